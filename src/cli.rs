@@ -1,0 +1,110 @@
+//! The command line: what the user typed, which command runs, what the process ends with.
+
+mod check;
+mod demo;
+mod run;
+
+use bearerd::config::{Config, ConfigError, Environment, Flags, reference};
+use clap::{Args, Parser, Subcommand};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// `EX_USAGE`: the command line or the configuration is wrong.
+const USAGE: u8 = 64;
+
+/// OAuth for tools that know no OAuth: a token-injecting sidecar for SAP Datasphere.
+#[derive(Parser)]
+#[command(version, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the sidecar until SIGTERM.
+    Run(Settings),
+    /// Parse the configuration and explain what it means. Nothing is sent anywhere.
+    Check(Settings),
+    /// Start a demo tenant and a sidecar in front of it, and show what to type.
+    Demo(demo::Options),
+    /// Print the documented default configuration.
+    Reference,
+}
+
+/// Where the configuration comes from. Flags win over the environment, and that over the file.
+#[derive(Args)]
+struct Settings {
+    /// The configuration file; without one, BEARERD_* variables alone are read.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where applications connect (`listen`).
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Where probes and Prometheus connect (`admin.listen`).
+    #[arg(long, value_name = "ADDRESS")]
+    admin_listen: Option<String>,
+    /// error, warn, info, debug or trace (`log.level`).
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+impl Settings {
+    fn load(self, environment: &Environment) -> Result<Config, ConfigError> {
+        let flags = Flags {
+            listen: self.listen,
+            admin_listen: self.admin_listen,
+            log_level: self.log_level,
+        };
+        Config::load(self.config.as_deref(), environment, &flags)
+    }
+}
+
+/// Parses the arguments and runs the command.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing can be told when the terminal itself is gone.
+            let _ = error.print();
+            return if error.use_stderr() { USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    let environment = Environment::of_process();
+    let result = match cli.command {
+        Command::Run(settings) => run::run(settings, &environment),
+        Command::Check(settings) => check::check(settings, &environment),
+        Command::Demo(options) => demo::demo(&options),
+        Command::Reference => print(&reference()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("{error:#}"));
+            if error.is::<ConfigError>() { USAGE.into() } else { ExitCode::FAILURE }
+        }
+    }
+}
+
+/// Writes to standard output; a reader that has gone away (`| head`) is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+fn complain(text: &str) {
+    // There is nowhere else to complain to.
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// One line for each variable that is set and means nothing.
+fn warn_of_unknown(environment: &Environment) {
+    for name in environment.unknown() {
+        complain(&format!(
+            "warning: environment variable {name} is set, but bearerd reads no such variable"
+        ));
+    }
+}

@@ -1,0 +1,79 @@
+//! `bearerd check`: what a configuration means, in words.
+
+use super::{Settings, print, warn_of_unknown};
+use anyhow::Context;
+use bearerd::app;
+use bearerd::config::{Client, ClientAuth, Config, Environment};
+use bearerd::credential::Credential;
+use std::fmt::Write;
+
+pub(super) fn check(settings: Settings, environment: &Environment) -> anyhow::Result<()> {
+    warn_of_unknown(environment);
+    let config = settings.load(environment)?;
+    print(&explain(&config)?)?;
+    app::check(&config).context("the configuration is well-formed, but")?;
+    print("The configuration is valid.\n")
+}
+
+fn explain(config: &Config) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    for address in &config.listen {
+        writeln!(text, "Applications connect to {address} ({} worker(s)).", config.workers)?;
+    }
+    writeln!(text, "Probes and Prometheus connect to {}.\n", config.admin_listen)?;
+    for client in &config.clients {
+        explain_client(&mut text, client)?;
+    }
+    for upstream in &config.upstreams {
+        let times = &upstream.timeouts;
+        writeln!(
+            text,
+            "Upstream {}: {}, connect {:?}, read {:?}, write {:?}, idle {:?}.",
+            upstream.name,
+            upstream.origin.origin().ascii_serialization(),
+            times.connect,
+            times.read,
+            times.write,
+            times.idle
+        )?;
+    }
+    let name = |route: &bearerd::config::Route| {
+        let upstream = config.upstreams.get(route.upstream.0).map(|upstream| &upstream.name);
+        let client = config.clients.get(route.client.0).map(|client| &client.name);
+        (upstream.cloned().unwrap_or_default(), client.cloned().unwrap_or_default())
+    };
+    let width = config.routes.iter().map(|route| route.path.len()).max().unwrap_or_default();
+    writeln!(text, "\nRoutes:")?;
+    for route in &config.routes {
+        let (upstream, client) = name(route);
+        let batch = if route.profile.post_only_batch { " (POST on …/$batch only)" } else { "" };
+        let cut = if route.strip_path { ", path cut" } else { "" };
+        writeln!(
+            text,
+            "  {:width$}  {:15}  to {upstream} as {client}{cut}: {}{batch}",
+            route.path, route.profile.name, route.methods
+        )?;
+    }
+    text.push('\n');
+    Ok(text)
+}
+
+fn explain_client(text: &mut String, client: &Client) -> std::fmt::Result {
+    let secret = match &client.credential {
+        Credential::Secret(_) => "a secret from the configuration or environment".to_owned(),
+        Credential::SecretFile(path) => format!("the secret in {}", path.display()),
+    };
+    let auth = match client.client_auth {
+        ClientAuth::Post => "in the form body",
+        ClientAuth::Basic => "as raw HTTP Basic",
+        ClientAuth::BasicEncoded => "as form-encoded HTTP Basic",
+    };
+    writeln!(text, "Client {}: {}", client.name, client.client_id)?;
+    writeln!(text, "  asks {} with {secret}, {auth};", client.token_url)?;
+    writeln!(
+        text,
+        "  refreshes at {:.0} % of a token's life; requests wait up to {:?} for a first token.",
+        client.refresh_at * 100.0,
+        client.wait
+    )
+}

@@ -1,0 +1,178 @@
+//! `bearerd demo`: a tenant and a sidecar in one process, for the curious and for `make demo`.
+
+mod tour;
+
+use super::{complain, print};
+use anyhow::Context;
+use bearerd::app::App;
+use bearerd::config::{Config, Environment, Flags, ListenAddress, LogFormat};
+use bearerd::demo::{Faults, Tenant, TenantOptions};
+use bearerd::shutdown::Shutdown;
+use bearerd::telemetry;
+use clap::Args;
+use std::path::Path;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::runtime::Builder;
+use tokio_util::sync::CancellationToken;
+use tracing::level_filters::LevelFilter;
+
+/// Token lifetime of the interactive demo, in seconds: long enough to read, short enough to see a refresh.
+const LIFETIME: u64 = 120;
+/// Token lifetime of the tour, in seconds: the refresh in between comes after about half of it.
+const TOUR_LIFETIME: u64 = 5;
+/// The tour takes about as long as half a token's life; this is when something hangs.
+const TOUR_DEADLINE: Duration = Duration::from_secs(60);
+
+#[derive(Args)]
+pub(super) struct Options {
+    /// Make the tour alone, print what came back, and end; 0 only if all of it held.
+    #[arg(long)]
+    once: bool,
+    /// Where applications connect.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    listen: String,
+    /// Where probes and Prometheus connect.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
+    admin_listen: String,
+}
+
+/// A running pair.
+struct Pair {
+    tenant: Tenant,
+    listen: String,
+    admin: String,
+    config: String,
+    /// Holds the files that the configuration names.
+    _folder: TempDir,
+}
+
+pub(super) fn demo(options: &Options) -> anyhow::Result<()> {
+    Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let (pair, app) = start(options).await?;
+        if options.once { once(pair, app).await } else { stay(&pair, app).await }
+    })
+}
+
+async fn start(options: &Options) -> anyhow::Result<(Pair, App)> {
+    let tenant = Tenant::start(TenantOptions::default()).await?;
+    let token_lifetime = if options.once { TOUR_LIFETIME } else { LIFETIME };
+    tenant.set_faults(Faults { token_lifetime, ..Faults::default() });
+    let folder = tempfile::Builder::new().prefix("bearerd-demo-").tempdir()?;
+    let path = folder.path().join("bearerd.yaml");
+    let config = write_files(folder.path(), &tenant)?;
+    std::fs::write(&path, &config)?;
+    let listens = if options.once {
+        ("127.0.0.1:0".into(), "127.0.0.1:0".into())
+    } else {
+        (options.listen.clone(), options.admin_listen.clone())
+    };
+    let flags = Flags { listen: Some(listens.0), admin_listen: Some(listens.1), log_level: None };
+    let mut parsed = Config::load(Some(&path), &Environment::default(), &flags)?;
+    parsed.log.format = LogFormat::Text;
+    if options.once {
+        parsed.log.level = LevelFilter::WARN;
+    }
+    telemetry::init(parsed.log);
+    let app =
+        App::bind(parsed).context("choose other addresses with --listen and --admin-listen")?;
+    let listen = match app.addresses().into_iter().next() {
+        Some(ListenAddress::Tcp(address)) => format!("http://{address}"),
+        _ => anyhow::bail!("the demo listens on a TCP address"),
+    };
+    let admin = format!("http://{}", app.admin_address()?);
+    Ok((Pair { tenant, listen, admin, config, _folder: folder }, app))
+}
+
+/// Writes what the configuration points at, and returns its text.
+fn write_files(folder: &Path, tenant: &Tenant) -> anyhow::Result<String> {
+    let (ca, secret) = (folder.join("ca.pem"), folder.join("client_secret"));
+    std::fs::write(&ca, tenant.ca_pem())?;
+    std::fs::write(&secret, tenant.client_secret())?;
+    Ok(format!(
+        "clients:
+  technical-user:
+    token_url: {token_url}
+    client_id: {client_id}
+    client_secret_file: {secret}
+    ca_file: {ca}
+upstreams:
+  datasphere:
+    url: {url}
+    ca_file: {ca}
+",
+        token_url = tenant.token_url(),
+        client_id = tenant.client_id(),
+        secret = secret.display(),
+        ca = ca.display(),
+        url = tenant.url(),
+    ))
+}
+
+async fn once(pair: Pair, app: App) -> anyhow::Result<()> {
+    let shutdown = Shutdown::default();
+    let _end_with_us = shutdown.requested.clone().drop_guard();
+    let mut running = tokio::spawn(app.run(shutdown.clone()));
+    let tour =
+        tokio::time::timeout(TOUR_DEADLINE, tour::make(&pair.listen, &pair.admin, &pair.tenant));
+    let steps = tokio::select! {
+        steps = tour => steps.context("the tour did not end in time")?,
+        ended = &mut running => {
+            ended??;
+            anyhow::bail!("the sidecar ended during the tour");
+        }
+    };
+    print(&tour::table(&steps))?;
+    shutdown.requested.cancel();
+    running.await??;
+    pair.tenant.stop().await;
+    let failed = steps.iter().filter(|step| !step.held).count();
+    anyhow::ensure!(failed == 0, "{failed} of {} steps did not hold", steps.len());
+    Ok(())
+}
+
+async fn stay(pair: &Pair, app: App) -> anyhow::Result<()> {
+    let shutdown = Shutdown::on_signals()?;
+    let greeted = CancellationToken::new();
+    let running = app.run(shutdown);
+    print(&greeting(pair))?;
+    greeted.cancel();
+    running.await?;
+    complain("The demo has ended.");
+    Ok(())
+}
+
+/// What to type next. Every line works as printed.
+fn greeting(pair: &Pair) -> String {
+    let Pair { listen, admin, config, tenant, .. } = pair;
+    let control = tenant.control_url();
+    format!(
+        "\
+A demo tenant and a sidecar in front of it are running. The sidecar's configuration:
+
+{config}
+Read, write, upload and export through the sidecar; no token anywhere:
+
+  curl '{listen}/api/v1/datasphere/consumption/relational/DEMO/SALES/SALES?$top=3'
+  curl '{listen}/api/v1/scim2/Users' -H 'Content-Type: application/scim+json' -d '{{\"userName\":\"ADA\"}}'
+  head -c 1000000 /dev/zero | curl '{listen}/api/v1/content/jobs' --data-binary @-
+  curl -X POST '{listen}/api/v1/audit/activities/exportActivities?pageIndex=1'
+
+See how the token is (it lives {LIFETIME} s here):
+
+  curl {admin}/readyz
+  curl -s {admin}/metrics | grep bearerd_token
+
+Make the tenant misbehave, and look again:
+
+  curl -X PUT {control}/faults -d '{{\"issuer\":\"unavailable\"}}'
+  curl -X DELETE {control}/faults
+  curl {control}
+
+The tenant itself wants a token (401): curl -k {url}/api/v1/scim2/Users
+Ctrl-C ends the demo.
+
+",
+        url = tenant.url(),
+    )
+}

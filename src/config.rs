@@ -1,0 +1,220 @@
+//! The parsed configuration: real addresses, durations and header names, nothing left to check.
+//!
+//! The way here is file → [`node`] tree → environment and flags laid over it ([`overlay`]) →
+//! [`read`], which walks it by the tables of [`file`] and reports every [`Fault`] at once.
+
+mod environment;
+mod fault;
+mod file;
+mod node;
+mod overlay;
+mod read;
+mod reference;
+mod value;
+
+pub use environment::Environment;
+pub use fault::{Fault, Faults, Place};
+pub use overlay::Flags;
+pub use reference::reference;
+pub use value::ListenAddress;
+
+use crate::credential::Credential;
+use crate::proxy::profile::{Methods, Profile};
+use http::{HeaderName, HeaderValue};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+use tracing::level_filters::LevelFilter;
+use url::Url;
+
+/// Everything bearerd was told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where applications connect; never empty.
+    pub listen: Vec<ListenAddress>,
+    /// Threads that serve requests; at least one.
+    pub workers: usize,
+    /// Where probes and Prometheus connect.
+    pub admin_listen: SocketAddr,
+    /// OAuth clients; a [`ClientId`] is an index of this list.
+    pub clients: Vec<Client>,
+    /// Services behind us; an [`UpstreamId`] is an index of this list.
+    pub upstreams: Vec<Upstream>,
+    /// Which requests go where; never empty.
+    pub routes: Vec<Route>,
+    /// What is logged, and how.
+    pub log: Log,
+    /// How the process ends.
+    pub shutdown: Shutdown,
+}
+
+/// Names a client of this configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClientId(pub usize);
+
+/// Names an upstream of this configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct UpstreamId(pub usize);
+
+/// An OAuth client at an issuer.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// The name in the file, in metrics and in logs.
+    pub name: String,
+    /// The token endpoint.
+    pub token_url: Url,
+    /// The OAuth client id.
+    pub client_id: String,
+    /// What proves the client.
+    pub credential: Credential,
+    /// How the proof is sent.
+    pub client_auth: ClientAuth,
+    /// Scopes to ask for, or all the client has.
+    pub scope: Option<String>,
+    /// More parameters of the token request.
+    pub token_params: Vec<(String, String)>,
+    /// When the OAuth client itself expires, where the user told.
+    pub expires_on: Option<SystemTime>,
+    /// Fraction of a token's lifetime after which the next is fetched.
+    pub refresh_at: f64,
+    /// How long a request may wait for a first token.
+    pub wait: Duration,
+    /// More trust anchors for the token endpoint.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// How an OAuth client proves itself (RFC 6749 section 2.3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// Id and secret in the form body: what SAP's own libraries do.
+    Post,
+    /// HTTP Basic of the raw id and secret.
+    Basic,
+    /// HTTP Basic of the form-encoded id and secret, announced by `X-CF-ENCODED-CREDENTIALS: true`.
+    BasicEncoded,
+}
+
+/// A service behind the sidecar.
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// The name in the file.
+    pub name: String,
+    /// Scheme, host and port; the host is never empty.
+    pub origin: Url,
+    /// Time-outs towards it.
+    pub timeouts: Timeouts,
+    /// More trust anchors.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Time-outs towards an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// TCP connection, and again the TLS handshake.
+    pub connect: Duration,
+    /// Between two reads.
+    pub read: Duration,
+    /// Between two writes.
+    pub write: Duration,
+    /// How long an unused connection is kept.
+    pub idle: Duration,
+}
+
+/// Which requests go where.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The path as configured: begins with `/`, ends without it.
+    pub path: String,
+    /// Where matching requests go.
+    pub upstream: UpstreamId,
+    /// Whose token they carry.
+    pub client: ClientId,
+    /// How the API family behaves.
+    pub profile: &'static Profile,
+    /// What may be called; within the profile's methods.
+    pub methods: Methods,
+    /// Whether `path` is cut from what goes upstream.
+    pub strip_path: bool,
+    /// Headers added to each request.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Log {
+    /// The least severe level that is written.
+    pub level: LevelFilter,
+    /// The form of a line.
+    pub format: LogFormat,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// How the process ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Shutdown {
+    /// How long to accept requests while already saying "not ready".
+    pub lame_duck: Duration,
+    /// How long requests in flight may take after that.
+    pub grace: Duration,
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("cannot read {}: {source}; give the path of a configuration file with --config", path.display())]
+    Unreadable {
+        /// The path as given.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// The content is wrong.
+    #[error(transparent)]
+    Faults(#[from] Faults),
+}
+
+impl Config {
+    /// Reads a file, or without one the environment alone.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn load(
+        file: Option<&Path>,
+        environment: &Environment,
+        flags: &Flags,
+    ) -> Result<Self, ConfigError> {
+        let text = match file {
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?,
+            None => String::new(),
+        };
+        let name = file.map_or_else(String::new, |path| path.display().to_string());
+        Ok(Self::parse(&name, &text, environment, flags)?)
+    }
+
+    /// Parses the text of a file. `name` is used in messages only.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn parse(
+        name: &str,
+        text: &str,
+        environment: &Environment,
+        flags: &Flags,
+    ) -> Result<Self, Faults> {
+        let mut tree =
+            if text.trim().is_empty() { node::Node::empty_map() } else { node::parse(name, text)? };
+        let mut faults = Faults::default();
+        overlay::apply(&mut tree, environment, flags, &mut faults);
+        read::config(&tree, environment, faults)
+    }
+}

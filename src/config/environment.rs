@@ -1,0 +1,132 @@
+//! The process environment: the one place that reads it, and `${NAME}` in values.
+
+use std::collections::BTreeMap;
+
+/// The variables that bearerd reads, and where in the configuration each one lands.
+///
+/// An empty path names a variable with a rule of its own (see [`super::overlay`]).
+pub(crate) const VARIABLES: [(&str, &str); 9] = [
+    ("BEARERD_UPSTREAM_URL", "upstreams.*.url"),
+    ("BEARERD_TOKEN_URL", "clients.*.token_url"),
+    ("BEARERD_CLIENT_ID", "clients.*.client_id"),
+    ("BEARERD_CLIENT_SECRET", "clients.*.client_secret"),
+    ("BEARERD_CLIENT_SECRET_FILE", "clients.*.client_secret_file"),
+    ("BEARERD_LISTEN", "listen"),
+    ("BEARERD_ADMIN_LISTEN", "admin.listen"),
+    ("BEARERD_CA_FILE", "*.*.ca_file"),
+    ("BEARERD_LOG", "log.level"),
+];
+
+/// A copy of the environment, so that tests never touch the process's own.
+#[derive(Clone, Debug, Default)]
+pub struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// The environment of this process. Variables that are not UTF-8 are left out.
+    pub fn of_process() -> Self {
+        Self(
+            std::env::vars_os()
+                .filter_map(|(name, value)| {
+                    Some((name.into_string().ok()?, value.into_string().ok()?))
+                })
+                .collect(),
+        )
+    }
+
+    /// The value of a variable; an empty one counts as not set.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// Replaces `${NAME}` and `${NAME:-default}`; `$${` stands for a literal `${`.
+    ///
+    /// # Errors
+    /// A sentence that names the variable that is not set, or the brace that is not closed.
+    pub(crate) fn expand(&self, text: &str) -> Result<String, String> {
+        let mut expanded = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(start) = rest.find("${") {
+            let (before, after) = rest.split_at(start);
+            if let Some(literal) = before.strip_suffix('$') {
+                expanded.push_str(literal);
+                expanded.push_str("${");
+                rest = after.get(2..).unwrap_or_default();
+                continue;
+            }
+            expanded.push_str(before);
+            let Some((reference, remainder)) = after.get(2..).and_then(|a| a.split_once('}'))
+            else {
+                return Err("`${` is not closed by `}`; write `$${` for a literal `${`".into());
+            };
+            expanded.push_str(self.resolve(reference)?);
+            rest = remainder;
+        }
+        expanded.push_str(rest);
+        Ok(expanded)
+    }
+
+    fn resolve<'a>(&'a self, reference: &'a str) -> Result<&'a str, String> {
+        let (name, default) = match reference.split_once(":-") {
+            Some((name, default)) => (name, Some(default)),
+            None => (reference, None),
+        };
+        self.get(name).or(default).ok_or_else(|| {
+            format!(
+                "environment variable {name} is not set; set it, or write `${{{name}:-default}}`"
+            )
+        })
+    }
+
+    /// Variables that begin with `BEARERD_` but mean nothing to us: usually a misspelling.
+    ///
+    /// They are told as warnings, never refused: Kubernetes sets such names by itself in every
+    /// container of a namespace that has a Service called `bearerd`.
+    pub fn unknown(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str).filter(|name| {
+            name.starts_with("BEARERD_")
+                && !name.starts_with("BEARERD_SERVICE_")
+                && !name.starts_with("BEARERD_PORT")
+                && !VARIABLES.iter().any(|(known, _)| known == name)
+        })
+    }
+}
+
+impl<const N: usize> From<[(&str, &str); N]> for Environment {
+    fn from(variables: [(&str, &str); N]) -> Self {
+        Self(
+            variables
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_replaced_and_defaults_fill_in() {
+        let environment = Environment::from([("HOST", "acme"), ("EMPTY", "")]);
+        let expand = |text: &str| environment.expand(text);
+        assert_eq!(expand("https://${HOST}.example/").as_deref(), Ok("https://acme.example/"));
+        assert_eq!(expand("${PORT:-8080}").as_deref(), Ok("8080"));
+        assert_eq!(expand("${EMPTY:-x}${HOST}").as_deref(), Ok("xacme"));
+        assert_eq!(expand("pa$$word $HOST").as_deref(), Ok("pa$$word $HOST"));
+        assert_eq!(expand("$${HOST}").as_deref(), Ok("${HOST}"));
+        assert!(expand("${MISSING}").unwrap_err().contains("MISSING is not set"));
+        assert!(expand("${HOST").unwrap_err().contains("not closed"));
+    }
+
+    #[test]
+    fn only_misspelled_variables_are_unknown() {
+        let environment = Environment::from([
+            ("BEARERD_LISTEN", "127.0.0.1:1"),
+            ("BEARERD_CLIENTID", "typo"),
+            ("BEARERD_SERVICE_HOST", "10.0.0.1"),
+            ("BEARERD_PORT_8080_TCP", "tcp://10.0.0.1:8080"),
+        ]);
+        assert_eq!(environment.unknown().collect::<Vec<_>>(), ["BEARERD_CLIENTID"]);
+    }
+}

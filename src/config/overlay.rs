@@ -1,0 +1,115 @@
+//! Precedence: flags and environment variables are laid over the file before it is read.
+
+use super::environment::{Environment, VARIABLES};
+use super::fault::{Faults, Place};
+use super::node::{Node, Value};
+
+/// The name of the client that the environment alone configures.
+const CLIENT: &str = "technical-user";
+/// The name of the upstream that the environment alone configures.
+const UPSTREAM: &str = "datasphere";
+
+/// Values from the command line; each wins over the environment and the file.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// `--listen`
+    pub listen: Option<String>,
+    /// `--admin-listen`
+    pub admin_listen: Option<String>,
+    /// `--log-level`
+    pub log_level: Option<String>,
+}
+
+/// Lays the environment, then the flags, over the tree.
+pub(super) fn apply(
+    tree: &mut Node,
+    environment: &Environment,
+    flags: &Flags,
+    faults: &mut Faults,
+) {
+    for (variable, path) in VARIABLES {
+        let Some(value) = environment.get(variable) else {
+            continue;
+        };
+        let place = Place::Environment(variable.to_owned());
+        // The environment is never expanded again: a secret may well hold `${`.
+        let leaf = Node::scalar(place.clone(), value.replace("${", "$${"));
+        if path == "*.*.ca_file" {
+            set(tree, &["upstreams", "*", "ca_file"], leaf.clone(), faults);
+            set(tree, &["clients", "*", "ca_file"], leaf, faults);
+        } else {
+            let keys: Vec<_> = path.split('.').collect();
+            set(tree, &keys, leaf, faults);
+        }
+        // One credential replaces the other, so that a file's secret can be overridden.
+        let replaced = match variable {
+            "BEARERD_CLIENT_SECRET" => Some("client_secret_file"),
+            "BEARERD_CLIENT_SECRET_FILE" => Some("client_secret"),
+            _ => None,
+        };
+        if let Some(replaced) = replaced {
+            remove_from_file(tree, replaced);
+        }
+    }
+    let flags = [
+        ("--listen", &["listen"][..], &flags.listen),
+        ("--admin-listen", &["admin", "listen"][..], &flags.admin_listen),
+        ("--log-level", &["log", "level"][..], &flags.log_level),
+    ];
+    for (flag, keys, value) in flags {
+        if let Some(value) = value {
+            let leaf = Node::scalar(Place::Flag(flag), value.clone());
+            set(tree, keys, leaf, faults);
+        }
+    }
+}
+
+/// Puts a leaf at a path. `*` stands for the only client or upstream there is.
+fn set(tree: &mut Node, keys: &[&str], leaf: Node, faults: &mut Faults) {
+    let Some((key, rest)) = keys.split_first() else {
+        *tree = leaf;
+        return;
+    };
+    let key = if *key == "*" {
+        match only(tree) {
+            Ok(Some(name)) => name,
+            Ok(None) if rest == ["url"] => UPSTREAM.to_owned(),
+            Ok(None) if rest != ["ca_file"] => CLIENT.to_owned(),
+            // A CA alone configures no client and no upstream.
+            Ok(None) => return,
+            Err(()) => {
+                let message = "several are configured, so the variable is ambiguous; set the value in the file, for instance by `${NAME}`";
+                return faults.push(&leaf.place, rest.first().unwrap_or(&""), message);
+            }
+        }
+    } else {
+        (*key).to_owned()
+    };
+    // A parent of another shape is reported when the section is read.
+    if let Some(child) = tree.child_mut(&key) {
+        set(child, rest, leaf, faults);
+    }
+}
+
+/// The name of the only entry; `None` without entries, `Err` with several.
+fn only(node: &Node) -> Result<Option<String>, ()> {
+    match &node.value {
+        Value::Map(entries) => match entries.as_slice() {
+            [] => Ok(None),
+            [entry] => Ok(Some(entry.key.clone())),
+            _ => Err(()),
+        },
+        _ => Ok(None),
+    }
+}
+
+fn remove_from_file(tree: &mut Node, key: &str) {
+    let clients = tree.child_mut("clients").and_then(Node::entries_mut);
+    for client in clients.into_iter().flatten() {
+        if let Some(entries) = client.node.entries_mut() {
+            entries.retain(|entry| {
+                entry.key != key || matches!(entry.node.place, Place::Environment(_))
+            });
+        }
+    }
+}

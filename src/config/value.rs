@@ -1,0 +1,243 @@
+//! Scalars: text to real values. Errors are sentences that name the accepted form.
+//!
+//! A message shows what was written only where that can't be a secret.
+
+use http::{HeaderName, HeaderValue};
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+use url::Url;
+
+/// Where applications connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// A loopback TCP address.
+    Tcp(SocketAddr),
+    /// A Unix socket, made with mode 0600.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(formatter),
+            Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
+        }
+    }
+}
+
+pub(super) fn listen(text: &str) -> Result<ListenAddress, String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        if !path.starts_with('/') {
+            return Err(format!(
+                "`{text}` needs an absolute path, such as unix:/run/bearerd/bearerd.sock"
+            ));
+        }
+        return Ok(ListenAddress::Unix(path.into()));
+    }
+    let address = socket_address(text)?;
+    if !address.ip().is_loopback() {
+        return Err(format!(
+            "{address} is not a loopback address: whoever reaches it would use the tenant with this client's rights; listen on 127.0.0.1, [::1] or a Unix socket"
+        ));
+    }
+    Ok(ListenAddress::Tcp(address))
+}
+
+pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| format!("`{text}` is not an IP address and port, such as 127.0.0.1:8080"))
+}
+
+pub(super) fn workers(text: &str) -> Result<usize, String> {
+    if text == "auto" {
+        return Ok(std::thread::available_parallelism().map_or(1, usize::from));
+    }
+    text.parse()
+        .ok()
+        .filter(|workers| (1..=256).contains(workers))
+        .ok_or_else(|| format!("`{text}` is not a number from 1 to 256, nor `auto`"))
+}
+
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(format!("`{text}` is neither true nor false")),
+    }
+}
+
+/// A duration within `most`; zero only where `least` is zero.
+pub(super) fn duration(
+    least: Duration,
+    most: Duration,
+) -> impl Fn(&str) -> Result<Duration, String> {
+    move |text| {
+        let shown = humantime::format_duration;
+        let value = humantime::parse_duration(text).map_err(|_| {
+            format!("`{text}` is not a duration with a unit, such as 300ms, 5s or 2m")
+        })?;
+        if value < least || value > most {
+            return Err(format!("{text} is not between {} and {}", shown(least), shown(most)));
+        }
+        Ok(value)
+    }
+}
+
+pub(super) fn fraction(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|fraction| (0.1..=0.9).contains(fraction))
+        .ok_or_else(|| format!("`{text}` is not a fraction from 0.1 to 0.9"))
+}
+
+/// Midnight UTC at the end of the named day's eve: the day counts as expired from its start.
+pub(super) fn date(text: &str) -> Result<SystemTime, String> {
+    humantime::parse_rfc3339_weak(&format!("{text} 00:00:00"))
+        .map_err(|_| format!("`{text}` is not a date, such as 2027-02-20"))
+}
+
+pub(super) fn non_empty(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("is empty; give a value".into());
+    }
+    Ok(text.to_owned())
+}
+
+pub(super) fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
+    const OURS: [&str; 8] = [
+        "authorization",
+        "host",
+        "connection",
+        "content-length",
+        "transfer-encoding",
+        "te",
+        "upgrade",
+        "x-sap-sac-custom-auth",
+    ];
+    let name: HeaderName = name.parse().map_err(|_| format!("`{name}` is not a header name"))?;
+    if OURS.contains(&name.as_str()) {
+        return Err(format!("`{name}` is set by bearerd itself; leave it out"));
+    }
+    let value = HeaderValue::from_str(value)
+        .map_err(|_| "holds characters that no header value may have".to_owned())?;
+    Ok((name, value))
+}
+
+/// A URL that may carry a credential: https, or http where the cleartext stays on this machine.
+pub(super) fn url(text: &str, allow_cleartext: bool) -> Result<Url, String> {
+    let url: Url =
+        text.parse().map_err(|error| format!("is not a URL ({error}); write https://host"))?;
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err("has no host; write https://host".into());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("holds a user name or password; use client_id and client_secret_file".into());
+    }
+    if url.fragment().is_some() {
+        return Err("holds a fragment (#…); remove it".into());
+    }
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if allow_cleartext || is_loopback(&url) => Ok(url),
+        "http" => Err("is http://, which would send a credential in the clear; use https://, or set `allow_cleartext: true` beside it".into()),
+        other => Err(format!("has the scheme `{other}`; use https://")),
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// A token endpoint. SAP's guides have users write `?grant_type=client_credentials` behind it; the
+/// parameter is bearerd's own to send, so it is dropped here.
+pub(super) fn token_url(text: &str, allow_cleartext: bool) -> Result<Url, String> {
+    let mut url = url(text, allow_cleartext)?;
+    let kept: Vec<_> = url
+        .query_pairs()
+        .filter(|(name, _)| name != "grant_type")
+        .map(|(name, value)| (name.into_owned(), value.into_owned()))
+        .collect();
+    url.set_query(None);
+    if !kept.is_empty() {
+        url.query_pairs_mut().extend_pairs(kept);
+    }
+    Ok(url)
+}
+
+/// An upstream's origin.
+pub(super) fn origin(text: &str, allow_cleartext: bool) -> Result<Url, String> {
+    let url = url(text, allow_cleartext)?;
+    if url.path() != "/" || url.query().is_some() {
+        return Err(
+            "has a path; give the origin alone (https://host) and put paths into `routes`".into()
+        );
+    }
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_and_unix_sockets_may_be_listened_on() {
+        assert!(listen("127.0.0.1:8080").is_ok());
+        assert!(listen("[::1]:8080").is_ok());
+        assert!(listen("unix:/run/b.sock").is_ok());
+        assert!(listen("0.0.0.0:8080").unwrap_err().contains("loopback"));
+        assert!(listen("[::]:8080").unwrap_err().contains("loopback"));
+        assert!(listen("unix:b.sock").unwrap_err().contains("absolute"));
+        assert!(listen("localhost:8080").unwrap_err().contains("127.0.0.1:8080"));
+    }
+
+    #[test]
+    fn cleartext_is_refused_unless_it_stays_here() {
+        assert!(url("https://acme.example", false).is_ok());
+        assert!(url("http://localhost:1", false).is_ok());
+        assert!(url("http://127.8.0.1:1", false).is_ok());
+        assert!(url("http://[::1]:1", false).is_ok());
+        assert!(url("http://acme.example", true).is_ok());
+        assert!(url("http://acme.example", false).unwrap_err().contains("clear"));
+        assert!(url("http://localhost.evil.example", false).is_err());
+        assert!(url("ftp://acme.example", true).is_err());
+        assert!(url("https://", false).is_err());
+        assert!(url("https://user:pw@acme.example", false).is_err());
+    }
+
+    #[test]
+    fn an_attached_grant_type_is_dropped_from_the_token_url() {
+        let url = token_url("https://a.example/oauth/token?grant_type=client_credentials", false);
+        assert_eq!(url.unwrap().as_str(), "https://a.example/oauth/token");
+        let url = token_url("https://a.example/t?zone=1&grant_type=x", false);
+        assert_eq!(url.unwrap().as_str(), "https://a.example/t?zone=1");
+    }
+
+    #[test]
+    fn an_upstream_is_an_origin() {
+        assert!(origin("https://acme.example/", false).is_ok());
+        assert!(origin("https://acme.example/api", false).unwrap_err().contains("routes"));
+    }
+
+    #[test]
+    fn durations_need_a_unit_and_keep_their_bounds() {
+        let wait = duration(Duration::ZERO, Duration::from_secs(60));
+        assert_eq!(wait("1m"), Ok(Duration::from_secs(60)));
+        assert!(wait("61s").unwrap_err().contains("between"));
+        assert!(wait("5").unwrap_err().contains("unit"));
+    }
+
+    #[test]
+    fn a_date_is_its_first_second_in_utc() {
+        let expiry = date("2027-02-20").unwrap();
+        let seconds = expiry.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        assert_eq!(seconds, 1_803_081_600);
+        assert!(date("20.02.2027").is_err());
+    }
+}

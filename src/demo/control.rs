@@ -1,0 +1,137 @@
+//! The control API: faults on demand, key rotation, and what was seen. Nothing of it exists at SAP.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+
+use super::answer;
+use super::faults::Faults;
+use super::seen::Seen;
+use super::state::Shared;
+
+/// The control API's paths; `address` is for the help text.
+pub(super) fn routes(state: Shared, address: SocketAddr) -> Router {
+    let help = help(address);
+    Router::new()
+        .route("/", get(async move || help))
+        .route(
+            "/faults",
+            get(read_faults).put(replace_faults).patch(merge_faults).delete(reset_faults),
+        )
+        .route("/rotate-keys", post(rotate_keys))
+        .route("/seen", get(read_seen))
+        .fallback(answer::no_such_path)
+        .method_not_allowed_fallback(answer::method_not_allowed)
+        .with_state(state)
+}
+
+fn help(address: SocketAddr) -> String {
+    format!(
+        "The demo tenant's control API.
+
+What was seen (counters, and the last request):
+  curl http://{address}/seen
+
+The faults in force:
+  curl http://{address}/faults
+
+Set some and keep the others:
+  curl -X PATCH -d '{{\"token_lifetime\": 60}}' http://{address}/faults
+  curl -X PATCH -d '{{\"issuer\": \"too_many_requests\", \"issuer_retry_after\": \"5\"}}' http://{address}/faults
+  curl -X PATCH -d '{{\"tenant\": \"login_page\"}}' http://{address}/faults
+
+Set some and reset the others:
+  curl -X PUT -d '{{\"issuer_delay_ms\": 2000}}' http://{address}/faults
+
+Back to a good day:
+  curl -X DELETE http://{address}/faults
+
+Replace the signing key, so that every token issued so far is refused:
+  curl -X POST http://{address}/rotate-keys
+
+issuer: none, too_many_requests, internal_error, unavailable, hang, html, empty_token, refuse_client
+tenant: none, unauthorized, login_page, login_redirect, internal_error, hang
+"
+    )
+}
+
+async fn read_faults(State(state): State<Shared>) -> Json<Faults> {
+    Json(state.faults())
+}
+
+/// PUT: what the body does not name goes back to its default.
+async fn replace_faults(
+    State(state): State<Shared>,
+    body: Bytes,
+) -> Result<Json<Faults>, BadRequest> {
+    apply(&state, serde_json::from_slice(&body)?)
+}
+
+/// PATCH: what the body does not name stays.
+async fn merge_faults(
+    State(state): State<Shared>,
+    body: Bytes,
+) -> Result<Json<Faults>, BadRequest> {
+    let changes: serde_json::Map<String, Value> = serde_json::from_slice(&body)?;
+    let mut merged = serde_json::to_value(state.faults())?;
+    if let Some(fields) = merged.as_object_mut() {
+        fields.extend(changes);
+    }
+    apply(&state, serde_json::from_value(merged)?)
+}
+
+async fn reset_faults(State(state): State<Shared>) -> Json<Faults> {
+    state.set_faults(Faults::default());
+    Json(state.faults())
+}
+
+async fn read_seen(State(state): State<Shared>) -> Json<Seen> {
+    Json(state.seen())
+}
+
+async fn rotate_keys(State(state): State<Shared>) -> Response {
+    let shared = Arc::clone(&state);
+    match tokio::task::spawn_blocking(move || shared.keys.rotate()).await {
+        Ok(Ok(kid)) => Json(json!({ "kid": kid })).into_response(),
+        Ok(Err(error)) => {
+            answer::error(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", &error.to_string())
+        }
+        Err(_) => answer::error(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "stopping",
+            "the demo tenant is stopping",
+        ),
+    }
+}
+
+fn apply(state: &Shared, faults: Faults) -> Result<Json<Faults>, BadRequest> {
+    if faults.issuer_retry_after.as_deref().is_some_and(|text| HeaderValue::from_str(text).is_err())
+    {
+        let reason = "issuer_retry_after cannot stand in a header: it has a control character";
+        return Err(BadRequest(reason.to_owned()));
+    }
+    state.set_faults(faults.clone());
+    Ok(Json(faults))
+}
+
+/// 400, with what is wrong.
+struct BadRequest(String);
+
+impl From<serde_json::Error> for BadRequest {
+    fn from(error: serde_json::Error) -> Self {
+        Self(format!("the body is not a JSON object of faults: {error}"))
+    }
+}
+
+impl IntoResponse for BadRequest {
+    fn into_response(self) -> Response {
+        answer::error(StatusCode::BAD_REQUEST, "bad_request", &self.0)
+    }
+}

@@ -1,0 +1,169 @@
+//! The consumption API: OData V4, read only.
+//!
+//! Three things to know. The data of an asset are at its name **twice** (`…/relational/DEMO/SALES/SALES`). Answers are
+//! full of **absolute** URLs, which lead a client past any proxy unless that rewrites them. And an answer is a page,
+//! never more than the server wants to give at once: `@odata.nextLink`, at its end, is where the rest is.
+
+mod sales;
+
+use axum::extract::State;
+use axum::http::header::{CONTENT_TYPE, HeaderName};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::answer;
+use super::login::origin;
+use super::state::Shared;
+
+/// The base of today.
+const CURRENT: &str = "/api/v1/datasphere/consumption";
+/// The base of before, which clients still use.
+const OLD: &str = "/api/v1/dwc";
+/// Where relational assets are under the old base; the current one has no `consumption` twice.
+const OLD_CONSUMPTION: &str = "/api/v1/dwc/consumption";
+
+/// The paths of the consumption API; what is under them is told apart by [`read`].
+pub(super) fn routes() -> Router<Shared> {
+    Router::new()
+        .route("/api/v1/datasphere/consumption/{*resource}", get(read))
+        .route("/api/v1/dwc/{*resource}", get(read))
+}
+
+/// OData resource paths hold `$`, `'`, `(` and `)`, which clients send as they are or percent-encoded. So they are
+/// decoded first and compared then.
+async fn read(State(state): State<Shared>, uri: Uri, headers: HeaderMap) -> Response {
+    let path = percent_decode_str(uri.path()).decode_utf8_lossy();
+    let (base, resource) = split(&path);
+    let here = origin(&state, &headers);
+    match resource {
+        "catalog/spaces" => json_body(&listing(
+            &here,
+            &path,
+            "spaces",
+            json!([{ "name": "DEMO", "label": "Demo space" }]),
+        )),
+        "catalog/assets" => json_body(&listing(
+            &here,
+            &path,
+            "assets",
+            json!([catalog_entry(&state.tenant_origin)]),
+        )),
+        "catalog/spaces('DEMO')/assets('SALES')" => json_body(&catalog_entry(&state.tenant_origin)),
+        "relational/DEMO/SALES" | "relational/DEMO/SALES/" => json_body(&json!({
+            "@odata.context": format!("{here}{base}/relational/DEMO/SALES/$metadata"),
+            "value": [{ "name": "SALES", "kind": "EntitySet", "url": "SALES" }],
+        })),
+        "relational/DEMO/SALES/$metadata" => metadata(&headers),
+        "relational/DEMO/SALES/SALES" => {
+            let service = format!("{here}{base}/relational/DEMO/SALES");
+            match sales::page(&service, uri.query().unwrap_or_default()) {
+                Ok(page) => json_body(&page),
+                Err(refusal) => refusal.into_response(),
+            }
+        }
+        _ => Refusal::not_found(&path).into_response(),
+    }
+}
+
+/// The base under which the service lives, and the resource behind it.
+fn split(path: &str) -> (&'static str, &str) {
+    if let Some(resource) = path.strip_prefix(OLD_CONSUMPTION) {
+        (OLD_CONSUMPTION, resource.trim_start_matches('/'))
+    } else if let Some(resource) = path.strip_prefix(CURRENT) {
+        (CURRENT, resource.trim_start_matches('/'))
+    } else {
+        (OLD, path.strip_prefix(OLD).unwrap_or(path).trim_start_matches('/'))
+    }
+}
+
+fn listing(origin: &str, path: &str, set: &str, value: Value) -> Value {
+    let catalog = path.strip_suffix(set).unwrap_or(path);
+    json!({ "@odata.context": format!("{origin}{catalog}$metadata#{set}"), "value": value })
+}
+
+/// An asset in the catalog. Its URLs are the tenant's own, whatever `Host` the request had.
+fn catalog_entry(tenant: &str) -> Value {
+    let service = format!("{tenant}{CURRENT}/relational/DEMO/SALES");
+    json!({
+        "name": "SALES",
+        "label": "Sales",
+        "spaceName": "DEMO",
+        "assetRelationalMetadataUrl": format!("{service}/$metadata"),
+        "assetRelationalDataUrl": format!("{service}/SALES"),
+        "assetAnalyticalMetadataUrl": "",
+        "assetAnalyticalDataUrl": "",
+        "supportsAnalyticalQueries": false,
+    })
+}
+
+/// The service's schema. There is XML only: a client, or a proxy, that insists on JSON gets 406.
+fn metadata(headers: &HeaderMap) -> Response {
+    if answer::accepts(headers, &["application/xml", "text/xml", "application/*", "text/*"]) {
+        ([(CONTENT_TYPE, "application/xml"), ODATA_VERSION], METADATA).into_response()
+    } else {
+        answer::not_acceptable("application/xml")
+    }
+}
+
+const ODATA_VERSION: (HeaderName, &str) = (HeaderName::from_static("odata-version"), "4.0");
+
+const METADATA: &str = r#"<?xml version="1.0" encoding="utf-8"?>
+<edmx:Edmx Version="4.0" xmlns:edmx="http://docs.oasis-open.org/odata/ns/edmx">
+  <edmx:DataServices>
+    <Schema Namespace="DEMO.SALES" xmlns="http://docs.oasis-open.org/odata/ns/edm">
+      <EntityContainer Name="EntityContainer">
+        <EntitySet Name="SALES" EntityType="DEMO.SALES.SALES"/>
+      </EntityContainer>
+      <EntityType Name="SALES">
+        <Key><PropertyRef Name="ID"/></Key>
+        <Property Name="ID" Type="Edm.Int64" Nullable="false"/>
+        <Property Name="Region" Type="Edm.String" MaxLength="4"/>
+        <Property Name="Product" Type="Edm.String" MaxLength="20"/>
+        <Property Name="Amount" Type="Edm.Decimal" Precision="12" Scale="2"/>
+        <Property Name="Day" Type="Edm.Date"/>
+      </EntityType>
+    </Schema>
+  </edmx:DataServices>
+</edmx:Edmx>
+"#;
+
+fn json_body(value: &impl Serialize) -> Response {
+    let media = "application/json;odata.metadata=minimal;charset=utf-8";
+    ([(CONTENT_TYPE, media), ODATA_VERSION], Json(value)).into_response()
+}
+
+/// Why a request for data fails, as an OData error body.
+#[derive(Debug, PartialEq, Eq)]
+struct Refusal {
+    status: StatusCode,
+    message: String,
+}
+
+impl Refusal {
+    fn bad_request(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, message: message.into() }
+    }
+
+    fn not_implemented(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::NOT_IMPLEMENTED, message: message.into() }
+    }
+
+    fn not_found(path: &str) -> Self {
+        Self {
+            status: StatusCode::NOT_FOUND,
+            message: format!("the demo tenant has no resource {path}"),
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let body = json!({ "error": { "code": self.status.as_str(), "message": self.message } });
+        (self.status, [ODATA_VERSION], Json(body)).into_response()
+    }
+}

@@ -1,0 +1,40 @@
+//! bearerd: a token-injecting sidecar for SAP Datasphere.
+//!
+//! An application that knows nothing of OAuth talks plain HTTP to the sidecar; the sidecar adds a
+//! current access token and passes the request on over TLS. This crate is the binary's library: it
+//! exists for its tests and benches.
+//!
+//! # The map
+//!
+//! ```text
+//!   file, env        credential            token              request             observed
+//!   ─────────▶ config ─────────▶ token ─────────▶ token::store ─────────▶ proxy ─────────▶ metrics ──▶ admin
+//!   once, parsed      read anew       refresher       one atomic load       hooks, pure       closed       probes
+//!                     each time       owns fetching                         decisions         labels
+//! ```
+//!
+//! - A request never calls the token endpoint and takes no lock: it reads the store. Without a
+//!   usable token it waits on the store, for a bounded time; then it is answered 503.
+//! - One refresher a client owns fetching, so there is never more than one token request under way.
+//! - [`token`] knows nothing of [`proxy`]; [`proxy`] sees of tokens only the store.
+//! - Each of these is done in one file: speaking to issuers in [`token::oauth`], pingora's peers in
+//!   [`proxy::upstream`], its server settings in [`server`], reading the environment in
+//!   [`config::Environment`].
+//! - [`app`] is the only file that knows every part; tests start the same object on port 0.
+
+pub mod admin;
+pub mod app;
+pub mod config;
+pub mod credential;
+pub mod demo;
+pub mod drain;
+pub mod error;
+pub mod metrics;
+pub mod proxy;
+pub mod readiness;
+pub mod secret;
+pub mod server;
+pub mod shutdown;
+pub mod telemetry;
+pub mod token;
+pub mod trust;

@@ -1,0 +1,409 @@
+//! Every metric, declared once: name, help, labels, and the values that the labels can take.
+//!
+//! Label values come from closed sets (clients and routes of the configuration, kinds, outcomes,
+//! methods); nothing that a request brings becomes one. Series that can be named at start exist
+//! from the start, so that the first failure is an increase and not a birth.
+
+use crate::error::ErrorKind;
+use crate::proxy::context::Outcome;
+use crate::proxy::profile::Methods;
+use crate::token::TokenError;
+use http::StatusCode;
+use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+use std::time::{Duration, SystemTime};
+
+/// Upper bounds of request durations in seconds: from a cached page to an analytical query.
+const DURATIONS: [f64; 12] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0];
+/// Upper bounds of token request durations in seconds, up to the request's time-out.
+const TOKEN_DURATIONS: [f64; 8] = [0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0];
+
+/// How a wait for a token can end, as label values.
+const WAIT_OUTCOMES: [&str; 2] = ["served", "failed"];
+/// The classes of an upstream's final answer.
+const CODE_CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
+/// What stands for a method that bearerd does not forward, and for a request without a route.
+pub(crate) const OTHER: &str = "other";
+
+/// All families, and the registry that renders them.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+    token_expiry: GaugeVec,
+    token_issued: GaugeVec,
+    token_last_success: GaugeVec,
+    token_next_refresh: GaugeVec,
+    token_usable: IntGaugeVec,
+    token_generation: IntGaugeVec,
+    token_requests: IntCounterVec,
+    token_request_duration: HistogramVec,
+    token_failures: IntGaugeVec,
+    token_heartbeat: GaugeVec,
+    token_waits: IntCounterVec,
+    client_expiry: GaugeVec,
+    clock_skew: GaugeVec,
+    requests: IntCounterVec,
+    request_duration: HistogramVec,
+    upstream_duration: HistogramVec,
+    in_flight: IntGauge,
+    rejected: IntCounterVec,
+    stripped: IntCounterVec,
+}
+
+/// Registers a family as it is made, so that none can be forgotten.
+struct Declaration(Registry);
+
+impl Declaration {
+    fn registered<C: Collector + Clone + 'static>(&self, family: C) -> prometheus::Result<C> {
+        self.0.register(Box::new(family.clone()))?;
+        Ok(family)
+    }
+
+    fn gauges(&self, name: &str, help: &str) -> prometheus::Result<GaugeVec> {
+        self.registered(GaugeVec::new(opts(name, help), &["client"])?)
+    }
+
+    fn int_gauges(&self, name: &str, help: &str) -> prometheus::Result<IntGaugeVec> {
+        self.registered(IntGaugeVec::new(opts(name, help), &["client"])?)
+    }
+
+    fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<IntCounterVec> {
+        self.registered(IntCounterVec::new(opts(name, help), labels)?)
+    }
+
+    fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        label: &str,
+        buckets: &[f64],
+    ) -> prometheus::Result<HistogramVec> {
+        let opts = HistogramOpts::from(opts(name, help)).buckets(buckets.to_vec());
+        self.registered(HistogramVec::new(opts, &[label])?)
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace("bearerd")
+}
+
+impl Metrics {
+    /// Declares everything for these clients and these routes with their methods.
+    ///
+    /// # Errors
+    /// A name or label that Prometheus does not allow: a defect, found by any test.
+    pub fn new(clients: &[&str], routes: &[(&str, Methods)]) -> prometheus::Result<Self> {
+        let declare = Declaration(Registry::new());
+        let metrics = Self {
+            token_expiry: declare.gauges(
+                "token_expiry_timestamp_seconds",
+                "When the current access token expires, as Unix time.",
+            )?,
+            token_issued: declare.gauges(
+                "token_issued_timestamp_seconds",
+                "When the current access token was received, as Unix time.",
+            )?,
+            token_last_success: declare.gauges(
+                "token_last_success_timestamp_seconds",
+                "When a token request last succeeded, as Unix time.",
+            )?,
+            token_next_refresh: declare.gauges(
+                "token_next_refresh_timestamp_seconds",
+                "When the next token request is due, as Unix time.",
+            )?,
+            token_usable: declare.int_gauges(
+                "token_usable",
+                "1 while there is an access token that requests can be sent with.",
+            )?,
+            token_generation: declare
+                .int_gauges("token_generation", "How many access tokens have been published.")?,
+            token_requests: declare.counters(
+                "token_requests_total",
+                "Token requests by outcome.",
+                &["client", "outcome"],
+            )?,
+            token_request_duration: declare.histograms(
+                "token_request_duration_seconds",
+                "How long token requests took.",
+                "client",
+                &TOKEN_DURATIONS,
+            )?,
+            token_failures: declare.int_gauges(
+                "token_refresh_consecutive_failures",
+                "Token requests that failed since the last success.",
+            )?,
+            token_heartbeat: declare.gauges(
+                "token_refresher_heartbeat_timestamp_seconds",
+                "When the refresher last showed a sign of life, as Unix time.",
+            )?,
+            token_waits: declare.counters(
+                "token_waits_total",
+                "Requests that had to wait for a token, by how the wait ended.",
+                &["client", "outcome"],
+            )?,
+            client_expiry: declare.gauges(
+                "client_expiry_timestamp_seconds",
+                "When the OAuth client itself expires (expires_on), as Unix time.",
+            )?,
+            clock_skew: declare
+                .gauges("clock_skew_seconds", "How far the issuer's clock is ahead of ours.")?,
+            requests: declare.counters(
+                "requests_total",
+                "Finished requests.",
+                &["route", "method", "code_class", "outcome"],
+            )?,
+            request_duration: declare.histograms(
+                "request_duration_seconds",
+                "From the request's header to the end of the answer.",
+                "route",
+                &DURATIONS,
+            )?,
+            upstream_duration: declare.histograms(
+                "upstream_duration_seconds",
+                "From choosing the upstream's address to the header of its answer.",
+                "route",
+                &DURATIONS,
+            )?,
+            in_flight: declare.registered(IntGauge::with_opts(opts(
+                "requests_in_flight",
+                "Requests under way.",
+            ))?)?,
+            rejected: declare.counters(
+                "requests_rejected_total",
+                "Requests answered by bearerd itself, by kind.",
+                &["kind"],
+            )?,
+            stripped: declare.counters(
+                "authorization_stripped_total",
+                "Requests whose own Authorization was removed.",
+                &["route"],
+            )?,
+            registry: declare.0.clone(),
+        };
+        let build_info = declare.registered(IntGaugeVec::new(
+            opts("build_info", "1; the labels tell the version."),
+            &["version"],
+        )?)?;
+        build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        declare.0.register(Box::new(ProcessCollector::for_self()))?;
+        metrics.initialise(clients, routes);
+        Ok(metrics)
+    }
+
+    fn initialise(&self, clients: &[&str], routes: &[(&str, Methods)]) {
+        for client in clients {
+            for outcome in TokenError::OUTCOMES {
+                self.token_requests.with_label_values(&[client, outcome]);
+            }
+            for outcome in WAIT_OUTCOMES {
+                self.token_waits.with_label_values(&[client, outcome]);
+            }
+            self.token_usable.with_label_values(&[client]);
+            self.token_generation.with_label_values(&[client]);
+            self.token_failures.with_label_values(&[client]);
+            self.token_request_duration.with_label_values(&[client]);
+        }
+        for kind in ErrorKind::ALL {
+            self.rejected.with_label_values(&[kind.label()]);
+        }
+        for (route, methods) in routes {
+            for method in methods.names() {
+                for class in CODE_CLASSES {
+                    self.requests.with_label_values(&[
+                        route,
+                        method,
+                        class,
+                        Outcome::Forwarded.label(),
+                    ]);
+                }
+            }
+            self.request_duration.with_label_values(&[route]);
+            self.upstream_duration.with_label_values(&[route]);
+            self.stripped.with_label_values(&[route]);
+        }
+    }
+
+    /// The metrics of one client.
+    pub fn client(&self, client: &str) -> ClientMetrics {
+        ClientMetrics {
+            client: client.to_owned(),
+            families: self.clone(),
+            served: self.token_waits.with_label_values(&[client, "served"]),
+            failed: self.token_waits.with_label_values(&[client, "failed"]),
+        }
+    }
+
+    /// The metrics of one route.
+    pub fn route(&self, route: &str) -> RouteMetrics {
+        RouteMetrics {
+            route: route.to_owned(),
+            requests: self.requests.clone(),
+            duration: self.request_duration.with_label_values(&[route]),
+            upstream_duration: self.upstream_duration.with_label_values(&[route]),
+            stripped: self.stripped.with_label_values(&[route]),
+        }
+    }
+
+    /// Requests under way.
+    pub(crate) const fn in_flight(&self) -> &IntGauge {
+        &self.in_flight
+    }
+
+    /// A request answered by bearerd itself.
+    pub(crate) fn rejected(&self, kind: ErrorKind) {
+        self.rejected.with_label_values(&[kind.label()]).inc();
+    }
+
+    /// A finished request that no route took.
+    pub(crate) fn unrouted(&self, method: &str, status: Option<StatusCode>, outcome: Outcome) {
+        count(&self.requests, OTHER, method, status, outcome);
+    }
+
+    /// The Prometheus text format, version 0.0.4.
+    ///
+    /// # Errors
+    /// A family that can't be written: a defect.
+    pub fn render(&self) -> prometheus::Result<Vec<u8>> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+/// What is told of one OAuth client.
+#[derive(Clone, Debug)]
+pub struct ClientMetrics {
+    client: String,
+    families: Metrics,
+    served: IntCounter,
+    failed: IntCounter,
+}
+
+impl ClientMetrics {
+    fn set(&self, family: &GaugeVec, value: f64) {
+        self.gauge(family).set(value);
+    }
+
+    fn gauge(&self, family: &GaugeVec) -> Gauge {
+        family.with_label_values(&[&self.client])
+    }
+
+    fn int_gauge(&self, family: &IntGaugeVec) -> IntGauge {
+        family.with_label_values(&[&self.client])
+    }
+
+    pub(crate) fn beat(&self) {
+        self.set(&self.families.token_heartbeat, unix(SystemTime::now()));
+    }
+
+    pub(crate) fn expires_on(&self, expiry: SystemTime) {
+        self.set(&self.families.client_expiry, unix(expiry));
+    }
+
+    pub(crate) fn requested(&self, outcome: &str, took: Duration) {
+        let families = &self.families;
+        families.token_requests.with_label_values(&[&self.client, outcome]).inc();
+        families
+            .token_request_duration
+            .with_label_values(&[&self.client])
+            .observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn published(
+        &self,
+        generation: u64,
+        lifetime: Duration,
+        next_refresh: Duration,
+        clock_skew: Option<f64>,
+    ) {
+        let now = SystemTime::now();
+        let families = &self.families;
+        self.set(&families.token_expiry, unix(now + lifetime));
+        self.set(&families.token_issued, unix(now));
+        self.set(&families.token_last_success, unix(now));
+        self.set(&families.token_next_refresh, unix(now + next_refresh));
+        self.int_gauge(&families.token_generation)
+            .set(i64::try_from(generation).unwrap_or(i64::MAX));
+        self.int_gauge(&families.token_failures).set(0);
+        if let Some(skew) = clock_skew {
+            self.set(&families.clock_skew, skew);
+        }
+    }
+
+    pub(crate) fn failed(&self, failures: u32, next_attempt: Duration) {
+        self.int_gauge(&self.families.token_failures).set(failures.into());
+        self.set(&self.families.token_next_refresh, unix(SystemTime::now() + next_attempt));
+    }
+
+    /// Told at each scrape: a token expires without an event.
+    pub(crate) fn usable(&self, usable: bool) {
+        self.int_gauge(&self.families.token_usable).set(usable.into());
+    }
+
+    pub(crate) fn waited(&self, served: bool) {
+        if served { self.served.inc() } else { self.failed.inc() }
+    }
+}
+
+/// What is told of one route.
+#[derive(Clone, Debug)]
+pub struct RouteMetrics {
+    route: String,
+    requests: IntCounterVec,
+    duration: Histogram,
+    upstream_duration: Histogram,
+    stripped: IntCounter,
+}
+
+impl RouteMetrics {
+    pub(crate) fn finished(
+        &self,
+        method: &str,
+        status: Option<StatusCode>,
+        outcome: Outcome,
+        took: Duration,
+    ) {
+        self.duration.observe(took.as_secs_f64());
+        count(&self.requests, &self.route, method, status, outcome);
+    }
+
+    pub(crate) fn upstream_answered(&self, took: Duration) {
+        self.upstream_duration.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn authorization_stripped(&self) {
+        self.stripped.inc();
+    }
+}
+
+fn count(
+    requests: &IntCounterVec,
+    route: &str,
+    method: &str,
+    status: Option<StatusCode>,
+    outcome: Outcome,
+) {
+    let class = match status.map(|status| status.as_u16() / 100) {
+        Some(1) => "1xx",
+        Some(2) => "2xx",
+        Some(3) => "3xx",
+        Some(4) => "4xx",
+        Some(5) => "5xx",
+        _ => "none",
+    };
+    requests.with_label_values(&[route, method, class, outcome.label()]).inc();
+}
+
+fn unix(time: SystemTime) -> f64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}

@@ -1,0 +1,109 @@
+//! What one request carries with it, and how its end is counted.
+
+use crate::error::ErrorKind;
+use crate::metrics::{Metrics, OTHER, RouteMetrics};
+use crate::proxy::profile::METHODS;
+use http::{HeaderValue, Method, StatusCode};
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// How a request ended; the label of `requests_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The upstream's answer was passed on whole, whatever its status.
+    Forwarded,
+    /// bearerd answered by itself.
+    Local(ErrorKind),
+    /// The upstream broke off in the middle of its answer; the caller's connection was closed.
+    UpstreamIncomplete,
+    /// The caller went away.
+    DownstreamClosed,
+    /// None of the others was reached: a panic.
+    Aborted,
+}
+
+impl Outcome {
+    /// The label value.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Forwarded => "forwarded",
+            Self::Local(kind) => kind.label(),
+            Self::UpstreamIncomplete => "upstream_incomplete",
+            Self::DownstreamClosed => "downstream_closed",
+            Self::Aborted => "aborted",
+        }
+    }
+}
+
+/// The state of one request.
+pub struct Context {
+    /// Counted when dropped.
+    pub(crate) record: Record,
+    /// The position of the route.
+    pub(crate) route: Option<usize>,
+    /// What is injected.
+    pub(crate) authorization: Option<HeaderValue>,
+    /// Upstream addresses that could not be connected to.
+    pub(crate) failed_connections: usize,
+    /// When the upstream was first turned to.
+    pub(crate) upstream_since: Option<Instant>,
+    /// How long it took to its answer's header.
+    pub(crate) upstream_took: Option<std::time::Duration>,
+}
+
+impl Context {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            record: Record::new(metrics),
+            route: None,
+            authorization: None,
+            failed_connections: 0,
+            upstream_since: None,
+            upstream_took: None,
+        }
+    }
+}
+
+/// Counts its request when dropped, as a failure until told otherwise: an early return or a panic
+/// cannot be counted as a success, and the number of requests in flight always comes down again.
+pub(crate) struct Record {
+    metrics: Arc<Metrics>,
+    started: Instant,
+    pub(crate) route: Option<Arc<RouteMetrics>>,
+    pub(crate) method: &'static str,
+    pub(crate) status: Option<StatusCode>,
+    pub(crate) outcome: Outcome,
+}
+
+impl Record {
+    fn new(metrics: Arc<Metrics>) -> Self {
+        metrics.in_flight().inc();
+        Self {
+            metrics,
+            started: Instant::now(),
+            route: None,
+            method: OTHER,
+            status: None,
+            outcome: Outcome::Aborted,
+        }
+    }
+
+    pub(crate) fn elapsed(&self) -> std::time::Duration {
+        self.started.elapsed()
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.metrics.in_flight().dec();
+        match &self.route {
+            Some(route) => route.finished(self.method, self.status, self.outcome, self.elapsed()),
+            None => self.metrics.unrouted(self.method, self.status, self.outcome),
+        }
+    }
+}
+
+/// The method as a label: one that bearerd forwards, or "other".
+pub(crate) fn method_label(method: &Method) -> &'static str {
+    METHODS.into_iter().find(|known| *known == method.as_str()).unwrap_or(OTHER)
+}

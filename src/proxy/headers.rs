@@ -1,0 +1,145 @@
+//! What is taken out of a request before it goes upstream, and what is put in.
+//!
+//! Hop-by-hop headers and those that `Connection` nominates are removed by pingora before this.
+
+use http::header::{AUTHORIZATION, FORWARDED, HOST, PROXY_AUTHORIZATION};
+use http::{HeaderName, HeaderValue};
+use pingora::http::RequestHeader;
+
+const X_APPROUTER_AUTHORIZATION: &str = "x-approuter-authorization";
+const X_FORWARDED: &str = "x-forwarded";
+/// Tells SAP's front door that the bearer is meant, not a browser session.
+const CUSTOM_AUTH: HeaderName = HeaderName::from_static("x-sap-sac-custom-auth");
+
+/// What a request carries upstream besides the caller's own headers.
+#[derive(Debug)]
+pub(crate) struct Injection<'a> {
+    pub(crate) authorization: &'a HeaderValue,
+    pub(crate) host: &'a HeaderValue,
+    pub(crate) custom_auth: bool,
+    pub(crate) extra: &'a [(HeaderName, HeaderValue)],
+}
+
+/// Removes what the caller must not decide. Tells whether an `Authorization` was among it.
+pub(crate) fn strip(request: &mut RequestHeader) -> bool {
+    let mut had_authorization = false;
+    let doomed: Vec<HeaderName> =
+        request.headers.keys().filter(|name| is_stripped(name)).cloned().collect();
+    for name in doomed {
+        had_authorization |= resembles(&name, AUTHORIZATION.as_str());
+        request.remove_header(&name);
+    }
+    had_authorization
+}
+
+/// `Forwarded` and `X-Forwarded-*` would steer SAP's login redirects; `x-approuter-authorization`
+/// takes a token's place; an `Authorization` of the caller's must not travel with our rights, nor
+/// instead of them.
+fn is_stripped(name: &HeaderName) -> bool {
+    let exact = *name == AUTHORIZATION || *name == PROXY_AUTHORIZATION || *name == FORWARDED;
+    exact
+        || resembles(name, X_APPROUTER_AUTHORIZATION)
+        || begins_like(name, X_FORWARDED)
+        || name.as_str().contains('_')
+            && [AUTHORIZATION, PROXY_AUTHORIZATION, FORWARDED, HOST, CUSTOM_AUTH]
+                .iter()
+                .any(|ours| resembles(name, ours.as_str()))
+}
+
+/// Equal, if `_` counts as `-`: CGI-like servers do not tell the two apart. Names are lower-case.
+fn resembles(name: &HeaderName, known: &str) -> bool {
+    name.as_str().len() == known.len() && begins_like(name, known)
+}
+
+fn begins_like(name: &HeaderName, prefix: &str) -> bool {
+    let alike = |(given, wanted): (u8, u8)| given == wanted || given == b'_' && wanted == b'-';
+    name.as_str().len() >= prefix.len() && name.as_str().bytes().zip(prefix.bytes()).all(alike)
+}
+
+/// Puts ours in; each replaces whatever stands under its name.
+pub(crate) fn inject(
+    request: &mut RequestHeader,
+    injection: &Injection<'_>,
+) -> pingora::Result<()> {
+    for (name, value) in injection.extra {
+        request.insert_header(name, value)?;
+    }
+    if injection.custom_auth {
+        request.insert_header(CUSTOM_AUTH, HeaderValue::from_static("true"))?;
+    }
+    request.insert_header(HOST, injection.host)?;
+    request.insert_header(AUTHORIZATION, injection.authorization)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(headers: &[(&'static str, &'static str)]) -> RequestHeader {
+        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        for (name, value) in headers {
+            request.append_header(*name, *value).unwrap();
+        }
+        request
+    }
+
+    fn names(request: &RequestHeader) -> Vec<&str> {
+        request.headers.keys().map(HeaderName::as_str).collect()
+    }
+
+    #[test]
+    fn every_spelling_of_authorization_goes_and_duplicates_too() {
+        for spelling in ["Authorization", "authorization", "AUTHORIZATION", "aUtHoRiZaTiOn"] {
+            let mut request =
+                request(&[(spelling, "Basic eDp5"), (spelling, "Bearer z"), ("Accept", "*/*")]);
+            assert!(strip(&mut request), "{spelling}");
+            assert_eq!(names(&request), ["accept"]);
+        }
+    }
+
+    #[test]
+    fn headers_that_steer_the_front_door_go() {
+        let mut request = request(&[
+            ("Forwarded", "host=evil"),
+            ("X-Forwarded-Host", "evil"),
+            ("X-Forwarded-For", "1.2.3.4"),
+            ("x_forwarded_proto", "http"),
+            ("X-Approuter-Authorization", "Bearer other"),
+            ("x-approuter_authorization", "Bearer other"),
+            ("Proxy-Authorization", "Basic eDp5"),
+            ("proxy_authorization", "Basic eDp5"),
+            ("x_sap-sac_custom_auth", "false"),
+            ("x_request_id", "stays"),
+        ]);
+        assert!(!strip(&mut request));
+        assert_eq!(names(&request), ["x_request_id"]);
+    }
+
+    #[test]
+    fn ours_replace_what_is_there() {
+        let mut request = request(&[
+            ("Host", "127.0.0.1:8080"),
+            ("x-sap-sac-custom-auth", "false"),
+            ("x-team", "a"),
+        ]);
+        let mut authorization = HeaderValue::from_static("Bearer ours");
+        authorization.set_sensitive(true);
+        let injection = Injection {
+            authorization: &authorization,
+            host: &HeaderValue::from_static("acme.example"),
+            custom_auth: true,
+            extra: &[(HeaderName::from_static("x-team"), HeaderValue::from_static("b"))],
+        };
+        inject(&mut request, &injection).unwrap();
+        let value = |name: &str| {
+            let values: Vec<_> = request.headers.get_all(name).iter().collect();
+            assert_eq!(values.len(), 1, "{name}");
+            values[0].clone()
+        };
+        assert_eq!(value("authorization"), "Bearer ours");
+        assert!(value("authorization").is_sensitive());
+        assert_eq!(value("host"), "acme.example");
+        assert_eq!(value("x-sap-sac-custom-auth"), "true");
+        assert_eq!(value("x-team"), "b");
+    }
+}

@@ -1,0 +1,159 @@
+//! What an API family needs, in one table.
+
+use http::Method;
+use std::fmt;
+
+/// A set of request methods out of the closed list that bearerd forwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Methods(u8);
+
+/// The methods that bearerd knows, in the order in which `Allow` lists them.
+pub const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
+
+impl Methods {
+    const READ: Self = Self(0b00_0011);
+    const READ_AND_POST: Self = Self(0b00_0111);
+    const ALL: Self = Self(0b11_1111);
+    const NONE: Self = Self(0);
+
+    /// Adds a method by name. `None` when it is not one that bearerd forwards.
+    pub(crate) fn with(self, name: &str) -> Option<Self> {
+        let index = METHODS.iter().position(|known| *known == name)?;
+        Some(Self(self.0 | 1 << index))
+    }
+
+    /// The set of a list of names, or the first name that is not known.
+    ///
+    /// # Errors
+    /// The unknown name.
+    pub fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, &'a str> {
+        names.into_iter().try_fold(Self::NONE, |set, name| set.with(name).ok_or(name))
+    }
+
+    /// Whether the method is in the set.
+    pub fn contains(self, method: &Method) -> bool {
+        METHODS
+            .iter()
+            .position(|known| *known == method.as_str())
+            .is_some_and(|index| self.0 & 1 << index != 0)
+    }
+
+    /// Whether every method of this set is also in the other.
+    pub(crate) const fn is_within(self, other: Self) -> bool {
+        self.0 & !other.0 == 0
+    }
+
+    /// The names in the set.
+    pub(crate) fn names(self) -> impl Iterator<Item = &'static str> {
+        METHODS
+            .into_iter()
+            .enumerate()
+            .filter(move |(index, _)| self.0 & 1 << index != 0)
+            .map(|(_, name)| name)
+    }
+}
+
+/// The list as `Allow` has it (RFC 9110 section 10.2.1).
+impl fmt::Display for Methods {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, name) in self.names().enumerate() {
+            if index > 0 {
+                formatter.write_str(", ")?;
+            }
+            formatter.write_str(name)?;
+        }
+        Ok(())
+    }
+}
+
+/// An API family of the tenant.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// The name in the configuration.
+    pub name: &'static str,
+    /// Where the family lives on a Datasphere tenant; used when no routes are configured.
+    pub paths: &'static [&'static str],
+    /// What may be called.
+    pub methods: Methods,
+    /// POST only where the path ends in `/$batch`: a batch of reads is a POST (OData 4.01 part 1, section 11.7).
+    pub post_only_batch: bool,
+    /// Send `x-sap-sac-custom-auth: true`, without which these APIs answer a bearer with a login page.
+    pub custom_auth: bool,
+}
+
+const fn profile(name: &'static str, paths: &'static [&'static str]) -> Profile {
+    Profile { name, paths, methods: Methods::ALL, post_only_batch: false, custom_auth: true }
+}
+
+/// Every profile.
+pub static PROFILES: [Profile; 9] = [
+    Profile {
+        methods: Methods::READ_AND_POST,
+        post_only_batch: true,
+        custom_auth: false,
+        ..profile("odata", &["/api/v1/datasphere/consumption", "/api/v1/dwc"])
+    },
+    profile("scim", &["/api/v1/scim2", "/api/v1/scim"]),
+    profile("transport", &["/api/v1/content"]),
+    Profile { methods: Methods::READ_AND_POST, ..profile("audit", &["/api/v1/audit"]) },
+    profile("rest", &["/api/v1/datasphere"]),
+    profile("cli", &["/dwaas-core", "/api/v1/spaces", "/oauth"]),
+    Profile { methods: Methods::READ, ..profile("csrf", &["/api/v1/csrf"]) },
+    Profile { custom_auth: false, ..profile("cloud-transport", &[]) },
+    Profile { custom_auth: false, ..profile("passthrough", &[]) },
+];
+
+impl Profile {
+    /// The profile of that name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        PROFILES.iter().find(|profile| profile.name == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn profiles_have_names_of_their_own_and_no_path_twice() {
+        let mut names: Vec<_> = PROFILES.iter().map(|profile| profile.name).collect();
+        let mut paths: Vec<_> = PROFILES.iter().flat_map(|profile| profile.paths).collect();
+        let (name_count, path_count) = (names.len(), paths.len());
+        names.sort_unstable();
+        names.dedup();
+        paths.sort_unstable();
+        paths.dedup();
+        assert_eq!((names.len(), paths.len()), (name_count, path_count));
+    }
+
+    #[test]
+    fn the_table_says_who_may_do_what() {
+        let shown: Vec<_> = PROFILES
+            .iter()
+            .map(|p| format!("{} [{}] {} {}", p.name, p.methods, p.post_only_batch, p.custom_auth))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "odata [GET, HEAD, POST] true false",
+                "scim [GET, HEAD, POST, PUT, PATCH, DELETE] false true",
+                "transport [GET, HEAD, POST, PUT, PATCH, DELETE] false true",
+                "audit [GET, HEAD, POST] false true",
+                "rest [GET, HEAD, POST, PUT, PATCH, DELETE] false true",
+                "cli [GET, HEAD, POST, PUT, PATCH, DELETE] false true",
+                "csrf [GET, HEAD] false true",
+                "cloud-transport [GET, HEAD, POST, PUT, PATCH, DELETE] false false",
+                "passthrough [GET, HEAD, POST, PUT, PATCH, DELETE] false false",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_set_contains_what_it_was_made_of() {
+        let set = Methods::of(["GET", "PATCH"]).unwrap();
+        assert!(set.contains(&Method::GET) && set.contains(&Method::PATCH));
+        assert!(!set.contains(&Method::POST) && !set.contains(&Method::TRACE));
+        assert_eq!(set.to_string(), "GET, PATCH");
+        assert_eq!(Methods::of(["GET", "BREW"]), Err("BREW"));
+    }
+}

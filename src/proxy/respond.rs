@@ -1,0 +1,84 @@
+//! Answers that bearerd gives by itself: `application/problem+json` (RFC 9457) with `Proxy-Status`
+//! (RFC 9209), so that a caller can tell them from the upstream's.
+
+use crate::error::ErrorKind;
+use bytes::Bytes;
+use http::Method;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+use serde::Serialize;
+use std::time::Duration;
+
+/// A local answer.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    pub(crate) kind: ErrorKind,
+    /// What happened and what to do; shown to the caller.
+    pub(crate) detail: String,
+    /// `Retry-After`.
+    pub(crate) retry_after: Option<Duration>,
+    /// `Allow`.
+    pub(crate) allow: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    kind: &'a str,
+}
+
+impl Problem {
+    pub(crate) fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), retry_after: None, allow: None }
+    }
+
+    fn body(&self) -> Bytes {
+        let body = Body {
+            r#type: format!("urn:bearerd:problem:{}", self.kind.label()),
+            title: self.kind.title(),
+            status: self.kind.status().as_u16(),
+            detail: &self.detail,
+            kind: self.kind.label(),
+        };
+        // Strings and a number always serialize.
+        serde_json::to_vec(&body).unwrap_or_default().into()
+    }
+
+    fn header(&self, length: usize) -> pingora::Result<ResponseHeader> {
+        let mut header = ResponseHeader::build(self.kind.status(), Some(6))?;
+        header.insert_header(CONTENT_TYPE, "application/problem+json")?;
+        header.set_content_length(length)?;
+        header.insert_header(CACHE_CONTROL, "no-store")?;
+        let status = format!("bearerd; error={}", self.kind.proxy_error());
+        header.insert_header("proxy-status", status)?;
+        if let Some(delay) = self.retry_after {
+            // Whole seconds, rounded up: a caller that obeys must not come too early.
+            let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
+            header.insert_header(RETRY_AFTER, seconds.max(1).to_string())?;
+        }
+        if let Some(allow) = &self.allow {
+            header.insert_header(ALLOW, allow.as_str())?;
+        }
+        Ok(header)
+    }
+
+    /// Sends the answer. A request body that was not read ends the connection, so that a large
+    /// upload is not drained for nothing.
+    pub(crate) async fn send(&self, session: &mut Session) -> pingora::Result<()> {
+        let body = self.body();
+        let header = self.header(body.len())?;
+        if !session.is_body_empty() {
+            session.set_keepalive(None);
+        }
+        let head_only = session.req_header().method == Method::HEAD;
+        session.write_response_header(Box::new(header), head_only).await?;
+        if !head_only {
+            session.write_response_body(Some(body), true).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,292 @@
+//! The services behind us: names resolved, addresses tried in turn, pingora's peers made here and
+//! nowhere else.
+
+use crate::config::{Timeouts, Upstream as UpstreamConfig};
+use crate::trust::{self, TrustError};
+use arc_swap::ArcSwapOption;
+use http::HeaderValue;
+use pingora::protocols::tls::CaType;
+use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
+use pingora::utils::tls::{WrappedX509, parse_x509};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::net::lookup_host;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+use tracing::warn;
+use url::{Host, Url};
+
+/// How long an answer of the resolver is used before it is asked again.
+const ADDRESSES_KEPT: Duration = Duration::from_secs(30);
+/// How long the resolver may take.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many addresses one request tries at most.
+pub(crate) const MAX_ADDRESSES: usize = 4;
+
+/// A service behind the sidecar.
+pub struct Upstream {
+    name: String,
+    host: String,
+    port: u16,
+    /// The `Host` of every request.
+    pub(super) host_header: HeaderValue,
+    /// Everything of a peer but its address.
+    template: HttpPeer,
+    resolved: ArcSwapOption<Resolved>,
+    resolving: Mutex<()>,
+    refreshing: AtomicBool,
+    /// The position of the address that is tried first.
+    preferred: AtomicUsize,
+}
+
+struct Resolved {
+    at: Instant,
+    peers: Vec<HttpPeer>,
+}
+
+/// Why there is no address.
+#[derive(Debug, thiserror::Error)]
+pub enum ResolveError {
+    /// The resolver says so.
+    #[error("cannot resolve {host}: {source}")]
+    Lookup {
+        /// The configured name.
+        host: String,
+        /// The resolver's error.
+        source: io::Error,
+    },
+    /// The resolver does not answer.
+    #[error("cannot resolve {host}: no answer in time")]
+    Timeout {
+        /// The configured name.
+        host: String,
+    },
+    /// The name exists, but has no address.
+    #[error("{host} has no address")]
+    NoAddress {
+        /// The configured name.
+        host: String,
+    },
+}
+
+impl Upstream {
+    /// Prepares the peers of an upstream. `group` keeps its connections apart from those of others
+    /// at the same address, whose trust anchors may differ.
+    ///
+    /// # Errors
+    /// Its `ca_file` can't be used.
+    pub fn new(config: &UpstreamConfig, group: u64) -> Result<Self, TrustError> {
+        let origin = &config.origin;
+        let (host, name) = host_and_name(origin);
+        let port = origin.port_or_known_default().unwrap_or(443);
+        let tls = origin.scheme() == "https";
+        // The address is replaced before use; a literal one keeps pingora from resolving names.
+        let mut template = HttpPeer::new((IpAddr::from([127, 0, 0, 1]), port), tls, name);
+        template.group_key = group;
+        set_timeouts(&mut template, config.timeouts);
+        template.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
+        if let Some(path) = &config.ca_file {
+            let mut anchors = trust::read_pem(path)?;
+            anchors.extend(trust::system());
+            let anchors: Box<CaType> = anchors
+                .into_iter()
+                .map(|anchor| WrappedX509::new(anchor.to_vec(), parse_x509))
+                .collect();
+            template.options.ca = Some(anchors.into());
+        }
+        Ok(Self {
+            name: config.name.clone(),
+            host,
+            port,
+            host_header: host_header(origin),
+            template,
+            resolved: ArcSwapOption::empty(),
+            resolving: Mutex::new(()),
+            refreshing: AtomicBool::new(false),
+            preferred: AtomicUsize::new(0),
+        })
+    }
+
+    /// The peer for a request that failed to connect `failed` times so far.
+    pub(super) async fn peer(self: &Arc<Self>, failed: usize) -> Result<HttpPeer, ResolveError> {
+        let resolved = self.resolved().await?;
+        let first = self.preferred.load(Ordering::Relaxed);
+        let position = (first + failed) % resolved.peers.len().max(1);
+        let peer = resolved.peers.get(position).cloned();
+        peer.ok_or_else(|| self.no_address())
+    }
+
+    /// Whether there is another address to try after `failed` failures. From now on the next one is
+    /// tried first.
+    pub(super) fn try_next(&self, failed: usize) -> bool {
+        self.preferred.fetch_add(1, Ordering::Relaxed);
+        let known = self.resolved.load().as_ref().map_or(0, |resolved| resolved.peers.len());
+        failed < known.min(MAX_ADDRESSES)
+    }
+
+    /// The addresses: known ones at once, even while newer ones are being looked up.
+    async fn resolved(self: &Arc<Self>) -> Result<Arc<Resolved>, ResolveError> {
+        if let Some(resolved) = self.resolved.load_full() {
+            if resolved.at.elapsed() > ADDRESSES_KEPT
+                && !self.refreshing.swap(true, Ordering::AcqRel)
+            {
+                tokio::spawn(self.clone().refresh());
+            }
+            return Ok(resolved);
+        }
+        let _first = self.resolving.lock().await;
+        match self.resolved.load_full() {
+            Some(resolved) => Ok(resolved),
+            None => self.look_up().await,
+        }
+    }
+
+    /// Looks the name up anew; the known addresses stay when that fails.
+    async fn refresh(self: Arc<Self>) {
+        if let Err(error) = self.look_up().await {
+            warn!(upstream = self.name, "Using the known addresses on: {error}.");
+            if let Some(known) = self.resolved.load_full() {
+                self.resolved.store(Some(Arc::new(Resolved {
+                    at: Instant::now(),
+                    peers: known.peers.clone(),
+                })));
+            }
+        }
+        self.refreshing.store(false, Ordering::Release);
+    }
+
+    async fn look_up(&self) -> Result<Arc<Resolved>, ResolveError> {
+        let found = timeout(RESOLVE_TIMEOUT, lookup_host((self.host.as_str(), self.port)))
+            .await
+            .map_err(|_| ResolveError::Timeout { host: self.host.clone() })?
+            .map_err(|source| ResolveError::Lookup { host: self.host.clone(), source })?;
+        let peers: Vec<_> = found.map(|address| self.peer_at(address)).collect();
+        if peers.is_empty() {
+            return Err(self.no_address());
+        }
+        let resolved = Arc::new(Resolved { at: Instant::now(), peers });
+        self.resolved.store(Some(resolved.clone()));
+        Ok(resolved)
+    }
+
+    fn peer_at(&self, address: SocketAddr) -> HttpPeer {
+        let mut peer = self.template.clone();
+        peer._address = pingora::protocols::l4::socket::SocketAddr::Inet(address);
+        peer
+    }
+
+    fn no_address(&self) -> ResolveError {
+        ResolveError::NoAddress { host: self.host.clone() }
+    }
+}
+
+fn set_timeouts(peer: &mut HttpPeer, timeouts: Timeouts) {
+    let options = &mut peer.options;
+    options.connection_timeout = Some(timeouts.connect);
+    // TCP and TLS each have `connect`; this bounds both together.
+    options.total_connection_timeout = Some(timeouts.connect * 2);
+    options.read_timeout = Some(timeouts.read);
+    options.write_timeout = Some(timeouts.write);
+    options.idle_timeout = Some(timeouts.idle);
+}
+
+/// What to look up, and the name that the certificate must have. An IPv6 address has no brackets there.
+fn host_and_name(origin: &Url) -> (String, String) {
+    let host = match origin.host() {
+        Some(Host::Domain(name)) => name.to_owned(),
+        Some(Host::Ipv4(address)) => address.to_string(),
+        Some(Host::Ipv6(address)) => address.to_string(),
+        None => String::new(),
+    };
+    (host.clone(), host)
+}
+
+/// The origin's authority; the port only where it is not the scheme's own.
+fn host_header(origin: &Url) -> HeaderValue {
+    let host = origin.host_str().unwrap_or_default();
+    let text = match origin.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    };
+    // A parsed URL's host and port are always a valid header value.
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn upstream(url: &str) -> Arc<Upstream> {
+        let second = Duration::from_secs(1);
+        let config = UpstreamConfig {
+            name: "u".into(),
+            origin: url.parse().unwrap(),
+            timeouts: Timeouts {
+                connect: second,
+                read: second * 2,
+                write: second * 3,
+                idle: second * 4,
+            },
+            ca_file: None,
+        };
+        Arc::new(Upstream::new(&config, 1).unwrap())
+    }
+
+    #[test]
+    fn host_name_and_port_come_from_the_url() {
+        let shown = |url| {
+            let upstream = upstream(url);
+            format!(
+                "{} {} {} {:?}",
+                upstream.host, upstream.port, upstream.template.sni, upstream.host_header
+            )
+        };
+        assert_eq!(
+            shown("https://acme.example"),
+            r#"acme.example 443 acme.example "acme.example""#
+        );
+        assert_eq!(
+            shown("https://acme.example:8443"),
+            r#"acme.example 8443 acme.example "acme.example:8443""#
+        );
+        assert_eq!(shown("https://[::1]:9"), r#"::1 9 ::1 "[::1]:9""#);
+        assert_eq!(shown("http://127.0.0.1:80"), r#"127.0.0.1 80 127.0.0.1 "127.0.0.1""#);
+    }
+
+    #[tokio::test]
+    async fn every_timeout_is_set_on_every_peer() {
+        let peer = upstream("https://127.0.0.1:9").peer(0).await.unwrap();
+        let options = &peer.options;
+        let seconds = |duration: Option<Duration>| duration.unwrap().as_secs();
+        assert_eq!(seconds(options.connection_timeout), 1);
+        assert_eq!(seconds(options.total_connection_timeout), 2);
+        assert_eq!(seconds(options.read_timeout), 2);
+        assert_eq!(seconds(options.write_timeout), 3);
+        assert_eq!(seconds(options.idle_timeout), 4);
+        assert!(options.verify_cert && options.verify_hostname);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_does_not_resolve_is_an_error_and_no_panic() {
+        let error = upstream("https://no-such-host.invalid").peer(0).await.err().unwrap();
+        assert!(error.to_string().contains("no-such-host.invalid"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_failed_address_is_left_for_the_next_one() {
+        let upstream = upstream("https://127.0.0.1:9");
+        let peers = [9, 10].map(|port| upstream.peer_at(([127, 0, 0, 1], port).into()));
+        upstream
+            .resolved
+            .store(Some(Arc::new(Resolved { at: Instant::now(), peers: peers.into() })));
+        let port =
+            async |failed| upstream.peer(failed).await.unwrap()._address.as_inet().unwrap().port();
+        assert_eq!((port(0).await, port(1).await), (9, 10));
+        assert!(upstream.try_next(1), "there is a second address");
+        assert_eq!(port(0).await, 10, "others begin with the one that may work");
+        assert!(!upstream.try_next(2), "there is no third");
+    }
+}

@@ -1,0 +1,283 @@
+//! Where applications connect: addresses bound before anything starts, connections accepted and
+//! handed to pingora, one single-threaded runtime a worker.
+//!
+//! pingora's own `Server` is not used: it binds late and in silence, sleeps through its whole grace
+//! period, and does not tell which port it got. Its proxy is made to be driven by an accept loop
+//! such as this one.
+
+use crate::config::ListenAddress;
+use crate::proxy::Proxy;
+use pingora::apps::{HttpServerApp, ServerApp};
+use pingora::protocols::l4::stream::Stream;
+use pingora::proxy::{HttpProxy, http_proxy};
+use pingora::server::configuration::ServerConf;
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+/// Idle upstream connections that a worker keeps. More requests at once than this reconnect each
+/// time, at three times the cost of a request.
+const UPSTREAM_POOL: usize = 512;
+/// How often one request may turn to the upstream: each address once, and once more where a pooled
+/// connection turned out to be closed. Zero would drop every request.
+const UPSTREAM_ATTEMPTS: usize = crate::proxy::upstream::MAX_ADDRESSES + 2;
+/// Only the owner of the process may connect to a Unix socket.
+const SOCKET_MODE: u32 = 0o600;
+/// How long to wait after a failed accept, usually for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// An address that is ours.
+#[derive(Debug)]
+pub enum Listener {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A Unix socket; its file is removed when the listener is dropped.
+    Unix(UnixListener),
+}
+
+/// An address that can't be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}; {advice}")]
+pub struct BindError {
+    address: String,
+    source: io::Error,
+    advice: &'static str,
+}
+
+impl BindError {
+    /// `key` is what to change in the configuration.
+    pub(crate) fn new(address: impl ToString, source: io::Error, key: &'static str) -> Self {
+        let advice = match (source.kind(), key) {
+            (io::ErrorKind::AddrInUse, "admin.listen") => {
+                "set `admin.listen` to another one or stop the other process"
+            }
+            (io::ErrorKind::AddrInUse, _) => {
+                "set `listen` to another one or stop the other process"
+            }
+            (io::ErrorKind::PermissionDenied, _) => {
+                "choose a port above 1023, or a directory that this user may write"
+            }
+            _ => "check that the address belongs to this machine",
+        };
+        Self { address: address.to_string(), source, advice }
+    }
+}
+
+impl Listener {
+    /// Binds an address. A Unix socket that a crashed process left behind is replaced; one that
+    /// answers is not.
+    ///
+    /// # Errors
+    /// The address is taken, not ours, or not permitted.
+    pub fn bind(address: &ListenAddress) -> Result<Self, BindError> {
+        let bound = match address {
+            ListenAddress::Tcp(address) => TcpListener::bind(address).map(Self::Tcp),
+            ListenAddress::Unix(path) => bind_unix(path).map(Self::Unix),
+        };
+        bound
+            .and_then(|listener| listener.set_nonblocking().map(|()| listener))
+            .map_err(|source| BindError::new(address, source, "listen"))
+    }
+
+    /// The address with its real port.
+    pub fn address(&self) -> Option<ListenAddress> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok().map(ListenAddress::Tcp),
+            Self::Unix(listener) => {
+                let path = listener.local_addr().ok()?.as_pathname()?.to_owned();
+                Some(ListenAddress::Unix(path))
+            }
+        }
+    }
+
+    fn set_nonblocking(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(listener) => listener.set_nonblocking(true),
+            Self::Unix(listener) => listener.set_nonblocking(true),
+        }
+    }
+
+    /// The same socket once more, for another worker. Sharing one socket, rather than binding it
+    /// again with `SO_REUSEPORT`, keeps other processes from binding beside us.
+    fn try_clone(&self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(listener) => listener.try_clone().map(Self::Tcp),
+            Self::Unix(listener) => listener.try_clone().map(Self::Unix),
+        }
+    }
+
+    fn into_tokio(self) -> io::Result<Accepting> {
+        match self {
+            Self::Tcp(listener) => tokio::net::TcpListener::from_std(listener).map(Accepting::Tcp),
+            Self::Unix(listener) => {
+                tokio::net::UnixListener::from_std(listener).map(Accepting::Unix)
+            }
+        }
+    }
+}
+
+fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    let is_socket = path.symlink_metadata().is_ok_and(|file| file.file_type().is_socket());
+    if is_socket && UnixStream::connect(path).is_err() {
+        std::fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE))?;
+    Ok(listener)
+}
+
+/// Removes the socket files of the addresses, at the end of the process.
+pub(crate) fn remove_sockets(addresses: &[ListenAddress]) {
+    for address in addresses {
+        if let ListenAddress::Unix(path) = address {
+            // Another process may have removed or replaced it; nothing depends on it any more.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+enum Accepting {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener),
+}
+
+impl Accepting {
+    async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Ok(stream.into())
+            }
+            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| stream.into()),
+        }
+    }
+}
+
+/// The threads that serve requests.
+pub(crate) struct Workers {
+    /// Cancelled to stop accepting and to let requests in flight finish.
+    stop: CancellationToken,
+    /// Cancelled to end whatever is still there.
+    force: CancellationToken,
+    /// Closed when the last worker has ended.
+    ended: mpsc::Receiver<()>,
+}
+
+impl Workers {
+    /// Starts `count` workers on the same listeners.
+    pub(crate) fn start(count: usize, listeners: &[Listener], proxy: &Proxy) -> io::Result<Self> {
+        let (alive, ended) = mpsc::channel(1);
+        let workers =
+            Self { stop: CancellationToken::new(), force: CancellationToken::new(), ended };
+        let conf = Arc::new(server_conf());
+        for index in 0..count {
+            let listeners =
+                listeners.iter().map(Listener::try_clone).collect::<io::Result<Vec<_>>>()?;
+            let worker = Worker {
+                listeners,
+                proxy: Arc::new(http_proxy(&conf, proxy.clone())),
+                stop: workers.stop.clone(),
+                force: workers.force.clone(),
+            };
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let alive = alive.clone();
+            std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+                let _alive = alive;
+                if let Err(error) = runtime.block_on(worker.run()) {
+                    warn!("A worker ended: {error}.");
+                }
+                // Waits for nothing: what is left was past its deadline.
+                runtime.shutdown_background();
+            })?;
+        }
+        Ok(workers)
+    }
+
+    /// Stops accepting. Requests in flight go on.
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// Ends what is still in flight.
+    pub(crate) fn force(&self) {
+        self.force.cancel();
+    }
+
+    /// Resolves when no worker is left.
+    pub(crate) async fn ended(&mut self) {
+        // Nothing is ever sent: the channel closes with the last worker.
+        self.ended.recv().await;
+    }
+}
+
+/// The one place where pingora's server settings are made.
+fn server_conf() -> ServerConf {
+    ServerConf {
+        threads: 1,
+        upstream_keepalive_pool_size: UPSTREAM_POOL,
+        max_retries: UPSTREAM_ATTEMPTS,
+        ..ServerConf::default()
+    }
+}
+
+struct Worker {
+    listeners: Vec<Listener>,
+    proxy: Arc<HttpProxy<Proxy>>,
+    stop: CancellationToken,
+    force: CancellationToken,
+}
+
+impl Worker {
+    async fn run(self) -> io::Result<()> {
+        let connections = TaskTracker::new();
+        let (shutdown, watch) = watch::channel(false);
+        for listener in self.listeners {
+            let accepting = accept_loop(
+                listener.into_tokio()?,
+                self.proxy.clone(),
+                connections.clone(),
+                watch.clone(),
+            );
+            let stop = self.stop.clone();
+            connections.spawn(async move { stop.run_until_cancelled(accepting).await });
+        }
+        self.stop.cancelled().await;
+        // The flag makes answers close their connection, the clean-up wakes the idle ones.
+        shutdown.send_replace(true);
+        self.proxy.http_cleanup().await;
+        connections.close();
+        self.force.run_until_cancelled(connections.wait()).await;
+        Ok(())
+    }
+}
+
+async fn accept_loop(
+    listener: Accepting,
+    proxy: Arc<HttpProxy<Proxy>>,
+    connections: TaskTracker,
+    shutdown: watch::Receiver<bool>,
+) {
+    loop {
+        match listener.accept().await {
+            Ok(stream) => {
+                let (proxy, shutdown) = (proxy.clone(), shutdown.clone());
+                connections.spawn(async move {
+                    proxy.process_new(Box::new(stream), &shutdown).await;
+                });
+            }
+            Err(error) => {
+                warn!("Cannot accept a connection: {error}; is the limit of open files too low?");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! How the process is asked to end.
+
+use std::io;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+/// Two moments: please end, and end at once.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown {
+    /// Finish what is in flight.
+    pub requested: CancellationToken,
+    /// Do not wait any more.
+    pub forced: CancellationToken,
+}
+
+impl Shutdown {
+    /// SIGTERM or SIGINT requests; a second one forces. Needs a running tokio runtime.
+    ///
+    /// # Errors
+    /// The signals can't be caught.
+    pub fn on_signals() -> io::Result<Self> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let shutdown = Self::default();
+        let told = shutdown.clone();
+        tokio::spawn(async move {
+            for moment in [told.requested, told.forced] {
+                let name = tokio::select! {
+                    _ = terminate.recv() => "SIGTERM",
+                    _ = interrupt.recv() => "SIGINT",
+                };
+                info!(signal = name, "Asked to end.");
+                moment.cancel();
+            }
+        });
+        Ok(shutdown)
+    }
+}

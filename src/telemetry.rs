@@ -1,0 +1,27 @@
+//! Logs: events with fields, one line each, on standard error.
+
+use crate::config::{Log, LogFormat};
+use std::io::{IsTerminal, stderr};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt, registry};
+
+/// Libraries may warn, and no more: below that, HTTP libraries print the headers of requests.
+const LIBRARIES: LevelFilter = LevelFilter::WARN;
+
+/// Starts logging. A second call changes nothing.
+pub fn init(log: Log) {
+    let filter =
+        Targets::new().with_default(LIBRARIES.min(log.level)).with_target("bearerd", log.level);
+    let layer = fmt::layer().with_writer(stderr);
+    let layer = match log.format {
+        LogFormat::Json => {
+            layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
+        }
+        LogFormat::Text => layer.with_ansi(stderr().is_terminal()).boxed(),
+    };
+    // An error means that the process has a subscriber already, as tests do.
+    let _ = registry().with(layer.with_filter(filter)).try_init();
+}

@@ -1,0 +1,164 @@
+//! Tokens: what they are, where they come from, when the next one is due, and who holds the current one.
+//!
+//! [`refresher`] asks a [`TokenSource`] when [`schedule`] says so and publishes to the [`store`], from
+//! which the proxy reads. Nothing here knows of requests.
+
+pub mod answer;
+pub mod oauth;
+pub mod refresher;
+pub mod schedule;
+pub mod store;
+
+use crate::credential::CredentialError;
+use crate::error::ErrorKind;
+use http::{HeaderValue, StatusCode};
+use schedule::RetryClass;
+use std::time::Duration;
+
+/// An access token as the issuer gave it.
+#[derive(Clone, Debug)]
+pub struct Token {
+    /// The whole `Authorization` value, marked sensitive so that nothing prints it.
+    pub authorization: HeaderValue,
+    /// How long it is valid from the moment of its answer.
+    pub lifetime: Duration,
+    /// How far the issuer's clock is ahead of ours, in seconds, where it told its time.
+    pub clock_skew: Option<f64>,
+}
+
+/// Where tokens come from.
+#[async_trait::async_trait]
+pub trait TokenSource: Send + Sync + 'static {
+    /// Asks for one token. Bounded in time and size by the source itself.
+    ///
+    /// # Errors
+    /// What went wrong, by kind: the caller decides from it when to ask again.
+    async fn fetch(&self) -> Result<Token, TokenError>;
+}
+
+/// Why there is no new token. Messages never hold a secret, a token or an issuer's whole answer.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// The client's own credential can't be read.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    /// No connection: name, network, TLS.
+    #[error("cannot reach the token endpoint: {0}")]
+    Connect(String),
+    /// No whole answer in time.
+    #[error("the token endpoint did not answer in time")]
+    Timeout,
+    /// 429.
+    #[error("the issuer limits the rate of token requests (429)")]
+    RateLimited {
+        /// What the issuer asked for in `Retry-After`.
+        retry_after: Option<Duration>,
+    },
+    /// 408 and 5xx.
+    #[error("the issuer is in trouble ({status})")]
+    Server {
+        /// The answer's status.
+        status: StatusCode,
+        /// What the issuer asked for in `Retry-After`.
+        retry_after: Option<Duration>,
+    },
+    /// 400, 401 and 403: the issuer knows this client, or its credential, not.
+    #[error(
+        "the issuer refuses the client ({status}{reason}); check client_id, the secret, client_auth, and whether the client has expired"
+    )]
+    Refused {
+        /// The answer's status.
+        status: StatusCode,
+        /// The issuer's own words, such as ", invalid_client: Bad credentials", or nothing.
+        reason: String,
+    },
+    /// Any other status: this is no token endpoint.
+    #[error("the token endpoint answered {status}; check token_url")]
+    NotAnIssuer {
+        /// The answer's status.
+        status: StatusCode,
+    },
+    /// 200, but not with a token.
+    #[error("the issuer's answer holds no usable token: {0}")]
+    Invalid(InvalidAnswer),
+    /// The source panicked: a defect in bearerd.
+    #[error("the token source failed; please report this")]
+    Panicked,
+}
+
+/// What is wrong with a token answer of status 200.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidAnswer {
+    /// More than 64 KiB.
+    #[error("it is larger than 64 KiB")]
+    TooLarge,
+    /// HTML from a login page or a corporate proxy, or anything else that is no JSON object.
+    #[error("it is not a JSON object (a login page or a proxy's page?)")]
+    NotJson,
+    /// No `access_token`, or one that is empty or no text.
+    #[error("`access_token` is missing or empty (is the client authorised for this tenant?)")]
+    NoAccessToken,
+    /// Characters that no header may carry.
+    #[error("`access_token` holds characters that a bearer token cannot have")]
+    NotABearerToken,
+    /// RFC 6749 section 7.1: a client must not use a token type it does not understand.
+    #[error("`token_type` is not bearer")]
+    TokenType,
+    /// Zero, negative or no number.
+    #[error("`expires_in` is not a positive number")]
+    Lifetime,
+}
+
+impl TokenError {
+    /// The outcomes a token request can have, as metric labels.
+    pub const OUTCOMES: [&str; 10] = [
+        "success",
+        "credential_unreadable",
+        "connect_error",
+        "timeout",
+        "rate_limited",
+        "server_error",
+        "refused",
+        "not_an_issuer",
+        "invalid_answer",
+        "panicked",
+    ];
+
+    /// The metric label.
+    pub const fn outcome(&self) -> &'static str {
+        match self {
+            Self::Credential(_) => "credential_unreadable",
+            Self::Connect(_) => "connect_error",
+            Self::Timeout => "timeout",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::Server { .. } => "server_error",
+            Self::Refused { .. } => "refused",
+            Self::NotAnIssuer { .. } => "not_an_issuer",
+            Self::Invalid(_) => "invalid_answer",
+            Self::Panicked => "panicked",
+        }
+    }
+
+    /// How to wait before asking again.
+    pub fn retry_class(&self) -> RetryClass {
+        match self {
+            Self::Connect(_) | Self::Timeout => RetryClass::Connection,
+            Self::RateLimited { retry_after } => RetryClass::RateLimited(*retry_after),
+            Self::Server { retry_after: Some(asked), .. } => RetryClass::RateLimited(Some(*asked)),
+            Self::Server { status, .. } => match status.as_u16() {
+                408 | 502 | 504 => RetryClass::Connection,
+                _ => RetryClass::Server,
+            },
+            Self::Credential(_) | Self::Invalid(_) | Self::Panicked => RetryClass::Server,
+            Self::Refused { .. } | Self::NotAnIssuer { .. } => RetryClass::Refused,
+        }
+    }
+
+    /// What a request without a token is told.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Refused { .. } => ErrorKind::CredentialRejected,
+            _ => ErrorKind::TokenUnavailable,
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The client credentials grant (RFC 6749 section 4.4) over HTTPS. The one file that speaks to issuers.
+
+mod client_auth;
+
+use super::answer::{self, MAX_ANSWER};
+use super::{InvalidAnswer, Token, TokenError, TokenSource};
+use crate::config::Client;
+use crate::trust::{self, TrustError};
+use reqwest::Response;
+use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use std::error::Error;
+use std::time::{Duration, SystemTime};
+
+/// TCP and TLS.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// From the first byte out to the last byte in. SAP's issuer queues before it refuses.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A client at a token endpoint.
+pub struct OAuthSource {
+    client: Client,
+    http: reqwest::Client,
+}
+
+/// The token endpoint's connection can't be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// `ca_file` or the system's trust anchors.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The TLS library refuses the set-up.
+    #[error("cannot set up TLS to the token endpoint: {0}")]
+    Tls(#[source] reqwest::Error),
+}
+
+impl OAuthSource {
+    /// Prepares the connection. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// The trust anchors can't be read, or TLS can't be set up.
+    pub fn new(client: Client) -> Result<Self, SourceError> {
+        let anchors = match &client.ca_file {
+            Some(path) => trust::read_pem(path)?,
+            None => Vec::new(),
+        };
+        let anchors = anchors
+            .iter()
+            .map(|anchor| reqwest::Certificate::from_der(anchor))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(SourceError::Tls)?;
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("bearerd/", env!("CARGO_PKG_VERSION")))
+            // A redirect would carry the credential to a place nobody configured.
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .https_only(client.token_url.scheme() == "https")
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(REQUEST_TIMEOUT)
+            // Minutes lie between two requests: a kept connection would be a dead one.
+            .pool_max_idle_per_host(0)
+            .tls_certs_merge(anchors)
+            .build()
+            .map_err(SourceError::Tls)?;
+        Ok(Self { client, http })
+    }
+}
+
+#[async_trait::async_trait]
+impl TokenSource for OAuthSource {
+    async fn fetch(&self) -> Result<Token, TokenError> {
+        let secret = self.client.credential.read()?;
+        let (headers, body) = client_auth::request(&self.client, &secret);
+        let answer = self
+            .http
+            .post(self.client.token_url.clone())
+            .headers(headers)
+            .header(ACCEPT, "application/json")
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(body)
+            .send()
+            .await
+            .map_err(failed)?;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let body = bounded_body(answer).await?;
+        answer::judge(status, &headers, &body, SystemTime::now())
+    }
+}
+
+/// The body, up to [`MAX_ANSWER`].
+async fn bounded_body(mut answer: Response) -> Result<Vec<u8>, TokenError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(failed)? {
+        if body.len() + chunk.len() > MAX_ANSWER {
+            return Err(TokenError::Invalid(InvalidAnswer::TooLarge));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+fn failed(error: reqwest::Error) -> TokenError {
+    if error.is_timeout() {
+        return TokenError::Timeout;
+    }
+    // The innermost cause is what helps: "connection refused", "UnknownIssuer".
+    let error = error.without_url();
+    let mut cause: &dyn Error = &error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    TokenError::Connect(cause.to_string())
+}

@@ -1,0 +1,303 @@
+//! The loop that owns fetching: one a client, so that there is never more than one token request
+//! under way. It ends on shutdown and on nothing else.
+
+use super::schedule::{self, Ceiling};
+use super::store::{Failure, TokenStore};
+use super::{Token, TokenError, TokenSource};
+use crate::metrics::ClientMetrics;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// How often the loop shows that it lives while it has nothing to do.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// The same failure is logged once in this time, however often it happens.
+const REPEAT_LOG: Duration = Duration::from_secs(60);
+
+/// Everything the loop needs.
+pub struct Refresher {
+    name: String,
+    source: Arc<dyn TokenSource>,
+    store: Arc<TokenStore>,
+    metrics: ClientMetrics,
+    refresh_at: f64,
+    ceiling: Ceiling,
+    failures: u32,
+    last_logged: Option<(&'static str, Instant)>,
+}
+
+impl Refresher {
+    /// Prepares the loop of the client `name`. `refresh_at` is the fraction of a token's life after
+    /// which the next is fetched.
+    pub fn new(
+        name: String,
+        source: Arc<dyn TokenSource>,
+        store: Arc<TokenStore>,
+        metrics: ClientMetrics,
+        refresh_at: f64,
+    ) -> Self {
+        Self {
+            name,
+            source,
+            store,
+            metrics,
+            refresh_at,
+            ceiling: Ceiling::default(),
+            failures: 0,
+            last_logged: None,
+        }
+    }
+
+    /// Fetches and publishes until `shutdown`.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let cycle = async {
+            let mut due = Instant::now();
+            loop {
+                self.idle_until(self.ceiling.earliest(due)).await;
+                due = self.refresh().await;
+            }
+        };
+        shutdown.run_until_cancelled(cycle).await;
+    }
+
+    async fn idle_until(&self, due: Instant) {
+        loop {
+            self.beat();
+            let now = Instant::now();
+            if now >= due {
+                return;
+            }
+            sleep_until(due.min(now + HEARTBEAT)).await;
+        }
+    }
+
+    fn beat(&self) {
+        self.store.beat();
+        self.metrics.beat();
+    }
+
+    /// One token request. Returns when the next is due.
+    async fn refresh(&mut self) -> Instant {
+        let started = Instant::now();
+        self.ceiling.record(started);
+        let source = self.source.clone();
+        // In a task of its own, so that a panic in the source costs one attempt and not the loop.
+        let result = tokio::spawn(async move { source.fetch().await })
+            .await
+            .unwrap_or(Err(TokenError::Panicked));
+        let outcome = result.as_ref().map_or_else(TokenError::outcome, |_| "success");
+        self.metrics.requested(outcome, started.elapsed());
+        match result {
+            Ok(token) => self.publish(token, started),
+            Err(error) => self.note(&error),
+        }
+    }
+
+    /// Counts the lifetime from when the request was sent: the answer may have taken a while.
+    fn publish(&mut self, token: Token, sent: Instant) -> Instant {
+        let lifetime = token.lifetime;
+        let next = schedule::refresh_after(lifetime, self.refresh_at, fastrand::f64());
+        let clock_skew = token.clock_skew;
+        let generation = self.store.publish(token, sent);
+        self.failures = 0;
+        self.last_logged = None;
+        let due = sent + next;
+        self.metrics.published(generation, lifetime, until(due), clock_skew);
+        info!(
+            client = self.name,
+            generation,
+            lifetime_seconds = lifetime.as_secs(),
+            next_refresh_seconds = until(due).as_secs(),
+            "New access token."
+        );
+        due
+    }
+
+    fn note(&mut self, error: &TokenError) -> Instant {
+        self.failures = self.failures.saturating_add(1);
+        let delay = schedule::retry_after(error.retry_class(), self.failures, fastrand::f64());
+        let due = self.ceiling.earliest(Instant::now() + delay);
+        let message: Arc<str> = error.to_string().into();
+        self.store.fail(Failure {
+            kind: error.kind(),
+            next_attempt: due,
+            message: message.clone(),
+        });
+        self.metrics.failed(self.failures, until(due));
+        if self.is_news(error.outcome()) {
+            warn!(
+                client = self.name,
+                outcome = error.outcome(),
+                failures = self.failures,
+                next_attempt_seconds = until(due).as_secs_f64(),
+                usable = self.store.is_usable(),
+                "No new access token: {message}."
+            );
+        }
+        due
+    }
+
+    fn is_news(&mut self, outcome: &'static str) -> bool {
+        let now = Instant::now();
+        match self.last_logged {
+            Some((last, at)) if last == outcome && now - at < REPEAT_LOG => false,
+            _ => {
+                self.last_logged = Some((outcome, now));
+                true
+            }
+        }
+    }
+}
+
+fn until(moment: Instant) -> Duration {
+    moment.saturating_duration_since(Instant::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::metrics::Metrics;
+    use crate::token::InvalidAnswer;
+    use http::{HeaderValue, StatusCode};
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+    use tokio::time::{advance, sleep};
+
+    /// Answers from a list, then with good tokens; remembers when it was asked.
+    #[derive(Default)]
+    struct Script {
+        answers: Mutex<VecDeque<Result<u64, TokenError>>>,
+        asked: Mutex<Vec<Instant>>,
+        under_way: Mutex<u32>,
+    }
+
+    #[async_trait::async_trait]
+    impl TokenSource for Script {
+        async fn fetch(&self) -> Result<Token, TokenError> {
+            self.asked.lock().unwrap().push(Instant::now());
+            *self.under_way.lock().unwrap() += 1;
+            assert_eq!(*self.under_way.lock().unwrap(), 1, "two requests at once");
+            sleep(Duration::from_millis(100)).await;
+            *self.under_way.lock().unwrap() -= 1;
+            let lifetime = self.answers.lock().unwrap().pop_front().unwrap_or(Ok(1000))?;
+            assert_ne!(lifetime, 13, "the scripted panic");
+            Ok(Token {
+                authorization: HeaderValue::from_static("Bearer x"),
+                lifetime: Duration::from_secs(lifetime),
+                clock_skew: None,
+            })
+        }
+    }
+
+    struct Running {
+        script: Arc<Script>,
+        store: Arc<TokenStore>,
+        started: Instant,
+        _stop: tokio_util::sync::DropGuard,
+    }
+
+    fn start(answers: impl IntoIterator<Item = Result<u64, TokenError>>) -> Running {
+        let script = Arc::new(Script {
+            answers: Mutex::new(answers.into_iter().collect()),
+            ..Script::default()
+        });
+        let store = Arc::new(TokenStore::new());
+        let metrics = Metrics::new(&["c"], &[]).unwrap();
+        let stop = CancellationToken::new();
+        let refresher =
+            Refresher::new("c".into(), script.clone(), store.clone(), metrics.client("c"), 0.5);
+        tokio::spawn(refresher.run(stop.clone()));
+        Running { script, store, started: Instant::now(), _stop: stop.drop_guard() }
+    }
+
+    impl Running {
+        /// When the source was asked, in seconds since the start.
+        fn asked(&self) -> Vec<f64> {
+            let asked = self.script.asked.lock().unwrap();
+            asked.iter().map(|at| (*at - self.started).as_secs_f64()).collect()
+        }
+    }
+
+    fn server_error() -> TokenError {
+        TokenError::Server { status: StatusCode::SERVICE_UNAVAILABLE, retry_after: None }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_is_refreshed_around_its_half_life() {
+        let running = start([]);
+        sleep(Duration::from_secs(1700)).await;
+        let asked = running.asked();
+        assert_eq!(asked.len(), 4, "{asked:?}");
+        for pair in asked.windows(2) {
+            assert!((450.0..=551.0).contains(&(pair[1] - pair[0])), "{asked:?}");
+        }
+        assert_eq!(running.store.news().generation, 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_loop_survives_every_failure_and_a_panic() {
+        let running = start([
+            Err(server_error()),
+            Err(TokenError::Timeout),
+            Err(TokenError::Connect("refused".into())),
+            Err(TokenError::Invalid(InvalidAnswer::NotJson)),
+            Err(TokenError::RateLimited { retry_after: Some(Duration::from_secs(40)) }),
+            Ok(13),
+            Err(TokenError::NotAnIssuer { status: StatusCode::NOT_FOUND }),
+            Err(TokenError::Refused { status: StatusCode::UNAUTHORIZED, reason: String::new() }),
+        ]);
+        while running.store.usable().is_none() {
+            advance(Duration::from_secs(1)).await;
+            assert!(running.started.elapsed() < Duration::from_secs(1200), "no token");
+        }
+        assert_eq!(running.asked().len(), 9);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_valid_token_serves_on_while_refreshing_fails_and_ends_with_its_life() {
+        let outage = std::iter::repeat_with(|| Err(server_error())).take(10_000);
+        let running = start(std::iter::once(Ok(1000)).chain(outage));
+        sleep(Duration::from_secs(960)).await;
+        assert!(running.store.usable().is_some());
+        let failure = running.store.news().failure.unwrap();
+        assert_eq!(failure.kind, ErrorKind::TokenUnavailable);
+        sleep(Duration::from_secs(11)).await;
+        assert!(running.store.usable().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_client_is_not_hammered() {
+        let refusals = std::iter::repeat_with(|| {
+            Err(TokenError::Refused { status: StatusCode::UNAUTHORIZED, reason: String::new() })
+        });
+        let running = start(refusals.take(1000));
+        sleep(Duration::from_secs(3600)).await;
+        let asked = running.asked();
+        assert!((12..=17).contains(&asked.len()), "{asked:?}");
+        assert!(asked[1] - asked[0] >= 27.0, "{asked:?}");
+        let failure = running.store.news().failure.unwrap();
+        assert_eq!(failure.kind, ErrorKind::CredentialRejected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_issuer_that_gives_one_second_tokens_is_asked_at_most_twenty_times_a_minute() {
+        let running = start(std::iter::repeat_with(|| Ok(1)).take(10_000));
+        sleep(Duration::from_secs(600)).await;
+        let asked = running.asked();
+        assert!(asked.len() <= 220, "{}", asked.len());
+        assert!(asked.windows(21).all(|window| window[20] - window[0] >= 60.0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_heart_beats_between_refreshes() {
+        let running = start([]);
+        for _ in 0..50 {
+            sleep(Duration::from_secs(7)).await;
+            assert!(running.store.since_heartbeat() <= HEARTBEAT + Duration::from_secs(1));
+        }
+    }
+}
