@@ -103,10 +103,11 @@ impl Proxy {
     }
 
     /// Finds the route and the token, or says why there is none.
-    async fn admit(&self, request: &RequestHeader, context: &mut Context) -> Result<(), Problem> {
+    async fn admit(&self, session: &Session, context: &mut Context) -> Result<(), Problem> {
+        let request = session.req_header();
         let bad =
             |why: &dyn std::fmt::Display| Problem::new(ErrorKind::BadRequest, why.to_string());
-        check_framing(request).map_err(|why| bad(&why))?;
+        check_framing(session).map_err(|why| bad(&why))?;
         let found = self.router.find(request.raw_path()).map_err(|why| bad(&why))?;
         context.route = found;
         let Some(route) = self.route(context) else {
@@ -145,7 +146,9 @@ impl Proxy {
     ) -> pingora::Result<()> {
         context.record.outcome = Outcome::Local(problem.kind);
         self.metrics.rejected(problem.kind);
-        problem.send(session).await
+        let sent = problem.send(session).await;
+        context.detail = Some(problem.detail);
+        sent
     }
 }
 
@@ -183,18 +186,28 @@ fn no_token(kind: ErrorKind, client: &str) -> String {
 }
 
 /// What pingora lets through although RFC 9112 does not.
-fn check_framing(request: &RequestHeader) -> Result<(), &'static str> {
-    let headers = &request.headers;
-    let hosts = headers.get_all(HOST).iter().count();
+fn check_framing(session: &Session) -> Result<(), &'static str> {
+    let request = session.req_header();
+    let hosts = request.headers.get_all(HOST).iter().count();
     if hosts > 1 || hosts == 0 && request.version == Version::HTTP_11 {
         return Err("an HTTP/1.1 request has exactly one Host (RFC 9112 section 3.2)");
     }
-    if headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING) {
+    // pingora drops the length without a word when both are there, so the bytes are asked.
+    if request.headers.contains_key(TRANSFER_ENCODING)
+        && names_header(&session.to_h1_raw(), CONTENT_LENGTH.as_str())
+    {
         return Err(
             "Content-Length and Transfer-Encoding exclude each other (RFC 9112 section 6.1)",
         );
     }
     Ok(())
+}
+
+/// Whether a line of a raw header block begins with this name.
+fn names_header(block: &[u8], name: &str) -> bool {
+    block.split(|byte| *byte == b'\n').any(|line| {
+        line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name.as_bytes()))
+    })
 }
 
 #[async_trait]
@@ -225,7 +238,7 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         context: &mut Context,
     ) -> pingora::Result<bool> {
-        match self.admit(session.req_header(), context).await {
+        match self.admit(session, context).await {
             Ok(()) => Ok(false),
             Err(problem) => {
                 self.respond(session, context, problem).await?;
@@ -369,6 +382,7 @@ impl ProxyHttp for Proxy {
             request_bytes = session.body_bytes_read(),
             response_bytes = session.body_bytes_sent(),
             error = error.map(|error| error.etype().as_str()),
+            detail = context.detail,
             "Request."
         );
     }

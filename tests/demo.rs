@@ -1,12 +1,11 @@
 //! The demo tenant over real TLS, as a client sees it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use demo_crate::demo::{DemoError, Faults, IssuerFault, Tenant, TenantFault, TenantOptions};
+use bearerd::demo::{DemoError, Faults, IssuerFault, Tenant, TenantFault, TenantOptions};
 use reqwest::header::{AUTHORIZATION, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use rsa::pkcs1v15::{Signature, VerifyingKey};
@@ -50,7 +49,9 @@ impl World {
 
     /// A request to the tenant's API with a token and the header that some of its APIs want.
     async fn api(&self, method: Method, path: &str) -> RequestBuilder {
-        self.raw(method, path).bearer_auth(self.token().await).header("x-sap-sac-custom-auth", "true")
+        self.raw(method, path)
+            .bearer_auth(self.token().await)
+            .header("x-sap-sac-custom-auth", "true")
     }
 
     async fn get(&self, path: &str) -> Response {
@@ -130,8 +131,10 @@ mod issuer {
     async fn gives_a_token_to_credentials_in_the_query() {
         let world = World::start().await;
         let (id, secret) = (encode(world.tenant.client_id()), encode(world.tenant.client_secret()));
-        let url =
-            format!("{}?grant_type=client_credentials&client_id={id}&client_secret={secret}", world.tenant.token_url());
+        let url = format!(
+            "{}?grant_type=client_credentials&client_id={id}&client_secret={secret}",
+            world.tenant.token_url()
+        );
         assert_eq!(world.http.get(&url).send().await.unwrap().status(), StatusCode::OK);
         assert_eq!(world.http.post(&url).send().await.unwrap().status(), StatusCode::OK);
     }
@@ -152,7 +155,10 @@ mod issuer {
         let world = World::start().await;
         let request = world
             .http
-            .post(format!("{}/?grant_type=client_credentials&response_type=token", world.tenant.token_url()))
+            .post(format!(
+                "{}/?grant_type=client_credentials&response_type=token",
+                world.tenant.token_url()
+            ))
             .header(AUTHORIZATION, basic(world.tenant.client_id(), world.tenant.client_secret()))
             .body("grant_type=password&username=left&password=over");
         assert_eq!(request.send().await.unwrap().status(), StatusCode::OK);
@@ -163,7 +169,8 @@ mod issuer {
         let world = World::start().await;
         let (id, secret) = (world.tenant.client_id(), world.tenant.client_secret());
         let request = |authorization: String| {
-            let request = world.http.post(world.tenant.token_url()).header(AUTHORIZATION, authorization);
+            let request =
+                world.http.post(world.tenant.token_url()).header(AUTHORIZATION, authorization);
             request.form(&[("grant_type", "client_credentials")])
         };
         let encoded = || request(basic(&encode(id), &encode(secret)));
@@ -178,12 +185,18 @@ mod issuer {
     #[tokio::test]
     async fn refuses_a_wrong_secret_in_uaa_s_words() {
         let world = World::start().await;
-        let form =
-            [("grant_type", "client_credentials"), ("client_id", world.tenant.client_id()), ("client_secret", "wrong")];
+        let form = [
+            ("grant_type", "client_credentials"),
+            ("client_id", world.tenant.client_id()),
+            ("client_secret", "wrong"),
+        ];
         let response = world.http.post(world.tenant.token_url()).form(&form).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
         assert!(header(&response, "www-authenticate").starts_with("Basic realm="));
-        assert_eq!(json_of(response).await, json!({ "error": "unauthorized", "error_description": "Bad credentials" }));
+        assert_eq!(
+            json_of(response).await,
+            json!({ "error": "unauthorized", "error_description": "Bad credentials" })
+        );
         assert_eq!(world.tenant.seen().tokens_issued, 0);
         assert_eq!(world.tenant.seen().token_requests, 1);
     }
@@ -193,21 +206,26 @@ mod issuer {
         let world = World::start().await;
         let refused = async |parameters: &[(&str, &str)]| {
             let authorization = basic(world.tenant.client_id(), world.tenant.client_secret());
-            let request = world.http.post(world.tenant.token_url()).header(AUTHORIZATION, authorization);
+            let request =
+                world.http.post(world.tenant.token_url()).header(AUTHORIZATION, authorization);
             let response = request.form(parameters).send().await.unwrap();
             assert_eq!(response.status(), StatusCode::BAD_REQUEST);
             text(&json_of(response).await["error"])
         };
         assert_eq!(refused(&[]).await, "invalid_request");
         assert_eq!(refused(&[("grant_type", "password")]).await, "unsupported_grant_type");
-        assert_eq!(refused(&[("grant_type", "client_credentials"), ("scope", "all")]).await, "invalid_scope");
+        assert_eq!(
+            refused(&[("grant_type", "client_credentials"), ("scope", "all")]).await,
+            "invalid_scope"
+        );
     }
 
     #[tokio::test]
     async fn narrows_the_scope_when_asked() {
         let world = World::start().await;
         let authorization = basic(world.tenant.client_id(), world.tenant.client_secret());
-        let request = world.http.post(world.tenant.token_url()).header(AUTHORIZATION, authorization);
+        let request =
+            world.http.post(world.tenant.token_url()).header(AUTHORIZATION, authorization);
         let form = [("grant_type", "client_credentials"), ("scope", "uaa.resource")];
         let answer = json_of(request.form(&form).send().await.unwrap()).await;
         assert_eq!(answer["scope"], "uaa.resource");
@@ -227,7 +245,8 @@ mod issuer {
         };
         let key = rsa::PublicKey::new(number("n"), number("e")).unwrap();
         let (signed, signature) = token.rsplit_once('.').unwrap();
-        let signature = Signature::try_from(URL_SAFE_NO_PAD.decode(signature).unwrap().as_slice()).unwrap();
+        let signature =
+            Signature::try_from(URL_SAFE_NO_PAD.decode(signature).unwrap().as_slice()).unwrap();
         VerifyingKey::<rsa::sha2::Sha256>::new(key).verify(signed.as_bytes(), &signature).unwrap();
     }
 }
@@ -300,8 +319,9 @@ mod bearer {
     async fn a_key_rotation_ends_the_tokens_issued_so_far() {
         let world = World::start().await;
         let old = world.token().await;
-        let status =
-            async |token: &str| world.raw(Method::GET, SALES).bearer_auth(token).send().await.unwrap().status();
+        let status = async |token: &str| {
+            world.raw(Method::GET, SALES).bearer_auth(token).send().await.unwrap().status()
+        };
         assert_eq!(status(&old).await, StatusCode::OK);
         world.tenant.rotate_keys();
         assert_eq!(status(&old).await, StatusCode::UNAUTHORIZED);
@@ -326,9 +346,11 @@ mod odata {
     #[tokio::test]
     async fn the_catalog_leads_to_the_data_by_absolute_urls() {
         let world = World::start().await;
-        let spaces = json_of(world.get("/api/v1/datasphere/consumption/catalog/spaces").await).await;
+        let spaces =
+            json_of(world.get("/api/v1/datasphere/consumption/catalog/spaces").await).await;
         assert_eq!(spaces["value"][0]["name"], "DEMO");
-        let assets = json_of(world.get("/api/v1/datasphere/consumption/catalog/assets").await).await;
+        let assets =
+            json_of(world.get("/api/v1/datasphere/consumption/catalog/assets").await).await;
         let one = "/api/v1/datasphere/consumption/catalog/spaces('DEMO')/assets('SALES')";
         let asset = json_of(world.get(one).await).await;
         assert_eq!(assets["value"][0], asset);
@@ -338,7 +360,10 @@ mod odata {
         let data = text(&asset["assetRelationalDataUrl"]);
         assert_eq!(world.get(data.strip_prefix(&tenant).unwrap()).await.status(), StatusCode::OK);
         let metadata = text(&asset["assetRelationalMetadataUrl"]);
-        assert_eq!(world.get(metadata.strip_prefix(&tenant).unwrap()).await.status(), StatusCode::OK);
+        assert_eq!(
+            world.get(metadata.strip_prefix(&tenant).unwrap()).await.status(),
+            StatusCode::OK
+        );
     }
 
     #[tokio::test]
@@ -356,15 +381,19 @@ mod odata {
     async fn next_links_lead_through_all_rows_and_keep_the_other_options() {
         let world = World::start().await;
         for base in [SALES, "/api/v1/dwc/consumption/relational/DEMO/SALES"] {
-            let mut next = Some(format!("{}{base}/SALES?$count=true&$select=ID", world.tenant.url()));
+            let mut next =
+                Some(format!("{}{base}/SALES?$count=true&$select=ID", world.tenant.url()));
             let mut ids = Vec::new();
             let mut pages = 0;
             while let Some(url) = next {
-                let page = json_of(world.get(url.strip_prefix(&world.tenant.url()).unwrap()).await).await;
+                let page =
+                    json_of(world.get(url.strip_prefix(&world.tenant.url()).unwrap()).await).await;
                 let context = format!("{}{base}/$metadata#SALES(ID)", world.tenant.url());
                 assert_eq!(page["@odata.context"], context);
                 assert_eq!(page["@odata.count"], 2_500);
-                ids.extend(page["value"].as_array().unwrap().iter().map(|row| row["ID"].as_u64().unwrap()));
+                ids.extend(
+                    page["value"].as_array().unwrap().iter().map(|row| row["ID"].as_u64().unwrap()),
+                );
                 next = page.get("@odata.nextLink").map(text);
                 pages += 1;
             }
@@ -376,16 +405,27 @@ mod odata {
     #[tokio::test]
     async fn links_follow_the_host_header() {
         let world = World::start().await;
-        let request = world.api(Method::GET, &format!("{SALES}/SALES")).await.header("host", "acme.example:8443");
+        let request = world
+            .api(Method::GET, &format!("{SALES}/SALES"))
+            .await
+            .header("host", "acme.example:8443");
         let page = json_of(request.send().await.unwrap()).await;
-        assert_eq!(page["@odata.nextLink"], format!("https://acme.example:8443{SALES}/SALES?$skip=500"));
+        assert_eq!(
+            page["@odata.nextLink"],
+            format!("https://acme.example:8443{SALES}/SALES?$skip=500")
+        );
     }
 
     #[tokio::test]
     async fn top_and_skip_cut_a_window_that_may_span_pages() {
         let world = World::start().await;
         let page = json_of(world.get(&format!("{SALES}/SALES?$skip=10&$top=3")).await).await;
-        let ids: Vec<u64> = page["value"].as_array().unwrap().iter().map(|row| row["ID"].as_u64().unwrap()).collect();
+        let ids: Vec<u64> = page["value"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| row["ID"].as_u64().unwrap())
+            .collect();
         assert_eq!(ids, [11, 12, 13]);
         assert_eq!(page.get("@odata.nextLink"), None);
 
@@ -443,26 +483,33 @@ mod scim {
         assert_eq!((&user["active"], user.get("password")), (&json!(true), None));
         assert_eq!(json_of(world.get(&path).await).await, user);
 
-        let found = json_of(world.get(&format!("{USERS}?filter=userName%20eq%20%22TECH.USER%22")).await).await;
+        let found =
+            json_of(world.get(&format!("{USERS}?filter=userName%20eq%20%22TECH.USER%22")).await)
+                .await;
         assert_eq!((&found["totalResults"], &found["Resources"][0]), (&json!(1), &user));
 
         let patch = json!({ "Operations": [
             { "op": "replace", "path": "active", "value": false },
             { "op": "Add", "value": { "displayName": "Tech" } },
         ] });
-        let patched = json_of(world.api(Method::PATCH, &path).await.json(&patch).send().await.unwrap()).await;
+        let patched =
+            json_of(world.api(Method::PATCH, &path).await.json(&patch).send().await.unwrap()).await;
         assert_eq!((&patched["active"], &patched["displayName"]), (&json!(false), &json!("Tech")));
         assert_eq!(patched["name"]["familyName"], "User");
 
         let put = json!({ "userName": "tech.user", "active": true });
-        let replaced = json_of(world.api(Method::PUT, &path).await.json(&put).send().await.unwrap()).await;
+        let replaced =
+            json_of(world.api(Method::PUT, &path).await.json(&put).send().await.unwrap()).await;
         assert_eq!((&replaced["id"], replaced.get("name")), (&user["id"], None));
 
         let deleted = world.api(Method::DELETE, &path).await.send().await.unwrap();
         assert_eq!(deleted.status(), StatusCode::NO_CONTENT);
         let gone = world.get(&path).await;
         assert_eq!(gone.status(), StatusCode::NOT_FOUND);
-        assert_eq!(json_of(gone).await["schemas"], json!(["urn:ietf:params:scim:api:messages:2.0:Error"]));
+        assert_eq!(
+            json_of(gone).await["schemas"],
+            json!(["urn:ietf:params:scim:api:messages:2.0:Error"])
+        );
         assert_eq!(world.tenant.seen().writes_executed, 4);
     }
 
@@ -482,7 +529,9 @@ mod scim {
     #[tokio::test]
     async fn faults_come_as_scim_errors() {
         let world = World::start().await;
-        let post = async |body: Value| world.api(Method::POST, USERS).await.json(&body).send().await.unwrap();
+        let post = async |body: Value| {
+            world.api(Method::POST, USERS).await.json(&body).send().await.unwrap()
+        };
         let user = json_of(post(json!({ "userName": "one" })).await).await;
         let path = text(&user["meta"]["location"]);
 
@@ -505,7 +554,9 @@ mod scim {
     async fn a_bearer_token_alone_is_not_enough() {
         let world = World::start().await;
         let config = "/api/v1/scim2/ServiceProviderConfig";
-        for path in [USERS, config, "/api/v1/content/jobs/1", "/api/v1/audit/activities/exportActivities"] {
+        for path in
+            [USERS, config, "/api/v1/content/jobs/1", "/api/v1/audit/activities/exportActivities"]
+        {
             let request = world.raw(Method::GET, path).bearer_auth(world.token().await);
             assert_eq!(request.send().await.unwrap().status(), StatusCode::UNAUTHORIZED, "{path}");
         }
@@ -523,8 +574,11 @@ mod content {
         let chunks: Vec<Vec<u8>> = (0..320_u32).map(|n| vec![(n % 251) as u8; 65_536]).collect();
         let mut expected = crc32fast::Hasher::new();
         chunks.iter().for_each(|chunk| expected.update(chunk));
-        let body = reqwest::Body::wrap_stream(stream::iter(chunks.into_iter().map(Ok::<_, std::io::Error>)));
-        let response = world.api(Method::POST, "/api/v1/content/jobs").await.body(body).send().await.unwrap();
+        let body = reqwest::Body::wrap_stream(stream::iter(
+            chunks.into_iter().map(Ok::<_, std::io::Error>),
+        ));
+        let response =
+            world.api(Method::POST, "/api/v1/content/jobs").await.body(body).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::ACCEPTED);
         let location = header(&response, "location");
         let job = json_of(response).await;
@@ -532,7 +586,9 @@ mod content {
         assert_eq!(job["bytes"], 20 * 1024 * 1024);
         assert_eq!(job["checksum"], format!("{:08x}", expected.finalize()));
 
-        for (status, word) in [(StatusCode::ACCEPTED, "RUNNING"), (StatusCode::OK, "DONE"), (StatusCode::OK, "DONE")] {
+        for (status, word) in
+            [(StatusCode::ACCEPTED, "RUNNING"), (StatusCode::OK, "DONE"), (StatusCode::OK, "DONE")]
+        {
             let response = world.get(&location).await;
             assert_eq!(response.status(), status);
             assert_eq!(json_of(response).await["status"], word);
@@ -544,8 +600,11 @@ mod content {
     #[tokio::test]
     async fn a_refused_upload_gets_its_answer_and_not_a_reset() {
         let world = World::start().await;
-        let chunks = stream::iter(std::iter::repeat_n(vec![0_u8; 65_536], 320)).map(Ok::<_, std::io::Error>);
-        let request = world.raw(Method::POST, "/api/v1/content/jobs").body(reqwest::Body::wrap_stream(chunks));
+        let chunks =
+            stream::iter(std::iter::repeat_n(vec![0_u8; 65_536], 320)).map(Ok::<_, std::io::Error>);
+        let request = world
+            .raw(Method::POST, "/api/v1/content/jobs")
+            .body(reqwest::Body::wrap_stream(chunks));
         let response = request.bearer_auth("dummy").send().await.unwrap();
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
         assert_eq!(world.tenant.seen().writes_executed, 0);
@@ -606,7 +665,14 @@ mod audit {
         let world = World::start().await;
         let get = async |accept: &str| {
             let path = "/api/v1/audit/activities/exportActivities";
-            world.api(Method::GET, path).await.header("accept", accept).send().await.unwrap().status()
+            world
+                .api(Method::GET, path)
+                .await
+                .header("accept", accept)
+                .send()
+                .await
+                .unwrap()
+                .status()
         };
         assert_eq!(get("application/json").await, StatusCode::NOT_ACCEPTABLE);
         assert_eq!(get("application/json, */*;q=0.1").await, StatusCode::OK);
@@ -634,7 +700,9 @@ mod faults {
             let response = world.ask().await;
             assert_eq!((response.status(), response.headers().get(RETRY_AFTER)), (status, None));
             let date = "Wed, 21 Oct 2065 07:28:00 GMT";
-            world.tenant.set_faults(Faults { issuer_retry_after: Some(date.to_owned()), ..issuer(fault) });
+            world
+                .tenant
+                .set_faults(Faults { issuer_retry_after: Some(date.to_owned()), ..issuer(fault) });
             let response = world.ask().await;
             assert_eq!(response.headers().get(RETRY_AFTER), Some(&HeaderValue::from_static(date)));
         }
@@ -655,7 +723,11 @@ mod faults {
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(json_of(response).await["access_token"], "");
         assert_eq!(world.tenant.seen().tokens_issued, 0);
-        world.tenant.set_faults(Faults { issuer_delay_ms: 1, token_lifetime: 60, ..Faults::default() });
+        world.tenant.set_faults(Faults {
+            issuer_delay_ms: 1,
+            token_lifetime: 60,
+            ..Faults::default()
+        });
         assert_eq!(json_of(world.ask().await).await["expires_in"], 60);
     }
 
@@ -675,7 +747,7 @@ mod faults {
 
     #[tokio::test]
     async fn a_hanging_tenant_hangs_until_it_stops() {
-        let World { tenant, http } = World::with(super::faults::tenant(TenantFault::Hang)).await;
+        let World { tenant, http } = World::with(faults::tenant(TenantFault::Hang)).await;
         let request = http.get(tenant.url()).send();
         let stop = async {
             while tenant.seen().tenant_requests == 0 {
@@ -704,7 +776,8 @@ mod faults {
 
         let post = world.api(Method::POST, USERS).await.send().await.unwrap();
         assert_eq!(post.status(), StatusCode::UNAUTHORIZED);
-        let script = world.api(Method::GET, SALES).await.header("x-requested-with", "XMLHttpRequest");
+        let script =
+            world.api(Method::GET, SALES).await.header("x-requested-with", "XMLHttpRequest");
         assert_eq!(script.send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
         assert_eq!((world.tenant.seen().accepted, world.tenant.seen().refused), (0, 3));
     }
@@ -715,7 +788,10 @@ mod faults {
         let response = world.get(SALES).await;
         assert_eq!(response.status(), StatusCode::FOUND);
         let location = response.headers()[LOCATION].to_str().unwrap().to_owned();
-        assert!(location.starts_with(&world.tenant.token_url().replace("token", "authorize")), "{location}");
+        assert!(
+            location.starts_with(&world.tenant.token_url().replace("token", "authorize")),
+            "{location}"
+        );
         assert_eq!(world.http.get(location).send().await.unwrap().status(), StatusCode::OK);
 
         world.tenant.set_faults(tenant(TenantFault::Unauthorized));
@@ -774,9 +850,13 @@ mod control {
     async fn help_rotation_and_what_was_seen_are_there() {
         let world = World::start().await;
         let help = world.control(Method::GET, "/").send().await.unwrap().text().await.unwrap();
-        assert!(help.contains(&format!("curl -X POST {}/rotate-keys", world.tenant.control_url())), "{help}");
+        assert!(
+            help.contains(&format!("curl -X POST {}/rotate-keys", world.tenant.control_url())),
+            "{help}"
+        );
         let old = world.token().await;
-        let rotated = json_of(world.control(Method::POST, "/rotate-keys").send().await.unwrap()).await;
+        let rotated =
+            json_of(world.control(Method::POST, "/rotate-keys").send().await.unwrap()).await;
         assert_ne!(rotated["kid"], claims(&old).0["kid"]);
         assert_eq!(rotated["kid"], claims(&world.token().await).0["kid"]);
         let seen = json_of(world.control(Method::GET, "/seen").send().await.unwrap()).await;
@@ -791,7 +871,9 @@ mod lifecycle {
     async fn a_taken_address_is_named() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address: SocketAddr = taken.local_addr().unwrap();
-        let error = Tenant::start(TenantOptions { control: address, ..TenantOptions::default() }).await.unwrap_err();
+        let error = Tenant::start(TenantOptions { control: address, ..TenantOptions::default() })
+            .await
+            .unwrap_err();
         assert!(matches!(error, DemoError::Bind { address: named, .. } if named == address));
         assert!(error.to_string().contains(&address.to_string()), "{error}");
     }
@@ -800,7 +882,8 @@ mod lifecycle {
     async fn a_stopped_tenant_frees_its_addresses() {
         let world = World::start().await;
         world.ask().await;
-        let addresses = [world.tenant.issuer_addr(), world.tenant.tenant_addr(), world.tenant.control_addr()];
+        let addresses =
+            [world.tenant.issuer_addr(), world.tenant.tenant_addr(), world.tenant.control_addr()];
         world.tenant.stop().await;
         for address in addresses {
             TcpListener::bind(address).unwrap();
@@ -811,14 +894,21 @@ mod lifecycle {
     async fn its_authority_issues_certificates_for_other_servers() {
         let world = World::start().await;
         let (chain, key) = world.tenant.issue_certificate("127.0.0.1").unwrap();
-        let tls = axum_server::tls_rustls::RustlsConfig::from_pem(chain.into_bytes(), key.into_bytes()).await.unwrap();
+        let tls =
+            axum_server::tls_rustls::RustlsConfig::from_pem(chain.into_bytes(), key.into_bytes())
+                .await
+                .unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap());
         let other = axum::Router::new().fallback(async || "other");
-        let server = axum_server::from_tcp_rustls(listener, tls).unwrap().serve(other.into_make_service());
+        let server =
+            axum_server::from_tcp_rustls(listener, tls).unwrap().serve(other.into_make_service());
         tokio::spawn(server);
         assert_eq!(world.http.get(url).send().await.unwrap().text().await.unwrap(), "other");
-        assert!(matches!(world.tenant.issue_certificate("not\u{e4}name"), Err(DemoError::Certificate { .. })));
+        assert!(matches!(
+            world.tenant.issue_certificate("not\u{e4}name"),
+            Err(DemoError::Certificate { .. })
+        ));
     }
 }

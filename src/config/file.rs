@@ -25,6 +25,8 @@ pub(crate) enum Fallback {
     Required,
     /// Nothing: the feature is off or derived.
     Absent,
+    /// Nothing, but one of a group must be given; the reference shows this one.
+    OneOf,
     /// This text, as if it had been written.
     Text(&'static str),
     /// A section of its own.
@@ -40,7 +42,7 @@ const fn field(
     Field { key, default, example, doc }
 }
 
-use Fallback::{Absent, Nested, Required, Text};
+use Fallback::{Absent, Nested, OneOf, Required, Text};
 
 pub(crate) const ROOT: &[Field] = &[
     field(
@@ -97,11 +99,11 @@ pub(crate) const CLIENT: &[Field] = &[
         "client_secret",
         Absent,
         "${CLIENT_SECRET}",
-        "The OAuth client's secret; better kept in a file.",
+        "The OAuth client's secret, instead of client_secret_file.",
     ),
     field(
         "client_secret_file",
-        Absent,
+        OneOf,
         "/run/secrets/client_secret",
         "A file that holds the secret. It is read anew for every token request; a final line break is cut.",
     ),
@@ -324,7 +326,7 @@ impl<'n> Section<'n> {
                 reader.faults.push(self.place, &path, message);
                 None
             }
-            Absent | Nested => None,
+            Absent | OneOf | Nested => None,
         }
     }
 
@@ -345,7 +347,7 @@ impl<'n> Section<'n> {
     pub(crate) fn pairs(&self, reader: &mut Reader<'_>, key: &str) -> Vec<(&'n str, Scalar<'n>)> {
         let path = self.path(key);
         named(reader, self.node(key), &path)
-            .into_iter()
+            .iter()
             .filter_map(|entry| {
                 let text = scalar(reader, &entry.node, &join(&path, &entry.key))?;
                 Some((entry.key.as_str(), text))

@@ -22,17 +22,20 @@ pub fn reference() -> String {
 fn section(text: &mut String, fields: &[Field], indent: usize, lead: &str) {
     let pad = " ".repeat(indent);
     let inner = indent + lead.len();
+    let inner_pad = " ".repeat(inner);
     for (index, field) in fields.iter().enumerate() {
         let begin =
             if index == 0 && !lead.is_empty() { format!("{pad}{lead}") } else { " ".repeat(inner) };
         if inner == 0 {
             text.push('\n');
         }
-        comment(text, field.doc, &" ".repeat(inner));
+        comment(text, field.doc, if index == 0 { &pad } else { &inner_pad });
         let key = field.key;
         let line = match field.default {
             Fallback::Text(default) => format!("{begin}{key}: {default}"),
-            Fallback::Required => format!("{begin}{key}: {}", quoted(field.example)),
+            Fallback::Required | Fallback::OneOf => {
+                format!("{begin}{key}: {}", quoted(field.example))
+            }
             Fallback::Absent if key == "routes" => format!("{begin}{key}:"),
             Fallback::Absent if field.example.is_empty() => format!("{begin}# {key}: \"\""),
             Fallback::Absent => format!("{begin}# {key}: {}", quoted(field.example)),

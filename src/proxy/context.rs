@@ -43,6 +43,8 @@ pub struct Context {
     pub(crate) route: Option<usize>,
     /// What is injected.
     pub(crate) authorization: Option<HeaderValue>,
+    /// What the caller was told by a local answer, for the access log.
+    pub(crate) detail: Option<String>,
     /// Upstream addresses that could not be connected to.
     pub(crate) failed_connections: usize,
     /// When the upstream was first turned to.
@@ -57,6 +59,7 @@ impl Context {
             record: Record::new(metrics),
             route: None,
             authorization: None,
+            detail: None,
             failed_connections: 0,
             upstream_since: None,
             upstream_took: None,

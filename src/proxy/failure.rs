@@ -25,10 +25,10 @@ pub(crate) fn kind_of(error: &Error) -> Option<ErrorKind> {
 
 /// What happened and what to do about it, for the caller's eyes.
 pub(crate) fn detail(kind: ErrorKind, error: &Error) -> String {
-    let cause = error.root_cause();
     match kind {
         ErrorKind::UpstreamTls => format!(
-            "no trusted TLS connection to the upstream: {cause}; if its certificate is signed by a private authority, set the upstream's ca_file"
+            "no trusted TLS connection to the upstream: {}; if its certificate is signed by a private authority, set the upstream's ca_file",
+            tls_cause(error)
         ),
         ErrorKind::UpstreamTimeout => format!(
             "the upstream took too long ({}); if it needs more time, raise the upstream's timeouts",
@@ -41,6 +41,12 @@ pub(crate) fn detail(kind: ErrorKind, error: &Error) -> String {
         ErrorKind::BadRequest => "the request is malformed; see RFC 9112".to_owned(),
         _ => "please report this, with the log line of this request".to_owned(),
     }
+}
+
+/// What the TLS library said: pingora quotes it at the end of its own sentence.
+fn tls_cause(error: &Error) -> &str {
+    let context = error.context.as_ref().map_or("", |context| context.as_str());
+    context.rsplit("cause: ").next().unwrap_or(context)
 }
 
 #[cfg(test)]

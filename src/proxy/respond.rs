@@ -4,7 +4,7 @@
 use crate::error::ErrorKind;
 use bytes::Bytes;
 use http::Method;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, EXPECT, RETRY_AFTER};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use serde::Serialize;
@@ -66,18 +66,25 @@ impl Problem {
         Ok(header)
     }
 
-    /// Sends the answer. A request body that was not read ends the connection, so that a large
-    /// upload is not drained for nothing.
+    /// Sends the answer. Where the framing is in doubt, so is the beginning of the next request, and
+    /// the connection ends. The rest of a body is read and dropped, within pingora's drain time-out:
+    /// closing at once would reset the connection before the caller has read the answer.
     pub(crate) async fn send(&self, session: &mut Session) -> pingora::Result<()> {
         let body = self.body();
         let header = self.header(body.len())?;
-        if !session.is_body_empty() {
+        if self.kind == ErrorKind::BadRequest {
             session.set_keepalive(None);
         }
         let head_only = session.req_header().method == Method::HEAD;
         session.write_response_header(Box::new(header), head_only).await?;
         if !head_only {
             session.write_response_body(Some(body), true).await?;
+        }
+        // With `Expect: 100-continue`, no body is on its way.
+        if self.kind != ErrorKind::BadRequest && !session.req_header().headers.contains_key(EXPECT)
+        {
+            // The answer is out; a body that does not end in time ends the connection.
+            let _ = session.as_downstream_mut().drain_request_body().await;
         }
         Ok(())
     }

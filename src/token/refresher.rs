@@ -1,10 +1,11 @@
 //! The loop that owns fetching: one a client, so that there is never more than one token request
 //! under way. It ends on shutdown and on nothing else.
 
-use super::schedule::{self, Ceiling};
+use super::schedule::{self, Ceiling, RetryClass};
 use super::store::{Failure, TokenStore};
 use super::{Token, TokenError, TokenSource};
 use crate::metrics::ClientMetrics;
+use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
@@ -25,7 +26,11 @@ pub struct Refresher {
     metrics: ClientMetrics,
     refresh_at: f64,
     ceiling: Ceiling,
+    /// Failures since the last success.
     failures: u32,
+    /// How many of the latest of them were of one class. A back-off begins anew with each class: an
+    /// issuer that comes back from an outage and refuses the client once is not left for minutes.
+    streak: (Option<Discriminant<RetryClass>>, u32),
     last_logged: Option<(&'static str, Instant)>,
 }
 
@@ -47,6 +52,7 @@ impl Refresher {
             refresh_at,
             ceiling: Ceiling::default(),
             failures: 0,
+            streak: (None, 0),
             last_logged: None,
         }
     }
@@ -103,6 +109,7 @@ impl Refresher {
         let clock_skew = token.clock_skew;
         let generation = self.store.publish(token, sent);
         self.failures = 0;
+        self.streak = (None, 0);
         self.last_logged = None;
         let due = sent + next;
         self.metrics.published(generation, lifetime, until(due), clock_skew);
@@ -118,7 +125,11 @@ impl Refresher {
 
     fn note(&mut self, error: &TokenError) -> Instant {
         self.failures = self.failures.saturating_add(1);
-        let delay = schedule::retry_after(error.retry_class(), self.failures, fastrand::f64());
+        let class = error.retry_class();
+        let kind = Some(discriminant(&class));
+        let before = if self.streak.0 == kind { self.streak.1 } else { 0 };
+        self.streak = (kind, before.saturating_add(1));
+        let delay = schedule::retry_after(class, self.streak.1, fastrand::f64());
         let due = self.ceiling.earliest(Instant::now() + delay);
         let message: Arc<str> = error.to_string().into();
         self.store.fail(Failure {
@@ -165,7 +176,7 @@ mod tests {
     use http::{HeaderValue, StatusCode};
     use std::collections::VecDeque;
     use std::sync::Mutex;
-    use tokio::time::{advance, sleep};
+    use tokio::time::sleep;
 
     /// Answers from a list, then with good tokens; remembers when it was asked.
     #[derive(Default)]
@@ -196,7 +207,6 @@ mod tests {
     struct Running {
         script: Arc<Script>,
         store: Arc<TokenStore>,
-        started: Instant,
         _stop: tokio_util::sync::DropGuard,
     }
 
@@ -211,14 +221,13 @@ mod tests {
         let refresher =
             Refresher::new("c".into(), script.clone(), store.clone(), metrics.client("c"), 0.5);
         tokio::spawn(refresher.run(stop.clone()));
-        Running { script, store, started: Instant::now(), _stop: stop.drop_guard() }
+        Running { script, store, _stop: stop.drop_guard() }
     }
 
     impl Running {
-        /// When the source was asked, in seconds since the start.
-        fn asked(&self) -> Vec<f64> {
-            let asked = self.script.asked.lock().unwrap();
-            asked.iter().map(|at| (*at - self.started).as_secs_f64()).collect()
+        /// When the source was asked.
+        fn asked(&self) -> Vec<Instant> {
+            self.script.asked.lock().unwrap().clone()
         }
     }
 
@@ -233,7 +242,7 @@ mod tests {
         let asked = running.asked();
         assert_eq!(asked.len(), 4, "{asked:?}");
         for pair in asked.windows(2) {
-            assert!((450.0..=551.0).contains(&(pair[1] - pair[0])), "{asked:?}");
+            assert!((450..=550).contains(&(pair[1] - pair[0]).as_secs()), "{asked:?}");
         }
         assert_eq!(running.store.news().generation, 4);
     }
@@ -250,10 +259,8 @@ mod tests {
             Err(TokenError::NotAnIssuer { status: StatusCode::NOT_FOUND }),
             Err(TokenError::Refused { status: StatusCode::UNAUTHORIZED, reason: String::new() }),
         ]);
-        while running.store.usable().is_none() {
-            advance(Duration::from_secs(1)).await;
-            assert!(running.started.elapsed() < Duration::from_secs(1200), "no token");
-        }
+        // Back-offs begin anew with each class, so that these add up to minutes.
+        running.store.wait(Duration::from_secs(300)).await.unwrap();
         assert_eq!(running.asked().len(), 9);
     }
 
@@ -278,7 +285,7 @@ mod tests {
         sleep(Duration::from_secs(3600)).await;
         let asked = running.asked();
         assert!((12..=17).contains(&asked.len()), "{asked:?}");
-        assert!(asked[1] - asked[0] >= 27.0, "{asked:?}");
+        assert!(asked[1] - asked[0] >= Duration::from_secs(27), "{asked:?}");
         let failure = running.store.news().failure.unwrap();
         assert_eq!(failure.kind, ErrorKind::CredentialRejected);
     }
@@ -289,7 +296,7 @@ mod tests {
         sleep(Duration::from_secs(600)).await;
         let asked = running.asked();
         assert!(asked.len() <= 220, "{}", asked.len());
-        assert!(asked.windows(21).all(|window| window[20] - window[0] >= 60.0));
+        assert!(asked.windows(21).all(|window| window[20] - window[0] >= Duration::from_secs(60)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,0 +1,3 @@
+//! What every request pays for its token, its route and its headers.
+
+fn main() {}

@@ -1,0 +1,204 @@
+//! The configuration's rules, as messages that a user reads.
+
+use bearerd::config::{ClientAuth, Config, Environment, Faults, Flags};
+use proptest::prelude::*;
+use std::time::Duration;
+
+const MINIMAL: &str = "
+clients:
+  technical-user: { token_url: 'https://i.example/oauth/token', client_id: id, client_secret: s3cret }
+upstreams:
+  datasphere: { url: 'https://t.example' }
+";
+
+fn parse(text: &str) -> Result<Config, Faults> {
+    Config::parse("b.yaml", text, &Environment::default(), &Flags::default())
+}
+
+/// The faults, one a line.
+fn faults(text: &str) -> String {
+    parse(text).unwrap_err().to_string()
+}
+
+#[test]
+fn defaults_are_those_of_the_reference() {
+    let config = parse(MINIMAL).unwrap();
+    assert_eq!(config.listen[0].to_string(), "127.0.0.1:8080");
+    assert_eq!(config.admin_listen.to_string(), "127.0.0.1:8081");
+    assert_eq!(config.workers, 1);
+    let client = &config.clients[0];
+    assert_eq!(client.client_auth, ClientAuth::Post);
+    assert_eq!((client.refresh_at, client.wait), (0.5, Duration::from_secs(5)));
+    let times = config.upstreams[0].timeouts;
+    let seconds = [times.connect, times.read, times.write, times.idle].map(|time| time.as_secs());
+    assert_eq!(seconds, [5, 300, 60, 50]);
+    assert_eq!(config.shutdown.grace, Duration::from_secs(25));
+    let paths: Vec<_> = config.routes.iter().map(|route| route.path.as_str()).collect();
+    assert!(paths.contains(&"/api/v1/scim2") && paths.contains(&"/dwaas-core"), "{paths:?}");
+    assert!(!paths.contains(&"/v2"), "cloud-transport is named by the user");
+}
+
+#[test]
+fn all_faults_are_told_at_once_with_line_column_path_and_advice() {
+    let told = faults(
+        "listen: 0.0.0.0:8080
+clients:
+  a:
+    token_url: http://i.example/token
+    clientid: id
+    wait: 5
+    refresh_at: 2
+upstreams:
+  u: { url: https://t.example/api, client: b, timeouts: { connect: never } }
+routes:
+  - { path: scim, profile: skim, methods: [GET, BREW] }
+log: { level: loud }
+",
+    );
+    let expected = [
+        "b.yaml:1:9: listen: 0.0.0.0:8080 is not a loopback address",
+        "b.yaml:4:16: clients.a.token_url: is http://",
+        "b.yaml:5:5: clients.a.clientid: unknown key `clientid`; did you mean `client_id`?",
+        "b.yaml:6:11: clients.a.wait: `5` is not a duration with a unit",
+        "b.yaml:7:17: clients.a.refresh_at: `2` is not a fraction",
+        "upstreams.u.url: has a path",
+        "upstreams.u.client: unknown client `b`; known: a",
+        "upstreams.u.timeouts.connect: `never` is not a duration",
+        "routes[0].path: `scim` must begin with `/`",
+        "routes[0].profile: unknown profile `skim`; did you mean `scim`?",
+        "routes[0].methods: unknown method `BREW`",
+        "log.level: unknown level `loud`",
+        "clients.a.client_id: missing",
+        "clients.a.client_secret_file: missing",
+    ];
+    for part in expected {
+        assert!(told.contains(part), "{part}\n---\n{told}");
+    }
+    let lines: Vec<u32> = told
+        .lines()
+        .filter_map(|line| line.strip_prefix("b.yaml:")?.split(':').next()?.parse().ok())
+        .collect();
+    assert!(lines.is_sorted(), "in the order of the text: {told}");
+}
+
+#[test]
+fn keys_of_later_work_are_refused_and_not_ignored() {
+    for (key, text) in [
+        ("access", format!("{MINIMAL}access: {{ allow_remote: true }}\n")),
+        ("links", format!("{MINIMAL}routes: [{{ path: /a, profile: odata, links: off }}]\n")),
+        ("http2", MINIMAL.replace("'https://t.example'", "'https://t.example', http2: true")),
+        ("proxy", MINIMAL.replace("client_id: id", "client_id: id, proxy: 'http://p:1'")),
+        ("credentials", MINIMAL.replace("client_id: id", "client_id: id, credentials: /k.json")),
+    ] {
+        let told = faults(&text);
+        assert!(told.contains(&format!("unknown key `{key}`")), "{told}");
+    }
+    let told = faults(&MINIMAL.replace("client_id: id", "client_id: id, client_auth: mtls"));
+    assert!(told.contains("unknown method `mtls`"), "{told}");
+}
+
+#[test]
+fn a_faults_text_never_holds_a_secret() {
+    let environment = Environment::from([("CANARY", "canary-7")]);
+    let text = "
+clients:
+  a: { token_url: '${CANARY}', client_id: '', client_secret: canary-7, client_secret_file: x, wait: '${CANARY}' }
+upstreams: { u: { url: 'https://u:canary-7@t.example' } }
+";
+    let told =
+        Config::parse("b.yaml", text, &environment, &Flags::default()).unwrap_err().to_string();
+    let without_wait: String = told.lines().filter(|line| !line.contains(".wait:")).collect();
+    assert!(!without_wait.contains("canary-7"), "{told}");
+    assert!(told.contains("both client_secret and client_secret_file"), "{told}");
+}
+
+#[test]
+fn references_to_the_environment_are_replaced_in_values_only() {
+    let environment = Environment::from([("TENANT", "acme"), ("KEY", "listen")]);
+    let text = MINIMAL.replace("https://t.example", "https://${TENANT}.example:${PORT:-444}");
+    let config = Config::parse("b.yaml", &text, &environment, &Flags::default()).unwrap();
+    assert_eq!(config.upstreams[0].origin.as_str(), "https://acme.example:444/");
+    let told = faults(&MINIMAL.replace("https://t.example", "https://${TENANT}.example"));
+    assert!(
+        told.contains(
+            "b.yaml:5:22: upstreams.datasphere.url: environment variable TENANT is not set"
+        ),
+        "{told}"
+    );
+    assert!(faults(&format!("{MINIMAL}${{KEY}}: 127.0.0.1:1\n")).contains("unknown key `${KEY}`"));
+}
+
+#[test]
+fn variables_override_the_only_client_and_upstream_and_nothing_ambiguous() {
+    let environment = Environment::from([
+        ("BEARERD_CLIENT_ID", "other"),
+        ("BEARERD_CLIENT_SECRET_FILE", "/s"),
+        ("BEARERD_UPSTREAM_URL", "https://other.example"),
+        ("BEARERD_LOG", "debug"),
+    ]);
+    let config = Config::parse("b.yaml", MINIMAL, &environment, &Flags::default()).unwrap();
+    assert_eq!(config.clients[0].client_id, "other");
+    assert_eq!(config.upstreams[0].origin.host_str(), Some("other.example"));
+
+    let two = MINIMAL.replace("upstreams:", "upstreams:\n  second: { url: 'https://s.example' }");
+    let told =
+        Config::parse("b.yaml", &two, &environment, &Flags::default()).unwrap_err().to_string();
+    assert!(
+        told.contains("environment BEARERD_UPSTREAM_URL: url: several are configured"),
+        "{told}"
+    );
+    assert!(told.contains("routes: missing; with several upstreams"), "{told}");
+}
+
+#[test]
+fn several_clients_need_to_be_named_where_they_matter() {
+    let two = MINIMAL.replace(
+        "clients:",
+        "clients:\n  second: { token_url: 'https://i.example/t', client_id: i, client_secret: s }",
+    );
+    assert!(faults(&two).contains("several clients are configured"));
+    let named = two.replace("'https://t.example'", "'https://t.example', client: second");
+    assert_eq!(parse(&named).unwrap().routes[0].client.0, 0);
+    let route = "routes: [{ path: /a, profile: odata, client: technical-user }, { path: /b, profile: rest }]";
+    let config = parse(&format!("{named}{route}\n")).unwrap();
+    assert_eq!((config.routes[0].client.0, config.routes[1].client.0), (1, 0));
+}
+
+#[test]
+fn routes_are_refused_where_they_could_mean_two_things() {
+    let told = |routes: &str| faults(&format!("{MINIMAL}routes: {routes}\n"));
+    assert!(told("[]").contains("the list is empty"));
+    assert!(
+        told("[{ path: /a, profile: odata }, { path: /a/, profile: rest }]")
+            .contains("routed already")
+    );
+    for path in ["/", "''", "/a//b", "/a/../b", "/a%2fb", "'/a b'", "/a?b"] {
+        assert!(
+            told(&format!("[{{ path: {path}, profile: odata }}]")).contains("routes[0].path"),
+            "{path}"
+        );
+    }
+    let widened = told("[{ path: /a, profile: odata, methods: [GET, DELETE] }]");
+    assert!(
+        widened.contains("must be some of the profile's methods: GET, HEAD, POST"),
+        "{widened}"
+    );
+    let header = told("[{ path: /a, profile: odata, headers: { Authorization: x } }]");
+    assert!(header.contains("is set by bearerd itself"), "{header}");
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in "[a-z:{}\\[\\] \n\"'$&*|>-]{0,80}") {
+        let _ = parse(&text);
+    }
+
+    #[test]
+    fn no_value_in_a_known_place_panics(value in "\\PC{0,20}") {
+        let quoted = value.replace('\'', "''");
+        for place in ["'https://t.example'", "client_id: id", "s3cret"] {
+            let key = place.split(':').next().filter(|_| place.contains(": ")).map_or(String::new(), |key| format!("{key}: "));
+            let _ = parse(&MINIMAL.replace(place, &format!("{key}'{quoted}'")));
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! SAP's own CAP server, which verifies every token with SAP's own `@sap/xssec`.
+
+use crate::support::sidecar::Sidecar;
+use crate::support::{DEADLINE, Fixture, http};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Stdio;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+const SERVICE: &str = "/api/v1/datasphere/consumption/relational/DEMO/SALES";
+const ROWS: usize = 2500;
+
+struct Cap {
+    /// Its end closes the server's standard input, on which the server ends.
+    _server: Child,
+    url: String,
+}
+
+impl Cap {
+    async fn start(fixture: &Fixture) -> Self {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/cap");
+        let (certificate, key) = fixture.tenant.issue_certificate("localhost").unwrap();
+        std::fs::write(fixture.path("cap.crt"), certificate).unwrap();
+        std::fs::write(fixture.path("cap.key"), key).unwrap();
+        let mut server = Command::new("node")
+            .arg("server.js")
+            .current_dir(folder)
+            .env("PORT", "0")
+            .env("TLS_CERT_FILE", fixture.path("cap.crt"))
+            .env("TLS_KEY_FILE", fixture.path("cap.key"))
+            .env("UAA_DOMAIN", format!("localhost:{}", fixture.tenant.issuer_addr().port()))
+            .env("XSAPPNAME", "dmi-api-proxy-demo!t1")
+            .env("UAA_CLIENT_ID", "sb-dmi-api-proxy-demo!t1")
+            .env("UAA_CLIENT_SECRET", "unused: tokens are verified by their signature")
+            .env("NODE_EXTRA_CA_CERTS", fixture.path("ca.pem"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+        let line = timeout(DEADLINE, lines.next_line()).await.expect("CAP starts in time").unwrap();
+        let port = line.as_deref().and_then(|line| line.strip_prefix("LISTENING "));
+        let port = port.expect("CAP starts; are its packages installed (make interop-packages)?");
+        Self { url: format!("https://localhost:{port}"), _server: server }
+    }
+}
+
+async fn world() -> (Fixture, Cap, Sidecar) {
+    let fixture = Fixture::start().await;
+    let cap = Cap::start(&fixture).await;
+    let routes = format!(
+        "routes:\n  - {{ path: /api/v1/datasphere/consumption, profile: odata }}\n  \
+         - {{ path: /free, profile: passthrough, strip_path: true }}\n"
+    );
+    let config = fixture.config("", &routes).replace(&fixture.tenant.url(), &cap.url);
+    let sidecar = Sidecar::ready(&config).await;
+    (fixture, cap, sidecar)
+}
+
+async fn json(answer: reqwest::Response) -> Value {
+    assert_eq!(answer.status(), 200);
+    answer.json().await.unwrap()
+}
+
+#[tokio::test]
+#[ignore = "needs the Node packages of tests/interop/cap; make test installs them and runs this"]
+async fn cap_admits_who_comes_through_the_sidecar_and_nobody_else() {
+    let (fixture, cap, sidecar) = world().await;
+
+    let anchor = reqwest::Certificate::from_pem(fixture.tenant.ca_pem().as_bytes()).unwrap();
+    let direct = reqwest::Client::builder().tls_certs_only([anchor]).build().unwrap();
+    for path in ["", "/$metadata", "/Sales"] {
+        let refused = direct.get(format!("{}{SERVICE}{path}", cap.url)).send().await.unwrap();
+        assert_eq!(refused.status(), 401, "without bearerd: {path}");
+    }
+
+    let service = json(sidecar.get(SERVICE).await).await;
+    assert_eq!(service["value"][0]["name"], "Sales");
+    let metadata = sidecar.get(&format!("{SERVICE}/$metadata")).await;
+    assert_eq!(metadata.status(), 200);
+    assert!(metadata.text().await.unwrap().contains("<EntityType Name=\"Sales\""));
+}
+
+#[tokio::test]
+#[ignore = "needs the Node packages of tests/interop/cap; make test installs them and runs this"]
+async fn every_row_of_cap_arrives_once_by_its_own_next_links() {
+    let (_fixture, _cap, sidecar) = world().await;
+    let (mut ids, mut count, mut pages) = (BTreeSet::new(), 0, 0);
+    let mut next = Some("Sales".to_owned());
+    while let Some(link) = next {
+        let page = json(sidecar.get(&format!("{SERVICE}/{link}")).await).await;
+        for row in page["value"].as_array().unwrap() {
+            ids.insert(row["ID"].as_i64().unwrap());
+            count += 1;
+        }
+        pages += 1;
+        next = page["@odata.nextLink"].as_str().map(str::to_owned);
+    }
+    assert_eq!((ids.len(), count), (ROWS, ROWS));
+    assert!(pages > 1, "the server pages");
+}
+
+#[tokio::test]
+#[ignore = "needs the Node packages of tests/interop/cap; make test installs them and runs this"]
+async fn cap_takes_a_batch_and_a_write() {
+    let (_fixture, _cap, sidecar) = world().await;
+    let url = format!("{}{SERVICE}/$batch", sidecar.url);
+    let requests = json!({"requests": [
+        {"id": "1", "method": "GET", "url": "Sales(1)"},
+        {"id": "2", "method": "GET", "url": "Sales?$top=2"},
+    ]});
+    let batch = json(http().post(&url).json(&requests).send().await.unwrap()).await;
+    let statuses: Vec<_> =
+        batch["responses"].as_array().unwrap().iter().map(|part| &part["status"]).collect();
+    assert_eq!(statuses, [200, 200]);
+
+    let part = "--b\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\nGET Sales(1) HTTP/1.1\r\n\r\n\r\n";
+    let multipart = format!("{part}{part}--b--\r\n");
+    let request =
+        http().post(&url).header("content-type", "multipart/mixed; boundary=b").body(multipart);
+    let answer = request.send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.text().await.unwrap().matches("HTTP/1.1 200").count(), 2);
+
+    let row =
+        json!({"ID": 9001, "Region": "EMEA", "Product": "Tea", "Amount": 7.5, "Day": "2024-01-01"});
+    let post = async |path: &str| {
+        http().post(format!("{}{path}", sidecar.url)).json(&row).send().await.unwrap().status()
+    };
+    assert_eq!(post(&format!("{SERVICE}/Sales")).await, 405, "profile odata reads");
+    assert_eq!(post(&format!("/free{SERVICE}/Sales")).await, 201, "profile passthrough writes");
+    assert_eq!(sidecar.get(&format!("{SERVICE}/Sales(9001)")).await.status(), 200);
+}

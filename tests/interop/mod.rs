@@ -1,0 +1,3 @@
+//! Real peers, in processes of their own. They need packages that `make test` installs first.
+
+mod cap;

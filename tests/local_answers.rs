@@ -1,0 +1,189 @@
+//! Every answer that bearerd gives by itself: status, headers, body, and that nothing went upstream.
+
+use crate::requests::raw;
+use crate::support::issuer;
+use crate::support::sidecar::Sidecar;
+use crate::support::upstream::{Behaviour, Peer};
+use crate::support::{eventually, http};
+use bearerd::error::ErrorKind;
+use serde_json::Value;
+
+/// Checks a local answer's whole form and returns its detail.
+async fn problem(answer: reqwest::Response, kind: ErrorKind) -> String {
+    assert_eq!(answer.status(), kind.status(), "{kind:?}");
+    let header =
+        |name: &str| answer.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+    assert_eq!(header("content-type").unwrap(), "application/problem+json");
+    let proxy_status = format!("bearerd; error={}", kind.proxy_error());
+    assert_eq!(header("proxy-status").unwrap(), proxy_status);
+    assert_eq!(header("retry-after").is_some(), kind.status() == 503, "{kind:?}");
+    assert_eq!(header("allow").is_some(), kind == ErrorKind::MethodNotAllowed);
+    let body: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+    assert_eq!(body["status"], kind.status().as_u16());
+    assert_eq!(body["kind"], kind.label());
+    assert_eq!(body["title"], kind.title());
+    assert_eq!(body["type"], format!("urn:bearerd:problem:{}", kind.label()));
+    body["detail"].as_str().unwrap().to_owned()
+}
+
+async fn world(upstream: Behaviour) -> (Peer, Peer, Sidecar) {
+    let issuer = issuer::steady().await;
+    let upstream = Peer::start(upstream).await;
+    let sidecar = Sidecar::ready(&issuer.config(&upstream.url(), "", "")).await;
+    (issuer, upstream, sidecar)
+}
+
+#[tokio::test]
+async fn no_route_and_no_method_are_told_before_anything_is_sent() {
+    let (_issuer, upstream, sidecar) = world(Behaviour::ok("")).await;
+    let detail = problem(sidecar.get("/elsewhere").await, ErrorKind::NoRoute).await;
+    assert!(detail.contains("bearerd check"), "{detail}");
+    let send = async |method: &str, path: &str| {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        http().request(method, format!("{}{path}", sidecar.url)).send().await.unwrap()
+    };
+    let refused = send("DELETE", "/data/x").await;
+    assert_eq!(refused.headers()["allow"], "GET, HEAD, POST");
+    problem(refused, ErrorKind::MethodNotAllowed).await;
+    let detail = problem(send("POST", "/data/x").await, ErrorKind::MethodNotAllowed).await;
+    assert!(detail.contains("$batch"), "{detail}");
+    for method in ["OPTIONS", "TRACE", "MERGE", "BREW"] {
+        problem(send(method, "/free").await, ErrorKind::MethodNotAllowed).await;
+    }
+    assert!(upstream.seen().is_empty());
+    assert_eq!(send("POST", "/data/$batch").await.status(), 200);
+    let series = r#"bearerd_requests_rejected_total{kind="method_not_allowed"}"#;
+    assert_eq!(sidecar.metric(series).await, 6.0);
+}
+
+#[tokio::test]
+async fn malformed_and_ambiguous_requests_never_reach_the_upstream() {
+    let (_issuer, upstream, sidecar) = world(Behaviour::ok("")).await;
+    let host = sidecar.host();
+    for request in [
+        format!("GET /free/../data HTTP/1.1\r\nHost: {host}\r\n\r\n"),
+        format!("GET /free/%2e%2e/data HTTP/1.1\r\nHost: {host}\r\n\r\n"),
+        format!("GET http://{host}/free HTTP/1.1\r\nHost: {host}\r\n\r\n"),
+        format!("GET /free\\x HTTP/1.1\r\nHost: {host}\r\n\r\n"),
+        "GET /free HTTP/1.1\r\n\r\n".to_owned(),
+        format!("GET /free HTTP/1.1\r\nHost: {host}\r\nHost: other\r\n\r\n"),
+        format!(
+            "POST /free HTTP/1.1\r\nHost: {host}\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+        ),
+        format!(
+            "POST /free HTTP/1.1\r\nHost: {host}\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd"
+        ),
+        format!("POST /free HTTP/1.1\r\nHost: {host}\r\nContent-Length: x\r\n\r\nabcd"),
+        format!(
+            "POST /free HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n"
+        ),
+        format!("GET /free HTTP/1.1\r\nHost: {host}\r\nConnection: host\r\n\r\n"),
+        format!("GET /free HTTP/1.1\r\nHost: {host}\r\nX-A : 1\r\n\r\n"),
+        format!("GET /free HTTP/9.9\r\nHost: {host}\r\n\r\n"),
+        "\u{1}\u{2}\u{3}\r\n\r\n".to_owned(),
+    ] {
+        let answer =
+            raw(host, &request.replacen("\r\nHost", "\r\nConnection: close\r\nHost", 1)).await;
+        let refused = answer.starts_with("HTTP/1.1 4") || answer.is_empty();
+        assert!(refused, "{request:?}: {answer}");
+    }
+    let connect = raw(host, &format!("CONNECT {host} HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+    assert!(connect.starts_with("HTTP/1.1 4"), "{connect}");
+    assert!(upstream.seen().is_empty(), "{:?}", upstream.seen());
+    assert_eq!(sidecar.get("/free").await.status(), 200, "it still works");
+}
+
+#[tokio::test]
+async fn a_head_request_gets_the_header_of_a_local_answer_alone() {
+    let (_issuer, _upstream, sidecar) = world(Behaviour::ok("")).await;
+    let host = sidecar.host();
+    let answer =
+        raw(host, &format!("HEAD /nowhere HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"))
+            .await;
+    assert!(answer.starts_with("HTTP/1.1 404") && answer.ends_with("\r\n\r\n"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_local_answer_keeps_the_connection_unless_a_body_was_left_unread() {
+    let (_issuer, _upstream, sidecar) = world(Behaviour::ok("")).await;
+    let host = sidecar.host();
+    let twice = format!(
+        "GET /nowhere HTTP/1.1\r\nHost: {host}\r\n\r\n\
+         GET /nowhere HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    );
+    assert_eq!(raw(host, &twice).await.matches("HTTP/1.1 404").count(), 1, "no pipelining");
+    let large = "x".repeat(5_000_000);
+    let answer = http().post(format!("{}/nowhere", sidecar.url)).body(large).send().await.unwrap();
+    problem(answer, ErrorKind::NoRoute).await;
+}
+
+#[tokio::test]
+async fn an_unreachable_upstream_is_502_and_a_silent_one_504() {
+    let issuer = issuer::steady().await;
+    let closed = {
+        let peer = Peer::start(Behaviour::Hang).await;
+        peer.url()
+    };
+    let sidecar = Sidecar::ready(&issuer.config(&closed, "", "")).await;
+    problem(sidecar.get("/free").await, ErrorKind::UpstreamUnreachable).await;
+
+    let sidecar = Sidecar::ready(&issuer.config("https://no-such-host.invalid", "", "")).await;
+    let detail = problem(sidecar.get("/free").await, ErrorKind::UpstreamUnreachable).await;
+    assert!(detail.contains("url"), "{detail}");
+
+    let (_issuer, _silent, sidecar) = world(Behaviour::Hang).await;
+    problem(sidecar.get("/free").await, ErrorKind::UpstreamTimeout).await;
+    let series = r#"bearerd_requests_total{code_class="5xx",method="GET",outcome="upstream_timeout",route="/free"}"#;
+    eventually("counted", async || sidecar.metric(series).await == 1.0).await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_breaks_off_is_told_and_never_looks_whole() {
+    let (_issuer, upstream, sidecar) = world(Behaviour::ok("")).await;
+    upstream.script([
+        Behaviour::AnswerAndClose(String::new()),
+        Behaviour::AnswerAndClose(String::new()),
+        Behaviour::AnswerAndClose("not HTTP at all\r\n\r\n".into()),
+        Behaviour::AnswerAndClose("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf".into()),
+        Behaviour::AnswerAndClose(
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n".into(),
+        ),
+    ]);
+    let post = async || http().post(format!("{}/free", sidecar.url)).send().await;
+    for _ in 0..3 {
+        problem(post().await.unwrap(), ErrorKind::UpstreamUnreachable).await;
+    }
+    for _ in 0..2 {
+        let answer = post().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert!(answer.bytes().await.is_err(), "a cut body must not look whole");
+    }
+    let series = r#"bearerd_requests_total{code_class="2xx",method="POST",outcome="upstream_incomplete",route="/free"}"#;
+    eventually("counted", async || sidecar.metric(series).await == 2.0).await;
+}
+
+#[tokio::test]
+async fn without_a_token_the_answer_says_which_kind_of_trouble_it_is() {
+    let upstream = Peer::start(Behaviour::ok("")).await;
+    let refusing = Peer::start(issuer::status(
+        "401 Unauthorized",
+        "",
+        r#"{"error":"unauthorized","error_description":"Bad credentials"}"#,
+    ))
+    .await;
+    let sidecar = Sidecar::start(&refusing.config(&upstream.url(), "wait: 20s", ""));
+    let answer = sidecar.get("/free").await;
+    let seconds: u64 = answer.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((20..=33).contains(&seconds), "the next attempt is half a minute away: {seconds}");
+    let detail = problem(answer, ErrorKind::CredentialRejected).await;
+    assert!(detail.contains("client c"), "{detail}");
+    let (status, text) = sidecar.probe("/readyz").await;
+    assert!(status == 503 && text.contains("unauthorized: Bad credentials"), "{text}");
+
+    let silent = Peer::start(Behaviour::Hang).await;
+    let sidecar = Sidecar::start(&silent.config(&upstream.url(), "wait: 100ms", ""));
+    problem(sidecar.get("/free").await, ErrorKind::TokenUnavailable).await;
+    let waited = r#"bearerd_token_waits_total{client="c",outcome="failed"}"#;
+    assert_eq!(sidecar.metric(waited).await, 1.0);
+    assert!(upstream.seen().is_empty());
+}

@@ -1,0 +1,18 @@
+//! One integration binary: the sidecar as a whole, against real sockets.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod support;
+
+mod allocations;
+mod commands;
+mod configuration;
+mod demo;
+mod interop;
+mod lifecycle;
+mod local_answers;
+mod memory;
+mod requests;
+mod secrecy;
+mod tls;
+mod token_life;

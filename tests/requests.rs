@@ -1,0 +1,195 @@
+//! What goes upstream, and what comes back: byte for byte where it must be, ours where it must be.
+
+use crate::support::issuer;
+use crate::support::sidecar::Sidecar;
+use crate::support::upstream::{Behaviour, Peer, Seen};
+use crate::support::{DEADLINE, eventually, http};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// Sends raw bytes and reads until the other side closes.
+pub(crate) async fn raw(host: &str, request: &str) -> String {
+    let exchange = async {
+        let mut stream = TcpStream::connect(host).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        // A reset after the answer is a close like any other.
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    timeout(DEADLINE, exchange).await.expect("an answer in time")
+}
+
+async fn world() -> (Peer, Peer, Sidecar) {
+    let issuer = issuer::steady().await;
+    let upstream = Peer::start(Behaviour::ok("fine")).await;
+    let sidecar = Sidecar::ready(&issuer.config(&upstream.url(), "", "")).await;
+    (issuer, upstream, sidecar)
+}
+
+/// What the upstream saw of one raw request with these header lines.
+async fn upstream_saw(head: &str, headers: &str) -> Seen {
+    let (_issuer, upstream, sidecar) = world().await;
+    let host = sidecar.host();
+    let request = format!("{head}\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n");
+    let answer = raw(host, &request).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    upstream.seen().remove(0)
+}
+
+#[tokio::test]
+async fn the_callers_authorization_is_replaced_in_every_spelling_and_number() {
+    for headers in [
+        "Authorization: Basic b3duOnB3\r\n",
+        "authorization: Bearer own\r\n",
+        "AUTHORIZATION: Bearer own\r\nauthorization: Bearer own2\r\n",
+        "AuThOrIzAtIoN:Bearer own\r\n",
+        "Proxy-Authorization: Basic b3duOnB3\r\n",
+        "X-Approuter-Authorization: Bearer own\r\n",
+        "",
+    ] {
+        let seen = upstream_saw("GET /free/x HTTP/1.1", headers).await;
+        assert_eq!(seen.header("authorization"), ["Bearer steady-token"], "{headers}");
+        assert!(!seen.head.contains("own") && !seen.head.contains("b3du"), "{}", seen.head);
+    }
+}
+
+#[tokio::test]
+async fn a_stripped_authorization_is_counted() {
+    let (_issuer, _upstream, sidecar) = world().await;
+    let send = async |name: &str| {
+        let request = http().get(format!("{}/free", sidecar.url)).header(name, "x");
+        request.send().await.unwrap();
+    };
+    send("authorization").await;
+    send("x-other").await;
+    let series = r#"bearerd_authorization_stripped_total{route="/free"}"#;
+    assert_eq!(sidecar.metric(series).await, 1.0);
+}
+
+#[tokio::test]
+async fn headers_that_would_steer_the_tenant_or_the_connection_are_stripped() {
+    let seen = upstream_saw(
+        "GET /free/x HTTP/1.1",
+        "Forwarded: host=evil\r\nX-Forwarded-Host: evil\r\nX-Forwarded-For: 1.2.3.4\r\n\
+         X-Forwarded-Proto: http\r\nKeep-Alive: timeout=5\r\nTE: trailers\r\n\
+         Upgrade: h2c\r\nAccept: text/x-odd\r\nX-Custom: stays\r\n",
+    )
+    .await;
+    for gone in ["forwarded", "x-forwarded-host", "x-forwarded-for", "x-forwarded-proto"] {
+        assert!(seen.header(gone).is_empty(), "{gone}: {}", seen.head);
+    }
+    for gone in ["keep-alive", "te", "upgrade", "connection"] {
+        assert!(seen.header(gone).is_empty(), "{gone}: {}", seen.head);
+    }
+    assert_eq!(seen.header("accept"), ["text/x-odd"]);
+    assert_eq!(seen.header("x-custom"), ["stays"]);
+}
+
+#[tokio::test]
+async fn a_connection_header_cannot_name_our_token_away() {
+    let (_issuer, upstream, sidecar) = world().await;
+    let host = sidecar.host();
+    let nominated = "Connection: close, authorization, x-secret\r\nX-Secret: 1\r\n";
+    raw(host, &format!("GET /free HTTP/1.1\r\nHost: {host}\r\n{nominated}\r\n")).await;
+    let seen = upstream.seen().remove(0);
+    assert_eq!(seen.header("authorization"), ["Bearer steady-token"]);
+    assert!(seen.header("x-secret").is_empty());
+    assert!(seen.header("connection").iter().all(|value| !value.contains("authorization")));
+}
+
+#[tokio::test]
+async fn the_upstream_gets_its_own_host_and_the_profile_its_header() {
+    let (_issuer, upstream, sidecar) = world().await;
+    sidecar.get("/data/x").await;
+    sidecar.get("/users/Users/1?a=b").await;
+    let seen = upstream.seen();
+    for seen in &seen {
+        assert_eq!(seen.header("host"), [upstream.address.to_string()]);
+    }
+    assert!(seen[0].header("x-sap-sac-custom-auth").is_empty());
+    assert_eq!(seen[1].header("x-sap-sac-custom-auth"), ["true"]);
+    assert_eq!(seen[1].header("x-team"), ["reporting"]);
+    assert_eq!(seen[1].line(), "GET /Users/1?a=b HTTP/1.1", "strip_path cuts the route's path");
+}
+
+#[tokio::test]
+async fn path_and_query_arrive_byte_for_byte() {
+    for target in [
+        "/free/Spaces('A B')".replace(' ', "%20").as_str(),
+        "/free/x?$filter=Name%20eq%20'O''Neil'&$select=a,b&$top=2",
+        "/free/a%2Fb/%7e~/(x)!*;p=1?q=/../%zz+|{}",
+        "/free/%C3%A4?",
+        "/free?",
+        "/free/",
+    ] {
+        let seen = upstream_saw(&format!("GET {target} HTTP/1.1"), "").await;
+        assert_eq!(seen.line(), format!("GET {target} HTTP/1.1"));
+    }
+}
+
+#[tokio::test]
+async fn bodies_pass_in_both_framings() {
+    let (_issuer, upstream, sidecar) = world().await;
+    let host = sidecar.host();
+    let head = format!("POST /free HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
+    raw(host, &format!("{head}Content-Length: 5\r\n\r\nhello")).await;
+    raw(host, &format!("{head}Transfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"))
+        .await;
+    let seen = upstream.seen();
+    assert_eq!(seen[0].body, b"hello");
+    assert_eq!(seen[0].header("content-length"), ["5"]);
+    let chunked = String::from_utf8_lossy(&seen[1].body).into_owned();
+    assert!(chunked.contains("hel") && chunked.ends_with("0\r\n\r\n"), "{chunked:?}");
+}
+
+#[tokio::test]
+async fn an_answer_passes_as_it_came() {
+    let (_issuer, upstream, sidecar) = world().await;
+    upstream.script([Behaviour::Answer(
+        "HTTP/1.1 401 Who Are You\r\nWWW-Authenticate: Bearer\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\
+         X-Odd_Name: ü\r\nepm-page-count: 3\r\nContent-Length: 2\r\n\r\nno"
+            .into(),
+    )]);
+    let host = sidecar.host();
+    let answer =
+        raw(host, &format!("GET /free HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"))
+            .await;
+    for line in
+        ["WWW-Authenticate: Bearer", "Set-Cookie: a=1", "Set-Cookie: b=2", "epm-page-count: 3"]
+    {
+        assert!(answer.contains(line), "{line}: {answer}");
+    }
+    assert!(answer.starts_with("HTTP/1.1 401") && answer.ends_with("\r\n\r\nno"), "{answer}");
+    assert!(!answer.to_lowercase().contains("proxy-status"), "an upstream's own answer has none");
+}
+
+#[tokio::test]
+async fn connections_to_the_upstream_are_kept_and_counted_requests_add_up() {
+    let (_issuer, upstream, sidecar) = world().await;
+    for _ in 0..20 {
+        assert_eq!(sidecar.get("/free").await.status(), 200);
+    }
+    assert_eq!(upstream.seen().len(), 20);
+    let series = r#"bearerd_requests_total{code_class="2xx",method="GET",outcome="forwarded",route="/free"}"#;
+    eventually("20 counted", async || sidecar.metric(series).await == 20.0).await;
+    eventually("none in flight", async || {
+        sidecar.metric("bearerd_requests_in_flight").await == 0.0
+    })
+    .await;
+    let duration = r#"bearerd_request_duration_seconds_count{route="/free"}"#;
+    assert_eq!(sidecar.metric(duration).await, 20.0);
+}
+
+#[tokio::test]
+async fn a_closed_pooled_connection_costs_an_idempotent_request_nothing() {
+    let (_issuer, upstream, sidecar) = world().await;
+    let closing =
+        Behaviour::AnswerAndClose("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".into());
+    upstream.script(std::iter::repeat_n(closing, 5));
+    for _ in 0..10 {
+        assert_eq!(sidecar.get("/free").await.status(), 200);
+    }
+}

@@ -1,0 +1,98 @@
+//! The real binary as a process of its own: signals, exit codes, memory, output.
+
+use super::{DEADLINE, eventually};
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+pub(crate) fn bearerd() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bearerd"));
+    command.env_clear().kill_on_drop(true).stdin(Stdio::null());
+    command
+}
+
+/// Runs a command that ends by itself.
+pub(crate) async fn output(command: &mut Command) -> Output {
+    timeout(DEADLINE, command.output()).await.expect("the command ends in time").unwrap()
+}
+
+/// A running sidecar; its log goes to a file.
+pub(crate) struct Process {
+    child: Child,
+    log: PathBuf,
+    pub(crate) url: String,
+    pub(crate) admin: String,
+}
+
+impl Process {
+    /// Starts `bearerd run` and waits until it listens. `folder` takes the configuration and the log.
+    pub(crate) async fn start(folder: &Path, yaml: &str, arguments: &[&str]) -> Self {
+        let (config, log) = (folder.join("bearerd.yaml"), folder.join("log"));
+        std::fs::write(&config, yaml).unwrap();
+        let child = bearerd()
+            .arg("run")
+            .arg("--config")
+            .arg(&config)
+            .args(arguments)
+            .stderr(std::fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let mut process = Self { child, log, url: String::new(), admin: String::new() };
+        eventually("listening", async || {
+            match (process.address("Listening."), process.address("Admin is listening.")) {
+                (Some(url), Some(admin)) => {
+                    (process.url, process.admin) = (url, admin);
+                    true
+                }
+                _ => false,
+            }
+        })
+        .await;
+        process
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// The address that the log line with this message tells.
+    fn address(&self, message: &str) -> Option<String> {
+        let log = self.log();
+        let line = log.lines().find(|line| line.contains(&format!("\"message\":\"{message}\"")))?;
+        let event: serde_json::Value = serde_json::from_str(line).ok()?;
+        Some(format!("http://{}", event.get("address")?.as_str()?))
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().expect("the process runs")
+    }
+
+    pub(crate) async fn signal(&self, name: &str) {
+        let pid = self.pid().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status().await.unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for the end and tells the exit code.
+    pub(crate) async fn exit_code(&mut self) -> Option<i32> {
+        timeout(DEADLINE, self.child.wait())
+            .await
+            .expect("the process ends in time")
+            .unwrap()
+            .code()
+    }
+
+    /// Whether the process ends within this time.
+    pub(crate) async fn ends_within(&mut self, limit: Duration) -> bool {
+        timeout(limit, self.child.wait()).await.is_ok()
+    }
+
+    /// Resident memory in KiB: the highest so far.
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}

@@ -1,0 +1,160 @@
+//! A raw HTTP/1.1 peer: it keeps every request byte for byte and behaves as told.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::task::AbortOnDropHandle;
+
+#[derive(Clone, Debug)]
+pub(crate) enum Behaviour {
+    /// These bytes.
+    Answer(String),
+    /// These bytes, and then the connection is closed.
+    AnswerAndClose(String),
+    /// Nothing, with the connection kept open.
+    Hang,
+}
+
+impl Behaviour {
+    pub(crate) fn ok(body: &str) -> Self {
+        Self::Answer(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()))
+    }
+}
+
+/// A request as it came over the wire.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Seen {
+    /// `GET /path HTTP/1.1`
+    pub(crate) fn line(&self) -> &str {
+        self.head.lines().next().unwrap()
+    }
+
+    /// All values of a header, in order.
+    pub(crate) fn header(&self, name: &str) -> Vec<&str> {
+        self.head
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_once(':'))
+            .filter(|(given, _)| given.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.trim())
+            .collect()
+    }
+}
+
+#[derive(Default)]
+struct State {
+    script: Mutex<VecDeque<Behaviour>>,
+    seen: Mutex<Vec<Seen>>,
+}
+
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    state: Arc<State>,
+    _serving: AbortOnDropHandle<()>,
+}
+
+impl Peer {
+    /// Behaves like this for every request, unless scripted otherwise.
+    pub(crate) async fn start(always: Behaviour) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = Arc::new(State::default());
+        let serving = tokio::spawn({
+            let state = state.clone();
+            async move {
+                loop {
+                    let (stream, _) = listener.accept().await.unwrap();
+                    let (state, always) = (state.clone(), always.clone());
+                    tokio::spawn(async move { serve(stream, &state, &always).await });
+                }
+            }
+        });
+        Self { address, state, _serving: AbortOnDropHandle::new(serving) }
+    }
+
+    /// The next requests are answered from this list.
+    pub(crate) fn script(&self, behaviours: impl IntoIterator<Item = Behaviour>) {
+        self.state.script.lock().unwrap().extend(behaviours);
+    }
+
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.state.seen.lock().unwrap().clone()
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// A configuration with this peer as issuer and `upstream` as upstream, and routes of profile
+    /// `passthrough` on `/free` and `odata` on `/data`.
+    pub(crate) fn config(&self, upstream: &str, client: &str, rest: &str) -> String {
+        format!(
+            "listen: 127.0.0.1:0
+admin: {{ listen: 127.0.0.1:0 }}
+clients:
+  c: {{ token_url: \"{}/oauth/token\", client_id: id, client_secret: s3cret, {client} }}
+upstreams:
+  u: {{ url: \"{upstream}\", timeouts: {{ connect: 1s, read: 1s }} }}
+routes:
+  - {{ path: /free, profile: passthrough }}
+  - {{ path: /data, profile: odata }}
+  - {{ path: /users, profile: scim, strip_path: true, headers: {{ x-team: reporting }} }}
+{rest}
+",
+            self.url()
+        )
+    }
+}
+
+async fn serve(mut stream: TcpStream, state: &State, always: &Behaviour) {
+    while let Some(seen) = read_request(&mut stream).await {
+        state.seen.lock().unwrap().push(seen);
+        let next = state.script.lock().unwrap().pop_front();
+        match next.unwrap_or_else(|| always.clone()) {
+            Behaviour::Answer(bytes) => {
+                if stream.write_all(bytes.as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+            Behaviour::AnswerAndClose(bytes) => {
+                let _ = stream.write_all(bytes.as_bytes()).await;
+                return;
+            }
+            Behaviour::Hang => std::future::pending().await,
+        }
+    }
+}
+
+/// Reads one request with a `Content-Length` body or a chunked one; `None` when the peer is gone.
+async fn read_request(stream: &mut TcpStream) -> Option<Seen> {
+    let mut bytes = Vec::new();
+    let end = loop {
+        if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            break end + 4;
+        }
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    };
+    let mut body = bytes.split_off(end);
+    let head = String::from_utf8_lossy(&bytes).into_owned();
+    let seen = Seen { head, body: Vec::new() };
+    let chunked = !seen.header("transfer-encoding").is_empty();
+    let length = seen.header("content-length").first().map_or(0, |text| text.parse().unwrap());
+    let complete = |body: &[u8]| {
+        if chunked { body.ends_with(b"0\r\n\r\n") } else { body.len() >= length }
+    };
+    while !complete(&body) {
+        if stream.read_buf(&mut body).await.ok()? == 0 {
+            return None;
+        }
+    }
+    Some(Seen { body, ..seen })
+}
