@@ -1,7 +1,7 @@
 //! The parsed configuration: real addresses, durations and header names, nothing left to check.
 //!
-//! The way here is file → [`node`] tree → environment and flags laid over it ([`overlay`]) →
-//! [`read`], which walks it by the tables of [`file`] and reports every [`Fault`] at once.
+//! The way here is file → `node` tree → environment and flags laid over it (`overlay`) →
+//! `read`, which walks it by the tables of `file` and reports every [`Fault`] at once.
 
 mod environment;
 mod fault;

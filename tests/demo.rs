@@ -686,7 +686,7 @@ mod faults {
         Faults { issuer, ..Faults::default() }
     }
 
-    fn tenant(tenant: TenantFault) -> Faults {
+    fn tenant_fault(tenant: TenantFault) -> Faults {
         Faults { tenant, ..Faults::default() }
     }
 
@@ -747,7 +747,7 @@ mod faults {
 
     #[tokio::test]
     async fn a_hanging_tenant_hangs_until_it_stops() {
-        let World { tenant, http } = World::with(faults::tenant(TenantFault::Hang)).await;
+        let World { tenant, http } = World::with(tenant_fault(TenantFault::Hang)).await;
         let request = http.get(tenant.url()).send();
         let stop = async {
             while tenant.seen().tenant_requests == 0 {
@@ -761,7 +761,7 @@ mod faults {
 
     #[tokio::test]
     async fn the_login_page_is_a_200_to_a_get_and_a_401_to_the_rest() {
-        let world = World::with(tenant(TenantFault::LoginPage)).await;
+        let world = World::with(tenant_fault(TenantFault::LoginPage)).await;
         let response = world.get(&format!("{SALES}/SALES")).await;
         assert_eq!(response.status(), StatusCode::OK);
         assert!(header(&response, "content-type").starts_with("text/html"));
@@ -784,7 +784,7 @@ mod faults {
 
     #[tokio::test]
     async fn the_tenant_can_fail_in_other_ways() {
-        let world = World::with(tenant(TenantFault::LoginRedirect)).await;
+        let world = World::with(tenant_fault(TenantFault::LoginRedirect)).await;
         let response = world.get(SALES).await;
         assert_eq!(response.status(), StatusCode::FOUND);
         let location = response.headers()[LOCATION].to_str().unwrap().to_owned();
@@ -794,9 +794,9 @@ mod faults {
         );
         assert_eq!(world.http.get(location).send().await.unwrap().status(), StatusCode::OK);
 
-        world.tenant.set_faults(tenant(TenantFault::Unauthorized));
+        world.tenant.set_faults(tenant_fault(TenantFault::Unauthorized));
         assert_eq!(world.get(SALES).await.status(), StatusCode::UNAUTHORIZED);
-        world.tenant.set_faults(tenant(TenantFault::InternalError));
+        world.tenant.set_faults(tenant_fault(TenantFault::InternalError));
         assert_eq!(world.get(SALES).await.status(), StatusCode::INTERNAL_SERVER_ERROR);
         world.tenant.set_faults(Faults { tenant_delay_ms: 1, ..Faults::default() });
         assert_eq!(world.get(SALES).await.status(), StatusCode::OK);

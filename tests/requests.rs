@@ -4,7 +4,6 @@ use crate::support::issuer;
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Behaviour, Peer, Seen};
 use crate::support::{DEADLINE, eventually, http};
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;

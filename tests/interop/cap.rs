@@ -53,11 +53,11 @@ impl Cap {
 async fn world() -> (Fixture, Cap, Sidecar) {
     let fixture = Fixture::start().await;
     let cap = Cap::start(&fixture).await;
-    let routes = format!(
-        "routes:\n  - {{ path: /api/v1/datasphere/consumption, profile: odata }}\n  \
-         - {{ path: /free, profile: passthrough, strip_path: true }}\n"
-    );
-    let config = fixture.config("", &routes).replace(&fixture.tenant.url(), &cap.url);
+    let routes = "routes:
+  - { path: /api/v1/datasphere/consumption, profile: odata }
+  - { path: /free, profile: passthrough, strip_path: true }
+";
+    let config = fixture.config("", routes).replace(&fixture.tenant.url(), &cap.url);
     let sidecar = Sidecar::ready(&config).await;
     (fixture, cap, sidecar)
 }

@@ -1,0 +1,40 @@
+# Two commands matter: `make demo` shows what bearerd does, `make test` proves it.
+
+CARGO ?= cargo
+
+.PHONY: help demo test lint unit docs interop interop-packages bench release setup
+
+help: ## This list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
+
+setup: ## Install what the build needs and the system lacks (cmake, a C compiler)
+	@scripts/setup.sh
+
+demo: setup ## A demo tenant and a sidecar in front of it, with lines to type
+	$(CARGO) run --quiet -- demo
+
+test: lint unit docs interop ## Everything that must hold
+
+lint: setup
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+
+# Every file in config/ goes through `bearerd check` in tests/commands.rs.
+unit: setup
+	$(CARGO) test --all-targets
+
+docs: setup
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
+
+interop: interop-packages ## Real peers: SAP's CAP server with @sap/xssec
+	$(CARGO) test --test integration interop -- --ignored
+
+interop-packages:
+	@scripts/setup.sh --with-node
+	sh tests/interop/cap/install.sh
+
+bench: setup ## Criterion on the hot path
+	$(CARGO) bench --bench hot_path
+
+release: setup ## The binary to ship
+	$(CARGO) build --release
