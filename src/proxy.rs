@@ -399,6 +399,7 @@ fn defect() -> Box<Error> {
     Error::explain(ErrorType::InternalError, "the request was not admitted").into_in()
 }
 
+/// Milliseconds to the microsecond.
 fn milliseconds(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1000.0
+    (duration.as_secs_f64() * 1e6).round() / 1e3
 }

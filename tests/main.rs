@@ -8,6 +8,7 @@ mod allocations;
 mod commands;
 mod configuration;
 mod demo;
+mod documents;
 mod interop;
 mod lifecycle;
 mod local_answers;

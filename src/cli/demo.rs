@@ -14,7 +14,6 @@ use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::runtime::Builder;
-use tokio_util::sync::CancellationToken;
 use tracing::level_filters::LevelFilter;
 
 /// Token lifetime of the interactive demo, in seconds: long enough to read, short enough to see a refresh.
@@ -133,11 +132,8 @@ async fn once(pair: Pair, app: App) -> anyhow::Result<()> {
 
 async fn stay(pair: &Pair, app: App) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals()?;
-    let greeted = CancellationToken::new();
-    let running = app.run(shutdown);
     print(&greeting(pair))?;
-    greeted.cancel();
-    running.await?;
+    app.run(shutdown).await?;
     complain("The demo has ended.");
     Ok(())
 }
@@ -165,7 +161,7 @@ See how the token is (it lives {LIFETIME} s here):
 
 Make the tenant misbehave, and look again:
 
-  curl -X PUT {control}/faults -d '{{\"issuer\":\"unavailable\"}}'
+  curl -X PATCH {control}/faults -d '{{\"issuer\":\"unavailable\"}}'
   curl -X DELETE {control}/faults
   curl {control}
 

@@ -54,7 +54,7 @@ impl Problem {
         header.set_content_length(length)?;
         header.insert_header(CACHE_CONTROL, "no-store")?;
         let status = format!("bearerd; error={}", self.kind.proxy_error());
-        header.insert_header("proxy-status", status)?;
+        header.insert_header("Proxy-Status", status)?;
         if let Some(delay) = self.retry_after {
             // Whole seconds, rounded up: a caller that obeys must not come too early.
             let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
