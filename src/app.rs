@@ -37,9 +37,9 @@ pub struct App {
     metrics: Arc<Metrics>,
 }
 
-/// Why the sidecar can't start. Every message says what to do.
+/// Why the sidecar can't start, or can't go on. Every message says what to do.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum AppError {
     /// An address.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -67,6 +67,9 @@ pub enum StartError {
         /// What is wrong.
         source: TrustError,
     },
+    /// Every thread that serves requests has ended by itself; the log says why.
+    #[error("no worker is left to serve requests; see the log, and report this")]
+    NoWorkers,
     /// A defect, found by any test.
     #[error("cannot declare the metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -80,7 +83,7 @@ impl App {
     ///
     /// # Errors
     /// The first thing that can't be had. Nothing is left running.
-    pub fn bind(config: Config) -> Result<Self, StartError> {
+    pub fn bind(config: Config) -> Result<Self, AppError> {
         // One crypto provider for both TLS users; it must stand before either is built.
         pingora::tls::install_default_crypto_provider();
         let upstreams = upstreams(&config)?;
@@ -117,7 +120,7 @@ impl App {
     ///
     /// # Errors
     /// A thread or runtime can't be made.
-    pub async fn run(self, shutdown: Shutdown) -> Result<(), StartError> {
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), AppError> {
         let drain = Drain::default();
         let clients = self.clients();
         let proxy = Proxy::new(
@@ -134,7 +137,7 @@ impl App {
         self.start_refreshers(&clients, &control);
         self.start_admin(readiness, &control)?;
         let addresses = self.addresses();
-        let workers = Workers::start(self.config.workers, &self.listeners, &proxy)?;
+        let mut workers = Workers::start(self.config.workers, &self.listeners, &proxy)?;
         // The workers hold the sockets now; ours would keep them open after theirs are closed.
         drop(self.listeners);
         drop(starting);
@@ -142,7 +145,10 @@ impl App {
             info!(%address, "Listening.");
         }
 
-        shutdown.requested.cancelled().await;
+        tokio::select! {
+            () = shutdown.requested.cancelled() => {}
+            () = workers.ended() => return Err(AppError::NoWorkers),
+        }
         end(workers, &self.config.shutdown, &drain, &shutdown).await;
         server::remove_sockets(&addresses);
         control.end().await;
@@ -236,32 +242,32 @@ async fn end(
 ///
 /// # Errors
 /// The first thing that can't be had.
-pub fn check(config: &Config) -> Result<(), StartError> {
+pub fn check(config: &Config) -> Result<(), AppError> {
     pingora::tls::install_default_crypto_provider();
     upstreams(config)?;
     sources(config)?;
     Ok(())
 }
 
-fn upstreams(config: &Config) -> Result<Vec<Arc<Upstream>>, StartError> {
+fn upstreams(config: &Config) -> Result<Vec<Arc<Upstream>>, AppError> {
     let upstreams = config.upstreams.iter().zip(1..).map(|(upstream, group)| {
         Upstream::new(upstream, group)
             .map(Arc::new)
-            .map_err(|source| StartError::Trust { upstream: upstream.name.clone(), source })
+            .map_err(|source| AppError::Trust { upstream: upstream.name.clone(), source })
     });
     upstreams.collect()
 }
 
-fn sources(config: &Config) -> Result<Vec<Arc<dyn TokenSource>>, StartError> {
+fn sources(config: &Config) -> Result<Vec<Arc<dyn TokenSource>>, AppError> {
     let sources = config.clients.iter().map(|client| {
         let name = || client.name.clone();
         // Read at start to tell of a wrong path at once; the value is read again for each request.
         client
             .credential
             .read()
-            .map_err(|source| StartError::Credential { client: name(), source })?;
+            .map_err(|source| AppError::Credential { client: name(), source })?;
         let source = OAuthSource::new(client.clone())
-            .map_err(|source| StartError::Source { client: name(), source })?;
+            .map_err(|source| AppError::Source { client: name(), source })?;
         Ok(Arc::new(source) as Arc<dyn TokenSource>)
     });
     sources.collect()

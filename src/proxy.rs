@@ -253,8 +253,8 @@ impl ProxyHttp for Proxy {
         context: &mut Context,
     ) -> pingora::Result<Box<HttpPeer>> {
         context.upstream_since.get_or_insert_with(Instant::now);
-        let route = self.route(context).ok_or_else(defect)?;
-        let peer = route.upstream.peer(context.failed_connections).await;
+        let upstream = self.route(context).ok_or_else(defect)?.upstream.clone();
+        let peer = upstream.peer(&mut context.attempts).await;
         peer.map(Box::new).map_err(|error| {
             Error::because(ErrorType::ConnectNoRoute, "resolving the upstream", error).into_up()
         })
@@ -268,9 +268,8 @@ impl ProxyHttp for Proxy {
         context: &mut Context,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        context.failed_connections += 1;
-        let failed = context.failed_connections;
-        let more = self.route(context).is_some_and(|route| route.upstream.try_next(failed));
+        let upstream = self.route(context).map(|route| route.upstream.clone());
+        let more = upstream.is_some_and(|upstream| upstream.try_next(&mut context.attempts));
         error.set_retry(more);
         error
     }

@@ -97,7 +97,7 @@ fn claims(token: &str) -> (Value, Value) {
 }
 
 fn encode(text: &str) -> String {
-    form_urlencoded::byte_serialize(text.as_bytes()).collect()
+    url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
 fn basic(id: &str, secret: &str) -> String {

@@ -80,8 +80,9 @@ impl Parameters {
     /// The body is read as a form whatever its `Content-Type` says; unknown parameters, such as the
     /// `response_type=token` that SAP's own tools send along, are ignored.
     fn read(uri: &Uri, body: &[u8]) -> Self {
-        let query = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned();
-        Self(query.chain(form_urlencoded::parse(body).into_owned()).collect())
+        let query =
+            url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned();
+        Self(query.chain(url::form_urlencoded::parse(body).into_owned()).collect())
     }
 
     fn get(&self, name: &str) -> Option<&str> {

@@ -3,6 +3,7 @@
 use crate::error::ErrorKind;
 use crate::metrics::{Metrics, OTHER, RouteMetrics};
 use crate::proxy::profile::METHODS;
+use crate::proxy::upstream::Attempts;
 use http::{HeaderValue, Method, StatusCode};
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -45,8 +46,8 @@ pub struct Context {
     pub(crate) authorization: Option<HeaderValue>,
     /// What the caller was told by a local answer, for the access log.
     pub(crate) detail: Option<String>,
-    /// Upstream addresses that could not be connected to.
-    pub(crate) failed_connections: usize,
+    /// Upstream addresses that were tried.
+    pub(super) attempts: Attempts,
     /// When the upstream was first turned to.
     pub(crate) upstream_since: Option<Instant>,
     /// How long it took to its answer's header.
@@ -60,7 +61,7 @@ impl Context {
             route: None,
             authorization: None,
             detail: None,
-            failed_connections: 0,
+            attempts: Attempts::default(),
             upstream_since: None,
             upstream_took: None,
         }

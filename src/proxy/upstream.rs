@@ -47,6 +47,15 @@ struct Resolved {
     peers: Vec<HttpPeer>,
 }
 
+/// Which addresses one request has tried.
+#[derive(Debug, Default)]
+pub(super) struct Attempts {
+    /// The position of the first one.
+    first: Option<usize>,
+    /// How many of them could not be connected to.
+    failed: usize,
+}
+
 /// Why there is no address.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
@@ -110,21 +119,32 @@ impl Upstream {
         })
     }
 
-    /// The peer for a request that failed to connect `failed` times so far.
-    pub(super) async fn peer(self: &Arc<Self>, failed: usize) -> Result<HttpPeer, ResolveError> {
+    /// The peer for a request's next attempt.
+    pub(super) async fn peer(
+        self: &Arc<Self>,
+        attempts: &mut Attempts,
+    ) -> Result<HttpPeer, ResolveError> {
         let resolved = self.resolved().await?;
-        let first = self.preferred.load(Ordering::Relaxed);
-        let position = (first + failed) % resolved.peers.len().max(1);
+        let first = *attempts.first.get_or_insert_with(|| self.preferred.load(Ordering::Relaxed));
+        let position = first.wrapping_add(attempts.failed) % resolved.peers.len().max(1);
         let peer = resolved.peers.get(position).cloned();
         peer.ok_or_else(|| self.no_address())
     }
 
-    /// Whether there is another address to try after `failed` failures. From now on the next one is
-    /// tried first.
-    pub(super) fn try_next(&self, failed: usize) -> bool {
-        self.preferred.fetch_add(1, Ordering::Relaxed);
+    /// Notes that the latest attempt could not connect. Tells whether there is another address to
+    /// try; from now on, requests begin with that one.
+    pub(super) fn try_next(&self, attempts: &mut Attempts) -> bool {
+        let tried = attempts.first.unwrap_or_default().wrapping_add(attempts.failed);
+        attempts.failed += 1;
+        // Of many requests that failed at one address, the first moves on for all.
+        let _ = self.preferred.compare_exchange(
+            tried,
+            tried.wrapping_add(1),
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
         let known = self.resolved.load().as_ref().map_or(0, |resolved| resolved.peers.len());
-        failed < known.min(MAX_ADDRESSES)
+        attempts.failed < known.min(MAX_ADDRESSES)
     }
 
     /// The addresses: known ones at once, even while newer ones are being looked up.
@@ -258,7 +278,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_timeout_is_set_on_every_peer() {
-        let peer = upstream("https://127.0.0.1:9").peer(0).await.unwrap();
+        let peer = upstream("https://127.0.0.1:9").peer(&mut Attempts::default()).await.unwrap();
         let options = &peer.options;
         let seconds = |duration: Option<Duration>| duration.unwrap().as_secs();
         assert_eq!(seconds(options.connection_timeout), 1);
@@ -271,8 +291,42 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_that_does_not_resolve_is_an_error_and_no_panic() {
-        let error = upstream("https://no-such-host.invalid").peer(0).await.err().unwrap();
+        let error = upstream("https://no-such-host.invalid")
+            .peer(&mut Attempts::default())
+            .await
+            .err()
+            .unwrap();
         assert!(error.to_string().contains("no-such-host.invalid"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn old_addresses_are_used_while_newer_ones_are_looked_up() {
+        let upstream = upstream("https://127.0.0.1:9");
+        let old = upstream.peer_at(([127, 0, 0, 7], 9).into());
+        let at = Instant::now() - ADDRESSES_KEPT * 2;
+        upstream.resolved.store(Some(Arc::new(Resolved { at, peers: vec![old] })));
+        let address = async || {
+            let peer = upstream.peer(&mut Attempts::default()).await.unwrap();
+            peer._address.as_inet().unwrap().ip().to_string()
+        };
+        assert_eq!(address().await, "127.0.0.7", "nobody waits for the resolver");
+        let renewed = async {
+            while address().await != "127.0.0.1" {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(RESOLVE_TIMEOUT, renewed).await.expect("the name is looked up anew");
+    }
+
+    #[tokio::test]
+    async fn known_addresses_outlive_a_resolver_that_fails() {
+        let upstream = upstream("https://no-such-host.invalid");
+        let old = upstream.peer_at(([127, 0, 0, 7], 9).into());
+        let at = Instant::now() - ADDRESSES_KEPT * 2;
+        upstream.resolved.store(Some(Arc::new(Resolved { at, peers: vec![old] })));
+        upstream.clone().refresh().await;
+        let resolved = upstream.resolved.load_full().unwrap();
+        assert!(resolved.peers.len() == 1 && resolved.at.elapsed() < ADDRESSES_KEPT);
     }
 
     #[tokio::test]
@@ -282,11 +336,15 @@ mod tests {
         upstream
             .resolved
             .store(Some(Arc::new(Resolved { at: Instant::now(), peers: peers.into() })));
-        let port =
-            async |failed| upstream.peer(failed).await.unwrap()._address.as_inet().unwrap().port();
-        assert_eq!((port(0).await, port(1).await), (9, 10));
-        assert!(upstream.try_next(1), "there is a second address");
-        assert_eq!(port(0).await, 10, "others begin with the one that may work");
-        assert!(!upstream.try_next(2), "there is no third");
+        let port = async |attempts: &mut Attempts| {
+            upstream.peer(attempts).await.unwrap()._address.as_inet().unwrap().port()
+        };
+        let (mut one, mut other) = (Attempts::default(), Attempts::default());
+        assert_eq!((port(&mut one).await, port(&mut other).await), (9, 9));
+        assert!(upstream.try_next(&mut one) && upstream.try_next(&mut other), "there is a second");
+        assert_eq!((port(&mut one).await, port(&mut other).await), (10, 10));
+        assert_eq!(port(&mut Attempts::default()).await, 10, "others begin with what may work");
+        assert!(!upstream.try_next(&mut one), "there is no third");
+        assert_eq!(port(&mut Attempts::default()).await, 9, "and come back to the first");
     }
 }
