@@ -8,7 +8,7 @@ use crate::metrics::Metrics;
 use crate::proxy::upstream::Upstream;
 use crate::proxy::{ClientHandle, Proxy};
 use crate::readiness::Readiness;
-use crate::server::{self, BindError, Listener, Workers};
+use crate::server::{BindError, Listener, Workers};
 use crate::shutdown::Shutdown;
 use crate::token::TokenSource;
 use crate::token::oauth::{OAuthSource, SourceError};
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-/// Past the drain deadline, how long requests that wait for a token have to be told so.
+/// Before the end of the grace, how long requests that wait for a token have to be told so.
 const FAREWELL: Duration = Duration::from_millis(300);
 
 /// Everything built and bound; nothing runs yet.
@@ -67,9 +67,9 @@ pub enum AppError {
         /// What is wrong.
         source: TrustError,
     },
-    /// Every thread that serves requests has ended by itself; the log says why.
-    #[error("no worker is left to serve requests; see the log, and report this")]
-    NoWorkers,
+    /// A thread that serves requests has ended by itself; the log says why.
+    #[error("a worker ended by itself; see the log, and report this")]
+    WorkerFailed,
     /// A defect, found by any test.
     #[error("cannot declare the metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -137,9 +137,7 @@ impl App {
         self.start_refreshers(&clients, &control);
         self.start_admin(readiness, &control)?;
         let addresses = self.addresses();
-        let mut workers = Workers::start(self.config.workers, &self.listeners, &proxy)?;
-        // The workers hold the sockets now; ours would keep them open after theirs are closed.
-        drop(self.listeners);
+        let workers = Workers::start(self.config.workers, self.listeners, &proxy)?;
         drop(starting);
         for address in &addresses {
             info!(%address, "Listening.");
@@ -147,10 +145,9 @@ impl App {
 
         tokio::select! {
             () = shutdown.requested.cancelled() => {}
-            () = workers.ended() => return Err(AppError::NoWorkers),
+            () = workers.failed() => return Err(AppError::WorkerFailed),
         }
         end(workers, &self.config.shutdown, &drain, &shutdown).await;
-        server::remove_sockets(&addresses);
         control.end().await;
         info!("Ended.");
         Ok(())
@@ -225,11 +222,11 @@ async fn end(
     let gently = async {
         tokio::time::sleep(times.lame_duck).await;
         workers.stop();
-        if timeout(times.grace, workers.ended()).await.is_err() {
+        if timeout(times.grace.saturating_sub(FAREWELL), workers.ended()).await.is_err() {
             warn!("Requests are still in flight at the end of `shutdown.grace`; ending them.");
             drain.expire();
             // Told or not, the next step is the same.
-            let _ = timeout(FAREWELL, workers.ended()).await;
+            let _ = timeout(FAREWELL.min(times.grace), workers.ended()).await;
         }
     };
     shutdown.forced.run_until_cancelled(gently).await;

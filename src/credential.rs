@@ -3,6 +3,14 @@
 use crate::secret::Secret;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+/// How long reading a secret may take.
+pub const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// The largest secret file, in bytes.
+const MAX_SECRET: u64 = 64 * 1024;
 
 /// A client secret, or where to find it.
 #[derive(Clone, Debug)]
@@ -24,6 +32,18 @@ pub enum CredentialError {
         /// The system's error.
         source: io::Error,
     },
+    /// Reading takes too long.
+    #[error("reading the client secret from {} takes too long; does its file system hang?", path.display())]
+    Timeout {
+        /// The configured path.
+        path: PathBuf,
+    },
+    /// The file is no file, or no small one.
+    #[error("the client secret file {} is not a file of at most 64 KiB; check the path", path.display())]
+    NotASecret {
+        /// The configured path.
+        path: PathBuf,
+    },
     /// The file holds nothing but line breaks.
     #[error("the client secret file {} is empty; write the secret into it", path.display())]
     Empty {
@@ -43,12 +63,36 @@ impl Credential {
             Self::SecretFile(path) => read_file(path),
         }
     }
+
+    /// Like [`Credential::read`], beside the runtime and within [`READ_TIMEOUT`]: a network file
+    /// system that hangs must not hold up anything else.
+    ///
+    /// # Errors
+    /// Those of [`Credential::read`], and the time-out.
+    pub async fn read_in_time(&self) -> Result<Secret, CredentialError> {
+        let Self::SecretFile(path) = self else {
+            return self.read();
+        };
+        let read = spawn_blocking({
+            let credential = self.clone();
+            move || credential.read()
+        });
+        match timeout(READ_TIMEOUT, read).await {
+            Ok(Ok(read)) => read,
+            Ok(Err(_)) | Err(_) => Err(CredentialError::Timeout { path: path.clone() }),
+        }
+    }
 }
 
 /// Reads a file that holds one secret. Editors and `echo` end it with a line break; no secret does.
 fn read_file(path: &Path) -> Result<Secret, CredentialError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| CredentialError::Unreadable { path: path.to_owned(), source })?;
+    let unreadable = |source| CredentialError::Unreadable { path: path.to_owned(), source };
+    // A pipe would block; what is large is something else.
+    let file = std::fs::metadata(path).map_err(unreadable)?;
+    if !file.is_file() || file.len() > MAX_SECRET {
+        return Err(CredentialError::NotASecret { path: path.to_owned() });
+    }
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
     let whole = Secret::new(text);
     let secret = whole.expose().trim_end_matches(['\r', '\n']);
     if secret.is_empty() {

@@ -12,6 +12,8 @@ pub enum ErrorKind {
     TokenUnavailable,
     /// The issuer refuses the client: wrong secret, expired client, wrong grant.
     CredentialRejected,
+    /// The upstream still answers with a login page after a heal.
+    LoginPage,
     /// No connection to the upstream, or it closed before answering.
     UpstreamUnreachable,
     /// The upstream's certificate or TLS handshake failed.
@@ -41,9 +43,10 @@ struct Row {
 
 impl ErrorKind {
     /// All kinds, in the order of the table in the README.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::TokenUnavailable,
         Self::CredentialRejected,
+        Self::LoginPage,
         Self::UpstreamUnreachable,
         Self::UpstreamTls,
         Self::UpstreamTimeout,
@@ -67,6 +70,12 @@ impl ErrorKind {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The issuer refuses the OAuth client",
                 "proxy_configuration_error",
+            ),
+            Self::LoginPage => (
+                "login_page",
+                StatusCode::BAD_GATEWAY,
+                "The upstream answers with a login page",
+                "http_protocol_error",
             ),
             Self::UpstreamUnreachable => (
                 "upstream_unreachable",

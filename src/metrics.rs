@@ -6,7 +6,9 @@
 
 use crate::error::ErrorKind;
 use crate::proxy::context::Outcome;
+use crate::proxy::heal::HealOutcome;
 use crate::proxy::profile::Methods;
+use crate::proxy::recover::Refusal;
 use crate::token::TokenError;
 use http::StatusCode;
 use prometheus::core::Collector;
@@ -45,6 +47,7 @@ pub struct Metrics {
     token_failures: IntGaugeVec,
     token_heartbeat: GaugeVec,
     token_waits: IntCounterVec,
+    token_heals: IntCounterVec,
     client_expiry: GaugeVec,
     clock_skew: GaugeVec,
     requests: IntCounterVec,
@@ -151,6 +154,11 @@ impl Metrics {
                 "Requests that had to wait for a token, by how the wait ended.",
                 &["client", "outcome"],
             )?,
+            token_heals: declare.counters(
+                "token_heals_total",
+                "Tokens that the upstream refused, by how it did and by what became of the request.",
+                &["client", "reason", "outcome"],
+            )?,
             client_expiry: declare.gauges(
                 "client_expiry_timestamp_seconds",
                 "When the OAuth client itself expires (expires_on), as Unix time.",
@@ -207,6 +215,11 @@ impl Metrics {
             }
             for outcome in WAIT_OUTCOMES {
                 self.token_waits.with_label_values(&[client, outcome]);
+            }
+            for refusal in Refusal::ALL {
+                for outcome in HealOutcome::ALL {
+                    self.token_heals.with_label_values(&[client, refusal.label(), outcome.label()]);
+                }
             }
             self.token_usable.with_label_values(&[client]);
             self.token_generation.with_label_values(&[client]);
@@ -348,6 +361,11 @@ impl ClientMetrics {
     /// Told at each scrape: a token expires without an event.
     pub(crate) fn usable(&self, usable: bool) {
         self.int_gauge(&self.families.token_usable).set(usable.into());
+    }
+
+    pub(crate) fn healed(&self, refusal: Refusal, outcome: HealOutcome) {
+        let labels = [self.client.as_str(), refusal.label(), outcome.label()];
+        self.families.token_heals.with_label_values(&labels).inc();
     }
 
     pub(crate) fn waited(&self, served: bool) {

@@ -2,26 +2,30 @@
 //!
 //! Decisions are in the modules below and are pure where they can be. A request that gets through
 //! [`ProxyHttp::request_filter`] has a route and a token; what then goes upstream never carries the
-//! caller's own credentials.
+//! caller's own credentials. An answer that refuses the token is not passed on before the request
+//! was replayed once with a newer one, where that is possible.
 
+mod admission;
 pub mod context;
 mod failure;
 mod headers;
+pub(crate) mod heal;
 pub mod profile;
+pub mod recover;
 mod respond;
 pub mod route;
 pub mod upstream;
 
 use crate::config::{Config, Route};
 use crate::drain::Drain;
-use crate::error::ErrorKind;
 use crate::metrics::{ClientMetrics, Metrics, RouteMetrics};
 use crate::token::store::TokenStore;
 use async_trait::async_trait;
+use bytes::Bytes;
 use context::{Context, Outcome, method_label};
 use headers::Injection;
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::{HeaderValue, Method, Version};
+use http::Version;
+use http::header::{ACCEPT_ENCODING, TRANSFER_ENCODING};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -67,7 +71,7 @@ struct RouteHandle {
 #[derive(Clone)]
 pub struct Proxy {
     router: Arc<Router>,
-    routes: Arc<[RouteHandle]>,
+    routes: Arc<[Arc<RouteHandle>]>,
     metrics: Arc<Metrics>,
     drain: Drain,
 }
@@ -82,13 +86,13 @@ impl Proxy {
         drain: Drain,
     ) -> Self {
         let routes = config.routes.iter().filter_map(|route| {
-            Some(RouteHandle {
+            Some(Arc::new(RouteHandle {
                 config: route.clone(),
                 cut: if route.strip_path { route.path.matches('/').count() } else { 0 },
                 client: clients.get(route.client.0)?.clone(),
                 upstream: upstreams.get(route.upstream.0)?.clone(),
                 metrics: Arc::new(metrics.route(&route.path)),
-            })
+            }))
         });
         Self {
             router: Router::new(config.routes.iter().map(|route| route.path.as_str())).into(),
@@ -98,46 +102,6 @@ impl Proxy {
         }
     }
 
-    fn route(&self, context: &Context) -> Option<&RouteHandle> {
-        context.route.and_then(|route| self.routes.get(route))
-    }
-
-    /// Finds the route and the token, or says why there is none.
-    async fn admit(&self, session: &Session, context: &mut Context) -> Result<(), Problem> {
-        let request = session.req_header();
-        let bad =
-            |why: &dyn std::fmt::Display| Problem::new(ErrorKind::BadRequest, why.to_string());
-        check_framing(session).map_err(|why| bad(&why))?;
-        let found = self.router.find(request.raw_path()).map_err(|why| bad(&why))?;
-        context.route = found;
-        let Some(route) = self.route(context) else {
-            let detail = "no configured route matches this path; `bearerd check` lists the routes";
-            return Err(Problem::new(ErrorKind::NoRoute, detail));
-        };
-        context.record.route = Some(route.metrics.clone());
-        route.allows(request)?;
-        context.authorization = Some(self.token_of(&route.client).await?);
-        Ok(())
-    }
-
-    /// The current token; without one, the next, within the client's `wait`.
-    async fn token_of(&self, client: &ClientHandle) -> Result<HeaderValue, Problem> {
-        if let Some(authorization) = client.store.usable() {
-            return Ok(authorization);
-        }
-        let waited = tokio::select! {
-            waited = client.store.wait(client.wait) => waited,
-            () = self.drain.deadline() => {
-                return Err(Problem::new(ErrorKind::Draining, "the sidecar ends before a token came"));
-            }
-        };
-        client.metrics.waited(waited.is_ok());
-        waited.map_err(|unavailable| Problem {
-            retry_after: Some(unavailable.retry_after),
-            ..Problem::new(unavailable.kind, no_token(unavailable.kind, &client.name))
-        })
-    }
-
     async fn respond(
         &self,
         session: &mut Session,
@@ -145,69 +109,14 @@ impl Proxy {
         problem: Problem,
     ) -> pingora::Result<()> {
         context.record.outcome = Outcome::Local(problem.kind);
+        if self.drain.has_begun() {
+            session.set_keepalive(None);
+        }
         self.metrics.rejected(problem.kind);
         let sent = problem.send(session).await;
         context.detail = Some(problem.detail);
         sent
     }
-}
-
-impl RouteHandle {
-    fn allows(&self, request: &RequestHeader) -> Result<(), Problem> {
-        let route = &self.config;
-        let path = route::path_of(request.raw_path());
-        let refused = request.method == Method::POST
-            && route.profile.post_only_batch
-            && !path.ends_with(b"/$batch");
-        if route.methods.contains(&request.method) && !refused {
-            return Ok(());
-        }
-        let detail = if refused {
-            format!("profile {} takes POST only on …/$batch", route.profile.name)
-        } else {
-            format!("profile {} on this route takes {}", route.profile.name, route.methods)
-        };
-        Err(Problem {
-            allow: Some(route.methods.to_string()),
-            ..Problem::new(ErrorKind::MethodNotAllowed, detail)
-        })
-    }
-}
-
-fn no_token(kind: ErrorKind, client: &str) -> String {
-    match kind {
-        ErrorKind::CredentialRejected => format!(
-            "the issuer refuses client {client}; see bearerd's log for its reason, and check client_id, secret and the client's expiry"
-        ),
-        _ => format!(
-            "client {client} has no valid token now; see bearerd's log and /readyz for the reason"
-        ),
-    }
-}
-
-/// What pingora lets through although RFC 9112 does not.
-fn check_framing(session: &Session) -> Result<(), &'static str> {
-    let request = session.req_header();
-    let hosts = request.headers.get_all(HOST).iter().count();
-    if hosts > 1 || hosts == 0 && request.version == Version::HTTP_11 {
-        return Err("an HTTP/1.1 request has exactly one Host (RFC 9112 section 3.2)");
-    }
-    // pingora drops the length without a word when both are there, so the bytes are asked.
-    if request.headers.contains_key(TRANSFER_ENCODING)
-        && names_header(&session.to_h1_raw(), CONTENT_LENGTH.as_str())
-    {
-        return Err(
-            "Content-Length and Transfer-Encoding exclude each other (RFC 9112 section 6.1)",
-        );
-    }
-    Ok(())
-}
-
-/// Whether a line of a raw header block begins with this name.
-fn names_header(block: &[u8], name: &str) -> bool {
-    block.split(|byte| *byte == b'\n').any(|line| {
-        line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name.as_bytes()))
-    })
 }
 
 #[async_trait]
@@ -229,6 +138,10 @@ impl ProxyHttp for Proxy {
         context.record.method = method_label(&session.req_header().method);
         session.set_write_timeout(Some(DOWNSTREAM_WRITE_TIMEOUT));
         session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
+        if session.req_header().version == Version::HTTP_10 {
+            // Nor does it know informational answers (RFC 9110 section 15.2).
+            session.as_downstream_mut().set_ignore_info_resp(true);
+        }
         Ok(())
     }
 
@@ -249,12 +162,15 @@ impl ProxyHttp for Proxy {
 
     async fn upstream_peer(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         context: &mut Context,
     ) -> pingora::Result<Box<HttpPeer>> {
         context.upstream_since.get_or_insert_with(Instant::now);
-        let upstream = self.route(context).ok_or_else(defect)?.upstream.clone();
-        let peer = upstream.peer(&mut context.attempts).await;
+        let route = context.route.clone().ok_or_else(defect)?;
+        if context.heal.is_due() && !heal::from_login_page(&route, session, context).await {
+            return Err(heal::still_a_login_page());
+        }
+        let peer = route.upstream.peer(&mut context.attempts).await;
         peer.map(Box::new).map_err(|error| {
             Error::because(ErrorType::ConnectNoRoute, "resolving the upstream", error).into_up()
         })
@@ -268,7 +184,7 @@ impl ProxyHttp for Proxy {
         context: &mut Context,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        let upstream = self.route(context).map(|route| route.upstream.clone());
+        let upstream = context.route.as_ref().map(|route| &route.upstream);
         let more = upstream.is_some_and(|upstream| upstream.try_next(&mut context.attempts));
         error.set_retry(more);
         error
@@ -280,26 +196,45 @@ impl ProxyHttp for Proxy {
         request: &mut RequestHeader,
         context: &mut Context,
     ) -> pingora::Result<()> {
-        let route = self.route(context).ok_or_else(defect)?;
-        // Fails closed: without our token nothing is sent.
-        let authorization = context.authorization.as_ref().ok_or_else(defect)?;
+        let route = context.route.as_ref().ok_or_else(defect)?;
+        // Read anew for each attempt, since connecting may have taken a while. Fails closed:
+        // without a token that is valid now, nothing is sent.
+        let token = route.client.store.usable().ok_or_else(failure::expired_meanwhile)?;
         if headers::strip(request) {
             route.metrics.authorization_stripped();
         }
         headers::inject(
             request,
             &Injection {
-                authorization,
+                authorization: &token.authorization,
                 host: &route.upstream.host_header,
                 custom_auth: route.config.profile.custom_auth,
                 extra: &route.config.headers,
             },
         )?;
+        if context.heal.wants_plain_body() {
+            request.remove_header(&ACCEPT_ENCODING);
+        }
         if route.cut > 0 {
             let target = route::without_prefix(request.raw_path(), route.cut).into_owned();
             request.set_raw_path(&target)?;
         }
+        context.token = Some(token);
         Ok(())
+    }
+
+    /// Is this an answer, or does it refuse the token? Nothing of it has been passed on yet.
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        context: &mut Context,
+    ) -> pingora::Result<()> {
+        if response.status.is_informational() {
+            return Ok(());
+        }
+        let route = context.route.clone().ok_or_else(defect)?;
+        heal::judge(&route, session, response, context).await
     }
 
     async fn response_filter(
@@ -308,16 +243,55 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         context: &mut Context,
     ) -> pingora::Result<()> {
+        if response.status.is_informational() {
+            return Ok(());
+        }
         let took = context.upstream_since.map(|since| since.elapsed());
         context.upstream_took = took;
-        if let (Some(route), Some(took)) = (self.route(context), took) {
+        if let (Some(route), Some(took)) = (&context.route, took) {
             route.metrics.upstream_answered(took);
         }
-        context.record.status = Some(response.status);
         if self.drain.has_begun() {
             session.set_keepalive(None);
         }
+        if session.req_header().version == Version::HTTP_10 {
+            // Such a caller knows no chunks: its body ends with the connection (RFC 9112 section 6.1).
+            response.remove_header(&TRANSFER_ENCODING);
+        }
+        heal::hold_back(session, response, context);
         Ok(())
+    }
+
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        context: &mut Context,
+    ) -> pingora::Result<Option<Duration>> {
+        heal::look_into(body, end_of_stream, context)?;
+        Ok(None)
+    }
+
+    /// pingora's own rule, and our replays.
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        _context: &mut Context,
+        client_reused: bool,
+    ) -> Box<Error> {
+        if heal::is_replay(&error) {
+            error.set_retry(true);
+        } else if !session.req_header().method.is_idempotent()
+            || session.as_ref().retry_buffer_truncated()
+        {
+            error.set_retry(false);
+        } else {
+            error.retry.decide_reuse(client_reused);
+        }
+        error
     }
 
     /// Every error is answered here and told by the access log; pingora's own lines would repeat it.
@@ -353,7 +327,8 @@ impl ProxyHttp for Proxy {
                 0
             }
             Some(kind) => {
-                let problem = Problem::new(kind, failure::detail(kind, error));
+                let problem = failure::problem(kind, error);
+                session.set_keepalive(None);
                 // A caller that is gone cannot be answered; the record tells the kind all the same.
                 let _ = self.respond(session, context, problem).await;
                 kind.status().as_u16()
@@ -371,11 +346,13 @@ impl ProxyHttp for Proxy {
         let request = session.req_header();
         info!(
             target: "bearerd::access",
-            route = context.route.and_then(|route| self.routes.get(route)).map(|route| route.config.path.as_str()),
+            route = context.route.as_ref().map(|route| route.config.path.as_str()),
             method = record.method,
             path = %String::from_utf8_lossy(route::path_of(request.raw_path())),
             status = record.status.map(|status| status.as_u16()),
             outcome = record.outcome.label(),
+            attempt = context.heal.attempt(),
+            heal = context.heal.reason(),
             duration_ms = milliseconds(record.elapsed()),
             upstream_ms = context.upstream_took.map(milliseconds),
             request_bytes = session.body_bytes_read(),

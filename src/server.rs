@@ -13,11 +13,12 @@ use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
 use std::io;
 use std::net::TcpListener;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -26,21 +27,43 @@ use tracing::warn;
 /// Idle upstream connections that a worker keeps. More requests at once than this reconnect each
 /// time, at three times the cost of a request.
 const UPSTREAM_POOL: usize = 512;
-/// How often one request may turn to the upstream: each address once, and once more where a pooled
-/// connection turned out to be closed. Zero would drop every request.
-const UPSTREAM_ATTEMPTS: usize = crate::proxy::upstream::MAX_ADDRESSES + 2;
+/// How often one request may turn to the upstream: each address once, a pooled connection that
+/// turned out to be closed, a heal, and the looks into a suspect page. Zero would drop every request.
+const UPSTREAM_ATTEMPTS: usize = crate::proxy::upstream::MAX_ADDRESSES + 8;
 /// Only the owner of the process may connect to a Unix socket.
 const SOCKET_MODE: u32 = 0o600;
 /// How long to wait after a failed accept, usually for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// An address that is ours.
 #[derive(Debug)]
 pub enum Listener {
     /// TCP.
     Tcp(TcpListener),
-    /// A Unix socket; its file is removed when the listener is dropped.
-    Unix(UnixListener),
+    /// A Unix socket.
+    Unix(UnixListener, SocketFile),
+}
+
+/// The file of a Unix socket, and which one it is: another process may put its own in its place.
+#[derive(Clone, Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<Self> {
+        let file = path.symlink_metadata()?;
+        Ok(Self { path: path.to_owned(), identity: (file.dev(), file.ino()) })
+    }
+
+    /// Removes the file, if it is still ours.
+    fn remove(&self) {
+        if Self::of(&self.path).is_ok_and(|found| found.identity == self.identity) {
+            // Gone already is as good.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
 }
 
 /// An address that can't be listened on.
@@ -80,7 +103,7 @@ impl Listener {
     pub fn bind(address: &ListenAddress) -> Result<Self, BindError> {
         let bound = match address {
             ListenAddress::Tcp(address) => TcpListener::bind(address).map(Self::Tcp),
-            ListenAddress::Unix(path) => bind_unix(path).map(Self::Unix),
+            ListenAddress::Unix(path) => bind_unix(path),
         };
         bound
             .and_then(|listener| listener.set_nonblocking().map(|()| listener))
@@ -91,17 +114,14 @@ impl Listener {
     pub fn address(&self) -> Option<ListenAddress> {
         match self {
             Self::Tcp(listener) => listener.local_addr().ok().map(ListenAddress::Tcp),
-            Self::Unix(listener) => {
-                let path = listener.local_addr().ok()?.as_pathname()?.to_owned();
-                Some(ListenAddress::Unix(path))
-            }
+            Self::Unix(_, file) => Some(ListenAddress::Unix(file.path.clone())),
         }
     }
 
     fn set_nonblocking(&self) -> io::Result<()> {
         match self {
             Self::Tcp(listener) => listener.set_nonblocking(true),
-            Self::Unix(listener) => listener.set_nonblocking(true),
+            Self::Unix(listener, _) => listener.set_nonblocking(true),
         }
     }
 
@@ -110,38 +130,35 @@ impl Listener {
     fn try_clone(&self) -> io::Result<Self> {
         match self {
             Self::Tcp(listener) => listener.try_clone().map(Self::Tcp),
-            Self::Unix(listener) => listener.try_clone().map(Self::Unix),
+            Self::Unix(listener, file) => {
+                listener.try_clone().map(|listener| Self::Unix(listener, file.clone()))
+            }
         }
     }
 
     fn into_tokio(self) -> io::Result<Accepting> {
         match self {
             Self::Tcp(listener) => tokio::net::TcpListener::from_std(listener).map(Accepting::Tcp),
-            Self::Unix(listener) => {
+            Self::Unix(listener, _) => {
                 tokio::net::UnixListener::from_std(listener).map(Accepting::Unix)
             }
         }
     }
 }
 
-fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+fn bind_unix(path: &Path) -> io::Result<Listener> {
     let is_socket = path.symlink_metadata().is_ok_and(|file| file.file_type().is_socket());
-    if is_socket && UnixStream::connect(path).is_err() {
+    // Nobody listens behind it any more: a crashed process left it.
+    let is_left_over = || {
+        UnixStream::connect(path)
+            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    };
+    if is_socket && is_left_over() {
         std::fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE))?;
-    Ok(listener)
-}
-
-/// Removes the socket files of the addresses, at the end of the process.
-pub(crate) fn remove_sockets(addresses: &[ListenAddress]) {
-    for address in addresses {
-        if let ListenAddress::Unix(path) = address {
-            // Another process may have removed or replaced it; nothing depends on it any more.
-            let _ = std::fs::remove_file(path);
-        }
-    }
+    Ok(Listener::Unix(listener, SocketFile::of(path)?))
 }
 
 enum Accepting {
@@ -164,20 +181,32 @@ impl Accepting {
 
 /// The threads that serve requests.
 pub(crate) struct Workers {
+    sockets: Vec<SocketFile>,
     /// Cancelled to stop accepting and to let requests in flight finish.
     stop: CancellationToken,
     /// Cancelled to end whatever is still there.
     force: CancellationToken,
+    /// Cancelled by a worker that ends without having been asked to.
+    failed: CancellationToken,
     /// Closed when the last worker has ended.
     ended: mpsc::Receiver<()>,
 }
 
 impl Workers {
     /// Starts `count` workers on the same listeners.
-    pub(crate) fn start(count: usize, listeners: &[Listener], proxy: &Proxy) -> io::Result<Self> {
+    pub(crate) fn start(count: usize, listeners: Vec<Listener>, proxy: &Proxy) -> io::Result<Self> {
         let (alive, ended) = mpsc::channel(1);
-        let workers =
-            Self { stop: CancellationToken::new(), force: CancellationToken::new(), ended };
+        let sockets = listeners.iter().filter_map(|listener| match listener {
+            Listener::Unix(_, file) => Some(file.clone()),
+            Listener::Tcp(_) => None,
+        });
+        let workers = Self {
+            sockets: sockets.collect(),
+            stop: CancellationToken::new(),
+            force: CancellationToken::new(),
+            failed: CancellationToken::new(),
+            ended,
+        };
         let conf = Arc::new(server_conf());
         for index in 0..count {
             let listeners =
@@ -188,8 +217,9 @@ impl Workers {
                 stop: workers.stop.clone(),
                 force: workers.force.clone(),
             };
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let alive = alive.clone();
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let (alive, stop) = (alive.clone(), workers.stop.clone());
+            let failure = workers.failed.clone().drop_guard();
             std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
                 let _alive = alive;
                 if let Err(error) = runtime.block_on(worker.run()) {
@@ -197,6 +227,9 @@ impl Workers {
                 }
                 // Waits for nothing: what is left was past its deadline.
                 runtime.shutdown_background();
+                if stop.is_cancelled() {
+                    failure.disarm();
+                }
             })?;
         }
         Ok(workers)
@@ -205,11 +238,18 @@ impl Workers {
     /// Stops accepting. Requests in flight go on.
     pub(crate) fn stop(&self) {
         self.stop.cancel();
+        // At once, so that a successor's socket can take the place.
+        self.sockets.iter().for_each(SocketFile::remove);
     }
 
     /// Ends what is still in flight.
     pub(crate) fn force(&self) {
         self.force.cancel();
+    }
+
+    /// Resolves when a worker has ended without having been asked to.
+    pub(crate) async fn failed(&self) {
+        self.failed.cancelled().await;
     }
 
     /// Resolves when no worker is left.

@@ -185,3 +185,21 @@ async fn a_unix_socket_serves_its_owner_and_is_removed_at_the_end() {
     assert_eq!(process.exit_code().await, Some(0));
     assert!(!socket.exists());
 }
+
+#[tokio::test]
+async fn an_ending_process_leaves_its_successors_socket_alone() {
+    let fixture = Fixture::start().await;
+    let socket = fixture.path("b.sock");
+    let listen = format!("listen: [127.0.0.1:0, 'unix:{}']\n", socket.display());
+    let config = fixture.config("", "").replace("listen: 127.0.0.1:0\n", &listen);
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut old = Process::start(first.path(), &config, &[]).await;
+    std::fs::remove_file(&socket).unwrap();
+    let mut new = Process::start(second.path(), &config, &[]).await;
+    old.signal("TERM").await;
+    assert_eq!(old.exit_code().await, Some(0));
+    assert!(tokio::net::UnixStream::connect(&socket).await.is_ok(), "it is the new one's");
+    new.signal("TERM").await;
+    assert_eq!(new.exit_code().await, Some(0));
+    assert!(!socket.exists());
+}

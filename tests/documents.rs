@@ -4,7 +4,7 @@ use crate::support::issuer;
 use crate::support::sidecar::Sidecar;
 use bearerd::config::Environment;
 use bearerd::error::ErrorKind;
-use bearerd::proxy::profile::PROFILES;
+use bearerd::proxy::profile::{PROFILES, Replay};
 use std::collections::BTreeSet;
 
 const README: &str = include_str!("../README.md");
@@ -50,6 +50,7 @@ fn the_table_of_profiles_lists_every_profile_with_its_paths() {
             assert!(row.contains(&format!("`{path}`")), "{row}");
         }
         assert_eq!(row.ends_with("| yes |"), profile.custom_auth, "{row}");
+        assert_eq!(row.contains("| any |"), profile.replay == Replay::Any, "{row}");
     }
 }
 

@@ -52,6 +52,7 @@ async fn no_route_and_no_method_are_told_before_anything_is_sent() {
     }
     assert!(upstream.seen().is_empty());
     assert_eq!(send("POST", "/data/$batch").await.status(), 200);
+    assert_eq!(send("POST", "/data/%24batch").await.status(), 200);
     let series = r#"bearerd_requests_rejected_total{kind="method_not_allowed"}"#;
     assert_eq!(sidecar.metric(series).await, 6.0);
 }
@@ -76,6 +77,9 @@ async fn malformed_and_ambiguous_requests_never_reach_the_upstream() {
         format!("POST /free HTTP/1.1\r\nHost: {host}\r\nContent-Length: x\r\n\r\nabcd"),
         format!(
             "POST /free HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n"
+        ),
+        format!(
+            "POST /free HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"
         ),
         format!("GET /free HTTP/1.1\r\nHost: {host}\r\nConnection: host\r\n\r\n"),
         format!("GET /free HTTP/1.1\r\nHost: {host}\r\nX-A : 1\r\n\r\n"),
@@ -186,4 +190,27 @@ async fn without_a_token_the_answer_says_which_kind_of_trouble_it_is() {
     let waited = r#"bearerd_token_waits_total{client="c",outcome="failed"}"#;
     assert_eq!(sidecar.metric(waited).await, 1.0);
     assert!(upstream.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_header_that_only_begins_like_a_length_is_no_contradiction() {
+    let (_issuer, _upstream, sidecar) = world(Behaviour::ok("")).await;
+    let host = sidecar.host();
+    let request = format!(
+        "POST /free HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length-Hint: 4\r\n\
+         Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    );
+    assert!(raw(host, &request).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn an_issuer_that_echoes_the_secret_is_not_quoted() {
+    let echo = r#"{"error":"unauthorized","error_description":"no client has secret s3cret"}"#;
+    let issuer = Peer::start(issuer::status("401 Unauthorized", "", echo)).await;
+    let sidecar = Sidecar::start(&issuer.config("https://127.0.0.1:9", "", ""));
+    eventually("refused", async || {
+        sidecar.probe("/readyz").await.1.contains("in words that hold the secret")
+    })
+    .await;
+    assert!(!sidecar.probe("/readyz").await.1.contains("s3cret"));
 }

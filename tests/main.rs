@@ -9,6 +9,7 @@ mod commands;
 mod configuration;
 mod demo;
 mod documents;
+mod heal;
 mod interop;
 mod lifecycle;
 mod local_answers;

@@ -1,6 +1,7 @@
 //! What goes upstream, and what comes back: byte for byte where it must be, ours where it must be.
 
 use crate::support::issuer;
+use crate::support::process::Process;
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Behaviour, Peer, Seen};
 use crate::support::{DEADLINE, eventually, http};
@@ -148,7 +149,7 @@ async fn bodies_pass_in_both_framings() {
 async fn an_answer_passes_as_it_came() {
     let (_issuer, upstream, sidecar) = world().await;
     upstream.script([Behaviour::Answer(
-        "HTTP/1.1 401 Who Are You\r\nWWW-Authenticate: Bearer\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\
+        "HTTP/1.1 404 Who Are You\r\nWWW-Authenticate: Bearer\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\
          X-Odd_Name: ü\r\nepm-page-count: 3\r\nContent-Length: 2\r\n\r\nno"
             .into(),
     )]);
@@ -161,7 +162,7 @@ async fn an_answer_passes_as_it_came() {
     {
         assert!(answer.contains(line), "{line}: {answer}");
     }
-    assert!(answer.starts_with("HTTP/1.1 401") && answer.ends_with("\r\n\r\nno"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 404") && answer.ends_with("\r\n\r\nno"), "{answer}");
     assert!(!answer.to_lowercase().contains("proxy-status"), "an upstream's own answer has none");
 }
 
@@ -191,4 +192,48 @@ async fn a_closed_pooled_connection_costs_an_idempotent_request_nothing() {
     for _ in 0..10 {
         assert_eq!(sidecar.get("/free").await.status(), 200);
     }
+}
+
+#[tokio::test]
+async fn a_caller_of_http_1_0_gets_a_body_that_ends_with_the_connection() {
+    let (_issuer, upstream, sidecar) = world().await;
+    upstream.script([Behaviour::Answer(
+        "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n\
+         HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+            .into(),
+    )]);
+    let answer = raw(sidecar.host(), "GET /free HTTP/1.0\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200") || answer.starts_with("HTTP/1.0 200"), "{answer}");
+    assert!(!answer.to_lowercase().contains("transfer-encoding"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\nhello"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_method_in_a_header_is_judged_like_any_other() {
+    let (_issuer, upstream, sidecar) = world().await;
+    let post = async |path: &str, tunnelled: &str| {
+        let request = http().post(format!("{}{path}", sidecar.url));
+        request.header("X-HTTP-Method", tunnelled).send().await.unwrap().status()
+    };
+    assert_eq!(post("/data/$batch", "DELETE").await, 405);
+    assert_eq!(post("/free", "MERGE").await, 405);
+    assert!(upstream.seen().is_empty());
+    assert_eq!(post("/free", "DELETE").await, 200);
+}
+
+#[tokio::test]
+async fn an_answer_with_a_header_that_is_not_utf_8_passes_at_every_log_level() {
+    let issuer = issuer::steady().await;
+    let upstream = Peer::start(Behaviour::ok("fine")).await;
+    upstream.script([Behaviour::Bytes(
+        b"HTTP/1.1 200 OK\r\ncontent-disposition: attachment; filename=M\xe4rz.csv\r\ncontent-length: 2\r\n\r\nok"
+            .to_vec(),
+    )]);
+    let config = issuer.config(&upstream.url(), "", "log: { level: trace }");
+    let folder = tempfile::tempdir().unwrap();
+    let process = Process::start(folder.path(), &config, &[]).await;
+    let answer = http().get(format!("{}/free", process.url)).send().await.unwrap();
+    let name = answer.headers()["content-disposition"].as_bytes();
+    assert_eq!(name, b"attachment; filename=M\xe4rz.csv");
+    assert_eq!(answer.text().await.unwrap(), "ok");
 }

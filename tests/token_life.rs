@@ -29,7 +29,8 @@ async fn a_thousand_requests_at_cold_start_cause_one_token_request() {
 #[tokio::test]
 async fn a_refresh_under_load_costs_no_request_an_error() {
     let fixture = Fixture::start().await;
-    fixture.tenant.set_faults(Faults { token_lifetime: 2, ..Faults::default() });
+    // A JWT ends on a whole second: one of four lives at least three.
+    fixture.tenant.set_faults(Faults { token_lifetime: 4, ..Faults::default() });
     let sidecar = Sidecar::ready(&fixture.config("", "")).await;
     let (stop, sent) = (AtomicBool::new(false), AtomicUsize::new(0));
     let http = http();
@@ -177,4 +178,19 @@ async fn the_token_of_the_moment_is_the_one_that_is_sent() {
     let sent: Vec<_> =
         upstream.seen().iter().map(|seen| seen.header("authorization")[0].to_owned()).collect();
     assert_eq!(sent, ["Bearer first", "Bearer second"]);
+}
+
+#[tokio::test]
+async fn a_secret_file_that_would_hang_holds_up_nothing() {
+    let fixture = Fixture::start().await;
+    fixture.tenant.set_faults(Faults { token_lifetime: 3, ..Faults::default() });
+    let sidecar = Sidecar::ready(&fixture.config("", "")).await;
+    let secret = fixture.path("secret");
+    std::fs::remove_file(&secret).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&secret).status().unwrap();
+    assert!(made.success());
+    let outcome = r#"{client="technical-user",outcome="credential_unreadable"}"#;
+    let series = format!("bearerd_token_requests_total{outcome}");
+    eventually("told", async || sidecar.metric(&series).await >= 1.0).await;
+    assert_eq!(sidecar.probe("/livez").await.0, 200);
 }

@@ -69,7 +69,10 @@ fn explain_client(text: &mut String, client: &Client) -> std::fmt::Result {
         ClientAuth::BasicEncoded => "as form-encoded HTTP Basic",
     };
     writeln!(text, "Client {}: {}", client.name, client.client_id)?;
-    writeln!(text, "  asks {} with {secret}, {auth};", client.token_url)?;
+    // Without its query, which may hold what is nobody's business.
+    let mut token_url = client.token_url.clone();
+    token_url.set_query(None);
+    writeln!(text, "  asks {token_url} with {secret}, {auth};")?;
     writeln!(
         text,
         "  refreshes at {:.0} % of a token's life; requests wait up to {:?} for a first token.",

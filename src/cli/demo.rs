@@ -47,10 +47,13 @@ struct Pair {
 }
 
 pub(super) fn demo(options: &Options) -> anyhow::Result<()> {
-    Builder::new_current_thread().enable_all().build()?.block_on(async {
+    let control = Builder::new_current_thread().enable_all().build()?;
+    let result = control.block_on(async {
         let (pair, app) = start(options).await?;
         if options.once { once(pair, app).await } else { stay(&pair, app).await }
-    })
+    });
+    control.shutdown_background();
+    result
 }
 
 async fn start(options: &Options) -> anyhow::Result<(Pair, App)> {

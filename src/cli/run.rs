@@ -14,5 +14,8 @@ pub(super) fn run(settings: Settings, environment: &Environment) -> anyhow::Resu
     let app = App::bind(config)?;
     // The control tasks are few and light; requests have threads of their own.
     let control = Builder::new_current_thread().enable_all().build()?;
-    control.block_on(async { Ok(app.run(Shutdown::on_signals()?).await?) })
+    let result = control.block_on(async { Ok(app.run(Shutdown::on_signals()?).await?) });
+    // Dropped, the runtime would wait for a resolver or a file system that hangs.
+    control.shutdown_background();
+    result
 }

@@ -2,11 +2,15 @@
 
 use crate::error::ErrorKind;
 use crate::metrics::{Metrics, OTHER, RouteMetrics};
+use crate::proxy::RouteHandle;
+use crate::proxy::heal::Heal;
 use crate::proxy::profile::METHODS;
 use crate::proxy::upstream::Attempts;
-use http::{HeaderValue, Method, StatusCode};
+use crate::token::store::Usable;
+use http::{Method, StatusCode};
 use std::sync::Arc;
 use tokio::time::Instant;
+use tracing::warn;
 
 /// How a request ended; the label of `requests_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +23,7 @@ pub enum Outcome {
     UpstreamIncomplete,
     /// The caller went away.
     DownstreamClosed,
-    /// None of the others was reached: a panic.
+    /// None of the others was reached: the end of the process's grace, or a panic.
     Aborted,
 }
 
@@ -40,10 +44,12 @@ impl Outcome {
 pub struct Context {
     /// Counted when dropped.
     pub(crate) record: Record,
-    /// The position of the route.
-    pub(crate) route: Option<usize>,
+    /// Where it goes.
+    pub(super) route: Option<Arc<RouteHandle>>,
     /// What is injected.
-    pub(crate) authorization: Option<HeaderValue>,
+    pub(crate) token: Option<Usable>,
+    /// What became of a refused token.
+    pub(super) heal: Heal,
     /// What the caller was told by a local answer, for the access log.
     pub(crate) detail: Option<String>,
     /// Upstream addresses that were tried.
@@ -59,7 +65,8 @@ impl Context {
         Self {
             record: Record::new(metrics),
             route: None,
-            authorization: None,
+            token: None,
+            heal: Heal::default(),
             detail: None,
             attempts: Attempts::default(),
             upstream_since: None,
@@ -100,6 +107,16 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         self.metrics.in_flight().dec();
+        if self.outcome == Outcome::Aborted {
+            // The end of the grace, or a panic: pingora's logging hook did not run.
+            warn!(
+                target: "bearerd::access",
+                method = self.method,
+                outcome = self.outcome.label(),
+                duration_ms = self.elapsed().as_millis(),
+                "Request cut off."
+            );
+        }
         match &self.route {
             Some(route) => route.finished(self.method, self.status, self.outcome, self.elapsed()),
             None => self.metrics.unrouted(self.method, self.status, self.outcome),

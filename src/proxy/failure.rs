@@ -1,12 +1,27 @@
 //! What a pingora error means to the caller. Pure.
 
+use super::respond::Problem;
 use crate::error::ErrorKind;
 use pingora::{Error, ErrorSource, ErrorType};
+use std::time::Duration;
+
+/// The token ended between the request's admission and its sending.
+const EXPIRED: ErrorType = ErrorType::new("TokenExpired");
+/// When it may be worth to ask again after that.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// The upstream answers with a login page, and a newer token does not help.
+pub(super) const LOGIN_PAGE: ErrorType = ErrorType::new("LoginPage");
 
 /// The kind of an error that ended a request, or `None` when the caller itself went away and
 /// nothing can be answered.
 pub(crate) fn kind_of(error: &Error) -> Option<ErrorKind> {
     use ErrorType::*;
+    match error.etype() {
+        etype if *etype == LOGIN_PAGE => return Some(ErrorKind::LoginPage),
+        etype if *etype == EXPIRED => return Some(ErrorKind::TokenUnavailable),
+        _ => {}
+    }
     Some(match (error.esource(), error.etype()) {
         (ErrorSource::Downstream, ReadError | WriteError | WriteTimedout | ConnectionClosed) => {
             return None;
@@ -23,8 +38,19 @@ pub(crate) fn kind_of(error: &Error) -> Option<ErrorKind> {
     })
 }
 
+/// Ends a request whose token ended before it was sent.
+pub(super) fn expired_meanwhile() -> Box<Error> {
+    Error::new_in(EXPIRED)
+}
+
+/// The local answer to an error.
+pub(super) fn problem(kind: ErrorKind, error: &Error) -> Problem {
+    let retry_after = (kind == ErrorKind::TokenUnavailable).then_some(RETRY_AFTER);
+    Problem { retry_after, ..Problem::new(kind, detail(kind, error)) }
+}
+
 /// What happened and what to do about it, for the caller's eyes.
-pub(crate) fn detail(kind: ErrorKind, error: &Error) -> String {
+fn detail(kind: ErrorKind, error: &Error) -> String {
     match kind {
         ErrorKind::UpstreamTls => format!(
             "no trusted TLS connection to the upstream: {}; if its certificate is signed by a private authority, set the upstream's ca_file",
@@ -38,6 +64,10 @@ pub(crate) fn detail(kind: ErrorKind, error: &Error) -> String {
             "the upstream did not answer ({}); check the upstream's url and the network",
             error.etype().as_str()
         ),
+        ErrorKind::TokenUnavailable => {
+            "the token expired while the upstream was being connected to; see /readyz for why there is no newer one".to_owned()
+        }
+        ErrorKind::LoginPage => "the upstream answers with its login page although the token is fresh; check that the route's profile fits its path and that the OAuth client may use this API".to_owned(),
         ErrorKind::BadRequest => "the request is malformed; see RFC 9112".to_owned(),
         _ => "please report this, with the log line of this request".to_owned(),
     }
@@ -65,6 +95,9 @@ mod tests {
         let down = |etype| kind_of(&Error::new_down(etype));
         assert_eq!(down(ErrorType::ConnectionClosed), None);
         assert_eq!(down(ErrorType::InvalidHTTPHeader), Some(ErrorKind::BadRequest));
+        let login = Error::new_up(LOGIN_PAGE);
+        assert_eq!(kind_of(&login), Some(ErrorKind::LoginPage));
+        assert_eq!(kind_of(&expired_meanwhile()), Some(ErrorKind::TokenUnavailable));
         let inside = Error::new_in(ErrorType::InternalError);
         assert_eq!(kind_of(&inside), Some(ErrorKind::Internal));
     }

@@ -8,6 +8,8 @@ use pingora::http::RequestHeader;
 
 const X_APPROUTER_AUTHORIZATION: &str = "x-approuter-authorization";
 const X_FORWARDED: &str = "x-forwarded";
+/// Some front doors take the path from these: a route would be checked for one and used for another.
+const PATH_OVERRIDES: [&str; 2] = ["x-original-url", "x-rewrite-url"];
 /// Tells SAP's front door that the bearer is meant, not a browser session.
 const CUSTOM_AUTH: HeaderName = HeaderName::from_static("x-sap-sac-custom-auth");
 
@@ -40,6 +42,7 @@ fn is_stripped(name: &HeaderName) -> bool {
     exact
         || resembles(name, X_APPROUTER_AUTHORIZATION)
         || begins_like(name, X_FORWARDED)
+        || PATH_OVERRIDES.iter().any(|known| resembles(name, known))
         || name.as_str().contains('_')
             && [AUTHORIZATION, PROXY_AUTHORIZATION, FORWARDED, HOST, CUSTOM_AUTH]
                 .iter()
@@ -109,6 +112,8 @@ mod tests {
             ("Proxy-Authorization", "Basic eDp5"),
             ("proxy_authorization", "Basic eDp5"),
             ("x_sap-sac_custom_auth", "false"),
+            ("X-Original-URL", "/admin"),
+            ("x_rewrite_url", "/admin"),
             ("x_request_id", "stays"),
         ]);
         assert!(!strip(&mut request));

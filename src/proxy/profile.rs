@@ -66,6 +66,17 @@ impl fmt::Display for Methods {
     }
 }
 
+/// Which requests may be sent again after the upstream refused the token. It refuses before it
+/// processes anything, so that all might be; where SAP documents nothing, only those are that could
+/// do no harm twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replay {
+    /// All.
+    Any,
+    /// Those whose method is idempotent (RFC 9110 section 9.2.2).
+    Idempotent,
+}
+
 /// An API family of the tenant.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Profile {
@@ -79,10 +90,19 @@ pub struct Profile {
     pub post_only_batch: bool,
     /// Send `x-sap-sac-custom-auth: true`, without which these APIs answer a bearer with a login page.
     pub custom_auth: bool,
+    /// What may be sent again after a refused token.
+    pub replay: Replay,
 }
 
 const fn profile(name: &'static str, paths: &'static [&'static str]) -> Profile {
-    Profile { name, paths, methods: Methods::ALL, post_only_batch: false, custom_auth: true }
+    Profile {
+        name,
+        paths,
+        methods: Methods::ALL,
+        post_only_batch: false,
+        custom_auth: true,
+        replay: Replay::Any,
+    }
 }
 
 /// Every profile.
@@ -96,11 +116,14 @@ pub static PROFILES: [Profile; 9] = [
     profile("scim", &["/api/v1/scim2", "/api/v1/scim"]),
     profile("transport", &["/api/v1/content"]),
     Profile { methods: Methods::READ_AND_POST, ..profile("audit", &["/api/v1/audit"]) },
-    profile("rest", &["/api/v1/datasphere"]),
-    profile("cli", &["/dwaas-core", "/api/v1/spaces", "/oauth"]),
+    Profile { replay: Replay::Idempotent, ..profile("rest", &["/api/v1/datasphere"]) },
+    Profile {
+        replay: Replay::Idempotent,
+        ..profile("cli", &["/dwaas-core", "/api/v1/spaces", "/oauth"])
+    },
     Profile { methods: Methods::READ, ..profile("csrf", &["/api/v1/csrf"]) },
     Profile { custom_auth: false, ..profile("cloud-transport", &[]) },
-    Profile { custom_auth: false, ..profile("passthrough", &[]) },
+    Profile { custom_auth: false, replay: Replay::Idempotent, ..profile("passthrough", &[]) },
 ];
 
 impl Profile {
@@ -130,20 +153,23 @@ mod tests {
     fn the_table_says_who_may_do_what() {
         let shown: Vec<_> = PROFILES
             .iter()
-            .map(|p| format!("{} [{}] {} {}", p.name, p.methods, p.post_only_batch, p.custom_auth))
+            .map(|p| {
+                let flags = (p.post_only_batch, p.custom_auth, p.replay);
+                format!("{} [{}] {flags:?}", p.name, p.methods)
+            })
             .collect();
         assert_eq!(
             shown,
             [
-                "odata [GET, HEAD, POST] true false",
-                "scim [GET, HEAD, POST, PUT, PATCH, DELETE] false true",
-                "transport [GET, HEAD, POST, PUT, PATCH, DELETE] false true",
-                "audit [GET, HEAD, POST] false true",
-                "rest [GET, HEAD, POST, PUT, PATCH, DELETE] false true",
-                "cli [GET, HEAD, POST, PUT, PATCH, DELETE] false true",
-                "csrf [GET, HEAD] false true",
-                "cloud-transport [GET, HEAD, POST, PUT, PATCH, DELETE] false false",
-                "passthrough [GET, HEAD, POST, PUT, PATCH, DELETE] false false",
+                "odata [GET, HEAD, POST] (true, false, Any)",
+                "scim [GET, HEAD, POST, PUT, PATCH, DELETE] (false, true, Any)",
+                "transport [GET, HEAD, POST, PUT, PATCH, DELETE] (false, true, Any)",
+                "audit [GET, HEAD, POST] (false, true, Any)",
+                "rest [GET, HEAD, POST, PUT, PATCH, DELETE] (false, true, Idempotent)",
+                "cli [GET, HEAD, POST, PUT, PATCH, DELETE] (false, true, Idempotent)",
+                "csrf [GET, HEAD] (false, true, Any)",
+                "cloud-transport [GET, HEAD, POST, PUT, PATCH, DELETE] (false, false, Any)",
+                "passthrough [GET, HEAD, POST, PUT, PATCH, DELETE] (false, false, Idempotent)",
             ]
         );
     }

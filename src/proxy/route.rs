@@ -107,6 +107,12 @@ pub(crate) fn path_of(target: &[u8]) -> &[u8] {
     target.split(|byte| *byte == b'?').next().unwrap_or(target)
 }
 
+/// Whether the last segment is `$batch`.
+pub(super) fn is_batch(target: &[u8]) -> bool {
+    let last = segments(path_of(target)).last().and_then(|segment| decode(segment).ok());
+    last.is_some_and(|segment| *segment == *b"$batch")
+}
+
 /// What stands between the slashes of a path that begins with one.
 fn segments(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/').skip(1)
@@ -227,6 +233,12 @@ mod tests {
         ] {
             assert!(matches!(find(target), Ok(Some(_))), "{target}");
         }
+    }
+
+    #[test]
+    fn a_batch_is_known_however_it_is_written() {
+        assert!(is_batch(b"/a/$batch?x") && is_batch(b"/a/%24batch") && is_batch(b"/$batch"));
+        assert!(!is_batch(b"/a/x$batch") && !is_batch(b"/a/$batch/b") && !is_batch(b"/a?/$batch"));
     }
 
     #[test]

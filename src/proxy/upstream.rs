@@ -157,16 +157,23 @@ impl Upstream {
             }
             return Ok(resolved);
         }
-        let _first = self.resolving.lock().await;
-        match self.resolved.load_full() {
-            Some(resolved) => Ok(resolved),
-            None => self.look_up().await,
-        }
+        // One request asks, within its time; those behind it share the answer, or the same time-out.
+        let asking = async {
+            let _first = self.resolving.lock().await;
+            match self.resolved.load_full() {
+                Some(resolved) => Ok(resolved),
+                None => self.look_up().await,
+            }
+        };
+        let timed_out = |_| ResolveError::Timeout { host: self.host.clone() };
+        timeout(RESOLVE_TIMEOUT, asking).await.map_err(timed_out)?
     }
 
     /// Looks the name up anew; the known addresses stay when that fails.
     async fn refresh(self: Arc<Self>) {
-        if let Err(error) = self.look_up().await {
+        let timed_out = |_| ResolveError::Timeout { host: self.host.clone() };
+        let looked_up = timeout(RESOLVE_TIMEOUT, self.look_up()).await.map_err(timed_out);
+        if let Err(error) = looked_up.and_then(|found| found) {
             warn!(upstream = self.name, "Using the known addresses on: {error}.");
             if let Some(known) = self.resolved.load_full() {
                 self.resolved.store(Some(Arc::new(Resolved {
@@ -179,9 +186,8 @@ impl Upstream {
     }
 
     async fn look_up(&self) -> Result<Arc<Resolved>, ResolveError> {
-        let found = timeout(RESOLVE_TIMEOUT, lookup_host((self.host.as_str(), self.port)))
+        let found = lookup_host((self.host.as_str(), self.port))
             .await
-            .map_err(|_| ResolveError::Timeout { host: self.host.clone() })?
             .map_err(|source| ResolveError::Lookup { host: self.host.clone(), source })?;
         let peers: Vec<_> = found.map(|address| self.peer_at(address)).collect();
         if peers.is_empty() {

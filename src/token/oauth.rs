@@ -5,6 +5,7 @@ mod client_auth;
 use super::answer::{self, MAX_ANSWER};
 use super::{InvalidAnswer, Token, TokenError, TokenSource};
 use crate::config::Client;
+use crate::secret::Secret;
 use crate::trust::{self, TrustError};
 use reqwest::Response;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
@@ -68,7 +69,7 @@ impl OAuthSource {
 #[async_trait::async_trait]
 impl TokenSource for OAuthSource {
     async fn fetch(&self) -> Result<Token, TokenError> {
-        let secret = self.client.credential.read()?;
+        let secret = self.client.credential.read_in_time().await?;
         let (headers, body) = client_auth::request(&self.client, &secret);
         let answer = self
             .http
@@ -82,7 +83,18 @@ impl TokenSource for OAuthSource {
             .map_err(failed)?;
         let (status, headers) = (answer.status(), answer.headers().clone());
         let body = bounded_body(answer).await?;
-        answer::judge(status, &headers, &body, SystemTime::now())
+        let judged = answer::judge(status, &headers, &body, SystemTime::now());
+        judged.map_err(|error| without_echo(error, &body, &secret))
+    }
+}
+
+/// An issuer's words go to the log and to `/readyz`; one that echoes the secret is not quoted.
+fn without_echo(error: TokenError, answer: &[u8], secret: &Secret) -> TokenError {
+    match error {
+        TokenError::Refused { status, .. } if client_auth::is_told_by(answer, secret) => {
+            TokenError::Refused { status, reason: ", in words that hold the secret".into() }
+        }
+        other => other,
     }
 }
 

@@ -69,6 +69,8 @@ impl Refresher {
         shutdown.run_until_cancelled(cycle).await;
     }
 
+    /// Returns when a request is due, or when the current token is not wanted any more. After a
+    /// failure the back-off alone decides: whoever is refused then would only ask sooner in vain.
     async fn idle_until(&self, due: Instant) {
         loop {
             self.beat();
@@ -76,7 +78,12 @@ impl Refresher {
             if now >= due {
                 return;
             }
-            sleep_until(due.min(now + HEARTBEAT)).await;
+            tokio::select! {
+                () = sleep_until(due.min(now + HEARTBEAT)) => {}
+                () = self.store.unwanted(), if self.failures == 0 => {
+                    return sleep_until(self.ceiling.earliest(now)).await;
+                }
+            }
         }
     }
 
@@ -111,7 +118,7 @@ impl Refresher {
         self.failures = 0;
         self.streak = (None, 0);
         self.last_logged = None;
-        let due = sent + next;
+        let due = self.ceiling.earliest(sent + next);
         self.metrics.published(generation, lifetime, until(due), clock_skew);
         info!(
             client = self.name,
@@ -173,6 +180,7 @@ mod tests {
     use crate::error::ErrorKind;
     use crate::metrics::Metrics;
     use crate::token::InvalidAnswer;
+    use crate::token::store::Rejection;
     use http::{HeaderValue, StatusCode};
     use std::collections::VecDeque;
     use std::sync::Mutex;
@@ -297,6 +305,42 @@ mod tests {
         let asked = running.asked();
         assert!(asked.len() <= 220, "{}", asked.len());
         assert!(asked.windows(21).all(|window| window[20] - window[0] >= Duration::from_secs(60)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rejected_token_is_replaced_at_once_by_one_request() {
+        let running = start([]);
+        let first = running.store.wait(Duration::from_secs(1)).await.unwrap();
+        for _ in 0..50 {
+            running.store.reject(first.generation, Rejection::Token);
+        }
+        let next =
+            running.store.wait_newer(first.generation, Duration::from_secs(1)).await.unwrap();
+        assert_eq!(next.generation, 2);
+        for _ in 0..50 {
+            running.store.reject(first.generation, Rejection::Token);
+            running.store.reject(next.generation, Rejection::Token);
+        }
+        sleep(Duration::from_secs(29)).await;
+        assert_eq!(running.asked().len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rejections_do_not_shorten_a_back_off() {
+        let running = start([
+            Ok(1000),
+            Err(TokenError::Refused { status: StatusCode::UNAUTHORIZED, reason: String::new() }),
+        ]);
+        running.store.wait(Duration::from_secs(1)).await.unwrap();
+        for _ in 0..26 {
+            running.store.reject(1, Rejection::Token);
+            sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!(
+            running.asked().len(),
+            2,
+            "the second was refused, the third is half a minute away"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -11,9 +11,15 @@ use http::HeaderValue;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
+/// A token that came because its predecessor was refused, and is refused itself, is not replaced
+/// for this long: the fault is not the token's, and the issuer must not be asked over and over.
+const QUIET: Duration = Duration::from_secs(30);
+/// A request whose body cannot be sent twice wants a token that lives at least this long, or half
+/// its life if that is shorter.
+const UPLOAD_LIFE: Duration = Duration::from_secs(300);
 /// Suggested to callers when nothing better is known.
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(5);
 
@@ -22,6 +28,12 @@ const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(5);
 pub struct TokenStore {
     current: ArcSwapOption<Current>,
     news: watch::Sender<News>,
+    /// The latest generation that the upstream refused.
+    rejected: AtomicU64,
+    /// The latest generation that shall be replaced before its time, for whatever reason.
+    unwanted: AtomicU64,
+    /// Wakes the refresher when `unwanted` has changed.
+    wake: Notify,
     created: Instant,
     /// The refresher's last sign of life, in milliseconds since `created`.
     heartbeat: AtomicU64,
@@ -30,7 +42,31 @@ pub struct TokenStore {
 #[derive(Debug)]
 struct Current {
     authorization: HeaderValue,
+    generation: u64,
+    received: Instant,
+    lifetime: Duration,
     usable_until: Instant,
+    /// Whether it came because its predecessor was refused.
+    heals: bool,
+}
+
+/// A token as a request takes it along.
+#[derive(Clone, Debug)]
+pub struct Usable {
+    /// The `Authorization` value.
+    pub authorization: HeaderValue,
+    /// Which token it is, for [`TokenStore::reject`].
+    pub generation: u64,
+}
+
+/// What a refusal by the upstream says about the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// It is not accepted at all.
+    Token,
+    /// It is accepted, but does not allow this. A fresh one may, if its scopes have changed since; a
+    /// fresh one that does not either settles the matter for its whole life.
+    Permission,
 }
 
 /// What the refresher last had to say.
@@ -68,17 +104,23 @@ impl TokenStore {
         Self {
             current: ArcSwapOption::empty(),
             news: watch::Sender::default(),
+            rejected: AtomicU64::new(0),
+            unwanted: AtomicU64::new(0),
+            wake: Notify::new(),
             created: Instant::now(),
             heartbeat: AtomicU64::new(0),
         }
     }
 
-    /// The `Authorization` value to send, unless there is none that is valid for a while.
+    /// The token to send, unless there is none that is valid for a while.
     #[inline]
-    pub fn usable(&self) -> Option<HeaderValue> {
+    pub fn usable(&self) -> Option<Usable> {
         let current = self.current.load();
         let current = current.as_ref()?;
-        (Instant::now() < current.usable_until).then(|| current.authorization.clone())
+        (Instant::now() < current.usable_until).then(|| Usable {
+            authorization: current.authorization.clone(),
+            generation: current.generation,
+        })
     }
 
     /// Whether a request would be served right now.
@@ -92,13 +134,21 @@ impl TokenStore {
     ///
     /// # Errors
     /// No token within the limit.
-    pub async fn wait(&self, limit: Duration) -> Result<HeaderValue, Unavailable> {
+    pub async fn wait(&self, limit: Duration) -> Result<Usable, Unavailable> {
+        self.wait_newer(0, limit).await
+    }
+
+    /// Like [`TokenStore::wait`], for a token that is newer than this generation.
+    ///
+    /// # Errors
+    /// No such token within the limit.
+    pub async fn wait_newer(&self, than: u64, limit: Duration) -> Result<Usable, Unavailable> {
         let deadline = Instant::now() + limit;
         let mut news = self.news.subscribe();
         loop {
             let failure = news.borrow_and_update().failure.clone();
-            if let Some(authorization) = self.usable() {
-                return Ok(authorization);
+            if let Some(usable) = self.usable().filter(|usable| usable.generation > than) {
+                return Ok(usable);
             }
             let hopeless = matches!(&failure, Some(failure) if failure.next_attempt > deadline);
             if hopeless || !matches!(timeout_at(deadline, news.changed()).await, Ok(Ok(()))) {
@@ -107,17 +157,74 @@ impl TokenStore {
         }
     }
 
+    /// The upstream refused the token of this generation. Tells whether a newer one is there or
+    /// will be fetched; `false` means that another would not help.
+    ///
+    /// A late refusal of an old generation never harms a newer one.
+    pub fn reject(&self, generation: u64, rejection: Rejection) -> bool {
+        let current = self.current.load();
+        let Some(current) = current.as_ref() else {
+            return true;
+        };
+        if generation < current.generation {
+            return true;
+        }
+        let settled = match rejection {
+            Rejection::Token => current.received.elapsed() < QUIET,
+            Rejection::Permission => true,
+        };
+        if current.heals && settled {
+            return false;
+        }
+        self.rejected.fetch_max(generation, Ordering::AcqRel);
+        self.replace(generation);
+        true
+    }
+
+    /// Whether the current token lives too short for an upload that could not be sent again.
+    pub fn is_short_lived(&self) -> bool {
+        let current = self.current.load();
+        matches!(&*current, Some(current) if {
+            let needed = UPLOAD_LIFE.min(current.lifetime / 2);
+            current.usable_until.saturating_duration_since(Instant::now()) < needed
+        })
+    }
+
+    /// Asks for a token that is newer than this generation. It stays in use until then.
+    pub fn replace(&self, generation: u64) {
+        self.unwanted.fetch_max(generation, Ordering::AcqRel);
+        self.wake.notify_one();
+    }
+
+    /// Resolves when the current token shall be replaced before its time.
+    pub(crate) async fn unwanted(&self) {
+        loop {
+            let woken = self.wake.notified();
+            let generation = self.news.borrow().generation;
+            if generation > 0 && self.unwanted.load(Ordering::Acquire) >= generation {
+                return;
+            }
+            woken.await;
+        }
+    }
+
     /// Makes a token the current one and wakes all who wait. Returns its generation.
+    ///
+    /// Called by the refresher alone, so that generations follow one another.
     pub(crate) fn publish(&self, token: Token, received: Instant) -> u64 {
+        let previous = self.news.borrow().generation;
+        let generation = previous + 1;
         self.current.store(Some(Arc::new(Current {
-            usable_until: received + usable_for(token.lifetime),
             authorization: token.authorization,
+            generation,
+            received,
+            lifetime: token.lifetime,
+            usable_until: received + usable_for(token.lifetime),
+            heals: previous > 0 && self.rejected.load(Ordering::Acquire) == previous,
         })));
-        let mut generation = 0;
         self.news.send_modify(|news| {
-            news.generation += 1;
+            news.generation = generation;
             news.failure = None;
-            generation = news.generation;
         });
         generation
     }
@@ -190,11 +297,11 @@ mod tests {
         assert!(store.usable().is_none());
         assert_eq!(store.publish(token("Bearer 1", 60), Instant::now()), 1);
         tokio::time::advance(Duration::from_secs(53)).await;
-        assert_eq!(store.usable().unwrap(), "Bearer 1");
+        assert_eq!(store.usable().unwrap().authorization, "Bearer 1");
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(store.usable().is_none() && !store.is_usable());
         assert_eq!(store.publish(token("Bearer 2", 60), Instant::now()), 2);
-        assert_eq!(store.usable().unwrap(), "Bearer 2");
+        assert_eq!(store.usable().unwrap().authorization, "Bearer 2");
     }
 
     #[tokio::test(start_paused = true)]
@@ -209,7 +316,7 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(4)).await;
         store.publish(token("Bearer 1", 60), Instant::now());
         for task in waiting {
-            assert_eq!(task.await.unwrap().unwrap(), "Bearer 1");
+            assert_eq!(task.await.unwrap().unwrap().authorization, "Bearer 1");
         }
     }
 
@@ -246,5 +353,72 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(2)).await;
         store.publish(token("Bearer 1", 60), Instant::now());
         assert!(waiting.await.unwrap().is_ok());
+    }
+
+    /// Whether the refresher has been asked for a newer token.
+    async fn asked(store: &TokenStore) -> bool {
+        tokio::time::timeout(Duration::from_millis(1), store.unwanted()).await.is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_token_is_asked_to_be_replaced_and_serves_until_it_is() {
+        let store = TokenStore::new();
+        store.publish(token("Bearer 1", 600), Instant::now());
+        assert!(!asked(&store).await);
+        for _ in 0..100 {
+            assert!(store.reject(1, Rejection::Token));
+        }
+        assert!(asked(&store).await);
+        assert_eq!(store.usable().unwrap().generation, 1);
+        store.publish(token("Bearer 2", 600), Instant::now());
+        assert!(!asked(&store).await, "a hundred refusals, one new token");
+        assert_eq!(store.wait_newer(1, Duration::ZERO).await.unwrap().generation, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_late_refusal_of_an_old_token_does_not_touch_the_new_one() {
+        let store = TokenStore::new();
+        store.publish(token("Bearer 1", 600), Instant::now());
+        store.publish(token("Bearer 2", 600), Instant::now());
+        assert!(store.reject(1, Rejection::Token), "a newer one is there");
+        assert!(!asked(&store).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fresh_token_that_is_refused_too_is_left_alone_for_half_a_minute() {
+        let store = TokenStore::new();
+        store.publish(token("Bearer 1", 600), Instant::now());
+        assert!(store.reject(1, Rejection::Token));
+        store.publish(token("Bearer 2", 600), Instant::now());
+        tokio::time::advance(Duration::from_secs(29)).await;
+        assert!(!store.reject(2, Rejection::Token) && !asked(&store).await);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(store.reject(2, Rejection::Token) && asked(&store).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_missing_permission_is_looked_into_once_a_generation() {
+        let store = TokenStore::new();
+        store.publish(token("Bearer 1", 6000), Instant::now());
+        assert!(store.reject(1, Rejection::Permission));
+        store.publish(token("Bearer 2", 6000), Instant::now());
+        tokio::time::advance(Duration::from_secs(3000)).await;
+        assert!(!store.reject(2, Rejection::Permission), "it did not help, and will not");
+        store.publish(token("Bearer 3", 6000), Instant::now());
+        assert!(store.reject(3, Rejection::Permission), "a scheduled refresh begins anew");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upload_wants_five_minutes_or_half_a_life() {
+        let store = TokenStore::new();
+        store.publish(token("Bearer 1", 6000), Instant::now());
+        assert!(!store.is_short_lived());
+        tokio::time::advance(Duration::from_secs(6000 - 30 - 299)).await;
+        assert!(store.is_short_lived());
+        store.publish(token("Bearer 2", 60), Instant::now());
+        tokio::time::advance(Duration::from_secs(24)).await;
+        assert!(!store.is_short_lived());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(store.is_short_lived());
     }
 }

@@ -3,14 +3,22 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::AbortOnDropHandle;
+
+/// Nothing tells the sender when a piece was read; on loopback this is long enough to be read alone.
+const PIECE_PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Debug)]
 pub(crate) enum Behaviour {
     /// These bytes.
     Answer(String),
+    /// These bytes, which are no text.
+    Bytes(Vec<u8>),
+    /// These parts, each sent when the one before it must have arrived.
+    InPieces(Vec<String>),
     /// These bytes, and then the connection is closed.
     AnswerAndClose(String),
     /// Nothing, with the connection kept open.
@@ -120,6 +128,19 @@ async fn serve(mut stream: TcpStream, state: &State, always: &Behaviour) {
         match next.unwrap_or_else(|| always.clone()) {
             Behaviour::Answer(bytes) => {
                 if stream.write_all(bytes.as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+            Behaviour::InPieces(pieces) => {
+                for piece in pieces {
+                    if stream.write_all(piece.as_bytes()).await.is_err() {
+                        return;
+                    }
+                    tokio::time::sleep(PIECE_PAUSE).await;
+                }
+            }
+            Behaviour::Bytes(bytes) => {
+                if stream.write_all(&bytes).await.is_err() {
                     return;
                 }
             }

@@ -38,6 +38,22 @@ pub(super) fn request(client: &Client, secret: &Secret) -> (HeaderMap, String) {
     (headers, form.finish())
 }
 
+/// Whether an answer holds the secret, in any form in which a request carries it.
+pub(super) fn is_told_by(answer: &[u8], secret: &Secret) -> bool {
+    let (text, secret) = (String::from_utf8_lossy(answer), secret.expose());
+    let form: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+    // In the base64 of `id:secret` the secret begins at one of three offsets; but for the first
+    // letters, which mix with the id, and the last, which mix with nothing, it looks the same there.
+    let mut base64 = ["", "-", "--"].into_iter().map(|offset| {
+        let encoded = STANDARD.encode(format!("{offset}{secret}"));
+        let inner = encoded.get(4..).unwrap_or_default().trim_end_matches('=');
+        inner.to_owned()
+    });
+    text.contains(secret)
+        || text.contains(&form)
+        || base64.any(|inner| !inner.is_empty() && text.contains(&inner))
+}
+
 fn basic(id: &str, secret: &str) -> HeaderValue {
     let encoded = STANDARD.encode(format!("{id}:{secret}"));
     // Base64 is always a valid header value.
@@ -45,4 +61,21 @@ fn basic(id: &str, secret: &str) -> HeaderValue {
         .unwrap_or_else(|_| HeaderValue::from_static(""));
     value.set_sensitive(true);
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_echo_of_the_secret_is_found_in_every_form() {
+        let secret = Secret::new("7d3f$aV+/9=demo".into());
+        let told = |text: &str| is_told_by(text.as_bytes(), &secret);
+        assert!(told("bad secret 7d3f$aV+/9=demo for you"));
+        assert!(told("client_secret=7d3f%24aV%2B%2F9%3Ddemo&x"));
+        for id in ["a", "ab", "abc", "sb-1f2e!b42|client!b7"] {
+            assert!(told(&STANDARD.encode(format!("{id}:7d3f$aV+/9=demo"))), "{id}");
+        }
+        assert!(!told("Bad credentials"));
+    }
 }

@@ -1,0 +1,160 @@
+//! Who gets through: a request with sound framing, a route, an allowed method, and a token.
+
+use super::respond::Problem;
+use super::{ClientHandle, Context, Proxy, RouteHandle, route};
+use crate::error::ErrorKind;
+use crate::token::store::Usable;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::{HeaderValue, Method, Version};
+use pingora::http::RequestHeader;
+use pingora::proxy::Session;
+use std::fmt::Display;
+
+/// What pingora can keep of a body to send it again.
+const REPLAY_BUFFER: u64 = 64 * 1024;
+
+impl Proxy {
+    /// Finds the route and the token, or says why there is none.
+    pub(super) async fn admit(
+        &self,
+        session: &Session,
+        context: &mut Context,
+    ) -> Result<(), Problem> {
+        let request = session.req_header();
+        let bad = |why: &dyn Display| Problem::new(ErrorKind::BadRequest, why.to_string());
+        check_framing(session).map_err(|why| bad(&why))?;
+        let found = self.router.find(request.raw_path()).map_err(|why| bad(&why))?;
+        let Some(route) = found.and_then(|route| self.routes.get(route)) else {
+            let detail = "no configured route matches this path; `bearerd check` lists the routes";
+            return Err(Problem::new(ErrorKind::NoRoute, detail));
+        };
+        context.route = Some(route.clone());
+        context.record.route = Some(route.metrics.clone());
+        route.allows(request)?;
+        let token = self.token_of(&route.client).await?;
+        context.token = Some(if outgrows_replay(request) {
+            self.long_lived(&route.client, token).await
+        } else {
+            token
+        });
+        Ok(())
+    }
+
+    /// The current token; without one, the next, within the client's `wait`.
+    async fn token_of(&self, client: &ClientHandle) -> Result<Usable, Problem> {
+        if let Some(usable) = client.store.usable() {
+            return Ok(usable);
+        }
+        let waited = tokio::select! {
+            waited = client.store.wait(client.wait) => waited,
+            () = self.drain.deadline() => {
+                return Err(Problem::new(ErrorKind::Draining, "the sidecar ends before a token came"));
+            }
+        };
+        client.metrics.waited(waited.is_ok());
+        waited.map_err(|unavailable| Problem {
+            retry_after: Some(unavailable.retry_after),
+            ..Problem::new(unavailable.kind, no_token(unavailable.kind, &client.name))
+        })
+    }
+
+    /// Before a body that could not be sent twice: a token that will last, if one can be had in
+    /// time; otherwise the one there is.
+    async fn long_lived(&self, client: &ClientHandle, token: Usable) -> Usable {
+        if !client.store.is_short_lived() {
+            return token;
+        }
+        client.store.replace(token.generation);
+        client.store.wait_newer(token.generation, client.wait).await.unwrap_or(token)
+    }
+}
+
+impl RouteHandle {
+    fn allows(&self, request: &RequestHeader) -> Result<(), Problem> {
+        let route = &self.config;
+        let refused = request.method == Method::POST
+            && route.profile.post_only_batch
+            && !route::is_batch(request.raw_path());
+        let tunnelled = tunnelled_method(request);
+        let tunnel_allowed = tunnelled.as_ref().is_none_or(|method| route.methods.contains(method));
+        if route.methods.contains(&request.method) && tunnel_allowed && !refused {
+            return Ok(());
+        }
+        let detail = if !tunnel_allowed {
+            format!(
+                "profile {} on this route takes {}, in X-HTTP-Method too",
+                route.profile.name, route.methods
+            )
+        } else if refused {
+            format!("profile {} takes POST only on …/$batch", route.profile.name)
+        } else {
+            format!("profile {} on this route takes {}", route.profile.name, route.methods)
+        };
+        Err(Problem {
+            allow: Some(route.methods.to_string()),
+            ..Problem::new(ErrorKind::MethodNotAllowed, detail)
+        })
+    }
+}
+
+/// The method that a POST stands for: OData V2 servers obey `X-HTTP-Method`, others its kin. One that
+/// is no method at all stands for one that no route has.
+fn tunnelled_method(request: &RequestHeader) -> Option<Method> {
+    const NAMES: [&str; 3] = ["x-http-method", "x-http-method-override", "x-method-override"];
+    let value = NAMES.iter().find_map(|name| request.headers.get(*name))?;
+    Some(Method::from_bytes(value.as_bytes()).unwrap_or(Method::CONNECT))
+}
+
+/// Whether the body is larger than what can be kept for a replay, or may be: chunked ones tell
+/// nothing.
+fn outgrows_replay(request: &RequestHeader) -> bool {
+    let length = request.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    match length {
+        Some(length) => length.parse::<u64>().is_ok_and(|length| length > REPLAY_BUFFER),
+        None => request.headers.contains_key(TRANSFER_ENCODING),
+    }
+}
+
+fn no_token(kind: ErrorKind, client: &str) -> String {
+    match kind {
+        ErrorKind::CredentialRejected => format!(
+            "the issuer refuses client {client}; see bearerd's log for its reason, and check client_id, secret and the client's expiry"
+        ),
+        _ => format!(
+            "client {client} has no valid token now; see bearerd's log and /readyz for the reason"
+        ),
+    }
+}
+
+/// What pingora lets through although RFC 9112 does not.
+fn check_framing(session: &Session) -> Result<(), &'static str> {
+    let request = session.req_header();
+    let hosts = request.headers.get_all(HOST).iter().count();
+    if hosts > 1 || hosts == 0 && request.version == Version::HTTP_11 {
+        return Err("an HTTP/1.1 request has exactly one Host (RFC 9112 section 3.2)");
+    }
+    let mut codings = request.headers.get_all(TRANSFER_ENCODING).iter();
+    let only_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if codings.next().is_some_and(|coding| !only_chunked(coding)) || codings.next().is_some() {
+        return Err(
+            "the only transfer coding that is understood is one `chunked` (RFC 9112 section 6.1)",
+        );
+    }
+    // pingora drops the length without a word when both are there, so the bytes are asked.
+    if request.headers.contains_key(TRANSFER_ENCODING)
+        && names_header(&session.to_h1_raw(), CONTENT_LENGTH.as_str())
+    {
+        return Err(
+            "Content-Length and Transfer-Encoding exclude each other (RFC 9112 section 6.1)",
+        );
+    }
+    Ok(())
+}
+
+/// Whether a line of a raw header block has this name.
+fn names_header(block: &[u8], name: &str) -> bool {
+    block.split(|byte| *byte == b'\n').any(|line| {
+        let given = line.split(|byte| *byte == b':').next().unwrap_or(line);
+        given.eq_ignore_ascii_case(name.as_bytes())
+    })
+}

@@ -1,0 +1,248 @@
+//! A refused token is healed once a request: rejected, waited for, and the request sent again.
+//!
+//! pingora asks us for every answer's header before it passes anything on. An error of ours there
+//! makes it drop that answer and begin a new attempt, with the request's body out of its buffer.
+
+use super::context::Context;
+use super::recover::{self, PEEK, Refusal, Verdict};
+use super::{RouteHandle, failure};
+use crate::token::store::Rejection;
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+use pingora::{Error, ErrorType};
+
+/// Begins a new attempt.
+const REPLAY: ErrorType = ErrorType::new("Replay");
+
+/// How a heal ended; the label of `token_heals_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HealOutcome {
+    /// The request was sent again, and answered.
+    Healed,
+    /// The request was sent again, and the fresh token was refused too.
+    RefusedAgain,
+    /// No newer token came in time, or none was worth asking for.
+    NoToken,
+    /// The request could not be sent again; the token is refreshed all the same.
+    NotReplayable,
+}
+
+impl HealOutcome {
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Healed, Self::RefusedAgain, Self::NoToken, Self::NotReplayable];
+
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Healed => "healed",
+            Self::RefusedAgain => "refused_again",
+            Self::NoToken => "no_token",
+            Self::NotReplayable => "not_replayable",
+        }
+    }
+}
+
+/// What one request has gone through.
+#[derive(Debug, Default)]
+pub(crate) struct Heal {
+    /// New attempts that we began.
+    replays: u32,
+    /// The refusal after which the request was sent again; there is at most one.
+    refusal: Option<Refusal>,
+    /// Whether the outcome of that is counted.
+    counted: bool,
+    /// A login page was found in a body; it is dealt with at the beginning of the next attempt.
+    due: bool,
+    peek: Peek,
+}
+
+/// Looking into a suspect body.
+#[derive(Debug, Default)]
+enum Peek {
+    #[default]
+    No,
+    /// It was compressed; the next attempt asks for a plain one.
+    AsksForPlain,
+    /// Nothing is passed on; these are its first bytes.
+    Holding(Vec<u8>),
+    /// It is HTML and no login page; the next attempt passes it on.
+    Harmless,
+}
+
+impl Heal {
+    /// Whether a login page waits to be dealt with.
+    pub(super) const fn is_due(&self) -> bool {
+        self.due
+    }
+
+    /// Whether the next attempt shall not ask for a compressed body.
+    pub(super) const fn wants_plain_body(&self) -> bool {
+        matches!(self.peek, Peek::AsksForPlain)
+    }
+
+    /// 1 for a request that was sent once.
+    pub(super) const fn attempt(&self) -> u32 {
+        self.replays + 1
+    }
+
+    /// Why the request was sent again with another token.
+    pub(super) fn reason(&self) -> Option<&'static str> {
+        self.refusal.map(Refusal::label)
+    }
+
+    fn replay(&mut self) -> Box<Error> {
+        self.replays += 1;
+        Error::new_up(REPLAY)
+    }
+}
+
+/// Whether an error is one of ours that begins a new attempt.
+pub(super) fn is_replay(error: &Error) -> bool {
+    *error.etype() == REPLAY
+}
+
+/// Ends a request that got a login page and cannot be healed (again).
+pub(super) fn still_a_login_page() -> Box<Error> {
+    Error::new_up(failure::LOGIN_PAGE)
+}
+
+/// Judges the header of an answer. An error begins a new attempt, or ends in a local answer.
+pub(super) async fn judge(
+    route: &RouteHandle,
+    session: &Session,
+    response: &ResponseHeader,
+    context: &mut Context,
+) -> pingora::Result<()> {
+    let request = session.req_header();
+    let (status, headers) = (response.status, &response.headers);
+    match recover::judge(&request.method, &request.headers, status, headers) {
+        Verdict::Answer => {
+            count_success(route, context);
+            Ok(())
+        }
+        Verdict::Refused(refusal) => {
+            let is_login = matches!(refusal, Refusal::LoginPage | Refusal::LoginRedirect);
+            if renew(route, session, context, refusal).await {
+                Err(context.heal.replay())
+            } else if is_login {
+                Err(still_a_login_page())
+            } else {
+                Ok(())
+            }
+        }
+        Verdict::Suspect => match context.heal.peek {
+            Peek::Harmless => {
+                count_success(route, context);
+                Ok(())
+            }
+            Peek::No if recover::is_encoded(headers) => {
+                context.heal.peek = Peek::AsksForPlain;
+                Err(context.heal.replay())
+            }
+            // Compressed although nobody said that it may be: it cannot be judged.
+            Peek::AsksForPlain if recover::is_encoded(headers) => Ok(()),
+            _ => {
+                context.heal.peek = Peek::Holding(Vec::new());
+                Ok(())
+            }
+        },
+    }
+}
+
+/// Deals with a login page that was found in a body. `false`: there is nothing more to try.
+pub(super) async fn from_login_page(
+    route: &RouteHandle,
+    session: &Session,
+    context: &mut Context,
+) -> bool {
+    context.heal.due = false;
+    renew(route, session, context, Refusal::LoginPage).await
+}
+
+/// Rejects the token that was refused and gets a newer one, if the request may be sent again.
+async fn renew(
+    route: &RouteHandle,
+    session: &Session,
+    context: &mut Context,
+    refusal: Refusal,
+) -> bool {
+    let (client, heal) = (&route.client, &mut context.heal);
+    let Some(token) = &context.token else {
+        return false;
+    };
+    let rejection = match refusal {
+        Refusal::Forbidden => Rejection::Permission,
+        _ => Rejection::Token,
+    };
+    let newer = client.store.reject(token.generation, rejection);
+    let outcome = if heal.refusal.is_some() {
+        HealOutcome::RefusedAgain
+    } else if session.as_ref().retry_buffer_truncated()
+        || !recover::may_replay(route.config.profile.replay, &session.req_header().method)
+    {
+        HealOutcome::NotReplayable
+    } else if !newer {
+        HealOutcome::NoToken
+    } else {
+        match client.store.wait_newer(token.generation, client.wait).await {
+            Ok(newer) => {
+                context.token = Some(newer);
+                heal.refusal = Some(refusal);
+                return true;
+            }
+            Err(_) => HealOutcome::NoToken,
+        }
+    };
+    heal.counted = true;
+    client.metrics.healed(heal.refusal.unwrap_or(refusal), outcome);
+    false
+}
+
+fn count_success(route: &RouteHandle, context: &mut Context) {
+    let heal = &mut context.heal;
+    if let (Some(refusal), false) = (heal.refusal, heal.counted) {
+        heal.counted = true;
+        route.client.metrics.healed(refusal, HealOutcome::Healed);
+    }
+}
+
+/// Keeps the header of a suspect answer from the caller: as an informational one it is not sent,
+/// and the answer has not begun.
+pub(super) fn hold_back(session: &mut Session, response: &mut ResponseHeader, context: &Context) {
+    let holding = matches!(context.heal.peek, Peek::Holding(_));
+    if holding {
+        response.remove_header(&CONTENT_LENGTH);
+        response.remove_header(&TRANSFER_ENCODING);
+        // A status from the table is always accepted.
+        let _ = response.set_status(StatusCode::EARLY_HINTS);
+    }
+    if context.heal.replays > 0 || holding {
+        session.as_downstream_mut().set_ignore_info_resp(holding);
+    }
+}
+
+/// Looks into a held body until it is known what it is; then begins a new attempt.
+pub(super) fn look_into(
+    body: &mut Option<Bytes>,
+    is_end: bool,
+    context: &mut Context,
+) -> pingora::Result<()> {
+    let heal = &mut context.heal;
+    let Peek::Holding(start) = &mut heal.peek else {
+        return Ok(());
+    };
+    let chunk = body.take().unwrap_or_default();
+    let room = PEEK.saturating_sub(start.len()).min(chunk.len());
+    start.extend_from_slice(chunk.get(..room).unwrap_or_default());
+    if recover::is_login_page(start) {
+        heal.peek = Peek::No;
+        heal.due = true;
+    } else if is_end || start.len() >= PEEK {
+        heal.peek = Peek::Harmless;
+    } else {
+        return Ok(());
+    }
+    Err(heal.replay())
+}

@@ -1,0 +1,285 @@
+//! A token that stops being accepted before its time: healed once, and never worse than without.
+
+use crate::support::issuer::{self, token};
+use crate::support::sidecar::Sidecar;
+use crate::support::upstream::{Behaviour, Peer};
+use crate::support::{Fixture, eventually, http};
+use futures_util::future::join_all;
+use std::time::SystemTime;
+
+const SALES: &str = "/api/v1/datasphere/consumption/relational/DEMO/SALES/SALES?$top=1";
+const LOGIN_PAGE: &str =
+    "<html><script>location='https://acme.example/oauth/authorize?x'</script></html>";
+
+/// An issuer whose tokens are `token-1`, `token-2` and so on; an upstream that says "fine".
+async fn world() -> (Peer, Peer, Sidecar) {
+    let issuer = issuer::steady().await;
+    issuer.script((1..=9).map(|number| token(&format!("token-{number}"), 3600)));
+    let upstream = Peer::start(Behaviour::ok("fine")).await;
+    let sidecar = Sidecar::ready(&issuer.config(&upstream.url(), "wait: 2s", "")).await;
+    (issuer, upstream, sidecar)
+}
+
+fn answer(status: &str, headers: &str, body: &str) -> Behaviour {
+    issuer::status(status, headers, body)
+}
+
+fn unauthorized() -> Behaviour {
+    answer("401 Unauthorized", "www-authenticate: Bearer\r\n", "no")
+}
+
+fn html(body: &str) -> Behaviour {
+    answer("200 OK", "content-type: text/html;charset=utf-8\r\n", body)
+}
+
+/// The tokens with which requests arrived.
+fn tokens(upstream: &Peer) -> Vec<String> {
+    let seen = upstream.seen();
+    seen.iter().map(|seen| seen.header("authorization")[0].replace("Bearer ", "")).collect()
+}
+
+async fn healed(sidecar: &Sidecar, reason: &str, outcome: &str) -> f64 {
+    let labels = format!(r#"{{client="c",outcome="{outcome}",reason="{reason}"}}"#);
+    sidecar.metric(&format!("bearerd_token_heals_total{labels}")).await
+}
+
+#[tokio::test]
+async fn a_request_with_a_refused_token_is_sent_again_with_a_new_one() {
+    for (refusal, reason) in [
+        (unauthorized(), "unauthorized"),
+        (answer("403 Forbidden", "", "no"), "forbidden"),
+        (
+            answer("302 Found", "location: https://a.authentication.eu10.example/x\r\n", ""),
+            "login_redirect",
+        ),
+        (answer("302 Found", "location: /oauth/authorize?x\r\n", ""), "login_redirect"),
+        (html(LOGIN_PAGE), "login_page"),
+        (
+            answer(
+                "200 OK",
+                "content-type: text/html\r\nset-cookie: locationAfterLogin=x\r\n",
+                "<html>",
+            ),
+            "login_page",
+        ),
+    ] {
+        let (issuer, upstream, sidecar) = world().await;
+        upstream.script([refusal]);
+        let answer = sidecar.get("/free").await;
+        assert_eq!(answer.status(), 200, "{reason}");
+        assert_eq!(answer.text().await.unwrap(), "fine", "{reason}");
+        assert_eq!(tokens(&upstream), ["token-1", "token-2"], "{reason}");
+        assert_eq!(issuer.seen().len(), 2, "{reason}");
+        assert_eq!(healed(&sidecar, reason, "healed").await, 1.0, "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn requests_refused_at_once_cause_one_token_request() {
+    let fixture = Fixture::start().await;
+    let sidecar = Sidecar::ready(&fixture.config("", "")).await;
+    let http = http();
+    fixture.tenant.rotate_keys();
+    let requests = (0..100).map(|_| http.get(format!("{}{SALES}", sidecar.url)).send());
+    for answer in join_all(requests).await {
+        assert_eq!(answer.unwrap().status(), 200);
+    }
+    assert_eq!(fixture.tenant.seen().token_requests, 2, "the first one and one more");
+    assert_eq!(fixture.tenant.seen().accepted, 100);
+}
+
+#[tokio::test]
+async fn a_body_that_is_held_is_sent_again_whole() {
+    let (_issuer, upstream, sidecar) = world().await;
+    upstream.script([unauthorized()]);
+    let body = "x".repeat(64 * 1024);
+    let answer = http()
+        .post(format!("{}/users/Users", sidecar.url))
+        .body(body.clone())
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 200);
+    let seen = upstream.seen();
+    assert_eq!(seen.len(), 2);
+    assert!(seen.iter().all(|seen| seen.body == body.as_bytes()), "both whole");
+}
+
+#[tokio::test]
+async fn what_cannot_be_sent_again_gets_the_refusal_and_the_next_request_a_new_token() {
+    let (_issuer, upstream, sidecar) = world().await;
+    upstream.script([unauthorized()]);
+    let body = "x".repeat(64 * 1024 + 1);
+    let answer =
+        http().post(format!("{}/users/Users", sidecar.url)).body(body).send().await.unwrap();
+    assert_eq!(answer.status(), 401);
+    assert_eq!(answer.headers()["www-authenticate"], "Bearer", "as it came");
+    eventually("refreshed", async || sidecar.metric("bearerd_token_generation").await == 2.0).await;
+    assert_eq!(sidecar.get("/free").await.status(), 200);
+    assert_eq!(tokens(&upstream), ["token-1", "token-2"]);
+    assert_eq!(healed(&sidecar, "unauthorized", "not_replayable").await, 1.0);
+}
+
+#[tokio::test]
+async fn a_post_on_an_undocumented_api_is_never_sent_twice() {
+    let (_issuer, upstream, sidecar) = world().await;
+    upstream.script([unauthorized()]);
+    let answer = http().post(format!("{}/free", sidecar.url)).body("run").send().await.unwrap();
+    assert_eq!(answer.status(), 401);
+    assert_eq!(upstream.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_fresh_token_that_is_refused_too_is_the_end_of_it_for_half_a_minute() {
+    let (issuer, upstream, sidecar) = world().await;
+    upstream.script(std::iter::repeat_with(unauthorized).take(40));
+    let answer = sidecar.get("/free").await;
+    assert_eq!(answer.status(), 401);
+    assert_eq!(answer.text().await.unwrap(), "no", "the upstream's own answer");
+    assert_eq!(healed(&sidecar, "unauthorized", "refused_again").await, 1.0);
+    for _ in 0..20 {
+        assert_eq!(sidecar.get("/free").await.status(), 401);
+    }
+    assert_eq!(issuer.seen().len(), 2, "no storm at the issuer");
+    assert_eq!(upstream.seen().len(), 22, "and none at the upstream");
+    assert_eq!(healed(&sidecar, "unauthorized", "no_token").await, 20.0);
+}
+
+#[tokio::test]
+async fn a_missing_permission_costs_one_token_request_and_no_more() {
+    let (issuer, upstream, sidecar) = world().await;
+    upstream.script(std::iter::repeat_with(|| answer("403 Forbidden", "", "no")).take(40));
+    for _ in 0..10 {
+        assert_eq!(sidecar.get("/free").await.status(), 403);
+    }
+    assert_eq!(issuer.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn a_403_about_csrf_says_nothing_of_the_token() {
+    let (issuer, upstream, sidecar) = world().await;
+    upstream.script([answer("403 Forbidden", "X-CSRF-Token: Required\r\n", "no")]);
+    let answer = sidecar.get("/free").await;
+    assert_eq!(answer.status(), 403);
+    assert_eq!((issuer.seen().len(), upstream.seen().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn while_the_issuer_is_down_the_refusal_passes_through() {
+    let issuer = Peer::start(issuer::status("503 Away", "", "")).await;
+    issuer.script([token("token-1", 3600)]);
+    let upstream = Peer::start(Behaviour::ok("fine")).await;
+    upstream.script([unauthorized()]);
+    let sidecar = Sidecar::ready(&issuer.config(&upstream.url(), "wait: 300ms", "")).await;
+    assert_eq!(sidecar.get("/free").await.status(), 401);
+    assert_eq!(sidecar.get("/free").await.status(), 200, "the token may still be good for others");
+}
+
+#[tokio::test]
+async fn a_login_page_that_stays_is_told_and_never_passed_on() {
+    let (_issuer, upstream, sidecar) = world().await;
+    upstream.script(std::iter::repeat_with(|| html(LOGIN_PAGE)).take(2));
+    upstream.script(
+        std::iter::repeat_with(|| answer("302 Found", "location: /oauth/authorize\r\n", ""))
+            .take(1),
+    );
+    for _ in 0..2 {
+        let answer = sidecar.get("/free").await;
+        assert_eq!(answer.status(), 502);
+        let text = answer.text().await.unwrap();
+        assert!(
+            text.contains(r#""kind":"login_page""#) && !text.contains("oauth/authorize"),
+            "{text}"
+        );
+    }
+    assert_eq!(upstream.seen().len(), 3);
+}
+
+#[tokio::test]
+async fn a_login_page_is_known_when_its_body_comes_later_and_in_pieces() {
+    let (_issuer, upstream, sidecar) = world().await;
+    let header = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {}\r\n\r\n",
+        LOGIN_PAGE.len()
+    );
+    let (first, rest) = LOGIN_PAGE.split_at(30);
+    upstream.script([Behaviour::InPieces(vec![header, first.into(), rest.into()])]);
+    let answer = sidecar.get("/free").await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.text().await.unwrap(), "fine");
+    assert_eq!(tokens(&upstream), ["token-1", "token-2"]);
+}
+
+#[tokio::test]
+async fn html_that_is_no_login_page_passes_whole() {
+    let (issuer, upstream, sidecar) = world().await;
+    let page = format!("<html>{}</html>", "A report. ".repeat(2000));
+    for body in [page.as_str(), "<html>short</html>"] {
+        let before = upstream.seen().len();
+        upstream.script([html(body), html(body)]);
+        let answer = sidecar.get("/free").await;
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.headers()["content-length"], body.len().to_string());
+        assert_eq!(answer.text().await.unwrap(), body);
+        assert_eq!(upstream.seen().len(), before + 2, "looked into, then passed on");
+    }
+    upstream.script([html("")]);
+    assert_eq!(sidecar.get("/free").await.text().await.unwrap(), "", "nothing to look into");
+    let chunked = |body: &str| {
+        let head =
+            "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ntransfer-encoding: chunked\r\n\r\n";
+        Behaviour::Answer(format!("{head}{body}0\r\n\r\n"))
+    };
+    for (body, text) in [("", ""), ("3\r\nabc\r\n", "abc")] {
+        upstream.script([chunked(body), chunked(body)]);
+        assert_eq!(sidecar.get("/free").await.text().await.unwrap(), text);
+    }
+    assert_eq!(issuer.seen().len(), 1, "no token was refreshed for it");
+}
+
+#[tokio::test]
+async fn who_asks_for_html_gets_it_untouched() {
+    let (_issuer, upstream, sidecar) = world().await;
+    upstream.script([html(LOGIN_PAGE)]);
+    let request = http().get(format!("{}/free", sidecar.url)).header("accept", "text/html,*/*");
+    assert_eq!(request.send().await.unwrap().text().await.unwrap(), LOGIN_PAGE);
+    assert_eq!(upstream.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_compressed_page_is_asked_for_in_plain_before_it_is_judged() {
+    let (_issuer, upstream, sidecar) = world().await;
+    let gzip = "content-type: text/html\r\ncontent-encoding: gzip\r\n";
+    upstream.script([answer("200 OK", gzip, "\u{1}\u{2}"), html(LOGIN_PAGE)]);
+    let request = http().get(format!("{}/free", sidecar.url)).header("accept-encoding", "gzip");
+    assert_eq!(request.send().await.unwrap().text().await.unwrap(), "fine");
+    let seen = upstream.seen();
+    let asked: Vec<_> = seen.iter().map(|seen| seen.header("accept-encoding")).collect();
+    assert_eq!(asked, [vec!["gzip"], vec![], vec!["gzip"]]);
+    // One that is compressed all the same cannot be judged, and passes.
+    upstream.script(std::iter::repeat_with(|| answer("200 OK", gzip, "\u{1}\u{2}")).take(2));
+    let request = http().get(format!("{}/free", sidecar.url)).header("accept-encoding", "gzip");
+    assert_eq!(request.send().await.unwrap().text().await.unwrap(), "\u{1}\u{2}");
+}
+
+#[tokio::test]
+async fn an_upload_that_could_not_be_sent_again_gets_a_token_that_lasts() {
+    let issuer = Peer::start(token("token-2", 3600)).await;
+    issuer.script([token("token-1", 10)]);
+    let upstream = Peer::start(Behaviour::ok("fine")).await;
+    let config = issuer.config(&upstream.url(), "refresh_at: 0.9, wait: 2s", "");
+    let sidecar = Sidecar::ready(&config).await;
+    let upload = async |size: usize| {
+        let request = http().put(format!("{}/free", sidecar.url)).body("x".repeat(size));
+        assert_eq!(request.send().await.unwrap().status(), 200);
+    };
+    upload(100_000).await;
+    eventually("past the half of its life", async || {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        now.as_secs_f64() - sidecar.metric("bearerd_token_issued_timestamp_seconds").await > 5.0
+    })
+    .await;
+    upload(10).await;
+    upload(100_000).await;
+    assert_eq!(tokens(&upstream), ["token-1", "token-1", "token-2"]);
+}
