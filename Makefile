@@ -26,12 +26,13 @@ unit: setup
 docs: setup
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
 
-interop: interop-packages ## Real peers: SAP's CAP server with @sap/xssec
+interop: interop-packages ## Real peers: SAP's CAP server with @sap/xssec, the datasphere CLI
 	$(CARGO) test --test integration interop -- --ignored
 
 interop-packages:
 	@scripts/setup.sh --with-node
 	sh tests/interop/cap/install.sh
+	sh tests/interop/cli/install.sh
 
 bench: setup ## Criterion on the hot path
 	$(CARGO) bench --bench hot_path

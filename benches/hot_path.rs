@@ -34,7 +34,7 @@ impl TokenSource for OneToken {
 /// A store with a token in it, put there by the real refresher.
 fn store() -> Arc<TokenStore> {
     let store = Arc::new(TokenStore::new());
-    let metrics = Metrics::new(&["c"], &[]).unwrap().client("c");
+    let metrics = Metrics::new(&["c"], &[], &[]).unwrap().client("c");
     let refresher = Refresher::new("c".into(), Arc::new(OneToken), store.clone(), metrics, 0.5);
     let stop = CancellationToken::new();
     Builder::new_current_thread().enable_all().build().unwrap().block_on(async {

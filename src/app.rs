@@ -4,6 +4,7 @@ use crate::admin::{self, Admin};
 use crate::config::{Config, ListenAddress};
 use crate::credential::CredentialError;
 use crate::drain::Drain;
+use crate::http_client::HttpClientError;
 use crate::metrics::Metrics;
 use crate::proxy::upstream::Upstream;
 use crate::proxy::{ClientHandle, Proxy};
@@ -11,10 +12,9 @@ use crate::readiness::Readiness;
 use crate::server::{BindError, Listener, Workers};
 use crate::shutdown::Shutdown;
 use crate::token::TokenSource;
-use crate::token::oauth::{OAuthSource, SourceError};
+use crate::token::oauth::OAuthSource;
 use crate::token::refresher::Refresher;
 use crate::token::store::TokenStore;
-use crate::trust::TrustError;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -53,19 +53,19 @@ pub enum AppError {
     },
     /// A client's token endpoint.
     #[error("client {client}: {source}")]
-    Source {
+    Issuer {
         /// The client's name.
         client: String,
         /// What is wrong.
-        source: SourceError,
+        source: HttpClientError,
     },
     /// An upstream's trust anchors.
     #[error("upstream {upstream}: {source}")]
-    Trust {
+    Upstream {
         /// The upstream's name.
         upstream: String,
         /// What is wrong.
-        source: TrustError,
+        source: HttpClientError,
     },
     /// A thread that serves requests has ended by itself; the log says why.
     #[error("a worker ended by itself; see the log, and report this")]
@@ -91,7 +91,9 @@ impl App {
         let names: Vec<_> = config.clients.iter().map(|client| client.name.as_str()).collect();
         let routes: Vec<_> =
             config.routes.iter().map(|route| (route.path.as_str(), route.methods)).collect();
-        let metrics = Arc::new(Metrics::new(&names, &routes)?);
+        let services: Vec<_> =
+            config.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
+        let metrics = Arc::new(Metrics::new(&names, &services, &routes)?);
         let listeners =
             config.listen.iter().map(Listener::bind).collect::<Result<Vec<_>, BindError>>()?;
         let admin = TcpListener::bind(config.admin_listen)
@@ -250,7 +252,7 @@ fn upstreams(config: &Config) -> Result<Vec<Arc<Upstream>>, AppError> {
     let upstreams = config.upstreams.iter().zip(1..).map(|(upstream, group)| {
         Upstream::new(upstream, group)
             .map(Arc::new)
-            .map_err(|source| AppError::Trust { upstream: upstream.name.clone(), source })
+            .map_err(|source| AppError::Upstream { upstream: upstream.name.clone(), source })
     });
     upstreams.collect()
 }
@@ -264,7 +266,7 @@ fn sources(config: &Config) -> Result<Vec<Arc<dyn TokenSource>>, AppError> {
             .read()
             .map_err(|source| AppError::Credential { client: name(), source })?;
         let source = OAuthSource::new(client.clone())
-            .map_err(|source| AppError::Source { client: name(), source })?;
+            .map_err(|source| AppError::Issuer { client: name(), source })?;
         Ok(Arc::new(source) as Arc<dyn TokenSource>)
     });
     sources.collect()

@@ -103,6 +103,8 @@ pub struct Upstream {
     pub origin: Url,
     /// Time-outs towards it.
     pub timeouts: Timeouts,
+    /// Where CSRF tokens are fetched, if they are managed; begins with `/`.
+    pub csrf_fetch_path: Option<String>,
     /// More trust anchors.
     pub ca_file: Option<PathBuf>,
 }

@@ -5,25 +5,29 @@
 //! | listener | speaks | imitates |
 //! |---|---|---|
 //! | issuer | HTTPS | the token endpoint (XSUAA, which is Cloud Foundry's UAA): `/oauth/token`, `/token_keys` |
-//! | tenant | HTTPS | the tenant's API: OData, SCIM 2.0, content transport, audit export |
+//! | tenant | HTTPS | the tenant's API: OData, SCIM 2.0, content, audit export, task chains, spaces |
 //! | control | HTTP | nothing of SAP's: faults on demand, key rotation, and what was seen |
 //!
 //! To learn what SAP does, read in this order: `issuer` (how a client gets a token), `keys` (what is in it),
-//! `bearer` and `login` (what happens when it is bad), then one file for each API family. The data are made up
-//! and deterministic; nothing is kept on disk; every start makes a new certificate authority and a new signing key.
+//! `bearer` and `login` (what happens when it is bad), `csrf` (what writes need besides), then one file for each API
+//! family. The data are made up and deterministic; nothing is kept on disk; every start makes a new certificate
+//! authority and a new signing key.
 
 mod answer;
 mod audit;
 mod bearer;
 mod ca;
+mod cli;
 mod content;
 mod control;
+mod csrf;
 mod faults;
 mod issuer;
 mod keys;
 mod listener;
 mod login;
 mod odata;
+mod rest;
 mod scim;
 mod seen;
 mod state;
@@ -36,7 +40,7 @@ use axum::Router;
 use axum_server::tls_rustls::RustlsConfig;
 
 use ca::CertificateAuthority;
-pub use faults::{Faults, IssuerFault, TenantFault};
+pub use faults::{CsrfRegime, Faults, IssuerFault, TenantFault};
 use keys::Keys;
 use listener::{Listener, Servers};
 pub use seen::{LastRequest, Seen};
@@ -255,6 +259,9 @@ fn api(state: Shared) -> Router {
         .merge(scim::routes())
         .merge(content::routes())
         .merge(audit::routes())
+        .merge(rest::routes())
+        .merge(cli::routes())
+        .merge(csrf::routes())
         .fallback(answer::no_such_path)
         .method_not_allowed_fallback(answer::method_not_allowed)
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&state), bearer::front_door))

@@ -17,9 +17,9 @@
 //!   usable token it waits on the store, for a bounded time; then it is answered 503.
 //! - One refresher a client owns fetching, so there is never more than one token request under way.
 //! - [`token`] knows nothing of [`proxy`]; [`proxy`] sees of tokens only the store.
-//! - Each of these is done in one file: speaking to issuers in [`token::oauth`], pingora's peers in
-//!   [`proxy::upstream`], its server settings in [`server`], reading the environment in
-//!   [`config::Environment`].
+//! - Each of these is done in one file: setting up the library that asks issuers in [`http_client`],
+//!   pingora's peers in [`proxy::upstream`], its server settings in [`server`], reading the environment
+//!   in [`config::Environment`].
 //! - [`app`] is the only file that knows every part; tests start the same object on port 0.
 
 pub mod admin;
@@ -29,6 +29,7 @@ pub mod credential;
 pub mod demo;
 pub mod drain;
 pub mod error;
+pub mod http_client;
 pub mod metrics;
 pub mod proxy;
 pub mod readiness;

@@ -6,6 +6,7 @@
 
 use crate::error::ErrorKind;
 use crate::proxy::context::Outcome;
+use crate::proxy::csrf::FetchOutcome;
 use crate::proxy::heal::HealOutcome;
 use crate::proxy::profile::Methods;
 use crate::proxy::recover::Refusal;
@@ -50,6 +51,7 @@ pub struct Metrics {
     token_heals: IntCounterVec,
     client_expiry: GaugeVec,
     clock_skew: GaugeVec,
+    csrf_fetches: IntCounterVec,
     requests: IntCounterVec,
     request_duration: HistogramVec,
     upstream_duration: HistogramVec,
@@ -101,11 +103,15 @@ fn opts(name: &str, help: &str) -> Opts {
 }
 
 impl Metrics {
-    /// Declares everything for these clients and these routes with their methods.
+    /// Declares everything for these clients, upstreams, and routes with their methods.
     ///
     /// # Errors
     /// A name or label that Prometheus does not allow: a defect, found by any test.
-    pub fn new(clients: &[&str], routes: &[(&str, Methods)]) -> prometheus::Result<Self> {
+    pub fn new(
+        clients: &[&str],
+        upstreams: &[&str],
+        routes: &[(&str, Methods)],
+    ) -> prometheus::Result<Self> {
         let declare = Declaration(Registry::new());
         let metrics = Self {
             token_expiry: declare.gauges(
@@ -165,6 +171,11 @@ impl Metrics {
             )?,
             clock_skew: declare
                 .gauges("clock_skew_seconds", "How far the issuer's clock is ahead of ours.")?,
+            csrf_fetches: declare.counters(
+                "csrf_fetches_total",
+                "Fetches of CSRF tokens for callers' writes, by outcome.",
+                &["upstream", "outcome"],
+            )?,
             requests: declare.counters(
                 "requests_total",
                 "Finished requests.",
@@ -204,11 +215,16 @@ impl Metrics {
         )?)?;
         build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         declare.0.register(Box::new(ProcessCollector::for_self()))?;
-        metrics.initialise(clients, routes);
+        metrics.initialise(clients, upstreams, routes);
         Ok(metrics)
     }
 
-    fn initialise(&self, clients: &[&str], routes: &[(&str, Methods)]) {
+    fn initialise(&self, clients: &[&str], upstreams: &[&str], routes: &[(&str, Methods)]) {
+        for upstream in upstreams {
+            for outcome in FetchOutcome::ALL {
+                self.csrf_fetches.with_label_values(&[upstream, outcome.label()]);
+            }
+        }
         for client in clients {
             for outcome in TokenError::OUTCOMES {
                 self.token_requests.with_label_values(&[client, outcome]);
@@ -254,6 +270,11 @@ impl Metrics {
             served: self.token_waits.with_label_values(&[client, "served"]),
             failed: self.token_waits.with_label_values(&[client, "failed"]),
         }
+    }
+
+    /// The metrics of CSRF at one upstream.
+    pub(crate) fn csrf(&self, upstream: &str) -> CsrfMetrics {
+        CsrfMetrics { upstream: upstream.to_owned(), fetches: self.csrf_fetches.clone() }
     }
 
     /// The metrics of one route.
@@ -370,6 +391,19 @@ impl ClientMetrics {
 
     pub(crate) fn waited(&self, served: bool) {
         if served { self.served.inc() } else { self.failed.inc() }
+    }
+}
+
+/// What is told of CSRF at one upstream.
+#[derive(Clone, Debug)]
+pub(crate) struct CsrfMetrics {
+    upstream: String,
+    fetches: IntCounterVec,
+}
+
+impl CsrfMetrics {
+    pub(crate) fn fetched(&self, outcome: FetchOutcome) {
+        self.fetches.with_label_values(&[self.upstream.as_str(), outcome.label()]).inc();
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod admission;
 pub mod context;
+pub(crate) mod csrf;
 mod failure;
 mod headers;
 pub(crate) mod heal;
@@ -16,13 +17,14 @@ mod respond;
 pub mod route;
 pub mod upstream;
 
-use crate::config::{Config, Route};
+use crate::config::{ClientId, Config, Route, UpstreamId};
 use crate::drain::Drain;
 use crate::metrics::{ClientMetrics, Metrics, RouteMetrics};
 use crate::token::store::TokenStore;
 use async_trait::async_trait;
 use bytes::Bytes;
 use context::{Context, Outcome, method_label};
+use csrf::Keeper;
 use headers::Injection;
 use http::Version;
 use http::header::{ACCEPT_ENCODING, TRANSFER_ENCODING};
@@ -33,6 +35,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 use respond::Problem;
 use route::Router;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -64,6 +67,8 @@ struct RouteHandle {
     cut: usize,
     client: ClientHandle,
     upstream: Arc<Upstream>,
+    /// Who speaks CSRF for the callers, where the profile needs it.
+    csrf: Option<Arc<Keeper>>,
     metrics: Arc<RouteMetrics>,
 }
 
@@ -85,19 +90,28 @@ impl Proxy {
         metrics: Arc<Metrics>,
         drain: Drain,
     ) -> Self {
+        // One keeper a client and upstream, however many routes they share.
+        let mut keepers: HashMap<(ClientId, UpstreamId), Option<Arc<Keeper>>> = HashMap::new();
+        let mut keeper = |route: &Route, upstream: &Upstream| {
+            let name = config.upstreams.get(route.upstream.0).map(|upstream| &upstream.name)?;
+            let new = || Keeper::new(upstream, metrics.csrf(name)).map(Arc::new);
+            keepers.entry((route.client, route.upstream)).or_insert_with(new).clone()
+        };
         let routes = config.routes.iter().filter_map(|route| {
+            let upstream = upstreams.get(route.upstream.0)?.clone();
             Some(Arc::new(RouteHandle {
                 config: route.clone(),
                 cut: if route.strip_path { route.path.matches('/').count() } else { 0 },
                 client: clients.get(route.client.0)?.clone(),
-                upstream: upstreams.get(route.upstream.0)?.clone(),
+                csrf: route.profile.csrf.then(|| keeper(route, &upstream)).flatten(),
+                upstream,
                 metrics: Arc::new(metrics.route(&route.path)),
             }))
         });
         Self {
             router: Router::new(config.routes.iter().map(|route| route.path.as_str())).into(),
             routes: routes.collect(),
-            metrics,
+            metrics: metrics.clone(),
             drain,
         }
     }
@@ -170,6 +184,16 @@ impl ProxyHttp for Proxy {
         if context.heal.is_due() && !heal::from_login_page(&route, session, context).await {
             return Err(heal::still_a_login_page());
         }
+        // Of several attempts, each has the token of its time; a CSRF token goes with just that one.
+        if let Some(token) = route.client.store.usable() {
+            context.csrf = match &route.csrf {
+                Some(keeper) if csrf::speaks_for(session.req_header()) => {
+                    keeper.session(&token).await
+                }
+                _ => None,
+            };
+            context.token = Some(token);
+        }
         let peer = route.upstream.peer(&mut context.attempts).await;
         peer.map(Box::new).map_err(|error| {
             Error::because(ErrorType::ConnectNoRoute, "resolving the upstream", error).into_up()
@@ -197,9 +221,10 @@ impl ProxyHttp for Proxy {
         context: &mut Context,
     ) -> pingora::Result<()> {
         let route = context.route.as_ref().ok_or_else(defect)?;
-        // Read anew for each attempt, since connecting may have taken a while. Fails closed:
-        // without a token that is valid now, nothing is sent.
-        let token = route.client.store.usable().ok_or_else(failure::expired_meanwhile)?;
+        // Connecting may have taken a while. Fails closed: without a token that is valid now,
+        // nothing is sent.
+        let token = context.token.as_ref().filter(|token| !token.is_over());
+        let token = token.ok_or_else(failure::expired_meanwhile)?;
         if headers::strip(request) {
             route.metrics.authorization_stripped();
         }
@@ -212,6 +237,9 @@ impl ProxyHttp for Proxy {
                 extra: &route.config.headers,
             },
         )?;
+        if let Some(session) = &context.csrf {
+            csrf::inject(request, session)?;
+        }
         if context.heal.wants_plain_body() {
             request.remove_header(&ACCEPT_ENCODING);
         }
@@ -219,7 +247,6 @@ impl ProxyHttp for Proxy {
             let target = route::without_prefix(request.raw_path(), route.cut).into_owned();
             request.set_raw_path(&target)?;
         }
-        context.token = Some(token);
         Ok(())
     }
 
@@ -258,6 +285,8 @@ impl ProxyHttp for Proxy {
             // Such a caller knows no chunks: its body ends with the connection (RFC 9112 section 6.1).
             response.remove_header(&TRANSFER_ENCODING);
         }
+        let is_managed = context.route.as_ref().is_some_and(|route| route.csrf.is_some());
+        csrf::strip(session.req_header(), response, is_managed);
         heal::hold_back(session, response, context);
         Ok(())
     }

@@ -142,7 +142,7 @@ mod tests {
             name: "c".into(),
             store: store.clone(),
             wait: Duration::ZERO,
-            metrics: Metrics::new(&["c"], &[]).unwrap().client("c"),
+            metrics: Metrics::new(&["c"], &[], &[]).unwrap().client("c"),
         };
         (Readiness::new(vec![client], drain.clone()), store, drain)
     }

@@ -27,7 +27,7 @@ impl TokenSource for OneToken {
 #[tokio::test]
 async fn reading_the_token_allocates_nothing() {
     let store = Arc::new(TokenStore::new());
-    let metrics = bearerd::metrics::Metrics::new(&["c"], &[]).unwrap().client("c");
+    let metrics = bearerd::metrics::Metrics::new(&["c"], &[], &[]).unwrap().client("c");
     let stop = CancellationToken::new();
     let refresher = Refresher::new("c".into(), Arc::new(OneToken), store.clone(), metrics, 0.5);
     let running = tokio::spawn(refresher.run(stop.clone()));

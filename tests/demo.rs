@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use bearerd::demo::{DemoError, Faults, IssuerFault, Tenant, TenantFault, TenantOptions};
+use bearerd::demo::{
+    CsrfRegime, DemoError, Faults, IssuerFault, Tenant, TenantFault, TenantOptions,
+};
 use reqwest::header::{AUTHORIZATION, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use rsa::pkcs1v15::{Signature, VerifyingKey};
@@ -14,6 +16,14 @@ use serde_json::{Value, json};
 
 const SALES: &str = "/api/v1/datasphere/consumption/relational/DEMO/SALES";
 const USERS: &str = "/api/v1/scim2/Users";
+const JOBS: &str = "/api/v1/content/jobs";
+const PACKAGE: &str = "/api/v1/content/any";
+const EXPORT: &str = "/api/v1/audit/activities/exportActivities";
+const RUN: &str = "/api/v1/datasphere/tasks/chains/DEMO/run/NIGHTLY";
+const SPACES: &str = "/dwaas-core/api/v1/spaces";
+const DEMO_SPACE: &str = "/dwaas-core/api/v1/spaces/DEMO";
+const CSRF: &str = "/api/v1/csrf";
+const X_CSRF_TOKEN: &str = "x-csrf-token";
 
 /// A tenant and a client that trusts it.
 struct World {
@@ -47,11 +57,34 @@ impl World {
         text(&json_of(self.ask().await).await["access_token"])
     }
 
-    /// A request to the tenant's API with a token and the header that some of its APIs want.
+    /// A request to the tenant's API with all that it wants: a token, a header, and for a write a CSRF token.
     async fn api(&self, method: Method, path: &str) -> RequestBuilder {
-        self.raw(method, path)
-            .bearer_auth(self.token().await)
-            .header("x-sap-sac-custom-auth", "true")
+        let bearer = self.token().await;
+        let writes = !method.is_safe();
+        let request = self.with_bearer(method, path, &bearer);
+        if writes {
+            let csrf = header(&self.fetch_csrf(&bearer).await, X_CSRF_TOKEN);
+            request.header(X_CSRF_TOKEN, csrf)
+        } else {
+            request
+        }
+    }
+
+    /// A request with this token and the header that some APIs want.
+    fn with_bearer(&self, method: Method, path: &str, bearer: &str) -> RequestBuilder {
+        self.raw(method, path).bearer_auth(bearer).header("x-sap-sac-custom-auth", "true")
+    }
+
+    /// The answer that carries a CSRF token.
+    async fn fetch_csrf(&self, bearer: &str) -> Response {
+        let request = self.with_bearer(Method::GET, CSRF, bearer).header(X_CSRF_TOKEN, "fetch");
+        request.send().await.unwrap()
+    }
+
+    /// Deletes a package, the shortest write there is.
+    async fn write(&self, bearer: &str, csrf: &str) -> Response {
+        let request = self.with_bearer(Method::DELETE, PACKAGE, bearer);
+        request.header(X_CSRF_TOKEN, csrf).send().await.unwrap()
     }
 
     async fn get(&self, path: &str) -> Response {
@@ -560,6 +593,7 @@ mod scim {
             let request = world.raw(Method::GET, path).bearer_auth(world.token().await);
             assert_eq!(request.send().await.unwrap().status(), StatusCode::UNAUTHORIZED, "{path}");
         }
+        assert_eq!((world.tenant.seen().accepted, world.tenant.seen().refused), (0, 4));
         assert_eq!(json_of(world.get(config).await).await["patch"]["supported"], true);
     }
 }
@@ -635,6 +669,336 @@ mod content {
         let response = world.api(Method::DELETE, "/api/v1/content/any").await.send().await.unwrap();
         assert_eq!(response.status(), StatusCode::NO_CONTENT);
         assert_eq!(world.tenant.seen().writes_executed, 1);
+    }
+}
+
+mod rest {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_call_runs_a_task_chain_once_more() {
+        let world = World::start().await;
+        for log_id in 1..=2 {
+            let response = world.api(Method::POST, RUN).await.send().await.unwrap();
+            assert_eq!(response.status(), StatusCode::ACCEPTED);
+            assert_eq!(json_of(response).await, json!({ "logId": log_id }));
+            assert_eq!(world.tenant.seen().writes_executed, log_id);
+        }
+        let log = async |log_id: u64| {
+            world.get(&format!("/api/v1/datasphere/tasks/logs/DEMO/{log_id}")).await
+        };
+        assert_eq!(json_of(log(2).await).await["status"], "COMPLETED");
+        assert_eq!(log(0).await.status(), StatusCode::NOT_FOUND);
+        assert_eq!(log(3).await.status(), StatusCode::NOT_FOUND);
+    }
+}
+
+mod cli {
+    use super::*;
+
+    #[tokio::test]
+    async fn discovery_makes_commands_whose_writes_fetch_a_csrf_token() {
+        let world = World::start().await;
+        let document = json_of(world.get("/dwaas-core/api/v1/discovery").await).await;
+        let commands = [
+            (SPACES, "get", "spaces list", false),
+            (SPACES, "post", "spaces create", true),
+            ("/dwaas-core/api/v1/spaces/{space}", "get", "spaces read", false),
+            ("/dwaas-core/api/v1/spaces/{space}", "put", "spaces update", true),
+        ];
+        let paths = document["paths"].as_object().unwrap();
+        let count: usize = paths.values().map(|path| path.as_object().unwrap().len()).sum();
+        assert_eq!(count, commands.len());
+        for (path, method, command, writes) in commands {
+            let operation = &paths[path][method];
+            assert_eq!(operation["operationId"], command);
+            let csrf = json!({ "$ref": "#/components/parameters/csrf" });
+            let none = Vec::new();
+            let parameters = operation["parameters"].as_array().unwrap_or(&none);
+            assert_eq!(parameters.contains(&csrf), writes, "{command}");
+        }
+        assert_eq!(document["components"]["parameters"]["csrf"]["name"], X_CSRF_TOKEN);
+    }
+
+    #[tokio::test]
+    async fn a_space_is_created_replaced_listed_and_read() {
+        let world = World::start().await;
+        let mine = |label: &str| json!({ "MINE": { "spaceDefinition": { "label": label } } });
+        for (label, status) in [("new", StatusCode::CREATED), ("newer", StatusCode::OK)] {
+            let request = world.api(Method::POST, SPACES).await.json(&mine(label));
+            let response = request.send().await.unwrap();
+            assert_eq!(response.status(), status);
+            assert_eq!(header(&response, "location"), format!("{SPACES}/MINE"));
+            let space = world.get(&header(&response, "location")).await;
+            assert_eq!(json_of(space).await, mine(label));
+        }
+        assert_eq!(json_of(world.get(SPACES).await).await, json!(["DEMO", "MINE"]));
+
+        let put = world.api(Method::PUT, &format!("{SPACES}/MINE")).await.json(&mine("newest"));
+        assert_eq!(json_of(put.send().await.unwrap()).await, mine("newest"));
+        assert_eq!(json_of(world.get(&format!("{SPACES}/MINE")).await).await, mine("newest"));
+        assert_eq!(world.tenant.seen().writes_executed, 3);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_a_space_is_not_written() {
+        let world = World::start().await;
+        let send = async |method: Method, path: &str, body: Value| {
+            world.api(method, path).await.json(&body).send().await.unwrap().status()
+        };
+        let two = json!({ "ONE": {}, "TWO": {} });
+        for body in [json!({}), two, json!({ "MINE": 1 }), json!({ "a/b": {} }), json!([])] {
+            assert_eq!(send(Method::POST, SPACES, body).await, StatusCode::BAD_REQUEST);
+        }
+        let other = json!({ "OTHER": {} });
+        let put = send(Method::PUT, DEMO_SPACE, other.clone()).await;
+        assert_eq!(put, StatusCode::BAD_REQUEST);
+        let put = send(Method::PUT, &format!("{SPACES}/OTHER"), other).await;
+        assert_eq!(put, StatusCode::NOT_FOUND);
+        assert_eq!(world.get(&format!("{SPACES}/OTHER")).await.status(), StatusCode::NOT_FOUND);
+        assert_eq!(json_of(world.get(SPACES).await).await, json!(["DEMO"]));
+        assert_eq!(world.tenant.seen().writes_executed, 0);
+    }
+}
+
+mod csrf {
+    use super::*;
+    use futures_util::future::join_all;
+    use futures_util::{StreamExt, stream};
+
+    fn regime(csrf: CsrfRegime) -> Faults {
+        Faults { csrf, ..Faults::default() }
+    }
+
+    async fn assert_required(response: Response, what: &str) {
+        assert_eq!(response.status(), StatusCode::FORBIDDEN, "{what}");
+        assert_eq!(header(&response, X_CSRF_TOKEN), "Required", "{what}");
+        assert_eq!(json_of(response).await["error"], "csrf_token_required", "{what}");
+    }
+
+    #[tokio::test]
+    async fn a_write_without_a_good_token_executes_nothing() {
+        let world = World::start().await;
+        let bearer = world.token().await;
+        let good = header(&world.fetch_csrf(&bearer).await, X_CSRF_TOKEN);
+        let user = format!("{USERS}/none");
+        let writes = [
+            ("POST", USERS),
+            ("PUT", &user),
+            ("PATCH", &user),
+            ("DELETE", &user),
+            ("MERGE", &user),
+            ("POST", JOBS),
+            ("DELETE", PACKAGE),
+            ("POST", EXPORT),
+            ("POST", RUN),
+            ("POST", SPACES),
+            ("PUT", DEMO_SPACE),
+            ("POST", "/api/v1/spaces"),
+            ("DELETE", "/api/v1/datasphere/configuration/security/certificates/1"),
+        ];
+        let tokens: [&[&str]; 5] = [&[], &["fetch"], &["wrong"], &["Required"], &[&good, &good]];
+        let mut refused = 0;
+        for (method, path) in writes {
+            for tokens in tokens {
+                let method = Method::from_bytes(method.as_bytes()).unwrap();
+                let mut request = world.with_bearer(method.clone(), path, &bearer);
+                for token in tokens {
+                    request = request.header(X_CSRF_TOKEN, *token);
+                }
+                let body = request.body(r#"{"DEMO": {}, "userName": "one"}"#);
+                assert_required(body.send().await.unwrap(), &format!("{method} {path}")).await;
+                refused += 1;
+            }
+        }
+        let seen = world.tenant.seen();
+        assert_eq!((seen.csrf_refused, seen.refused), (refused, 0));
+        // The one that fetched the token.
+        assert_eq!((seen.accepted, seen.csrf_fetches, seen.writes_executed), (1, 1, 0));
+        assert_eq!(json_of(world.get(USERS).await).await["totalResults"], 0);
+        assert_eq!(world.get("/api/v1/datasphere/tasks/logs/DEMO/1").await.status(), 404);
+    }
+
+    #[tokio::test]
+    async fn any_read_of_a_guarded_api_gives_a_token_when_asked() {
+        let world = World::start().await;
+        let bearer = world.token().await;
+        let mut given = 0;
+        for (path, status) in [
+            (CSRF, 200),
+            (USERS, 200),
+            ("/api/v1/scim2/Users/none", 404),
+            (JOBS, 405),
+            (EXPORT, 200),
+            (RUN, 405),
+            ("/api/v1/datasphere/spaces/DEMO/connections", 404),
+            ("/dwaas-core/api/v1/discovery", 200),
+            (DEMO_SPACE, 200),
+        ] {
+            for (method, word) in [(Method::GET, "Fetch"), (Method::HEAD, "fetch")] {
+                let plain = world.with_bearer(method.clone(), path, &bearer).send().await.unwrap();
+                assert_eq!(plain.status(), status, "{path}");
+                assert_eq!(plain.headers().get(X_CSRF_TOKEN), None, "{path}");
+                let asking = world.with_bearer(method, path, &bearer).header(X_CSRF_TOKEN, word);
+                let response = asking.send().await.unwrap();
+                assert_eq!(response.status(), status, "{path}");
+                assert_eq!(response.headers().get("set-cookie"), None, "{path}");
+                let token = header(&response, X_CSRF_TOKEN);
+                assert_eq!(world.write(&bearer, &token).await.status(), StatusCode::NO_CONTENT);
+                given += 1;
+            }
+        }
+        let seen = world.tenant.seen();
+        assert_eq!((seen.csrf_fetches, seen.csrf_refused, seen.writes_executed), (given, 0, given));
+    }
+
+    #[tokio::test]
+    async fn consumption_neither_gives_tokens_nor_wants_them() {
+        let world = World::start().await;
+        let bearer = world.token().await;
+        let request = world.with_bearer(Method::GET, &format!("{SALES}/SALES"), &bearer);
+        let response = request.header(X_CSRF_TOKEN, "fetch").send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers().get(X_CSRF_TOKEN), None);
+        let batch = world.with_bearer(Method::POST, &format!("{SALES}/$batch"), &bearer);
+        let response = batch.send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(response.headers().get(X_CSRF_TOKEN), None);
+        let seen = world.tenant.seen();
+        assert_eq!((seen.accepted, seen.csrf_fetches, seen.csrf_refused), (2, 0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_token_is_good_with_the_bearer_that_fetched_it_and_no_other() {
+        let world = World::start().await;
+        let (old, new) = (world.token().await, world.token().await);
+        let token = header(&world.fetch_csrf(&old).await, X_CSRF_TOKEN);
+        assert_required(world.write(&new, &token).await, "another bearer").await;
+        let own = header(&world.fetch_csrf(&new).await, X_CSRF_TOKEN);
+        for (bearer, token) in [(&old, &token), (&new, &own), (&old, &token)] {
+            assert_eq!(world.write(bearer, token).await.status(), StatusCode::NO_CONTENT);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_bearer_is_looked_at_first() {
+        let world = World::start().await;
+        let bearer = world.token().await;
+        let response = world.fetch_csrf("dummy").await;
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(response.headers().get(X_CSRF_TOKEN), None);
+        let token = header(&world.fetch_csrf(&bearer).await, X_CSRF_TOKEN);
+        let no_custom_auth = world.raw(Method::DELETE, PACKAGE).bearer_auth(&bearer);
+        for response in [
+            world.write("dummy", &token).await,
+            world.write("dummy", "wrong").await,
+            no_custom_auth.header(X_CSRF_TOKEN, &token).send().await.unwrap(),
+        ] {
+            assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+            assert_eq!(response.headers().get(X_CSRF_TOKEN), None);
+        }
+        let seen = world.tenant.seen();
+        assert_eq!((seen.refused, seen.csrf_refused, seen.writes_executed), (4, 0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_session_s_token_needs_the_session_s_cookies() {
+        let world = World::with(regime(CsrfRegime::Session)).await;
+        let bearer = world.token().await;
+        let fetch = async || {
+            let response = world.fetch_csrf(&bearer).await;
+            let lines = response.headers().get_all("set-cookie").iter();
+            let cookies: Vec<String> =
+                lines.map(|line| line.to_str().unwrap().to_owned()).collect();
+            (header(&response, X_CSRF_TOKEN), cookies)
+        };
+        let (token, lines) = fetch().await;
+        let [session, instance] = lines.as_slice() else { panic!("{lines:?}") };
+        let session = session.strip_suffix("; Path=/; HttpOnly").unwrap();
+        let instance = instance.strip_suffix("; Path=/").unwrap();
+        assert!(session.starts_with("JSESSIONID=") && instance.starts_with("__VCAP_ID__="));
+        let (_, others) = fetch().await;
+        let other = others[0].split(';').next().unwrap();
+
+        let write = async |cookies: Option<String>| {
+            let mut request = world.with_bearer(Method::DELETE, PACKAGE, &bearer);
+            if let Some(cookies) = cookies {
+                request = request.header("cookie", cookies);
+            }
+            request.header(X_CSRF_TOKEN, &token).send().await.unwrap()
+        };
+        for cookies in [
+            None,
+            Some(session.to_owned()),
+            Some(format!("{other}; {instance}")),
+            Some(format!("{session}; {other}; {instance}")),
+            Some(format!("{session}x; {instance}")),
+        ] {
+            assert_required(write(cookies.clone()).await, &format!("{cookies:?}")).await;
+        }
+        assert_eq!(world.tenant.seen().writes_executed, 0);
+        for cookies in [format!("{session}; {instance}"), format!("a=b; {instance};{session}")] {
+            assert_eq!(write(Some(cookies)).await.status(), StatusCode::NO_CONTENT);
+        }
+        // Without sessions the token alone will do; a token without a session will not do with them.
+        world.tenant.set_faults(Faults::default());
+        assert_eq!(write(None).await.status(), StatusCode::NO_CONTENT);
+        let stateless = header(&world.fetch_csrf(&bearer).await, X_CSRF_TOKEN);
+        world.tenant.set_faults(regime(CsrfRegime::Session));
+        assert_required(world.write(&bearer, &stateless).await, "no session").await;
+    }
+
+    #[tokio::test]
+    async fn without_the_check_there_are_no_tokens_either() {
+        let world = World::with(regime(CsrfRegime::Off)).await;
+        let bearer = world.token().await;
+        let response = world.fetch_csrf(&bearer).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers().get(X_CSRF_TOKEN), None);
+        let write = world.with_bearer(Method::DELETE, PACKAGE, &bearer).send().await.unwrap();
+        assert_eq!(write.status(), StatusCode::NO_CONTENT);
+        let seen = world.tenant.seen();
+        assert_eq!((seen.csrf_fetches, seen.writes_executed), (0, 1));
+    }
+
+    #[tokio::test]
+    async fn a_good_token_can_be_rejected_and_is_forgotten_then() {
+        let world = World::with(Faults { csrf_reject_next: 1, ..Faults::default() }).await;
+        let bearer = world.token().await;
+        let token = header(&world.fetch_csrf(&bearer).await, X_CSRF_TOKEN);
+        assert_required(world.write(&bearer, "wrong").await, "this one does not count").await;
+        assert_eq!(world.tenant.faults().csrf_reject_next, 1);
+        assert_required(world.write(&bearer, &token).await, "rejected").await;
+        assert_eq!(world.tenant.faults().csrf_reject_next, 0);
+        assert_required(world.write(&bearer, &token).await, "forgotten").await;
+        let fresh = header(&world.fetch_csrf(&bearer).await, X_CSRF_TOKEN);
+        assert_eq!(world.write(&bearer, &fresh).await.status(), StatusCode::NO_CONTENT);
+        let seen = world.tenant.seen();
+        assert_eq!((seen.csrf_refused, seen.writes_executed), (3, 1));
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn as_many_writes_at_once_are_rejected_as_were_ordered() {
+        let world = World::start().await;
+        let bearer = world.token().await;
+        let fetches = join_all((0..20).map(|_| world.fetch_csrf(&bearer))).await;
+        let tokens: Vec<String> = fetches.iter().map(|one| header(one, X_CSRF_TOKEN)).collect();
+        world.tenant.set_faults(Faults { csrf_reject_next: 7, ..Faults::default() });
+        let answers = join_all(tokens.iter().map(|token| world.write(&bearer, token))).await;
+        let refused = answers.iter().filter(|one| one.status() == StatusCode::FORBIDDEN).count();
+        assert_eq!((refused, world.tenant.faults().csrf_reject_next), (7, 0));
+        assert_eq!(world.tenant.seen().writes_executed, 13);
+    }
+
+    #[tokio::test]
+    async fn a_refused_upload_gets_its_answer_and_not_a_reset() {
+        let world = World::start().await;
+        let chunks =
+            stream::iter(std::iter::repeat_n(vec![0_u8; 65_536], 320)).map(Ok::<_, std::io::Error>);
+        let request = world.with_bearer(Method::POST, JOBS, &world.token().await);
+        let body = reqwest::Body::wrap_stream(chunks);
+        assert_required(request.body(body).send().await.unwrap(), "upload").await;
+        assert_eq!(world.tenant.seen().writes_executed, 0);
     }
 }
 
@@ -774,12 +1138,75 @@ mod faults {
         assert_eq!(cookies, ["fragmentAfterLogin", "locationAfterLogin"]);
         assert!(response.text().await.unwrap().contains("/oauth/authorize?"));
 
-        let post = world.api(Method::POST, USERS).await.send().await.unwrap();
-        assert_eq!(post.status(), StatusCode::UNAUTHORIZED);
+        let post = world.raw(Method::POST, USERS).bearer_auth(world.token().await);
+        assert_eq!(post.send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
         let script =
             world.api(Method::GET, SALES).await.header("x-requested-with", "XMLHttpRequest");
         assert_eq!(script.send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
         assert_eq!((world.tenant.seen().accepted, world.tenant.seen().refused), (0, 3));
+    }
+
+    #[tokio::test]
+    async fn the_login_page_s_body_can_come_long_after_its_header() {
+        let slow = |login_page_delay_ms| Faults {
+            login_page_delay_ms,
+            ..tenant_fault(TenantFault::LoginPage)
+        };
+        let world = World::with(slow(u64::MAX)).await;
+        let response = world.get(SALES).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert!(header(&response, "content-type").starts_with("text/html"));
+        assert_eq!(response.content_length(), None);
+        drop(response);
+
+        world.tenant.set_faults(slow(1));
+        let page = world.get(SALES).await.text().await.unwrap();
+        assert!(page.contains("/oauth/authorize?"), "{page}");
+    }
+
+    #[tokio::test]
+    async fn changed_scopes_refuse_the_tokens_from_before_and_no_others() {
+        let world = World::start().await;
+        let before = world.token().await;
+        let csrf = header(&world.fetch_csrf(&before).await, X_CSRF_TOKEN);
+        world.tenant.set_faults(tenant_fault(TenantFault::ScopesChanged));
+
+        let response = world.write(&before, &csrf).await;
+        assert_eq!(response.status(), StatusCode::FORBIDDEN);
+        assert_eq!(response.headers().get(X_CSRF_TOKEN), None);
+        assert_eq!(json_of(response).await["error"], "insufficient_scope");
+        assert_eq!((world.tenant.seen().refused, world.tenant.seen().writes_executed), (1, 0));
+
+        let after = world.token().await;
+        let status = async |bearer: &str| {
+            world.with_bearer(Method::GET, SALES, bearer).send().await.unwrap().status()
+        };
+        assert_eq!(status(&after).await, StatusCode::OK);
+        // The fault goes on; what else is set does not start it anew.
+        world
+            .tenant
+            .set_faults(Faults { tenant_delay_ms: 1, ..tenant_fault(TenantFault::ScopesChanged) });
+        assert_eq!(status(&after).await, StatusCode::OK);
+        assert_eq!(status(&before).await, StatusCode::FORBIDDEN);
+        // Set once more after another one, it does.
+        world.tenant.set_faults(Faults::default());
+        assert_eq!(status(&before).await, StatusCode::OK);
+        world.tenant.set_faults(tenant_fault(TenantFault::ScopesChanged));
+        assert_eq!(status(&after).await, StatusCode::FORBIDDEN);
+        assert_eq!(status("dummy").await, StatusCode::UNAUTHORIZED);
+    }
+
+    #[tokio::test]
+    async fn a_tenant_that_always_refuses_takes_new_tokens_no_more_than_old_ones() {
+        let world = World::start().await;
+        let old = world.token().await;
+        let csrf = header(&world.fetch_csrf(&old).await, X_CSRF_TOKEN);
+        world.tenant.set_faults(tenant_fault(TenantFault::RefuseAlways));
+        let response = world.write(&old, &csrf).await;
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(response.headers()[WWW_AUTHENTICATE], "Bearer");
+        assert_eq!(world.get(SALES).await.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!((world.tenant.seen().refused, world.tenant.seen().writes_executed), (2, 0));
     }
 
     #[tokio::test]
@@ -824,6 +1251,10 @@ mod control {
         assert_eq!(world.tenant.faults(), expected);
         let read: Faults = serde_json::from_value(send(Method::GET, "").await).unwrap();
         assert_eq!(read, expected);
+        let csrf = send(Method::PATCH, r#"{"csrf": "session", "csrf_reject_next": 2}"#).await;
+        assert_eq!((&csrf["csrf"], &csrf["csrf_reject_next"]), (&json!("session"), &json!(2)));
+        let merged = Faults { csrf: CsrfRegime::Session, csrf_reject_next: 2, ..expected };
+        assert_eq!(world.tenant.faults(), merged);
         send(Method::DELETE, "").await;
         assert_eq!(world.tenant.faults(), Faults::default());
     }

@@ -50,6 +50,7 @@ fn the_table_of_profiles_lists_every_profile_with_its_paths() {
             assert!(row.contains(&format!("`{path}`")), "{row}");
         }
         assert_eq!(row.ends_with("| yes |"), profile.custom_auth, "{row}");
+        assert_eq!(row.contains("| managed |"), profile.csrf, "{row}");
         assert_eq!(row.contains("| any |"), profile.replay == Replay::Any, "{row}");
     }
 }

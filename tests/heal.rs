@@ -4,6 +4,7 @@ use crate::support::issuer::{self, token};
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Behaviour, Peer};
 use crate::support::{Fixture, eventually, http};
+use bearerd::demo::{Faults, TenantFault};
 use futures_util::future::join_all;
 use std::time::SystemTime;
 
@@ -16,7 +17,10 @@ async fn world() -> (Peer, Peer, Sidecar) {
     let issuer = issuer::steady().await;
     issuer.script((1..=9).map(|number| token(&format!("token-{number}"), 3600)));
     let upstream = Peer::start(Behaviour::ok("fine")).await;
-    let sidecar = Sidecar::ready(&issuer.config(&upstream.url(), "wait: 2s", "")).await;
+    let config = issuer.config(&upstream.url(), "wait: 2s", "");
+    // CSRF has tests of its own.
+    let config = config.replace("timeouts: {", "csrf: { managed: false }, timeouts: {");
+    let sidecar = Sidecar::ready(&config).await;
     (issuer, upstream, sidecar)
 }
 
@@ -282,4 +286,30 @@ async fn an_upload_that_could_not_be_sent_again_gets_a_token_that_lasts() {
     upload(10).await;
     upload(100_000).await;
     assert_eq!(tokens(&upstream), ["token-1", "token-1", "token-2"]);
+}
+
+#[tokio::test]
+async fn a_token_whose_scopes_are_out_of_date_is_replaced() {
+    let fixture = Fixture::start().await;
+    let sidecar = Sidecar::ready(&fixture.config("", "")).await;
+    assert_eq!(sidecar.get(SALES).await.status(), 200);
+    fixture.tenant.set_faults(Faults { tenant: TenantFault::ScopesChanged, ..Faults::default() });
+    assert_eq!(sidecar.get(SALES).await.status(), 200);
+    assert_eq!(fixture.tenant.seen().token_requests, 2);
+}
+
+#[tokio::test]
+async fn the_tenants_login_page_heals_whenever_its_body_comes() {
+    for login_page_delay_ms in [0, 100] {
+        let fixture = Fixture::start().await;
+        let sidecar = Sidecar::ready(&fixture.config("wait: 1s", "")).await;
+        let tenant = TenantFault::LoginPage;
+        fixture.tenant.set_faults(Faults { tenant, login_page_delay_ms, ..Faults::default() });
+        let answer = sidecar.get(SALES).await;
+        assert_eq!(answer.status(), 502, "the page stays, so it is told");
+        assert!(answer.text().await.unwrap().contains(r#""kind":"login_page""#));
+        assert_eq!(fixture.tenant.seen().token_requests, 2, "after a heal");
+        fixture.tenant.set_faults(Faults::default());
+        assert_eq!(sidecar.get(SALES).await.status(), 200);
+    }
 }

@@ -7,6 +7,7 @@ mod support;
 mod allocations;
 mod commands;
 mod configuration;
+mod csrf;
 mod demo;
 mod documents;
 mod heal;

@@ -161,6 +161,7 @@ pub(crate) const UPSTREAM: &[Field] = &[
         "The OAuth client whose token is injected; an only client needs no mention.",
     ),
     field("timeouts", Nested, "", "Time-outs towards the upstream."),
+    field("csrf", Nested, "", "SAP's protection against cross-site requests."),
     field(
         "ca_file",
         Absent,
@@ -173,6 +174,16 @@ pub(crate) const UPSTREAM: &[Field] = &[
         "",
         "Allow http:// to a host that is not loopback. The token then travels unprotected.",
     ),
+];
+
+pub(crate) const CSRF: &[Field] = &[
+    field(
+        "managed",
+        Text("true"),
+        "",
+        "Fetch and send CSRF tokens for writes of callers that bring none, on routes whose profile needs them.",
+    ),
+    field("fetch_path", Text("/api/v1/csrf"), "", "Where a token is fetched."),
 ];
 
 pub(crate) const TIMEOUTS: &[Field] = &[

@@ -136,9 +136,15 @@ impl<'n> Root<'n> {
             section.parse(reader, "url", |text| value::origin(text, cleartext.unwrap_or(true)));
         let client = self.reference(reader, &section, "client", self.clients);
         let timeouts = timeouts(reader, &section);
+        let csrf_fetch_path = csrf_fetch_path(reader, &section);
         let ca_file = ca_file(reader, &section);
-        let upstream =
-            Upstream { name: entry.key.clone(), origin: origin?, timeouts: timeouts?, ca_file };
+        let upstream = Upstream {
+            name: entry.key.clone(),
+            origin: origin?,
+            timeouts: timeouts?,
+            csrf_fetch_path: csrf_fetch_path?,
+            ca_file,
+        };
         Some((upstream, client.map(ClientId)))
     }
 
@@ -396,6 +402,17 @@ fn timeouts(reader: &mut Reader<'_>, upstream: &Section<'_>) -> Option<Timeouts>
     let (connect, read) = (timeout("connect"), timeout("read"));
     let (write, idle) = (timeout("write"), timeout("idle"));
     Some(Timeouts { connect: connect?, read: read?, write: write?, idle: idle? })
+}
+
+/// `Some(None)`: not managed.
+fn csrf_fetch_path(reader: &mut Reader<'_>, upstream: &Section<'_>) -> Option<Option<String>> {
+    const EMPTY: &Node = &Node::empty_map();
+    let node = upstream.node("csrf").unwrap_or(EMPTY);
+    let section = Section::open(reader, node, &upstream.path("csrf"), file::CSRF);
+    let managed = section.parse(reader, "managed", value::boolean);
+    let path = section.parse(reader, "fetch_path", route_path);
+    let (managed, path) = (managed?, path?);
+    Some(managed.then_some(path))
 }
 
 fn route_path(text: &str) -> Result<String, String> {

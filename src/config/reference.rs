@@ -53,6 +53,7 @@ fn section(text: &mut String, fields: &[Field], indent: usize, lead: &str) {
                 text.push_str("  datasphere:\n");
                 section(text, file::UPSTREAM, 4, "");
             }
+            "csrf" => section(text, file::CSRF, inner + 2, ""),
             "timeouts" => section(text, file::TIMEOUTS, inner + 2, ""),
             "routes" => section(text, file::ROUTE, 2, "- "),
             "log" => section(text, file::LOG, inner + 2, ""),

@@ -11,6 +11,11 @@ pub(super) fn error(status: StatusCode, error: &str, description: &str) -> Respo
     (status, Json(json!({ "error": error, "error_description": description }))).into_response()
 }
 
+/// Whether the path is this one or below it, by whole segments.
+pub(super) fn is_under(path: &str, base: &str) -> bool {
+    path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// 404 for a path that this tenant does not have.
 pub(super) async fn no_such_path(uri: Uri) -> Response {
     error(

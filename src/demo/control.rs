@@ -45,7 +45,8 @@ The faults in force:
 Set some and keep the others:
   curl -X PATCH -d '{{\"token_lifetime\": 60}}' http://{address}/faults
   curl -X PATCH -d '{{\"issuer\": \"too_many_requests\", \"issuer_retry_after\": \"5\"}}' http://{address}/faults
-  curl -X PATCH -d '{{\"tenant\": \"login_page\"}}' http://{address}/faults
+  curl -X PATCH -d '{{\"tenant\": \"login_page\", \"login_page_delay_ms\": 500}}' http://{address}/faults
+  curl -X PATCH -d '{{\"csrf\": \"session\", \"csrf_reject_next\": 1}}' http://{address}/faults
 
 Set some and reset the others:
   curl -X PUT -d '{{\"issuer_delay_ms\": 2000}}' http://{address}/faults
@@ -57,7 +58,8 @@ Replace the signing key, so that every token issued so far is refused:
   curl -X POST http://{address}/rotate-keys
 
 issuer: none, too_many_requests, internal_error, unavailable, hang, html, empty_token, refuse_client
-tenant: none, unauthorized, login_page, login_redirect, internal_error, hang
+tenant: none, unauthorized, refuse_always, scopes_changed, login_page, login_redirect, internal_error, hang
+csrf:   stateless, session, off
 "
     )
 }
@@ -71,7 +73,9 @@ async fn replace_faults(
     State(state): State<Shared>,
     body: Bytes,
 ) -> Result<Json<Faults>, BadRequest> {
-    apply(&state, serde_json::from_slice(&body)?)
+    let faults = checked(serde_json::from_slice(&body)?)?;
+    state.set_faults(faults.clone());
+    Ok(Json(faults))
 }
 
 /// PATCH: what the body does not name stays.
@@ -80,11 +84,14 @@ async fn merge_faults(
     body: Bytes,
 ) -> Result<Json<Faults>, BadRequest> {
     let changes: serde_json::Map<String, Value> = serde_json::from_slice(&body)?;
-    let mut merged = serde_json::to_value(state.faults())?;
-    if let Some(fields) = merged.as_object_mut() {
-        fields.extend(changes);
-    }
-    apply(&state, serde_json::from_value(merged)?)
+    let merged = state.change_faults(|faults| -> Result<Faults, BadRequest> {
+        let mut merged = serde_json::to_value(faults)?;
+        if let Some(fields) = merged.as_object_mut() {
+            fields.extend(changes);
+        }
+        checked(serde_json::from_value(merged)?)
+    })?;
+    Ok(Json(merged))
 }
 
 async fn reset_faults(State(state): State<Shared>) -> Json<Faults> {
@@ -111,14 +118,13 @@ async fn rotate_keys(State(state): State<Shared>) -> Response {
     }
 }
 
-fn apply(state: &Shared, faults: Faults) -> Result<Json<Faults>, BadRequest> {
+fn checked(faults: Faults) -> Result<Faults, BadRequest> {
     if faults.issuer_retry_after.as_deref().is_some_and(|text| HeaderValue::from_str(text).is_err())
     {
         let reason = "issuer_retry_after cannot stand in a header: it has a control character";
         return Err(BadRequest(reason.to_owned()));
     }
-    state.set_faults(faults.clone());
-    Ok(Json(faults))
+    Ok(faults)
 }
 
 /// 400, with what is wrong.

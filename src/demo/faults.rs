@@ -21,6 +21,14 @@ pub struct Faults {
     pub tenant: TenantFault,
     /// How long the tenant's API waits before it answers, in milliseconds.
     pub tenant_delay_ms: u64,
+    /// How long after its header the body of [`TenantFault::LoginPage`] comes, in milliseconds: the answer of a client
+    /// that looks at a body's first bytes is as late.
+    pub login_page_delay_ms: u64,
+    /// What a write needs besides its bearer token.
+    pub csrf: CsrfRegime,
+    /// That many next writes are refused though their CSRF token is good, and that token with them from then on. Counts
+    /// down to 0.
+    pub csrf_reject_next: u32,
 }
 
 impl Default for Faults {
@@ -33,6 +41,9 @@ impl Default for Faults {
             issuer_delay_ms: 0,
             tenant: TenantFault::None,
             tenant_delay_ms: 0,
+            login_page_delay_ms: 0,
+            csrf: CsrfRegime::Stateless,
+            csrf_reject_next: 0,
         }
     }
 }
@@ -60,16 +71,21 @@ pub enum IssuerFault {
     RefuseClient,
 }
 
-/// What the tenant's API does instead of its work. It comes before the check of the bearer token, as it would when the
-/// front door itself is ill.
+/// What the tenant's API does instead of its work. Unless it says otherwise, it comes before the check of the bearer
+/// token, as it would when the front door itself is ill.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TenantFault {
     /// Its work.
     #[default]
     None,
-    /// 401 to every token.
+    /// 401 to every token, in the words for a token that a new one could replace.
     Unauthorized,
+    /// 401 to every token that passed the check: whoever is behind it may not come in, and no new token helps.
+    RefuseAlways,
+    /// 403 to every token that passed the check, if it was issued before this fault was set: the rights changed, and a
+    /// new token has them. Setting it again changes nothing; setting another one in between does.
+    ScopesChanged,
     /// 200 with the login page to a GET, 401 to anything else.
     LoginPage,
     /// 302 to the issuer's `/oauth/authorize`.
@@ -78,6 +94,19 @@ pub enum TenantFault {
     InternalError,
     /// Takes the request and never answers.
     Hang,
+}
+
+/// What a write needs besides its bearer token.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CsrfRegime {
+    /// A CSRF token that was fetched with the same bearer token.
+    #[default]
+    Stateless,
+    /// The same, and the two cookies of the session in which it was fetched.
+    Session,
+    /// Nothing. Who asks for a CSRF token gets none.
+    Off,
 }
 
 /// Waits as long as a `…_delay_ms` says.

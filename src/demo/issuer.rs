@@ -108,6 +108,7 @@ fn grant(
     let claims = claims(state, faults.token_lifetime, &scopes, &id);
     let jku = format!("{}/token_keys", state.issuer_origin);
     let token = state.keys.sign(&jku, &claims).map_err(|_| Refusal::CannotSign)?;
+    state.note_issued(id.clone());
     Ok(json!({
         "access_token": token,
         "token_type": "bearer",

@@ -44,6 +44,7 @@ struct Header {
 #[derive(Deserialize)]
 struct Claims {
     exp: u64,
+    jti: String,
 }
 
 /// Why a token is refused, in the order in which it is checked.
@@ -87,8 +88,8 @@ impl Keys {
     }
 
     /// Checks a token as the tenant does: a current key, its signature, then `exp` (no leeway: the issuer's clock is
-    /// ours).
-    pub(super) fn verify(&self, token: &str, now: u64) -> Result<(), TokenRefusal> {
+    /// ours). Returns the token's id (`jti`).
+    pub(super) fn verify(&self, token: &str, now: u64) -> Result<String, TokenRefusal> {
         let (signed, signature) = token.rsplit_once('.').ok_or(TokenRefusal::Malformed)?;
         let (header, claims) = signed.split_once('.').ok_or(TokenRefusal::Malformed)?;
         let header: Header = decode_json(header)?;
@@ -105,7 +106,7 @@ impl Keys {
             .verify(signed.as_bytes(), &signature)
             .map_err(|_| TokenRefusal::BadSignature)?;
         let claims: Claims = decode_json(claims)?;
-        if claims.exp > now { Ok(()) } else { Err(TokenRefusal::Expired) }
+        if claims.exp > now { Ok(claims.jti) } else { Err(TokenRefusal::Expired) }
     }
 
     /// The answer of `/token_keys`.

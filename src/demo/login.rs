@@ -4,17 +4,23 @@
 //! whose script sends the browser to log on: a program that looks at the status alone takes that page for data.
 //! Anything but a GET, and a GET that calls itself an `XMLHttpRequest`, gets an honest 401.
 
+use std::convert::Infallible;
+
+use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, HOST, LOCATION, SET_COOKIE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{AppendHeaders, Html, IntoResponse, Response};
+use futures_util::stream;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::bearer::Refusal;
+use super::faults::delay;
 use super::state::TenantState;
 
-/// 200 and a page that leads to the login, for a browser; 401 for anything else.
-pub(super) fn page(state: &TenantState, request: &Parts) -> Response {
+/// 200 and a page that leads to the login, for a browser; 401 for anything else. The page comes `body_delay` after its
+/// header, in milliseconds.
+pub(super) fn page(state: &TenantState, request: &Parts, body_delay: u64) -> Response {
     if request.method != Method::GET || is_script(&request.headers) {
         return Refusal::LoginNeeded.into_response();
     }
@@ -27,6 +33,13 @@ pub(super) fn page(state: &TenantState, request: &Parts) -> Response {
          </script></head></html>",
         authorize_url(state, &request.headers)
     );
+    let body = match body_delay {
+        0 => Body::from(page),
+        milliseconds => Body::from_stream(stream::once(async move {
+            delay(milliseconds).await;
+            Ok::<_, Infallible>(page)
+        })),
+    };
     let cookies = AppendHeaders([
         (SET_COOKIE, "fragmentAfterLogin=;Path=/;Secure;SameSite=None".to_owned()),
         (
@@ -34,7 +47,7 @@ pub(super) fn page(state: &TenantState, request: &Parts) -> Response {
             format!("locationAfterLogin={after_login};Path=/;Secure;HttpOnly;SameSite=None"),
         ),
     ]);
-    ([(CACHE_CONTROL, "no-cache, no-store")], cookies, Html(page)).into_response()
+    ([(CACHE_CONTROL, "no-cache, no-store")], cookies, Html(body)).into_response()
 }
 
 /// 302 to the issuer's login page.

@@ -9,7 +9,6 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::header::{CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
-use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -19,7 +18,6 @@ use serde_json::{Value, json};
 pub(super) use directory::Directory;
 use directory::{Fault, User};
 
-use super::bearer::custom_auth;
 use super::login::origin;
 use super::state::{Shared, TenantState};
 
@@ -32,7 +30,6 @@ pub(super) fn routes() -> Router<Shared> {
         .route("/api/v1/scim2/ServiceProviderConfig", get(service_provider_config))
         .route("/api/v1/scim2/Users", get(list).post(create))
         .route("/api/v1/scim2/Users/{id}", get(read).put(replace).patch(patch).delete(remove))
-        .route_layer(middleware::from_fn(custom_auth))
 }
 
 async fn service_provider_config() -> Response {

@@ -18,7 +18,12 @@ pub struct Seen {
     pub accepted: u64,
     /// Of those, requests refused for their bearer token: by the check or by a fault that plays a refusal.
     pub refused: u64,
-    /// Changes carried out: users created, changed or deleted, uploads taken in full, packages deleted.
+    /// Answers that gave a CSRF token.
+    pub csrf_fetches: u64,
+    /// Writes with a good bearer token, refused for their CSRF token. They count as neither accepted nor refused.
+    pub csrf_refused: u64,
+    /// Changes carried out: users created, changed or deleted, uploads taken in full, packages deleted, task chains
+    /// run, spaces written.
     pub writes_executed: u64,
     /// The last request to the tenant's API, as it arrived.
     pub last_request: Option<LastRequest>,

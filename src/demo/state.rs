@@ -1,10 +1,14 @@
 //! What the three listeners share.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::cli::Spaces;
 use super::content::Jobs;
-use super::faults::Faults;
+use super::csrf::CsrfTokens;
+use super::faults::{Faults, TenantFault};
 use super::keys::Keys;
+use super::rest::Runs;
 use super::scim::Directory;
 use super::seen::Seen;
 
@@ -29,6 +33,11 @@ pub(super) struct TenantState {
     pub(super) tenant_origin: String,
     pub(super) users: Directory,
     pub(super) jobs: Jobs,
+    pub(super) runs: Runs,
+    pub(super) spaces: Spaces,
+    pub(super) csrf: CsrfTokens,
+    /// The ids of the tokens issued since the scopes changed.
+    issued: Mutex<HashSet<String>>,
     faults: Mutex<Faults>,
     seen: Mutex<Seen>,
 }
@@ -47,6 +56,10 @@ impl TenantState {
             tenant_origin,
             users: Directory::default(),
             jobs: Jobs::default(),
+            runs: Runs::default(),
+            spaces: Spaces::default(),
+            csrf: CsrfTokens::default(),
+            issued: Mutex::default(),
             faults: Mutex::default(),
             seen: Mutex::default(),
         }
@@ -57,7 +70,44 @@ impl TenantState {
     }
 
     pub(super) fn set_faults(&self, faults: Faults) {
-        *lock(&self.faults) = faults;
+        let mut current = lock(&self.faults);
+        self.replace(&mut current, faults);
+    }
+
+    /// Makes new faults of the current ones, with nothing happening to them in between.
+    pub(super) fn change_faults<E>(
+        &self,
+        change: impl FnOnce(&Faults) -> Result<Faults, E>,
+    ) -> Result<Faults, E> {
+        let mut current = lock(&self.faults);
+        let faults = change(&current)?;
+        self.replace(&mut current, faults.clone());
+        Ok(faults)
+    }
+
+    fn replace(&self, current: &mut Faults, faults: Faults) {
+        let scopes_changed = |faults: &Faults| faults.tenant == TenantFault::ScopesChanged;
+        if scopes_changed(&faults) && !scopes_changed(current) {
+            lock(&self.issued).clear();
+        }
+        *current = faults;
+    }
+
+    /// Whether a write with a good CSRF token is to be refused nevertheless; counts down.
+    pub(super) fn take_csrf_rejection(&self) -> bool {
+        let mut faults = lock(&self.faults);
+        let rejected = faults.csrf_reject_next > 0;
+        faults.csrf_reject_next = faults.csrf_reject_next.saturating_sub(1);
+        rejected
+    }
+
+    pub(super) fn note_issued(&self, token_id: String) {
+        lock(&self.issued).insert(token_id);
+    }
+
+    /// Whether the token was issued after the scopes changed.
+    pub(super) fn has_new_scopes(&self, token_id: &str) -> bool {
+        lock(&self.issued).contains(token_id)
     }
 
     pub(super) fn seen(&self) -> Seen {

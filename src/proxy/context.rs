@@ -3,6 +3,7 @@
 use crate::error::ErrorKind;
 use crate::metrics::{Metrics, OTHER, RouteMetrics};
 use crate::proxy::RouteHandle;
+use crate::proxy::csrf::Session;
 use crate::proxy::heal::Heal;
 use crate::proxy::profile::METHODS;
 use crate::proxy::upstream::Attempts;
@@ -48,6 +49,8 @@ pub struct Context {
     pub(super) route: Option<Arc<RouteHandle>>,
     /// What is injected.
     pub(crate) token: Option<Usable>,
+    /// The CSRF token that is sent with it, where bearerd speaks CSRF for its caller.
+    pub(super) csrf: Option<Arc<Session>>,
     /// What became of a refused token.
     pub(super) heal: Heal,
     /// What the caller was told by a local answer, for the access log.
@@ -66,6 +69,7 @@ impl Context {
             record: Record::new(metrics),
             route: None,
             token: None,
+            csrf: None,
             heal: Heal::default(),
             detail: None,
             attempts: Attempts::default(),

@@ -5,7 +5,7 @@
 
 use super::context::Context;
 use super::recover::{self, PEEK, Refusal, Verdict};
-use super::{RouteHandle, failure};
+use super::{RouteHandle, csrf, failure};
 use crate::token::store::Rejection;
 use bytes::Bytes;
 use http::StatusCode;
@@ -53,6 +53,8 @@ pub(crate) struct Heal {
     refusal: Option<Refusal>,
     /// Whether the outcome of that is counted.
     counted: bool,
+    /// Whether the request was sent again with another CSRF token; at most once.
+    csrf_replayed: bool,
     /// A login page was found in a body; it is dealt with at the beginning of the next attempt.
     due: bool,
     peek: Peek,
@@ -132,6 +134,17 @@ pub(super) async fn judge(
                 Ok(())
             }
         }
+        Verdict::WantsCsrf => {
+            count_success(route, context);
+            if let (Some(keeper), Some(refused)) = (&route.csrf, context.csrf.take()) {
+                keeper.forget(&refused);
+            }
+            if may_renew_csrf(route, session, context) {
+                context.heal.csrf_replayed = true;
+                return Err(context.heal.replay());
+            }
+            Ok(())
+        }
         Verdict::Suspect => match context.heal.peek {
             Peek::Harmless => {
                 count_success(route, context);
@@ -149,6 +162,15 @@ pub(super) async fn judge(
             }
         },
     }
+}
+
+/// Whether a write that lacked a good CSRF token is sent again with another. It was not executed, so
+/// that this is safe whatever its method; its body must still be held.
+fn may_renew_csrf(route: &RouteHandle, session: &Session, context: &Context) -> bool {
+    route.csrf.is_some()
+        && csrf::speaks_for(session.req_header())
+        && !context.heal.csrf_replayed
+        && !session.as_ref().retry_buffer_truncated()
 }
 
 /// Deals with a login page that was found in a body. `false`: there is nothing more to try.

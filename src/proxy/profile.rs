@@ -90,6 +90,8 @@ pub struct Profile {
     pub post_only_batch: bool,
     /// Send `x-sap-sac-custom-auth: true`, without which these APIs answer a bearer with a login page.
     pub custom_auth: bool,
+    /// Speak CSRF for callers that do not ([`super::csrf`]).
+    pub csrf: bool,
     /// What may be sent again after a refused token.
     pub replay: Replay,
 }
@@ -101,6 +103,7 @@ const fn profile(name: &'static str, paths: &'static [&'static str]) -> Profile 
         methods: Methods::ALL,
         post_only_batch: false,
         custom_auth: true,
+        csrf: true,
         replay: Replay::Any,
     }
 }
@@ -111,6 +114,7 @@ pub static PROFILES: [Profile; 9] = [
         methods: Methods::READ_AND_POST,
         post_only_batch: true,
         custom_auth: false,
+        csrf: false,
         ..profile("odata", &["/api/v1/datasphere/consumption", "/api/v1/dwc"])
     },
     profile("scim", &["/api/v1/scim2", "/api/v1/scim"]),
@@ -121,9 +125,14 @@ pub static PROFILES: [Profile; 9] = [
         replay: Replay::Idempotent,
         ..profile("cli", &["/dwaas-core", "/api/v1/spaces", "/oauth"])
     },
-    Profile { methods: Methods::READ, ..profile("csrf", &["/api/v1/csrf"]) },
-    Profile { custom_auth: false, ..profile("cloud-transport", &[]) },
-    Profile { custom_auth: false, replay: Replay::Idempotent, ..profile("passthrough", &[]) },
+    Profile { methods: Methods::READ, csrf: false, ..profile("csrf", &["/api/v1/csrf"]) },
+    Profile { custom_auth: false, csrf: false, ..profile("cloud-transport", &[]) },
+    Profile {
+        custom_auth: false,
+        csrf: false,
+        replay: Replay::Idempotent,
+        ..profile("passthrough", &[])
+    },
 ];
 
 impl Profile {
@@ -154,22 +163,22 @@ mod tests {
         let shown: Vec<_> = PROFILES
             .iter()
             .map(|p| {
-                let flags = (p.post_only_batch, p.custom_auth, p.replay);
+                let flags = (p.post_only_batch, p.custom_auth, p.csrf, p.replay);
                 format!("{} [{}] {flags:?}", p.name, p.methods)
             })
             .collect();
         assert_eq!(
             shown,
             [
-                "odata [GET, HEAD, POST] (true, false, Any)",
-                "scim [GET, HEAD, POST, PUT, PATCH, DELETE] (false, true, Any)",
-                "transport [GET, HEAD, POST, PUT, PATCH, DELETE] (false, true, Any)",
-                "audit [GET, HEAD, POST] (false, true, Any)",
-                "rest [GET, HEAD, POST, PUT, PATCH, DELETE] (false, true, Idempotent)",
-                "cli [GET, HEAD, POST, PUT, PATCH, DELETE] (false, true, Idempotent)",
-                "csrf [GET, HEAD] (false, true, Any)",
-                "cloud-transport [GET, HEAD, POST, PUT, PATCH, DELETE] (false, false, Any)",
-                "passthrough [GET, HEAD, POST, PUT, PATCH, DELETE] (false, false, Idempotent)",
+                "odata [GET, HEAD, POST] (true, false, false, Any)",
+                "scim [GET, HEAD, POST, PUT, PATCH, DELETE] (false, true, true, Any)",
+                "transport [GET, HEAD, POST, PUT, PATCH, DELETE] (false, true, true, Any)",
+                "audit [GET, HEAD, POST] (false, true, true, Any)",
+                "rest [GET, HEAD, POST, PUT, PATCH, DELETE] (false, true, true, Idempotent)",
+                "cli [GET, HEAD, POST, PUT, PATCH, DELETE] (false, true, true, Idempotent)",
+                "csrf [GET, HEAD] (false, true, false, Any)",
+                "cloud-transport [GET, HEAD, POST, PUT, PATCH, DELETE] (false, false, false, Any)",
+                "passthrough [GET, HEAD, POST, PUT, PATCH, DELETE] (false, false, false, Idempotent)",
             ]
         );
     }

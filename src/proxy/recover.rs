@@ -41,6 +41,9 @@ pub enum Verdict {
     Answer,
     /// It refuses the token.
     Refused(Refusal),
+    /// 403 with `x-csrf-token: Required`: the access token is fine, the CSRF token is missing or old.
+    /// Nothing was done.
+    WantsCsrf,
     /// HTML that nobody asked for: the first bytes of its body decide.
     Suspect,
 }
@@ -61,7 +64,8 @@ pub fn judge(
 ) -> Verdict {
     match status.as_u16() {
         401 => Verdict::Refused(Refusal::Unauthorized),
-        403 if !requires_csrf(response) => Verdict::Refused(Refusal::Forbidden),
+        403 if requires_csrf(response) => Verdict::WantsCsrf,
+        403 => Verdict::Refused(Refusal::Forbidden),
         301 | 302 | 303 | 307 | 308 if leads_to_login(response) => {
             Verdict::Refused(Refusal::LoginRedirect)
         }
@@ -98,8 +102,8 @@ pub fn is_encoded(response: &HeaderMap) -> bool {
     response.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity")
 }
 
-/// 403 with `x-csrf-token: Required`, in any case: the token is fine.
-pub fn requires_csrf(response: &HeaderMap) -> bool {
+/// `Required` comes in any case.
+fn requires_csrf(response: &HeaderMap) -> bool {
     let required = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"required");
     response.get("x-csrf-token").is_some_and(required)
 }
@@ -224,8 +228,6 @@ mod tests {
                 vec![("content-type", "application/json"), ("set-cookie", "locationAfterLogin=x")],
             ),
             (200, vec![("content-type", "text/htmlish")]),
-            (403, vec![("x-csrf-token", "Required")]),
-            (403, vec![("x-csrf-token", "required")]),
             (302, vec![("location", "https://acme.eu10.hcs.cloud.sap/next")]),
             (302, vec![("location", "https://authentication.example/")]),
             (302, vec![("location", "/oauth/authorized")]),
@@ -235,6 +237,14 @@ mod tests {
         ] {
             assert_eq!(judged(status, &response), Verdict::Answer, "{status} {response:?}");
         }
+    }
+
+    #[test]
+    fn a_complaint_about_csrf_is_known_in_any_case() {
+        for value in ["Required", "required", "REQUIRED"] {
+            assert_eq!(judged(403, &[("x-csrf-token", value)]), Verdict::WantsCsrf);
+        }
+        assert_eq!(judged(200, &[("x-csrf-token", "Required")]), Verdict::Answer);
     }
 
     #[test]

@@ -2,12 +2,14 @@
 //! nowhere else.
 
 use crate::config::{Timeouts, Upstream as UpstreamConfig};
-use crate::trust::{self, TrustError};
+use crate::http_client::{self, HttpClientError, Limits};
+use crate::trust;
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use pingora::protocols::tls::CaType;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::utils::tls::{WrappedX509, parse_x509};
+use reqwest::Client;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -23,6 +25,8 @@ use url::{Host, Url};
 const ADDRESSES_KEPT: Duration = Duration::from_secs(30);
 /// How long the resolver may take.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long fetching a CSRF token may take; the write waits for it.
+const CSRF_TIMEOUT: Duration = Duration::from_secs(15);
 /// How many addresses one request tries at most.
 pub(crate) const MAX_ADDRESSES: usize = 4;
 
@@ -33,6 +37,9 @@ pub struct Upstream {
     port: u16,
     /// The `Host` of every request.
     pub(super) host_header: HeaderValue,
+    /// Where CSRF tokens are fetched, if they are managed, and with what.
+    pub(super) csrf_url: Option<Url>,
+    pub(super) http: Client,
     /// Everything of a peer but its address.
     template: HttpPeer,
     resolved: ArcSwapOption<Resolved>,
@@ -86,8 +93,8 @@ impl Upstream {
     /// at the same address, whose trust anchors may differ.
     ///
     /// # Errors
-    /// Its `ca_file` can't be used.
-    pub fn new(config: &UpstreamConfig, group: u64) -> Result<Self, TrustError> {
+    /// Its `ca_file` can't be used, or TLS can't be set up.
+    pub fn new(config: &UpstreamConfig, group: u64) -> Result<Self, HttpClientError> {
         let origin = &config.origin;
         let (host, name) = host_and_name(origin);
         let port = origin.port_or_known_default().unwrap_or(443);
@@ -111,6 +118,13 @@ impl Upstream {
             host,
             port,
             host_header: host_header(origin),
+            csrf_url: csrf_url(config),
+            http: http_client::build(&Limits {
+                https_only: tls,
+                ca_file: config.ca_file.as_deref(),
+                connect: config.timeouts.connect,
+                whole: CSRF_TIMEOUT.min(config.timeouts.read),
+            })?,
             template,
             resolved: ArcSwapOption::empty(),
             resolving: Mutex::new(()),
@@ -209,6 +223,12 @@ impl Upstream {
     }
 }
 
+fn csrf_url(config: &UpstreamConfig) -> Option<Url> {
+    let mut url = config.origin.clone();
+    url.set_path(config.csrf_fetch_path.as_ref()?);
+    Some(url)
+}
+
 fn set_timeouts(peer: &mut HttpPeer, timeouts: Timeouts) {
     let options = &mut peer.options;
     options.connection_timeout = Some(timeouts.connect);
@@ -256,8 +276,10 @@ mod tests {
                 write: second * 3,
                 idle: second * 4,
             },
+            csrf_fetch_path: None,
             ca_file: None,
         };
+        pingora::tls::install_default_crypto_provider();
         Arc::new(Upstream::new(&config, 1).unwrap())
     }
 

@@ -1,12 +1,12 @@
-//! The client credentials grant (RFC 6749 section 4.4) over HTTPS. The one file that speaks to issuers.
+//! The client credentials grant (RFC 6749 section 4.4) over HTTPS.
 
 mod client_auth;
 
 use super::answer::{self, MAX_ANSWER};
 use super::{InvalidAnswer, Token, TokenError, TokenSource};
 use crate::config::Client;
+use crate::http_client::{self, HttpClientError, Limits};
 use crate::secret::Secret;
-use crate::trust::{self, TrustError};
 use reqwest::Response;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use std::error::Error;
@@ -23,45 +23,18 @@ pub struct OAuthSource {
     http: reqwest::Client,
 }
 
-/// The token endpoint's connection can't be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum SourceError {
-    /// `ca_file` or the system's trust anchors.
-    #[error(transparent)]
-    Trust(#[from] TrustError),
-    /// The TLS library refuses the set-up.
-    #[error("cannot set up TLS to the token endpoint: {0}")]
-    Tls(#[source] reqwest::Error),
-}
-
 impl OAuthSource {
     /// Prepares the connection. Nothing is sent yet.
     ///
     /// # Errors
     /// The trust anchors can't be read, or TLS can't be set up.
-    pub fn new(client: Client) -> Result<Self, SourceError> {
-        let anchors = match &client.ca_file {
-            Some(path) => trust::read_pem(path)?,
-            None => Vec::new(),
-        };
-        let anchors = anchors
-            .iter()
-            .map(|anchor| reqwest::Certificate::from_der(anchor))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(SourceError::Tls)?;
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("bearerd/", env!("CARGO_PKG_VERSION")))
-            // A redirect would carry the credential to a place nobody configured.
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .https_only(client.token_url.scheme() == "https")
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(REQUEST_TIMEOUT)
-            // Minutes lie between two requests: a kept connection would be a dead one.
-            .pool_max_idle_per_host(0)
-            .tls_certs_merge(anchors)
-            .build()
-            .map_err(SourceError::Tls)?;
+    pub fn new(client: Client) -> Result<Self, HttpClientError> {
+        let http = http_client::build(&Limits {
+            https_only: client.token_url.scheme() == "https",
+            ca_file: client.ca_file.as_deref(),
+            connect: CONNECT_TIMEOUT,
+            whole: REQUEST_TIMEOUT,
+        })?;
         Ok(Self { client, http })
     }
 }

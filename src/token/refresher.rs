@@ -224,7 +224,7 @@ mod tests {
             ..Script::default()
         });
         let store = Arc::new(TokenStore::new());
-        let metrics = Metrics::new(&["c"], &[]).unwrap();
+        let metrics = Metrics::new(&["c"], &[], &[]).unwrap();
         let stop = CancellationToken::new();
         let refresher =
             Refresher::new("c".into(), script.clone(), store.clone(), metrics.client("c"), 0.5);

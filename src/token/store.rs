@@ -57,6 +57,15 @@ pub struct Usable {
     pub authorization: HeaderValue,
     /// Which token it is, for [`TokenStore::reject`].
     pub generation: u64,
+    /// Until when it may be sent.
+    pub until: Instant,
+}
+
+impl Usable {
+    /// Whether its time is over.
+    pub fn is_over(&self) -> bool {
+        Instant::now() >= self.until
+    }
 }
 
 /// What a refusal by the upstream says about the token.
@@ -120,6 +129,7 @@ impl TokenStore {
         (Instant::now() < current.usable_until).then(|| Usable {
             authorization: current.authorization.clone(),
             generation: current.generation,
+            until: current.usable_until,
         })
     }
 

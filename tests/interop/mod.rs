@@ -1,3 +1,4 @@
 //! Real peers, in processes of their own. They need packages that `make test` installs first.
 
 mod cap;
+mod cli;

@@ -59,6 +59,8 @@ impl Seen {
 #[derive(Default)]
 struct State {
     script: Mutex<VecDeque<Behaviour>>,
+    /// Paths that are always answered alike, whatever the script says.
+    fixed: Mutex<Vec<(String, Behaviour)>>,
     seen: Mutex<Vec<Seen>>,
 }
 
@@ -92,6 +94,11 @@ impl Peer {
         self.state.script.lock().unwrap().extend(behaviours);
     }
 
+    /// Requests to this path are answered like this, and leave the script alone.
+    pub(crate) fn always(&self, path: &str, behaviour: Behaviour) {
+        self.state.fixed.lock().unwrap().push((path.to_owned(), behaviour));
+    }
+
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.state.seen.lock().unwrap().clone()
     }
@@ -123,8 +130,13 @@ routes:
 
 async fn serve(mut stream: TcpStream, state: &State, always: &Behaviour) {
     while let Some(seen) = read_request(&mut stream).await {
+        let fixed = {
+            let fixed = state.fixed.lock().unwrap();
+            let found = fixed.iter().find(|(path, _)| seen.line().contains(path.as_str()));
+            found.map(|(_, behaviour)| behaviour.clone())
+        };
         state.seen.lock().unwrap().push(seen);
-        let next = state.script.lock().unwrap().pop_front();
+        let next = fixed.or_else(|| state.script.lock().unwrap().pop_front());
         match next.unwrap_or_else(|| always.clone()) {
             Behaviour::Answer(bytes) => {
                 if stream.write_all(bytes.as_bytes()).await.is_err() {

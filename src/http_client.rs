@@ -1,0 +1,57 @@
+//! The library with which bearerd asks for things itself, built in one place: tokens at issuers, CSRF
+//! tokens at upstreams.
+
+use crate::trust::{self, TrustError};
+use reqwest::{Certificate, Client};
+use std::path::Path;
+use std::time::Duration;
+
+/// A client that can't be built.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpClientError {
+    /// `ca_file` or the system's trust anchors.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The TLS library refuses the set-up.
+    #[error("cannot set up TLS: {0}")]
+    Tls(#[source] reqwest::Error),
+}
+
+/// What a client may do, and for how long.
+#[derive(Debug)]
+pub(crate) struct Limits<'a> {
+    /// Whether cleartext is refused.
+    pub(crate) https_only: bool,
+    /// More trust anchors.
+    pub(crate) ca_file: Option<&'a Path>,
+    /// TCP and TLS.
+    pub(crate) connect: Duration,
+    /// From the first byte out to the last byte in.
+    pub(crate) whole: Duration,
+}
+
+/// Builds a client. It follows no redirect, which would carry a credential to a place nobody
+/// configured, and reads no proxy from the environment.
+pub(crate) fn build(limits: &Limits<'_>) -> Result<Client, HttpClientError> {
+    let anchors = match limits.ca_file {
+        Some(path) => trust::read_pem(path)?,
+        None => Vec::new(),
+    };
+    let anchors = anchors
+        .iter()
+        .map(|anchor| Certificate::from_der(anchor))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(HttpClientError::Tls)?;
+    Client::builder()
+        .user_agent(concat!("bearerd/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .https_only(limits.https_only)
+        .connect_timeout(limits.connect)
+        .timeout(limits.whole)
+        // Minutes lie between two requests: a kept connection would be a dead one.
+        .pool_max_idle_per_host(0)
+        .tls_certs_merge(anchors)
+        .build()
+        .map_err(HttpClientError::Tls)
+}
