@@ -1,0 +1,191 @@
+//! Routes: given ones, or the profiles' own paths.
+
+use super::Root;
+use crate::config::file::{self, Reader, Section, unknown};
+use crate::config::node::{Node, Value};
+use crate::config::{ClientId, Place, Route, UpstreamId, value};
+use crate::proxy::profile::{METHODS, Methods, PROFILES, Profile};
+use http::{HeaderName, HeaderValue};
+
+impl<'n> Root<'n> {
+    pub(super) fn routes(
+        &self,
+        reader: &mut Reader<'_>,
+        owners: &[Option<ClientId>],
+    ) -> Option<Vec<Route>> {
+        let Some(node) = self.section.node("routes") else {
+            return self.default_routes(reader, owners);
+        };
+        let Value::List(items) = &node.value else {
+            let message = format!("expected a list of routes, found {}", node.shape());
+            reader.faults.push(&node.place, "routes", message);
+            return None;
+        };
+        if items.is_empty() {
+            reader.faults.push(&node.place, "routes", "the list is empty, so that every request would be refused; leave `routes` out to get the default paths");
+        }
+        let routes: Vec<_> = items
+            .iter()
+            .enumerate()
+            .map(|(index, item)| self.route(reader, item, index, owners))
+            .collect();
+        let routes: Vec<_> = routes.into_iter().collect::<Option<_>>()?;
+        for (index, route) in routes.iter().enumerate() {
+            if routes.iter().take(index).any(|other| other.path == route.path) {
+                let place = items.get(index).map_or(&node.place, |item| &item.place);
+                let message = format!("`{}` is routed already; remove one of the two", route.path);
+                reader.faults.push(place, &format!("routes[{index}].path"), message);
+            }
+        }
+        Some(routes)
+    }
+
+    /// The profiles' own paths, for an only upstream.
+    fn default_routes(
+        &self,
+        reader: &mut Reader<'_>,
+        owners: &[Option<ClientId>],
+    ) -> Option<Vec<Route>> {
+        let [owner] = owners else {
+            if owners.len() > 1 {
+                reader.faults.push(
+                    self.section.place(),
+                    "routes",
+                    "missing; with several upstreams, say which paths go where",
+                );
+            }
+            return None;
+        };
+        let Some(client) = *owner else {
+            return self.no_client(reader, "upstreams", self.section.place_of("upstreams"));
+        };
+        let routes = PROFILES.iter().flat_map(|profile| {
+            profile.paths.iter().map(move |path| Route {
+                path: (*path).to_owned(),
+                upstream: UpstreamId(0),
+                client,
+                profile,
+                methods: profile.methods,
+                strip_path: false,
+                headers: Vec::new(),
+            })
+        });
+        Some(routes.collect())
+    }
+
+    fn no_client<T>(&self, reader: &mut Reader<'_>, path: &str, place: &Place) -> Option<T> {
+        // With no clients at all, or a wrong name, the fault is told already.
+        if self.clients.len() > 1 {
+            reader.faults.push(
+                place,
+                path,
+                "several clients are configured; say with `client` whose token goes there",
+            );
+        }
+        None
+    }
+
+    fn route(
+        &self,
+        reader: &mut Reader<'_>,
+        node: &'n Node,
+        index: usize,
+        owners: &[Option<ClientId>],
+    ) -> Option<Route> {
+        let section = Section::open(reader, node, &format!("routes[{index}]"), file::ROUTE);
+        let path = section.parse(reader, "path", path);
+        let profile = section.parse(reader, "profile", profile);
+        let upstream = self.reference(reader, &section, "upstream", self.upstreams);
+        if upstream.is_none() && section.node("upstream").is_none() && self.upstreams.len() > 1 {
+            let message = "missing; several upstreams are configured";
+            reader.faults.push(section.place(), &section.path("upstream"), message);
+        }
+        let own = self.reference(reader, &section, "client", self.clients);
+        let inherited = upstream.and_then(|upstream| owners.get(upstream).copied().flatten());
+        let client = if section.node("client").is_some() { own.map(ClientId) } else { inherited };
+        let client = match client {
+            Some(client) => Some(client),
+            None if section.node("client").is_none() && upstream.is_some() => {
+                self.no_client(reader, &section.path("client"), section.place())
+            }
+            None => None,
+        };
+        let methods = methods(reader, &section, profile);
+        let strip_path = section.parse(reader, "strip_path", value::boolean);
+        let headers = headers(reader, &section);
+        Some(Route {
+            path: path?,
+            upstream: UpstreamId(upstream?),
+            client: client?,
+            profile: profile?,
+            methods: methods?,
+            strip_path: strip_path?,
+            headers: headers?,
+        })
+    }
+}
+
+pub(super) fn path(text: &str) -> Result<String, String> {
+    let path = text.strip_suffix('/').unwrap_or(text);
+    let plain = |segment: &str| {
+        !segment.is_empty()
+            && segment != "."
+            && segment != ".."
+            && segment.bytes().all(|byte| byte.is_ascii_graphic() && !b"%\\?#".contains(&byte))
+    };
+    match path.strip_prefix('/') {
+        Some("") | None => Err(format!(
+            "`{text}` must begin with `/` and name at least one segment, such as /api/v1/scim2"
+        )),
+        Some(segments) if !segments.split('/').all(plain) => Err(format!(
+            "`{text}` must be plain segments: no `//`, `.`, `..`, `%`, `?`, `#`, `\\` or spaces"
+        )),
+        Some(_) => Ok(path.to_owned()),
+    }
+}
+
+fn profile(text: &str) -> Result<&'static Profile, String> {
+    Profile::named(text)
+        .ok_or_else(|| unknown("profile", text, PROFILES.iter().map(|profile| profile.name)))
+}
+
+fn methods(
+    reader: &mut Reader<'_>,
+    section: &Section<'_>,
+    profile: Option<&'static Profile>,
+) -> Option<Methods> {
+    let names = section.list(reader, "methods");
+    if section.node("methods").is_none() {
+        return profile.map(|profile| profile.methods);
+    }
+    let set = match Methods::of(names.iter().map(|name| name.value.as_str())) {
+        Ok(set) => set,
+        Err(name) => {
+            let message = unknown("method", name, METHODS.into_iter());
+            reader.faults.push(section.place_of("methods"), &section.path("methods"), message);
+            return None;
+        }
+    };
+    let profile = profile?;
+    if names.is_empty() || !set.is_within(profile.methods) {
+        let message = format!("must be some of the profile's methods: {}", profile.methods);
+        reader.faults.push(section.place_of("methods"), &section.path("methods"), message);
+        return None;
+    }
+    Some(set)
+}
+
+fn headers(
+    reader: &mut Reader<'_>,
+    section: &Section<'_>,
+) -> Option<Vec<(HeaderName, HeaderValue)>> {
+    section
+        .pairs(reader, "headers")
+        .into_iter()
+        .map(|(name, text)| {
+            value::header(name, &text.value)
+                .map_err(|message| reader.faults.push(text.place, &text.path, message))
+                .ok()
+        })
+        .collect()
+}
