@@ -389,8 +389,10 @@ mod tests {
     async fn a_late_refusal_of_an_old_token_does_not_touch_the_new_one() {
         let store = TokenStore::new();
         store.publish(token("Bearer 1", 600), Instant::now());
+        assert!(store.reject(1, Rejection::Token));
         store.publish(token("Bearer 2", 600), Instant::now());
         assert!(store.reject(1, Rejection::Token), "a newer one is there");
+        assert!(store.reject(1, Rejection::Permission));
         assert!(!asked(&store).await);
     }
 
