@@ -12,6 +12,7 @@ need() { # need COMMAND PACKAGE
 need cc gcc
 need cmake cmake
 if [ "${1:-}" = "--with-node" ]; then
+    with_node=yes
     need node nodejs
     need npm npm
 fi
@@ -20,7 +21,18 @@ if ! command -v cargo >/dev/null 2>&1; then
     echo "setup: cargo is missing; install Rust 1.89 or newer first (https://rustup.rs)" >&2
     exit 1
 fi
-[ -n "$missing" ] || exit 0
+
+node_is_new_enough() {
+    [ "${with_node:-}" = "" ] && return 0
+    [ "$(node -p 'process.versions.node.split(".")[0]')" -ge 20 ] && return 0
+    echo "setup: the interop tests need Node 20 or newer, found $(node --version)" >&2
+    return 1
+}
+
+if [ -z "$missing" ]; then
+    node_is_new_enough
+    exit
+fi
 
 if ! command -v apt-get >/dev/null 2>&1; then
     echo "setup: please install:$missing (this script only knows apt-get)" >&2
@@ -35,3 +47,4 @@ $as_root apt-get update -qq
 # shellcheck disable=SC2086 # a list of packages
 $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing libc6-dev >/dev/null
 echo "setup: done"
+node_is_new_enough

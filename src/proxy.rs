@@ -153,7 +153,7 @@ impl ProxyHttp for Proxy {
         session.set_write_timeout(Some(DOWNSTREAM_WRITE_TIMEOUT));
         session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
         if session.req_header().version == Version::HTTP_10 {
-            // Nor does it know informational answers (RFC 9110 section 15.2).
+            // Such a caller knows no informational answers (RFC 9110 section 15.2).
             session.as_downstream_mut().set_ignore_info_resp(true);
         }
         Ok(())
@@ -282,7 +282,7 @@ impl ProxyHttp for Proxy {
             session.set_keepalive(None);
         }
         if session.req_header().version == Version::HTTP_10 {
-            // Such a caller knows no chunks: its body ends with the connection (RFC 9112 section 6.1).
+            // Nor does it know chunks: its body ends with the connection (RFC 9112 section 6.1).
             response.remove_header(&TRANSFER_ENCODING);
         }
         let is_managed = context.route.as_ref().is_some_and(|route| route.csrf.is_some());

@@ -8,8 +8,8 @@ use super::recover::{self, PEEK, Refusal, Verdict};
 use super::{RouteHandle, csrf, failure};
 use crate::token::store::Rejection;
 use bytes::Bytes;
-use http::StatusCode;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
@@ -241,7 +241,8 @@ pub(super) fn hold_back(session: &mut Session, response: &mut ResponseHeader, co
         let _ = response.set_status(StatusCode::EARLY_HINTS);
     }
     if context.heal.replays > 0 || holding {
-        session.as_downstream_mut().set_ignore_info_resp(holding);
+        let is_old = session.req_header().version == Version::HTTP_10;
+        session.as_downstream_mut().set_ignore_info_resp(holding || is_old);
     }
 }
 
