@@ -302,7 +302,8 @@ impl ProxyHttp for Proxy {
         Ok(None)
     }
 
-    /// pingora's own rule, and our replays.
+    /// Our replays; and a read that hit a kept connection which the upstream had closed. A write may
+    /// have been executed before that, and is not sent again, idempotent or not.
     fn error_while_proxy(
         &self,
         _peer: &HttpPeer,
@@ -311,14 +312,15 @@ impl ProxyHttp for Proxy {
         _context: &mut Context,
         client_reused: bool,
     ) -> Box<Error> {
-        if heal::is_replay(&error) {
-            error.set_retry(true);
-        } else if !session.req_header().method.is_idempotent()
-            || session.as_ref().retry_buffer_truncated()
-        {
+        if session.as_ref().retry_buffer_truncated() {
+            // Without its beginning, a body must not be sent.
             error.set_retry(false);
-        } else {
+        } else if heal::is_replay(&error) {
+            error.set_retry(true);
+        } else if session.req_header().method.is_safe() {
             error.retry.decide_reuse(client_reused);
+        } else {
+            error.set_retry(false);
         }
         error
     }
@@ -344,7 +346,7 @@ impl ProxyHttp for Proxy {
         error: &Error,
         context: &mut Context,
     ) -> FailToProxy {
-        let answered = session.response_written().is_some();
+        let answered = final_answer(session).is_some();
         let status = match failure::kind_of(error) {
             None => {
                 context.record.outcome = Outcome::DownstreamClosed;
@@ -368,10 +370,15 @@ impl ProxyHttp for Proxy {
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut Context) {
         let record = &mut context.record;
-        if error.is_none() && record.outcome == Outcome::Aborted {
+        if error.is_none() && record.outcome == Outcome::Aborted && final_answer(session).is_some()
+        {
             record.outcome = Outcome::Forwarded;
         }
-        record.status = session.response_written().map(|response| response.status);
+        record.status = final_answer(session).map(|response| response.status);
+        if record.status.is_none() {
+            // Nothing was said: the next answer on this connection must not be taken for this one's.
+            session.set_keepalive(None);
+        }
         let request = session.req_header();
         info!(
             target: "bearerd::access",
@@ -397,6 +404,11 @@ impl ProxyHttp for Proxy {
         let path = String::from_utf8_lossy(route::path_of(session.req_header().raw_path()));
         format!("{} {path}", context.record.method)
     }
+}
+
+/// The header that ends the waiting; informational ones are written, too.
+fn final_answer(session: &Session) -> Option<&ResponseHeader> {
+    session.response_written().filter(|response| !response.status.is_informational())
 }
 
 /// A hook ran without the one before it.

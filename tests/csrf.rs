@@ -159,6 +159,19 @@ async fn a_fetch_that_fails_lets_the_write_go_out_without() {
 }
 
 #[tokio::test]
+async fn a_login_page_is_no_answer_to_a_fetch() {
+    let issuer = issuer::steady().await;
+    let upstream = Peer::start(Behaviour::ok("fine")).await;
+    let login = "content-type: text/html\r\nset-cookie: locationAfterLogin=x\r\n";
+    upstream.always("/api/v1/csrf", issuer::status("200 OK", login, "<html>"));
+    let sidecar = Sidecar::ready(&issuer.config(&upstream.url(), "", "")).await;
+    http().post(format!("{}/users/x", sidecar.url)).body("b").send().await.unwrap();
+    assert!(upstream.seen()[1].header("cookie").is_empty());
+    let refused = r#"bearerd_csrf_fetches_total{outcome="refused",upstream="u"}"#;
+    assert_eq!(sidecar.metric(refused).await, 1.0);
+}
+
+#[tokio::test]
 async fn the_fetch_is_what_sap_asks_for() {
     let issuer = issuer::steady().await;
     let upstream = Peer::start(Behaviour::ok("fine")).await;

@@ -42,9 +42,11 @@ fn tokens(upstream: &Peer) -> Vec<String> {
     seen.iter().map(|seen| seen.header("authorization")[0].replace("Bearer ", "")).collect()
 }
 
-async fn healed(sidecar: &Sidecar, reason: &str, outcome: &str) -> f64 {
+/// Waits until that many heals ended like this: they are counted after the answer.
+async fn healed(sidecar: &Sidecar, reason: &str, outcome: &str, count: f64) {
     let labels = format!(r#"{{client="c",outcome="{outcome}",reason="{reason}"}}"#);
-    sidecar.metric(&format!("bearerd_token_heals_total{labels}")).await
+    let series = format!("bearerd_token_heals_total{labels}");
+    eventually(&series, async || sidecar.metric(&series).await == count).await;
 }
 
 #[tokio::test]
@@ -74,7 +76,7 @@ async fn a_request_with_a_refused_token_is_sent_again_with_a_new_one() {
         assert_eq!(answer.text().await.unwrap(), "fine", "{reason}");
         assert_eq!(tokens(&upstream), ["token-1", "token-2"], "{reason}");
         assert_eq!(issuer.seen().len(), 2, "{reason}");
-        assert_eq!(healed(&sidecar, reason, "healed").await, 1.0, "{reason}");
+        healed(&sidecar, reason, "healed", 1.0).await;
     }
 }
 
@@ -121,7 +123,7 @@ async fn what_cannot_be_sent_again_gets_the_refusal_and_the_next_request_a_new_t
     eventually("refreshed", async || sidecar.metric("bearerd_token_generation").await == 2.0).await;
     assert_eq!(sidecar.get("/free").await.status(), 200);
     assert_eq!(tokens(&upstream), ["token-1", "token-2"]);
-    assert_eq!(healed(&sidecar, "unauthorized", "not_replayable").await, 1.0);
+    healed(&sidecar, "unauthorized", "not_replayable", 1.0).await;
 }
 
 #[tokio::test]
@@ -140,13 +142,13 @@ async fn a_fresh_token_that_is_refused_too_is_the_end_of_it_for_half_a_minute() 
     let answer = sidecar.get("/free").await;
     assert_eq!(answer.status(), 401);
     assert_eq!(answer.text().await.unwrap(), "no", "the upstream's own answer");
-    assert_eq!(healed(&sidecar, "unauthorized", "refused_again").await, 1.0);
+    healed(&sidecar, "unauthorized", "refused_again", 1.0).await;
     for _ in 0..20 {
         assert_eq!(sidecar.get("/free").await.status(), 401);
     }
     assert_eq!(issuer.seen().len(), 2, "no storm at the issuer");
     assert_eq!(upstream.seen().len(), 22, "and none at the upstream");
-    assert_eq!(healed(&sidecar, "unauthorized", "no_token").await, 20.0);
+    healed(&sidecar, "unauthorized", "no_token", 20.0).await;
 }
 
 #[tokio::test]
@@ -312,4 +314,57 @@ async fn the_tenants_login_page_heals_whenever_its_body_comes() {
         fixture.tenant.set_faults(Faults::default());
         assert_eq!(sidecar.get(SALES).await.status(), 200);
     }
+}
+
+#[tokio::test]
+async fn a_page_that_trickles_is_passed_on_after_a_while() {
+    let (_issuer, upstream, sidecar) = world().await;
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 200\r\n\r\n";
+    let trickle = (0..200).map(|_| "x".to_owned());
+    upstream.script([Behaviour::InPieces(std::iter::once(head.into()).chain(trickle).collect())]);
+    upstream.script([html("<html>whole</html>")]);
+    assert_eq!(sidecar.get("/free").await.text().await.unwrap(), "<html>whole</html>");
+}
+
+#[tokio::test]
+async fn a_page_in_answer_to_a_body_is_not_looked_into() {
+    let (_issuer, upstream, sidecar) = world().await;
+    upstream.script([html("<html>x</html>")]);
+    let request = http().get(format!("{}/free", sidecar.url)).body("x".repeat(70_000));
+    assert_eq!(request.send().await.unwrap().text().await.unwrap(), "<html>x</html>");
+    assert_eq!(upstream.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn an_empty_page_leaves_the_connection_in_order() {
+    let (_issuer, upstream, sidecar) = world().await;
+    upstream.script([Behaviour::Answer(
+        "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 00\r\n\r\n".into(),
+    )]);
+    let http = http();
+    for expected in ["", "fine"] {
+        let answer = http.get(format!("{}/free", sidecar.url)).send().await.unwrap();
+        assert_eq!(answer.text().await.unwrap(), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_replay_that_nobody_answers_is_counted_as_that() {
+    let (_issuer, upstream, sidecar) = world().await;
+    upstream.script([unauthorized(), Behaviour::AnswerAndClose(String::new())]);
+    let put = http().put(format!("{}/free", sidecar.url)).body("x").send().await.unwrap();
+    assert_eq!(put.status(), 502);
+    healed(&sidecar, "unauthorized", "unanswered", 1.0).await;
+}
+
+#[tokio::test]
+async fn a_denied_permission_does_not_wait_for_an_issuer_in_trouble() {
+    let issuer = Peer::start(issuer::status("503 Away", "", "")).await;
+    issuer.script([token("token-1", 10)]);
+    let upstream = Peer::start(answer("403 Forbidden", "", "no")).await;
+    let config = issuer.config(&upstream.url(), "refresh_at: 0.1, wait: 60s", "");
+    let sidecar = Sidecar::ready(&config).await;
+    eventually("degraded", async || sidecar.probe("/readyz").await.1.contains("degraded")).await;
+    // The harness gives up before the minute that a wait would take.
+    assert_eq!(sidecar.get("/free").await.status(), 403);
 }

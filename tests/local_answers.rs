@@ -214,3 +214,17 @@ async fn an_issuer_that_echoes_the_secret_is_not_quoted() {
     .await;
     assert!(!sidecar.probe("/readyz").await.1.contains("s3cret"));
 }
+
+#[tokio::test]
+async fn an_informational_answer_is_no_answer() {
+    let (_issuer, upstream, sidecar) = world(Behaviour::ok("")).await;
+    let early = "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n";
+    upstream.script([Behaviour::AnswerAndClose(early.into())]);
+    let host = sidecar.host();
+    let head = format!("POST /free HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
+    let answer = raw(host, &format!("{head}Content-Length: 0\r\n\r\n")).await;
+    assert!(answer.starts_with("HTTP/1.1 103"), "{answer}");
+    assert!(answer.contains("HTTP/1.1 502") && answer.contains("upstream_unreachable"), "{answer}");
+    let kind = r#"bearerd_requests_rejected_total{kind="upstream_unreachable"}"#;
+    assert_eq!(sidecar.metric(kind).await, 1.0);
+}

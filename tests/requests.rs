@@ -237,3 +237,18 @@ async fn an_answer_with_a_header_that_is_not_utf_8_passes_at_every_log_level() {
     assert_eq!(name, b"attachment; filename=M\xe4rz.csv");
     assert_eq!(answer.text().await.unwrap(), "ok");
 }
+
+#[tokio::test]
+async fn a_write_that_may_have_been_executed_is_not_sent_again() {
+    for method in ["PUT", "DELETE", "POST", "PATCH"] {
+        let (_issuer, upstream, sidecar) = world().await;
+        let http = http();
+        // The first answer leaves a kept connection; the second request is read, and not answered.
+        assert_eq!(sidecar.get("/free").await.status(), 200);
+        upstream.script([Behaviour::AnswerAndClose(String::new())]);
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let answer = http.request(method.clone(), format!("{}/free", sidecar.url)).send().await;
+        assert_eq!(answer.unwrap().status(), 502, "{method}");
+        assert_eq!(upstream.seen().len(), 2, "{method}");
+    }
+}

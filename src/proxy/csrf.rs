@@ -4,6 +4,7 @@
 //! tenants the cookies of that fetch too. bearerd fetches one for each access token, keeps it, and
 //! sends it with the writes of callers that bring none.
 
+use super::recover::{self, Verdict};
 use super::upstream::Upstream;
 use crate::metrics::CsrfMetrics;
 use crate::token::store::Usable;
@@ -12,7 +13,7 @@ use cookie::Cookie;
 use http::header::{AUTHORIZATION, COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use pingora::http::{RequestHeader, ResponseHeader};
-use reqwest::Client;
+use reqwest::{Client, Response};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,6 +24,8 @@ use url::Url;
 /// The header of the token, of the wish to get one, and of the complaint about its absence.
 pub(super) const CSRF_TOKEN: HeaderName = HeaderName::from_static("x-csrf-token");
 const CUSTOM_AUTH: HeaderName = HeaderName::from_static("x-sap-sac-custom-auth");
+/// The most that is kept of cookies, in bytes: front doors refuse larger headers.
+const MAX_COOKIES: usize = 16 * 1024;
 /// After a fetch that failed, writes go out without a token for this long before the next fetch.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -73,6 +76,7 @@ pub(super) struct Session {
     generation: u64,
     serial: u64,
     token: Option<HeaderValue>,
+    /// Name and value, as they were set.
     cookies: Vec<(String, String)>,
 }
 
@@ -106,7 +110,11 @@ impl Keeper {
         self.metrics.fetched(outcome);
         *failed = session.is_none().then(|| (token.generation, Instant::now()));
         let session = Arc::new(session?);
-        self.current.store(Some(session.clone()));
+        let kept = self.current.load();
+        // A late fetch of an old access token must not take a newer one's place.
+        if kept.as_ref().is_none_or(|kept| kept.generation <= session.generation) {
+            self.current.store(Some(session.clone()));
+        }
         Some(session)
     }
 
@@ -131,7 +139,7 @@ impl Keeper {
             .header(CUSTOM_AUTH, "true")
             .header(CSRF_TOKEN, "fetch");
         let answer = match request.send().await {
-            Ok(answer) if answer.status().is_success() => answer,
+            Ok(answer) if is_answer(&answer) => answer,
             Ok(_) => return (FetchOutcome::Refused, None),
             Err(_) => return (FetchOutcome::Failed, None),
         };
@@ -141,12 +149,24 @@ impl Keeper {
             token: told(answer.headers()),
             cookies: cookies(answer.headers()),
         };
+        if session.cookies.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
+            > MAX_COOKIES
+        {
+            return (FetchOutcome::Refused, None);
+        }
         let outcome = match session.token {
             Some(_) => FetchOutcome::Fetched,
             None => FetchOutcome::NoneNeeded,
         };
         (outcome, Some(session))
     }
+}
+
+/// Whether a fetch was answered at all: a login page is none, nor is any other HTML.
+fn is_answer(answer: &Response) -> bool {
+    let verdict =
+        recover::judge(&Method::GET, &HeaderMap::new(), answer.status(), answer.headers());
+    answer.status().is_success() && verdict == Verdict::Answer
 }
 
 /// The token in an answer, sensitive as all that lets somebody write.
@@ -157,13 +177,24 @@ fn told(answer: &HeaderMap) -> Option<HeaderValue> {
     (!is_complaint && !token.is_empty()).then_some(token)
 }
 
-/// The cookies that an answer sets, without those that it deletes.
+/// The cookies that an answer sets, the last of each name, without those that it deletes.
 fn cookies(answer: &HeaderMap) -> Vec<(String, String)> {
+    let mut kept: Vec<(String, String)> = Vec::new();
     let set = answer.get_all(SET_COOKIE).iter().filter_map(|value| value.to_str().ok());
-    set.filter_map(|text| Cookie::parse(text).ok())
-        .filter(|cookie| cookie.max_age().is_none_or(|age| age.is_positive()))
-        .map(|cookie| (cookie.name().to_owned(), cookie.value().to_owned()))
-        .collect()
+    for cookie in set.filter_map(|text| Cookie::parse(text).ok()) {
+        kept.retain(|(name, _)| name != cookie.name());
+        if !is_deletion(&cookie) {
+            kept.push((cookie.name().to_owned(), cookie.value().to_owned()));
+        }
+    }
+    kept
+}
+
+/// RFC 6265 section 3.1: a cookie is removed by an expiry in the past.
+fn is_deletion(cookie: &Cookie<'_>) -> bool {
+    let now = cookie::time::OffsetDateTime::now_utc();
+    cookie.max_age().is_some_and(|age| !age.is_positive())
+        || cookie.expires_datetime().is_some_and(|expiry| expiry <= now)
 }
 
 /// Whether bearerd speaks CSRF for this request: it is a write, and its caller does not do so itself.
@@ -188,21 +219,31 @@ pub(super) fn inject(request: &mut RequestHeader, session: &Session) -> pingora:
     if session.cookies.is_empty() {
         return Ok(());
     }
-    let own: Vec<&str> =
-        request.headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()).collect();
-    let own = own.join("; ");
-    let is_own = |name: &str| {
-        own.split(';').filter_map(|pair| pair.split('=').next()).any(|known| known.trim() == name)
-    };
-    let kept = session.cookies.iter().filter(|(name, _)| !is_own(name));
-    let kept = kept.map(|(name, value)| format!("{name}={value}"));
-    let all: Vec<String> =
-        std::iter::once(own.clone()).filter(|own| !own.is_empty()).chain(kept).collect();
-    let mut value = HeaderValue::try_from(all.join("; ")).map_err(|error| {
+    // Bytes, since a caller's cookie may be anything that a header can hold.
+    let own: Vec<&[u8]> =
+        request.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let mut all = own.join(&b"; "[..]);
+    let own = all.clone();
+    for (name, value) in &session.cookies {
+        if own.split(|byte| *byte == b';').any(|pair| is_named(pair, name)) {
+            continue;
+        }
+        if !all.is_empty() {
+            all.extend_from_slice(b"; ");
+        }
+        all.extend_from_slice(format!("{name}={value}").as_bytes());
+    }
+    let mut value = HeaderValue::from_bytes(&all).map_err(|error| {
         pingora::Error::because(pingora::ErrorType::InternalError, "a cookie is no header", error)
     })?;
     value.set_sensitive(true);
     request.insert_header(COOKIE, value)
+}
+
+/// Whether a pair of a `Cookie` header has this name.
+fn is_named(pair: &[u8], name: &str) -> bool {
+    let given = pair.split(|byte| *byte == b'=').next().unwrap_or(pair);
+    given.trim_ascii() == name.as_bytes()
 }
 
 /// Takes out of an answer what belongs to bearerd's own CSRF: callers that do not speak it are
@@ -255,6 +296,13 @@ mod tests {
         assert_eq!(cookie_sent(&own, &kept).unwrap(), "JSESSIONID=own; a=b; __VCAP_ID__=1");
         let two = [("cookie", "a=b"), ("cookie", "c=d")];
         assert_eq!(cookie_sent(&two, &[("e", "f")]).unwrap(), "a=b; c=d; e=f");
+        let odd = RequestHeader::build("POST", b"/", None).map(|mut request| {
+            let own = HeaderValue::from_bytes(b"a=\xe9; u=own").unwrap();
+            request.insert_header(COOKIE, own).unwrap();
+            inject(&mut request, &session(&[("a", "ours"), ("b", "1")])).unwrap();
+            request.headers[COOKIE].as_bytes().to_vec()
+        });
+        assert_eq!(odd.unwrap(), b"a=\xe9; u=own; b=1");
         assert_eq!(cookie_sent(&[], &[]), None);
         assert_eq!(cookie_sent(&own, &[]).unwrap(), "JSESSIONID=own; a=b");
     }
@@ -262,7 +310,14 @@ mod tests {
     #[test]
     fn deleted_cookies_and_complaints_are_not_kept() {
         let mut answer = HeaderMap::new();
-        for value in ["a=1; Path=/; HttpOnly", "b=; Max-Age=0", "nonsense", "c=x=y; Secure"] {
+        for value in [
+            "a=0",
+            "a=1; Path=/; HttpOnly",
+            "b=; Max-Age=0",
+            "gone=; Expires=Thu, 01 Jan 1970 00:00:00 GMT",
+            "nonsense",
+            "c=x=y; Secure; Expires=Fri, 01 Jan 2100 00:00:00 GMT",
+        ] {
             answer.append(SET_COOKIE, HeaderValue::from_static(value));
         }
         let kept = [("a".to_owned(), "1".to_owned()), ("c".to_owned(), "x=y".to_owned())];

@@ -6,6 +6,7 @@
 use super::context::Context;
 use super::recover::{self, PEEK, Refusal, Verdict};
 use super::{RouteHandle, csrf, failure};
+use crate::metrics::ClientMetrics;
 use crate::token::store::Rejection;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
@@ -13,7 +14,11 @@ use http::{StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
+use std::time::Duration;
+use tokio::time::Instant;
 
+/// How long a suspect page may take for its first bytes, if it sends any.
+const PEEK_TIME: Duration = Duration::from_secs(3);
 /// Begins a new attempt.
 const REPLAY: ErrorType = ErrorType::new("Replay");
 
@@ -28,11 +33,13 @@ pub(crate) enum HealOutcome {
     NoToken,
     /// The request could not be sent again; the token is refreshed all the same.
     NotReplayable,
+    /// The request was sent again, and nobody answered or nobody waited for it.
+    Unanswered,
 }
 
 impl HealOutcome {
-    pub(crate) const ALL: [Self; 4] =
-        [Self::Healed, Self::RefusedAgain, Self::NoToken, Self::NotReplayable];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Healed, Self::RefusedAgain, Self::NoToken, Self::NotReplayable, Self::Unanswered];
 
     pub(crate) const fn label(self) -> &'static str {
         match self {
@@ -40,6 +47,7 @@ impl HealOutcome {
             Self::RefusedAgain => "refused_again",
             Self::NoToken => "no_token",
             Self::NotReplayable => "not_replayable",
+            Self::Unanswered => "unanswered",
         }
     }
 }
@@ -49,15 +57,27 @@ impl HealOutcome {
 pub(crate) struct Heal {
     /// New attempts that we began.
     replays: u32,
-    /// The refusal after which the request was sent again; there is at most one.
-    refusal: Option<Refusal>,
-    /// Whether the outcome of that is counted.
-    counted: bool,
+    /// The refusal that was dealt with; there is at most one.
+    record: Option<Record>,
     /// Whether the request was sent again with another CSRF token; at most once.
     csrf_replayed: bool,
     /// A login page was found in a body; it is dealt with at the beginning of the next attempt.
     due: bool,
     peek: Peek,
+}
+
+/// Counts a heal when its request is over, by what was last known of it.
+#[derive(Debug)]
+struct Record {
+    metrics: ClientMetrics,
+    refusal: Refusal,
+    outcome: HealOutcome,
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.metrics.healed(self.refusal, self.outcome);
+    }
 }
 
 /// Looking into a suspect body.
@@ -68,7 +88,12 @@ enum Peek {
     /// It was compressed; the next attempt asks for a plain one.
     AsksForPlain,
     /// Nothing is passed on; these are its first bytes.
-    Holding(Vec<u8>),
+    Holding {
+        /// What has come so far.
+        start: Vec<u8>,
+        /// When it has to be enough.
+        until: Instant,
+    },
     /// It is HTML and no login page; the next attempt passes it on.
     Harmless,
 }
@@ -91,7 +116,16 @@ impl Heal {
 
     /// Why the request was sent again with another token.
     pub(super) fn reason(&self) -> Option<&'static str> {
-        self.refusal.map(Refusal::label)
+        self.record.as_ref().map(|record| record.refusal.label())
+    }
+
+    /// The upstream has answered the request, in whatever way.
+    fn answered(&mut self) {
+        if let Some(record) = &mut self.record
+            && record.outcome == HealOutcome::Unanswered
+        {
+            record.outcome = HealOutcome::Healed;
+        }
     }
 
     fn replay(&mut self) -> Box<Error> {
@@ -113,15 +147,17 @@ pub(super) fn still_a_login_page() -> Box<Error> {
 /// Judges the header of an answer. An error begins a new attempt, or ends in a local answer.
 pub(super) async fn judge(
     route: &RouteHandle,
-    session: &Session,
+    session: &mut Session,
     response: &ResponseHeader,
     context: &mut Context,
 ) -> pingora::Result<()> {
+    // A body may outgrow its buffer while a page is looked into; then it could not be sent again.
+    let has_body = !session.is_body_empty();
     let request = session.req_header();
     let (status, headers) = (response.status, &response.headers);
     match recover::judge(&request.method, &request.headers, status, headers) {
         Verdict::Answer => {
-            count_success(route, context);
+            context.heal.answered();
             Ok(())
         }
         Verdict::Refused(refusal) => {
@@ -135,7 +171,7 @@ pub(super) async fn judge(
             }
         }
         Verdict::WantsCsrf => {
-            count_success(route, context);
+            context.heal.answered();
             if let (Some(keeper), Some(refused)) = (&route.csrf, context.csrf.take()) {
                 keeper.forget(&refused);
             }
@@ -147,7 +183,11 @@ pub(super) async fn judge(
         }
         Verdict::Suspect => match context.heal.peek {
             Peek::Harmless => {
-                count_success(route, context);
+                context.heal.answered();
+                Ok(())
+            }
+            _ if has_body => {
+                context.heal.answered();
                 Ok(())
             }
             Peek::No if recover::is_encoded(headers) => {
@@ -155,9 +195,13 @@ pub(super) async fn judge(
                 Err(context.heal.replay())
             }
             // Compressed although nobody said that it may be: it cannot be judged.
-            Peek::AsksForPlain if recover::is_encoded(headers) => Ok(()),
+            Peek::AsksForPlain if recover::is_encoded(headers) => {
+                context.heal.answered();
+                Ok(())
+            }
             _ => {
-                context.heal.peek = Peek::Holding(Vec::new());
+                let until = Instant::now() + PEEK_TIME;
+                context.heal.peek = Peek::Holding { start: Vec::new(), until };
                 Ok(())
             }
         },
@@ -199,41 +243,30 @@ async fn renew(
         _ => Rejection::Token,
     };
     let newer = client.store.reject(token.generation, rejection);
-    let outcome = if heal.refusal.is_some() {
-        HealOutcome::RefusedAgain
-    } else if session.as_ref().retry_buffer_truncated()
-        || !recover::may_replay(route.config.profile.replay, &session.req_header().method)
-    {
-        HealOutcome::NotReplayable
-    } else if !newer {
-        HealOutcome::NoToken
-    } else {
-        match client.store.wait_newer(token.generation, client.wait).await {
-            Ok(newer) => {
-                context.token = Some(newer);
-                heal.refusal = Some(refusal);
-                return true;
-            }
-            Err(_) => HealOutcome::NoToken,
-        }
-    };
-    heal.counted = true;
-    client.metrics.healed(heal.refusal.unwrap_or(refusal), outcome);
-    false
-}
-
-fn count_success(route: &RouteHandle, context: &mut Context) {
-    let heal = &mut context.heal;
-    if let (Some(refusal), false) = (heal.refusal, heal.counted) {
-        heal.counted = true;
-        route.client.metrics.healed(refusal, HealOutcome::Healed);
+    if let Some(record) = &mut heal.record {
+        record.outcome = HealOutcome::RefusedAgain;
+        return false;
     }
+    let replayable = !session.as_ref().retry_buffer_truncated()
+        && recover::may_replay(route.config.profile.replay, &session.req_header().method);
+    // Until told otherwise: also if the caller leaves while it waits for the token.
+    let outcome = if replayable { HealOutcome::NoToken } else { HealOutcome::NotReplayable };
+    let record = heal.record.insert(Record { metrics: client.metrics.clone(), refusal, outcome });
+    if !replayable || !newer {
+        return false;
+    }
+    let Ok(newer) = client.store.wait_newer(token.generation, client.wait).await else {
+        return false;
+    };
+    record.outcome = HealOutcome::Unanswered;
+    context.token = Some(newer);
+    true
 }
 
 /// Keeps the header of a suspect answer from the caller: as an informational one it is not sent,
 /// and the answer has not begun.
 pub(super) fn hold_back(session: &mut Session, response: &mut ResponseHeader, context: &Context) {
-    let holding = matches!(context.heal.peek, Peek::Holding(_));
+    let holding = matches!(context.heal.peek, Peek::Holding { .. });
     if holding {
         response.remove_header(&CONTENT_LENGTH);
         response.remove_header(&TRANSFER_ENCODING);
@@ -253,7 +286,7 @@ pub(super) fn look_into(
     context: &mut Context,
 ) -> pingora::Result<()> {
     let heal = &mut context.heal;
-    let Peek::Holding(start) = &mut heal.peek else {
+    let Peek::Holding { start, until } = &mut heal.peek else {
         return Ok(());
     };
     let chunk = body.take().unwrap_or_default();
@@ -262,7 +295,7 @@ pub(super) fn look_into(
     if recover::is_login_page(start) {
         heal.peek = Peek::No;
         heal.due = true;
-    } else if is_end || start.len() >= PEEK {
+    } else if is_end || start.len() >= PEEK || Instant::now() >= *until {
         heal.peek = Peek::Harmless;
     } else {
         return Ok(());

@@ -90,7 +90,7 @@ pub struct Profile {
     pub post_only_batch: bool,
     /// Send `x-sap-sac-custom-auth: true`, without which these APIs answer a bearer with a login page.
     pub custom_auth: bool,
-    /// Speak CSRF for callers that do not ([`super::csrf`]).
+    /// Speak CSRF for callers that do not.
     pub csrf: bool,
     /// What may be sent again after a refused token.
     pub replay: Replay,

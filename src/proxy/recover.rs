@@ -109,12 +109,13 @@ fn requires_csrf(response: &HeaderMap) -> bool {
 }
 
 fn leads_to_login(response: &HeaderMap) -> bool {
-    let Some(location) = response.get(LOCATION).and_then(|value| value.to_str().ok()) else {
+    let Some(location) = response.get(LOCATION) else {
         return false;
     };
+    let location = String::from_utf8_lossy(location.as_bytes());
     // A relative location is resolved against any base: only its path matters.
     let base = Url::parse("https://upstream.invalid/").ok();
-    let Ok(url) = Url::options().base_url(base.as_ref()).parse(location) else {
+    let Ok(url) = Url::options().base_url(base.as_ref()).parse(&location) else {
         return false;
     };
     let is_issuer = match url.host() {
@@ -134,7 +135,8 @@ fn is_html(response: &HeaderMap) -> bool {
 }
 
 fn is_empty(response: &HeaderMap) -> bool {
-    response.get(CONTENT_LENGTH).is_some_and(|length| length == "0")
+    let length = response.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    length.is_some_and(|length| length.trim().parse() == Ok(0u64))
 }
 
 /// `*/*` does not ask for HTML: every tool sends it.
@@ -237,6 +239,22 @@ mod tests {
         ] {
             assert_eq!(judged(status, &response), Verdict::Answer, "{status} {response:?}");
         }
+    }
+
+    #[test]
+    fn an_empty_page_is_an_answer_however_its_length_is_written() {
+        for length in ["0", "00", " 0 "] {
+            let empty = [("content-type", "text/html"), ("content-length", length)];
+            assert_eq!(judged(200, &empty), Verdict::Answer, "{length:?}");
+        }
+    }
+
+    #[test]
+    fn a_location_that_is_not_ascii_leads_to_the_login_all_the_same() {
+        let location = HeaderValue::from_bytes("/oauth/authorize?r=/é".as_bytes()).unwrap();
+        let response = HeaderMap::from_iter([(LOCATION, location)]);
+        let verdict = judge(&Method::GET, &HeaderMap::new(), StatusCode::FOUND, &response);
+        assert_eq!(verdict, Verdict::Refused(Refusal::LoginRedirect));
     }
 
     #[test]

@@ -180,10 +180,11 @@ impl TokenStore {
             return true;
         }
         let settled = match rejection {
-            Rejection::Token => current.received.elapsed() < QUIET,
-            Rejection::Permission => true,
+            Rejection::Token => current.heals && current.received.elapsed() < QUIET,
+            // While the issuer is in trouble, a denied permission must not make callers wait.
+            Rejection::Permission => current.heals || self.news.borrow().failure.is_some(),
         };
-        if current.heals && settled {
+        if settled {
             return false;
         }
         self.rejected.fetch_max(generation, Ordering::AcqRel);
@@ -418,6 +419,15 @@ mod tests {
         assert!(!store.reject(2, Rejection::Permission), "it did not help, and will not");
         store.publish(token("Bearer 3", 6000), Instant::now());
         assert!(store.reject(3, Rejection::Permission), "a scheduled refresh begins anew");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_missing_permission_makes_nobody_wait_for_an_issuer_in_trouble() {
+        let store = TokenStore::new();
+        store.publish(token("Bearer 1", 6000), Instant::now());
+        store.fail(failure(ErrorKind::TokenUnavailable, 1));
+        assert!(!store.reject(1, Rejection::Permission));
+        assert!(store.reject(1, Rejection::Token), "that is worth waiting for");
     }
 
     #[tokio::test(start_paused = true)]
