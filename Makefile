@@ -34,8 +34,8 @@ interop-packages:
 	sh tests/interop/cap/install.sh
 	sh tests/interop/cli/install.sh
 
-bench: setup ## Criterion on the hot path
-	$(CARGO) bench --bench hot_path
+bench: setup ## Criterion on the hot path and on the rewriting of links
+	$(CARGO) bench --benches
 
 release: setup ## The binary to ship
 	$(CARGO) build --release

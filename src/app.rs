@@ -125,8 +125,10 @@ impl App {
     pub async fn run(self, shutdown: Shutdown) -> Result<(), AppError> {
         let drain = Drain::default();
         let clients = self.clients();
+        let addresses = self.addresses();
         let proxy = Proxy::new(
             &self.config,
+            &addresses,
             &clients,
             &self.upstreams,
             self.metrics.clone(),
@@ -138,7 +140,6 @@ impl App {
         let control = Control::default();
         self.start_refreshers(&clients, &control);
         self.start_admin(readiness, &control)?;
-        let addresses = self.addresses();
         let workers = Workers::start(self.config.workers, self.listeners, &proxy)?;
         drop(starting);
         for address in &addresses {

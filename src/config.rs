@@ -137,6 +137,8 @@ pub struct Route {
     pub methods: Methods,
     /// Whether `path` is cut from what goes upstream.
     pub strip_path: bool,
+    /// Whether links of the upstreams' are rewritten, as far as the profile goes.
+    pub links: bool,
     /// Headers added to each request.
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }

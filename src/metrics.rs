@@ -58,6 +58,7 @@ pub struct Metrics {
     in_flight: IntGauge,
     rejected: IntCounterVec,
     stripped: IntCounterVec,
+    links: IntCounterVec,
 }
 
 /// Registers a family as it is made, so that none can be forgotten.
@@ -207,6 +208,11 @@ impl Metrics {
                 "Requests whose own Authorization was removed.",
                 &["route"],
             )?,
+            links: declare.counters(
+                "links_rewritten_total",
+                "Links of the upstreams' in answers that became the sidecar's.",
+                &["route"],
+            )?,
             registry: declare.0.clone(),
         };
         let build_info = declare.registered(IntGaugeVec::new(
@@ -259,6 +265,7 @@ impl Metrics {
             self.request_duration.with_label_values(&[route]);
             self.upstream_duration.with_label_values(&[route]);
             self.stripped.with_label_values(&[route]);
+            self.links.with_label_values(&[route]);
         }
     }
 
@@ -285,6 +292,7 @@ impl Metrics {
             duration: self.request_duration.with_label_values(&[route]),
             upstream_duration: self.upstream_duration.with_label_values(&[route]),
             stripped: self.stripped.with_label_values(&[route]),
+            links: self.links.with_label_values(&[route]),
         }
     }
 
@@ -415,6 +423,7 @@ pub struct RouteMetrics {
     duration: Histogram,
     upstream_duration: Histogram,
     stripped: IntCounter,
+    links: IntCounter,
 }
 
 impl RouteMetrics {
@@ -431,6 +440,10 @@ impl RouteMetrics {
 
     pub(crate) fn upstream_answered(&self, took: Duration) {
         self.upstream_duration.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn links_rewritten(&self, count: u64) {
+        self.links.inc_by(count);
     }
 
     pub(crate) fn authorization_stripped(&self) {

@@ -11,13 +11,14 @@ pub(crate) mod csrf;
 mod failure;
 mod headers;
 pub(crate) mod heal;
+pub mod links;
 pub mod profile;
 pub mod recover;
 mod respond;
 pub mod route;
 pub mod upstream;
 
-use crate::config::{ClientId, Config, Route, UpstreamId};
+use crate::config::{ClientId, Config, ListenAddress, Route, UpstreamId};
 use crate::drain::Drain;
 use crate::metrics::{ClientMetrics, Metrics, RouteMetrics};
 use crate::token::store::TokenStore;
@@ -69,6 +70,8 @@ struct RouteHandle {
     upstream: Arc<Upstream>,
     /// Who speaks CSRF for the callers, where the profile needs it.
     csrf: Option<Arc<Keeper>>,
+    /// Which links are rewritten, and to what.
+    links: Option<links::Plan>,
     metrics: Arc<RouteMetrics>,
 }
 
@@ -83,8 +86,10 @@ pub struct Proxy {
 
 impl Proxy {
     /// Puts routes, clients and upstreams together; both lists are in the configuration's order.
+    /// `addresses` are where applications really connect.
     pub fn new(
         config: &Config,
+        addresses: &[ListenAddress],
         clients: &[ClientHandle],
         upstreams: &[Arc<Upstream>],
         metrics: Arc<Metrics>,
@@ -105,6 +110,7 @@ impl Proxy {
                 client: clients.get(route.client.0)?.clone(),
                 csrf: route.profile.csrf.then(|| keeper(route, &upstream)).flatten(),
                 upstream,
+                links: links::Plan::new(config, route, addresses),
                 metrics: Arc::new(metrics.route(&route.path)),
             }))
         });
@@ -216,7 +222,7 @@ impl ProxyHttp for Proxy {
 
     async fn upstream_request_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         request: &mut RequestHeader,
         context: &mut Context,
     ) -> pingora::Result<()> {
@@ -239,6 +245,10 @@ impl ProxyHttp for Proxy {
         )?;
         if let Some(session) = &context.csrf {
             csrf::inject(request, session)?;
+        }
+        context.body = None;
+        if let Some(plan) = &route.links {
+            plan.prepare(session.req_header(), request)?;
         }
         if context.heal.wants_plain_body() {
             request.remove_header(&ACCEPT_ENCODING);
@@ -287,7 +297,16 @@ impl ProxyHttp for Proxy {
         }
         let is_managed = context.route.as_ref().is_some_and(|route| route.csrf.is_some());
         csrf::strip(session.req_header(), response, is_managed);
-        heal::hold_back(session, response, context);
+        if heal::hold_back(session, response, context) {
+            return Ok(());
+        }
+        if let Some((route, plan)) =
+            context.route.as_ref().and_then(|route| Some((route, route.links.as_ref()?)))
+        {
+            let (count, body) = plan.answer(session.req_header(), response)?;
+            route.metrics.links_rewritten(count);
+            context.body = body;
+        }
         Ok(())
     }
 
@@ -299,6 +318,9 @@ impl ProxyHttp for Proxy {
         context: &mut Context,
     ) -> pingora::Result<Option<Duration>> {
         heal::look_into(body, end_of_stream, context)?;
+        if let (Some(transformed), Some(route)) = (&mut context.body, &context.route) {
+            route.metrics.links_rewritten(links::transform(transformed, body, end_of_stream)?);
+        }
         Ok(None)
     }
 

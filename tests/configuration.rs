@@ -85,7 +85,6 @@ log: { level: loud }
 fn keys_of_later_work_are_refused_and_not_ignored() {
     for (key, text) in [
         ("access", format!("{MINIMAL}access: {{ allow_remote: true }}\n")),
-        ("links", format!("{MINIMAL}routes: [{{ path: /a, profile: odata, links: off }}]\n")),
         ("http2", MINIMAL.replace("'https://t.example'", "'https://t.example', http2: true")),
         ("proxy", MINIMAL.replace("client_id: id", "client_id: id, proxy: 'http://p:1'")),
         ("credentials", MINIMAL.replace("client_id: id", "client_id: id, credentials: /k.json")),

@@ -4,7 +4,7 @@ use crate::support::issuer;
 use crate::support::sidecar::Sidecar;
 use bearerd::config::Environment;
 use bearerd::error::ErrorKind;
-use bearerd::proxy::profile::{PROFILES, Replay};
+use bearerd::proxy::profile::{Links, PROFILES, Replay};
 use std::collections::BTreeSet;
 
 const README: &str = include_str!("../README.md");
@@ -51,6 +51,12 @@ fn the_table_of_profiles_lists_every_profile_with_its_paths() {
         }
         assert_eq!(row.ends_with("| yes |"), profile.custom_auth, "{row}");
         assert_eq!(row.contains("| managed |"), profile.csrf, "{row}");
+        let links = match profile.links {
+            Links::Off => "| headers |",
+            Links::Json => "| JSON |",
+            Links::JsonAndXml => "| JSON, XML |",
+        };
+        assert!(row.contains(links), "{row}");
         assert_eq!(row.contains("| any |"), profile.replay == Replay::Any, "{row}");
     }
 }

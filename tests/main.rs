@@ -13,6 +13,7 @@ mod documents;
 mod heal;
 mod interop;
 mod lifecycle;
+mod links;
 mod local_answers;
 mod memory;
 mod requests;

@@ -226,6 +226,12 @@ pub(crate) const ROUTE: &[Field] = &[
         "Cut `path` from what goes upstream: /ctm/v2/nodes becomes /v2/nodes.",
     ),
     field("headers", Absent, "{}", "More request headers, such as {x-team: reporting}."),
+    field(
+        "links",
+        Text("on"),
+        "",
+        "Rewrite the tenant's own URLs in answers to this sidecar's, where the profile knows them; off leaves them.",
+    ),
 ];
 
 pub(crate) const LOG: &[Field] = &[

@@ -264,8 +264,12 @@ async fn renew(
 }
 
 /// Keeps the header of a suspect answer from the caller: as an informational one it is not sent,
-/// and the answer has not begun.
-pub(super) fn hold_back(session: &mut Session, response: &mut ResponseHeader, context: &Context) {
+/// and the answer has not begun. Tells whether it does.
+pub(super) fn hold_back(
+    session: &mut Session,
+    response: &mut ResponseHeader,
+    context: &Context,
+) -> bool {
     let holding = matches!(context.heal.peek, Peek::Holding { .. });
     if holding {
         response.remove_header(&CONTENT_LENGTH);
@@ -277,6 +281,7 @@ pub(super) fn hold_back(session: &mut Session, response: &mut ResponseHeader, co
         let is_old = session.req_header().version == Version::HTTP_10;
         session.as_downstream_mut().set_ignore_info_resp(holding || is_old);
     }
+    holding
 }
 
 /// Looks into a held body until it is known what it is; then begins a new attempt.

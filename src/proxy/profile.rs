@@ -77,6 +77,17 @@ pub enum Replay {
     Idempotent,
 }
 
+/// In which bodies the tenant's links become the sidecar's ([`super::links`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Links {
+    /// In none.
+    Off,
+    /// In JSON.
+    Json,
+    /// In JSON and XML.
+    JsonAndXml,
+}
+
 /// An API family of the tenant.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Profile {
@@ -92,6 +103,8 @@ pub struct Profile {
     pub custom_auth: bool,
     /// Speak CSRF for callers that do not.
     pub csrf: bool,
+    /// Whose links are rewritten.
+    pub links: Links,
     /// What may be sent again after a refused token.
     pub replay: Replay,
 }
@@ -104,6 +117,7 @@ const fn profile(name: &'static str, paths: &'static [&'static str]) -> Profile 
         post_only_batch: false,
         custom_auth: true,
         csrf: true,
+        links: Links::Json,
         replay: Replay::Any,
     }
 }
@@ -115,21 +129,32 @@ pub static PROFILES: [Profile; 9] = [
         post_only_batch: true,
         custom_auth: false,
         csrf: false,
+        links: Links::JsonAndXml,
         ..profile("odata", &["/api/v1/datasphere/consumption", "/api/v1/dwc"])
     },
     profile("scim", &["/api/v1/scim2", "/api/v1/scim"]),
     profile("transport", &["/api/v1/content"]),
-    Profile { methods: Methods::READ_AND_POST, ..profile("audit", &["/api/v1/audit"]) },
+    Profile {
+        methods: Methods::READ_AND_POST,
+        links: Links::Off,
+        ..profile("audit", &["/api/v1/audit"])
+    },
     Profile { replay: Replay::Idempotent, ..profile("rest", &["/api/v1/datasphere"]) },
     Profile {
         replay: Replay::Idempotent,
         ..profile("cli", &["/dwaas-core", "/api/v1/spaces", "/oauth"])
     },
-    Profile { methods: Methods::READ, csrf: false, ..profile("csrf", &["/api/v1/csrf"]) },
+    Profile {
+        methods: Methods::READ,
+        csrf: false,
+        links: Links::Off,
+        ..profile("csrf", &["/api/v1/csrf"])
+    },
     Profile { custom_auth: false, csrf: false, ..profile("cloud-transport", &[]) },
     Profile {
         custom_auth: false,
         csrf: false,
+        links: Links::Off,
         replay: Replay::Idempotent,
         ..profile("passthrough", &[])
     },
@@ -163,22 +188,22 @@ mod tests {
         let shown: Vec<_> = PROFILES
             .iter()
             .map(|p| {
-                let flags = (p.post_only_batch, p.custom_auth, p.csrf, p.replay);
+                let flags = (p.post_only_batch, p.custom_auth, p.csrf, p.links, p.replay);
                 format!("{} [{}] {flags:?}", p.name, p.methods)
             })
             .collect();
         assert_eq!(
             shown,
             [
-                "odata [GET, HEAD, POST] (true, false, false, Any)",
-                "scim [GET, HEAD, POST, PUT, PATCH, DELETE] (false, true, true, Any)",
-                "transport [GET, HEAD, POST, PUT, PATCH, DELETE] (false, true, true, Any)",
-                "audit [GET, HEAD, POST] (false, true, true, Any)",
-                "rest [GET, HEAD, POST, PUT, PATCH, DELETE] (false, true, true, Idempotent)",
-                "cli [GET, HEAD, POST, PUT, PATCH, DELETE] (false, true, true, Idempotent)",
-                "csrf [GET, HEAD] (false, true, false, Any)",
-                "cloud-transport [GET, HEAD, POST, PUT, PATCH, DELETE] (false, false, false, Any)",
-                "passthrough [GET, HEAD, POST, PUT, PATCH, DELETE] (false, false, false, Idempotent)",
+                "odata [GET, HEAD, POST] (true, false, false, JsonAndXml, Any)",
+                "scim [GET, HEAD, POST, PUT, PATCH, DELETE] (false, true, true, Json, Any)",
+                "transport [GET, HEAD, POST, PUT, PATCH, DELETE] (false, true, true, Json, Any)",
+                "audit [GET, HEAD, POST] (false, true, true, Off, Any)",
+                "rest [GET, HEAD, POST, PUT, PATCH, DELETE] (false, true, true, Json, Idempotent)",
+                "cli [GET, HEAD, POST, PUT, PATCH, DELETE] (false, true, true, Json, Idempotent)",
+                "csrf [GET, HEAD] (false, true, false, Off, Any)",
+                "cloud-transport [GET, HEAD, POST, PUT, PATCH, DELETE] (false, false, false, Json, Any)",
+                "passthrough [GET, HEAD, POST, PUT, PATCH, DELETE] (false, false, false, Off, Idempotent)",
             ]
         );
     }

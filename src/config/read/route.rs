@@ -67,6 +67,7 @@ impl<'n> Root<'n> {
                 profile,
                 methods: profile.methods,
                 strip_path: false,
+                links: true,
                 headers: Vec::new(),
             })
         });
@@ -112,6 +113,11 @@ impl<'n> Root<'n> {
         };
         let methods = methods(reader, &section, profile);
         let strip_path = section.parse(reader, "strip_path", value::boolean);
+        let links = section.parse(reader, "links", |text| match text {
+            "on" => Ok(true),
+            "off" => Ok(false),
+            other => Err(format!("`{other}` is neither on nor off")),
+        });
         let headers = headers(reader, &section);
         Some(Route {
             path: path?,
@@ -120,6 +126,7 @@ impl<'n> Root<'n> {
             profile: profile?,
             methods: methods?,
             strip_path: strip_path?,
+            links: links?,
             headers: headers?,
         })
     }

@@ -1,0 +1,268 @@
+//! Keeping callers inside: the tenant's absolute URLs in its answers become the sidecar's.
+//!
+//! A caller that follows a link of the tenant's leaves the sidecar, gets a login page, and has lost
+//! its data after the first page. What is rewritten is a closed list: headers here, and in bodies only
+//! what [`json`] and [`xml`] know to be links. Business data stays byte for byte.
+
+mod body;
+mod header;
+pub mod json;
+pub mod origin;
+pub mod xml;
+
+use super::profile::Links;
+use crate::config::{Config, ListenAddress, Route};
+use arc_swap::ArcSwapOption;
+use body::Format;
+use bytes::Bytes;
+use http::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HOST, RANGE, TRANSFER_ENCODING,
+};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use origin::OriginMap;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::{Error, ErrorType};
+use std::net::IpAddr;
+use std::sync::Arc;
+use url::Url;
+
+pub(crate) use body::Body;
+
+/// What is rewritten on a route, and to what.
+pub(super) struct Plan {
+    bodies: Links,
+    /// The upstreams' origins, each with the path that goes before its own here.
+    targets: Vec<(Url, String)>,
+    /// The route's path, where it is cut from requests.
+    prefix: Option<String>,
+    /// The route's upstream.
+    upstream: Url,
+    /// Our origin for callers that do not say how they reached us.
+    own: String,
+    /// The maps for the latest `Host`; callers rarely use two.
+    latest: ArcSwapOption<Maps>,
+}
+
+/// What becomes of URLs for callers that reach us at one origin.
+struct Maps {
+    host: HeaderValue,
+    /// In answers: the upstreams' become ours.
+    outward: Arc<OriginMap>,
+    /// In requests: ours become the route's upstream's.
+    back: OriginMap,
+}
+
+impl Plan {
+    /// The plan of a route. `None` where links are off.
+    pub(super) fn new(config: &Config, route: &Route, addresses: &[ListenAddress]) -> Option<Self> {
+        if !route.links {
+            return None;
+        }
+        let upstreams = config.upstreams.iter().enumerate();
+        let targets = upstreams.map(|(index, upstream)| {
+            let leads_there = |other: &&Route| other.upstream.0 == index;
+            // Another upstream is reached by a route of its own; one that cuts nothing is best.
+            let best = if route.upstream.0 == index {
+                Some(route)
+            } else {
+                let mut routes = config.routes.iter().filter(leads_there);
+                let first = routes.clone().next();
+                routes.find(|route| !route.strip_path).or(first)
+            };
+            best.map(|best| (upstream.origin.clone(), cut_path(best)))
+        });
+        let own = addresses.iter().find_map(|address| match address {
+            ListenAddress::Tcp(address) => Some(format!("http://{address}")),
+            ListenAddress::Unix(_) => None,
+        });
+        let upstream = config.upstreams.get(route.upstream.0)?;
+        Some(Self {
+            bodies: route.profile.links,
+            targets: targets.flatten().collect(),
+            prefix: route.strip_path.then(|| route.path.clone()),
+            upstream: upstream.origin.clone(),
+            own: own.unwrap_or_else(|| "http://localhost".to_owned()),
+            latest: ArcSwapOption::empty(),
+        })
+    }
+
+    /// The maps for a request: our origin is what its caller used, if that can be us.
+    fn maps(&self, request: &HeaderMap) -> Arc<Maps> {
+        let host = request.get(HOST).cloned().unwrap_or_else(|| HeaderValue::from_static(""));
+        if let Some(latest) = self.latest.load_full().filter(|latest| latest.host == host) {
+            return latest;
+        }
+        let own = match host.to_str() {
+            Ok(text) if is_loopback(text) => format!("http://{text}"),
+            _ => self.own.clone(),
+        };
+        let pairs = self.targets.iter().flat_map(|(origin, path)| {
+            spellings(origin).into_iter().map(move |origin| (origin, path))
+        });
+        let pairs = pairs.map(|(origin, path)| (origin, format!("{own}{path}")));
+        let ours = format!("{own}{}", self.prefix.as_deref().unwrap_or_default());
+        let theirs = self.upstream.origin().ascii_serialization();
+        let maps = Arc::new(Maps {
+            host,
+            outward: Arc::new(OriginMap::new(pairs, self.prefix.clone())),
+            back: OriginMap::new([(ours, theirs)], None),
+        });
+        self.latest.store(Some(maps.clone()));
+        maps
+    }
+
+    /// Gives the upstream its own URLs and entity tags back, and asks for what can be rewritten:
+    /// gzip, which saves the wide area. `caller` is the request as it came.
+    pub(super) fn prepare(
+        &self,
+        caller: &RequestHeader,
+        request: &mut RequestHeader,
+    ) -> pingora::Result<()> {
+        header::restore(request);
+        header::point_back(request, &self.maps(&caller.headers).back);
+        // A range is of the bytes as they are; it passes both ways.
+        if self.bodies != Links::Off && !request.headers.contains_key(RANGE) {
+            request.insert_header(ACCEPT_ENCODING, "gzip")?;
+        }
+        Ok(())
+    }
+
+    /// Rewrites the header of an answer. Returns how many links were changed there, and what is to
+    /// be done to the body.
+    pub(super) fn answer(
+        &self,
+        request: &RequestHeader,
+        response: &mut ResponseHeader,
+    ) -> pingora::Result<(u64, Option<Body>)> {
+        let map = self.maps(&request.headers).outward.clone();
+        let domain = self.upstream.host_str().unwrap_or_default();
+        let count = header::rewrite(response, &map, domain);
+        let passes = self.bodies == Links::Off
+            || request.method == Method::HEAD
+            || request.headers.contains_key(RANGE)
+            || response.headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0")
+            || matches!(
+                response.status,
+                StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::PARTIAL_CONTENT
+            );
+        if passes {
+            return Ok((count, None));
+        }
+        let encoding = response.headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
+        let is_gzip = encoding.is_some_and(|encoding| encoding.eq_ignore_ascii_case(b"gzip"));
+        let is_readable = is_gzip || encoding.is_none_or(|encoding| encoding == b"identity");
+        let format = Format::of(&response.headers)
+            .filter(|format| self.bodies == Links::JsonAndXml || *format == Format::Json)
+            .filter(|_| is_readable);
+        // The caller did not ask for the compression, if we did: it gets a plain body.
+        let must_decode = is_gzip && !accepts_gzip(&request.headers);
+        if format.is_none() && !must_decode {
+            return Ok((count, None));
+        }
+        if is_gzip {
+            response.remove_header(&CONTENT_ENCODING);
+        }
+        response.remove_header(&CONTENT_LENGTH);
+        if request.version != Version::HTTP_10 {
+            response.insert_header(TRANSFER_ENCODING, "chunked")?;
+        }
+        header::weaken(response);
+        Ok((count, Some(Body::new(is_gzip, format, &map))))
+    }
+}
+
+/// Passes a chunk through what is done to the body.
+pub(super) fn transform(
+    body: &mut Body,
+    chunk: &mut Option<Bytes>,
+    is_end: bool,
+) -> pingora::Result<u64> {
+    let before = body.rewritten();
+    let input = chunk.take().unwrap_or_default();
+    let output = body.push(&input, is_end).map_err(|error| {
+        Error::because(ErrorType::ReadError, "decompressing the upstream's answer", error).into_up()
+    })?;
+    *chunk = (!output.is_empty()).then(|| output.into());
+    Ok(body.rewritten() - before)
+}
+
+/// What stands before a path here that the upstream does not have.
+fn cut_path(route: &Route) -> String {
+    if route.strip_path { route.path.clone() } else { String::new() }
+}
+
+/// An origin with its scheme's port, and without.
+fn spellings(origin: &Url) -> Vec<String> {
+    let plain = origin.origin().ascii_serialization();
+    match (origin.port(), origin.port_or_known_default()) {
+        (None, Some(port)) => vec![format!("{plain}:{port}"), plain],
+        _ => vec![plain],
+    }
+}
+
+/// Whether a `Host` can be this sidecar's: it listens on loopback addresses alone.
+fn is_loopback(host: &str) -> bool {
+    let Ok(url) = Url::parse(&format!("http://{host}")) else {
+        return false;
+    };
+    let is_bare = url.path() == "/" && url.query().is_none() && url.username().is_empty();
+    is_bare
+        && match url.host() {
+            Some(url::Host::Domain(name)) => name == "localhost",
+            Some(url::Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),
+            Some(url::Host::Ipv6(address)) => IpAddr::from(address).is_loopback(),
+            None => false,
+        }
+}
+
+fn accepts_gzip(request: &HeaderMap) -> bool {
+    request.get_all(ACCEPT_ENCODING).iter().any(|value| {
+        let text = value.to_str().unwrap_or_default().to_ascii_lowercase();
+        text.split(',').any(|coding| {
+            let mut parts = coding.split(';').map(str::trim);
+            matches!(parts.next(), Some("gzip" | "x-gzip" | "*"))
+                && !parts.any(|weight| matches!(weight, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_loopback_host_can_be_ours() {
+        for ours in ["localhost", "localhost:8080", "127.0.0.1:1", "127.1.2.3", "[::1]:8080"] {
+            assert!(is_loopback(ours), "{ours}");
+        }
+        for other in [
+            "evil.example",
+            "localhost.evil",
+            "10.0.0.1",
+            "",
+            "localhost/x",
+            "a@localhost",
+            "localhost?x",
+        ] {
+            assert!(!is_loopback(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_caller_that_refuses_gzip_does_not_accept_it() {
+        let accepts = |text: &'static str| {
+            let value = HeaderValue::from_static(text);
+            accepts_gzip(&HeaderMap::from_iter([(ACCEPT_ENCODING, value)]))
+        };
+        assert!(accepts("gzip") && accepts("br, GZIP;q=0.5") && accepts("*"));
+        assert!(!accepts("br") && !accepts("gzip;q=0") && !accepts("identity"));
+        assert!(!accepts_gzip(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn an_origin_is_known_with_and_without_its_port() {
+        let spelled = |url: &str| spellings(&url.parse().unwrap());
+        assert_eq!(spelled("https://a.example"), ["https://a.example:443", "https://a.example"]);
+        assert_eq!(spelled("https://a.example:444"), ["https://a.example:444"]);
+    }
+}

@@ -1,0 +1,155 @@
+//! Which URLs are the tenant's, and what they become.
+
+/// The upstreams' origins, each with what takes its place.
+#[derive(Clone, Debug, Default)]
+pub struct OriginMap {
+    entries: Vec<Entry>,
+    /// What is put before an absolute path (`/v2/nodes`), where the route cuts it from requests.
+    prefix: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    /// `https://acme.eu10.hcs.cloud.sap`, in lower case, without a slash at its end.
+    origin: String,
+    replacement: String,
+}
+
+/// What the beginning of a URL says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Match<'a> {
+    /// It stays as it is.
+    No,
+    /// It may be one of ours: more of it is needed.
+    NeedsMore,
+    /// This many bytes of it are replaced by this.
+    Replace {
+        /// How many bytes of the URL go.
+        length: usize,
+        /// What takes their place.
+        with: &'a str,
+    },
+}
+
+impl OriginMap {
+    /// A map of these pairs of origin and replacement, neither with a slash at its end.
+    pub fn new(pairs: impl IntoIterator<Item = (String, String)>, prefix: Option<String>) -> Self {
+        let entry = |(origin, replacement): (String, String)| Entry {
+            origin: origin.to_ascii_lowercase(),
+            replacement,
+        };
+        Self { entries: pairs.into_iter().map(entry).collect(), prefix }
+    }
+
+    /// Judges the beginning of a URL. `is_whole` tells that nothing follows.
+    ///
+    /// An origin counts only where it ends: before `/`, `?`, `#`, or at the end of the URL.
+    /// `https://acme.example.evil` is not `https://acme.example`. Scheme and host are compared
+    /// without regard to case (RFC 3986 section 6.2.2.1).
+    pub fn find(&self, start: &[u8], is_whole: bool) -> Match<'_> {
+        let mut needs_more = false;
+        for entry in &self.entries {
+            let origin = entry.origin.as_bytes();
+            let common = origin.len().min(start.len());
+            let alike = start.get(..common).zip(origin.get(..common));
+            if !alike.is_some_and(|(given, wanted)| given.eq_ignore_ascii_case(wanted)) {
+                continue;
+            }
+            let with = entry.replacement.as_str();
+            match start.get(origin.len()) {
+                Some(b'/' | b'?' | b'#') => return Match::Replace { length: origin.len(), with },
+                Some(_) => {}
+                None if is_whole && start.len() == origin.len() => {
+                    return Match::Replace { length: origin.len(), with };
+                }
+                None => needs_more |= !is_whole,
+            }
+        }
+        if let Some(prefix) = &self.prefix {
+            match start {
+                [b'/', b'/', ..] => {}
+                [b'/'] if !is_whole => needs_more = true,
+                [b'/', ..] => return Match::Replace { length: 0, with: prefix },
+                _ => {}
+            }
+        }
+        if needs_more || start.is_empty() && !is_whole { Match::NeedsMore } else { Match::No }
+    }
+
+    /// The most bytes of a URL that [`OriginMap::find`] needs to be sure.
+    pub fn longest(&self) -> usize {
+        self.entries.iter().map(|entry| entry.origin.len()).max().unwrap_or_default() + 2
+    }
+
+    /// The replacement of a whole URL, if it has one.
+    pub fn rewrite(&self, url: &str) -> Option<String> {
+        match self.find(url.as_bytes(), true) {
+            Match::Replace { length, with } => {
+                Some(format!("{with}{}", url.get(length..).unwrap_or_default()))
+            }
+            Match::No | Match::NeedsMore => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(prefix: Option<&str>) -> OriginMap {
+        let pair = |from: &str, to: &str| (from.to_owned(), to.to_owned());
+        OriginMap::new(
+            [
+                pair("https://acme.example", "http://127.0.0.1:8080"),
+                pair("https://ctm.example:8443", "http://127.0.0.1:8080/ctm"),
+            ],
+            prefix.map(str::to_owned),
+        )
+    }
+
+    #[test]
+    fn an_origin_is_replaced_where_it_ends_and_nowhere_else() {
+        let map = map(None);
+        let rewritten = |url| map.rewrite(url);
+        assert_eq!(
+            rewritten("https://acme.example/a?b").as_deref(),
+            Some("http://127.0.0.1:8080/a?b")
+        );
+        assert_eq!(rewritten("HTTPS://Acme.Example/A").as_deref(), Some("http://127.0.0.1:8080/A"));
+        assert_eq!(rewritten("https://acme.example").as_deref(), Some("http://127.0.0.1:8080"));
+        assert_eq!(rewritten("https://acme.example?x").as_deref(), Some("http://127.0.0.1:8080?x"));
+        assert_eq!(
+            rewritten("https://ctm.example:8443/v2").as_deref(),
+            Some("http://127.0.0.1:8080/ctm/v2")
+        );
+        for other in [
+            "https://acme.example.evil/",
+            "https://acme.example:444/",
+            "https://acme.exampl",
+            "http://acme.example/",
+            "x https://acme.example/",
+            "/a",
+            "",
+            "https://acme.example@evil/",
+        ] {
+            assert_eq!(rewritten(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn absolute_paths_get_the_prefix_back_where_the_route_cuts_it() {
+        let map = map(Some("/ctm"));
+        assert_eq!(map.rewrite("/v2/nodes").as_deref(), Some("/ctm/v2/nodes"));
+        assert_eq!(map.rewrite("//other.example/x"), None);
+        assert_eq!(map.rewrite("nodes"), None);
+    }
+
+    #[test]
+    fn a_beginning_is_decided_as_soon_as_it_can_be() {
+        let map = map(None);
+        assert_eq!(map.find(b"https://acme.exa", false), Match::NeedsMore);
+        assert_eq!(map.find(b"https://acme.example", false), Match::NeedsMore);
+        assert_eq!(map.find(b"https://b", false), Match::No);
+        assert_eq!(map.find(b"", false), Match::NeedsMore);
+    }
+}

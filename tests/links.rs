@@ -1,0 +1,312 @@
+//! Callers stay inside: a link of the tenant's that they follow leads through the sidecar.
+
+use crate::support::issuer;
+use crate::support::sidecar::Sidecar;
+use crate::support::upstream::{Behaviour, Peer};
+use crate::support::{Fixture, eventually, http};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::io::Write;
+
+const CONSUMPTION: &str = "/api/v1/datasphere/consumption";
+
+async fn tenant() -> (Fixture, Sidecar) {
+    let fixture = Fixture::start().await;
+    let sidecar = Sidecar::ready(&fixture.config("", "")).await;
+    (fixture, sidecar)
+}
+
+/// A raw upstream, with the routes of the harness.
+async fn raw() -> (Peer, Peer, Sidecar) {
+    let issuer = issuer::steady().await;
+    let upstream = Peer::start(Behaviour::ok("")).await;
+    let sidecar = Sidecar::ready(&issuer.config(&upstream.url(), "", "")).await;
+    (issuer, upstream, sidecar)
+}
+
+fn json(headers: &str, body: &str) -> Behaviour {
+    issuer::status("200 OK", &format!("content-type: application/json\r\n{headers}"), body)
+}
+
+fn gzip(content_type: &str, body: &str) -> Behaviour {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(body.as_bytes()).unwrap();
+    compressed(content_type, &encoder.finish().unwrap())
+}
+
+fn compressed(content_type: &str, body: &[u8]) -> Behaviour {
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: {content_type}\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    Behaviour::Bytes([head.as_bytes(), body].concat())
+}
+
+/// Follows a URL as a tool does that knows nothing: wherever it leads, without credentials.
+async fn follow(url: &str) -> Value {
+    let answer = http().get(url).send().await.unwrap();
+    assert_eq!(answer.status(), 200, "{url}");
+    answer.json().await.unwrap()
+}
+
+#[tokio::test]
+async fn next_links_are_followed_to_the_last_row() {
+    let (_fixture, sidecar) = tenant().await;
+    let mut next = Some(format!("{}{CONSUMPTION}/relational/DEMO/SALES/SALES", sidecar.url));
+    let (mut ids, mut rows, mut pages) = (BTreeSet::new(), 0, 0);
+    while let Some(url) = next {
+        assert!(url.starts_with(&sidecar.url), "{url}");
+        let page = follow(&url).await;
+        assert!(page["@odata.context"].as_str().unwrap().starts_with(&sidecar.url));
+        for row in page["value"].as_array().unwrap() {
+            ids.insert(row["ID"].as_i64().unwrap());
+            rows += 1;
+        }
+        pages += 1;
+        next = page["@odata.nextLink"].as_str().map(str::to_owned);
+    }
+    assert_eq!((ids.len(), rows), (2500, 2500));
+    assert!(pages > 1);
+    let series = format!(r#"bearerd_links_rewritten_total{{route="{CONSUMPTION}"}}"#);
+    let links = f64::from(2 * pages - 1);
+    eventually("counted", async || sidecar.metric(&series).await == links).await;
+}
+
+#[tokio::test]
+async fn the_catalogs_urls_lead_to_the_rows() {
+    let (_fixture, sidecar) = tenant().await;
+    let assets = follow(&format!("{}{CONSUMPTION}/catalog/assets", sidecar.url)).await;
+    let url = assets["value"][0]["assetRelationalDataUrl"].as_str().unwrap().to_owned();
+    assert!(url.starts_with(&sidecar.url), "{url}");
+    assert!(!follow(&url).await["value"].as_array().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_created_user_is_read_at_its_location() {
+    let (_fixture, sidecar) = tenant().await;
+    let request = http().post(format!("{}/api/v1/scim2/Users", sidecar.url));
+    let created = request.body(r#"{"userName":"ADA"}"#).send().await.unwrap();
+    assert_eq!(created.status(), 201);
+    let location = created.headers()["location"].to_str().unwrap().to_owned();
+    assert!(location.starts_with(&sidecar.url), "{location}");
+    assert_eq!(follow(&location).await["userName"], "ADA");
+}
+
+#[tokio::test]
+async fn each_form_of_next_link_is_what_its_caller_needs_compressed_or_not() {
+    let (_issuer, upstream, sidecar) = raw().await;
+    let (tenant, ours) = (upstream.url(), sidecar.url.clone());
+    for (theirs, expected) in [
+        (format!("{tenant}/data/x?$skip=1"), format!("{ours}/data/x?$skip=1")),
+        ("/data/x?$skip=1".to_owned(), "/data/x?$skip=1".to_owned()),
+        ("x?$skip=1".to_owned(), "x?$skip=1".to_owned()),
+    ] {
+        let page = |link: &str| {
+            format!(
+                r#"{{ "value": [{{"Home":"{tenant}/business"}}] , "@odata.nextLink" : "{link}" }}"#
+            )
+        };
+        upstream.script([
+            json("", &page(&theirs)),
+            gzip("application/json;odata.metadata=full", &page(&theirs)),
+        ]);
+        for _ in 0..2 {
+            let answer = sidecar.get("/data/x").await;
+            assert!(!answer.headers().contains_key("content-encoding"));
+            assert_eq!(answer.text().await.unwrap(), page(&expected), "byte for byte otherwise");
+        }
+    }
+    assert!(upstream.seen().iter().all(|seen| seen.header("accept-encoding") == ["gzip"]));
+}
+
+#[tokio::test]
+async fn xml_is_rewritten_for_odata() {
+    let (_issuer, upstream, sidecar) = raw().await;
+    let (tenant, ours) = (upstream.url(), sidecar.url.clone());
+    let feed = |origin: &str| {
+        format!(
+            "<?xml version=\"1.0\"?><feed xml:base=\"{origin}/data/\"><id>{origin}/data/x</id>\
+             <link rel='next' href='{origin}/data/x?p=2'/><title>{tenant}/x</title></feed>"
+        )
+    };
+    let xml = "content-type: application/atom+xml;type=feed\r\n";
+    upstream.script([issuer::status("200 OK", xml, &feed(&tenant))]);
+    assert_eq!(sidecar.get("/data/x").await.text().await.unwrap(), feed(&ours));
+}
+
+#[tokio::test]
+async fn what_is_no_link_and_what_is_switched_off_passes_byte_for_byte() {
+    let issuer = issuer::steady().await;
+    let upstream = Peer::start(Behaviour::ok("")).await;
+    let config = issuer.config(&upstream.url(), "", "");
+    let config = config
+        .replace("path: /data,", "path: /plain, profile: odata, links: off }\n  - { path: /data,");
+    let sidecar = Sidecar::ready(&config).await;
+    let link = format!(r#"{{"@odata.nextLink":"{}/data/x"}}"#, upstream.url());
+    for path in ["/plain/x", "/free/x"] {
+        upstream.script([json("", &link)]);
+        let request = http().get(format!("{}{path}", sidecar.url)).header("accept-encoding", "br");
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.headers()["content-length"], link.len().to_string());
+        assert_eq!(answer.text().await.unwrap(), link, "{path}");
+    }
+    assert!(upstream.seen().iter().all(|seen| seen.header("accept-encoding") == ["br"]));
+    let csv = issuer::status("200 OK", "content-type: text/csv\r\netag: \"v\"\r\n", &link);
+    upstream.script([csv]);
+    let answer = sidecar.get("/data/x").await;
+    assert_eq!(answer.headers()["etag"], "\"v\"");
+    assert_eq!(answer.text().await.unwrap(), link);
+}
+
+#[tokio::test]
+async fn a_compressed_answer_of_another_kind_is_plain_only_for_those_who_did_not_ask() {
+    let (_issuer, upstream, sidecar) = raw().await;
+    upstream.script([gzip("text/csv", "a,b"), gzip("text/csv", "a,b")]);
+    let plain = sidecar.get("/data/x").await;
+    assert_eq!(plain.text().await.unwrap(), "a,b");
+    let request = http().get(format!("{}/data/x", sidecar.url)).header("accept-encoding", "gzip");
+    let answer = request.send().await.unwrap();
+    assert_eq!(answer.headers()["content-encoding"], "gzip");
+    assert!(answer.bytes().await.unwrap().starts_with(&[0x1f, 0x8b]));
+}
+
+#[tokio::test]
+async fn a_compressed_answer_that_is_broken_never_looks_whole() {
+    let (_issuer, upstream, sidecar) = raw().await;
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(&[b'x'; 10_000]).unwrap();
+    let whole = encoder.finish().unwrap();
+    for broken in [&whole[..whole.len() - 9], &b"no gzip at all"[..]] {
+        upstream.script([compressed("application/json", broken)]);
+        let answer = http().get(format!("{}/data/x", sidecar.url)).send().await;
+        let is_told = match answer {
+            Ok(answer) => answer.status() == 502 || answer.bytes().await.is_err(),
+            Err(_) => true,
+        };
+        assert!(is_told);
+    }
+}
+
+#[tokio::test]
+async fn ranges_and_answers_without_a_body_pass() {
+    let (_issuer, upstream, sidecar) = raw().await;
+    let link = format!(r#"{{"@odata.nextLink":"{}/data/x"}}"#, upstream.url());
+    upstream.script([issuer::status(
+        "206 Partial Content",
+        "content-type: application/json\r\n",
+        &link,
+    )]);
+    let request = http().get(format!("{}/data/x", sidecar.url)).header("range", "bytes=0-99");
+    assert_eq!(request.send().await.unwrap().text().await.unwrap(), link);
+    assert!(upstream.seen()[0].header("accept-encoding").is_empty());
+    upstream.script([Behaviour::Answer(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 77\r\n\r\n".into(),
+    )]);
+    let head = http().head(format!("{}/data/x", sidecar.url)).send().await.unwrap();
+    assert_eq!(head.headers()["content-length"], "77");
+    upstream.script([Behaviour::Answer("HTTP/1.1 204 No Content\r\n\r\n".into())]);
+    assert_eq!(sidecar.get("/data/x").await.status(), 204);
+}
+
+#[tokio::test]
+async fn an_entity_tag_survives_the_way_out_and_back() {
+    let (_issuer, upstream, sidecar) = raw().await;
+    upstream.script([json("etag: \"v1\"\r\n", "{}")]);
+    let tag = sidecar.get("/users/x").await.headers()["etag"].clone();
+    assert!(tag.to_str().unwrap().starts_with("W/"), "the bytes may have changed");
+    let request = http().put(format!("{}/users/x", sidecar.url)).header("if-match", tag);
+    request.body("{}").send().await.unwrap();
+    assert_eq!(upstream.seen().last().unwrap().header("if-match"), ["\"v1\""]);
+}
+
+#[tokio::test]
+async fn a_cut_path_comes_back_and_another_upstream_is_reached_by_its_route() {
+    let issuer = issuer::steady().await;
+    let (tenant, transports) =
+        (Peer::start(Behaviour::ok("")).await, Peer::start(Behaviour::ok("")).await);
+    let config = format!(
+        "listen: 127.0.0.1:0\nadmin: {{ listen: 127.0.0.1:0 }}
+clients: {{ c: {{ token_url: \"{}\", client_id: i, client_secret: s }} }}
+upstreams: {{ tenant: {{ url: \"{}\" }}, transports: {{ url: \"{}\" }} }}
+routes:
+  - {{ path: /data, profile: odata, upstream: tenant }}
+  - {{ path: /ctm, profile: cloud-transport, upstream: transports, strip_path: true }}
+",
+        issuer.url(),
+        tenant.url(),
+        transports.url()
+    );
+    let sidecar = Sidecar::ready(&config).await;
+    let location = async |peer: &Peer, path: &str, theirs: &str| {
+        peer.script([issuer::status("302 Found", &format!("location: {theirs}\r\n"), "")]);
+        let answer = sidecar.get(path).await;
+        answer.headers()["location"].to_str().unwrap().replace(&sidecar.url, "US")
+    };
+    let far = format!("{}/v2/nodes", transports.url());
+    assert_eq!(location(&transports, "/ctm/v2/x", &far).await, "US/ctm/v2/nodes");
+    assert_eq!(location(&transports, "/ctm/v2/x", "/v2/nodes").await, "/ctm/v2/nodes");
+    assert_eq!(location(&tenant, "/data/x", &far).await, "US/ctm/v2/nodes");
+    assert_eq!(location(&tenant, "/data/x", "/data/y").await, "/data/y");
+    let unknown = "https://elsewhere.example/x";
+    assert_eq!(location(&tenant, "/data/x", unknown).await, unknown);
+    let body = format!(r#"{{"@odata.id":"{far}","a@odata.navigationLink":"/v2/nodes"}}"#);
+    transports.script([json("", &body)]);
+    let text = sidecar.get("/ctm/v2/x").await.text().await.unwrap();
+    let expected = r#"{"@odata.id":"US/ctm/v2/nodes","a@odata.navigationLink":"/ctm/v2/nodes"}"#;
+    assert_eq!(text.replace(&sidecar.url, "US"), expected);
+}
+
+#[tokio::test]
+async fn our_origin_is_the_one_that_the_caller_used() {
+    let (_issuer, upstream, sidecar) = raw().await;
+    let port = sidecar.host().rsplit(':').next().unwrap();
+    let link = format!(r#"{{"@odata.nextLink":"{}/data/x"}}"#, upstream.url());
+    for (host, ours) in [
+        (format!("localhost:{port}"), format!("http://localhost:{port}/data/x")),
+        ("evil.example".to_owned(), format!("{}/data/x", sidecar.url)),
+    ] {
+        upstream.script([json("", &link)]);
+        let request = http().get(format!("{}/data/x", sidecar.url)).header("host", host);
+        let page: Value = request.send().await.unwrap().json().await.unwrap();
+        assert_eq!(page["@odata.nextLink"], ours);
+    }
+}
+
+#[tokio::test]
+async fn our_urls_in_a_requests_headers_become_the_tenants() {
+    let (_issuer, upstream, sidecar) = raw().await;
+    let ours = |path: &str| format!("{}{path}", sidecar.url);
+    let send = async |path: &str, referer: String| {
+        let request = http().get(ours(path)).header("referer", &referer);
+        request.header("destination", referer).send().await.unwrap();
+        let seen = upstream.seen().pop().unwrap();
+        assert_eq!(seen.header("destination"), seen.header("referer"));
+        seen.header("referer")[0].replace(&upstream.url(), "TENANT")
+    };
+    assert_eq!(send("/data/x", ours("/data/y?z")).await, "TENANT/data/y?z");
+    assert_eq!(send("/users/x", ours("/users/Users/1")).await, "TENANT/Users/1");
+    let other = "http://elsewhere.example/x".to_owned();
+    assert_eq!(send("/data/x", other.clone()).await, other);
+}
+
+#[tokio::test]
+async fn a_multipart_batch_answer_passes_untouched_and_a_json_batch_is_json() {
+    let (_issuer, upstream, sidecar) = raw().await;
+    let (tenant, ours) = (upstream.url(), sidecar.url.clone());
+    let part = format!(
+        "--b\r\nContent-Type: application/http\r\n\r\nHTTP/1.1 201 Created\r\nLocation: {tenant}/data/1\r\n\r\n--b--\r\n"
+    );
+    let json_batch = |origin: &str| {
+        format!(
+            r#"{{"responses":[{{"id":"1","status":201,"headers":{{"location":"{origin}/data/1"}},"body":{{"@odata.id":"{origin}/data/1"}}}}]}}"#
+        )
+    };
+    let multipart =
+        issuer::status("200 OK", "content-type: multipart/mixed; boundary=b\r\n", &part);
+    upstream.script([multipart, json("", &json_batch(&tenant))]);
+    let post = async || http().post(format!("{ours}/data/$batch")).body("x").send().await.unwrap();
+    assert_eq!(post().await.text().await.unwrap(), part);
+    assert_eq!(post().await.text().await.unwrap(), json_batch(&ours));
+}
