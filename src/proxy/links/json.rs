@@ -3,18 +3,21 @@
 //! The document is never held as a whole: a small state machine follows its structure, copies
 //! everything in long runs, and holds back only the beginning of a string that may be a link.
 
+mod escape;
+mod scan;
+
 use std::sync::Arc;
 
-use memchr::{memchr2, memmem, memrchr};
+use memchr::{memmem, memrchr};
 
+use self::escape::{Escape, Step, write_escaped, written_length};
+use self::scan::{find_special, find_structure};
 use super::origin::{Match, OriginMap};
 
 /// A key with more bytes than this, escapes decoded, is no link key.
 const LONGEST_KEY: usize = 256;
 /// More open objects and arrays than this end the rewriting.
 const DEEPEST: usize = 512;
-/// How many bytes are compared at once; the compiler makes one vector instruction of them.
-const BLOCK: usize = 16;
 
 /// Replaces the upstreams' origins in the links of one JSON document.
 ///
@@ -384,142 +387,6 @@ fn role_of(key: &[u8], container: Frame) -> Role {
         }
     };
     if is_link { Role::Link } else { Role::Plain }
-}
-
-/// Where the next quote or backslash is; the length of `input`, or `from` beyond it, if nowhere.
-fn find_special(input: &[u8], from: usize) -> usize {
-    let is_special = |byte| (byte == b'"') | (byte == b'\\');
-    let mut at = from;
-    // Most strings are short, and end before a call of `memchr2` pays off.
-    for _ in 0..2 {
-        match find_in_block(input, at, is_special) {
-            Some(Some(found)) => return found,
-            Some(None) => at += BLOCK,
-            None => break,
-        }
-    }
-    match input.get(at..).map(|rest| memchr2(b'"', b'\\', rest)) {
-        Some(Some(found)) => at + found,
-        Some(None) => input.len(),
-        None => from,
-    }
-}
-
-/// Where the next byte is that [`JsonRewriter::scan_structure`] acts on; `input`'s length if nowhere.
-fn find_structure(input: &[u8], from: usize) -> usize {
-    // With bit 5 set, brackets are braces.
-    let acts =
-        |byte: u8| (byte == b'"') | (byte == b',') | (byte | 0x20 == b'{') | (byte | 0x20 == b'}');
-    let mut at = from;
-    loop {
-        match find_in_block(input, at, acts) {
-            Some(Some(found)) => return found,
-            Some(None) => at += BLOCK,
-            None => break,
-        }
-    }
-    let rest = input.get(at..).unwrap_or_default();
-    rest.iter().position(|&byte| acts(byte)).map_or(input.len(), |found| at + found)
-}
-
-/// Where the first wanted byte is in the block at `at`; nothing if there is no whole block.
-#[inline(always)]
-fn find_in_block(input: &[u8], at: usize, wanted: impl Fn(u8) -> bool) -> Option<Option<usize>> {
-    let block = input.get(at..)?.first_chunk::<BLOCK>()?;
-    // All bytes are compared without a branch, which vectorizes; the first hit is the lowest bit.
-    let hits = u128::from_le_bytes(block.map(|byte| if wanted(byte) { 0xFF } else { 0 }));
-    Some((hits != 0).then(|| at + hits.trailing_zeros() as usize / 8))
-}
-
-/// How many of these bytes of a string make up so many decoded ones.
-fn written_length(written: &[u8], decoded: usize) -> usize {
-    let (mut escape, mut count) = (Escape::None, 0);
-    let is_enough = |&byte: &u8| {
-        let before = count;
-        if let Step::Decoded { width, .. } = escape.step(byte) {
-            count += width;
-        }
-        before == decoded
-    };
-    written.iter().position(is_enough).unwrap_or(written.len())
-}
-
-/// Writes a text as a part of a JSON string.
-fn write_escaped(text: &str, output: &mut Vec<u8>) {
-    let is_special = |&byte: &u8| byte < 0x20 || byte == b'"' || byte == b'\\';
-    if !text.as_bytes().iter().any(is_special) {
-        return output.extend_from_slice(text.as_bytes());
-    }
-    for byte in text.bytes() {
-        if is_special(&byte) {
-            output.extend_from_slice(format!("\\u{byte:04x}").as_bytes());
-        } else {
-            output.push(byte);
-        }
-    }
-}
-
-/// Where the decoding of a JSON string stands.
-#[derive(Clone, Copy, Debug)]
-enum Escape {
-    None,
-    Backslash,
-    /// After `\u` and so many of its four digits.
-    Unicode {
-        digits: u8,
-        unit: u16,
-    },
-}
-
-/// What one more byte of a JSON string brings.
-#[derive(Clone, Copy, Debug)]
-enum Step {
-    /// Nothing yet.
-    More,
-    /// A character, as `width` times `byte`.
-    Decoded { byte: u8, width: usize },
-    /// The quote that ends the string.
-    End,
-    /// This byte cannot follow; it is not taken.
-    Malformed,
-}
-
-impl Escape {
-    fn step(&mut self, byte: u8) -> Step {
-        let one = |byte| Step::Decoded { byte, width: 1 };
-        let (next, step) = match (*self, byte) {
-            (Self::None, b'"') => (Self::None, Step::End),
-            (Self::None, b'\\') => (Self::Backslash, Step::More),
-            (Self::None, _) => (Self::None, one(byte)),
-            (Self::Backslash, b'u') => (Self::Unicode { digits: 0, unit: 0 }, Step::More),
-            (Self::Backslash, b'"' | b'\\' | b'/') => (Self::None, one(byte)),
-            (Self::Backslash, b'b' | b'f' | b'n' | b'r' | b't') => (Self::None, one(b'\n')),
-            (Self::Backslash, _) => (Self::None, Step::Malformed),
-            (Self::Unicode { digits, unit }, _) => match char::from(byte).to_digit(16) {
-                None => (Self::None, Step::Malformed),
-                Some(digit) => {
-                    let unit = unit << 4 | digit as u16;
-                    if digits < 3 {
-                        (Self::Unicode { digits: digits + 1, unit }, Step::More)
-                    } else {
-                        (Self::None, decoded_unit(unit))
-                    }
-                }
-            },
-        };
-        *self = next;
-        step
-    }
-}
-
-/// A UTF-16 code unit. All that is looked for is ASCII, so that of others only the length counts.
-fn decoded_unit(unit: u16) -> Step {
-    match unit {
-        0..0x80 => Step::Decoded { byte: unit.to_le_bytes()[0], width: 1 },
-        // A surrogate is one half of a character of four bytes.
-        0x80..0x800 | 0xD800..0xE000 => Step::Decoded { byte: 0xFF, width: 2 },
-        _ => Step::Decoded { byte: 0xFF, width: 3 },
-    }
 }
 
 #[cfg(test)]
