@@ -142,7 +142,7 @@ async fn the_tour_of_the_demo_holds() {
     let tour = output(bearerd().args(["demo", "--once"])).await;
     let told = text(&tour.stdout);
     assert!(tour.status.success(), "{told}{}", text(&tour.stderr));
-    assert_eq!(told.lines().filter(|line| line.starts_with("ok ")).count(), 9, "{told}");
+    assert_eq!(told.lines().filter(|line| line.starts_with("ok ")).count(), 10, "{told}");
 }
 
 #[tokio::test]

@@ -39,6 +39,7 @@ pub(super) async fn make(listen: &str, admin: &str, tenant: &Tenant) -> Vec<Step
     note("The sidecar becomes ready", tour.ready().await);
     note("The tenant itself refuses a caller without a token", tour.refused_directly().await);
     note("OData: a page of rows", tour.page().await);
+    note("OData: all rows, by the links to the next page", tour.all_rows().await);
     note("SCIM: create a user", tour.create_user().await);
     note("The token is refreshed meanwhile", tour.refreshed().await);
     note("Content: upload, then poll the job", tour.upload().await);
@@ -99,6 +100,22 @@ impl Tour<'_> {
         let all = page.get("@odata.count").and_then(Value::as_u64).context("no @odata.count")?;
         ensure!(rows == 3, "expected 3 rows, got {rows}");
         Ok(format!("200, {rows} of {all} rows"))
+    }
+
+    /// Follows each link as it comes, as a tool does that knows nothing of the sidecar.
+    async fn all_rows(&self) -> anyhow::Result<String> {
+        let (mut rows, mut pages) = (0, 0);
+        let mut next = Some(format!("{}{SALES}", self.listen));
+        while let Some(url) = next {
+            let answer = self.http.get(&url).send().await?;
+            ensure!(answer.status() == 200, "{} at {url}", answer.status());
+            let page = json(answer).await?;
+            rows += page.get("value").and_then(Value::as_array).map_or(0, Vec::len);
+            pages += 1;
+            next = page.get("@odata.nextLink").and_then(Value::as_str).map(str::to_owned);
+        }
+        ensure!(pages > 1, "one page of {rows} rows");
+        Ok(format!("{rows} rows in {pages} pages"))
     }
 
     async fn create_user(&self) -> anyhow::Result<String> {
