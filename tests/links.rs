@@ -310,3 +310,46 @@ async fn a_multipart_batch_answer_passes_untouched_and_a_json_batch_is_json() {
     assert_eq!(post().await.text().await.unwrap(), part);
     assert_eq!(post().await.text().await.unwrap(), json_batch(&ours));
 }
+
+#[tokio::test]
+async fn an_empty_compressed_answer_is_an_empty_answer() {
+    let (_issuer, upstream, sidecar) = raw().await;
+    let head = "HTTP/1.1 201 Created\r\ncontent-encoding: gzip\r\ntransfer-encoding: chunked\r\n";
+    upstream.script([Behaviour::Answer(format!("{head}location: /data/1\r\n\r\n0\r\n\r\n"))]);
+    let answer = http().post(format!("{}/data/$batch", sidecar.url)).send().await.unwrap();
+    assert_eq!(answer.status(), 201);
+    assert_eq!(answer.text().await.unwrap(), "");
+}
+
+#[tokio::test]
+async fn what_inflates_beyond_all_measure_is_cut_off_and_never_looks_whole() {
+    let (_issuer, upstream, sidecar) = raw().await;
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    for _ in 0..100 {
+        encoder.write_all(&[b' '; 1 << 20]).unwrap();
+    }
+    upstream.script([compressed("application/json", &encoder.finish().unwrap())]);
+    let answer = sidecar.get("/data/x").await;
+    assert!(answer.status() == 502 || answer.bytes().await.is_err());
+}
+
+#[tokio::test]
+async fn of_two_upstreams_at_one_origin_a_link_stays_with_its_own_client() {
+    let issuer = issuer::steady().await;
+    let upstream = Peer::start(Behaviour::ok("")).await;
+    let (tenant, token) = (upstream.url(), issuer.url());
+    let client = format!("{{ token_url: \"{token}\", client_id: i, client_secret: s }}");
+    let config = format!(
+        "listen: 127.0.0.1:0\nadmin: {{ listen: 127.0.0.1:0 }}
+clients: {{ admin: {client}, user: {client} }}
+upstreams: {{ big: {{ url: \"{tenant}\", client: admin }}, small: {{ url: \"{tenant}\", client: user }} }}
+routes:
+  - {{ path: /adm, profile: odata, upstream: big, strip_path: true }}
+  - {{ path: /ro, profile: odata, upstream: small }}
+"
+    );
+    let sidecar = Sidecar::ready(&config).await;
+    upstream.script([issuer::status("302 Found", &format!("location: {tenant}/ro/2\r\n"), "")]);
+    let answer = sidecar.get("/ro/1").await;
+    assert_eq!(answer.headers()["location"], format!("{}/ro/2", sidecar.url));
+}

@@ -58,7 +58,10 @@ impl Plan {
         if !route.links {
             return None;
         }
-        let upstreams = config.upstreams.iter().enumerate();
+        // The route's own upstream comes first: of two at one origin, its links stay with its client.
+        let (own_first, others): (Vec<_>, Vec<_>) =
+            config.upstreams.iter().enumerate().partition(|(index, _)| *index == route.upstream.0);
+        let upstreams = own_first.into_iter().chain(others);
         let targets = upstreams.map(|(index, upstream)| {
             let leads_there = |other: &&Route| other.upstream.0 == index;
             // Another upstream is reached by a route of its own; one that cuts nothing is best.
@@ -121,10 +124,15 @@ impl Plan {
         header::restore(request);
         header::point_back(request, &self.maps(&caller.headers).back);
         // A range is of the bytes as they are; it passes both ways.
-        if self.bodies != Links::Off && !request.headers.contains_key(RANGE) {
+        if self.touches_bodies(caller) && !request.headers.contains_key(RANGE) {
             request.insert_header(ACCEPT_ENCODING, "gzip")?;
         }
         Ok(())
+    }
+
+    /// An HTTP/1.0 caller could not tell a body that was cut from one that ended: its bodies pass.
+    fn touches_bodies(&self, caller: &RequestHeader) -> bool {
+        self.bodies != Links::Off && caller.version != Version::HTTP_10
     }
 
     /// Rewrites the header of an answer. Returns how many links were changed there, and what is to
@@ -137,9 +145,8 @@ impl Plan {
         let map = self.maps(&request.headers).outward.clone();
         let domain = self.upstream.host_str().unwrap_or_default();
         let count = header::rewrite(response, &map, domain);
-        let passes = self.bodies == Links::Off
+        let passes = !self.touches_bodies(request)
             || request.method == Method::HEAD
-            || request.headers.contains_key(RANGE)
             || response.headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0")
             || matches!(
                 response.status,
@@ -148,9 +155,11 @@ impl Plan {
         if passes {
             return Ok((count, None));
         }
-        let encoding = response.headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
-        let is_gzip = encoding.is_some_and(|encoding| encoding.eq_ignore_ascii_case(b"gzip"));
-        let is_readable = is_gzip || encoding.is_none_or(|encoding| encoding == b"identity");
+        let codings: Vec<&[u8]> =
+            response.headers.get_all(CONTENT_ENCODING).iter().map(HeaderValue::as_bytes).collect();
+        let is = |wanted: &[u8]| matches!(codings[..], [one] if one.eq_ignore_ascii_case(wanted));
+        let is_gzip = is(b"gzip");
+        let is_readable = is_gzip || codings.is_empty() || is(b"identity");
         let format = Format::of(&response.headers)
             .filter(|format| self.bodies == Links::JsonAndXml || *format == Format::Json)
             .filter(|_| is_readable);
@@ -162,10 +171,13 @@ impl Plan {
         if is_gzip {
             response.remove_header(&CONTENT_ENCODING);
         }
+        // What tells of bytes and their number is not true any more.
         response.remove_header(&CONTENT_LENGTH);
-        if request.version != Version::HTTP_10 {
-            response.insert_header(TRANSFER_ENCODING, "chunked")?;
+        for name in ["accept-ranges", "content-md5", "digest", "content-digest", "repr-digest"] {
+            response.remove_header(name);
         }
+        response.set_version(Version::HTTP_11);
+        response.insert_header(TRANSFER_ENCODING, "chunked")?;
         header::weaken(response);
         Ok((count, Some(Body::new(is_gzip, format, &map))))
     }
@@ -205,7 +217,10 @@ fn is_loopback(host: &str) -> bool {
     let Ok(url) = Url::parse(&format!("http://{host}")) else {
         return false;
     };
-    let is_bare = url.path() == "/" && url.query().is_none() && url.username().is_empty();
+    // As written, and nothing else: a URL parser forgives much.
+    let is_bare = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".:[]-".contains(&byte))
+        && !host.to_ascii_lowercase().starts_with("0x")
+        && url.path() == "/";
     is_bare
         && match url.host() {
             Some(url::Host::Domain(name)) => name == "localhost",
@@ -243,6 +258,9 @@ mod tests {
             "localhost/x",
             "a@localhost",
             "localhost?x",
+            "localhost#f",
+            "localhost\\",
+            "0x7f.1",
         ] {
             assert!(!is_loopback(other), "{other}");
         }

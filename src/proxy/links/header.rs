@@ -79,7 +79,10 @@ fn without_domain(cookie: &str, upstream: &str) -> Option<String> {
         let covers = upstream == domain || upstream.ends_with(&format!(".{domain}"));
         name.trim().eq_ignore_ascii_case("domain") && !domain.is_empty() && covers
     };
-    let kept: Vec<&str> = cookie.split(';').filter(|attribute| !is_tenants(attribute)).collect();
+    // The first pair is the cookie itself, whatever its name.
+    let is_kept = |(index, attribute): &(usize, &str)| *index == 0 || !is_tenants(attribute);
+    let kept: Vec<&str> =
+        cookie.split(';').enumerate().filter(is_kept).map(|(_, attribute)| attribute).collect();
     (kept.len() < cookie.split(';').count()).then(|| kept.join(";"))
 }
 
@@ -107,12 +110,14 @@ pub(super) fn point_back(request: &mut RequestHeader, map: &OriginMap) {
 /// Gives the upstream its own entity tags back.
 pub(super) fn restore(request: &mut RequestHeader) {
     for name in [IF_MATCH, IF_NONE_MATCH] {
-        let restored = |value: &HeaderValue| {
-            let text = value.to_str().ok().filter(|text| text.contains(MARK))?;
-            HeaderValue::try_from(strengthened(text)).ok()
-        };
-        if let Some(value) = request.headers.get(&name).and_then(restored) {
-            // A name that was there before, and a value that was checked.
+        let values = request.headers.get_all(&name).iter();
+        let texts: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
+        let text = texts.join(", ");
+        if !text.contains(MARK) {
+            continue;
+        }
+        if let Ok(value) = HeaderValue::try_from(strengthened(&text)) {
+            // A name that was there before.
             let _ = request.insert_header(name, value);
         }
     }
@@ -126,7 +131,13 @@ fn strengthened(tags: &str) -> String {
             None => format!("{lead}{tag}"),
         }
     };
-    tags.split(',').map(tag).collect::<Vec<_>>().join(",")
+    // A comma inside quotes belongs to the tag.
+    let mut is_quoted = false;
+    let between = |character: char| {
+        is_quoted ^= character == '"';
+        character == ',' && !is_quoted
+    };
+    tags.split(between).map(tag).collect::<Vec<_>>().join(",")
 }
 
 #[cfg(test)]
@@ -173,7 +184,7 @@ mod tests {
         assert_eq!(cookie("a=b; Domain=acme.example; Path=/"), "a=b; Path=/");
         assert_eq!(cookie("a=b; domain=.example; Path=/"), "a=b; Path=/");
         assert_eq!(cookie("a=b; Domain=other.example"), "a=b; Domain=other.example");
-        assert_eq!(cookie("domain=acme.example; Path=/x"), " Path=/x");
+        assert_eq!(cookie("domain=acme.example; Path=/x"), "domain=acme.example; Path=/x");
     }
 
     #[test]
@@ -190,6 +201,10 @@ mod tests {
         restore(&mut request);
         assert_eq!(request.headers[IF_MATCH], "\"v1\"");
         assert_eq!(request.headers[IF_NONE_MATCH], "W/\"own\", \"v1\"");
+        for tags in ["W/\"a, W/b~bearerd\"", "W/\"a,b~bearerd\", W/\"c\""] {
+            let strong = strengthened(tags);
+            assert!(strong.starts_with("\"a,") && !strong.contains("bearerd"), "{strong}");
+        }
         let mut weak_already = ResponseHeader::build(200, None).unwrap();
         weak_already.insert_header(ETAG, "W/\"v1\"").unwrap();
         weaken(&mut weak_already);

@@ -380,7 +380,8 @@ fn role_of(key: &[u8], container: Frame) -> Role {
         b"id" | b"edit_media" | b"media_src" => container == Frame::Metadata,
         _ => {
             let suffix = memrchr(b'@', key).and_then(|at| key.get(at + 1..));
-            key.ends_with(b"Url")
+            // The catalog's. Other keys of that ending are data, which a caller may write back.
+            key.starts_with(b"asset") && key.ends_with(b"Url")
                 || suffix.is_some_and(|suffix| {
                     SHORT_FORMS.contains(&suffix) || memmem::find(key, b"@odata.").is_some()
                 })

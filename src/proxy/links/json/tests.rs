@@ -66,7 +66,7 @@ fn links_under_link_keys_change() {
         "__next",
         "uri",
         "assetRelationalDataUrl",
-        "Url",
+        "assetUrl",
         "location",
         "$ref",
         r"\u0040odata.nextLink",
@@ -163,6 +163,9 @@ fn everything_else_stays() {
         "url",
         "curl",
         "Urls",
+        "tokenUrl",
+        "assetUrls",
+        "Url",
         "id",
         "media_src",
         "edit_media",
@@ -259,15 +262,8 @@ fn reference(map: &OriginMap, value: &mut Value, key: Option<(&str, bool)>) {
         let ends = |ends: &[&str]| ends.iter().any(|end| key.ends_with(end));
         key.len() <= 256
             && (key.contains("@odata.")
-                || ends(&[
-                    "@nextLink",
-                    "@context",
-                    "@deltaLink",
-                    "@id",
-                    "@editLink",
-                    "@readLink",
-                    "Url",
-                ])
+                || ends(&["@nextLink", "@context", "@deltaLink", "@id", "@editLink", "@readLink"])
+                || key.starts_with("asset") && key.ends_with("Url")
                 || ["__next", "uri", "location", "$ref"].contains(&key)
                 || in_metadata && ["id", "edit_media", "media_src"].contains(&key))
     });
@@ -366,6 +362,7 @@ fn any_key() -> impl Strategy<Value = String> {
         "id",
         "edit_media",
         "media_src",
+        "assetDataUrl",
         "dataUrl",
         "location",
         "$ref",
