@@ -11,7 +11,7 @@ setup: ## Install what the build needs and the system lacks (cmake, a C compiler
 	@scripts/setup.sh
 
 demo: setup ## A demo tenant and a sidecar in front of it, with lines to type
-	$(CARGO) run --quiet -- demo
+	$(CARGO) run -- demo
 
 test: lint unit docs interop ## Everything that must hold
 
