@@ -31,8 +31,8 @@ interop: interop-packages ## Real peers: SAP's CAP server with @sap/xssec, the d
 
 interop-packages:
 	@scripts/setup.sh --with-node
-	sh tests/interop/cap/install.sh
-	sh tests/interop/cli/install.sh
+	sh tests/interop/install.sh tests/interop/cap
+	sh tests/interop/install.sh tests/interop/cli
 
 bench: setup ## Criterion on the hot path and on the rewriting of links
 	$(CARGO) bench --benches

@@ -4,32 +4,20 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "../tests/support/one_token.rs"]
+mod one_token;
+
 use bearerd::metrics::Metrics;
 use bearerd::proxy::route::Router;
 use bearerd::token::refresher::Refresher;
 use bearerd::token::store::TokenStore;
-use bearerd::token::{Token, TokenError, TokenSource};
 use criterion::{Criterion, criterion_group, criterion_main};
-use http::HeaderValue;
+use one_token::OneToken;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Builder;
 use tokio_util::sync::CancellationToken;
-
-/// A token of the size that Datasphere gives.
-struct OneToken;
-
-#[async_trait::async_trait]
-impl TokenSource for OneToken {
-    async fn fetch(&self) -> Result<Token, TokenError> {
-        Ok(Token {
-            authorization: HeaderValue::try_from(format!("Bearer {}", "x".repeat(2000))).unwrap(),
-            lifetime: Duration::from_secs(86_400),
-            clock_skew: None,
-        })
-    }
-}
 
 /// A store with a token in it, put there by the real refresher.
 fn store() -> Arc<TokenStore> {

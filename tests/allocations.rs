@@ -1,28 +1,13 @@
 //! The hot path of the token: no allocation, whatever its size.
 
+use crate::support::one_token::OneToken;
 use allocation_counter::measure;
 use bearerd::proxy::route::Router;
-use bearerd::token::Token;
 use bearerd::token::refresher::Refresher;
 use bearerd::token::store::TokenStore;
-use bearerd::token::{TokenError, TokenSource};
-use http::HeaderValue;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-
-struct OneToken;
-
-#[async_trait::async_trait]
-impl TokenSource for OneToken {
-    async fn fetch(&self) -> Result<Token, TokenError> {
-        Ok(Token {
-            authorization: HeaderValue::try_from(format!("Bearer {}", "x".repeat(2000))).unwrap(),
-            lifetime: Duration::from_secs(3600),
-            clock_skew: None,
-        })
-    }
-}
 
 #[tokio::test]
 async fn reading_the_token_allocates_nothing() {

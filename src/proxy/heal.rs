@@ -181,30 +181,22 @@ pub(super) async fn judge(
             }
             Ok(())
         }
-        Verdict::Suspect => match context.heal.peek {
-            Peek::Harmless => {
-                context.heal.answered();
-                Ok(())
-            }
-            _ if has_body => {
-                context.heal.answered();
-                Ok(())
-            }
-            Peek::No if recover::is_encoded(headers) => {
-                context.heal.peek = Peek::AsksForPlain;
-                Err(context.heal.replay())
-            }
+        Verdict::Suspect => {
+            let is_encoded = recover::is_encoded(headers);
+            let asked_for_plain = matches!(context.heal.peek, Peek::AsksForPlain);
+            let is_harmless = matches!(context.heal.peek, Peek::Harmless);
             // Compressed although nobody said that it may be: it cannot be judged.
-            Peek::AsksForPlain if recover::is_encoded(headers) => {
+            if has_body || is_harmless || asked_for_plain && is_encoded {
                 context.heal.answered();
-                Ok(())
-            }
-            _ => {
+            } else if is_encoded && matches!(context.heal.peek, Peek::No) {
+                context.heal.peek = Peek::AsksForPlain;
+                return Err(context.heal.replay());
+            } else {
                 let until = Instant::now() + PEEK_TIME;
                 context.heal.peek = Peek::Holding { start: Vec::new(), until };
-                Ok(())
             }
-        },
+            Ok(())
+        }
     }
 }
 

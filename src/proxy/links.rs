@@ -122,7 +122,9 @@ impl Plan {
         request: &mut RequestHeader,
     ) -> pingora::Result<()> {
         header::restore(request);
-        header::point_back(request, &self.maps(&caller.headers).back);
+        if header::points_back(request) {
+            header::point_back(request, &self.maps(&caller.headers).back);
+        }
         // A range is of the bytes as they are; it passes both ways.
         if self.touches_bodies(caller) && !request.headers.contains_key(RANGE) {
             request.insert_header(ACCEPT_ENCODING, "gzip")?;

@@ -2,6 +2,7 @@
 //! and waiting with a deadline.
 
 pub(crate) mod issuer;
+pub(crate) mod one_token;
 pub(crate) mod process;
 pub(crate) mod sidecar;
 pub(crate) mod upstream;

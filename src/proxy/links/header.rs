@@ -94,10 +94,17 @@ pub(super) fn weaken(response: &mut ResponseHeader) {
     });
 }
 
-/// Makes the sidecar's URLs in a request's headers the upstream's: WebDAV's `Destination`, and the
-/// `Referer` that some front doors check.
+/// Request headers that hold a URL: WebDAV's `Destination`, and the `Referer` that some front doors check.
+const POINTERS: [HeaderName; 2] = [DESTINATION, REFERER];
+
+/// Whether a request has one of them; few do.
+pub(super) fn points_back(request: &RequestHeader) -> bool {
+    POINTERS.iter().any(|name| request.headers.contains_key(name))
+}
+
+/// Makes the sidecar's URLs in a request's headers the upstream's.
 pub(super) fn point_back(request: &mut RequestHeader, map: &OriginMap) {
-    for name in [DESTINATION, REFERER] {
+    for name in POINTERS {
         let theirs =
             |value: &HeaderValue| HeaderValue::try_from(map.rewrite(value.to_str().ok()?)?).ok();
         if let Some(value) = request.headers.get(&name).and_then(theirs) {

@@ -1,0 +1,17 @@
+#!/bin/sh
+# install.sh FOLDER: installs the packages named in FOLDER/package-lock.json into its node_modules/.
+# Needs node >= 20 and npm, and a reachable npm registry; nothing else: no compiler, no node headers,
+# no prebuilt binary, because each folder's .npmrc switches install scripts off.
+set -eu
+cd "$1"
+
+stamp=node_modules/.installed-lock
+if [ -f "$stamp" ] && cmp -s package-lock.json "$stamp"; then
+  echo "install.sh: $1 is up to date"
+  exit 0
+fi
+
+echo "install.sh: npm ci in $1 (from package-lock.json, without install scripts)"
+npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+npm ls --depth=0 --loglevel=error
+cp package-lock.json "$stamp"
