@@ -40,7 +40,7 @@ use axum::Router;
 use axum_server::tls_rustls::RustlsConfig;
 
 use ca::CertificateAuthority;
-pub use faults::{CsrfRegime, Faults, IssuerFault, TenantFault};
+pub use faults::{CsrfRegime, Faults, IssuerFault, NextLinks, TenantFault};
 use keys::Keys;
 use listener::{Listener, Servers};
 pub use seen::{LastRequest, Seen};

@@ -29,6 +29,7 @@ use csrf::Keeper;
 use headers::Injection;
 use http::Version;
 use http::header::{ACCEPT_ENCODING, TRANSFER_ENCODING};
+use links::RequestBody;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -172,7 +173,13 @@ impl ProxyHttp for Proxy {
         context: &mut Context,
     ) -> pingora::Result<bool> {
         match self.admit(session, context).await {
-            Ok(()) => Ok(false),
+            Ok(()) => {
+                let plan = context.route.as_ref().and_then(|route| route.links.as_ref());
+                if let Some(plan) = plan {
+                    context.request_body = RequestBody::prepare(plan, session).await?;
+                }
+                Ok(false)
+            }
             Err(problem) => {
                 self.respond(session, context, problem).await?;
                 Ok(true)
@@ -246,9 +253,12 @@ impl ProxyHttp for Proxy {
         if let Some(session) = &context.csrf {
             csrf::inject(request, session)?;
         }
-        context.body = None;
+        context.answer_body = None;
         if let Some(plan) = &route.links {
             plan.prepare(session.req_header(), request)?;
+            if let Some(body) = &mut context.request_body {
+                body.begin(plan, session.req_header(), request)?;
+            }
         }
         if context.heal.wants_plain_body() {
             request.remove_header(&ACCEPT_ENCODING);
@@ -256,6 +266,19 @@ impl ProxyHttp for Proxy {
         if route.cut > 0 {
             let target = route::without_prefix(request.raw_path(), route.cut).into_owned();
             request.set_raw_path(&target)?;
+        }
+        Ok(())
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        context: &mut Context,
+    ) -> pingora::Result<()> {
+        if let Some(request_body) = &mut context.request_body {
+            request_body.transform(body, end_of_stream);
         }
         Ok(())
     }
@@ -305,7 +328,7 @@ impl ProxyHttp for Proxy {
         {
             let (count, body) = plan.answer(session.req_header(), response)?;
             route.metrics.links_rewritten(count);
-            context.body = body;
+            context.answer_body = body;
         }
         Ok(())
     }
@@ -318,7 +341,7 @@ impl ProxyHttp for Proxy {
         context: &mut Context,
     ) -> pingora::Result<Option<Duration>> {
         heal::look_into(body, end_of_stream, context)?;
-        if let (Some(transformed), Some(route)) = (&mut context.body, &context.route) {
+        if let (Some(transformed), Some(route)) = (&mut context.answer_body, &context.route) {
             route.metrics.links_rewritten(links::transform(transformed, body, end_of_stream)?);
         }
         Ok(None)

@@ -4,11 +4,13 @@ use crate::support::issuer;
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Behaviour, Peer};
 use crate::support::{Fixture, eventually, http};
+use bearerd::demo::{Faults, NextLinks};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::io::Write;
+use url::Url;
 
 const CONSUMPTION: &str = "/api/v1/datasphere/consumption";
 
@@ -52,26 +54,34 @@ async fn follow(url: &str) -> Value {
 }
 
 #[tokio::test]
-async fn next_links_are_followed_to_the_last_row() {
-    let (_fixture, sidecar) = tenant().await;
-    let mut next = Some(format!("{}{CONSUMPTION}/relational/DEMO/SALES/SALES", sidecar.url));
-    let (mut ids, mut rows, mut pages) = (BTreeSet::new(), 0, 0);
-    while let Some(url) = next {
-        assert!(url.starts_with(&sidecar.url), "{url}");
-        let page = follow(&url).await;
-        assert!(page["@odata.context"].as_str().unwrap().starts_with(&sidecar.url));
-        for row in page["value"].as_array().unwrap() {
-            ids.insert(row["ID"].as_i64().unwrap());
-            rows += 1;
+async fn next_links_are_followed_to_the_last_row_in_each_of_their_forms() {
+    for next_links in [NextLinks::Absolute, NextLinks::AbsolutePath, NextLinks::Relative] {
+        let (fixture, sidecar) = tenant().await;
+        fixture.tenant.set_faults(Faults { next_links, ..Faults::default() });
+        let start = format!("{}{CONSUMPTION}/relational/DEMO/SALES/SALES", sidecar.url);
+        let mut next = Some(Url::parse(&start).unwrap());
+        let (mut ids, mut rows, mut pages) = (BTreeSet::new(), 0, 0);
+        while let Some(url) = next {
+            assert!(url.as_str().starts_with(&sidecar.url), "{url}");
+            let page = follow(url.as_str()).await;
+            assert!(page["@odata.context"].as_str().unwrap().starts_with(&sidecar.url));
+            for row in page["value"].as_array().unwrap() {
+                ids.insert(row["ID"].as_i64().unwrap());
+                rows += 1;
+            }
+            pages += 1;
+            next = page["@odata.nextLink"].as_str().map(|link| url.join(link).unwrap());
         }
-        pages += 1;
-        next = page["@odata.nextLink"].as_str().map(str::to_owned);
+        assert_eq!((ids.len(), rows), (2500, 2500), "{next_links:?}");
+        assert!(pages > 1);
+        let series = format!(r#"bearerd_links_rewritten_total{{route="{CONSUMPTION}"}}"#);
+        let next_ones = if next_links == NextLinks::Absolute { pages - 1 } else { 0 };
+        let links = f64::from(pages + next_ones);
+        eventually("counted", async || sidecar.metric(&series).await == links).await;
+        let seen = fixture.tenant.seen().last_request.unwrap();
+        let compressed = ("accept-encoding".to_owned(), "gzip".to_owned());
+        assert!(seen.headers.contains(&compressed), "the wide area is spared");
     }
-    assert_eq!((ids.len(), rows), (2500, 2500));
-    assert!(pages > 1);
-    let series = format!(r#"bearerd_links_rewritten_total{{route="{CONSUMPTION}"}}"#);
-    let links = f64::from(2 * pages - 1);
-    eventually("counted", async || sidecar.metric(&series).await == links).await;
 }
 
 #[tokio::test]
@@ -202,10 +212,20 @@ async fn ranges_and_answers_without_a_body_pass() {
     assert_eq!(request.send().await.unwrap().text().await.unwrap(), link);
     assert!(upstream.seen()[0].header("accept-encoding").is_empty());
     upstream.script([Behaviour::Answer(
-        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 77\r\n\r\n".into(),
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 77\r\netag: \"v1\"\r\n\r\n"
+            .into(),
     )]);
     let head = http().head(format!("{}/data/x", sidecar.url)).send().await.unwrap();
     assert_eq!(head.headers()["content-length"], "77");
+    let tag = head.headers()["etag"].clone();
+    assert!(tag.to_str().unwrap().starts_with("W/"), "that of the GET");
+    for (tag, answered) in [(tag.to_str().unwrap(), tag.to_str().unwrap()), ("\"v1\"", "\"v1\"")] {
+        upstream.script([Behaviour::Answer(
+            "HTTP/1.1 304 Not Modified\r\netag: \"v1\"\r\n\r\n".into(),
+        )]);
+        let request = http().get(format!("{}/data/x", sidecar.url)).header("if-none-match", tag);
+        assert_eq!(request.send().await.unwrap().headers()["etag"], answered);
+    }
     upstream.script([Behaviour::Answer("HTTP/1.1 204 No Content\r\n\r\n".into())]);
     assert_eq!(sidecar.get("/data/x").await.status(), 204);
 }

@@ -5,6 +5,7 @@
 mod support;
 
 mod allocations;
+mod batches;
 mod commands;
 mod configuration;
 mod csrf;

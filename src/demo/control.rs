@@ -47,6 +47,7 @@ Set some and keep the others:
   curl -X PATCH -d '{{\"issuer\": \"too_many_requests\", \"issuer_retry_after\": \"5\"}}' http://{address}/faults
   curl -X PATCH -d '{{\"tenant\": \"login_page\", \"login_page_delay_ms\": 500}}' http://{address}/faults
   curl -X PATCH -d '{{\"csrf\": \"session\", \"csrf_reject_next\": 1}}' http://{address}/faults
+  curl -X PATCH -d '{{\"next_links\": \"relative\"}}' http://{address}/faults
 
 Set some and reset the others:
   curl -X PUT -d '{{\"issuer_delay_ms\": 2000}}' http://{address}/faults
@@ -60,6 +61,7 @@ Replace the signing key, so that every token issued so far is refused:
 issuer: none, too_many_requests, internal_error, unavailable, hang, html, empty_token, refuse_client
 tenant: none, unauthorized, refuse_always, scopes_changed, login_page, login_redirect, internal_error, hang
 csrf:   stateless, session, off
+next_links: absolute, absolute_path, relative
 "
     )
 }

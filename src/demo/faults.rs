@@ -29,6 +29,8 @@ pub struct Faults {
     /// That many next writes are refused though their CSRF token is good, and that token with them from then on. Counts
     /// down to 0.
     pub csrf_reject_next: u32,
+    /// How the OData answers write the link to the next page. No fault, but every client has met one form only.
+    pub next_links: NextLinks,
 }
 
 impl Default for Faults {
@@ -44,6 +46,7 @@ impl Default for Faults {
             login_page_delay_ms: 0,
             csrf: CsrfRegime::Stateless,
             csrf_reject_next: 0,
+            next_links: NextLinks::Absolute,
         }
     }
 }
@@ -107,6 +110,19 @@ pub enum CsrfRegime {
     Session,
     /// Nothing. Who asks for a CSRF token gets none.
     Off,
+}
+
+/// How a link to the next page is written; OData allows all of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NextLinks {
+    /// `https://tenant/api/v1/…/SALES?$skip=500`
+    #[default]
+    Absolute,
+    /// `/api/v1/…/SALES?$skip=500`
+    AbsolutePath,
+    /// `SALES?$skip=500`
+    Relative,
 }
 
 /// Waits as long as a `…_delay_ms` says.

@@ -7,16 +7,20 @@
 mod sales;
 
 use axum::extract::State;
-use axum::http::header::{CONTENT_TYPE, HeaderName};
+use axum::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::io;
 
 use super::answer;
+use super::faults::NextLinks;
 use super::login::origin;
 use super::state::Shared;
 
@@ -41,28 +45,34 @@ async fn read(State(state): State<Shared>, uri: Uri, headers: HeaderMap) -> Resp
     let (base, resource) = split(&path);
     let here = origin(&state, &headers);
     match resource {
-        "catalog/spaces" => json_body(&listing(
-            &here,
-            &path,
-            "spaces",
-            json!([{ "name": "DEMO", "label": "Demo space" }]),
-        )),
-        "catalog/assets" => json_body(&listing(
-            &here,
-            &path,
-            "assets",
-            json!([catalog_entry(&state.tenant_origin)]),
-        )),
-        "catalog/spaces('DEMO')/assets('SALES')" => json_body(&catalog_entry(&state.tenant_origin)),
-        "relational/DEMO/SALES" | "relational/DEMO/SALES/" => json_body(&json!({
-            "@odata.context": format!("{here}{base}/relational/DEMO/SALES/$metadata"),
-            "value": [{ "name": "SALES", "kind": "EntitySet", "url": "SALES" }],
-        })),
+        "catalog/spaces" => json_body(
+            &headers,
+            &listing(&here, &path, "spaces", json!([{ "name": "DEMO", "label": "Demo space" }])),
+        ),
+        "catalog/assets" => json_body(
+            &headers,
+            &listing(&here, &path, "assets", json!([catalog_entry(&state.tenant_origin)])),
+        ),
+        "catalog/spaces('DEMO')/assets('SALES')" => {
+            json_body(&headers, &catalog_entry(&state.tenant_origin))
+        }
+        "relational/DEMO/SALES" | "relational/DEMO/SALES/" => json_body(
+            &headers,
+            &json!({
+                "@odata.context": format!("{here}{base}/relational/DEMO/SALES/$metadata"),
+                "value": [{ "name": "SALES", "kind": "EntitySet", "url": "SALES" }],
+            }),
+        ),
         "relational/DEMO/SALES/$metadata" => metadata(&headers),
         "relational/DEMO/SALES/SALES" => {
             let service = format!("{here}{base}/relational/DEMO/SALES");
-            match sales::page(&service, uri.query().unwrap_or_default()) {
-                Ok(page) => json_body(&page),
+            let links = match state.faults().next_links {
+                NextLinks::Absolute => format!("{service}/"),
+                NextLinks::AbsolutePath => format!("{base}/relational/DEMO/SALES/"),
+                NextLinks::Relative => String::new(),
+            };
+            match sales::page(&service, &links, uri.query().unwrap_or_default()) {
+                Ok(page) => json_body(&headers, &page),
                 Err(refusal) => refusal.into_response(),
             }
         }
@@ -132,9 +142,23 @@ const METADATA: &str = r#"<?xml version="1.0" encoding="utf-8"?>
 </edmx:Edmx>
 "#;
 
-fn json_body(value: &impl Serialize) -> Response {
+/// Compressed for those who take it, as the real front door does.
+fn json_body(headers: &HeaderMap, value: &impl Serialize) -> Response {
     let media = "application/json;odata.metadata=minimal;charset=utf-8";
-    ([(CONTENT_TYPE, media), ODATA_VERSION], Json(value)).into_response()
+    let accepted = headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
+    if !accepted.is_some_and(|codings| codings.contains("gzip")) {
+        return ([(CONTENT_TYPE, media), ODATA_VERSION], Json(value)).into_response();
+    }
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    // Neither can fail: it writes to memory, and the answers are made here.
+    let body = serde_json::to_writer(&mut encoder, value).map_err(io::Error::from);
+    match body.and_then(|()| encoder.finish()) {
+        Ok(body) => {
+            let coding = (CONTENT_ENCODING, "gzip");
+            ([(CONTENT_TYPE, media), ODATA_VERSION, coding], body).into_response()
+        }
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
 }
 
 /// Why a request for data fails, as an OData error body.

@@ -11,7 +11,7 @@ use pingora::proxy::Session;
 use std::fmt::Display;
 
 /// What pingora can keep of a body to send it again.
-const REPLAY_BUFFER: u64 = 64 * 1024;
+pub(super) const REPLAY_BUFFER: u64 = 64 * 1024;
 
 impl Proxy {
     /// Finds the route and the token, or says why there is none.

@@ -5,7 +5,7 @@ use crate::metrics::{Metrics, OTHER, RouteMetrics};
 use crate::proxy::RouteHandle;
 use crate::proxy::csrf::Session;
 use crate::proxy::heal::Heal;
-use crate::proxy::links::Body;
+use crate::proxy::links::{AnswerBody, RequestBody};
 use crate::proxy::profile::METHODS;
 use crate::proxy::upstream::Attempts;
 use crate::token::store::Usable;
@@ -52,8 +52,10 @@ pub struct Context {
     pub(crate) token: Option<Usable>,
     /// The CSRF token that is sent with it, where bearerd speaks CSRF for its caller.
     pub(super) csrf: Option<Arc<Session>>,
+    /// What is done to the request's body.
+    pub(super) request_body: Option<RequestBody>,
     /// What is done to the answer's body.
-    pub(super) body: Option<Body>,
+    pub(super) answer_body: Option<AnswerBody>,
     /// What became of a refused token.
     pub(super) heal: Heal,
     /// What the caller was told by a local answer, for the access log.
@@ -73,7 +75,8 @@ impl Context {
             route: None,
             token: None,
             csrf: None,
-            body: None,
+            request_body: None,
+            answer_body: None,
             heal: Heal::default(),
             detail: None,
             attempts: Attempts::default(),

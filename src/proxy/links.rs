@@ -4,19 +4,25 @@
 //! its data after the first page. What is rewritten is a closed list: headers here, and in bodies only
 //! what [`json`] and [`xml`] know to be links. Business data stays byte for byte.
 
-mod body;
+mod answer;
+pub mod batch;
+mod format;
 mod header;
 pub mod json;
 pub mod origin;
+mod request;
 pub mod xml;
 
 use super::profile::Links;
+use super::route;
 use crate::config::{Config, ListenAddress, Route};
 use arc_swap::ArcSwapOption;
-use body::Format;
+use batch::{Back, BatchRewriter};
 use bytes::Bytes;
+use format::{Format, Rewriter};
 use http::header::{
-    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HOST, RANGE, TRANSFER_ENCODING,
+    ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, RANGE,
+    TRANSFER_ENCODING,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use origin::OriginMap;
@@ -26,7 +32,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use url::Url;
 
-pub(crate) use body::Body;
+pub(crate) use answer::AnswerBody;
+pub(crate) use request::RequestBody;
+
+/// Headers that tell of bytes which are not what they were, once links are changed.
+const DIGESTS: [&str; 4] = ["content-md5", "digest", "content-digest", "repr-digest"];
 
 /// What is rewritten on a route, and to what.
 pub(super) struct Plan {
@@ -49,7 +59,7 @@ struct Maps {
     /// In answers: the upstreams' become ours.
     outward: Arc<OriginMap>,
     /// In requests: ours become the route's upstream's.
-    back: OriginMap,
+    back: Back,
 }
 
 impl Plan {
@@ -103,15 +113,50 @@ impl Plan {
             spellings(origin).into_iter().map(move |origin| (origin, path))
         });
         let pairs = pairs.map(|(origin, path)| (origin, format!("{own}{path}")));
-        let ours = format!("{own}{}", self.prefix.as_deref().unwrap_or_default());
-        let theirs = self.upstream.origin().ascii_serialization();
         let maps = Arc::new(Maps {
             host,
             outward: Arc::new(OriginMap::new(pairs, self.prefix.clone())),
-            back: OriginMap::new([(ours, theirs)], None),
+            back: self.back(&own),
         });
         self.latest.store(Some(maps.clone()));
         maps
+    }
+
+    /// What becomes of our URLs in requests, if `own` is our origin.
+    fn back(&self, own: &str) -> Back {
+        let prefix = self.prefix.as_deref().unwrap_or_default();
+        let theirs = self.upstream.origin().ascii_serialization();
+        let authority = |origin: &str| {
+            origin.split_once("://").map(|(_, authority)| authority.to_owned()).unwrap_or_default()
+        };
+        let host = (authority(own), authority(&theirs));
+        // Absolute paths lose what the route cuts.
+        let paths = self.prefix.iter().map(|prefix| (prefix.clone(), String::new()));
+        let urls = paths.chain([(format!("{own}{prefix}"), theirs)]);
+        Back { urls: Arc::new(OriginMap::new(urls, None)), host }
+    }
+
+    /// Who rewrites the body of this request, if it can hold a URL of ours.
+    fn request_rewriter(&self, request: &RequestHeader) -> Option<Rewriter> {
+        if self.bodies == Links::Off || request.headers.contains_key(CONTENT_ENCODING) {
+            return None;
+        }
+        let content_type = request.headers.get(CONTENT_TYPE)?.to_str().ok()?;
+        let is_batch = route::is_batch(request.raw_path());
+        let back = &self.maps(&request.headers).back;
+        if is_batch && let Some(batch) = BatchRewriter::new(content_type, back) {
+            return Some(Rewriter::Batch(Box::new(batch)));
+        }
+        let format = Format::named(content_type).filter(|format| self.rewrites(*format))?;
+        Some(Rewriter::new(Some(format), &back.urls))
+    }
+
+    fn rewrites(&self, format: Format) -> bool {
+        match self.bodies {
+            Links::Off => false,
+            Links::Json => format == Format::Json,
+            Links::JsonAndXml => true,
+        }
     }
 
     /// Gives the upstream its own URLs and entity tags back, and asks for what can be rewritten:
@@ -123,7 +168,7 @@ impl Plan {
     ) -> pingora::Result<()> {
         header::restore(request);
         if header::points_back(request) {
-            header::point_back(request, &self.maps(&caller.headers).back);
+            header::point_back(request, &self.maps(&caller.headers).back.urls);
         }
         // A range is of the bytes as they are; it passes both ways.
         if self.touches_bodies(caller) && !request.headers.contains_key(RANGE) {
@@ -143,7 +188,7 @@ impl Plan {
         &self,
         request: &RequestHeader,
         response: &mut ResponseHeader,
-    ) -> pingora::Result<(u64, Option<Body>)> {
+    ) -> pingora::Result<(u64, Option<AnswerBody>)> {
         let map = self.maps(&request.headers).outward.clone();
         let domain = self.upstream.host_str().unwrap_or_default();
         let count = header::rewrite(response, &map, domain);
@@ -154,7 +199,16 @@ impl Plan {
                 response.status,
                 StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::PARTIAL_CONTENT
             );
+        let format = Format::of(&response.headers).filter(|format| self.rewrites(*format));
         if passes {
+            // What tells of a body that was changed carries that body's tag.
+            let is_ours = match response.status {
+                StatusCode::NOT_MODIFIED => header::asks_about_ours(&request.headers),
+                _ => request.method == Method::HEAD && format.is_some(),
+            };
+            if is_ours {
+                header::weaken(response);
+            }
             return Ok((count, None));
         }
         let codings: Vec<&[u8]> =
@@ -162,9 +216,8 @@ impl Plan {
         let is = |wanted: &[u8]| matches!(codings[..], [one] if one.eq_ignore_ascii_case(wanted));
         let is_gzip = is(b"gzip");
         let is_readable = is_gzip || codings.is_empty() || is(b"identity");
-        let format = Format::of(&response.headers)
-            .filter(|format| self.bodies == Links::JsonAndXml || *format == Format::Json)
-            .filter(|_| is_readable);
+        let format =
+            Format::of(&response.headers).filter(|format| is_readable && self.rewrites(*format));
         // The caller did not ask for the compression, if we did: it gets a plain body.
         let must_decode = is_gzip && !accepts_gzip(&request.headers);
         if format.is_none() && !must_decode {
@@ -175,19 +228,20 @@ impl Plan {
         }
         // What tells of bytes and their number is not true any more.
         response.remove_header(&CONTENT_LENGTH);
-        for name in ["accept-ranges", "content-md5", "digest", "content-digest", "repr-digest"] {
+        response.remove_header(&ACCEPT_RANGES);
+        for name in DIGESTS {
             response.remove_header(name);
         }
         response.set_version(Version::HTTP_11);
         response.insert_header(TRANSFER_ENCODING, "chunked")?;
         header::weaken(response);
-        Ok((count, Some(Body::new(is_gzip, format, &map))))
+        Ok((count, Some(AnswerBody::new(is_gzip, format, &map))))
     }
 }
 
 /// Passes a chunk through what is done to the body.
 pub(super) fn transform(
-    body: &mut Body,
+    body: &mut AnswerBody,
     chunk: &mut Option<Bytes>,
     is_end: bool,
 ) -> pingora::Result<u64> {
@@ -233,14 +287,21 @@ fn is_loopback(host: &str) -> bool {
 }
 
 fn accepts_gzip(request: &HeaderMap) -> bool {
-    request.get_all(ACCEPT_ENCODING).iter().any(|value| {
+    let mut accepts_any = false;
+    for value in request.get_all(ACCEPT_ENCODING) {
         let text = value.to_str().unwrap_or_default().to_ascii_lowercase();
-        text.split(',').any(|coding| {
-            let mut parts = coding.split(';').map(str::trim);
-            matches!(parts.next(), Some("gzip" | "x-gzip" | "*"))
-                && !parts.any(|weight| matches!(weight, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
-        })
-    })
+        for coding in text.split(',') {
+            let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+            let weight = weight.trim().strip_prefix("q=").unwrap_or("1");
+            let is_accepted = weight.contains(|digit: char| ('1'..='9').contains(&digit));
+            match name.trim() {
+                "gzip" | "x-gzip" => return is_accepted,
+                "*" => accepts_any = is_accepted,
+                _ => {}
+            }
+        }
+    }
+    accepts_any
 }
 
 #[cfg(test)]
@@ -275,6 +336,7 @@ mod tests {
             accepts_gzip(&HeaderMap::from_iter([(ACCEPT_ENCODING, value)]))
         };
         assert!(accepts("gzip") && accepts("br, GZIP;q=0.5") && accepts("*"));
+        assert!(!accepts("gzip;q=0, *") && accepts("identity, *;q=0.1, br;q=0"));
         assert!(!accepts("br") && !accepts("gzip;q=0") && !accepts("identity"));
         assert!(!accepts_gzip(&HeaderMap::new()));
     }

@@ -1,6 +1,7 @@
 //! What tests stand on: a sidecar on free ports, issuers and upstreams that remember what they saw,
 //! and waiting with a deadline.
 
+pub(crate) mod caller;
 pub(crate) mod issuer;
 pub(crate) mod one_token;
 pub(crate) mod process;

@@ -44,6 +44,21 @@ impl Seen {
         self.head.lines().next().unwrap()
     }
 
+    /// The body without the framing of chunks.
+    pub(crate) fn payload(&self) -> Vec<u8> {
+        if self.header("transfer-encoding").is_empty() {
+            return self.body.clone();
+        }
+        let (mut payload, mut rest) = (Vec::new(), self.body.as_slice());
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let size = str::from_utf8(&rest[..end]).unwrap().trim();
+            let size = usize::from_str_radix(size, 16).unwrap();
+            payload.extend_from_slice(&rest[end + 1..end + 1 + size]);
+            rest = rest.get(end + 1 + size + 2..).unwrap_or_default();
+        }
+        payload
+    }
+
     /// All values of a header, in order.
     pub(crate) fn header(&self, name: &str) -> Vec<&str> {
         self.head

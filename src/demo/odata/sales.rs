@@ -28,9 +28,9 @@ pub(super) struct Page {
     next_link: Option<String>,
 }
 
-/// The page that the query string asks for. `service` is the absolute URL of the asset's service, on whose origin the
-/// links are to be.
-pub(super) fn page(service: &str, query: &str) -> Result<Page, Refusal> {
+/// The page that the query string asks for. `service` is the absolute URL of the asset's service, `links` what stands
+/// before the name of the data in the link to the next page.
+pub(super) fn page(service: &str, links: &str, query: &str) -> Result<Page, Refusal> {
     let options = Options::parse(query)?;
     let matching: Vec<u64> = (1..=ROWS).filter(|id| options.matches(*id)).collect();
     let wanted = matching.len().saturating_sub(options.skip).min(options.top.unwrap_or(usize::MAX));
@@ -40,7 +40,7 @@ pub(super) fn page(service: &str, query: &str) -> Result<Page, Refusal> {
         context: format!("{service}/$metadata#SALES{}", options.selected()),
         count: options.count.then_some(matching.len()),
         value: matching.iter().skip(options.skip).take(given).map(entity).collect(),
-        next_link: (given < wanted).then(|| options.next_link(service, query, given)),
+        next_link: (given < wanted).then(|| options.next_link(links, query, given)),
     })
 }
 
@@ -158,7 +158,7 @@ impl Options {
     }
 
     /// The same question again, further on: all options as the client wrote them, except for `$skip` and `$top`.
-    fn next_link(&self, service: &str, query: &str, given: usize) -> String {
+    fn next_link(&self, before: &str, query: &str, given: usize) -> String {
         let moves = |part: &&str| {
             let name = part.split('=').next().map(decode).unwrap_or_default();
             !part.is_empty() && name != "$skip" && name != "$top"
@@ -167,7 +167,7 @@ impl Options {
             query.split('&').filter(moves).map(ToOwned::to_owned).collect();
         parts.extend(self.top.map(|top| format!("$top={}", top.saturating_sub(given))));
         parts.push(format!("$skip={}", self.skip.saturating_add(given)));
-        format!("{service}/SALES?{}", parts.join("&"))
+        format!("{before}SALES?{}", parts.join("&"))
     }
 }
 

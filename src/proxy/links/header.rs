@@ -5,7 +5,7 @@ use super::origin::OriginMap;
 use http::header::{
     CONTENT_LOCATION, ETAG, IF_MATCH, IF_NONE_MATCH, LINK, LOCATION, REFERER, SET_COOKIE,
 };
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::{RequestHeader, ResponseHeader};
 
 const DESTINATION: HeaderName = HeaderName::from_static("destination");
@@ -19,7 +19,7 @@ pub(super) fn rewrite(response: &mut ResponseHeader, map: &OriginMap, upstream: 
         count += replace(response, &name, |url| map.rewrite(url));
     }
     count += replace(response, &LINK, |links| rewrite_link(links, map));
-    replace(response, &SET_COOKIE, |cookie| without_domain(cookie, upstream));
+    replace(response, &SET_COOKIE, |cookie| rewrite_cookie(cookie, map, upstream));
     count
 }
 
@@ -46,44 +46,71 @@ fn replace(
     u64::try_from(count).unwrap_or_default()
 }
 
-/// `<URL>; rel="next", <URL>; rel="prev"` (RFC 8288 section 3).
+/// `<URL>; rel="next"; anchor="URL", <URL>; rel="prev"` (RFC 8288 section 3).
 fn rewrite_link(links: &str, map: &OriginMap) -> Option<String> {
     let mut rewritten = String::with_capacity(links.len());
     let mut rest = links;
     let mut changed = false;
-    while let Some((before, after)) = rest.split_once('<') {
-        let (url, behind) = after.split_once('>')?;
+    while let Some(at) = rest.find(['<', '"']) {
+        let (before, opened) = rest.split_at(at);
+        let is_target = opened.starts_with('<');
+        let (inner, behind) = if is_target {
+            opened.strip_prefix('<')?.split_once('>')?
+        } else {
+            split_quoted(opened.strip_prefix('"')?)?
+        };
+        let name = before.trim_end().strip_suffix('=').unwrap_or_default().trim_end();
+        let is_anchor = name.to_ascii_lowercase().ends_with("anchor");
+        let ours = if is_target || is_anchor { map.rewrite(inner) } else { None };
+        changed |= ours.is_some();
         rewritten.push_str(before);
-        rewritten.push('<');
-        match map.rewrite(url) {
-            Some(ours) => {
-                changed = true;
-                rewritten.push_str(&ours);
-            }
-            None => rewritten.push_str(url),
-        }
-        rewritten.push('>');
+        rewritten.push(if is_target { '<' } else { '"' });
+        rewritten.push_str(ours.as_deref().unwrap_or(inner));
+        rewritten.push(if is_target { '>' } else { '"' });
         rest = behind;
     }
     rewritten.push_str(rest);
     changed.then_some(rewritten)
 }
 
+/// What a quoted string holds, and what follows its closing quote.
+fn split_quoted(text: &str) -> Option<(&str, &str)> {
+    let mut is_escaped = false;
+    let end = text.find(|character| {
+        let ends = character == '"' && !is_escaped;
+        is_escaped = character == '\\' && !is_escaped;
+        ends
+    })?;
+    Some((text.get(..end)?, text.get(end + 1..)?))
+}
+
 /// A cookie for the tenant's domain would never come back to the sidecar: without a domain it does.
-fn without_domain(cookie: &str, upstream: &str) -> Option<String> {
-    let is_tenants = |attribute: &str| {
-        let Some((name, domain)) = attribute.split_once('=') else {
-            return false;
-        };
-        let domain = domain.trim().trim_start_matches('.').to_ascii_lowercase();
-        let covers = upstream == domain || upstream.ends_with(&format!(".{domain}"));
-        name.trim().eq_ignore_ascii_case("domain") && !domain.is_empty() && covers
-    };
-    // The first pair is the cookie itself, whatever its name.
-    let is_kept = |(index, attribute): &(usize, &str)| *index == 0 || !is_tenants(attribute);
-    let kept: Vec<&str> =
-        cookie.split(';').enumerate().filter(is_kept).map(|(_, attribute)| attribute).collect();
-    (kept.len() < cookie.split(';').count()).then(|| kept.join(";"))
+/// Nor would one for a path that begins otherwise here.
+fn rewrite_cookie(cookie: &str, map: &OriginMap, upstream: &str) -> Option<String> {
+    let mut changed = false;
+    let mut kept = Vec::new();
+    for (index, attribute) in cookie.split(';').enumerate() {
+        let (name, value) = attribute.split_once('=').unwrap_or((attribute, ""));
+        // The first pair is the cookie itself, whatever its name.
+        let is = |known: &str| index > 0 && name.trim().eq_ignore_ascii_case(known);
+        if is("domain") && covers(value.trim(), upstream) {
+            changed = true;
+        } else if is("path")
+            && let Some(ours) = map.rewrite(value.trim())
+        {
+            changed = true;
+            kept.push(format!("{name}={ours}"));
+        } else {
+            kept.push(attribute.to_owned());
+        }
+    }
+    changed.then(|| kept.join(";"))
+}
+
+/// Whether a cookie's domain holds the upstream's host.
+fn covers(domain: &str, upstream: &str) -> bool {
+    let domain = domain.trim_start_matches('.').to_ascii_lowercase();
+    !domain.is_empty() && (upstream == domain || upstream.ends_with(&format!(".{domain}")))
 }
 
 /// Makes the entity tag of a body weak whose bytes are changed (RFC 9110 section 8.8.1).
@@ -112,6 +139,12 @@ pub(super) fn point_back(request: &mut RequestHeader, map: &OriginMap) {
             let _ = request.insert_header(name, value);
         }
     }
+}
+
+/// Whether a request asks about a body whose bytes were changed here.
+pub(super) fn asks_about_ours(request: &HeaderMap) -> bool {
+    let mut tags = request.get_all(IF_NONE_MATCH).iter().chain(request.get_all(IF_MATCH));
+    tags.any(|value| value.to_str().is_ok_and(|tags| tags.contains(MARK)))
 }
 
 /// Gives the upstream its own entity tags back.
@@ -180,7 +213,13 @@ mod tests {
         let ours =
             "<http://localhost:8080/2>; rel=\"next\", </1>; rel=prev, <http://localhost:8080>";
         assert_eq!(rewritten("link", links), (ours.to_owned(), 1));
-        for broken in ["<https://acme.example/2", "no target"] {
+        let quoted =
+            "</1>; title=\"a \\\"<https://acme.example/>\"; Anchor = \"https://acme.example/\"";
+        let anchor = quoted.replace("\"https://acme.example/\"", "\"http://localhost:8080/\"");
+        assert_eq!(rewritten("link", quoted), (anchor, 1));
+        for broken in
+            ["<https://acme.example/2", "no target", "</1>; title=\"<https://acme.example/>"]
+        {
             assert_eq!(rewritten("link", broken), (broken.to_owned(), 0));
         }
     }
@@ -192,6 +231,12 @@ mod tests {
         assert_eq!(cookie("a=b; domain=.example; Path=/"), "a=b; Path=/");
         assert_eq!(cookie("a=b; Domain=other.example"), "a=b; Domain=other.example");
         assert_eq!(cookie("domain=acme.example; Path=/x"), "domain=acme.example; Path=/x");
+        let map = OriginMap::new([], Some("/ctm".to_owned()));
+        let cut = |cookie| rewrite_cookie(cookie, &map, "acme.example");
+        assert_eq!(
+            cut("path=/a; Path=/v2; Secure").as_deref(),
+            Some("path=/a; Path=/ctm/v2; Secure")
+        );
     }
 
     #[test]

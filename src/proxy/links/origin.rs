@@ -1,5 +1,7 @@
 //! Which URLs are the tenant's, and what they become.
 
+use memchr::memchr;
+
 /// The upstreams' origins, each with what takes its place.
 #[derive(Clone, Debug, Default)]
 pub struct OriginMap {
@@ -45,11 +47,15 @@ impl OriginMap {
     ///
     /// An origin counts only where it ends: before `/`, `?`, `#`, or at the end of the URL.
     /// `https://acme.example.evil` is not `https://acme.example`. Scheme and host are compared
-    /// without regard to case (RFC 3986 section 6.2.2.1).
+    /// without regard to case (RFC 3986 section 6.2.2.1); the scheme may be left out
+    /// (`//acme.example/`, section 4.2).
     pub fn find(&self, start: &[u8], is_whole: bool) -> Match<'_> {
-        let mut needs_more = false;
+        let mut needs_more = start.is_empty() && !is_whole;
+        let is_relative = start.first() == Some(&b'/');
         for entry in &self.entries {
             let origin = entry.origin.as_bytes();
+            let without_scheme = memchr(b'/', origin).and_then(|slash| origin.get(slash..));
+            let origin = without_scheme.filter(|_| is_relative).unwrap_or(origin);
             let common = origin.len().min(start.len());
             let alike = start.get(..common).zip(origin.get(..common));
             if !alike.is_some_and(|(given, wanted)| given.eq_ignore_ascii_case(wanted)) {
@@ -65,15 +71,14 @@ impl OriginMap {
                 None => needs_more |= !is_whole,
             }
         }
-        if let Some(prefix) = &self.prefix {
-            match start {
-                [b'/', b'/', ..] => {}
-                [b'/'] if !is_whole => needs_more = true,
-                [b'/', ..] => return Match::Replace { length: 0, with: prefix },
-                _ => {}
-            }
+        match (&self.prefix, start) {
+            // Of another origin, whatever its scheme.
+            (_, [b'/', b'/', ..]) | (None, _) => {}
+            (Some(_), [b'/']) if !is_whole => needs_more = true,
+            (Some(prefix), [b'/', ..]) => return Match::Replace { length: 0, with: prefix },
+            (Some(_), _) => {}
         }
-        if needs_more || start.is_empty() && !is_whole { Match::NeedsMore } else { Match::No }
+        if needs_more { Match::NeedsMore } else { Match::No }
     }
 
     /// The most bytes of a URL that [`OriginMap::find`] needs to be sure.
@@ -122,6 +127,7 @@ mod tests {
             rewritten("https://ctm.example:8443/v2").as_deref(),
             Some("http://127.0.0.1:8080/ctm/v2")
         );
+        assert_eq!(rewritten("//ACME.example/a").as_deref(), Some("http://127.0.0.1:8080/a"));
         for other in [
             "https://acme.example.evil/",
             "https://acme.example:444/",
@@ -131,6 +137,8 @@ mod tests {
             "/a",
             "",
             "https://acme.example@evil/",
+            "//acme.example.evil/",
+            "/acme.example/",
         ] {
             assert_eq!(rewritten(other), None, "{other}");
         }
@@ -141,6 +149,7 @@ mod tests {
         let map = map(Some("/ctm"));
         assert_eq!(map.rewrite("/v2/nodes").as_deref(), Some("/ctm/v2/nodes"));
         assert_eq!(map.rewrite("//other.example/x"), None);
+        assert_eq!(map.rewrite("//acme.example/x").as_deref(), Some("http://127.0.0.1:8080/x"));
         assert_eq!(map.rewrite("nodes"), None);
     }
 
@@ -151,5 +160,7 @@ mod tests {
         assert_eq!(map.find(b"https://acme.example", false), Match::NeedsMore);
         assert_eq!(map.find(b"https://b", false), Match::No);
         assert_eq!(map.find(b"", false), Match::NeedsMore);
+        assert_eq!(map.find(b"/", false), Match::NeedsMore);
+        assert_eq!(map.find(b"/a", false), Match::No);
     }
 }

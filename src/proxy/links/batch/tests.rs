@@ -1,0 +1,164 @@
+use super::*;
+use proptest::prelude::*;
+
+const BATCH: &str = "multipart/mixed; boundary=batch_1";
+
+fn back() -> Back {
+    let pair = |from: &str, to: &str| (from.to_owned(), to.to_owned());
+    let pairs = [pair("/ctm", ""), pair("http://localhost:8080/ctm", "https://acme.example")];
+    Back {
+        urls: Arc::new(OriginMap::new(pairs, None)),
+        host: ("localhost:8080".to_owned(), "acme.example".to_owned()),
+    }
+}
+
+fn rewrite(input: &str, sizes: &[usize]) -> (String, u64) {
+    let mut rewriter = BatchRewriter::new(BATCH, &back()).unwrap();
+    let mut output = Vec::new();
+    let mut rest = input.as_bytes();
+    for size in sizes.iter().cycle() {
+        if rest.is_empty() {
+            break;
+        }
+        let (chunk, after) = rest.split_at(rest.len().min(*size));
+        rewriter.push(chunk, &mut output);
+        assert!(rewriter.held.len() <= 2 * LARGEST_PART + 1, "{} held", rewriter.held.len());
+        rest = after;
+    }
+    rewriter.finish(&mut output);
+    (String::from_utf8(output).unwrap(), rewriter.rewritten())
+}
+
+fn whole(input: &str) -> (String, u64) {
+    let whole = rewrite(input, &[usize::MAX]);
+    assert_eq!(rewrite(input, &[1]), whole, "in single bytes");
+    whole
+}
+
+/// A batch of these parts, each a request under the header of a part.
+fn batch(parts: &[&str]) -> String {
+    let parts: Vec<_> = parts.iter().map(|part| part.replace('\n', "\r\n")).collect();
+    format!("preamble\r\n--batch_1\r\n{}\r\n--batch_1--\r\n", parts.join("\r\n--batch_1\r\n"))
+}
+
+const READ: &str = "Content-Type: application/http\nContent-Transfer-Encoding: binary\n\nGET <U>/Orders(1)?$filter=a HTTP/1.1\nAccept: application/json\n\n";
+const REFERENCED: &str = "Content-Type: application/http\nContent-ID: 1\n\nDELETE /ctm/Orders(1) HTTP/1.1\nHost: <H>\n\n";
+
+fn ours(text: &str) -> String {
+    text.replace("<U>", "http://localhost:8080/ctm").replace("<H>", "localhost:8080")
+}
+
+fn theirs(text: &str) -> String {
+    text.replace("<U>", "https://acme.example").replace("<H>", "acme.example").replace("/ctm/", "/")
+}
+
+#[test]
+fn request_lines_and_hosts_become_the_upstreams() {
+    let given = batch(&[READ, REFERENCED]);
+    assert_eq!(whole(&ours(&given)), (theirs(&given), 3));
+}
+
+#[test]
+fn a_body_and_its_lengths_follow() {
+    let part = |url: &str, length: usize, part_length: usize| {
+        let body =
+            format!(r#"{{"Customer@odata.bind":"{url}/Customers(1)","Note":"{}"}}"#, ours("<U>/x"));
+        let request = format!(
+            "POST Orders HTTP/1.1\nContent-Type: application/json;odata.metadata=minimal\nContent-Length: {length}\n\n{body}"
+        );
+        format!("Content-Type: application/http\nContent-Length: {part_length}\n\n{request}\n")
+    };
+    let (before, after) = (ours("<U>"), theirs("<U>"));
+    let shorter = before.len() - after.len();
+    let given = batch(&[&part(&before, 200, 400)]);
+    assert_eq!(whole(&given), (batch(&[&part(&after, 200 - shorter, 400 - shorter)]), 1));
+}
+
+#[test]
+fn change_sets_are_looked_into_and_lose_their_length() {
+    let set = |length: &str, request: &str| {
+        format!(
+            "Content-Type: multipart/mixed;\n boundary=\"batch_1_set\"\n{length}\n--batch_1_set\n{request}\n--batch_1_set--\n"
+        )
+    };
+    let given = batch(&[&set("Content-Length: 1000\n", READ), READ]);
+    let wanted = batch(&[&set("", READ), READ]);
+    assert_eq!(whole(&ours(&given)), (theirs(&wanted), 2));
+}
+
+#[test]
+fn what_is_not_understood_passes() {
+    let given = ours(&batch(&[
+        "Content-Type: text/plain\n\nGET <U>/Orders HTTP/1.1\n",
+        "\nGET <U>/Orders HTTP/1.1\n",
+        "Content-Type: application/http\n\nnonsense <U>/\n",
+        "Content-Type: application/http\n\nGET Orders HTTP/1.1\nX-Url: <U>/\n\n<U>/\n",
+    ]));
+    assert_eq!(whole(&given), (given.clone(), 0));
+    let other_boundary = given.replace("batch_1", "batch_2");
+    assert_eq!(whole(&other_boundary), (other_boundary.clone(), 0));
+    for no_batch in ["application/json", "multipart/mixed", "multipart/mixed; boundary="] {
+        assert!(BatchRewriter::new(no_batch, &back()).is_none(), "{no_batch}");
+    }
+    assert!(BatchRewriter::new("Multipart/Mixed; Charset=x; Boundary=\"a b\"", &back()).is_some());
+}
+
+#[test]
+fn of_a_part_too_large_to_hold_the_request_line_is_rewritten() {
+    for filler in ["x".repeat(LARGEST_PART * 3), "a line\n".repeat(LARGEST_PART / 2)] {
+        let part = format!(
+            "Content-Type: application/http\nContent-Length: 999999\n\nPUT <U>/Orders(1) HTTP/1.1\nContent-Type: application/json\nContent-Length: 7\n\n{filler}\"@odata.id\":\"http://localhost:8080/ctm/\"\n"
+        );
+        let (given, difference) = (batch(&[&part, READ]), ours("<U>").len() - theirs("<U>").len());
+        let (output, count) = rewrite(&ours(&given), &[usize::MAX]);
+        assert_eq!(rewrite(&ours(&given), &[1000]), (output.clone(), count));
+        let length = format!("Content-Length: {}", 999_999 - difference);
+        let wanted =
+            given.replace("<U>", &theirs("<U>")).replace("Content-Length: 999999", &length);
+        assert!(output == wanted && count == 2, "{count}");
+    }
+}
+
+#[test]
+fn a_batch_that_breaks_off_is_passed_as_far_as_it_came() {
+    let given = ours(&batch(&[READ, READ]));
+    for end in 0..given.len() {
+        let cut = &given[..end];
+        let (output, count) = whole(cut);
+        assert!(count <= 2 && output.len() + 64 > cut.len(), "{end}: {output}");
+    }
+}
+
+fn piece() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just("--batch_1\r\n".to_owned()),
+        Just("--batch_1--\r\n".to_owned()),
+        Just("--set\n".to_owned()),
+        Just("Content-Type: multipart/mixed; boundary=set\r\n".to_owned()),
+        Just("Content-Type: application/http\r\n\r\n".to_owned()),
+        Just("Content-Type: application/json\r\n\r\n{\"@odata.id\":\"http://localhost:8080/ctm/a\"}\r\n".to_owned()),
+        Just("GET http://localhost:8080/ctm/a HTTP/1.1\r\n".to_owned()),
+        Just("Host: localhost:8080\r\n".to_owned()),
+        Just("Content-Length: 12\r\n".to_owned()),
+        Just("\r\n".to_owned()),
+        "[a-z:é \r\n-]{0,40}",
+        (100_usize..70_000).prop_map(|length| "y".repeat(length)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn chunks_make_no_difference(
+        pieces in prop::collection::vec(piece(), 0..14),
+        sizes in prop::collection::vec(1_usize..300, 1..5),
+    ) {
+        let input = pieces.concat();
+        let (output, count) = rewrite(&input, &[usize::MAX]);
+        prop_assert_eq!(rewrite(&input, &sizes), (output.clone(), count));
+        if count == 0 && !input.contains("multipart") {
+            prop_assert_eq!(output, input);
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The formats whose links are known, and who rewrites them.
+
+use super::batch::BatchRewriter;
+use super::json::JsonRewriter;
+use super::origin::OriginMap;
+use super::xml::XmlRewriter;
+use http::{HeaderMap, header::CONTENT_TYPE};
+use std::sync::Arc;
+
+/// A format that is understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    Json,
+    Xml,
+}
+
+impl Format {
+    /// The format of a message's body.
+    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
+        Self::named(headers.get(CONTENT_TYPE)?.to_str().ok()?)
+    }
+
+    /// The format of a media type: also of types such as `application/scim+json`.
+    pub(super) fn named(media_type: &str) -> Option<Self> {
+        let essence = media_type.split(';').next()?.trim().to_ascii_lowercase();
+        if essence == "application/json" || essence.ends_with("+json") {
+            Some(Self::Json)
+        } else if matches!(essence.as_str(), "application/xml" | "text/xml")
+            || essence.ends_with("+xml")
+        {
+            Some(Self::Xml)
+        } else {
+            None
+        }
+    }
+}
+
+/// Rewrites the links of one body.
+#[derive(Debug)]
+pub(crate) enum Rewriter {
+    /// Its format is not known: it passes.
+    None,
+    Json(Box<JsonRewriter>),
+    Xml(Box<XmlRewriter>),
+    Batch(Box<BatchRewriter>),
+}
+
+impl Rewriter {
+    pub(super) fn new(format: Option<Format>, map: &Arc<OriginMap>) -> Self {
+        match format {
+            None => Self::None,
+            Some(Format::Json) => Self::Json(Box::new(JsonRewriter::new(map.clone()))),
+            Some(Format::Xml) => Self::Xml(Box::new(XmlRewriter::new(map.clone()))),
+        }
+    }
+
+    /// Takes the next bytes and appends what is decided to `output`.
+    pub(super) fn push(&mut self, input: &[u8], output: &mut Vec<u8>) {
+        match self {
+            Self::None => output.extend_from_slice(input),
+            Self::Json(json) => json.push(input, output),
+            Self::Xml(xml) => xml.push(input, output),
+            Self::Batch(batch) => batch.push(input, output),
+        }
+    }
+
+    /// The body is over: what is held back is appended to `output`.
+    pub(super) fn finish(&mut self, output: &mut Vec<u8>) {
+        match self {
+            Self::None => {}
+            Self::Json(json) => json.finish(output),
+            Self::Xml(xml) => xml.finish(output),
+            Self::Batch(batch) => batch.finish(output),
+        }
+    }
+
+    /// How many links were changed so far.
+    pub(super) fn rewritten(&self) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::Json(json) => json.rewritten(),
+            Self::Xml(xml) => xml.rewritten(),
+            Self::Batch(batch) => batch.rewritten(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_and_xml_are_known_by_their_media_types() {
+        let of = |text: &'static str| {
+            let value = http::HeaderValue::from_static(text);
+            Format::of(&HeaderMap::from_iter([(CONTENT_TYPE, value)]))
+        };
+        assert_eq!(of("application/json;odata.metadata=minimal"), Some(Format::Json));
+        assert_eq!(of("Application/SCIM+JSON"), Some(Format::Json));
+        assert_eq!(of("application/atom+xml;type=feed"), Some(Format::Xml));
+        assert_eq!(of("text/xml"), Some(Format::Xml));
+        assert_eq!(
+            [of("text/csv"), of("text/html"), of("multipart/mixed; boundary=json")],
+            [None; 3]
+        );
+    }
+}
