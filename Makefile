@@ -26,13 +26,14 @@ unit: setup
 docs: setup
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
 
-interop: interop-packages ## Real peers: SAP's CAP server with @sap/xssec, the datasphere CLI
+interop: interop-packages ## Real peers: SAP's CAP server with @sap/xssec, the datasphere CLI, pyodata
 	$(CARGO) test --test integration interop -- --ignored
 
 interop-packages:
-	@scripts/setup.sh --with-node
+	@scripts/setup.sh --with-node --with-python
 	sh tests/interop/install.sh tests/interop/cap
 	sh tests/interop/install.sh tests/interop/cli
+	sh tests/interop/pyodata/install.sh
 
 bench: setup ## Criterion on the hot path and on the rewriting of links
 	$(CARGO) bench --benches

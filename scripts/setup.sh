@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs what the build needs beyond Rust and make, from the system's packages, saying so.
 #
-# pingora compiles zlib-ng (cmake, a C compiler); the interop tests run Node. Run it again at will:
-# what is there already is left alone.
+# pingora compiles zlib-ng (cmake, a C compiler); the interop tests run Node and Python. Run it again
+# at will: what is there already is left alone.
 set -eu
 
 missing=""
@@ -11,11 +11,24 @@ need() { # need COMMAND PACKAGE
 }
 need cc gcc
 need cmake cmake
-if [ "${1:-}" = "--with-node" ]; then
-    with_node=yes
-    need node nodejs
-    need npm npm
-fi
+for option; do
+    case "$option" in
+        --with-node)
+            with_node=yes
+            need node nodejs
+            need npm npm
+            ;;
+        --with-python)
+            with_python=yes
+            # Debian's python3 comes without the pip that a new venv gets.
+            python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
+            ;;
+        *)
+            echo "setup: unknown option $option; there are --with-node and --with-python" >&2
+            exit 2
+            ;;
+    esac
+done
 
 if ! command -v cargo >/dev/null 2>&1; then
     echo "setup: cargo is missing; install Rust 1.89 or newer first (https://rustup.rs)" >&2
@@ -29,8 +42,16 @@ node_is_new_enough() {
     return 1
 }
 
+python_is_new_enough() {
+    [ "${with_python:-}" = "" ] && return 0
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 10))' && return 0
+    echo "setup: the interop tests need Python 3.10 or newer, found $(python3 --version)" >&2
+    return 1
+}
+
 if [ -z "$missing" ]; then
     node_is_new_enough
+    python_is_new_enough
     exit
 fi
 
@@ -48,3 +69,4 @@ $as_root apt-get update -qq
 $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing libc6-dev >/dev/null
 echo "setup: done"
 node_is_new_enough
+python_is_new_enough

@@ -10,17 +10,17 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-const SERVICE: &str = "/api/v1/datasphere/consumption/relational/DEMO/SALES";
-const ROWS: usize = 2500;
+pub(super) const SERVICE: &str = "/api/v1/datasphere/consumption/relational/DEMO/SALES";
+pub(super) const ROWS: usize = 2500;
 
-struct Cap {
+pub(super) struct Cap {
     /// Its end closes the server's standard input, on which the server ends.
     _server: Child,
-    url: String,
+    pub(super) url: String,
 }
 
 impl Cap {
-    async fn start(fixture: &Fixture) -> Self {
+    async fn start(fixture: &Fixture, switches: &[&str]) -> Self {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/cap");
         let (certificate, key) = fixture.tenant.issue_certificate("localhost").unwrap();
         std::fs::write(fixture.path("cap.crt"), certificate).unwrap();
@@ -36,6 +36,7 @@ impl Cap {
             .env("UAA_CLIENT_ID", "sb-dmi-api-proxy-demo!t1")
             .env("UAA_CLIENT_SECRET", "unused: tokens are verified by their signature")
             .env("NODE_EXTRA_CA_CERTS", fixture.path("ca.pem"))
+            .envs(switches.iter().map(|switch| (switch, "on")))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -50,11 +51,19 @@ impl Cap {
     }
 }
 
-async fn world() -> (Fixture, Cap, Sidecar) {
+/// CAP as it is, behind a sidecar.
+pub(super) async fn world() -> (Fixture, Cap, Sidecar) {
+    world_with(&[]).await
+}
+
+/// CAP with these switches of its README on, behind a sidecar.
+async fn world_with(switches: &[&str]) -> (Fixture, Cap, Sidecar) {
     let fixture = Fixture::start().await;
-    let cap = Cap::start(&fixture).await;
+    let cap = Cap::start(&fixture, switches).await;
     let routes = "routes:
   - { path: /api/v1/datasphere/consumption, profile: odata }
+  - { path: /odata/v2, profile: odata }
+  - { path: /write, profile: rest, strip_path: true }
   - { path: /free, profile: passthrough, strip_path: true }
 ";
     let config = fixture.config("", routes).replace(&fixture.tenant.url(), &cap.url);
@@ -135,4 +144,49 @@ async fn cap_takes_a_batch_and_a_write() {
     assert_eq!(post(&format!("{SERVICE}/Sales")).await, 405, "profile odata reads");
     assert_eq!(post(&format!("/free{SERVICE}/Sales")).await, 201, "profile passthrough writes");
     assert_eq!(sidecar.get(&format!("{SERVICE}/Sales(9001)")).await.status(), 200);
+}
+
+#[tokio::test]
+#[ignore = "needs the Node packages of tests/interop/cap; make test installs them and runs this"]
+async fn a_caller_who_follows_caps_absolute_contexts_stays_inside() {
+    let (_fixture, cap, sidecar) = world_with(&["ABSOLUTE_CONTEXT", "COMPRESS"]).await;
+    let context = |origin: &str| format!("{origin}{SERVICE}/$metadata#Sales");
+
+    // What CAP says, where bodies are left alone.
+    let sales = format!("{SERVICE}/Sales");
+    let page = json(sidecar.get(&format!("/free{sales}")).await).await;
+    assert_eq!(page["@odata.context"], context(&cap.url));
+    let request = http().get(format!("{}/free{sales}", sidecar.url));
+    let answer = request.header("accept-encoding", "gzip").send().await.unwrap();
+    assert_eq!(answer.headers()["content-encoding"], "gzip");
+
+    let page = json(sidecar.get(&sales).await).await;
+    assert_eq!(page["@odata.context"], context(&sidecar.url));
+    let followed = http().get(context(&sidecar.url)).send().await.unwrap();
+    assert_eq!(followed.status(), 200);
+    assert!(followed.text().await.unwrap().contains("<EntityType Name=\"Sales\""));
+
+    let requests = json!({"requests": [{"id": "1", "method": "GET", "url": "Sales?$top=1"}]});
+    let batch = http().post(format!("{}{SERVICE}/$batch", sidecar.url)).json(&requests);
+    let batch = json(batch.send().await.unwrap()).await;
+    assert_eq!(batch["responses"][0]["body"]["@odata.context"], context(&sidecar.url));
+}
+
+#[tokio::test]
+#[ignore = "needs the Node packages of tests/interop/cap; make test installs them and runs this"]
+async fn an_atom_feed_of_cap_names_the_sidecar_and_not_cap() {
+    let (_fixture, cap, sidecar) = world_with(&["COMPRESS"]).await;
+    let atom = async |url: String| {
+        let answer = http().get(url).header("accept", "application/atom+xml").send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        answer.text().await.unwrap()
+    };
+    let service = format!("{}/odata/v2{SERVICE}/", sidecar.url);
+    let feed = atom(format!("{service}Sales")).await;
+    assert!(feed.contains("<feed") && !feed.contains(&cap.url));
+    assert!(feed.contains(&format!("xml:base=\"{service}\"")));
+    let row = format!("{service}Sales(400)");
+    assert!(feed.contains(&format!("<id>{row}</id>")));
+    assert!(feed.contains(&format!("href=\"{row}\"")));
+    assert!(atom(row.clone()).await.contains(&format!("<id>{row}</id>")));
 }

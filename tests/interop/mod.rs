@@ -2,3 +2,4 @@
 
 mod cap;
 mod cli;
+mod pyodata;

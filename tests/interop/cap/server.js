@@ -7,6 +7,7 @@ const { Console } = require('node:console')
 // Stdout belongs to the LISTENING line; whatever a library logs goes to stderr.
 global.console = new Console(process.stderr, process.stderr)
 
+const compression = require('compression')
 const express = require('express')
 const cds = require('@sap/cds')
 const { salesRows } = require('./db/rows')
@@ -34,6 +35,7 @@ function xsuaaCredentials() {
 // CAP's own bootstrap calls app.listen(port), which would be plain HTTP on all interfaces.
 function httpsApp(tls) {
   const app = express()
+  if (process.env.COMPRESS) app.use(compression())
   app.listen = port => https.createServer(tls, app).listen(port, '127.0.0.1')
   return app
 }
@@ -63,7 +65,17 @@ async function main() {
   cds.on('served', () => cds.db.run(INSERT.into('demo.Sales').entries(salesRows(ROW_COUNT))))
 
   const server = await cds.server({ app: httpsApp(tls), port, in_memory: true })
-  const announce = () => process.stdout.write(`LISTENING ${server.address().port}\n`)
+  const announce = () => {
+    const { port } = server.address()
+    const url = `https://localhost:${port}`
+    // CAP gives absolute contexts if told where it is; its next links are relative in any case.
+    if (process.env.ABSOLUTE_CONTEXT) {
+      cds.env.odata.contextAbsoluteUrl = url + cds.services.SalesService.path
+    }
+    // The OData V2 adapter answers from here on: it calls the V4 service at this address.
+    cds.emit('listening', { server, url })
+    process.stdout.write(`LISTENING ${port}\n`)
+  }
   server.on('error', fail)
   server.listening ? announce() : server.once('listening', announce)
 }
