@@ -1,8 +1,10 @@
 # Two commands matter: `make demo` shows what bearerd does, `make test` proves it.
 
 CARGO ?= cargo
+# For each of the two targets.
+FUZZ_SECONDS ?= 30
 
-.PHONY: help demo test lint unit docs interop interop-packages bench release setup
+.PHONY: help demo test lint unit docs interop interop-packages bench fuzz fuzz-json fuzz-xml fuzz-setup release setup
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -17,6 +19,7 @@ test: lint unit docs interop ## Everything that must hold
 
 lint: setup
 	$(CARGO) fmt --check
+	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 	$(CARGO) clippy --all-targets -- -D warnings
 
 # Every file in config/ goes through `bearerd check` in tests/commands.rs.
@@ -37,6 +40,16 @@ interop-packages:
 
 bench: setup ## Criterion on the hot path and on the rewriting of links
 	$(CARGO) bench --benches
+
+fuzz: fuzz-json fuzz-xml ## Both link rewriters against any input, FUZZ_SECONDS (30) each
+
+# What is new goes to the first folder. Without a sanitizer, a stable compiler will do.
+fuzz-json fuzz-xml: fuzz-%: fuzz-setup
+	mkdir -p target/fuzz/corpus/$*
+	PATH="$(CURDIR)/target/tools/bin:$$PATH" $(CARGO) fuzz run --sanitizer none --target-dir target/fuzz $* target/fuzz/corpus/$* fuzz/corpus/$* -- -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1
+
+fuzz-setup:
+	@scripts/setup.sh --with-fuzz
 
 release: setup ## The binary to ship
 	$(CARGO) build --release

@@ -1,9 +1,13 @@
 #!/bin/sh
 # Installs what the build needs beyond Rust and make, from the system's packages, saying so.
 #
-# pingora compiles zlib-ng (cmake, a C compiler); the interop tests run Node and Python. Run it again
-# at will: what is there already is left alone.
+# pingora compiles zlib-ng (cmake, a C compiler); the interop tests run Node and Python; the
+# fuzzer is C++, and cargo-fuzz, which runs it, comes from crates.io into target/tools. Run it again at
+# will: what is there already is left alone.
 set -eu
+
+cargo_fuzz_version=0.13.2
+tools="$(dirname "$0")/../target/tools"
 
 missing=""
 need() { # need COMMAND PACKAGE
@@ -23,8 +27,12 @@ for option; do
             # Debian's python3 comes without the pip that a new venv gets.
             python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
             ;;
+        --with-fuzz)
+            with_fuzz=yes
+            need c++ g++
+            ;;
         *)
-            echo "setup: unknown option $option; there are --with-node and --with-python" >&2
+            echo "setup: unknown option $option; there are --with-node, --with-python and --with-fuzz" >&2
             exit 2
             ;;
     esac
@@ -49,9 +57,17 @@ python_is_new_enough() {
     return 1
 }
 
+install_cargo_fuzz() {
+    [ "${with_fuzz:-}" = "" ] && return 0
+    [ "$("$tools/bin/cargo-fuzz" --version 2>/dev/null)" = "cargo-fuzz $cargo_fuzz_version" ] && return 0
+    echo "setup: installing cargo-fuzz $cargo_fuzz_version into target/tools"
+    cargo install --quiet --locked --version "$cargo_fuzz_version" --root "$tools" cargo-fuzz
+}
+
 if [ -z "$missing" ]; then
     node_is_new_enough
     python_is_new_enough
+    install_cargo_fuzz
     exit
 fi
 
@@ -70,3 +86,4 @@ $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-
 echo "setup: done"
 node_is_new_enough
 python_is_new_enough
+install_cargo_fuzz

@@ -65,7 +65,7 @@ async fn a_batch_reaches_the_tenant_with_the_tenants_urls_and_a_length() {
     assert_eq!(seen.header("content-length"), [seen.body.len().to_string()]);
 
     let requests = json!({"requests": [
-        {"id": "1", "method": "GET", "url": "Orders(1)"},
+        {"id": "1", "method": "GET", "url": "<U>/data/Orders(1)"},
         {"id": "2", "method": "POST", "url": "Orders", "body": {
             "Customer@odata.bind": "<U>/data/Customers(1)",
             "url": "kept",

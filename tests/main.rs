@@ -8,6 +8,7 @@ mod allocations;
 mod batches;
 mod commands;
 mod configuration;
+mod corpus;
 mod csrf;
 mod demo;
 mod documents;

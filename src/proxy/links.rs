@@ -25,6 +25,7 @@ use http::header::{
     TRANSFER_ENCODING,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use json::JsonRewriter;
 use origin::OriginMap;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType};
@@ -148,6 +149,10 @@ impl Plan {
             return Some(Rewriter::Batch(Box::new(batch)));
         }
         let format = Format::named(content_type).filter(|format| self.rewrites(*format))?;
+        if is_batch && format == Format::Json {
+            let batch = JsonRewriter::of_batch(back.urls.clone());
+            return Some(Rewriter::Json(Box::new(batch)));
+        }
         Some(Rewriter::new(Some(format), &back.urls))
     }
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod caller;
 pub(crate) mod issuer;
+pub(crate) mod judge;
 pub(crate) mod one_token;
 pub(crate) mod process;
 pub(crate) mod sidecar;

@@ -1,21 +1,24 @@
 //! Rewrites the tenant's links in a JSON document while it streams through.
 //!
-//! The document is never held as a whole: a small state machine follows its structure, copies
-//! everything in long runs, and holds back only the beginning of a string that may be a link.
+//! The document is never held as a whole, and hardly looked at: bit masks find its brackets and
+//! those strings that begin like a link, and only for these is the key before them looked up. All
+//! the rest is copied in long runs. Held back is only the beginning of a string that may be a link.
 
+mod chunk;
 mod escape;
+mod keys;
 mod scan;
 
 use std::sync::Arc;
 
-use memchr::{memmem, memrchr};
+use memchr::memchr;
 
-use self::escape::{Escape, Step, write_escaped, written_length};
-use self::scan::{find_special, find_structure};
+use self::chunk::{Before, Chunk};
+use self::escape::{Decoder, Stop, write_escaped};
+use self::keys::{Frame, LONGEST_KEY, Role, role_of};
+use self::scan::{Class, Strings};
 use super::origin::{Match, OriginMap};
 
-/// A key with more bytes than this, escapes decoded, is no link key.
-const LONGEST_KEY: usize = 256;
 /// More open objects and arrays than this end the rewriting.
 const DEEPEST: usize = 512;
 
@@ -28,118 +31,72 @@ pub struct JsonRewriter {
     map: Arc<OriginMap>,
     /// How many decoded bytes of a value decide whether it is replaced.
     window: usize,
-    /// Whether a value with this first byte can be a link at all.
-    can_start: [bool; 256],
+    /// What a link begins with, apart from a slash or an escape.
+    starts: Class,
     state: State,
+    /// Whether the next byte is within a string.
+    strings: Strings,
     /// The innermost open container.
     top: Frame,
     /// The containers around it.
     parents: Vec<Frame>,
-    /// Whether the next string is a key.
-    expects_key: bool,
-    /// What the last key says about its value, until the value is there.
-    role: Role,
-    /// Where the key or value that is decoded byte by byte stands.
-    escape: Escape,
-    /// That key or value, decoded as far as it came.
-    decoded: Vec<u8>,
+    /// What comes before the bytes that are being scanned, if these are in an object.
+    before: Before,
+    /// The key or value that is being decoded.
+    decoder: Decoder,
     /// The bytes of the undecided value as they were written, not yet in the output.
     held: Vec<u8>,
     rewritten: u64,
 }
 
-/// Which part of the document the next byte belongs to.
-#[derive(Clone, Copy, Debug)]
-enum State {
-    /// Between strings: punctuation, whitespace, numbers and literals.
-    Structure,
-    /// In a key that has escapes or came in more than one chunk.
-    Key,
-    /// In the beginning of a link's value, which is held back.
-    Start,
-    /// In a string that stays as it is; `escaped` tells that a backslash came last.
-    Body { escaped: bool },
-    /// Rewriting has ended, the rest passes.
-    Stopped,
-}
-
-/// An open container.
+/// What happens to the next byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Frame {
-    /// None: the top level of the document.
-    Root,
-    Object,
-    /// The object under `__metadata`, where more keys are link keys.
-    Metadata,
-    Array,
-    /// An array under a link key: its strings are links.
-    Links,
-}
-
-/// What a key says about its value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Role {
-    #[default]
-    Plain,
+enum State {
+    /// It is scanned.
+    Scan,
+    /// It goes on with a key that began in an earlier chunk.
+    Key,
+    /// It goes on with the beginning of a link, which is held back.
     Link,
-    Metadata,
-}
-
-/// One call's input: up to `copied` it is in the output (or held back), up to `at` it is read.
-struct Chunk<'a> {
-    input: &'a [u8],
-    at: usize,
-    copied: usize,
-    /// The last key. It is judged only when its value can be a link or is a container.
-    key: Option<&'a [u8]>,
-}
-
-impl Chunk<'_> {
-    /// Writes what is read but not written.
-    fn copy(&mut self, output: &mut Vec<u8>) {
-        output.extend_from_slice(self.input.get(self.copied..self.at).unwrap_or_default());
-        self.copied = self.at;
-    }
+    /// It passes: rewriting has ended.
+    Stopped,
 }
 
 impl JsonRewriter {
     /// A rewriter for one document.
     pub fn new(map: Arc<OriginMap>) -> Self {
-        let mut can_start = [false; 256];
-        for (slot, byte) in can_start.iter_mut().zip(0_u8..=255) {
-            // After a backslash anything may follow.
-            *slot = byte == b'\\' || map.find(&[byte], false) != Match::No;
-        }
         Self {
             window: map.longest(),
+            starts: Class::covering(map.first_bytes()),
             map,
-            can_start,
-            state: State::Structure,
+            state: State::Scan,
+            strings: Strings::default(),
             top: Frame::Root,
             parents: Vec::new(),
-            expects_key: false,
-            role: Role::Plain,
-            escape: Escape::None,
-            decoded: Vec::new(),
+            before: Before::Other,
+            decoder: Decoder::default(),
             held: Vec::new(),
             rewritten: 0,
         }
     }
 
+    /// A rewriter for one batch of requests: the URL of each is a link, too.
+    pub fn of_batch(map: Arc<OriginMap>) -> Self {
+        Self { top: Frame::BatchRoot, ..Self::new(map) }
+    }
+
     /// Takes the next bytes of the document and appends what is decided to `output`.
     pub fn push(&mut self, input: &[u8], output: &mut Vec<u8>) {
-        let mut chunk = Chunk { input, at: 0, copied: 0, key: None };
+        let mut chunk = Chunk::new(input);
         while chunk.at < input.len() {
             match self.state {
-                State::Structure => self.scan_structure(&mut chunk, output),
-                State::Key => self.scan_key(&mut chunk),
-                State::Start => self.scan_start(&mut chunk, output),
-                State::Body { escaped } => self.skip_body(&mut chunk, escaped),
+                State::Scan => self.scan(&mut chunk, output),
+                State::Key => self.continue_key(&mut chunk),
+                State::Link => self.continue_link(&mut chunk, output),
                 State::Stopped => chunk.at = input.len(),
             }
         }
-        self.judge_key(&mut chunk);
-        chunk.copy(output);
+        chunk.copy(chunk.at, output);
     }
 
     /// Ends the document: what is held back is appended to `output` as it was written.
@@ -153,241 +110,211 @@ impl JsonRewriter {
         self.rewritten
     }
 
-    /// Follows the structure up to a string that needs more than skipping.
-    fn scan_structure(&mut self, chunk: &mut Chunk<'_>, output: &mut Vec<u8>) {
-        while let Some(&byte) = chunk.input.get(chunk.at) {
-            match byte {
-                b'"' => {
-                    chunk.at += 1;
-                    if self.expects_key {
-                        self.read_key(chunk);
-                    } else if self.may_be_link(chunk) {
-                        self.read_link(chunk, output);
-                    } else {
-                        self.skip_body(chunk, false);
-                    }
+    /// Scans the rest of the chunk, or up to a link that the next one decides on.
+    fn scan(&mut self, chunk: &mut Chunk<'_>, output: &mut Vec<u8>) {
+        chunk.floor = chunk.at + usize::from(self.strings.is_escaped());
+        while chunk.at < chunk.input.len() {
+            let block = chunk.at;
+            let (length, events) = self.strings.read(chunk.rest(), self.starts);
+            let mut rest = events.marks | events.starts;
+            while rest != 0 {
+                let bit = rest & rest.wrapping_neg();
+                rest ^= bit;
+                let at = block + bit.trailing_zeros() as usize;
+                if events.starts & bit == 0 {
+                    self.follow(at, chunk);
+                // A string that was opened by the last chunk is judged already.
+                } else if let Some(opening) = at.checked_sub(1)
+                    && self.is_link(opening, chunk)
+                {
+                    self.judge_link(at, chunk, output);
                 }
-                b',' => {
-                    self.expects_key = matches!(self.top, Frame::Object | Frame::Metadata);
-                    chunk.at += 1;
+                if self.state != State::Scan {
+                    return;
                 }
-                b':' | b' ' => chunk.at += 1,
-                b'{' | b'[' => self.open(byte, chunk),
-                b'}' | b']' => self.close(byte, chunk),
-                _ => chunk.at = find_structure(chunk.input, chunk.at + 1),
             }
-            if !matches!(self.state, State::Structure) {
-                return;
-            }
+            chunk.at = block + length;
+        }
+        self.suspend(chunk, output);
+    }
+
+    /// Follows the structure at a bracket or backslash.
+    fn follow(&mut self, at: usize, chunk: &Chunk<'_>) {
+        match chunk.input.get(at) {
+            Some(b'{') => self.open(at, chunk, true),
+            Some(b'[') => self.open(at, chunk, false),
+            Some(b'}') => self.close(true),
+            Some(b']') => self.close(false),
+            // Malformed: what follows cannot be told apart with certainty.
+            Some(b'\\') => self.state = State::Stopped,
+            _ => {}
         }
     }
 
-    fn open(&mut self, byte: u8, chunk: &mut Chunk<'_>) {
+    fn open(&mut self, at: usize, chunk: &Chunk<'_>, is_object: bool) {
         if self.parents.len() == DEEPEST {
             self.state = State::Stopped;
             return;
         }
-        self.judge_key(chunk);
-        let frame = match (byte, std::mem::take(&mut self.role)) {
-            (b'{', Role::Metadata) => Frame::Metadata,
-            (b'{', _) => Frame::Object,
-            (_, Role::Link) => Frame::Links,
-            _ => Frame::Array,
-        };
+        let frame = self.top.inner(is_object, self.role_at(at, chunk));
         self.parents.push(self.top);
         self.top = frame;
-        self.expects_key = byte == b'{';
-        chunk.at += 1;
     }
 
-    fn close(&mut self, byte: u8, chunk: &mut Chunk<'_>) {
-        let is_object = matches!(self.top, Frame::Object | Frame::Metadata);
+    fn close(&mut self, is_object: bool) {
         match self.parents.pop() {
-            Some(parent) if is_object == (byte == b'}') => self.top = parent,
-            // Malformed: what follows cannot be told apart with certainty.
+            Some(parent) if self.top.is_object() == is_object => self.top = parent,
+            // Malformed, as above.
             _ => self.state = State::Stopped,
         }
-        // A value has ended, so the key of the closed container says nothing any more.
-        chunk.key = None;
-        self.role = Role::Plain;
-        self.expects_key = false;
-        chunk.at += 1;
     }
 
-    /// Turns the last key into a role, while its container is still the innermost one.
-    fn judge_key(&mut self, chunk: &mut Chunk<'_>) {
-        if let Some(key) = chunk.key.take() {
-            self.role = role_of(key, self.top);
+    /// Whether the string that opens here is a link, by its key or its array.
+    fn is_link(&mut self, opening: usize, chunk: &Chunk<'_>) -> bool {
+        self.top == Frame::Links || self.role_at(opening, chunk) == Role::Link
+    }
+
+    /// What its key says about the value that begins here.
+    fn role_at(&mut self, at: usize, chunk: &Chunk<'_>) -> Role {
+        match self.before(at, chunk) {
+            Before::Colon(role) => role,
+            Before::String(_) | Before::Other => Role::Plain,
         }
     }
 
-    /// Whether the value that begins here is under a link key and can be a link.
-    fn may_be_link(&mut self, chunk: &mut Chunk<'_>) -> bool {
-        // The first byte comes first: it rules out most values without a look at their keys.
-        if let Some(&first) = chunk.input.get(chunk.at)
-            && !self.can_start.get(usize::from(first)).copied().unwrap_or_default()
-        {
-            (chunk.key, self.role) = (None, Role::Plain);
-            return false;
+    /// What comes before this place, if it matters: only in objects are there keys.
+    fn before(&mut self, at: usize, chunk: &Chunk<'_>) -> Before {
+        if !self.top.is_object() {
+            return Before::Other;
         }
-        self.judge_key(chunk);
-        std::mem::take(&mut self.role) == Role::Link || self.top == Frame::Links
+        match chunk.last(at) {
+            Some((colon, b':')) => Before::Colon(self.role_before(colon, chunk)),
+            Some((_, b'"')) => Before::String(self.role_before(at, chunk)),
+            Some(_) => Before::Other,
+            None => self.before,
+        }
     }
 
-    /// Reads a key, in one go where it is whole and without escapes.
-    fn read_key(&mut self, chunk: &mut Chunk<'_>) {
-        self.expects_key = false;
-        let end = find_special(chunk.input, chunk.at);
-        if chunk.input.get(end) == Some(&b'"') {
-            chunk.key = chunk.input.get(chunk.at..end);
-            chunk.at = end + 1;
+    /// What the string before this place says as a key, if that is what comes before.
+    fn role_before(&mut self, at: usize, chunk: &Chunk<'_>) -> Role {
+        match (chunk.last(at), self.before) {
+            (Some((quote, b'"')), _) => self.role_of_string(quote, chunk),
+            (None, Before::String(role)) => role,
+            _ => Role::Plain,
+        }
+    }
+
+    /// What the string that ends with this quote says as a key.
+    fn role_of_string(&mut self, quote: usize, chunk: &Chunk<'_>) -> Role {
+        let Some(opening) = chunk.opening(quote).filter(|&at| !self.is_value(at, chunk)) else {
+            return Role::Plain;
+        };
+        let key = chunk.input.get(opening + 1..quote).unwrap_or_default();
+        if memchr(b'\\', key).is_none() {
+            return role_of(key, self.top);
+        }
+        // With its quote, which may cut an escape off.
+        let key = chunk.input.get(opening + 1..=quote).unwrap_or_default();
+        self.decoder.clear();
+        match self.decoder.read(key, LONGEST_KEY + 1) {
+            (_, Stop::End) => role_of(self.decoder.text(), self.top),
+            _ => Role::Plain,
+        }
+    }
+
+    /// Whether the string that opens here in an object comes after a colon, so that it is no key.
+    fn is_value(&self, opening: usize, chunk: &Chunk<'_>) -> bool {
+        match chunk.last(opening) {
+            Some((_, byte)) => byte == b':',
+            None => matches!(self.before, Before::Colon(_)),
+        }
+    }
+
+    /// Replaces the origin of the link that begins here, if it is one of ours.
+    fn judge_link(&mut self, at: usize, chunk: &mut Chunk<'_>, output: &mut Vec<u8>) {
+        let rest = chunk.input.get(at..).unwrap_or_default();
+        self.decoder.clear();
+        match self.decoder.read(rest, self.window) {
+            (_, Stop::Malformed) => {}
+            (_, Stop::Input) => {
+                chunk.copy(at, output);
+                self.held.extend_from_slice(rest);
+                chunk.at = chunk.input.len();
+                chunk.copied = chunk.at;
+                self.state = State::Link;
+            }
+            (_, stop) => {
+                let found = self.map.find(self.decoder.text(), stop == Stop::End);
+                if let Match::Replace { length, with } = found {
+                    chunk.copy(at, output);
+                    write_escaped(with, output);
+                    chunk.copied += self.decoder.written_length(rest, length);
+                    self.rewritten += 1;
+                }
+            }
+        }
+    }
+
+    /// Keeps what the next chunk needs: what comes before it, or the string that goes on in it.
+    fn suspend(&mut self, chunk: &mut Chunk<'_>, output: &mut Vec<u8>) {
+        let end = chunk.input.len();
+        if !self.strings.is_inside() {
+            self.before = self.before(end, chunk);
             return;
         }
-        chunk.key = None;
-        self.role = Role::Plain;
-        self.begin_decoding(State::Key);
-    }
-
-    fn begin_decoding(&mut self, state: State) {
-        self.state = state;
-        self.escape = Escape::None;
-        self.decoded.clear();
-    }
-
-    /// Decodes a key byte by byte.
-    fn scan_key(&mut self, chunk: &mut Chunk<'_>) {
-        while let Some(&byte) = chunk.input.get(chunk.at) {
-            match self.escape.step(byte) {
-                Step::More => {}
-                Step::Decoded { byte, width } => {
-                    self.decoded.extend(std::iter::repeat_n(byte, width));
-                }
-                Step::End => {
-                    chunk.at += 1;
-                    self.role = role_of(&self.decoded, self.top);
-                    self.state = State::Structure;
-                    return;
-                }
-                Step::Malformed => {
-                    self.state = State::Body { escaped: false };
-                    return;
-                }
-            }
-            chunk.at += 1;
-            if self.decoded.len() > LONGEST_KEY {
-                self.state = State::Body { escaped: false };
-                return;
+        // Without an opening quote in this chunk it is a value, or no key that is known.
+        if let Some(opening) = chunk.opening(end) {
+            if opening + 1 == end && self.is_link(opening, chunk) {
+                // No byte of it is here yet.
+                self.judge_link(end, chunk, output);
+            } else if self.top.is_object() && !self.is_value(opening, chunk) {
+                self.decoder.clear();
+                self.state = State::Key;
+                chunk.at = opening + 1;
             }
         }
     }
 
-    /// Judges a value under a link key, in one go where enough of it is here without escapes.
-    fn read_link(&mut self, chunk: &mut Chunk<'_>, output: &mut Vec<u8>) {
-        let limit = chunk.input.len().min(chunk.at + self.window);
-        let end = find_special(chunk.input.get(..limit).unwrap_or_default(), chunk.at);
-        let is_whole = chunk.input.get(end) == Some(&b'"');
-        let start = chunk.input.get(chunk.at..end).unwrap_or_default();
-        if !is_whole && start.len() < self.window {
-            chunk.copy(output);
-            self.begin_decoding(State::Start);
+    /// Decodes more of a key.
+    fn continue_key(&mut self, chunk: &mut Chunk<'_>) {
+        let (taken, stop) = self.decoder.read(chunk.rest(), LONGEST_KEY + 1);
+        chunk.at += taken;
+        match stop {
+            Stop::Input => {}
+            Stop::End => self.resume(false, role_of(self.decoder.text(), self.top)),
+            Stop::Enough | Stop::Malformed => self.resume(true, Role::Plain),
+        }
+    }
+
+    /// Decodes more of a link that is held back, until it is judged.
+    fn continue_link(&mut self, chunk: &mut Chunk<'_>, output: &mut Vec<u8>) {
+        let rest = chunk.rest();
+        let (taken, stop) = self.decoder.read(rest, self.window);
+        self.held.extend_from_slice(rest.get(..taken).unwrap_or_default());
+        chunk.at += taken;
+        chunk.copied = chunk.at;
+        if stop == Stop::Input {
             return;
         }
-        if let Match::Replace { length, with } = self.map.find(start, is_whole) {
-            chunk.copy(output);
-            write_escaped(with, output);
-            self.rewritten += 1;
-            chunk.at += length;
-            chunk.copied = chunk.at;
-        }
-        self.skip_body(chunk, false);
+        let replaced = match self.map.find(self.decoder.text(), stop == Stop::End) {
+            Match::Replace { length, with } if stop != Stop::Malformed => {
+                write_escaped(with, output);
+                self.rewritten += 1;
+                self.decoder.written_length(&self.held, length)
+            }
+            _ => 0,
+        };
+        output.extend_from_slice(self.held.get(replaced..).unwrap_or_default());
+        self.held.clear();
+        self.resume(stop != Stop::End, Role::Plain);
     }
 
-    /// Decodes the beginning of a link's value byte by byte until it is judged.
-    fn scan_start(&mut self, chunk: &mut Chunk<'_>, output: &mut Vec<u8>) {
-        while let Some(&byte) = chunk.input.get(chunk.at) {
-            let step = self.escape.step(byte);
-            let is_whole = matches!(step, Step::End);
-            match step {
-                Step::Malformed => {
-                    output.append(&mut self.held);
-                    self.state = State::Body { escaped: false };
-                    return;
-                }
-                Step::Decoded { byte, width } => {
-                    self.decoded.extend(std::iter::repeat_n(byte, width));
-                }
-                Step::More | Step::End => {}
-            }
-            self.held.push(byte);
-            chunk.at += 1;
-            chunk.copied = chunk.at;
-            if matches!(step, Step::More) {
-                continue;
-            }
-            // The whole window is waited for, so that chunks make no difference where one origin
-            // is the beginning of another, and the map is asked once.
-            if is_whole || self.decoded.len() >= self.window {
-                let replaced = match self.map.find(&self.decoded, is_whole) {
-                    Match::Replace { length, with } => {
-                        write_escaped(with, output);
-                        self.rewritten += 1;
-                        written_length(&self.held, length)
-                    }
-                    Match::No | Match::NeedsMore => 0,
-                };
-                output.extend_from_slice(self.held.get(replaced..).unwrap_or_default());
-                self.held.clear();
-                self.state =
-                    if is_whole { State::Structure } else { State::Body { escaped: false } };
-                return;
-            }
-        }
+    /// Goes on scanning behind a string that says this as a key, or still in it.
+    fn resume(&mut self, is_inside: bool, role: Role) {
+        self.state = State::Scan;
+        self.strings = Strings::at(is_inside);
+        self.before = Before::String(role);
     }
-
-    /// Skips the rest of a string.
-    fn skip_body(&mut self, chunk: &mut Chunk<'_>, escaped: bool) {
-        let mut at = chunk.at + usize::from(escaped);
-        loop {
-            at = find_special(chunk.input, at);
-            match chunk.input.get(at) {
-                Some(b'"') => {
-                    chunk.at = at + 1;
-                    self.state = State::Structure;
-                    return;
-                }
-                Some(_) => at += 2,
-                None => {
-                    // One past the end: the byte after the backslash is yet to come.
-                    self.state = State::Body { escaped: at > chunk.input.len() };
-                    chunk.at = chunk.input.len();
-                    return;
-                }
-            }
-        }
-    }
-}
-
-/// What a key says about its value, in this container.
-fn role_of(key: &[u8], container: Frame) -> Role {
-    const SHORT_FORMS: [&[u8]; 6] =
-        [b"nextLink", b"context", b"deltaLink", b"id", b"editLink", b"readLink"];
-    if key.len() > LONGEST_KEY {
-        return Role::Plain;
-    }
-    let is_link = match key {
-        b"__metadata" => return Role::Metadata,
-        b"__next" | b"uri" | b"location" | b"$ref" => true,
-        b"id" | b"edit_media" | b"media_src" => container == Frame::Metadata,
-        _ => {
-            let suffix = memrchr(b'@', key).and_then(|at| key.get(at + 1..));
-            // The catalog's. Other keys of that ending are data, which a caller may write back.
-            key.starts_with(b"asset") && key.ends_with(b"Url")
-                || suffix.is_some_and(|suffix| {
-                    SHORT_FORMS.contains(&suffix) || memmem::find(key, b"@odata.").is_some()
-                })
-        }
-    };
-    if is_link { Role::Link } else { Role::Plain }
 }
 
 #[cfg(test)]

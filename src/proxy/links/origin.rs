@@ -81,6 +81,12 @@ impl OriginMap {
         if needs_more { Match::NeedsMore } else { Match::No }
     }
 
+    /// All bytes that a URL of ours can begin with, apart from a slash.
+    pub fn first_bytes(&self) -> impl Iterator<Item = u8> {
+        let first = |entry: &Entry| entry.origin.bytes().next();
+        self.entries.iter().filter_map(first).flat_map(|byte| [byte, byte.to_ascii_uppercase()])
+    }
+
     /// The most bytes of a URL that [`OriginMap::find`] needs to be sure.
     pub fn longest(&self) -> usize {
         self.entries.iter().map(|entry| entry.origin.len()).max().unwrap_or_default() + 2
@@ -162,5 +168,16 @@ mod tests {
         assert_eq!(map.find(b"", false), Match::NeedsMore);
         assert_eq!(map.find(b"/", false), Match::NeedsMore);
         assert_eq!(map.find(b"/a", false), Match::No);
+    }
+
+    #[test]
+    fn first_bytes_are_those_that_are_not_refused() {
+        let origins = ["https://a", "ftp://a", "2://a"];
+        let map = OriginMap::new(origins.map(|from| (from.to_owned(), String::new())), None);
+        let accepted = |byte: &u8| *byte != b'/' && map.find(&[*byte], false) != Match::No;
+        let mut first: Vec<u8> = map.first_bytes().collect();
+        first.sort_unstable();
+        first.dedup();
+        assert_eq!(first, (0..=255).filter(accepted).collect::<Vec<_>>());
     }
 }

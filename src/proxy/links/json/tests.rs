@@ -5,6 +5,8 @@ use serde_json::{Map, Value};
 
 use super::*;
 
+mod blocks;
+
 const ORIGIN: &str = "https://acme.example";
 
 fn map(prefix: Option<&str>) -> Arc<OriginMap> {
@@ -36,7 +38,11 @@ fn rewrite(map: &Arc<OriginMap>, input: &[u8], sizes: &[usize]) -> (Vec<u8>, u64
 
 fn assert_bounded(rewriter: &JsonRewriter) {
     assert!(rewriter.held.len() <= rewriter.window * 6, "{} held", rewriter.held.len());
-    assert!(rewriter.decoded.len() <= LONGEST_KEY + 3, "{} decoded", rewriter.decoded.len());
+    assert!(
+        rewriter.decoder.text().len() <= LONGEST_KEY + 3,
+        "{} decoded",
+        rewriter.decoder.text().len()
+    );
     assert!(rewriter.parents.len() <= DEEPEST);
 }
 
@@ -373,6 +379,8 @@ fn any_key() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => prop::sample::select(known.to_vec()).prop_map(str::to_owned),
         1 => "[a-c@.é\"\\\\😀\n]{0,6}",
+        1 => "[\\\\]{0,70}\"?(uri|@id)",
+        1 => "x{50,70}(@id)?",
         1 => (240_usize..260).prop_map(|length| format!("{}@id", "k".repeat(length))),
     ]
 }
@@ -389,7 +397,13 @@ fn any_text() -> impl Strategy<Value = String> {
         "//",
         "",
     ];
-    let rest = prop_oneof![Just(String::new()), "[/?#][a-z/\"\\\\é😀\n]{0,40}", ".{0,8}"];
+    let rest = prop_oneof![
+        Just(String::new()),
+        "[/?#][a-z/\"\\\\é😀\n]{0,40}",
+        ".{0,8}",
+        "/?[\\\\]{0,70}\"{0,2}",
+        "/?x{40,70}\"?[{}\\[\\]:,]{0,4}",
+    ];
     (prop::sample::select(starts.to_vec()), rest).prop_map(|(start, rest)| format!("{start}{rest}"))
 }
 
@@ -423,7 +437,13 @@ fn any_json(
 }
 
 fn any_sizes() -> impl Strategy<Value = Vec<usize>> {
-    prop_oneof![Just(vec![1]), prop::collection::vec(1_usize..40, 1..20), Just(vec![usize::MAX])]
+    prop_oneof![
+        Just(vec![1]),
+        prop::sample::select(vec![63, 64, 65, 128]).prop_map(|size| vec![size]),
+        prop::collection::vec(1_usize..40, 1..20),
+        prop::collection::vec(1_usize..200, 1..20),
+        Just(vec![usize::MAX]),
+    ]
 }
 
 /// Bytes from which the grammar's pieces come together, well formed or not.
@@ -456,9 +476,15 @@ fn any_pieces() -> impl Strategy<Value = Vec<u8>> {
         "{\"uri\":\"https:",
         "{\"__metadata\":{\"id\":",
         "é",
+        "\"/\"",
     ];
-    prop::collection::vec(prop::sample::select(pieces.to_vec()), 0..40)
-        .prop_map(|pieces| pieces.concat().into_bytes())
+    let piece = prop_oneof![
+        30 => prop::sample::select(pieces.to_vec()).prop_map(str::to_owned),
+        // Runs as long as a block, or nearly so.
+        1 => (prop::sample::select(vec!["\\", " ", "x", ":"]), 55_usize..70)
+            .prop_map(|(byte, length)| byte.repeat(length)),
+    ];
+    prop::collection::vec(piece, 0..60).prop_map(|pieces| pieces.concat().into_bytes())
 }
 
 fn prefixes() -> impl Strategy<Value = Option<&'static str>> {
@@ -520,4 +546,24 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn in_a_batch_the_url_of_each_request_is_a_link_and_no_other() {
+    let map = map(None);
+    let batch = |origin: &str| {
+        format!(
+            r#"{{"url":"{ORIGIN}/","requests":[{{"id":"1","url":"{origin}/a","body":{{"url":"{ORIGIN}/"}}}},
+            {{"url":"{origin}/b","x":[{{"url":"{ORIGIN}/"}}]}}],"more":{{"requests":[{{"url":"{ORIGIN}/"}}]}}}}"#
+        )
+    };
+    let given = batch(ORIGIN);
+    for size in [1, 7, 64, usize::MAX] {
+        let mut rewriter = JsonRewriter::of_batch(Arc::clone(&map));
+        let mut output = Vec::new();
+        given.as_bytes().chunks(size).for_each(|chunk| rewriter.push(chunk, &mut output));
+        rewriter.finish(&mut output);
+        assert_eq!(String::from_utf8(output).unwrap(), batch("http://127.0.0.1:8080"));
+    }
+    assert_eq!(text(&map, &given), given, "in any other document it is data");
 }

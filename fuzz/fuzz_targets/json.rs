@@ -1,0 +1,10 @@
+//! The JSON rewriter before the judge.
+#![no_main]
+
+#[path = "../../tests/support/judge.rs"]
+mod judge;
+
+use bearerd::proxy::links::json::JsonRewriter;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| judge::judge::<JsonRewriter>(input));

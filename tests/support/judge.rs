@@ -1,0 +1,311 @@
+//! What must hold of a link rewriter, whatever comes in.
+//!
+//! It judges for the fuzz targets, which include this file, and for the test of their corpus. It
+//! knows the rewriters' public interface alone, so that it need not change with what is inside.
+//!
+//! The first four bytes of an input are sizes of chunks, the rest is the document: see [`judge`].
+
+use std::sync::{Arc, LazyLock};
+
+use bearerd::proxy::links::json::JsonRewriter;
+use bearerd::proxy::links::origin::{Match, OriginMap};
+use bearerd::proxy::links::xml::XmlRewriter;
+use roxmltree::{Document, NS_XML_URI, Node};
+use serde_json::Value;
+
+/// Origins and what takes their place. The longest on either side are of one length, which makes
+/// the rewriters look equally far ahead there, back, and from home to home.
+const PAIRS: [(&str, &str); 2] = [
+    ("https://acme.example", "http://127.0.0.1:8080/hub"),
+    ("https://ctm.example:18443", "http://127.0.0.1:8080/ctm"),
+];
+
+/// The port's origin begins with the other one; the replacements need escapes in JSON and in XML.
+const ESCAPED_PAIRS: [(&str, &str); 3] = [
+    ("https://acme.example:443", "http://localhost/\"a\\b"),
+    ("https://acme.example", "http://localhost/\"a\\b"),
+    ("https://ctm.example:18443", "http://localhost/a&b<c'"),
+];
+
+struct Maps {
+    /// From the origins to what takes their place.
+    there: Arc<OriginMap>,
+    /// The other way.
+    back: Arc<OriginMap>,
+    /// To the origins from both.
+    home: Arc<OriginMap>,
+    /// With a prefix for absolute paths, which get one more each time they are rewritten.
+    prefixed: Arc<OriginMap>,
+}
+
+static MAPS: LazyLock<Maps> = LazyLock::new(|| {
+    let map = |pairs: &[(&str, &str)], prefix: Option<&str>| {
+        let pairs = pairs.iter().map(|&(from, to)| (from.to_owned(), to.to_owned()));
+        Arc::new(OriginMap::new(pairs, prefix.map(str::to_owned)))
+    };
+    let swapped = PAIRS.map(|(origin, replacement)| (replacement, origin));
+    let same = PAIRS.map(|(origin, _)| (origin, origin));
+    let maps = Maps {
+        there: map(&PAIRS, None),
+        back: map(&swapped, None),
+        home: map(&[same, swapped].concat(), None),
+        prefixed: map(&ESCAPED_PAIRS, Some("/ctm")),
+    };
+    assert_eq!(maps.there.longest(), maps.back.longest());
+    maps
+});
+
+/// What both rewriters have in common.
+pub(crate) trait Rewriter {
+    /// The bytes that may be held back for each byte of an origin: its longest way to be written.
+    const HELD_PER_BYTE: usize;
+
+    fn new(map: &Arc<OriginMap>) -> Self;
+    fn push(&mut self, input: &[u8], output: &mut Vec<u8>);
+    fn finish(&mut self, output: &mut Vec<u8>);
+    fn rewritten(&self) -> u64;
+
+    /// Judges what a document means after it was rewritten with this map.
+    fn judge_meaning(map: &OriginMap, before: &[u8], after: &[u8]);
+}
+
+impl Rewriter for JsonRewriter {
+    /// `\u002f`
+    const HELD_PER_BYTE: usize = 6;
+
+    fn new(map: &Arc<OriginMap>) -> Self {
+        Self::new(Arc::clone(map))
+    }
+
+    fn push(&mut self, input: &[u8], output: &mut Vec<u8>) {
+        self.push(input, output);
+    }
+
+    fn finish(&mut self, output: &mut Vec<u8>) {
+        self.finish(output);
+    }
+
+    fn rewritten(&self) -> u64 {
+        self.rewritten()
+    }
+
+    /// What was JSON still is, with the right strings changed; what was none is none.
+    fn judge_meaning(map: &OriginMap, before: &[u8], after: &[u8]) {
+        let [before, after] =
+            [before, after].map(|json| serde_json::from_slice::<Value>(json).ok());
+        let wanted = before.map(|mut value| {
+            rewrite_value(map, &mut value, false, false);
+            value
+        });
+        assert_eq!(after, wanted, "the JSON means something else");
+    }
+}
+
+impl Rewriter for XmlRewriter {
+    /// `&#x002f;`
+    const HELD_PER_BYTE: usize = 8;
+
+    fn new(map: &Arc<OriginMap>) -> Self {
+        Self::new(Arc::clone(map))
+    }
+
+    fn push(&mut self, input: &[u8], output: &mut Vec<u8>) {
+        self.push(input, output);
+    }
+
+    fn finish(&mut self, output: &mut Vec<u8>) {
+        self.finish(output);
+    }
+
+    fn rewritten(&self) -> u64 {
+        self.rewritten()
+    }
+
+    /// What was XML still is, with the right values changed.
+    fn judge_meaning(map: &OriginMap, before: &[u8], after: &[u8]) {
+        let Ok(before) = str::from_utf8(before) else { return };
+        // The rewriter does not wait for the end of references with more zeros than need be.
+        if before.contains("000") {
+            return;
+        }
+        // A parsed text does not tell where a CDATA section or a reference was.
+        let reads_ids = !before.contains("<![CDATA[") && !before.contains("&#");
+        let Ok(wanted) = xml_meaning(before, map, reads_ids) else { return };
+        let after = str::from_utf8(after).unwrap();
+        let meaning = xml_meaning(after, &OriginMap::default(), reads_ids);
+        assert_eq!(meaning, Ok(wanted), "the XML means something else");
+    }
+}
+
+/// Panics if the rewriter breaks a rule on this input.
+///
+/// Of the four bytes in front, each is the size of a chunk; they are taken over and over. A digit
+/// stands for its number, a line feed for 218, so that the document can begin on a line of its own.
+pub(crate) fn judge<R: Rewriter>(input: &[u8]) {
+    let Some((sizes, document)) = input.split_first_chunk::<4>() else { return };
+    let [first, second, third, fourth] = sizes.map(|byte| usize::from(byte.wrapping_sub(b'0')));
+    // With the last one, four empty chunks come to an end as well.
+    let sizes = [first, second, third, fourth, 1];
+
+    for map in [&MAPS.there, &MAPS.prefixed] {
+        let (output, count) = at_once::<R>(map, document);
+        for sizes in [&sizes[..], &[1]] {
+            let (pieces, rewritten) = in_chunks::<R>(map, document, sizes);
+            assert_same(&pieces, &output, "chunks make a difference");
+            assert_eq!(rewritten, count, "chunks make a difference to the count");
+        }
+        if count == 0 {
+            assert_same(&output, document, "without a link, bytes have changed");
+        } else {
+            assert_ne!(output, document, "{count} links were changed, and no byte");
+        }
+        R::judge_meaning(map, document, &output);
+    }
+
+    let (there, _) = at_once::<R>(&MAPS.there, document);
+    let (again, count) = at_once::<R>(&MAPS.there, &there);
+    assert_same(&again, &there, "rewriting again makes a difference");
+    assert_eq!(count, 0, "a link was rewritten again");
+    // An origin that was written with escapes comes back without, and so it does at home.
+    let (back, _) = at_once::<R>(&MAPS.back, &there);
+    let (home, _) = at_once::<R>(&MAPS.home, document);
+    assert_same(&back, &home, "more than origins was changed");
+}
+
+fn at_once<R: Rewriter>(map: &Arc<OriginMap>, document: &[u8]) -> (Vec<u8>, u64) {
+    in_chunks::<R>(map, document, &[document.len().max(1)])
+}
+
+/// The output and the count of links, with chunks of these sizes, over and over.
+fn in_chunks<R: Rewriter>(
+    map: &Arc<OriginMap>,
+    document: &[u8],
+    sizes: &[usize],
+) -> (Vec<u8>, u64) {
+    let mut rewriter = R::new(map);
+    // A piece is handed on before the next chunk comes, as the proxy does it.
+    let (mut output, mut piece) = (Vec::new(), Vec::new());
+    let mut rest = document;
+    let mut pushes = Vec::new();
+    for size in sizes.iter().cycle() {
+        if rest.is_empty() {
+            break;
+        }
+        let (chunk, after) = rest.split_at(rest.len().min(*size));
+        rest = after;
+        rewriter.push(chunk, &mut piece);
+        output.append(&mut piece);
+        pushes.push((rest.len(), output.len(), rewriter.rewritten()));
+    }
+    rewriter.finish(&mut piece);
+    output.append(&mut piece);
+
+    let count = rewriter.rewritten();
+    let limit = map.longest() * R::HELD_PER_BYTE + 1;
+    for (left, given, rewritten) in pushes {
+        // As many bytes come out as went in, before the first link that changes and after the last.
+        if rewritten == 0 {
+            assert_held(document.len() - left, given, limit);
+        }
+        if rewritten == count {
+            assert_held(output.len() - given, left, limit);
+        }
+    }
+    (output, count)
+}
+
+/// Of `more` bytes, all that are not among these `fewer` are held back.
+fn assert_held(more: usize, fewer: usize, limit: usize) {
+    let held = more.checked_sub(fewer);
+    assert!(held.is_some_and(|held| held <= limit), "{more} - {fewer} bytes held of {limit}");
+}
+
+#[track_caller]
+fn assert_same(left: &[u8], right: &[u8], what: &str) {
+    let [left_text, right_text] = [left, right].map(|bytes| bytes.escape_ascii());
+    assert!(left == right, "{what}:\n{left_text}\n{right_text}");
+}
+
+/// The rules for JSON, on a value; `is_link` and `in_metadata` are what its key says about it.
+fn rewrite_value(map: &OriginMap, value: &mut Value, is_link: bool, in_metadata: bool) {
+    match value {
+        Value::String(text) if is_link => {
+            if let Some(new) = map.rewrite(text) {
+                *text = new;
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                let is_link = is_link && item.is_string();
+                rewrite_value(map, item, is_link, false);
+            }
+        }
+        Value::Object(members) => {
+            for (key, member) in members {
+                let is_link = is_link_key(key, in_metadata);
+                rewrite_value(map, member, is_link, key == "__metadata");
+            }
+        }
+        _ => {}
+    }
+}
+
+fn is_link_key(key: &str, in_metadata: bool) -> bool {
+    const ENDINGS: [&str; 6] =
+        ["@nextLink", "@context", "@deltaLink", "@id", "@editLink", "@readLink"];
+    let is_link = match key {
+        "__next" | "uri" | "location" | "$ref" => true,
+        "id" | "edit_media" | "media_src" => in_metadata,
+        _ => {
+            key.contains("@odata.")
+                || ENDINGS.iter().any(|ending| key.ends_with(ending))
+                || key.starts_with("asset") && key.ends_with("Url")
+        }
+    };
+    is_link && key.len() <= 256
+}
+
+/// All nodes with their attributes and texts, once the links there are rewritten. The parser takes
+/// no DTD, so that there are no entities but XML's own.
+fn xml_meaning(
+    xml: &str,
+    map: &OriginMap,
+    reads_ids: bool,
+) -> Result<Vec<String>, roxmltree::Error> {
+    let mut meaning = Vec::new();
+    for node in Document::parse(xml)?.descendants() {
+        meaning.push(format!("{:?} {:?} {:?}", node.node_type(), node.tag_name(), node.pi()));
+        for attribute in node.attributes() {
+            let is_link = match attribute.namespace() {
+                None => ["href", "src", "Uri"].contains(&attribute.name()),
+                namespace => namespace == Some(NS_XML_URI) && attribute.name() == "base",
+            };
+            let new = if is_link { map.rewrite(attribute.value()) } else { None };
+            let value = new.unwrap_or_else(|| attribute.value().to_owned());
+            meaning.push(format!("{:?} {} {value}", attribute.namespace(), attribute.name()));
+        }
+        let Some(text) = node.text().filter(|_| !node.is_element()) else { continue };
+        let is_first_text = node.is_text() && node.prev_sibling().is_none();
+        if !is_first_text || !node.parent().is_some_and(|parent| is_id(xml, &parent)) {
+            meaning.push(text.to_owned());
+        } else if reads_ids {
+            let link = text.trim_start_matches([' ', '\t', '\r', '\n']);
+            meaning.push(match map.find(link.as_bytes(), node.next_sibling().is_none()) {
+                // Absolute paths are links in attributes only.
+                Match::Replace { length: length @ 1.., with } => {
+                    let (space, _) = text.split_at(text.len() - link.len());
+                    format!("{space}{with}{}", &link[length..])
+                }
+                _ => text.to_owned(),
+            });
+        }
+    }
+    Ok(meaning)
+}
+
+/// Whether an element is called `id` or `atom:id`, whatever that prefix stands for.
+fn is_id(xml: &str, element: &Node<'_, '_>) -> bool {
+    let tag = &xml[element.range()];
+    let name = tag.split([' ', '\t', '\r', '\n', '/', '>']).next();
+    matches!(name, Some("<id" | "<atom:id"))
+}
