@@ -9,7 +9,7 @@ mod one_token;
 
 use bearerd::metrics::Metrics;
 use bearerd::proxy::route::Router;
-use bearerd::token::refresher::Refresher;
+use bearerd::token::refresher::{Offer, Refresher};
 use bearerd::token::store::TokenStore;
 use criterion::{Criterion, criterion_group, criterion_main};
 use one_token::OneToken;
@@ -22,8 +22,9 @@ use tokio_util::sync::CancellationToken;
 /// A store with a token in it, put there by the real refresher.
 fn store() -> Arc<TokenStore> {
     let store = Arc::new(TokenStore::new());
-    let metrics = Metrics::new(&["c"], &[], &[]).unwrap().client("c");
-    let refresher = Refresher::new("c".into(), Arc::new(OneToken), store.clone(), metrics, 0.5);
+    let metrics = Metrics::new().unwrap().client("c");
+    let refresher =
+        Refresher::new("c".into(), Arc::new(OneToken), Offer::never(), store.clone(), metrics, 0.5);
     let stop = CancellationToken::new();
     Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         let running = tokio::spawn(refresher.run(stop.clone()));

@@ -41,7 +41,7 @@ impl IntoResponse for Report {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
-    for client in admin.readiness.clients() {
+    for client in admin.readiness.clients().iter() {
         client.metrics.usable(client.store.is_usable());
     }
     match admin.metrics.render() {

@@ -1,20 +1,24 @@
 //! The whole: the only file that knows every part. Build, bind, run, end.
 
+mod client;
+pub(crate) mod reload;
+mod setup;
+
+pub use reload::ConfigSource;
+
 use crate::admin::{self, Admin};
 use crate::config::{Config, ListenAddress};
 use crate::credential::CredentialError;
 use crate::drain::Drain;
 use crate::http_client::HttpClientError;
 use crate::metrics::Metrics;
-use crate::proxy::upstream::Upstream;
-use crate::proxy::{ClientHandle, Proxy};
+use crate::proxy::Proxy;
 use crate::readiness::Readiness;
 use crate::server::{BindError, Listener, Workers};
 use crate::shutdown::Shutdown;
-use crate::token::TokenSource;
-use crate::token::oauth::OAuthSource;
-use crate::token::refresher::Refresher;
-use crate::token::store::TokenStore;
+use crate::token::oauth::SourceError;
+use reload::Reloader;
+use setup::Prepared;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -29,12 +33,12 @@ const FAREWELL: Duration = Duration::from_millis(300);
 
 /// Everything built and bound; nothing runs yet.
 pub struct App {
-    config: Config,
+    prepared: Prepared,
+    workers: usize,
     listeners: Vec<Listener>,
     admin: TcpListener,
-    sources: Vec<Arc<dyn TokenSource>>,
-    upstreams: Vec<Arc<Upstream>>,
     metrics: Arc<Metrics>,
+    source: Option<ConfigSource>,
 }
 
 /// Why the sidecar can't start, or can't go on. Every message says what to do.
@@ -57,7 +61,7 @@ pub enum AppError {
         /// The client's name.
         client: String,
         /// What is wrong.
-        source: HttpClientError,
+        source: SourceError,
     },
     /// An upstream's trust anchors.
     #[error("upstream {upstream}: {source}")]
@@ -86,20 +90,21 @@ impl App {
     pub fn bind(config: Config) -> Result<Self, AppError> {
         // One crypto provider for both TLS users; it must stand before either is built.
         pingora::tls::install_default_crypto_provider();
-        let upstreams = upstreams(&config)?;
-        let sources = sources(&config)?;
-        let names: Vec<_> = config.clients.iter().map(|client| client.name.as_str()).collect();
-        let routes: Vec<_> =
-            config.routes.iter().map(|route| (route.path.as_str(), route.methods)).collect();
-        let services: Vec<_> =
-            config.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
-        let metrics = Arc::new(Metrics::new(&names, &services, &routes)?);
+        let metrics = Arc::new(Metrics::new()?);
         let listeners =
             config.listen.iter().map(Listener::bind).collect::<Result<Vec<_>, BindError>>()?;
         let admin = TcpListener::bind(config.admin_listen)
             .and_then(|admin| admin.set_nonblocking(true).map(|()| admin))
             .map_err(|error| BindError::new(config.admin_listen, error, "admin.listen"))?;
-        Ok(Self { config, listeners, admin, sources, upstreams, metrics })
+        let workers = config.workers;
+        let prepared = Prepared::new(config, None)?;
+        Ok(Self { prepared, workers, listeners, admin, metrics, source: None })
+    }
+
+    /// Reads the configuration again from here when it changes.
+    #[must_use]
+    pub fn reloading(self, source: ConfigSource) -> Self {
+        Self { source: Some(source), ..self }
     }
 
     /// Where applications connect, with the real ports.
@@ -124,83 +129,60 @@ impl App {
     /// A thread or runtime can't be made.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), AppError> {
         let drain = Drain::default();
-        let clients = self.clients();
         let addresses = self.addresses();
-        let proxy = Proxy::new(
-            &self.config,
-            &addresses,
-            &clients,
-            &self.upstreams,
-            self.metrics.clone(),
-            drain.clone(),
-        );
-        let readiness = Readiness::new(clients.clone(), drain.clone());
-        let starting = readiness.pending_until_dropped("listeners");
-
         let control = Control::default();
-        self.start_refreshers(&clients, &control);
-        self.start_admin(readiness, &control)?;
-        let workers = Workers::start(self.config.workers, self.listeners, &proxy)?;
+        let (setup, _) = self.prepared.start(&self.metrics, &control);
+        let table = setup.table(&addresses, &self.metrics);
+        let proxy = Proxy::new(table, self.metrics.clone(), drain.clone());
+        let readiness = Readiness::new(setup.handles(), drain.clone());
+        let starting = readiness.pending_until_dropped("listeners");
+        start_admin(&self.admin, readiness.clone(), &self.metrics, &control)?;
+        let workers = Workers::start(self.workers, self.listeners, &proxy)?;
         drop(starting);
         for address in &addresses {
             info!(%address, "Listening.");
         }
 
+        let mut reloader = Reloader {
+            setup,
+            addresses,
+            proxy,
+            readiness,
+            metrics: self.metrics,
+            control: control.clone(),
+        };
         tokio::select! {
             () = shutdown.requested.cancelled() => {}
             () = workers.failed() => return Err(AppError::WorkerFailed),
+            () = reloader.run(self.source) => {}
         }
-        end(workers, &self.config.shutdown, &drain, &shutdown).await;
+        end(workers, &reloader.setup.config.shutdown, &drain, &shutdown).await;
         control.end().await;
         info!("Ended.");
         Ok(())
     }
+}
 
-    fn clients(&self) -> Vec<ClientHandle> {
-        let clients = self.config.clients.iter().map(|client| {
-            let metrics = self.metrics.client(&client.name);
-            if let Some(expiry) = client.expires_on {
-                metrics.expires_on(expiry);
-            }
-            ClientHandle {
-                name: client.name.clone(),
-                store: Arc::new(TokenStore::new()),
-                wait: client.wait,
-                metrics,
-            }
-        });
-        clients.collect()
-    }
-
-    fn start_refreshers(&self, clients: &[ClientHandle], control: &Control) {
-        let all = clients.iter().zip(&self.config.clients).zip(&self.sources);
-        for ((client, config), source) in all {
-            let refresher = Refresher::new(
-                client.name.clone(),
-                source.clone(),
-                client.store.clone(),
-                client.metrics.clone(),
-                config.refresh_at,
-            );
-            control.tasks.spawn(refresher.run(control.stop.clone()));
-        }
-    }
-
-    fn start_admin(&self, readiness: Readiness, control: &Control) -> io::Result<()> {
-        let listener = tokio::net::TcpListener::from_std(self.admin.try_clone()?)?;
-        info!(address = %self.admin.local_addr()?, "Admin is listening.");
-        let router = admin::router(Admin { readiness, metrics: self.metrics.clone() });
-        let stop = control.stop.clone();
-        control.tasks.spawn(async move {
-            let serving = async { axum::serve(listener, router).await };
-            stop.run_until_cancelled(serving).await;
-        });
-        Ok(())
-    }
+fn start_admin(
+    listener: &TcpListener,
+    readiness: Readiness,
+    metrics: &Arc<Metrics>,
+    control: &Control,
+) -> io::Result<()> {
+    let address = listener.local_addr()?;
+    let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
+    info!(%address, "Admin is listening.");
+    let router = admin::router(Admin { readiness, metrics: metrics.clone() });
+    let stop = control.stop.clone();
+    control.tasks.spawn(async move {
+        let serving = async { axum::serve(listener, router).await };
+        stop.run_until_cancelled(serving).await;
+    });
+    Ok(())
 }
 
 /// Tasks on the caller's runtime.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Control {
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -244,31 +226,6 @@ async fn end(
 /// The first thing that can't be had.
 pub fn check(config: &Config) -> Result<(), AppError> {
     pingora::tls::install_default_crypto_provider();
-    upstreams(config)?;
-    sources(config)?;
+    Prepared::new(config.clone(), None)?;
     Ok(())
-}
-
-fn upstreams(config: &Config) -> Result<Vec<Arc<Upstream>>, AppError> {
-    let upstreams = config.upstreams.iter().zip(1..).map(|(upstream, group)| {
-        Upstream::new(upstream, group)
-            .map(Arc::new)
-            .map_err(|source| AppError::Upstream { upstream: upstream.name.clone(), source })
-    });
-    upstreams.collect()
-}
-
-fn sources(config: &Config) -> Result<Vec<Arc<dyn TokenSource>>, AppError> {
-    let sources = config.clients.iter().map(|client| {
-        let name = || client.name.clone();
-        // Read at start to tell of a wrong path at once; the value is read again for each request.
-        client
-            .credential
-            .read()
-            .map_err(|source| AppError::Credential { client: name(), source })?;
-        let source = OAuthSource::new(client.clone())
-            .map_err(|source| AppError::Issuer { client: name(), source })?;
-        Ok(Arc::new(source) as Arc<dyn TokenSource>)
-    });
-    sources.collect()
 }

@@ -51,11 +51,11 @@ struct Settings {
 }
 
 impl Settings {
-    fn load(self, environment: &Environment) -> Result<Config, ConfigError> {
+    fn load(&self, environment: &Environment) -> Result<Config, ConfigError> {
         let flags = Flags {
-            listen: self.listen,
-            admin_listen: self.admin_listen,
-            log_level: self.log_level,
+            listen: self.listen.clone(),
+            admin_listen: self.admin_listen.clone(),
+            log_level: self.log_level.clone(),
         };
         Config::load(self.config.as_deref(), environment, &flags)
     }
@@ -74,7 +74,7 @@ pub(crate) fn main() -> ExitCode {
     let environment = Environment::of_process();
     let result = match cli.command {
         Command::Run(settings) => run::run(settings, &environment),
-        Command::Check(settings) => check::check(settings, &environment),
+        Command::Check(settings) => check::check(&settings, &environment),
         Command::Demo(options) => demo::demo(&options),
         Command::Reference => print(&reference()),
     };

@@ -17,8 +17,9 @@ pub use fault::{Fault, Faults, Place};
 pub use overlay::Flags;
 pub use reference::reference;
 pub use value::ListenAddress;
+pub(crate) use value::token_url;
 
-use crate::credential::Credential;
+use crate::credential::Source;
 use crate::proxy::profile::{Methods, Profile};
 use http::{HeaderName, HeaderValue};
 use std::net::SocketAddr;
@@ -28,7 +29,7 @@ use tracing::level_filters::LevelFilter;
 use url::Url;
 
 /// Everything bearerd was told.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Where applications connect; never empty.
     pub listen: Vec<ListenAddress>,
@@ -57,19 +58,13 @@ pub struct ClientId(pub usize);
 pub struct UpstreamId(pub usize);
 
 /// An OAuth client at an issuer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Client {
     /// The name in the file, in metrics and in logs.
     pub name: String,
-    /// The token endpoint.
-    pub token_url: Url,
-    /// The OAuth client id.
-    pub client_id: String,
-    /// What proves the client.
-    pub credential: Credential,
-    /// How the proof is sent.
-    pub client_auth: ClientAuth,
-    /// Scopes to ask for, or all the client has.
+    /// Where its identity is kept: token endpoint, id, and what proves it.
+    pub source: Source,
+    /// Scopes to ask for, or those of the key, or all the client has.
     pub scope: Option<String>,
     /// More parameters of the token request.
     pub token_params: Vec<(String, String)>,
@@ -83,19 +78,8 @@ pub struct Client {
     pub ca_file: Option<PathBuf>,
 }
 
-/// How an OAuth client proves itself (RFC 6749 section 2.3.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClientAuth {
-    /// Id and secret in the form body: what SAP's own libraries do.
-    Post,
-    /// HTTP Basic of the raw id and secret.
-    Basic,
-    /// HTTP Basic of the form-encoded id and secret, announced by `X-CF-ENCODED-CREDENTIALS: true`.
-    BasicEncoded,
-}
-
 /// A service behind the sidecar.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Upstream {
     /// The name in the file.
     pub name: String,
@@ -123,7 +107,7 @@ pub struct Timeouts {
 }
 
 /// Which requests go where.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Route {
     /// The path as configured: begins with `/`, ends without it.
     pub path: String,
@@ -144,7 +128,7 @@ pub struct Route {
 }
 
 /// What is logged, and how.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Log {
     /// The least severe level that is written.
     pub level: LevelFilter,
@@ -162,7 +146,7 @@ pub enum LogFormat {
 }
 
 /// How the process ends.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shutdown {
     /// How long to accept requests while already saying "not ready".
     pub lame_duck: Duration,

@@ -1,31 +1,159 @@
-//! What proves an OAuth client to its issuer, and how it is read.
+//! What proves an OAuth client to its issuer: where it is kept, and what was read there.
+//!
+//! A [`Source`] is the configuration's word for a place. Reading it gives an [`Identity`], whole or not
+//! at all.
 
+pub mod folder;
+pub mod format;
+
+use crate::config;
 use crate::secret::Secret;
+use folder::ReadError;
+use format::{Binding, FormatError, Tree};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
+use url::Url;
 
-/// How long reading a secret may take.
+/// How long reading may take: a network file system that hangs must not hold up anything else.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// The largest secret file, in bytes.
+/// The largest file that holds one secret, in bytes.
 const MAX_SECRET: u64 = 64 * 1024;
 
-/// A client secret, or where to find it.
-#[derive(Clone, Debug)]
-pub enum Credential {
-    /// Given in the configuration or the environment.
-    Secret(Secret),
-    /// In a file, read anew for every token request.
-    SecretFile(PathBuf),
+/// Where a client's identity is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// The configuration names each part.
+    Parts {
+        /// The token endpoint.
+        token_url: Url,
+        /// The OAuth client id.
+        client_id: String,
+        /// What proves the client.
+        proof: ProofSource,
+    },
+    /// A file, a folder or a variable that holds all of it, in one of the known formats.
+    Key {
+        /// Where it is.
+        place: KeyPlace,
+        /// Which one, where there are several.
+        binding: Binding,
+        /// Overrides what is found.
+        token_url: Option<Url>,
+        /// Overrides how a secret is sent.
+        secret_auth: Option<SecretAuth>,
+        /// Whether a token URL without TLS is taken.
+        allow_cleartext: bool,
+    },
 }
 
-/// A secret file that can't be used. The message names the file, never its content.
+/// Where a key is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum KeyPlace {
+    /// A file or a folder.
+    Path(PathBuf),
+    /// The value of this variable; it can't change while the process runs.
+    Variable(String, Secret),
+}
+
+/// Where a proof is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ProofSource {
+    /// A secret out of the configuration or the environment.
+    Secret(SecretAuth, Secret),
+    /// A secret in a file, and maybe its successor in another.
+    SecretFile(SecretAuth, PathBuf, Option<PathBuf>),
+    /// A certificate chain and its private key, PEM.
+    Certificate(PathBuf, PathBuf),
+    /// A private key, PEM, and the id under which the issuer knows its public half.
+    SigningKey(PathBuf, Option<String>),
+}
+
+/// What a client is at its issuer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Identity {
+    /// The token endpoint.
+    pub token_url: Url,
+    /// The OAuth client id.
+    pub client_id: String,
+    /// What proves it.
+    pub proof: Proof,
+    /// Scopes that the key asks for, unless the configuration does.
+    pub scope: Option<String>,
+    /// Parameters of the token request that the key asks for.
+    pub token_params: Vec<(String, Secret)>,
+    /// What was read, for people: "BTP service key at credentials.uaa".
+    pub described: String,
+}
+
+/// What proves a client (RFC 6749 section 2.3, RFC 7523 section 2.2, RFC 8705 section 2).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Proof {
+    /// A secret, and maybe the one that comes after it.
+    Secret(SecretAuth, Secret, Option<Secret>),
+    /// A certificate in the TLS handshake: chain and key, PEM.
+    Certificate(String, Secret),
+    /// An assertion signed with this key, PEM, and the key's id.
+    SigningKey(Secret, Option<String>),
+}
+
+/// How a secret is sent (RFC 6749 section 2.3.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SecretAuth {
+    /// Id and secret in the form body: what SAP's own libraries do.
+    #[default]
+    Post,
+    /// HTTP Basic of the raw id and secret.
+    Basic,
+    /// HTTP Basic of the form-encoded id and secret, announced by `X-CF-ENCODED-CREDENTIALS: true`.
+    BasicEncoded,
+}
+
+impl SecretAuth {
+    const fn described(self) -> &'static str {
+        match self {
+            Self::Post => "in the form body",
+            Self::Basic => "as raw HTTP Basic",
+            Self::BasicEncoded => "as form-encoded HTTP Basic",
+        }
+    }
+}
+
+/// How the change of a credential ended; the label of `credential_reloads_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReloadOutcome {
+    /// A token came with the new one, which is in use now.
+    Success,
+    /// It can't be read or understood; the old one stays.
+    Unreadable,
+    /// The issuer refuses it; the old one stays.
+    Refused,
+    /// The issuer could not be asked; the old one stays.
+    Failed,
+}
+
+impl ReloadOutcome {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Success, Self::Unreadable, Self::Refused, Self::Failed];
+
+    /// The label value.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Unreadable => "unreadable",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// An identity that can't be read. Messages name the place, never what is in it.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
     /// The file can't be read.
-    #[error("cannot read the client secret from {}: {source}; check the path and its permissions", path.display())]
+    #[error("cannot read {}: {source}; check the path and its permissions", path.display())]
     Unreadable {
         /// The configured path.
         path: PathBuf,
@@ -33,67 +161,212 @@ pub enum CredentialError {
         source: io::Error,
     },
     /// Reading takes too long.
-    #[error("reading the client secret from {} takes too long; does its file system hang?", path.display())]
+    #[error("reading {place} takes too long; does its file system hang?")]
     Timeout {
-        /// The configured path.
-        path: PathBuf,
+        /// The configured place.
+        place: String,
     },
     /// The file is no file, or no small one.
-    #[error("the client secret file {} is not a file of at most 64 KiB; check the path", path.display())]
+    #[error("{} is not a file of at most 64 KiB; check the path", path.display())]
     NotASecret {
         /// The configured path.
         path: PathBuf,
     },
     /// The file holds nothing but line breaks.
-    #[error("the client secret file {} is empty; write the secret into it", path.display())]
+    #[error("{} is empty; write the secret into it", path.display())]
     Empty {
         /// The configured path.
         path: PathBuf,
     },
+    /// The key's file or folder can't be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// What is there is no key that bearerd understands.
+    #[error("{place}: {source}")]
+    Format {
+        /// The configured place.
+        place: String,
+        /// What is wrong with it.
+        source: FormatError,
+    },
+    /// The key's token endpoint can't be used.
+    #[error("{place}: the token URL {reason}")]
+    TokenUrl {
+        /// The configured place.
+        place: String,
+        /// What is wrong with it.
+        reason: String,
+    },
 }
 
-impl Credential {
-    /// The secret as it stands now.
+impl Source {
+    /// The identity as it stands now.
     ///
     /// # Errors
-    /// The file is missing, unreadable, not UTF-8 or empty.
-    pub fn read(&self) -> Result<Secret, CredentialError> {
+    /// Something is missing, unreadable or not understood.
+    pub fn read(&self) -> Result<Identity, CredentialError> {
         match self {
-            Self::Secret(secret) => Ok(secret.clone()),
-            Self::SecretFile(path) => read_file(path),
+            Self::Parts { token_url, client_id, proof } => Ok(Identity {
+                token_url: token_url.clone(),
+                client_id: client_id.clone(),
+                proof: proof.read()?,
+                scope: None,
+                token_params: Vec::new(),
+                described: proof.described(),
+            }),
+            Self::Key { place, binding, token_url, secret_auth, allow_cleartext } => {
+                let found = place.recognise(binding)?;
+                let described = described(&found, place);
+                let token_url = token_url.clone().unwrap_or(found.token_url);
+                let checked = config::token_url(token_url.as_str(), *allow_cleartext);
+                let token_url = checked.map_err(|reason| CredentialError::TokenUrl {
+                    place: place.to_string(),
+                    reason,
+                })?;
+                let proof = match found.proof {
+                    format::Proof::Secret(secret) => {
+                        let says = match found.client_auth {
+                            Some(format::ClientAuth::Basic) => SecretAuth::Basic,
+                            _ => SecretAuth::Post,
+                        };
+                        Proof::Secret(secret_auth.unwrap_or(says), secret, None)
+                    }
+                    format::Proof::Certificate { chain, key } => Proof::Certificate(chain, key),
+                };
+                Ok(Identity {
+                    token_url,
+                    client_id: found.client_id,
+                    proof,
+                    scope: found.scope,
+                    token_params: found.token_params,
+                    described,
+                })
+            }
         }
     }
 
-    /// Like [`Credential::read`], beside the runtime and within [`READ_TIMEOUT`]: a network file
-    /// system that hangs must not hold up anything else.
+    /// Like [`Source::read`], beside the runtime and within [`READ_TIMEOUT`].
     ///
     /// # Errors
-    /// Those of [`Credential::read`], and the time-out.
-    pub async fn read_in_time(&self) -> Result<Secret, CredentialError> {
-        let Self::SecretFile(path) = self else {
-            return self.read();
-        };
-        let read = spawn_blocking({
-            let credential = self.clone();
-            move || credential.read()
-        });
+    /// Those of [`Source::read`], and the time-out.
+    pub async fn read_in_time(&self) -> Result<Identity, CredentialError> {
+        let source = self.clone();
+        let read = spawn_blocking(move || source.read());
         match timeout(READ_TIMEOUT, read).await {
             Ok(Ok(read)) => read,
-            Ok(Err(_)) | Err(_) => Err(CredentialError::Timeout { path: path.clone() }),
+            Ok(Err(_)) | Err(_) => Err(CredentialError::Timeout { place: self.described() }),
         }
     }
+
+    /// The files and folders that can change.
+    pub fn paths(&self) -> Vec<&Path> {
+        match self {
+            Self::Parts { proof, .. } => proof.paths(),
+            Self::Key { place: KeyPlace::Path(path), .. } => vec![path],
+            Self::Key { place: KeyPlace::Variable(..), .. } => Vec::new(),
+        }
+    }
+
+    /// The place, in words.
+    pub fn described(&self) -> String {
+        match self {
+            Self::Parts { proof, .. } => proof.described(),
+            Self::Key { place, .. } => format!("the key in {place}"),
+        }
+    }
+
+    /// The URL of the API that the key names, if it does.
+    ///
+    /// # Errors
+    /// The key can't be read.
+    pub fn api_url(&self) -> Result<Option<Url>, CredentialError> {
+        match self {
+            Self::Parts { .. } => Ok(None),
+            Self::Key { place, binding, .. } => Ok(place.recognise(binding)?.api_url),
+        }
+    }
+}
+
+impl std::fmt::Display for KeyPlace {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Path(path) => path.display().fmt(formatter),
+            Self::Variable(name, _) => write!(formatter, "the variable {name}"),
+        }
+    }
+}
+
+impl KeyPlace {
+    fn recognise(&self, binding: &Binding) -> Result<format::Found, CredentialError> {
+        let tree = match self {
+            Self::Path(path) => folder::read(path)?,
+            Self::Variable(_, value) => Tree::file(value.expose()),
+        };
+        format::recognise(&tree, binding)
+            .map_err(|source| CredentialError::Format { place: self.to_string(), source })
+    }
+}
+
+impl ProofSource {
+    fn read(&self) -> Result<Proof, CredentialError> {
+        Ok(match self {
+            Self::Secret(auth, secret) => Proof::Secret(*auth, secret.clone(), None),
+            Self::SecretFile(auth, path, next) => {
+                // A successor that is not there yet is none.
+                let next = next.as_deref().filter(|next| next.exists()).map(read_secret);
+                Proof::Secret(*auth, read_secret(path)?, next.transpose()?)
+            }
+            Self::Certificate(chain, key) => {
+                Proof::Certificate(read_secret(chain)?.expose().to_owned(), read_secret(key)?)
+            }
+            Self::SigningKey(key, id) => Proof::SigningKey(read_secret(key)?, id.clone()),
+        })
+    }
+
+    fn paths(&self) -> Vec<&Path> {
+        match self {
+            Self::Secret(..) => Vec::new(),
+            Self::SecretFile(_, path, next) => {
+                std::iter::once(path).chain(next).map(PathBuf::as_path).collect()
+            }
+            Self::Certificate(chain, key) => vec![chain, key],
+            Self::SigningKey(key, _) => vec![key],
+        }
+    }
+
+    fn described(&self) -> String {
+        match self {
+            Self::Secret(auth, _) => {
+                format!("a secret from the configuration or environment, {}", auth.described())
+            }
+            Self::SecretFile(auth, path, _) => {
+                format!("the secret in {}, {}", path.display(), auth.described())
+            }
+            Self::Certificate(chain, _) => format!("the certificate in {}", chain.display()),
+            Self::SigningKey(key, _) => format!("assertions signed with {}", key.display()),
+        }
+    }
+}
+
+/// What was found, and what of it has no effect here.
+fn described(found: &format::Found, place: &KeyPlace) -> String {
+    let at = if found.place.is_empty() { String::new() } else { format!(" at {}", found.place) };
+    let ignored = match &found.ignored[..] {
+        [] => String::new(),
+        names => format!(" (without {}, which bearerd does not follow)", names.join(", ")),
+    };
+    format!("{} in {place}{at}{ignored}", found.format)
 }
 
 /// Reads a file that holds one secret. Editors and `echo` end it with a line break; no secret does.
-fn read_file(path: &Path) -> Result<Secret, CredentialError> {
+fn read_secret(path: &Path) -> Result<Secret, CredentialError> {
     let unreadable = |source| CredentialError::Unreadable { path: path.to_owned(), source };
     // A pipe would block; what is large is something else.
     let file = std::fs::metadata(path).map_err(unreadable)?;
     if !file.is_file() || file.len() > MAX_SECRET {
         return Err(CredentialError::NotASecret { path: path.to_owned() });
     }
-    let text = std::fs::read_to_string(path).map_err(unreadable)?;
-    let whole = Secret::new(text);
+    let whole = Secret::new(std::fs::read_to_string(path).map_err(unreadable)?);
     let secret = whole.expose().trim_end_matches(['\r', '\n']);
     if secret.is_empty() {
         return Err(CredentialError::Empty { path: path.to_owned() });

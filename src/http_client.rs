@@ -1,10 +1,12 @@
 //! The library with which bearerd asks for things itself, built in one place: tokens at issuers, CSRF
 //! tokens at upstreams.
 
+use crate::secret::Secret;
 use crate::trust::{self, TrustError};
-use reqwest::{Certificate, Client};
+use reqwest::{Certificate, Client, Identity};
 use std::path::Path;
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// A client that can't be built.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +14,11 @@ pub enum HttpClientError {
     /// `ca_file` or the system's trust anchors.
     #[error(transparent)]
     Trust(#[from] TrustError),
+    /// The certificate by which we prove ourselves.
+    #[error(
+        "cannot use the client's certificate and key: {0}; both must be PEM, and fit each other"
+    )]
+    Certificate(#[source] reqwest::Error),
     /// The TLS library refuses the set-up.
     #[error("cannot set up TLS: {0}")]
     Tls(#[source] reqwest::Error),
@@ -24,6 +31,8 @@ pub(crate) struct Limits<'a> {
     pub(crate) https_only: bool,
     /// More trust anchors.
     pub(crate) ca_file: Option<&'a Path>,
+    /// The certificate chain and private key by which we prove ourselves, PEM.
+    pub(crate) certificate: Option<(&'a str, &'a Secret)>,
     /// TCP and TLS.
     pub(crate) connect: Duration,
     /// From the first byte out to the last byte in.
@@ -42,7 +51,15 @@ pub(crate) fn build(limits: &Limits<'_>) -> Result<Client, HttpClientError> {
         .map(|anchor| Certificate::from_der(anchor))
         .collect::<Result<Vec<_>, _>>()
         .map_err(HttpClientError::Tls)?;
-    Client::builder()
+    let builder = match limits.certificate {
+        Some((chain, key)) => {
+            let both = Zeroizing::new(format!("{}\n{}", key.expose(), chain));
+            let identity = Identity::from_pem(both.as_bytes());
+            Client::builder().identity(identity.map_err(HttpClientError::Certificate)?)
+        }
+        None => Client::builder(),
+    };
+    builder
         .user_agent(concat!("bearerd/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()

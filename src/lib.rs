@@ -9,8 +9,8 @@
 //! ```text
 //!   file, env        credential            token              request             observed
 //!   ─────────▶ config ─────────▶ token ─────────▶ token::store ─────────▶ proxy ─────────▶ metrics ──▶ admin
-//!   once, parsed      read anew       refresher       one atomic load       hooks, pure       closed       probes
-//!                     each time       owns fetching                         decisions         labels
+//!   once, parsed      watched         refresher       one atomic load       hooks, pure       closed       probes
+//!                     tried first     owns fetching                         decisions         labels
 //! ```
 //!
 //! - A request never calls the token endpoint and takes no lock: it reads the store. Without a
@@ -39,3 +39,4 @@ pub mod shutdown;
 pub mod telemetry;
 pub mod token;
 pub mod trust;
+pub mod watch;

@@ -4,20 +4,23 @@
 //! methods); nothing that a request brings becomes one. Series that can be named at start exist
 //! from the start, so that the first failure is an increase and not a birth.
 
+use crate::app::reload;
+use crate::config::Config;
+use crate::credential;
 use crate::error::ErrorKind;
 use crate::proxy::context::Outcome;
 use crate::proxy::csrf::FetchOutcome;
 use crate::proxy::heal::HealOutcome;
-use crate::proxy::profile::Methods;
 use crate::proxy::recover::Refusal;
 use crate::token::TokenError;
 use http::StatusCode;
-use prometheus::core::Collector;
+use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, SystemTime};
 
 /// Upper bounds of request durations in seconds: from a cached page to an analytical query.
@@ -49,6 +52,7 @@ pub struct Metrics {
     token_heartbeat: GaugeVec,
     token_waits: IntCounterVec,
     token_heals: IntCounterVec,
+    credential_reloads: IntCounterVec,
     client_expiry: GaugeVec,
     clock_skew: GaugeVec,
     csrf_fetches: IntCounterVec,
@@ -59,6 +63,7 @@ pub struct Metrics {
     rejected: IntCounterVec,
     stripped: IntCounterVec,
     links: IntCounterVec,
+    config_reloads: IntCounterVec,
 }
 
 /// Registers a family as it is made, so that none can be forgotten.
@@ -104,15 +109,11 @@ fn opts(name: &str, help: &str) -> Opts {
 }
 
 impl Metrics {
-    /// Declares everything for these clients, upstreams, and routes with their methods.
+    /// Declares everything.
     ///
     /// # Errors
     /// A name or label that Prometheus does not allow: a defect, found by any test.
-    pub fn new(
-        clients: &[&str],
-        upstreams: &[&str],
-        routes: &[(&str, Methods)],
-    ) -> prometheus::Result<Self> {
+    pub fn new() -> prometheus::Result<Self> {
         let declare = Declaration(Registry::new());
         let metrics = Self {
             token_expiry: declare.gauges(
@@ -166,9 +167,14 @@ impl Metrics {
                 "Tokens that the upstream refused, by how it did and by what became of the request.",
                 &["client", "reason", "outcome"],
             )?,
+            credential_reloads: declare.counters(
+                "credential_reloads_total",
+                "Changes of a client's credential, by how they ended.",
+                &["client", "outcome"],
+            )?,
             client_expiry: declare.gauges(
                 "client_expiry_timestamp_seconds",
-                "When the OAuth client itself expires (expires_on), as Unix time.",
+                "When the OAuth client itself or its certificate expires, as Unix time.",
             )?,
             clock_skew: declare
                 .gauges("clock_skew_seconds", "How far the issuer's clock is ahead of ours.")?,
@@ -213,6 +219,11 @@ impl Metrics {
                 "Links of the upstreams' in answers that became the sidecar's.",
                 &["route"],
             )?,
+            config_reloads: declare.counters(
+                "config_reloads_total",
+                "Reloads of the configuration, by how they ended.",
+                &["outcome"],
+            )?,
             registry: declare.0.clone(),
         };
         let build_info = declare.registered(IntGaugeVec::new(
@@ -221,52 +232,110 @@ impl Metrics {
         )?)?;
         build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         declare.0.register(Box::new(ProcessCollector::for_self()))?;
-        metrics.initialise(clients, upstreams, routes);
+        for kind in ErrorKind::ALL {
+            metrics.rejected.with_label_values(&[kind.label()]);
+        }
+        for outcome in reload::ReloadOutcome::ALL {
+            metrics.config_reloads.with_label_values(&[outcome.label()]);
+        }
         Ok(metrics)
     }
 
-    fn initialise(&self, clients: &[&str], upstreams: &[&str], routes: &[(&str, Methods)]) {
-        for upstream in upstreams {
+    /// Makes the series of a configuration's clients, upstreams and routes, as far as they can be
+    /// named.
+    pub fn prepare(&self, config: &Config) {
+        for upstream in &config.upstreams {
             for outcome in FetchOutcome::ALL {
-                self.csrf_fetches.with_label_values(&[upstream, outcome.label()]);
+                self.csrf_fetches.with_label_values(&[upstream.name.as_str(), outcome.label()]);
             }
         }
-        for client in clients {
-            for outcome in TokenError::OUTCOMES {
-                self.token_requests.with_label_values(&[client, outcome]);
-            }
-            for outcome in WAIT_OUTCOMES {
-                self.token_waits.with_label_values(&[client, outcome]);
-            }
-            for refusal in Refusal::ALL {
-                for outcome in HealOutcome::ALL {
-                    self.token_heals.with_label_values(&[client, refusal.label(), outcome.label()]);
-                }
-            }
-            self.token_usable.with_label_values(&[client]);
-            self.token_generation.with_label_values(&[client]);
-            self.token_failures.with_label_values(&[client]);
-            self.token_request_duration.with_label_values(&[client]);
+        for client in &config.clients {
+            self.prepare_client(&client.name);
         }
-        for kind in ErrorKind::ALL {
-            self.rejected.with_label_values(&[kind.label()]);
-        }
-        for (route, methods) in routes {
-            for method in methods.names() {
+        for route in &config.routes {
+            let path = route.path.as_str();
+            for method in route.methods.names() {
                 for class in CODE_CLASSES {
-                    self.requests.with_label_values(&[
-                        route,
-                        method,
-                        class,
-                        Outcome::Forwarded.label(),
-                    ]);
+                    let labels = [path, method, class, Outcome::Forwarded.label()];
+                    self.requests.with_label_values(&labels);
                 }
             }
-            self.request_duration.with_label_values(&[route]);
-            self.upstream_duration.with_label_values(&[route]);
-            self.stripped.with_label_values(&[route]);
-            self.links.with_label_values(&[route]);
+            self.request_duration.with_label_values(&[path]);
+            self.upstream_duration.with_label_values(&[path]);
+            self.stripped.with_label_values(&[path]);
+            self.links.with_label_values(&[path]);
         }
+    }
+
+    fn prepare_client(&self, client: &str) {
+        for outcome in TokenError::OUTCOMES {
+            self.token_requests.with_label_values(&[client, outcome]);
+        }
+        for outcome in WAIT_OUTCOMES {
+            self.token_waits.with_label_values(&[client, outcome]);
+        }
+        for outcome in credential::ReloadOutcome::ALL {
+            self.credential_reloads.with_label_values(&[client, outcome.label()]);
+        }
+        for refusal in Refusal::ALL {
+            for outcome in HealOutcome::ALL {
+                self.token_heals.with_label_values(&[client, refusal.label(), outcome.label()]);
+            }
+        }
+        self.token_usable.with_label_values(&[client]);
+        self.token_generation.with_label_values(&[client]);
+        self.token_failures.with_label_values(&[client]);
+        self.token_request_duration.with_label_values(&[client]);
+    }
+
+    /// Removes the series of what `before` has and `after` has not: they would tell of a token that
+    /// nobody refreshes any more.
+    pub(crate) fn retire(&self, before: &Config, after: &Config) {
+        let names = |config: &Config| -> BTreeSet<(&'static str, String)> {
+            let clients = config.clients.iter().map(|client| ("client", client.name.clone()));
+            let upstreams =
+                config.upstreams.iter().map(|upstream| ("upstream", upstream.name.clone()));
+            let routes = config.routes.iter().map(|route| ("route", route.path.clone()));
+            clients.chain(upstreams).chain(routes).collect()
+        };
+        for (label, value) in names(before).difference(&names(after)) {
+            for gauges in [
+                &self.token_expiry,
+                &self.token_issued,
+                &self.token_last_success,
+                &self.token_next_refresh,
+                &self.token_heartbeat,
+                &self.client_expiry,
+                &self.clock_skew,
+            ] {
+                remove(gauges, label, value);
+            }
+            for gauges in [&self.token_usable, &self.token_generation, &self.token_failures] {
+                remove(gauges, label, value);
+            }
+            for counters in [
+                &self.token_requests,
+                &self.token_waits,
+                &self.token_heals,
+                &self.credential_reloads,
+                &self.csrf_fetches,
+                &self.requests,
+                &self.stripped,
+                &self.links,
+            ] {
+                remove(counters, label, value);
+            }
+            for histograms in
+                [&self.token_request_duration, &self.request_duration, &self.upstream_duration]
+            {
+                remove(histograms, label, value);
+            }
+        }
+    }
+
+    /// A reload of the configuration has ended.
+    pub(crate) fn config_reloaded(&self, outcome: reload::ReloadOutcome) {
+        self.config_reloads.with_label_values(&[outcome.label()]).inc();
     }
 
     /// The metrics of one client.
@@ -350,6 +419,12 @@ impl ClientMetrics {
 
     pub(crate) fn expires_on(&self, expiry: SystemTime) {
         self.set(&self.families.client_expiry, unix(expiry));
+    }
+
+    /// The credential has changed, for better or worse.
+    pub(crate) fn credential_reloaded(&self, outcome: credential::ReloadOutcome) {
+        let reloads = &self.families.credential_reloads;
+        reloads.with_label_values(&[self.client.as_str(), outcome.label()]).inc();
     }
 
     pub(crate) fn requested(&self, outcome: &str, took: Duration) {
@@ -448,6 +523,20 @@ impl RouteMetrics {
 
     pub(crate) fn authorization_stripped(&self) {
         self.stripped.inc();
+    }
+}
+
+/// Removes every series of a family that has this value under this label.
+fn remove<T: MetricVecBuilder>(family: &MetricVec<T>, label: &str, value: &str) {
+    for family_of_series in family.collect() {
+        for series in family_of_series.get_metric() {
+            let labels: HashMap<&str, &str> =
+                series.get_label().iter().map(|pair| (pair.name(), pair.value())).collect();
+            if labels.get(label) == Some(&value) {
+                // One that is gone already needs no removal.
+                let _ = family.remove(&labels);
+            }
+        }
     }
 }
 

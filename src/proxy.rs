@@ -22,6 +22,7 @@ use crate::config::{ClientId, Config, ListenAddress, Route, UpstreamId};
 use crate::drain::Drain;
 use crate::metrics::{ClientMetrics, Metrics, RouteMetrics};
 use crate::token::store::TokenStore;
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use context::{Context, Outcome, method_label};
@@ -76,16 +77,14 @@ struct RouteHandle {
     metrics: Arc<RouteMetrics>,
 }
 
-/// The proxy. Clones share everything: each worker has one.
-#[derive(Clone)]
-pub struct Proxy {
-    router: Arc<Router>,
-    routes: Arc<[Arc<RouteHandle>]>,
-    metrics: Arc<Metrics>,
-    drain: Drain,
+/// What one configuration makes of requests. A reload puts another in its place; requests keep the
+/// route that they began with.
+pub struct Table {
+    router: Router,
+    routes: Vec<Arc<RouteHandle>>,
 }
 
-impl Proxy {
+impl Table {
     /// Puts routes, clients and upstreams together; both lists are in the configuration's order.
     /// `addresses` are where applications really connect.
     pub fn new(
@@ -93,8 +92,7 @@ impl Proxy {
         addresses: &[ListenAddress],
         clients: &[ClientHandle],
         upstreams: &[Arc<Upstream>],
-        metrics: Arc<Metrics>,
-        drain: Drain,
+        metrics: &Metrics,
     ) -> Self {
         // One keeper a client and upstream, however many routes they share.
         let mut keepers: HashMap<(ClientId, UpstreamId), Option<Arc<Keeper>>> = HashMap::new();
@@ -116,11 +114,29 @@ impl Proxy {
             }))
         });
         Self {
-            router: Router::new(config.routes.iter().map(|route| route.path.as_str())).into(),
+            router: Router::new(config.routes.iter().map(|route| route.path.as_str())),
             routes: routes.collect(),
-            metrics: metrics.clone(),
-            drain,
         }
+    }
+}
+
+/// The proxy. Clones share everything: each worker has one.
+#[derive(Clone)]
+pub struct Proxy {
+    table: Arc<ArcSwap<Table>>,
+    metrics: Arc<Metrics>,
+    drain: Drain,
+}
+
+impl Proxy {
+    /// A proxy that begins with this table.
+    pub fn new(table: Table, metrics: Arc<Metrics>, drain: Drain) -> Self {
+        Self { table: Arc::new(ArcSwap::from_pointee(table)), metrics, drain }
+    }
+
+    /// From now on, requests are judged by this table.
+    pub fn replace(&self, table: Table) {
+        self.table.store(Arc::new(table));
     }
 
     async fn respond(
@@ -318,6 +334,8 @@ impl ProxyHttp for Proxy {
             // Nor does it know chunks: its body ends with the connection (RFC 9112 section 6.1).
             response.remove_header(&TRANSFER_ENCODING);
         }
+        // Of the connection behind us: ours to the caller ends when we say so.
+        response.remove_header("keep-alive");
         let is_managed = context.route.as_ref().is_some_and(|route| route.csrf.is_some());
         csrf::strip(session.req_header(), response, is_managed);
         if heal::hold_back(session, response, context) {

@@ -2,6 +2,7 @@
 
 use crate::drain::Drain;
 use crate::proxy::ClientHandle;
+use arc_swap::ArcSwap;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +18,7 @@ pub struct Readiness(Arc<State>);
 
 struct State {
     pending: Mutex<BTreeSet<&'static str>>,
-    clients: Vec<ClientHandle>,
+    clients: ArcSwap<Vec<ClientHandle>>,
     drain: Drain,
     was_ready: AtomicBool,
 }
@@ -54,7 +55,7 @@ impl Readiness {
     pub fn new(clients: Vec<ClientHandle>, drain: Drain) -> Self {
         Self(Arc::new(State {
             pending: Mutex::default(),
-            clients,
+            clients: ArcSwap::from_pointee(clients),
             drain,
             was_ready: AtomicBool::new(false),
         }))
@@ -79,8 +80,12 @@ impl Readiness {
         }
         let mut pending: Vec<String> = self.pending().iter().map(ToString::to_string).collect();
         let mut degraded = Vec::new();
-        for client in &self.0.clients {
-            let failure = client.store.news().failure.map(|failure| failure.message);
+        for client in self.clients().iter() {
+            let news = client.store.news();
+            let failure = news.failure.map(|failure| failure.message);
+            if let Some(why) = news.credential {
+                degraded.push(format!("new credential of {}: {why}", client.name));
+            }
             match (client.store.is_usable(), failure) {
                 (true, None) => {}
                 (true, Some(why)) => degraded.push(format!("{}: {why}", client.name)),
@@ -109,8 +114,9 @@ impl Readiness {
 
     /// Does the process still work? Only a stuck refresher says no.
     pub fn live(&self) -> Report {
+        let clients = self.clients();
         let stuck =
-            self.0.clients.iter().filter(|client| client.store.since_heartbeat() > HEARTBEAT_LIMIT);
+            clients.iter().filter(|client| client.store.since_heartbeat() > HEARTBEAT_LIMIT);
         let stuck: Vec<_> = stuck.map(|client| client.name.as_str()).collect();
         if stuck.is_empty() {
             Report::new(true, "live".into())
@@ -119,9 +125,14 @@ impl Readiness {
         }
     }
 
+    /// From now on, these clients count.
+    pub(crate) fn replace_clients(&self, clients: Vec<ClientHandle>) {
+        self.0.clients.store(Arc::new(clients));
+    }
+
     /// The clients, for the metrics that change without an event.
-    pub(crate) fn clients(&self) -> &[ClientHandle] {
-        &self.0.clients
+    pub(crate) fn clients(&self) -> Arc<Vec<ClientHandle>> {
+        self.0.clients.load_full()
     }
 }
 
@@ -142,7 +153,7 @@ mod tests {
             name: "c".into(),
             store: store.clone(),
             wait: Duration::ZERO,
-            metrics: Metrics::new(&["c"], &[], &[]).unwrap().client("c"),
+            metrics: Metrics::new().unwrap().client("c"),
         };
         (Readiness::new(vec![client], drain.clone()), store, drain)
     }

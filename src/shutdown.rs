@@ -1,7 +1,9 @@
-//! How the process is asked to end.
+//! What the process is asked to do by signals: end, or reload.
 
 use std::io;
+use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -36,4 +38,21 @@ impl Shutdown {
         });
         Ok(shutdown)
     }
+}
+
+/// SIGHUP: each one asks for a reload. Needs a running tokio runtime.
+///
+/// # Errors
+/// The signal can't be caught.
+pub fn hangups() -> io::Result<Arc<Notify>> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let asked = Arc::new(Notify::new());
+    let told = asked.clone();
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            info!(signal = "SIGHUP", "Asked to reload.");
+            told.notify_one();
+        }
+    });
+    Ok(asked)
 }

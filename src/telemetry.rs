@@ -6,15 +6,30 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, fmt, registry};
+use tracing_subscriber::{Layer, Registry, fmt, registry, reload};
 
 /// Libraries may warn, and no more: below that, HTTP libraries print the headers of requests.
 const LIBRARIES: LevelFilter = LevelFilter::WARN;
 
+/// Changes what is logged while the process runs.
+#[derive(Clone, Default)]
+pub struct LevelHandle(Option<reload::Handle<Targets, Registry>>);
+
+impl LevelHandle {
+    /// From now on, events of this level and more severe ones are written.
+    pub fn set(&self, level: LevelFilter) {
+        // Without a subscriber there is nothing to change.
+        let _ = self.0.as_ref().map(|handle| handle.reload(targets(level)));
+    }
+}
+
+fn targets(level: LevelFilter) -> Targets {
+    Targets::new().with_default(LIBRARIES.min(level)).with_target("bearerd", level)
+}
+
 /// Starts logging. A second call changes nothing.
-pub fn init(log: Log) {
-    let filter =
-        Targets::new().with_default(LIBRARIES.min(log.level)).with_target("bearerd", log.level);
+pub fn init(log: Log) -> LevelHandle {
+    let (filter, handle) = reload::Layer::new(targets(log.level));
     let layer = fmt::layer().with_writer(stderr);
     let layer = match log.format {
         LogFormat::Json => {
@@ -28,4 +43,5 @@ pub fn init(log: Log) {
         // prints requests, and panics on a header that is not UTF-8.
         log::set_max_level(log::LevelFilter::Warn.min(log::max_level()));
     }
+    LevelHandle(told.is_ok().then_some(handle))
 }

@@ -1,15 +1,16 @@
 //! Tokens: what they are, where they come from, when the next one is due, and who holds the current one.
 //!
 //! [`refresher`] asks a [`TokenSource`] when [`schedule`] says so and publishes to the [`store`], from
-//! which the proxy reads. Nothing here knows of requests.
+//! which the proxy reads; [`rotation`] brings it a new source when the client's credential changes. Nothing here knows of requests.
 
 pub mod answer;
+pub mod expiry;
 pub mod oauth;
 pub mod refresher;
+pub mod rotation;
 pub mod schedule;
 pub mod store;
 
-use crate::credential::CredentialError;
 use crate::error::ErrorKind;
 use http::{HeaderValue, StatusCode};
 use schedule::RetryClass;
@@ -39,9 +40,6 @@ pub trait TokenSource: Send + Sync + 'static {
 /// Why there is no new token. Messages never hold a secret, a token or an issuer's whole answer.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// The client's own credential can't be read.
-    #[error(transparent)]
-    Credential(#[from] CredentialError),
     /// No connection: name, network, TLS.
     #[error("cannot reach the token endpoint: {0}")]
     Connect(String),
@@ -111,9 +109,8 @@ pub enum InvalidAnswer {
 
 impl TokenError {
     /// The outcomes a token request can have, as metric labels.
-    pub const OUTCOMES: [&str; 10] = [
+    pub const OUTCOMES: [&str; 9] = [
         "success",
-        "credential_unreadable",
         "connect_error",
         "timeout",
         "rate_limited",
@@ -127,7 +124,6 @@ impl TokenError {
     /// The metric label.
     pub const fn outcome(&self) -> &'static str {
         match self {
-            Self::Credential(_) => "credential_unreadable",
             Self::Connect(_) => "connect_error",
             Self::Timeout => "timeout",
             Self::RateLimited { .. } => "rate_limited",
@@ -149,7 +145,7 @@ impl TokenError {
                 408 | 502 | 504 => RetryClass::Connection,
                 _ => RetryClass::Server,
             },
-            Self::Credential(_) | Self::Invalid(_) | Self::Panicked => RetryClass::Server,
+            Self::Invalid(_) | Self::Panicked => RetryClass::Server,
             Self::Refused { .. } | Self::NotAnIssuer { .. } => RetryClass::Refused,
         }
     }

@@ -1,6 +1,7 @@
 //! The configuration's rules, as messages that a user reads.
 
-use bearerd::config::{ClientAuth, Config, Environment, Faults, Flags};
+use bearerd::config::{Config, Environment, Faults, Flags};
+use bearerd::credential::{ProofSource, SecretAuth, Source};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -27,7 +28,8 @@ fn defaults_are_those_of_the_reference() {
     assert_eq!(config.admin_listen.to_string(), "127.0.0.1:8081");
     assert_eq!(config.workers, 1);
     let client = &config.clients[0];
-    assert_eq!(client.client_auth, ClientAuth::Post);
+    let Source::Parts { proof, .. } = &client.source else { panic!("{:?}", client.source) };
+    assert!(matches!(proof, ProofSource::Secret(SecretAuth::Post, _)));
     assert_eq!((client.refresh_at, client.wait), (0.5, Duration::from_secs(5)));
     let times = config.upstreams[0].timeouts;
     let seconds = [times.connect, times.read, times.write, times.idle].map(|time| time.as_secs());
@@ -87,13 +89,55 @@ fn keys_of_later_work_are_refused_and_not_ignored() {
         ("access", format!("{MINIMAL}access: {{ allow_remote: true }}\n")),
         ("http2", MINIMAL.replace("'https://t.example'", "'https://t.example', http2: true")),
         ("proxy", MINIMAL.replace("client_id: id", "client_id: id, proxy: 'http://p:1'")),
-        ("credentials", MINIMAL.replace("client_id: id", "client_id: id, credentials: /k.json")),
     ] {
         let told = faults(&text);
         assert!(told.contains(&format!("unknown key `{key}`")), "{told}");
     }
-    let told = faults(&MINIMAL.replace("client_id: id", "client_id: id, client_auth: mtls"));
-    assert!(told.contains("unknown method `mtls`"), "{told}");
+}
+
+#[test]
+fn what_proves_a_client_must_fit_together() {
+    let client = |fields: &str| {
+        format!(
+            "clients: {{ c: {{ {fields} }} }}\nupstreams: {{ u: {{ url: 'https://t.example' }} }}\n"
+        )
+    };
+    let parts = "token_url: 'https://i.example/oauth/token', client_id: id";
+    for (fields, wanted) in [
+        (format!("{parts}, client_auth: mtsl"), "unknown method `mtsl`; did you mean `mtls`?"),
+        (format!("{parts}, client_auth: mtls"), "c.certificate_file: missing; client_auth mtls"),
+        (
+            format!("{parts}, client_auth: mtls, certificate_file: /c"),
+            "c.private_key_file: missing; client_auth mtls",
+        ),
+        (
+            format!("{parts}, client_auth: private-key-jwt"),
+            "c.private_key_file: missing; client_auth private-key-jwt",
+        ),
+        (
+            format!("{parts}, client_secret: s, client_secret_next_file: /n"),
+            "c.client_secret_next_file: needs client_secret_file",
+        ),
+        (
+            "credentials: /k, client_id: id, key_id: k".to_owned(),
+            "c.client_id: both credentials and client_id are given",
+        ),
+        ("credentials: /k, client_auth: mtls".to_owned(), "c.client_auth: leave it out"),
+        ("credentials: 'env:NO_SUCH'".to_owned(), "variable NO_SUCH is not set"),
+        ("client_secret: s".to_owned(), "c.token_url: missing; give it, or `credentials`"),
+        ("credentials: /k, binding: { nmae: x }".to_owned(), "did you mean `name`?"),
+    ] {
+        let told = faults(&client(&fields));
+        assert!(told.contains(wanted), "{fields}\n{told}");
+    }
+    for fields in [
+        format!("{parts}, client_auth: mtls, certificate_file: /c, private_key_file: /k"),
+        format!("{parts}, client_auth: private-key-jwt, private_key_file: /k, key_id: one"),
+        format!("{parts}, client_secret_file: /s, client_secret_next_file: /n"),
+        "credentials: /k, client_auth: basic, binding: { label: xsuaa }".to_owned(),
+    ] {
+        parse(&client(&fields)).unwrap();
+    }
 }
 
 #[test]
@@ -136,7 +180,9 @@ fn variables_override_the_only_client_and_upstream_and_nothing_ambiguous() {
         ("BEARERD_LOG", "debug"),
     ]);
     let config = Config::parse("b.yaml", MINIMAL, &environment, &Flags::default()).unwrap();
-    assert_eq!(config.clients[0].client_id, "other");
+    let source = &config.clients[0].source;
+    assert!(matches!(source, Source::Parts { client_id, .. } if client_id == "other"));
+    assert_eq!(source.paths(), [std::path::Path::new("/s")]);
     assert_eq!(config.upstreams[0].origin.host_str(), Some("other.example"));
 
     let two = MINIMAL.replace("upstreams:", "upstreams:\n  second: { url: 'https://s.example' }");

@@ -3,11 +3,12 @@
 use super::{Settings, print, warn_of_unknown};
 use anyhow::Context;
 use bearerd::app;
-use bearerd::config::{Client, ClientAuth, Config, Environment};
-use bearerd::credential::Credential;
+use bearerd::config::{Client, Config, Environment};
+use bearerd::credential::Source;
 use std::fmt::Write;
+use url::Url;
 
-pub(super) fn check(settings: Settings, environment: &Environment) -> anyhow::Result<()> {
+pub(super) fn check(settings: &Settings, environment: &Environment) -> anyhow::Result<()> {
     warn_of_unknown(environment);
     let config = settings.load(environment)?;
     print(&explain(&config)?)?;
@@ -59,24 +60,26 @@ fn explain(config: &Config) -> Result<String, std::fmt::Error> {
 }
 
 fn explain_client(text: &mut String, client: &Client) -> std::fmt::Result {
-    let secret = match &client.credential {
-        Credential::Secret(_) => "a secret from the configuration or environment".to_owned(),
-        Credential::SecretFile(path) => format!("the secret in {}", path.display()),
+    let (id, token_url) = match &client.source {
+        Source::Parts { token_url, client_id, .. } => {
+            (client_id.as_str(), without_query(token_url))
+        }
+        Source::Key { token_url: Some(url), .. } => ("as its key says", without_query(url)),
+        Source::Key { .. } => ("as its key says", "the issuer that its key names".into()),
     };
-    let auth = match client.client_auth {
-        ClientAuth::Post => "in the form body",
-        ClientAuth::Basic => "as raw HTTP Basic",
-        ClientAuth::BasicEncoded => "as form-encoded HTTP Basic",
-    };
-    writeln!(text, "Client {}: {}", client.name, client.client_id)?;
-    // Without its query, which may hold what is nobody's business.
-    let mut token_url = client.token_url.clone();
-    token_url.set_query(None);
-    writeln!(text, "  asks {token_url} with {secret}, {auth};")?;
+    writeln!(text, "Client {}: {id}", client.name)?;
+    writeln!(text, "  asks {token_url} with {};", client.source.described())?;
     writeln!(
         text,
         "  refreshes at {:.0} % of a token's life; requests wait up to {:?} for a first token.",
         client.refresh_at * 100.0,
         client.wait
     )
+}
+
+/// A query may hold what is nobody's business.
+fn without_query(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.into()
 }

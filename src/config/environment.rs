@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 /// The variables that bearerd reads, and where in the configuration each one lands.
 ///
 /// An empty path names a variable with a rule of its own (see [`super::overlay`]).
-pub(crate) const VARIABLES: [(&str, &str); 9] = [
+pub(crate) const VARIABLES: [(&str, &str); 10] = [
     ("BEARERD_UPSTREAM_URL", "upstreams.*.url"),
     ("BEARERD_TOKEN_URL", "clients.*.token_url"),
     ("BEARERD_CLIENT_ID", "clients.*.client_id"),
     ("BEARERD_CLIENT_SECRET", "clients.*.client_secret"),
     ("BEARERD_CLIENT_SECRET_FILE", "clients.*.client_secret_file"),
+    ("BEARERD_CREDENTIALS", "clients.*.credentials"),
     ("BEARERD_LISTEN", "listen"),
     ("BEARERD_ADMIN_LISTEN", "admin.listen"),
     ("BEARERD_CA_FILE", "*.*.ca_file"),

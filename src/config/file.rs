@@ -90,11 +90,11 @@ pub(crate) const ADMIN: &[Field] = &[field(
 pub(crate) const CLIENT: &[Field] = &[
     field(
         "token_url",
-        Required,
+        OneOf,
         "https://acme.authentication.eu10.hana.ondemand.com/oauth/token",
         "The issuer's token endpoint, as the tenant's App Integration page shows it.",
     ),
-    field("client_id", Required, "sb-1f2e!b42|client!b7", "The OAuth client's id."),
+    field("client_id", OneOf, "sb-1f2e!b42|client!b7", "The OAuth client's id."),
     field(
         "client_secret",
         Absent,
@@ -105,13 +105,49 @@ pub(crate) const CLIENT: &[Field] = &[
         "client_secret_file",
         OneOf,
         "/run/secrets/client_secret",
-        "A file that holds the secret. It is read anew for every token request; a final line break is cut.",
+        "A file that holds the secret; a final line break is cut. It is watched: a new secret is tried while the old token serves.",
+    ),
+    field(
+        "client_secret_next_file",
+        Absent,
+        "/run/secrets/client_secret_next",
+        "A file that may hold the secret's successor, which is tried when the issuer refuses the first.",
+    ),
+    field(
+        "credentials",
+        Absent,
+        "/etc/secrets/key.json",
+        "Instead of all the above: a file or folder that holds id, secret (or certificate) and token URL in a format that SAP hands out, or env:NAME for such a text in a variable. It is watched.",
+    ),
+    field(
+        "binding",
+        Absent,
+        "{ name: my-datasphere }",
+        "Which of several bindings in `credentials` is meant, by name, label, tag or plan.",
     ),
     field(
         "client_auth",
-        Text("post"),
-        "",
-        "How the client proves itself: post (in the form body), basic (raw), or basic-encoded (form-encoded, with X-CF-ENCODED-CREDENTIALS).",
+        Absent,
+        "post",
+        "How the client proves itself: post (secret in the form body, the default), basic (raw), basic-encoded (form-encoded, with X-CF-ENCODED-CREDENTIALS), mtls (certificate_file and private_key_file), or private-key-jwt (private_key_file).",
+    ),
+    field(
+        "certificate_file",
+        Absent,
+        "/run/secrets/client.crt",
+        "The client's certificate chain for mtls, PEM. It is watched.",
+    ),
+    field(
+        "private_key_file",
+        Absent,
+        "/run/secrets/client.key",
+        "The private key for mtls or private-key-jwt, PEM. It is watched.",
+    ),
+    field(
+        "key_id",
+        Absent,
+        "key-1",
+        "The id under which the issuer knows the key of private-key-jwt.",
     ),
     field(
         "scope",
@@ -147,12 +183,19 @@ pub(crate) const CLIENT: &[Field] = &[
     ),
 ];
 
+pub(crate) const BINDING: &[Field] = &[
+    field("name", Absent, "my-datasphere", "The binding's or the service instance's name."),
+    field("label", Absent, "xsuaa", "The service's label."),
+    field("tag", Absent, "xsuaa", "One of the service's tags."),
+    field("plan", Absent, "apiaccess", "The service's plan."),
+];
+
 pub(crate) const UPSTREAM: &[Field] = &[
     field(
         "url",
-        Required,
+        OneOf,
         "https://acme.eu10.hcs.cloud.sap",
-        "The tenant's origin: scheme, host and port, without a path.",
+        "The tenant's origin: scheme, host and port, without a path. A key in `credentials` may name it instead.",
     ),
     field(
         "client",

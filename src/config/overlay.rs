@@ -42,13 +42,14 @@ pub(super) fn apply(
             set(tree, &keys, leaf, faults);
         }
         // One credential replaces the other, so that a file's secret can be overridden.
-        let replaced = match variable {
-            "BEARERD_CLIENT_SECRET" => Some("client_secret_file"),
-            "BEARERD_CLIENT_SECRET_FILE" => Some("client_secret"),
-            _ => None,
+        let replaced: &[&str] = match variable {
+            "BEARERD_CLIENT_SECRET" => &["client_secret_file", "credentials"],
+            "BEARERD_CLIENT_SECRET_FILE" => &["client_secret", "credentials"],
+            "BEARERD_CREDENTIALS" => &["client_id", "client_secret", "client_secret_file"],
+            _ => &[],
         };
-        if let Some(replaced) = replaced {
-            remove_from_file(tree, replaced);
+        for key in replaced {
+            remove_from_file(tree, key);
         }
     }
     let flags = [

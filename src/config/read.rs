@@ -7,10 +7,11 @@ use super::environment::Environment;
 use super::fault::Faults;
 use super::file::{self, Reader, Section, join, named, unknown};
 use super::node::{Entry, Node};
-use super::{ClientId, Config, Log, LogFormat, Shutdown, Timeouts, Upstream, value};
+use super::{Client, ClientId, Config, Log, LogFormat, Shutdown, Timeouts, Upstream, value};
 use std::path::PathBuf;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
+use url::Url;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -66,7 +67,7 @@ impl<'n> Root<'n> {
         let clients: Vec<_> =
             self.clients.iter().map(|entry| client::client(reader, entry)).collect();
         let upstreams: Vec<_> =
-            self.upstreams.iter().map(|entry| self.upstream(reader, entry)).collect();
+            self.upstreams.iter().map(|entry| self.upstream(reader, entry, &clients)).collect();
         let owners: Vec<_> = upstreams
             .iter()
             .map(|upstream| upstream.as_ref().and_then(|(_, client)| *client))
@@ -126,13 +127,23 @@ impl<'n> Root<'n> {
         &self,
         reader: &mut Reader<'_>,
         entry: &'n Entry,
+        clients: &[Option<Client>],
     ) -> Option<(Upstream, Option<ClientId>)> {
         let path = join("upstreams", &entry.key);
         let section = Section::open(reader, &entry.node, &path, file::UPSTREAM);
         let cleartext = section.parse(reader, "allow_cleartext", value::boolean);
-        let origin =
-            section.parse(reader, "url", |text| value::origin(text, cleartext.unwrap_or(true)));
+        let cleartext = cleartext.unwrap_or(true);
         let client = self.reference(reader, &section, "client", self.clients);
+        let origin = if section.node("url").is_some() {
+            section.parse(reader, "url", |text| value::origin(text, cleartext))
+        } else {
+            let key = client.and_then(|client| clients.get(client)?.as_ref());
+            origin_of_key(key, cleartext)
+                .map_err(|message| {
+                    reader.faults.push(section.place(), &section.path("url"), message);
+                })
+                .ok()
+        };
         let timeouts = timeouts(reader, &section);
         let csrf_fetch_path = csrf_fetch_path(reader, &section);
         let ca_file = ca_file(reader, &section);
@@ -199,6 +210,19 @@ impl<'n> Root<'n> {
 
 fn ca_file(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<PathBuf> {
     section.parse(reader, "ca_file", value::non_empty).map(PathBuf::from)
+}
+
+/// An upstream without a URL takes the one that its client's key names.
+fn origin_of_key(client: Option<&Client>, allow_cleartext: bool) -> Result<Url, String> {
+    let missing = "missing; give the tenant's origin, such as https://acme.eu10.hcs.cloud.sap";
+    let Some(client) = client else {
+        return Err(missing.into());
+    };
+    match client.source.api_url() {
+        Ok(Some(url)) => value::origin(&url.origin().ascii_serialization(), allow_cleartext),
+        Ok(None) => Err(format!("{missing}; {} names none", client.source.described())),
+        Err(error) => Err(format!("{missing}; the client's key could name it, but: {error}")),
+    }
 }
 
 fn timeouts(reader: &mut Reader<'_>, upstream: &Section<'_>) -> Option<Timeouts> {

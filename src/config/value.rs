@@ -157,7 +157,7 @@ fn is_loopback(url: &Url) -> bool {
 
 /// A token endpoint. SAP's guides have users write `?grant_type=client_credentials` behind it; the
 /// parameter is bearerd's own to send, so it is dropped here.
-pub(super) fn token_url(text: &str, allow_cleartext: bool) -> Result<Url, String> {
+pub(crate) fn token_url(text: &str, allow_cleartext: bool) -> Result<Url, String> {
     let mut url = url(text, allow_cleartext)?;
     let kept: Vec<_> = url
         .query_pairs()

@@ -23,8 +23,12 @@ impl Proxy {
         let request = session.req_header();
         let bad = |why: &dyn Display| Problem::new(ErrorKind::BadRequest, why.to_string());
         check_framing(session).map_err(|why| bad(&why))?;
-        let found = self.router.find(request.raw_path()).map_err(|why| bad(&why))?;
-        let Some(route) = found.and_then(|route| self.routes.get(route)) else {
+        let found = {
+            let table = self.table.load();
+            let found = table.router.find(request.raw_path()).map_err(|why| bad(&why))?;
+            found.and_then(|route| table.routes.get(route)).cloned()
+        };
+        let Some(route) = found else {
             let detail = "no configured route matches this path; `bearerd check` lists the routes";
             return Err(Problem::new(ErrorKind::NoRoute, detail));
         };

@@ -13,7 +13,7 @@ use reqwest::Client;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::net::lookup_host;
 use tokio::sync::Mutex;
@@ -29,6 +29,9 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 const CSRF_TIMEOUT: Duration = Duration::from_secs(15);
 /// How many addresses one request tries at most.
 pub(crate) const MAX_ADDRESSES: usize = 4;
+
+/// Keeps the connections of upstreams apart that have one address: their trust anchors may differ.
+static GROUPS: AtomicU64 = AtomicU64::new(1);
 
 /// A service behind the sidecar.
 pub struct Upstream {
@@ -89,19 +92,18 @@ pub enum ResolveError {
 }
 
 impl Upstream {
-    /// Prepares the peers of an upstream. `group` keeps its connections apart from those of others
-    /// at the same address, whose trust anchors may differ.
+    /// Prepares the peers of an upstream.
     ///
     /// # Errors
     /// Its `ca_file` can't be used, or TLS can't be set up.
-    pub fn new(config: &UpstreamConfig, group: u64) -> Result<Self, HttpClientError> {
+    pub fn new(config: &UpstreamConfig) -> Result<Self, HttpClientError> {
         let origin = &config.origin;
         let (host, name) = host_and_name(origin);
         let port = origin.port_or_known_default().unwrap_or(443);
         let tls = origin.scheme() == "https";
         // The address is replaced before use; a literal one keeps pingora from resolving names.
         let mut template = HttpPeer::new((IpAddr::from([127, 0, 0, 1]), port), tls, name);
-        template.group_key = group;
+        template.group_key = GROUPS.fetch_add(1, Ordering::Relaxed);
         set_timeouts(&mut template, config.timeouts);
         template.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
         if let Some(path) = &config.ca_file {
@@ -122,6 +124,7 @@ impl Upstream {
             http: http_client::build(&Limits {
                 https_only: tls,
                 ca_file: config.ca_file.as_deref(),
+                certificate: None,
                 connect: config.timeouts.connect,
                 whole: CSRF_TIMEOUT.min(config.timeouts.read),
             })?,
@@ -280,7 +283,7 @@ mod tests {
             ca_file: None,
         };
         pingora::tls::install_default_crypto_provider();
-        Arc::new(Upstream::new(&config, 1).unwrap())
+        Arc::new(Upstream::new(&config).unwrap())
     }
 
     #[test]

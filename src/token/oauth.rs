@@ -1,64 +1,149 @@
 //! The client credentials grant (RFC 6749 section 4.4) over HTTPS.
 
+mod assertion;
 mod client_auth;
+
+pub use assertion::KeyError;
 
 use super::answer::{self, MAX_ANSWER};
 use super::{InvalidAnswer, Token, TokenError, TokenSource};
 use crate::config::Client;
+use crate::credential::{Identity, Proof};
 use crate::http_client::{self, HttpClientError, Limits};
 use crate::secret::Secret;
+use assertion::Signer;
+use client_auth::Evidence;
 use reqwest::Response;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use std::error::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
+use tracing::info;
 
 /// TCP and TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// From the first byte out to the last byte in. SAP's issuer queues before it refuses.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A client at a token endpoint.
+/// A client at a token endpoint, with one identity.
 pub struct OAuthSource {
-    client: Client,
+    name: String,
+    identity: Identity,
+    signer: Option<Signer>,
+    /// The scope and whatever else is asked for.
+    parameters: Vec<(String, String)>,
     http: reqwest::Client,
+    /// Whether the later of two secrets is the one that works.
+    later: AtomicBool,
+}
+
+/// A client that can't ask for tokens.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// Trust anchors, TLS, or the client's certificate.
+    #[error(transparent)]
+    Http(#[from] HttpClientError),
+    /// The key for assertions.
+    #[error("{place} {source}")]
+    Key {
+        /// Where it is.
+        place: String,
+        /// What is wrong with it.
+        source: KeyError,
+    },
 }
 
 impl OAuthSource {
     /// Prepares the connection. Nothing is sent yet.
     ///
     /// # Errors
-    /// The trust anchors can't be read, or TLS can't be set up.
-    pub fn new(client: Client) -> Result<Self, HttpClientError> {
+    /// The trust anchors or the key can't be used, or TLS can't be set up.
+    pub fn new(client: &Client, identity: Identity) -> Result<Self, SourceError> {
         let http = http_client::build(&Limits {
-            https_only: client.token_url.scheme() == "https",
+            https_only: identity.token_url.scheme() == "https",
             ca_file: client.ca_file.as_deref(),
+            certificate: match &identity.proof {
+                Proof::Certificate(chain, key) => Some((chain, key)),
+                Proof::Secret(..) | Proof::SigningKey(..) => None,
+            },
             connect: CONNECT_TIMEOUT,
             whole: REQUEST_TIMEOUT,
         })?;
-        Ok(Self { client, http })
+        let signer = match &identity.proof {
+            Proof::SigningKey(key, id) => {
+                let place = || identity.described.clone();
+                let signer = Signer::new(key.expose(), id.clone());
+                Some(signer.map_err(|source| SourceError::Key { place: place(), source })?)
+            }
+            Proof::Secret(..) | Proof::Certificate(..) => None,
+        };
+        Ok(Self {
+            name: client.name.clone(),
+            parameters: parameters(client, &identity),
+            identity,
+            signer,
+            http,
+            later: AtomicBool::new(false),
+        })
+    }
+
+    /// One token request.
+    async fn ask(&self, evidence: &Evidence<'_>) -> Result<Token, TokenError> {
+        let Identity { client_id, token_url, .. } = &self.identity;
+        let (headers, form) =
+            client_auth::request(client_id, token_url, evidence, &self.parameters);
+        let request = self.http.post(token_url.clone()).headers(headers);
+        let request = request
+            .header(ACCEPT, "application/json")
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(form);
+        let answer = request.send().await.map_err(failed)?;
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let body = bounded_body(answer).await?;
+        let judged = answer::judge(status, &headers, &body, SystemTime::now());
+        judged.map_err(|error| match evidence {
+            Evidence::Secret(_, secret) => without_echo(error, &body, secret),
+            Evidence::Certificate | Evidence::Assertion(_) => error,
+        })
     }
 }
 
 #[async_trait::async_trait]
 impl TokenSource for OAuthSource {
     async fn fetch(&self) -> Result<Token, TokenError> {
-        let secret = self.client.credential.read_in_time().await?;
-        let (headers, body) = client_auth::request(&self.client, &secret);
-        let answer = self
-            .http
-            .post(self.client.token_url.clone())
-            .headers(headers)
-            .header(ACCEPT, "application/json")
-            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .body(body)
-            .send()
-            .await
-            .map_err(failed)?;
-        let (status, headers) = (answer.status(), answer.headers().clone());
-        let body = bounded_body(answer).await?;
-        let judged = answer::judge(status, &headers, &body, SystemTime::now());
-        judged.map_err(|error| without_echo(error, &body, &secret))
+        let (auth, first, next) = match (&self.identity.proof, &self.signer) {
+            (Proof::Secret(auth, secret, next), _) => (*auth, secret, next.as_ref()),
+            (_, Some(signer)) => return self.ask(&Evidence::Assertion(signer)).await,
+            (_, None) => return self.ask(&Evidence::Certificate).await,
+        };
+        let Some(next) = next else {
+            return self.ask(&Evidence::Secret(auth, first)).await;
+        };
+        // The one that worked last comes first: an issuer must not see a wrong secret at each turn.
+        let later = self.later.load(Ordering::Relaxed);
+        let (liked, other) = if later { (next, first) } else { (first, next) };
+        let refused = match self.ask(&Evidence::Secret(auth, liked)).await {
+            Err(refused @ TokenError::Refused { .. }) => refused,
+            judged => return judged,
+        };
+        let Ok(token) = self.ask(&Evidence::Secret(auth, other)).await else {
+            return Err(refused);
+        };
+        self.later.store(!later, Ordering::Relaxed);
+        let which = if later { "earlier" } else { "later" };
+        info!(client = self.name, "One secret is refused; the {which} one is in use now.");
+        Ok(token)
     }
+}
+
+/// What is asked for besides a token. The configuration's word counts more than the key's.
+fn parameters(client: &Client, identity: &Identity) -> Vec<(String, String)> {
+    let scope = client.scope.as_ref().or(identity.scope.as_ref());
+    let scope = scope.map(|scope| ("scope".to_owned(), scope.clone()));
+    let is_new = |name: &str| client.token_params.iter().all(|(known, _)| known != name);
+    let of_key = identity.token_params.iter().filter(|(name, _)| is_new(name));
+    let of_key = of_key.map(|(name, value)| (name.clone(), value.expose().to_owned()));
+    scope.into_iter().chain(client.token_params.iter().cloned()).chain(of_key).collect()
 }
 
 /// An issuer's words go to the log and to `/readyz`; one that echoes the secret is not quoted.

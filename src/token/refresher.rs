@@ -4,10 +4,12 @@
 use super::schedule::{self, Ceiling, RetryClass};
 use super::store::{Failure, TokenStore};
 use super::{Token, TokenError, TokenSource};
+use crate::credential::ReloadOutcome;
 use crate::metrics::ClientMetrics;
 use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -18,19 +20,61 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// The same failure is logged once in this time, however often it happens.
 const REPEAT_LOG: Duration = Duration::from_secs(60);
 
+/// A newer source. It is tried before it takes the place of the one in use.
+#[derive(Clone, Default)]
+pub struct Offer(pub Option<Arc<dyn TokenSource>>);
+
+impl Offer {
+    /// For a refresher that keeps its source.
+    pub fn never() -> watch::Receiver<Self> {
+        watch::channel(Self::default()).1
+    }
+}
+
+/// A newer source that is being tried.
+struct Candidate {
+    source: Arc<dyn TokenSource>,
+    streak: Streak,
+    due: Instant,
+}
+
+/// Failures of one class, one after the other. A back-off begins anew with each class: an issuer
+/// that comes back from an outage and refuses the client once is not left for minutes.
+#[derive(Default)]
+struct Streak {
+    class: Option<Discriminant<RetryClass>>,
+    length: u32,
+}
+
+impl Streak {
+    /// How long to wait after one more failure.
+    fn delay(&mut self, class: RetryClass) -> Duration {
+        let kind = Some(discriminant(&class));
+        let before = if self.class == kind { self.length } else { 0 };
+        *self = Self { class: kind, length: before.saturating_add(1) };
+        schedule::retry_after(class, self.length, fastrand::f64())
+    }
+}
+
+/// What it is time for.
+enum Turn {
+    Refresh,
+    Candidate,
+}
+
 /// Everything the loop needs.
 pub struct Refresher {
     name: String,
     source: Arc<dyn TokenSource>,
+    offers: watch::Receiver<Offer>,
+    candidate: Option<Candidate>,
     store: Arc<TokenStore>,
     metrics: ClientMetrics,
     refresh_at: f64,
     ceiling: Ceiling,
     /// Failures since the last success.
     failures: u32,
-    /// How many of the latest of them were of one class. A back-off begins anew with each class: an
-    /// issuer that comes back from an outage and refuses the client once is not left for minutes.
-    streak: (Option<Discriminant<RetryClass>>, u32),
+    streak: Streak,
     last_logged: Option<(&'static str, Instant)>,
 }
 
@@ -40,6 +84,7 @@ impl Refresher {
     pub fn new(
         name: String,
         source: Arc<dyn TokenSource>,
+        offers: watch::Receiver<Offer>,
         store: Arc<TokenStore>,
         metrics: ClientMetrics,
         refresh_at: f64,
@@ -47,12 +92,14 @@ impl Refresher {
         Self {
             name,
             source,
+            offers,
+            candidate: None,
             store,
             metrics,
             refresh_at,
             ceiling: Ceiling::default(),
             failures: 0,
-            streak: (None, 0),
+            streak: Streak::default(),
             last_logged: None,
         }
     }
@@ -62,26 +109,42 @@ impl Refresher {
         let cycle = async {
             let mut due = Instant::now();
             loop {
-                self.idle_until(self.ceiling.earliest(due)).await;
-                due = self.refresh().await;
+                match self.idle_until(due).await {
+                    Turn::Refresh => due = self.refresh().await,
+                    Turn::Candidate => due = self.try_candidate().await.unwrap_or(due),
+                }
             }
         };
         shutdown.run_until_cancelled(cycle).await;
     }
 
-    /// Returns when a request is due, or when the current token is not wanted any more. After a
-    /// failure the back-off alone decides: whoever is refused then would only ask sooner in vain.
-    async fn idle_until(&self, due: Instant) {
+    /// Returns when a request is due, when the current token is not wanted any more, or when a
+    /// candidate is to be tried. After a failure the back-off alone decides: whoever is refused then
+    /// would only ask sooner in vain.
+    async fn idle_until(&mut self, due: Instant) -> Turn {
         loop {
             self.beat();
             let now = Instant::now();
-            if now >= due {
-                return;
+            let refresh = self.ceiling.earliest(due);
+            let candidate = self.candidate.as_ref().map(|candidate| candidate.due);
+            let candidate = candidate.map(|due| self.ceiling.earliest(due));
+            if candidate.is_some_and(|candidate| now >= candidate) {
+                return Turn::Candidate;
             }
+            if now >= refresh {
+                return Turn::Refresh;
+            }
+            let next = candidate.map_or(refresh, |candidate| candidate.min(refresh));
             tokio::select! {
-                () = sleep_until(due.min(now + HEARTBEAT)) => {}
+                () = sleep_until(next.min(now + HEARTBEAT)) => {}
                 () = self.store.unwanted(), if self.failures == 0 => {
-                    return sleep_until(self.ceiling.earliest(now)).await;
+                    sleep_until(self.ceiling.earliest(now)).await;
+                    return Turn::Refresh;
+                }
+                Ok(()) = self.offers.changed() => {
+                    let source = self.offers.borrow_and_update().0.clone();
+                    let new = |source| Candidate { source, streak: Streak::default(), due: now };
+                    self.candidate = source.map(new);
                 }
             }
         }
@@ -94,19 +157,61 @@ impl Refresher {
 
     /// One token request. Returns when the next is due.
     async fn refresh(&mut self) -> Instant {
+        let source = self.source.clone();
+        let (started, result) = self.ask(source).await;
+        match result {
+            Ok(token) => self.publish(token, started),
+            Err(error) => self.note(&error),
+        }
+    }
+
+    /// One token request with the newer source. A token makes it the one in use, and the time of the
+    /// next request is returned; without one, the source in use stays.
+    async fn try_candidate(&mut self) -> Option<Instant> {
+        let mut candidate = self.candidate.take()?;
+        let (started, result) = self.ask(candidate.source.clone()).await;
+        match result {
+            Ok(token) => {
+                self.source = candidate.source;
+                self.store.tell_of_credential(None);
+                self.metrics.credential_reloaded(ReloadOutcome::Success);
+                info!(client = self.name, "The new credential is in use.");
+                Some(self.publish(token, started))
+            }
+            Err(error) => {
+                let is_first = candidate.streak.length == 0;
+                candidate.due = Instant::now() + candidate.streak.delay(error.retry_class());
+                let outcome = match error {
+                    TokenError::Refused { .. } => ReloadOutcome::Refused,
+                    _ => ReloadOutcome::Failed,
+                };
+                self.metrics.credential_reloaded(outcome);
+                self.store.tell_of_credential(Some(error.to_string().into()));
+                if is_first || self.is_news(error.outcome()) {
+                    warn!(
+                        client = self.name,
+                        outcome = error.outcome(),
+                        next_attempt_seconds = until(candidate.due).as_secs_f64(),
+                        usable = self.store.is_usable(),
+                        "Keeping the credential in use, the new one brings no token: {error}."
+                    );
+                }
+                self.candidate = Some(candidate);
+                None
+            }
+        }
+    }
+
+    async fn ask(&mut self, source: Arc<dyn TokenSource>) -> (Instant, Result<Token, TokenError>) {
         let started = Instant::now();
         self.ceiling.record(started);
-        let source = self.source.clone();
         // In a task of its own, so that a panic in the source costs one attempt and not the loop.
         let result = tokio::spawn(async move { source.fetch().await })
             .await
             .unwrap_or(Err(TokenError::Panicked));
         let outcome = result.as_ref().map_or_else(TokenError::outcome, |_| "success");
         self.metrics.requested(outcome, started.elapsed());
-        match result {
-            Ok(token) => self.publish(token, started),
-            Err(error) => self.note(&error),
-        }
+        (started, result)
     }
 
     /// Counts the lifetime from when the request was sent: the answer may have taken a while.
@@ -116,7 +221,7 @@ impl Refresher {
         let clock_skew = token.clock_skew;
         let generation = self.store.publish(token, sent);
         self.failures = 0;
-        self.streak = (None, 0);
+        self.streak = Streak::default();
         self.last_logged = None;
         let due = self.ceiling.earliest(sent + next);
         self.metrics.published(generation, lifetime, until(due), clock_skew);
@@ -132,11 +237,7 @@ impl Refresher {
 
     fn note(&mut self, error: &TokenError) -> Instant {
         self.failures = self.failures.saturating_add(1);
-        let class = error.retry_class();
-        let kind = Some(discriminant(&class));
-        let before = if self.streak.0 == kind { self.streak.1 } else { 0 };
-        self.streak = (kind, before.saturating_add(1));
-        let delay = schedule::retry_after(class, self.streak.1, fastrand::f64());
+        let delay = self.streak.delay(error.retry_class());
         let due = self.ceiling.earliest(Instant::now() + delay);
         let message: Arc<str> = error.to_string().into();
         self.store.fail(Failure {
@@ -215,21 +316,25 @@ mod tests {
     struct Running {
         script: Arc<Script>,
         store: Arc<TokenStore>,
+        offers: watch::Sender<Offer>,
         _stop: tokio_util::sync::DropGuard,
     }
 
+    fn script(answers: impl IntoIterator<Item = Result<u64, TokenError>>) -> Arc<Script> {
+        let answers = Mutex::new(answers.into_iter().collect());
+        Arc::new(Script { answers, ..Script::default() })
+    }
+
     fn start(answers: impl IntoIterator<Item = Result<u64, TokenError>>) -> Running {
-        let script = Arc::new(Script {
-            answers: Mutex::new(answers.into_iter().collect()),
-            ..Script::default()
-        });
+        let script = script(answers);
         let store = Arc::new(TokenStore::new());
-        let metrics = Metrics::new(&["c"], &[], &[]).unwrap();
+        let metrics = Metrics::new().unwrap();
         let stop = CancellationToken::new();
-        let refresher =
-            Refresher::new("c".into(), script.clone(), store.clone(), metrics.client("c"), 0.5);
+        let (offers, offered) = watch::channel(Offer::default());
+        let (source, metrics) = (script.clone(), metrics.client("c"));
+        let refresher = Refresher::new("c".into(), source, offered, store.clone(), metrics, 0.5);
         tokio::spawn(refresher.run(stop.clone()));
-        Running { script, store, _stop: stop.drop_guard() }
+        Running { script, store, offers, _stop: stop.drop_guard() }
     }
 
     impl Running {
@@ -237,6 +342,10 @@ mod tests {
         fn asked(&self) -> Vec<Instant> {
             self.script.asked.lock().unwrap().clone()
         }
+    }
+
+    fn refusal() -> TokenError {
+        TokenError::Refused { status: StatusCode::UNAUTHORIZED, reason: String::new() }
     }
 
     fn server_error() -> TokenError {
@@ -265,7 +374,7 @@ mod tests {
             Err(TokenError::RateLimited { retry_after: Some(Duration::from_secs(40)) }),
             Ok(13),
             Err(TokenError::NotAnIssuer { status: StatusCode::NOT_FOUND }),
-            Err(TokenError::Refused { status: StatusCode::UNAUTHORIZED, reason: String::new() }),
+            Err(refusal()),
         ]);
         // Back-offs begin anew with each class, so that these add up to minutes.
         running.store.wait(Duration::from_secs(300)).await.unwrap();
@@ -286,9 +395,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_refused_client_is_not_hammered() {
-        let refusals = std::iter::repeat_with(|| {
-            Err(TokenError::Refused { status: StatusCode::UNAUTHORIZED, reason: String::new() })
-        });
+        let refusals = std::iter::repeat_with(|| Err(refusal()));
         let running = start(refusals.take(1000));
         sleep(Duration::from_secs(3600)).await;
         let asked = running.asked();
@@ -327,10 +434,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn rejections_do_not_shorten_a_back_off() {
-        let running = start([
-            Ok(1000),
-            Err(TokenError::Refused { status: StatusCode::UNAUTHORIZED, reason: String::new() }),
-        ]);
+        let running = start([Ok(1000), Err(refusal())]);
         running.store.wait(Duration::from_secs(1)).await.unwrap();
         for _ in 0..26 {
             running.store.reject(1, Rejection::Token);
@@ -341,6 +445,71 @@ mod tests {
             2,
             "the second was refused, the third is half a minute away"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_newer_source_takes_over_with_its_first_token() {
+        let running = start([]);
+        running.store.wait(Duration::from_secs(1)).await.unwrap();
+        let newer = script([]);
+        running.offers.send(Offer(Some(newer.clone()))).unwrap();
+        running.store.wait_newer(1, Duration::from_secs(1)).await.unwrap();
+        sleep(Duration::from_secs(600)).await;
+        assert_eq!(running.asked().len(), 1, "nobody asks the old one any more");
+        assert_eq!(newer.asked.lock().unwrap().len(), 2, "at once, and at half its life");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_newer_source_that_brings_no_token_changes_nothing_and_is_tried_again() {
+        let running = start([]);
+        running.store.wait(Duration::from_secs(1)).await.unwrap();
+        let newer = script([Err(refusal()), Err(server_error()), Err(refusal())]);
+        running.offers.send(Offer(Some(newer.clone()))).unwrap();
+        sleep(Duration::from_secs(20)).await;
+        let news = running.store.news();
+        assert!(news.credential.is_some_and(|why| why.contains("refuses the client")));
+        assert!(news.failure.is_none() && running.store.is_usable());
+        running.store.wait_newer(1, Duration::from_secs(300)).await.unwrap();
+        assert_eq!(newer.asked.lock().unwrap().len(), 4);
+        assert!(running.store.news().credential.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_a_newer_source_fails_the_old_one_is_asked_in_time() {
+        let running = start([]);
+        let newer = script(std::iter::repeat_with(|| Err(refusal())).take(1000));
+        running.store.wait(Duration::from_secs(1)).await.unwrap();
+        running.offers.send(Offer(Some(newer.clone()))).unwrap();
+        for _ in 0..300 {
+            sleep(Duration::from_secs(10)).await;
+            assert!(running.store.is_usable());
+        }
+        assert!((5..=8).contains(&running.asked().len()), "{:?}", running.asked());
+        let asked = newer.asked.lock().unwrap().len();
+        assert!((9..=16).contains(&asked), "backed off to minutes, and not given up: {asked}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_newer_source_need_not_wait_for_the_back_off_of_the_refused_one() {
+        let running = start(std::iter::repeat_with(|| Err(refusal())).take(1000));
+        sleep(Duration::from_secs(100)).await;
+        running.offers.send(Offer(Some(script([])))).unwrap();
+        sleep(Duration::from_secs(1)).await;
+        assert!(running.store.is_usable() && running.store.news().failure.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_two_newer_sources_the_latest_counts() {
+        let running = start([]);
+        running.store.wait(Duration::from_secs(1)).await.unwrap();
+        let (wrong, right) = (script([Err(refusal())]), script([]));
+        running.offers.send(Offer(Some(wrong.clone()))).unwrap();
+        sleep(Duration::from_secs(1)).await;
+        running.offers.send(Offer(Some(right))).unwrap();
+        running.store.wait_newer(1, Duration::from_secs(1)).await.unwrap();
+        sleep(Duration::from_secs(600)).await;
+        assert_eq!(wrong.asked.lock().unwrap().len(), 1);
+        assert!(running.store.news().credential.is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -85,6 +85,8 @@ pub struct News {
     pub generation: u64,
     /// Why the last request brought no token; nothing after a success.
     pub failure: Option<Failure>,
+    /// Why a newer credential is not in use; nothing if there is none.
+    pub credential: Option<Arc<str>>,
 }
 
 /// A failed token request.
@@ -243,6 +245,11 @@ impl TokenStore {
     /// Tells that a token request failed. The current token stays while it is valid.
     pub(crate) fn fail(&self, failure: Failure) {
         self.news.send_modify(|news| news.failure = Some(failure));
+    }
+
+    /// Tells why a newer credential is not in use, or that there is none any more.
+    pub(crate) fn tell_of_credential(&self, complaint: Option<Arc<str>>) {
+        self.news.send_modify(|news| news.credential = complaint);
     }
 
     /// What the refresher last had to say.

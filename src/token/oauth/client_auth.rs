@@ -1,40 +1,61 @@
-//! How a client proves itself to the token endpoint (RFC 6749 section 2.3.1).
+//! How a client proves itself to the token endpoint (RFC 6749 section 2.3, RFC 7523, RFC 8705).
 
-use crate::config::{Client, ClientAuth};
+use super::assertion::{self, Signer};
+use crate::credential::SecretAuth;
 use crate::secret::Secret;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use std::time::SystemTime;
+use url::Url;
 use url::form_urlencoded::{self, Serializer};
 
 /// Tells SAP's issuer that the Basic credentials are form-encoded; without it they are taken raw.
 const ENCODED_CREDENTIALS: HeaderName = HeaderName::from_static("x-cf-encoded-credentials");
 
+/// What one token request proves the client with.
+pub(super) enum Evidence<'a> {
+    Secret(SecretAuth, &'a Secret),
+    /// The TLS handshake does.
+    Certificate,
+    Assertion(&'a Signer),
+}
+
 /// The headers and the form body of a token request.
-pub(super) fn request(client: &Client, secret: &Secret) -> (HeaderMap, String) {
+pub(super) fn request(
+    client_id: &str,
+    token_url: &Url,
+    evidence: &Evidence<'_>,
+    parameters: &[(String, String)],
+) -> (HeaderMap, String) {
     let mut form = Serializer::new(String::new());
     form.append_pair("grant_type", "client_credentials");
     let mut headers = HeaderMap::new();
-    let (id, secret) = (client.client_id.as_str(), secret.expose());
-    match client.client_auth {
-        ClientAuth::Post => {
-            form.append_pair("client_id", id);
-            form.append_pair("client_secret", secret);
+    match evidence {
+        Evidence::Secret(SecretAuth::Post, secret) => {
+            form.append_pair("client_id", client_id);
+            form.append_pair("client_secret", secret.expose());
         }
-        ClientAuth::Basic => {
-            headers.insert(AUTHORIZATION, basic(id, secret));
+        Evidence::Secret(SecretAuth::Basic, secret) => {
+            headers.insert(AUTHORIZATION, basic(client_id, secret.expose()));
         }
-        ClientAuth::BasicEncoded => {
+        Evidence::Secret(SecretAuth::BasicEncoded, secret) => {
             let encode =
                 |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
-            headers.insert(AUTHORIZATION, basic(&encode(id), &encode(secret)));
+            headers.insert(AUTHORIZATION, basic(&encode(client_id), &encode(secret.expose())));
             headers.insert(ENCODED_CREDENTIALS, HeaderValue::from_static("true"));
         }
+        Evidence::Certificate => {
+            form.append_pair("client_id", client_id);
+        }
+        Evidence::Assertion(signer) => {
+            let assertion = signer.assertion(client_id, token_url, SystemTime::now());
+            form.append_pair("client_id", client_id);
+            form.append_pair("client_assertion_type", assertion::TYPE);
+            form.append_pair("client_assertion", &assertion);
+        }
     }
-    if let Some(scope) = &client.scope {
-        form.append_pair("scope", scope);
-    }
-    form.extend_pairs(&client.token_params);
+    form.extend_pairs(parameters);
     (headers, form.finish())
 }
 

@@ -1,0 +1,88 @@
+//! What one configuration became. A reload makes another, which takes over what has not changed.
+
+use super::client::{PreparedClient, RunningClient};
+use super::{AppError, Control};
+use crate::config::{self, Client, Config, ListenAddress};
+use crate::metrics::Metrics;
+use crate::proxy::upstream::Upstream;
+use crate::proxy::{ClientHandle, Table};
+use std::sync::Arc;
+
+/// A configuration with all that was read for it. Nothing runs, and nothing was sent.
+pub(super) struct Prepared {
+    config: Config,
+    clients: Vec<MaybeRunning>,
+    upstreams: Vec<Arc<Upstream>>,
+}
+
+enum MaybeRunning {
+    Running(Arc<RunningClient>),
+    Prepared(Box<PreparedClient>),
+}
+
+/// A configuration in force.
+pub(super) struct Setup {
+    pub(super) config: Config,
+    pub(super) clients: Vec<Arc<RunningClient>>,
+    upstreams: Vec<Arc<Upstream>>,
+}
+
+impl Prepared {
+    /// Reads what the configuration points at. Clients and upstreams that are the same `before` go
+    /// on as they are.
+    pub(super) fn new(config: Config, before: Option<&Setup>) -> Result<Self, AppError> {
+        let running = |wanted: &Client| {
+            before?.clients.iter().find(|client| client.config == *wanted).cloned()
+        };
+        let clients = config.clients.iter().map(|client| match running(client) {
+            Some(running) => Ok(MaybeRunning::Running(running)),
+            None => Ok(MaybeRunning::Prepared(Box::new(PreparedClient::new(client)?))),
+        });
+        let clients = clients.collect::<Result<_, AppError>>()?;
+        let known = |wanted: &config::Upstream| {
+            let before = before?;
+            let position = before.config.upstreams.iter().position(|known| known == wanted)?;
+            before.upstreams.get(position).cloned()
+        };
+        let upstreams = config.upstreams.iter().map(|upstream| match known(upstream) {
+            Some(known) => Ok(known),
+            None => Upstream::new(upstream)
+                .map(Arc::new)
+                .map_err(|source| AppError::Upstream { upstream: upstream.name.clone(), source }),
+        });
+        let upstreams = upstreams.collect::<Result<_, AppError>>()?;
+        Ok(Self { config, clients, upstreams })
+    }
+
+    /// Starts the clients that do not run yet, and tells which ones these are.
+    pub(super) fn start(
+        self,
+        metrics: &Metrics,
+        control: &Control,
+    ) -> (Setup, Vec<Arc<RunningClient>>) {
+        metrics.prepare(&self.config);
+        let mut newcomers = Vec::new();
+        let start = |client| match client {
+            MaybeRunning::Running(running) => running,
+            MaybeRunning::Prepared(prepared) => {
+                let started = Arc::new(prepared.start(metrics, control));
+                newcomers.push(started.clone());
+                started
+            }
+        };
+        let clients = self.clients.into_iter().map(start).collect();
+        (Setup { config: self.config, clients, upstreams: self.upstreams }, newcomers)
+    }
+}
+
+impl Setup {
+    /// What the proxy sees of the clients.
+    pub(super) fn handles(&self) -> Vec<ClientHandle> {
+        self.clients.iter().map(|client| client.handle.clone()).collect()
+    }
+
+    /// What the proxy makes of requests.
+    pub(super) fn table(&self, addresses: &[ListenAddress], metrics: &Metrics) -> Table {
+        Table::new(&self.config, addresses, &self.handles(), &self.upstreams, metrics)
+    }
+}

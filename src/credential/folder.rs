@@ -1,0 +1,283 @@
+//! Reads a file or a folder into memory, within bounds: the only part of recognising credentials
+//! that touches the file system.
+//!
+//! Kubernetes replaces a mounted Secret by turning the link `..data` to another folder. The new
+//! folder is read as a whole, or the old one, never a new id with an old secret.
+
+use super::format::Tree;
+use std::collections::BTreeMap;
+use std::fs::{self, File, Metadata};
+use std::io::{self, ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// The largest file, in bytes.
+pub const MAX_FILE: usize = 64 * 1024;
+/// The most bytes of all files together.
+pub const MAX_SUM: usize = 1024 * 1024;
+/// The most files and folders together.
+pub const MAX_ENTRIES: usize = 200;
+/// How many folders may lie in each other.
+pub const MAX_DEPTH: usize = 4;
+
+/// What Kubernetes' links lead through.
+const SNAPSHOT: &str = "..data";
+/// How often a folder is read that changes meanwhile.
+const ATTEMPTS: usize = 3;
+
+/// A file or folder that can't be read. Messages name paths, never content.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The system refuses.
+    #[error("cannot read {}: {source}; check the path and its permissions", path.display())]
+    Unreadable {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// A socket, a pipe, a device.
+    #[error("{} is neither a file nor a folder; check the path", path.display())]
+    NeitherFileNorFolder {
+        /// The configured path.
+        path: PathBuf,
+    },
+    /// A file that is no credential.
+    #[error("{} is larger than 64 KiB; credentials are smaller, check the path", path.display())]
+    FileTooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A folder that holds other things than credentials.
+    #[error("the folder holds more than {what} up to {}; give a folder that holds only bindings", path.display())]
+    FolderTooLarge {
+        /// Where the bound was reached.
+        path: PathBuf,
+        /// Which bound.
+        what: &'static str,
+    },
+    /// Someone writes into the folder all the time.
+    #[error("{} changes while it is read", path.display())]
+    Changing {
+        /// The folder.
+        path: PathBuf,
+    },
+}
+
+/// Reads a file, or a folder with those in it. Links are followed; names that begin with `..`,
+/// names that are not UTF-8, sockets, pipes and devices are left out.
+///
+/// # Errors
+/// Something can't be read, or is larger than credentials are.
+pub fn read(path: &Path) -> Result<Tree, ReadError> {
+    let mut budget = Budget { bytes: MAX_SUM, entries: MAX_ENTRIES };
+    let metadata = fs::metadata(path).map_err(|source| unreadable(path, source))?;
+    match entry(path, &metadata, 0, &mut budget)? {
+        Some(tree) => Ok(tree),
+        None => Err(ReadError::NeitherFileNorFolder { path: path.to_owned() }),
+    }
+}
+
+/// What may still be read.
+#[derive(Clone)]
+struct Budget {
+    bytes: usize,
+    entries: usize,
+}
+
+fn entry(
+    path: &Path,
+    metadata: &Metadata,
+    depth: usize,
+    budget: &mut Budget,
+) -> Result<Option<Tree>, ReadError> {
+    if metadata.is_file() {
+        return file(path, budget).map(Some);
+    }
+    if !metadata.is_dir() {
+        return Ok(None);
+    }
+    if depth == MAX_DEPTH {
+        let what = "4 folders in each other";
+        return Err(ReadError::FolderTooLarge { path: path.to_owned(), what });
+    }
+    folder(path, depth, budget).map(Some)
+}
+
+fn file(path: &Path, budget: &mut Budget) -> Result<Tree, ReadError> {
+    // Room for all that is read, so that no copy stays behind where a buffer grew.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE + 1));
+    let file = File::open(path).map_err(|source| unreadable(path, source))?;
+    let most = u64::try_from(MAX_FILE + 1).unwrap_or(u64::MAX);
+    file.take(most).read_to_end(&mut bytes).map_err(|source| unreadable(path, source))?;
+    if bytes.len() > MAX_FILE {
+        return Err(ReadError::FileTooLarge { path: path.to_owned() });
+    }
+    let what = "1 MiB";
+    budget.bytes = budget
+        .bytes
+        .checked_sub(bytes.len())
+        .ok_or_else(|| ReadError::FolderTooLarge { path: path.to_owned(), what })?;
+    Ok(Tree::File(Zeroizing::new(bytes.to_vec())))
+}
+
+/// Reads a folder again if it was replaced meanwhile.
+fn folder(path: &Path, depth: usize, budget: &mut Budget) -> Result<Tree, ReadError> {
+    for _ in 0..ATTEMPTS {
+        let mut left = budget.clone();
+        let snapshot = snapshot(path);
+        let read = entries(snapshot.as_deref().unwrap_or(path), depth, &mut left);
+        if snapshot == self::snapshot(path) {
+            *budget = left;
+            return read.map(Tree::Folder);
+        }
+    }
+    Err(ReadError::Changing { path: path.to_owned() })
+}
+
+/// The folder behind Kubernetes' link, where there is one.
+fn snapshot(path: &Path) -> Option<PathBuf> {
+    fs::canonicalize(path.join(SNAPSHOT)).ok().filter(|snapshot| snapshot.is_dir())
+}
+
+fn entries(
+    folder: &Path,
+    depth: usize,
+    budget: &mut Budget,
+) -> Result<BTreeMap<String, Tree>, ReadError> {
+    let mut entries = BTreeMap::new();
+    for listed in fs::read_dir(folder).map_err(|source| unreadable(folder, source))? {
+        let listed = listed.map_err(|source| unreadable(folder, source))?;
+        let Some(name) = listed.file_name().to_str().map(str::to_owned) else { continue };
+        if name.starts_with("..") {
+            continue;
+        }
+        let path = listed.path();
+        let what = "200 entries";
+        budget.entries = budget
+            .entries
+            .checked_sub(1)
+            .ok_or_else(|| ReadError::FolderTooLarge { path: path.clone(), what })?;
+        // Deleted since it was listed, or a link to nothing: the format says if it was needed.
+        let metadata = match fs::metadata(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            metadata => metadata.map_err(|source| unreadable(&path, source))?,
+        };
+        if let Some(tree) = entry(&path, &metadata, depth + 1, budget)? {
+            entries.insert(name, tree);
+        }
+    }
+    Ok(entries)
+}
+
+fn unreadable(path: &Path, source: io::Error) -> ReadError {
+    ReadError::Unreadable { path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+    use std::process::Command;
+
+    fn temporary() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    /// The tree's paths and contents, one a line.
+    fn listing(tree: &Tree) -> Vec<String> {
+        match tree {
+            Tree::File(bytes) => vec![format!("={}", String::from_utf8_lossy(bytes))],
+            Tree::Folder(entries) => entries
+                .iter()
+                .flat_map(|(name, tree)| {
+                    listing(tree).into_iter().map(move |line| format!("/{name}{line}"))
+                })
+                .collect(),
+        }
+    }
+
+    fn message(path: &Path) -> String {
+        read(path).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn files_and_folders_are_read_and_printed_without_content() {
+        let root = temporary();
+        fs::create_dir_all(root.path().join("a/b")).unwrap();
+        fs::write(root.path().join("a/b/c"), "secret").unwrap();
+        fs::write(root.path().join("d"), "").unwrap();
+        fs::write(root.path().join("..leftover"), "x").unwrap();
+        let tree = read(root.path()).unwrap();
+        assert_eq!(listing(&tree), ["/a/b/c=secret", "/d="]);
+        assert!(!format!("{tree:?}").contains("115") && !format!("{tree:?}").contains("secret"));
+        assert_eq!(listing(&read(&root.path().join("a/b/c")).unwrap()), ["=secret"]);
+    }
+
+    #[test]
+    fn a_kubernetes_mount_is_read_through_its_link_and_once() {
+        let root = temporary();
+        let at = |name: &str| root.path().join(name);
+        for (folder, value) in [("..2026_old", "old"), ("..2026_new", "new")] {
+            fs::create_dir(at(folder)).unwrap();
+            fs::write(at(folder).join("clientid"), value).unwrap();
+        }
+        symlink("..2026_old", at("..data")).unwrap();
+        symlink("..data/clientid", at("clientid")).unwrap();
+        // Not behind the link: a sign that links beside it are not followed one by one.
+        fs::write(at("beside"), "x").unwrap();
+        assert_eq!(listing(&read(root.path()).unwrap()), ["/clientid=old"]);
+        symlink("..2026_new", at("..next")).unwrap();
+        fs::rename(at("..next"), at("..data")).unwrap();
+        assert_eq!(listing(&read(root.path()).unwrap()), ["/clientid=new"]);
+    }
+
+    #[test]
+    fn pipes_sockets_and_links_to_nothing_never_block() {
+        let root = temporary();
+        let pipe = root.path().join("pipe");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let _socket = UnixListener::bind(root.path().join("socket")).unwrap();
+        symlink("nowhere", root.path().join("link")).unwrap();
+        fs::write(root.path().join("file"), "x").unwrap();
+        assert_eq!(listing(&read(root.path()).unwrap()), ["/file=x"]);
+        assert!(message(&pipe).ends_with("pipe is neither a file nor a folder; check the path"));
+        assert!(message(&root.path().join("none")).starts_with("cannot read"));
+    }
+
+    #[test]
+    fn what_is_larger_than_credentials_is_refused() {
+        let root = temporary();
+        let at = |name: &str| root.path().join(name);
+        fs::write(at("file"), vec![b'x'; MAX_FILE + 1]).unwrap();
+        assert!(message(root.path()).contains("file is larger than 64 KiB"));
+        fs::write(at("file"), vec![b'x'; MAX_FILE]).unwrap();
+        assert!(read(root.path()).is_ok());
+        for index in 0..16 {
+            fs::write(at(&format!("file{index}")), vec![b'x'; MAX_FILE]).unwrap();
+        }
+        assert!(message(root.path()).contains("more than 1 MiB"));
+    }
+
+    #[test]
+    fn too_many_entries_and_folders_are_refused_and_a_loop_ends() {
+        let root = temporary();
+        for index in 0..MAX_ENTRIES {
+            fs::write(root.path().join(index.to_string()), "").unwrap();
+        }
+        assert!(read(root.path()).is_ok());
+        fs::write(root.path().join("one-more"), "").unwrap();
+        assert!(message(root.path()).contains("more than 200 entries"));
+
+        let deep = temporary();
+        fs::create_dir_all(deep.path().join("1/2/3")).unwrap();
+        fs::write(deep.path().join("1/2/3/file"), "x").unwrap();
+        assert_eq!(listing(&read(deep.path()).unwrap()), ["/1/2/3/file=x"]);
+        fs::create_dir(deep.path().join("1/2/3/4")).unwrap();
+        assert!(message(deep.path()).contains("more than 4 folders in each other"));
+        fs::remove_dir(deep.path().join("1/2/3/4")).unwrap();
+        symlink(deep.path(), deep.path().join("1/2/3/loop")).unwrap();
+        assert!(message(deep.path()).contains("more than 4 folders in each other"));
+    }
+}

@@ -1,0 +1,135 @@
+//! URLs as documents write them: complete, as a base, or a bare host name.
+
+use super::error::Problem;
+use url::Url;
+
+/// A complete token endpoint. SAP's guides have users write `?grant_type=client_credentials`
+/// behind it; that parameter is bearerd's own to send, so it is cut off here.
+pub(super) fn token(text: &str, field: &'static str) -> Result<Url, Problem> {
+    let problem = |why| Problem::Url { field, why };
+    let mut url: Url = text.trim().parse().map_err(|_| problem("is not a URL"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(problem("is neither https:// nor http://"));
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err(problem("has no host"));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(problem("holds a user name or password; give them as keys of their own"));
+    }
+    if url.fragment().is_some() {
+        return Err(problem("holds a fragment (#…); remove it"));
+    }
+    if url.query_pairs().any(|(name, _)| matches!(&*name, "client_secret" | "password")) {
+        return Err(problem("holds a secret in its query; give it as a key of its own"));
+    }
+    without_grant_type(&mut url);
+    Ok(url)
+}
+
+fn without_grant_type(url: &mut Url) {
+    let kept: Vec<_> = url
+        .query_pairs()
+        .filter(|(name, _)| name != "grant_type")
+        .map(|(name, value)| (name.into_owned(), value.into_owned()))
+        .collect();
+    url.set_query(None);
+    if !kept.is_empty() {
+        url.query_pairs_mut().extend_pairs(kept);
+    }
+}
+
+/// The token endpoint of a service key's `url` or `certurl`, which are bases, unless somebody
+/// has completed them by hand.
+pub(super) fn token_of_base(text: &str, field: &'static str) -> Result<Url, Problem> {
+    let mut url = token(text, field)?;
+    let path = url.path().trim_end_matches('/');
+    if !path.ends_with("/token") {
+        let endpoint = if is_identity_services(&url) { "oauth2/token" } else { "oauth/token" };
+        let path = format!("{path}/{endpoint}");
+        url.set_path(&path);
+    }
+    Ok(url)
+}
+
+/// Whether the issuer is SAP Cloud Identity Services: another path, and one host for secrets and
+/// certificates alike.
+pub(super) fn is_identity_services(url: &Url) -> bool {
+    const DOMAINS: [&str; 2] = [".accounts.ondemand.com", ".accounts.cloud.sap"];
+    url.host_str().is_some_and(|host| DOMAINS.iter().any(|domain| host.ends_with(domain)))
+}
+
+/// The origin of an API; a host name without a scheme counts as https.
+pub(super) fn origin(text: &str) -> Option<Url> {
+    let text = text.trim();
+    let url: Url = match text.contains("://") {
+        true => text.parse().ok()?,
+        false => format!("https://{text}").parse().ok()?,
+    };
+    let is_web = matches!(url.scheme(), "http" | "https");
+    if !is_web || url.host_str().is_none_or(str::is_empty) {
+        return None;
+    }
+    url.origin().ascii_serialization().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn why(text: &str) -> &'static str {
+        match token(text, "url") {
+            Err(Problem::Url { field: "url", why }) => why,
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_token_url_is_complete_and_carries_no_secret() {
+        let text = |url| token(url, "url").unwrap().to_string();
+        assert_eq!(text(" https://a.example/oauth/token\n"), "https://a.example/oauth/token");
+        assert_eq!(text("https://a.example/t?grant_type=x"), "https://a.example/t");
+        assert_eq!(text("https://a.example/t?zone=1&grant_type=x"), "https://a.example/t?zone=1");
+        assert_eq!(why("a.example/oauth/token"), "is not a URL");
+        assert_eq!(why("ftp://a.example"), "is neither https:// nor http://");
+        assert_eq!(why("https://"), "is not a URL");
+        assert!(why("https://u:p@a.example").starts_with("holds a user name"));
+        assert!(why("https://a.example/#x").starts_with("holds a fragment"));
+        assert!(why("https://a.example/t?client_secret=x").starts_with("holds a secret"));
+    }
+
+    #[test]
+    fn a_base_is_completed_once() {
+        let text = |url| token_of_base(url, "url").unwrap().to_string();
+        for base in [
+            "https://a.example",
+            "https://a.example/",
+            "https://a.example/oauth/token",
+            "https://a.example?grant_type=client_credentials",
+        ] {
+            assert_eq!(text(base), "https://a.example/oauth/token", "{base}");
+        }
+        assert_eq!(text("https://a.example/x/"), "https://a.example/x/oauth/token");
+        assert_eq!(
+            text("https://t.accounts.ondemand.com"),
+            "https://t.accounts.ondemand.com/oauth2/token"
+        );
+        assert_eq!(
+            text("https://a.example/oauth2/api/v1/token"),
+            "https://a.example/oauth2/api/v1/token"
+        );
+    }
+
+    #[test]
+    fn an_api_is_an_origin() {
+        let text = |url| origin(url).map(|url| url.to_string());
+        assert_eq!(text("a.example").as_deref(), Some("https://a.example/"));
+        assert_eq!(
+            text("http://u:p@A.example:8080/b?c").as_deref(),
+            Some("http://a.example:8080/")
+        );
+        assert_eq!(text("mailto://x"), None);
+        assert_eq!(text("a b"), None);
+        assert_eq!(text(""), None);
+    }
+}

@@ -1,0 +1,57 @@
+//! Where something stands: the only part of a document that messages show.
+
+use std::fmt;
+
+/// The longest name that is shown whole.
+const LONGEST: usize = 64;
+
+/// A path into a document or a folder: `xsuaa[0].credentials`, `sapcp/xsuaa/my-instance`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    path: String,
+    /// What stands before the next name.
+    separator: char,
+}
+
+impl Place {
+    /// The top of a document.
+    pub(super) fn document() -> Self {
+        Self { path: String::new(), separator: '.' }
+    }
+
+    /// The top of a folder.
+    pub(super) fn folder() -> Self {
+        Self { path: String::new(), separator: '/' }
+    }
+
+    /// What a key of this map, or a file of this folder, holds.
+    pub(super) fn key(&self, name: &str) -> Self {
+        Self { path: self.joined(name), separator: '.' }
+    }
+
+    /// A folder in this folder.
+    pub(super) fn subfolder(&self, name: &str) -> Self {
+        Self { path: self.joined(name), separator: '/' }
+    }
+
+    /// An item of this list.
+    pub(super) fn item(&self, index: usize) -> Self {
+        Self { path: format!("{}[{index}]", self.path), separator: '.' }
+    }
+
+    fn joined(&self, name: &str) -> String {
+        let name = shown(name);
+        if self.path.is_empty() { name } else { format!("{}{}{name}", self.path, self.separator) }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(if self.path.is_empty() { "the top level" } else { &self.path })
+    }
+}
+
+/// A name as messages show it: on one line, and not too long.
+pub(super) fn shown(name: &str) -> String {
+    name.chars().take(LONGEST).map(|c| if c.is_control() { '?' } else { c }).collect()
+}
