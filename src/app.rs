@@ -10,7 +10,7 @@ use crate::admin::{self, Admin};
 use crate::config::{Config, ListenAddress};
 use crate::credential::CredentialError;
 use crate::drain::Drain;
-use crate::http_client::HttpClientError;
+use crate::http_client::{self, HttpClientError};
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
 use crate::readiness::Readiness;
@@ -88,8 +88,7 @@ impl App {
     /// # Errors
     /// The first thing that can't be had. Nothing is left running.
     pub fn bind(config: Config) -> Result<Self, AppError> {
-        // One crypto provider for both TLS users; it must stand before either is built.
-        pingora::tls::install_default_crypto_provider();
+        http_client::set_up_tls();
         let metrics = Arc::new(Metrics::new()?);
         let listeners =
             config.listen.iter().map(Listener::bind).collect::<Result<Vec<_>, BindError>>()?;
@@ -225,7 +224,7 @@ async fn end(
 /// # Errors
 /// The first thing that can't be had.
 pub fn check(config: &Config) -> Result<(), AppError> {
-    pingora::tls::install_default_crypto_provider();
+    http_client::set_up_tls();
     Prepared::new(config.clone(), None)?;
     Ok(())
 }

@@ -2,7 +2,9 @@
 
 mod check;
 mod demo;
+mod doctor;
 mod run;
+mod token;
 
 use bearerd::config::{Config, ConfigError, Environment, Flags, reference};
 use clap::{Args, Parser, Subcommand};
@@ -27,6 +29,10 @@ enum Command {
     Run(Settings),
     /// Parse the configuration and explain what it means. Nothing is sent anywhere.
     Check(Settings),
+    /// Fetch one token and show what it says. The token itself is shown only with --raw.
+    Token(token::Options),
+    /// Try everything once, name, TLS, clock, token and one read a route, and give advice.
+    Doctor(doctor::Options),
     /// Start a demo tenant and a sidecar in front of it, and show what to type.
     Demo(demo::Options),
     /// Print the documented default configuration.
@@ -75,6 +81,8 @@ pub(crate) fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(settings) => run::run(settings, &environment),
         Command::Check(settings) => check::check(&settings, &environment),
+        Command::Token(options) => token::token(&options, &environment),
+        Command::Doctor(options) => doctor::doctor(&options, &environment),
         Command::Demo(options) => demo::demo(&options),
         Command::Reference => print(&reference()),
     };

@@ -24,6 +24,11 @@ pub enum HttpClientError {
     Tls(#[source] reqwest::Error),
 }
 
+/// One crypto provider for all users of TLS in the process; it must stand before any of them.
+pub fn set_up_tls() {
+    pingora::tls::install_default_crypto_provider();
+}
+
 /// What a client may do, and for how long.
 #[derive(Debug)]
 pub(crate) struct Limits<'a> {

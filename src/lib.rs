@@ -27,6 +27,7 @@ pub mod app;
 pub mod config;
 pub mod credential;
 pub mod demo;
+pub mod doctor;
 pub mod drain;
 pub mod error;
 pub mod http_client;

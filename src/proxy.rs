@@ -9,7 +9,7 @@ mod admission;
 pub mod context;
 pub(crate) mod csrf;
 mod failure;
-mod headers;
+pub(crate) mod headers;
 pub(crate) mod heal;
 pub mod links;
 pub mod profile;

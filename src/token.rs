@@ -4,6 +4,7 @@
 //! which the proxy reads; [`rotation`] brings it a new source when the client's credential changes. Nothing here knows of requests.
 
 pub mod answer;
+pub mod claims;
 pub mod expiry;
 pub mod oauth;
 pub mod refresher;
@@ -25,6 +26,14 @@ pub struct Token {
     pub lifetime: Duration,
     /// How far the issuer's clock is ahead of ours, in seconds, where it told its time.
     pub clock_skew: Option<f64>,
+}
+
+impl Token {
+    /// The token alone. Name the reason where you call it.
+    pub fn text(&self) -> &str {
+        let value = self.authorization.to_str().unwrap_or_default();
+        value.strip_prefix("Bearer ").unwrap_or(value)
+    }
 }
 
 /// Where tokens come from.

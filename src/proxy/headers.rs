@@ -11,7 +11,7 @@ const X_FORWARDED: &str = "x-forwarded";
 /// Some front doors take the path from these: a route would be checked for one and used for another.
 const PATH_OVERRIDES: [&str; 2] = ["x-original-url", "x-rewrite-url"];
 /// Tells SAP's front door that the bearer is meant, not a browser session.
-const CUSTOM_AUTH: HeaderName = HeaderName::from_static("x-sap-sac-custom-auth");
+pub(crate) const CUSTOM_AUTH: HeaderName = HeaderName::from_static("x-sap-sac-custom-auth");
 
 /// What a request carries upstream besides the caller's own headers.
 #[derive(Debug)]

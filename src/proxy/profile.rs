@@ -107,6 +107,8 @@ pub struct Profile {
     pub links: Links,
     /// What may be sent again after a refused token.
     pub replay: Replay,
+    /// A resource below the family's own paths that can be read without harm, to see whether it answers.
+    pub probe: &'static str,
 }
 
 const fn profile(name: &'static str, paths: &'static [&'static str]) -> Profile {
@@ -119,6 +121,7 @@ const fn profile(name: &'static str, paths: &'static [&'static str]) -> Profile 
         csrf: true,
         links: Links::Json,
         replay: Replay::Any,
+        probe: "",
     }
 }
 
@@ -130,9 +133,13 @@ pub static PROFILES: [Profile; 9] = [
         custom_auth: false,
         csrf: false,
         links: Links::JsonAndXml,
+        probe: "/catalog/spaces",
         ..profile("odata", &["/api/v1/datasphere/consumption", "/api/v1/dwc"])
     },
-    profile("scim", &["/api/v1/scim2", "/api/v1/scim"]),
+    Profile {
+        probe: "/ServiceProviderConfig",
+        ..profile("scim", &["/api/v1/scim2", "/api/v1/scim"])
+    },
     profile("transport", &["/api/v1/content"]),
     Profile {
         methods: Methods::READ_AND_POST,

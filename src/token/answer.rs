@@ -1,8 +1,7 @@
 //! The issuer's answer: pure, so that every malformed one has a tested result.
 
+use super::claims::Claims;
 use super::{InvalidAnswer, Token, TokenError};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{DATE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
@@ -66,7 +65,10 @@ fn token(headers: &HeaderMap, body: &[u8], now: SystemTime) -> Result<Token, Inv
         Some(_) => return Err(InvalidAnswer::TokenType),
     }
     let lifetime = match &answer.expires_in {
-        None | Some(Value::Null) => lifetime_of_jwt(access_token).unwrap_or(DEFAULT_LIFETIME),
+        None | Some(Value::Null) => {
+            let claims = Claims::of(access_token);
+            claims.and_then(|claims| claims.lifetime()).unwrap_or(DEFAULT_LIFETIME)
+        }
         Some(told) => lifetime(told)?,
     };
     Ok(Token {
@@ -101,18 +103,6 @@ fn lifetime(told: &Value) -> Result<Duration, InvalidAnswer> {
         }
         _ => Err(InvalidAnswer::Lifetime),
     }
-}
-
-/// `exp − iat` of a JWT; its signature is for the resource to check.
-fn lifetime_of_jwt(access_token: &str) -> Option<Duration> {
-    #[derive(Deserialize)]
-    struct Claims {
-        iat: f64,
-        exp: f64,
-    }
-    let payload = access_token.split('.').nth(1)?;
-    let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
-    Duration::try_from_secs_f64(claims.exp - claims.iat).ok().filter(|lifetime| !lifetime.is_zero())
 }
 
 fn clock_skew(headers: &HeaderMap, now: SystemTime) -> Option<f64> {
@@ -157,6 +147,8 @@ fn reason(body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use proptest::prelude::*;
     use std::time::UNIX_EPOCH;
 

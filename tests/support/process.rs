@@ -29,12 +29,16 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `bearerd run` and waits until it listens. `folder` takes the configuration and the log.
     pub(crate) async fn start(folder: &Path, yaml: &str, arguments: &[&str]) -> Self {
-        let (config, log) = (folder.join("bearerd.yaml"), folder.join("log"));
+        let config = folder.join("bearerd.yaml");
         std::fs::write(&config, yaml).unwrap();
+        Self::start_with(folder, config.to_str().unwrap(), arguments).await
+    }
+
+    /// The same with a file that is there. `folder` takes the log.
+    pub(crate) async fn start_with(folder: &Path, config: &str, arguments: &[&str]) -> Self {
+        let log = folder.join("log");
         let child = bearerd()
-            .arg("run")
-            .arg("--config")
-            .arg(&config)
+            .args(["run", "--config", config])
             .args(arguments)
             .stderr(std::fs::File::create(&log).unwrap())
             .spawn()

@@ -1,0 +1,59 @@
+//! `bearerd doctor`: the findings, for people or machines.
+
+use super::{Settings, print, warn_of_unknown};
+use anyhow::bail;
+use bearerd::config::Environment;
+use bearerd::doctor::{Finding, Verdict, examine};
+use bearerd::http_client;
+use clap::Args;
+use std::fmt::Write;
+use tokio::runtime::Builder;
+
+#[derive(Args)]
+pub(super) struct Options {
+    #[command(flatten)]
+    settings: Settings,
+    /// One JSON document instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn doctor(options: &Options, environment: &Environment) -> anyhow::Result<()> {
+    warn_of_unknown(environment);
+    let config = options.settings.load(environment)?;
+    http_client::set_up_tls();
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let findings = runtime.block_on(examine(&config));
+    runtime.shutdown_background();
+    if options.json {
+        print(&(serde_json::to_string_pretty(&findings)? + "\n"))?;
+    } else {
+        print(&text(&findings)?)?;
+    }
+    let failed = findings.iter().filter(|finding| finding.verdict == Verdict::Failed).count();
+    if failed > 0 {
+        bail!("{failed} of {} checks failed", findings.len());
+    }
+    Ok(())
+}
+
+fn text(findings: &[Finding]) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    let mut subject = "";
+    for finding in findings {
+        if finding.subject != subject {
+            subject = &finding.subject;
+            writeln!(text, "{subject}")?;
+        }
+        let verdict = match finding.verdict {
+            Verdict::Ok => "ok",
+            Verdict::Warning => "warning",
+            Verdict::Failed => "FAILED",
+        };
+        writeln!(text, "  {verdict:8} {:11} {}", finding.check, finding.detail)?;
+        if let Some(advice) = &finding.advice {
+            writeln!(text, "  {:20} -> {advice}", "")?;
+        }
+    }
+    Ok(text)
+}

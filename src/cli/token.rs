@@ -1,0 +1,124 @@
+//! `bearerd token`: one token, and what it says.
+
+use super::{Settings, print, warn_of_unknown};
+use anyhow::{Context, anyhow};
+use bearerd::config::{Client, Config, Environment};
+use bearerd::http_client;
+use bearerd::token::claims::Claims;
+use bearerd::token::oauth::OAuthSource;
+use bearerd::token::{Token, TokenSource};
+use clap::Args;
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::time::SystemTime;
+use tokio::runtime::Builder;
+
+#[derive(Args)]
+pub(super) struct Options {
+    #[command(flatten)]
+    settings: Settings,
+    /// Whose token, where several clients are configured.
+    #[arg(long, value_name = "NAME")]
+    client: Option<String>,
+    /// The token itself and nothing else. Whoever sees it has the client's rights until it expires.
+    #[arg(long, conflicts_with = "json")]
+    raw: bool,
+    /// One JSON document instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn token(options: &Options, environment: &Environment) -> anyhow::Result<()> {
+    warn_of_unknown(environment);
+    let config = options.settings.load(environment)?;
+    let client = chosen(&config, options.client.as_deref())?;
+    http_client::set_up_tls();
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let fetched = runtime.block_on(async {
+        let identity = client.source.read_in_time().await?;
+        let described = identity.described.clone();
+        let token = OAuthSource::new(client, identity)?.fetch().await?;
+        anyhow::Ok((described, token))
+    });
+    runtime.shutdown_background();
+    let (described, token) = fetched.with_context(|| {
+        format!("no token for client {}; `bearerd doctor` may tell more", client.name)
+    })?;
+    if options.raw {
+        // What was asked for.
+        return print(&format!("{}\n", token.text()));
+    }
+    let claims = Claims::of(token.text()).unwrap_or_default();
+    if options.json {
+        let document = document(client, &token, &claims);
+        return print(&(serde_json::to_string_pretty(&document)? + "\n"));
+    }
+    print(&text(client, &described, &token, &claims)?)
+}
+
+fn chosen<'a>(config: &'a Config, name: Option<&str>) -> anyhow::Result<&'a Client> {
+    let names = || {
+        let names: Vec<_> = config.clients.iter().map(|client| client.name.as_str()).collect();
+        names.join(", ")
+    };
+    match (name, &config.clients[..]) {
+        (None, [only]) => Ok(only),
+        (None, _) => {
+            Err(anyhow!("several clients are configured; choose with --client: {}", names()))
+        }
+        (Some(name), clients) => clients
+            .iter()
+            .find(|client| client.name == name)
+            .ok_or_else(|| anyhow!("there is no client {name}; known: {}", names())),
+    }
+}
+
+fn text(
+    client: &Client,
+    described: &str,
+    token: &Token,
+    claims: &Claims,
+) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    let until = SystemTime::now() + token.lifetime;
+    writeln!(text, "client    {} ({described})", client.name)?;
+    writeln!(
+        text,
+        "valid     {}, until {}",
+        humantime::format_duration(token.lifetime),
+        humantime::format_rfc3339_seconds(until)
+    )?;
+    for (name, value) in [
+        ("id", claims.client_id.clone().unwrap_or_default()),
+        ("scopes", claims.scopes.join(" ")),
+        ("audience", claims.audience.join(" ")),
+        ("zone", claims.zone.clone().unwrap_or_default()),
+        ("issuer", claims.issuer.clone().unwrap_or_default()),
+    ] {
+        if !value.is_empty() {
+            writeln!(text, "{name:9} {value}")?;
+        }
+    }
+    if *claims == Claims::default() {
+        writeln!(text, "It is opaque: it says nothing about itself.")?;
+    }
+    Ok(text)
+}
+
+fn document(client: &Client, token: &Token, claims: &Claims) -> Value {
+    let unix = |time: Option<SystemTime>| {
+        time.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok()).map(|t| t.as_secs())
+    };
+    json!({
+        "client": client.name,
+        "lifetime_seconds": token.lifetime.as_secs(),
+        "clock_skew_seconds": token.clock_skew,
+        "client_id": claims.client_id,
+        "scopes": claims.scopes,
+        "audience": claims.audience,
+        "zone": claims.zone,
+        "issuer": claims.issuer,
+        "issued_at": unix(claims.issued),
+        "expires_at": unix(claims.expires),
+    })
+}

@@ -1,0 +1,95 @@
+//! Everything that has to work, tried once, with advice for what does not: `bearerd doctor`.
+//!
+//! Nothing is changed anywhere: one token a client, one read a route. No finding holds a secret or a
+//! token.
+
+mod advice;
+mod client;
+mod network;
+mod route;
+
+use crate::config::Config;
+use serde::Serialize;
+
+/// What was found at one thing.
+#[derive(Clone, Debug, Serialize)]
+pub struct Finding {
+    /// What was looked at: "client technical-user".
+    pub subject: String,
+    /// What was tried: "dns", "tls", "token", ...
+    pub check: &'static str,
+    /// How it went.
+    pub verdict: Verdict,
+    /// What was seen.
+    pub detail: String,
+    /// What to do, where something is to be done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
+}
+
+/// How a check went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// As it should.
+    Ok,
+    /// It works, and will not for long, or not everywhere.
+    Warning,
+    /// It does not work.
+    Failed,
+}
+
+/// The findings about one subject.
+struct Subject {
+    name: String,
+    findings: Vec<Finding>,
+}
+
+impl Subject {
+    const fn new(name: String) -> Self {
+        Self { name, findings: Vec::new() }
+    }
+
+    fn ok(&mut self, check: &'static str, detail: impl Into<String>) {
+        self.add(check, Verdict::Ok, detail.into(), None);
+    }
+
+    fn add(
+        &mut self,
+        check: &'static str,
+        verdict: Verdict,
+        detail: String,
+        advice: Option<String>,
+    ) {
+        let subject = self.name.clone();
+        self.findings.push(Finding { subject, check, verdict, detail, advice });
+    }
+}
+
+/// Looks at every client, upstream and route of a configuration.
+pub async fn examine(config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut tokens = Vec::new();
+    for client in &config.clients {
+        let mut subject = Subject::new(format!("client {}", client.name));
+        tokens.push(client::examine(client, &mut subject).await);
+        findings.append(&mut subject.findings);
+    }
+    for upstream in &config.upstreams {
+        let mut subject = Subject::new(format!("upstream {}", upstream.name));
+        network::examine(&upstream.origin, upstream.ca_file.as_deref(), None, &mut subject).await;
+        findings.append(&mut subject.findings);
+    }
+    for route in &config.routes {
+        let mut subject = Subject::new(format!("route {}", route.path));
+        let token = tokens.get(route.client.0).and_then(Option::as_ref);
+        if let (Some(upstream), Some(token)) = (config.upstreams.get(route.upstream.0), token) {
+            route::examine(route, upstream, token, &mut subject).await;
+        } else {
+            let detail = "not tried: there is no token".to_owned();
+            subject.add("call", Verdict::Warning, detail, None);
+        }
+        findings.append(&mut subject.findings);
+    }
+    findings
+}

@@ -1,0 +1,102 @@
+//! A client: its credential, the way to its issuer, one token.
+
+use super::{Subject, Verdict, advice, network};
+use crate::config::Client;
+use crate::credential::{Identity, Proof};
+use crate::token::claims::Claims;
+use crate::token::expiry::end_of;
+use crate::token::oauth::OAuthSource;
+use crate::token::{Token, TokenSource};
+use std::time::{Duration, SystemTime};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// A client that ends sooner is worth a warning.
+const SOON: Duration = Duration::from_secs(30 * 24 * 3600);
+/// A clock that is wrong by more makes tokens look expired, or not valid yet.
+const SKEW: f64 = 30.0;
+
+/// Examines a client. Returns its token, if there is one.
+pub(super) async fn examine(client: &Client, subject: &mut Subject) -> Option<Token> {
+    let identity = match client.source.read_in_time().await {
+        Ok(identity) => identity,
+        Err(error) => {
+            subject.add("credential", Verdict::Failed, error.to_string(), None);
+            return None;
+        }
+    };
+    subject.ok("credential", format!("{}, for {}", identity.described, identity.client_id));
+    expiry(client, &identity, subject);
+    let certificate = match &identity.proof {
+        Proof::Certificate(chain, key) => Some((chain.as_str(), key.expose())),
+        Proof::Secret(..) | Proof::SigningKey(..) => None,
+    };
+    let before = subject.findings.len();
+    let ca_file = client.ca_file.as_deref();
+    network::examine(&identity.token_url, ca_file, certificate, subject).await;
+    let failed = |finding: &super::Finding| finding.verdict == Verdict::Failed;
+    if subject.findings.iter().skip(before).any(failed) {
+        return None;
+    }
+    token(client, identity, subject).await
+}
+
+fn expiry(client: &Client, identity: &Identity, subject: &mut Subject) {
+    let Some(end) = end_of(client.expires_on, identity) else {
+        return;
+    };
+    let (verdict, detail) = match end.duration_since(SystemTime::now()) {
+        Ok(left) => {
+            let verdict = if left < SOON { Verdict::Warning } else { Verdict::Ok };
+            (verdict, format!("{} days left", left.as_secs() / DAY.as_secs()))
+        }
+        Err(_) => (Verdict::Failed, "has expired".to_owned()),
+    };
+    let advice = (verdict != Verdict::Ok).then(|| advice::renew().to_owned());
+    subject.add("expiry", verdict, detail, advice);
+}
+
+async fn token(client: &Client, identity: Identity, subject: &mut Subject) -> Option<Token> {
+    let proof = identity.clone();
+    let source = match OAuthSource::new(client, identity) {
+        Ok(source) => source,
+        Err(error) => {
+            subject.add("token", Verdict::Failed, error.to_string(), None);
+            return None;
+        }
+    };
+    let token = match source.fetch().await {
+        Ok(token) => token,
+        Err(error) => {
+            let advice = advice::token(&error, &proof).map(str::to_owned);
+            subject.add("token", Verdict::Failed, error.to_string(), advice);
+            return None;
+        }
+    };
+    subject.ok("token", describe(&token));
+    if let Some(skew) = token.clock_skew {
+        let is_wrong = skew.abs() > SKEW;
+        let verdict = if is_wrong { Verdict::Warning } else { Verdict::Ok };
+        let direction = if skew < 0.0 { "behind" } else { "ahead of" };
+        let detail = format!("the issuer's clock is {:.0} s {direction} ours", skew.abs());
+        let advice = is_wrong.then(|| "set this machine's clock (NTP)".to_owned());
+        subject.add("clock", verdict, detail, advice);
+    }
+    Some(token)
+}
+
+/// What a token says, without the token.
+fn describe(token: &Token) -> String {
+    let mut parts = vec![format!("valid for {}", humantime::format_duration(token.lifetime))];
+    let Some(claims) = Claims::of(token.text()) else {
+        parts.push("opaque".into());
+        return parts.join(", ");
+    };
+    let list = |name: &str, values: &[String]| {
+        (!values.is_empty()).then(|| format!("{name} {}", values.join(" ")))
+    };
+    parts.extend(claims.client_id.map(|id| format!("client {id}")));
+    parts.extend(list("scopes", &claims.scopes));
+    parts.extend(list("audience", &claims.audience));
+    parts.extend(claims.zone.map(|zone| format!("zone {zone}")));
+    parts.join(", ")
+}

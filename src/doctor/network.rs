@@ -1,0 +1,141 @@
+//! The way to a server: name, connection, TLS.
+
+use super::{Subject, Verdict, advice};
+use crate::token::expiry::not_after;
+use crate::trust;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
+use rustls::{ClientConfig, RootCertStore};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use url::Url;
+
+/// For each step.
+const STEP: Duration = Duration::from_secs(5);
+/// A certificate that ends sooner is worth a warning.
+const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// Chain and key, PEM.
+type Certificate<'a> = (&'a str, &'a str);
+
+/// Tries the way step by step, up to the first that fails.
+pub(super) async fn examine(
+    url: &Url,
+    ca_file: Option<&Path>,
+    certificate: Option<Certificate<'_>>,
+    subject: &mut Subject,
+) {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let port = url.port_or_known_default().unwrap_or(443);
+    let found = match timeout(STEP, lookup_host((host, port))).await {
+        Ok(Ok(found)) => found.collect(),
+        Ok(Err(error)) => {
+            let advice = advice::unknown_host(host);
+            return subject.add("dns", Verdict::Failed, format!("{host}: {error}"), Some(advice));
+        }
+        Err(_) => {
+            let advice = "is the resolver of this machine or container reachable?".to_owned();
+            let detail = format!("{host}: no answer in {} s", STEP.as_secs());
+            return subject.add("dns", Verdict::Failed, detail, Some(advice));
+        }
+    };
+    let found: Vec<std::net::SocketAddr> = found;
+    let shown: Vec<_> = found.iter().map(|address| address.ip().to_string()).collect();
+    subject.ok("dns", format!("{host} is {}", shown.join(", ")));
+
+    let mut stream = Err("no address".to_owned());
+    for address in &found {
+        stream = match timeout(STEP, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => Ok(stream),
+            Ok(Err(error)) => Err(format!("{address}: {error}")),
+            Err(_) => Err(format!("{address}: no answer in {} s", STEP.as_secs())),
+        };
+        if stream.is_ok() {
+            break;
+        }
+    }
+    let stream = match stream {
+        Ok(stream) => stream,
+        Err(detail) => {
+            let advice = advice::no_connection().to_owned();
+            return subject.add("tcp", Verdict::Failed, detail, Some(advice));
+        }
+    };
+    let peer = stream.peer_addr().map_or_else(|_| host.to_owned(), |peer| peer.to_string());
+    subject.ok("tcp", format!("connected to {peer}"));
+    if url.scheme() == "https" {
+        tls(stream, host, ca_file, certificate, subject).await;
+    }
+}
+
+async fn tls(
+    stream: TcpStream,
+    host: &str,
+    ca_file: Option<&Path>,
+    certificate: Option<Certificate<'_>>,
+    subject: &mut Subject,
+) {
+    let handshake = async {
+        let config = config(ca_file, certificate)?;
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
+        let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
+        let connected = timeout(STEP, connecting).await.map_err(|_| "no answer".to_owned())?;
+        connected.map_err(|error| error.to_string())
+    };
+    let connected = match handshake.await {
+        Ok(connected) => connected,
+        Err(detail) => {
+            let advice = advice::tls(&detail).map(str::to_owned);
+            return subject.add("tls", Verdict::Failed, detail, advice);
+        }
+    };
+    let (_, connection) = connected.get_ref();
+    let version = connection.protocol_version().and_then(|version| version.as_str());
+    let version = version.unwrap_or("unknown version").replace("TLSv1_", "TLS 1.");
+    let chain = connection.peer_certificates().unwrap_or_default();
+    let mut parts = vec![version];
+    parts.extend(chain.iter().filter_map(named));
+    let end = chain.iter().filter_map(not_after).min();
+    let left = end.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
+    parts.extend(left.map(|left| format!("{} days left", left.as_secs() / (24 * 3600))));
+    let is_short = left.is_some_and(|left| left < SOON);
+    let verdict = if is_short { Verdict::Warning } else { Verdict::Ok };
+    let advice = is_short.then(|| "the server's certificate ends soon; tell its owner".to_owned());
+    subject.add("tls", verdict, parts.join(", "), advice);
+}
+
+fn config(
+    ca_file: Option<&Path>,
+    certificate: Option<Certificate<'_>>,
+) -> Result<ClientConfig, String> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(trust::system());
+    if let Some(path) = ca_file {
+        roots.add_parsable_certificates(trust::read_pem(path).map_err(|error| error.to_string())?);
+    }
+    let builder = ClientConfig::builder().with_root_certificates(roots);
+    let Some((chain, key)) = certificate else {
+        return Ok(builder.with_no_client_auth());
+    };
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain.as_bytes()).collect();
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes());
+    let (chain, key) = chain.and_then(|chain| Ok((chain, key?))).map_err(|e| e.to_string())?;
+    builder.with_client_auth_cert(chain, key).map_err(|error| error.to_string())
+}
+
+/// `acme.example (from Example CA)`
+fn named(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let common = |name: &x509_parser::x509::X509Name<'_>| {
+        name.iter_common_name().next().and_then(|name| name.as_str().ok()).map(str::to_owned)
+    };
+    let subject = common(parsed.subject()).unwrap_or_else(|| "a certificate without a name".into());
+    let issuer = common(parsed.issuer()).filter(|issuer| *issuer != subject);
+    Some(match issuer {
+        Some(issuer) => format!("{subject} (from {issuer})"),
+        None => subject,
+    })
+}

@@ -1,0 +1,118 @@
+//! A route: one harmless read through what the proxy would send.
+
+use super::{Subject, Verdict, advice};
+use crate::config::{Route, Upstream};
+use crate::http_client::{self, Limits};
+use crate::proxy::headers::CUSTOM_AUTH;
+use crate::proxy::recover::{self, PEEK, Refusal};
+use crate::token::Token;
+use http::header::{ACCEPT, AUTHORIZATION, LOCATION};
+use http::{HeaderMap, HeaderValue, Method};
+use reqwest::Response;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// From the first byte out to the header in.
+const CALL: Duration = Duration::from_secs(20);
+
+/// Examines a route with its client's token.
+pub(super) async fn examine(
+    route: &Route,
+    upstream: &Upstream,
+    token: &Token,
+    subject: &mut Subject,
+) {
+    let target = target(route);
+    let started = Instant::now();
+    let mut headers = HeaderMap::new();
+    headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+    headers.insert(AUTHORIZATION, token.authorization.clone());
+    if route.profile.custom_auth {
+        headers.insert(CUSTOM_AUTH, HeaderValue::from_static("true"));
+    }
+    for (name, value) in &route.headers {
+        headers.insert(name, value.clone());
+    }
+    let client = http_client::build(&Limits {
+        https_only: upstream.origin.scheme() == "https",
+        ca_file: upstream.ca_file.as_deref(),
+        certificate: None,
+        connect: upstream.timeouts.connect,
+        whole: CALL,
+    });
+    let mut url = upstream.origin.clone();
+    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+    url.set_path(path);
+    url.set_query((!query.is_empty()).then_some(query));
+    let answer = match client {
+        Ok(client) => client.get(url).headers(headers.clone()).send().await,
+        Err(error) => return subject.add("call", Verdict::Failed, error.to_string(), None),
+    };
+    match answer {
+        Ok(answer) => {
+            judge(route, &headers, answer, &format!("GET {target}"), started, subject).await
+        }
+        Err(error) => {
+            let detail = format!("GET {target}: {}", error.without_url());
+            subject.add("call", Verdict::Failed, detail, None);
+        }
+    }
+}
+
+/// What can be read without harm. Below a path of the user's own nothing is known.
+fn target(route: &Route) -> String {
+    let is_known = route.profile.paths.contains(&route.path.as_str());
+    let probe = if is_known { route.profile.probe } else { "" };
+    let path = if route.strip_path { "" } else { &route.path };
+    let target = format!("{path}{probe}");
+    if target.starts_with('/') { target } else { format!("/{target}") }
+}
+
+async fn judge(
+    route: &Route,
+    request: &HeaderMap,
+    mut answer: Response,
+    call: &str,
+    started: Instant,
+    subject: &mut Subject,
+) {
+    let (status, headers) = (answer.status(), answer.headers().clone());
+    let detail = format!("{call}: {status} in {} ms", started.elapsed().as_millis());
+    let refusal = match recover::judge(&Method::GET, request, status, &headers) {
+        recover::Verdict::Refused(refusal) => Some(refusal),
+        recover::Verdict::Suspect => {
+            let start = start_of(&mut answer).await;
+            recover::is_login_page(&start).then_some(Refusal::LoginPage)
+        }
+        recover::Verdict::Answer | recover::Verdict::WantsCsrf => None,
+    };
+    if let Some(refusal) = refusal {
+        let advice = advice::refused(refusal, route.profile).to_owned();
+        return subject.add("call", Verdict::Failed, detail, Some(advice));
+    }
+    let (verdict, advice) = match status.as_u16() {
+        200..=299 => (Verdict::Ok, None),
+        // The path itself need not be a resource.
+        400 | 404 | 405 | 406 => {
+            return subject.ok("call", format!("{detail}; the token was let in"));
+        }
+        429 => (Verdict::Warning, Some("the API limits the rate of requests; try again later")),
+        300..=399 => (Verdict::Warning, Some("does `url` name the tenant itself?")),
+        _ => (Verdict::Failed, Some("the API is in trouble; try again, then ask SAP")),
+    };
+    let to = headers.get(LOCATION).and_then(|to| to.to_str().ok());
+    let detail = to.map_or_else(|| detail.clone(), |to| format!("{detail}, to {to}"));
+    subject.add("call", verdict, detail, advice.map(str::to_owned));
+}
+
+/// The first bytes of a body.
+async fn start_of(answer: &mut Response) -> Vec<u8> {
+    let mut start = Vec::new();
+    while let Ok(Some(chunk)) = answer.chunk().await {
+        start.extend_from_slice(&chunk);
+        if start.len() >= PEEK {
+            break;
+        }
+    }
+    start
+}

@@ -1,0 +1,150 @@
+//! `bearerd doctor` and `bearerd token`: what a person at 3 a.m. reads, and what they never print.
+
+use crate::support::Fixture;
+use crate::support::process::{bearerd, output};
+use bearerd::demo::{Faults, IssuerFault, TenantFault};
+use serde_json::Value;
+
+const ROUTES: &str = "routes:
+  - { path: /api/v1/datasphere/consumption, profile: odata }
+  - { path: /mine, profile: passthrough, strip_path: true }
+";
+
+/// Runs a command with this configuration: exit code, standard output, standard error.
+async fn run(fixture: &Fixture, config: &str, arguments: &[&str]) -> (i32, String, String) {
+    let file = fixture.path("doctor.yaml");
+    std::fs::write(&file, config).unwrap();
+    let mut command = bearerd();
+    let ended = output(command.args(arguments).arg("--config").arg(&file)).await;
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let (out, err) = (text(ended.stdout), text(ended.stderr));
+    assert!(!out.contains(fixture.tenant.client_secret()), "no secret: {out}");
+    assert!(!err.contains(fixture.tenant.client_secret()), "no secret: {err}");
+    assert!(!err.contains("eyJ"), "no token: {err}");
+    (ended.status.code().unwrap(), out, err)
+}
+
+/// The line of a check, and the line after it, which may be advice.
+fn check<'a>(text: &'a str, subject: &str, check: &str) -> &'a str {
+    let about =
+        text.split_once(&format!("{subject}\n")).unwrap_or_else(|| panic!("{subject}: {text}")).1;
+    let at = about.find(&format!(" {check} ")).unwrap_or_else(|| panic!("{check}: {text}"));
+    let line = about[..at].rfind('\n').map_or(0, |line| line + 1);
+    let end = about[at..].match_indices('\n').nth(1).map_or(about.len(), |(end, _)| at + end);
+    &about[line..end]
+}
+
+#[tokio::test]
+async fn a_healthy_setup_is_told_step_by_step() {
+    let fixture = Fixture::start().await;
+    let config = fixture.config("expires_on: 2099-01-01", ROUTES);
+    let (code, out, _) = run(&fixture, &config, &["doctor"]).await;
+    assert_eq!(code, 0, "{out}");
+    let client = |name| check(&out, "client technical-user", name);
+    assert!(client("credential").contains("the secret in "), "{out}");
+    assert!(client("expiry").contains("days left"), "{out}");
+    assert!(client("tls").contains("TLS 1.3, localhost (from bearerd demo CA)"), "{out}");
+    assert!(client("token").contains("valid for 12h, client sb-"), "{out}");
+    assert!(client("token").contains("scopes approuter-sac-demo"), "{out}");
+    assert!(client("clock").contains("the issuer's clock is "), "{out}");
+    assert!(check(&out, "upstream datasphere", "tls").starts_with("  ok"), "{out}");
+    let odata = check(&out, "route /api/v1/datasphere/consumption", "call");
+    assert!(odata.contains("consumption/catalog/spaces: 200 OK"), "{out}");
+    assert!(check(&out, "route /mine", "call").contains("GET /: 404"), "{out}");
+    assert!(!out.contains("eyJ"), "no token: {out}");
+    assert_eq!(fixture.tenant.seen().tokens_issued, 1);
+    assert_eq!(fixture.tenant.seen().writes_executed, 0);
+}
+
+#[tokio::test]
+async fn what_does_not_work_comes_with_advice_and_exit_code_1() {
+    let fixture = Fixture::start().await;
+    let config = fixture.config("", ROUTES);
+    let ca = format!("ca_file: {}", fixture.path("ca.pem").display());
+    let issuer = fixture.tenant.token_url();
+    std::fs::write(fixture.path("other"), "wrong+").unwrap();
+    let secret = |line: &str| config.replace(&fixture.path("secret").display().to_string(), line);
+    let other = fixture.path("other").display().to_string();
+    for (config, name, told, advice) in [
+        (secret("/no/such/file"), "credential", "/no/such/file", "check the path"),
+        (secret(&other), "token", "401", "a client that has expired"),
+        (
+            secret(&other).replacen("ca_file", "client_auth: basic\n    ca_file", 1),
+            "token",
+            "Bad credentials",
+            "basic-encoded",
+        ),
+        (config.replacen(&ca, "", 1), "tls", "UnknownIssuer", "put the authority's certificate"),
+        (
+            config.replace(&issuer, "https://acme.authentication.invalid/oauth/token"),
+            "dns",
+            "acme.authentication.invalid",
+            "the subaccount's subdomain",
+        ),
+        (config.replace(&issuer, "https://127.0.0.1:1/oauth/token"), "tcp", "refused", "firewall"),
+        (config.replace("/oauth/token", "/token"), "token", "404", "must end in /oauth/token"),
+    ] {
+        let (code, out, err) = run(&fixture, &config, &["doctor"]).await;
+        let about = check(&out, "client technical-user", name);
+        assert!(about.contains("FAILED") && about.contains(told), "{told}: {out}");
+        assert!(about.contains(advice), "{advice}: {out}");
+        assert!(code == 1 && err.contains("checks failed"), "{err}");
+        assert!(out.contains("not tried: there is no token"), "{out}");
+    }
+}
+
+#[tokio::test]
+async fn an_issuer_or_an_api_that_misbehaves_is_told_apart() {
+    let fixture = Fixture::start().await;
+    let config = fixture.config("", ROUTES);
+    let odata = "route /api/v1/datasphere/consumption";
+    let token = "client technical-user";
+    let good = Faults::default;
+    for (faults, subject, name, advice) in [
+        (Faults { issuer: IssuerFault::Html, ..good() }, token, "token", "a page came instead"),
+        (Faults { issuer: IssuerFault::EmptyToken, ..good() }, token, "token", "has no rights"),
+        (Faults { tenant: TenantFault::LoginPage, ..good() }, odata, "call", "for a browser"),
+        (Faults { tenant: TenantFault::LoginRedirect, ..good() }, odata, "call", "for a browser"),
+        (Faults { tenant: TenantFault::RefuseAlways, ..good() }, odata, "call", "another tenant"),
+        (Faults { tenant: TenantFault::InternalError, ..good() }, odata, "call", "in trouble"),
+    ] {
+        fixture.tenant.set_faults(faults);
+        let (code, out, _) = run(&fixture, &config, &["doctor"]).await;
+        let about = check(&out, subject, name);
+        assert!(code == 1 && about.contains(advice), "{advice}: {out}");
+    }
+}
+
+#[tokio::test]
+async fn machines_get_the_same_as_json() {
+    let fixture = Fixture::start().await;
+    let config = fixture.config("", ROUTES);
+    let (code, out, _) = run(&fixture, &config, &["doctor", "--json"]).await;
+    let findings: Value = serde_json::from_str(&out).unwrap();
+    let verdicts: Vec<_> =
+        findings.as_array().unwrap().iter().map(|finding| &finding["verdict"]).collect();
+    assert!(code == 0 && verdicts.len() > 8 && verdicts.iter().all(|v| *v == "ok"), "{out}");
+
+    let (code, out, _) = run(&fixture, &config, &["token", "--json"]).await;
+    let token: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &token["lifetime_seconds"]), (0, &Value::from(43_200)));
+    assert_eq!(token["client_id"], fixture.tenant.client_id());
+}
+
+#[tokio::test]
+async fn a_token_is_shown_only_to_those_who_ask_for_it() {
+    let fixture = Fixture::start().await;
+    let config = fixture.config("", "");
+    let (code, out, _) = run(&fixture, &config, &["token"]).await;
+    assert!(
+        code == 0 && out.contains("scopes    approuter-sac-demo") && !out.contains("eyJ"),
+        "{out}"
+    );
+    let (code, raw, _) = run(&fixture, &config, &["token", "--raw"]).await;
+    assert!(code == 0 && raw.starts_with("eyJ") && raw.matches('.').count() == 2, "{raw}");
+    let (code, _, err) = run(&fixture, &config, &["token", "--client", "nobody"]).await;
+    assert!(code == 1 && err.contains("known: technical-user"), "{err}");
+    fixture.tenant.set_faults(Faults { issuer: IssuerFault::RefuseClient, ..Faults::default() });
+    let (code, _, err) = run(&fixture, &config, &["token"]).await;
+    assert!(code == 1 && err.contains("the issuer refuses the client"), "{err}");
+}
