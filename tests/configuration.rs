@@ -185,6 +185,16 @@ fn variables_override_the_only_client_and_upstream_and_nothing_ambiguous() {
     assert_eq!(source.paths(), [std::path::Path::new("/s")]);
     assert_eq!(config.upstreams[0].origin.host_str(), Some("other.example"));
 
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key.json");
+    let fixture = include_str!("../src/credential/format/fixtures/key-tms.json");
+    std::fs::write(&key, fixture).unwrap();
+    let environment_with_key = Environment::from([("BEARERD_CREDENTIALS", key.to_str().unwrap())]);
+    let alone = Config::parse("", "", &environment_with_key, &Flags::default()).unwrap();
+    assert!(fixture.contains(alone.upstreams[0].origin.host_str().unwrap()), "the key names it");
+    let replaced = Config::parse("b.yaml", MINIMAL, &environment_with_key, &Flags::default());
+    assert!(replaced.is_ok(), "{replaced:?}");
+
     let two = MINIMAL.replace("upstreams:", "upstreams:\n  second: { url: 'https://s.example' }");
     let told =
         Config::parse("b.yaml", &two, &environment, &Flags::default()).unwrap_err().to_string();

@@ -52,6 +52,14 @@ pub(super) fn apply(
             remove_from_file(tree, key);
         }
     }
+    // A key may name the API's URL; then the upstream needs no word of its own.
+    if environment.get("BEARERD_CREDENTIALS").is_some()
+        && let Some(upstreams) = tree.child_mut("upstreams")
+        && upstreams.entries_mut().is_some_and(|entries| entries.is_empty())
+        && let Some(upstream) = upstreams.child_mut(UPSTREAM)
+    {
+        *upstream = Node::empty_map();
+    }
     let flags = [
         ("--listen", &["listen"][..], &flags.listen),
         ("--admin-listen", &["admin", "listen"][..], &flags.admin_listen),
