@@ -53,7 +53,7 @@ async fn a_check_explains_and_sends_nothing() {
     {
         assert!(explained.contains(part), "{part}: {explained}");
     }
-    assert!(!explained.contains(fixture.tenant.client_secret()));
+    assert!(!explained.contains(&fixture.tenant.client_secret()));
     assert_eq!(fixture.tenant.seen().token_requests, 0);
 }
 

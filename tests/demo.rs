@@ -9,7 +9,7 @@ use bearerd::demo::{
     CsrfRegime, DemoError, Faults, IssuerFault, Tenant, TenantFault, TenantOptions,
 };
 use reqwest::header::{AUTHORIZATION, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response, StatusCode};
 use rsa::pkcs1v15::{Signature, VerifyingKey};
 use rsa::signature::Verifier;
 use serde_json::{Value, json};
@@ -26,13 +26,13 @@ const CSRF: &str = "/api/v1/csrf";
 const X_CSRF_TOKEN: &str = "x-csrf-token";
 
 /// A tenant and a client that trusts it.
-struct World {
-    tenant: Tenant,
-    http: Client,
+pub(super) struct World {
+    pub(super) tenant: Tenant,
+    pub(super) http: Client,
 }
 
 impl World {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let tenant = Tenant::start(TenantOptions::default()).await.unwrap();
         Self { http: client(&tenant), tenant }
     }
@@ -44,16 +44,17 @@ impl World {
     }
 
     /// A token request with the credentials in the form.
-    async fn ask(&self) -> Response {
+    pub(super) async fn ask(&self) -> Response {
+        let secret = self.tenant.client_secret();
         let form = [
             ("grant_type", "client_credentials"),
             ("client_id", self.tenant.client_id()),
-            ("client_secret", self.tenant.client_secret()),
+            ("client_secret", &secret),
         ];
         self.http.post(self.tenant.token_url()).form(&form).send().await.unwrap()
     }
 
-    async fn token(&self) -> String {
+    pub(super) async fn token(&self) -> String {
         text(&json_of(self.ask().await).await["access_token"])
     }
 
@@ -71,7 +72,7 @@ impl World {
     }
 
     /// A request with this token and the header that some APIs want.
-    fn with_bearer(&self, method: Method, path: &str, bearer: &str) -> RequestBuilder {
+    pub(super) fn with_bearer(&self, method: Method, path: &str, bearer: &str) -> RequestBuilder {
         self.raw(method, path).bearer_auth(bearer).header("x-sap-sac-custom-auth", "true")
     }
 
@@ -95,12 +96,16 @@ impl World {
         self.http.request(method, format!("{}{path}", self.tenant.url()))
     }
 
-    fn control(&self, method: Method, path: &str) -> RequestBuilder {
+    pub(super) fn control(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("{}{path}", self.tenant.control_url()))
     }
 }
 
 fn client(tenant: &Tenant) -> Client {
+    client_builder(tenant).build().unwrap()
+}
+
+pub(super) fn client_builder(tenant: &Tenant) -> ClientBuilder {
     // Another test may have been first.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let ca = reqwest::Certificate::from_pem(tenant.ca_pem().as_bytes()).unwrap();
@@ -108,15 +113,13 @@ fn client(tenant: &Tenant) -> Client {
         .tls_certs_only([ca])
         .redirect(reqwest::redirect::Policy::none())
         .timeout(Duration::from_secs(60))
-        .build()
-        .unwrap()
 }
 
-async fn json_of(response: Response) -> Value {
+pub(super) async fn json_of(response: Response) -> Value {
     serde_json::from_slice(&response.bytes().await.unwrap()).unwrap()
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     value.as_str().unwrap().to_owned()
 }
 
@@ -124,7 +127,7 @@ fn header(response: &Response, name: &str) -> String {
     response.headers()[name].to_str().unwrap().to_owned()
 }
 
-fn claims(token: &str) -> (Value, Value) {
+pub(super) fn claims(token: &str) -> (Value, Value) {
     let part = |index| URL_SAFE_NO_PAD.decode(token.split('.').nth(index).unwrap()).unwrap();
     (serde_json::from_slice(&part(0)).unwrap(), serde_json::from_slice(&part(1)).unwrap())
 }
@@ -133,7 +136,7 @@ fn encode(text: &str) -> String {
     url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
-fn basic(id: &str, secret: &str) -> String {
+pub(super) fn basic(id: &str, secret: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{id}:{secret}")))
 }
 
@@ -163,7 +166,8 @@ mod issuer {
     #[tokio::test]
     async fn gives_a_token_to_credentials_in_the_query() {
         let world = World::start().await;
-        let (id, secret) = (encode(world.tenant.client_id()), encode(world.tenant.client_secret()));
+        let (id, secret) =
+            (encode(world.tenant.client_id()), encode(&world.tenant.client_secret()));
         let url = format!(
             "{}?grant_type=client_credentials&client_id={id}&client_secret={secret}",
             world.tenant.token_url()
@@ -178,7 +182,7 @@ mod issuer {
         let request = world
             .http
             .post(world.tenant.token_url())
-            .header(AUTHORIZATION, basic(world.tenant.client_id(), world.tenant.client_secret()))
+            .header(AUTHORIZATION, basic(world.tenant.client_id(), &world.tenant.client_secret()))
             .form(&[("grant_type", "client_credentials"), ("response_type", " token")]);
         assert_eq!(request.send().await.unwrap().status(), StatusCode::OK);
     }
@@ -192,7 +196,7 @@ mod issuer {
                 "{}/?grant_type=client_credentials&response_type=token",
                 world.tenant.token_url()
             ))
-            .header(AUTHORIZATION, basic(world.tenant.client_id(), world.tenant.client_secret()))
+            .header(AUTHORIZATION, basic(world.tenant.client_id(), &world.tenant.client_secret()))
             .body("grant_type=password&username=left&password=over");
         assert_eq!(request.send().await.unwrap().status(), StatusCode::OK);
     }
@@ -200,7 +204,7 @@ mod issuer {
     #[tokio::test]
     async fn decodes_basic_only_when_told_that_it_is_encoded() {
         let world = World::start().await;
-        let (id, secret) = (world.tenant.client_id(), world.tenant.client_secret());
+        let (id, secret) = (world.tenant.client_id(), &world.tenant.client_secret());
         let request = |authorization: String| {
             let request =
                 world.http.post(world.tenant.token_url()).header(AUTHORIZATION, authorization);
@@ -238,7 +242,7 @@ mod issuer {
     async fn refuses_what_it_does_not_understand() {
         let world = World::start().await;
         let refused = async |parameters: &[(&str, &str)]| {
-            let authorization = basic(world.tenant.client_id(), world.tenant.client_secret());
+            let authorization = basic(world.tenant.client_id(), &world.tenant.client_secret());
             let request =
                 world.http.post(world.tenant.token_url()).header(AUTHORIZATION, authorization);
             let response = request.form(parameters).send().await.unwrap();
@@ -256,7 +260,7 @@ mod issuer {
     #[tokio::test]
     async fn narrows_the_scope_when_asked() {
         let world = World::start().await;
-        let authorization = basic(world.tenant.client_id(), world.tenant.client_secret());
+        let authorization = basic(world.tenant.client_id(), &world.tenant.client_secret());
         let request =
             world.http.post(world.tenant.token_url()).header(AUTHORIZATION, authorization);
         let form = [("grant_type", "client_credentials"), ("scope", "uaa.resource")];
@@ -1313,8 +1317,13 @@ mod lifecycle {
     async fn a_stopped_tenant_frees_its_addresses() {
         let world = World::start().await;
         world.ask().await;
-        let addresses =
-            [world.tenant.issuer_addr(), world.tenant.tenant_addr(), world.tenant.control_addr()];
+        let tenant = &world.tenant;
+        let addresses = [
+            tenant.issuer_addr(),
+            tenant.cert_issuer_addr(),
+            tenant.tenant_addr(),
+            tenant.control_addr(),
+        ];
         world.tenant.stop().await;
         for address in addresses {
             TcpListener::bind(address).unwrap();

@@ -18,8 +18,8 @@ async fn run(fixture: &Fixture, config: &str, arguments: &[&str]) -> (i32, Strin
     let ended = output(command.args(arguments).arg("--config").arg(&file)).await;
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     let (out, err) = (text(ended.stdout), text(ended.stderr));
-    assert!(!out.contains(fixture.tenant.client_secret()), "no secret: {out}");
-    assert!(!err.contains(fixture.tenant.client_secret()), "no secret: {err}");
+    assert!(!out.contains(&fixture.tenant.client_secret()), "no secret: {out}");
+    assert!(!err.contains(&fixture.tenant.client_secret()), "no secret: {err}");
     assert!(!err.contains("eyJ"), "no token: {err}");
     (ended.status.code().unwrap(), out, err)
 }

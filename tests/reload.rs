@@ -126,7 +126,7 @@ async fn a_new_client_must_get_a_token_before_anything_counts() {
     assert_eq!(world.status(&format!("/more{SALES}")).await, 404);
     assert_eq!(world.get(&world.process.admin, "/readyz").await, 200);
 
-    let secret = world.fixture.tenant.client_secret().to_owned();
+    let secret = world.fixture.tenant.client_secret();
     std::fs::write(world.fixture.path("wrong"), secret).unwrap();
     world.process.signal("HUP").await;
     world.reloaded("success", 1).await;

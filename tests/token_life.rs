@@ -157,7 +157,7 @@ async fn ids_and_secrets_with_special_characters_work_in_every_method() {
 async fn a_secret_that_is_put_right_is_tried_at_once() {
     let fixture = Fixture::start().await;
     std::fs::write(fixture.path("secret"), "wrong\n").unwrap();
-    let right = fixture.tenant.client_secret().to_owned() + "\r\n";
+    let right = fixture.tenant.client_secret() + "\r\n";
     let sidecar = Sidecar::start(&fixture.config("", ""));
     eventually("asked", async || fixture.tenant.seen().token_requests > 0).await;
     std::fs::write(fixture.path("secret"), right).unwrap();

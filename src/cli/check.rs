@@ -60,15 +60,22 @@ fn explain(config: &Config) -> Result<String, std::fmt::Error> {
 }
 
 fn explain_client(text: &mut String, client: &Client) -> std::fmt::Result {
-    let (id, token_url) = match &client.source {
-        Source::Parts { token_url, client_id, .. } => {
-            (client_id.as_str(), without_query(token_url))
+    // What can't be read is told by the check itself.
+    match (&client.source, client.source.read()) {
+        (Source::Parts { token_url, client_id, .. }, _) => {
+            writeln!(text, "Client {}: {client_id}", client.name)?;
+            let with = client.source.described();
+            writeln!(text, "  asks {} with {with};", without_query(token_url))?;
         }
-        Source::Key { token_url: Some(url), .. } => ("as its key says", without_query(url)),
-        Source::Key { .. } => ("as its key says", "the issuer that its key names".into()),
-    };
-    writeln!(text, "Client {}: {id}", client.name)?;
-    writeln!(text, "  asks {token_url} with {};", client.source.described())?;
+        (Source::Key { .. }, Ok(identity)) => {
+            writeln!(text, "Client {}: {}", client.name, identity.client_id)?;
+            let token_url = without_query(&identity.token_url);
+            writeln!(text, "  asks {token_url} with {};", identity.described)?;
+        }
+        (Source::Key { place, .. }, Err(_)) => {
+            writeln!(text, "Client {}: as told by {place}", client.name)?;
+        }
+    }
     writeln!(
         text,
         "  refreshes at {:.0} % of a token's life; requests wait up to {:?} for a first token.",

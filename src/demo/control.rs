@@ -1,4 +1,4 @@
-//! The control API: faults on demand, key rotation, and what was seen. Nothing of it exists at SAP.
+//! The control API: faults on demand, rotation of keys and secrets, and what was seen. Nothing of it exists at SAP.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
@@ -26,6 +26,8 @@ pub(super) fn routes(state: Shared, address: SocketAddr) -> Router {
             get(read_faults).put(replace_faults).patch(merge_faults).delete(reset_faults),
         )
         .route("/rotate-keys", post(rotate_keys))
+        .route("/rotate-secret", post(rotate_secret))
+        .route("/old-secrets", delete(retire_old_secrets))
         .route("/seen", get(read_seen))
         .fallback(answer::no_such_path)
         .method_not_allowed_fallback(answer::method_not_allowed)
@@ -57,6 +59,10 @@ Back to a good day:
 
 Replace the signing key, so that every token issued so far is refused:
   curl -X POST http://{address}/rotate-keys
+
+Make a new client secret; the old ones stay valid until they are deleted:
+  curl -X POST http://{address}/rotate-secret
+  curl -X DELETE http://{address}/old-secrets
 
 issuer: none, too_many_requests, internal_error, unavailable, hang, html, empty_token, refuse_client
 tenant: none, unauthorized, refuse_always, scopes_changed, login_page, login_redirect, internal_error, hang
@@ -118,6 +124,14 @@ async fn rotate_keys(State(state): State<Shared>) -> Response {
             "the demo tenant is stopping",
         ),
     }
+}
+
+async fn rotate_secret(State(state): State<Shared>) -> Json<Value> {
+    Json(json!({ "client_secret": state.client.rotate_secret() }))
+}
+
+async fn retire_old_secrets(State(state): State<Shared>) -> Json<Value> {
+    Json(json!({ "retired": state.client.retire_old_secrets() }))
 }
 
 fn checked(faults: Faults) -> Result<Faults, BadRequest> {

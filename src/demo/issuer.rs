@@ -1,9 +1,13 @@
 //! The token endpoint, as XSUAA (Cloud Foundry's UAA) answers a client with the `client_credentials` grant.
 //!
 //! Worth knowing: there is no refresh token, so a client that wants another token asks again; `token_type` comes in
-//! lower case; and the client may prove itself in three ways, of which HTTP Basic has a trap (see [`credentials`]).
+//! lower case; and the client may prove itself in several ways, of which HTTP Basic has a trap (see [`credentials`]).
 
+mod assertion;
+mod certificate;
 mod credentials;
+
+use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::State;
@@ -11,14 +15,17 @@ use axum::http::header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
+use axum_server::tls::TlsInfo;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::answer;
 use super::faults::{Faults, IssuerFault, delay, hang};
 use super::keys::unix_now;
+use super::seen::Seen;
 use super::state::{Shared, TenantState};
+use assertion::AssertionRefusal;
 
 /// What a technical user's token may do: use the tenant's APIs, see itself, and pass the API proxy of newer tenants.
 const SCOPES: [&str; 3] =
@@ -43,6 +50,16 @@ pub(super) fn routes(state: Shared) -> Router {
         .with_state(state)
 }
 
+/// The paths of the host for client certificates.
+pub(super) fn certificate_routes(state: Shared) -> Router {
+    Router::new()
+        .route("/oauth/token", get(token_for_certificate).post(token_for_certificate))
+        .route("/oauth/token/", get(token_for_certificate).post(token_for_certificate))
+        .fallback(answer::no_such_path)
+        .method_not_allowed_fallback(answer::method_not_allowed)
+        .with_state(state)
+}
+
 /// The public half of the signing key, as a JWK set.
 async fn token_keys(State(state): State<Shared>) -> Json<Value> {
     Json(state.keys.jwk_set())
@@ -56,19 +73,58 @@ async fn login() -> Html<&'static str> {
 }
 
 async fn token(State(state): State<Shared>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    let parameters = Parameters::read(&uri, &body);
+    respond(&state, &parameters, || credentials::check(&state, &headers, &parameters)).await
+}
+
+async fn token_for_certificate(
+    State(state): State<Shared>,
+    Extension(tls): Extension<Arc<TlsInfo>>,
+    uri: Uri,
+    body: Bytes,
+) -> Response {
+    let parameters = Parameters::read(&uri, &body);
+    let check = || certificate::check(&state.client.id, &tls.peer_certificates, &parameters);
+    respond(&state, &parameters, check).await
+}
+
+/// Answers a token request; `check` tells whether the client is who it says.
+async fn respond(
+    state: &TenantState,
+    parameters: &Parameters,
+    check: impl FnOnce() -> Result<Proof, Refusal>,
+) -> Response {
     state.count(|seen| seen.token_requests += 1);
     let faults = state.faults();
     delay(faults.issuer_delay_ms).await;
     if let Some(response) = fault(&faults).await {
         return response;
     }
-    let parameters = Parameters::read(&uri, &body);
-    match grant(&state, &faults, &headers, &parameters) {
-        Ok(answer) => {
-            state.count(|seen| seen.tokens_issued += 1);
+    let granted =
+        check().and_then(|proof| Ok((proof, grant(state, faults.token_lifetime, parameters)?)));
+    match granted {
+        Ok((proof, answer)) => {
+            state.count(|seen| note(seen, proof));
             no_store(Json(answer).into_response())
         }
         Err(refusal) => refusal.into_response(),
+    }
+}
+
+/// How a client proved itself.
+#[derive(Clone, Copy)]
+enum Proof {
+    Secret,
+    Certificate,
+    Assertion,
+}
+
+fn note(seen: &mut Seen, proof: Proof) {
+    seen.tokens_issued += 1;
+    match proof {
+        Proof::Secret => seen.issued_by_secret += 1,
+        Proof::Certificate => seen.issued_by_certificate += 1,
+        Proof::Assertion => seen.issued_by_assertion += 1,
     }
 }
 
@@ -90,14 +146,8 @@ impl Parameters {
     }
 }
 
-/// The happy path: who asks, for which grant, with which scopes; then the token.
-fn grant(
-    state: &TenantState,
-    faults: &Faults,
-    headers: &HeaderMap,
-    parameters: &Parameters,
-) -> Result<Value, Refusal> {
-    credentials::check(&state.client, headers, parameters)?;
+/// The happy path once the client is known: which grant, with which scopes; then the token.
+fn grant(state: &TenantState, lifetime: u64, parameters: &Parameters) -> Result<Value, Refusal> {
     match parameters.get("grant_type") {
         Some("client_credentials") => {}
         Some(other) => return Err(Refusal::UnsupportedGrantType(other.to_owned())),
@@ -105,14 +155,14 @@ fn grant(
     }
     let scopes = narrow(parameters.get("scope").unwrap_or_default())?;
     let id = Uuid::new_v4().simple().to_string();
-    let claims = claims(state, faults.token_lifetime, &scopes, &id);
+    let claims = claims(state, lifetime, &scopes, &id);
     let jku = format!("{}/token_keys", state.issuer_origin);
     let token = state.keys.sign(&jku, &claims).map_err(|_| Refusal::CannotSign)?;
     state.note_issued(id.clone());
     Ok(json!({
         "access_token": token,
         "token_type": "bearer",
-        "expires_in": faults.token_lifetime,
+        "expires_in": lifetime,
         "scope": scopes.join(" "),
         "jti": id,
     }))
@@ -152,7 +202,7 @@ fn claims(state: &TenantState, lifetime: u64, scopes: &[&str], id: &str) -> Valu
         "rev_sig": "5e1f70a2",
         "iat": now,
         "exp": now.saturating_add(lifetime),
-        "iss": format!("{}/oauth/token", state.issuer_origin),
+        "iss": state.token_url(),
         "zid": ZONE,
         "aud": AUDIENCE,
     })
@@ -164,12 +214,20 @@ enum Refusal {
     NoCredentials,
     /// Wrong id or wrong secret; UAA does not say which.
     BadCredentials,
+    /// An assertion that proves nothing, and why.
+    InvalidAssertion(AssertionRefusal),
     /// No `grant_type`.
     InvalidRequest,
     UnsupportedGrantType(String),
     InvalidScope(String),
     /// Our own failure.
     CannotSign,
+}
+
+impl From<AssertionRefusal> for Refusal {
+    fn from(reason: AssertionRefusal) -> Self {
+        Self::InvalidAssertion(reason)
+    }
 }
 
 impl IntoResponse for Refusal {
@@ -181,6 +239,9 @@ impl IntoResponse for Refusal {
                 );
             }
             Self::BadCredentials => return unauthorized("Bad credentials"),
+            Self::InvalidAssertion(reason) => {
+                (StatusCode::UNAUTHORIZED, "invalid_client", reason.to_string())
+            }
             Self::InvalidRequest => {
                 (StatusCode::BAD_REQUEST, "invalid_request", "Missing grant type".to_owned())
             }

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::DemoError;
 
-/// What the three servers run in: their tasks, and one handle to stop them together.
+/// What the servers run in: their tasks, and one handle to stop them together.
 #[derive(Debug, Default)]
 pub(super) struct Servers {
     handle: Handle<SocketAddr>,

@@ -12,6 +12,12 @@ pub struct Seen {
     pub token_requests: u64,
     /// Tokens that the issuer gave out.
     pub tokens_issued: u64,
+    /// Of those, tokens for a client secret.
+    pub issued_by_secret: u64,
+    /// Of those, tokens for a client certificate.
+    pub issued_by_certificate: u64,
+    /// Of those, tokens for a signed assertion.
+    pub issued_by_assertion: u64,
     /// Requests to the tenant's API, whatever came of them.
     pub tenant_requests: u64,
     /// Of those, requests with a good bearer token that went on to an API.

@@ -1,9 +1,10 @@
-//! What the three listeners share.
+//! What the listeners share.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::cli::Spaces;
+use super::client::Client;
 use super::content::Jobs;
 use super::csrf::CsrfTokens;
 use super::faults::{Faults, TenantFault};
@@ -14,14 +15,6 @@ use super::seen::Seen;
 
 /// The state as handlers hold it.
 pub(super) type Shared = Arc<TenantState>;
-
-/// The OAuth client that the issuer knows.
-pub(super) struct Client {
-    /// The client id, as registered.
-    pub(super) id: String,
-    /// The client secret, as registered.
-    pub(super) secret: String,
-}
 
 /// Everything that lives as long as the tenant.
 pub(super) struct TenantState {
@@ -63,6 +56,11 @@ impl TenantState {
             faults: Mutex::default(),
             seen: Mutex::default(),
         }
+    }
+
+    /// The token URL: where tokens are asked for, who issues them, and whom an assertion is for.
+    pub(super) fn token_url(&self) -> String {
+        format!("{}/oauth/token", self.issuer_origin)
     }
 
     pub(super) fn faults(&self) -> Faults {

@@ -5,28 +5,41 @@
 //! 3. HTTP Basic with id and secret **form-encoded first**, as RFC 6749 says; UAA decodes them only if the request also
 //!    has `X-CF-ENCODED-CREDENTIALS: true`. Without that header an id with `|` or `!` does not match any more; with
 //!    it, a raw secret with `+` does not.
+//! 4. With no secret, but an assertion signed with a private key: see [`assertion`].
+//!
+//! A client certificate has a listener of its own: see [`certificate`](super::certificate).
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{Parameters, Refusal};
-use crate::demo::state::Client;
+use super::{Parameters, Proof, Refusal, assertion};
+use crate::demo::keys::unix_now;
+use crate::demo::state::TenantState;
 
-/// Checks the client's id and secret, wherever they are. Basic goes before parameters, as in UAA.
+/// Checks the client's id and secret, or its assertion, wherever they are. Basic goes before parameters, as in UAA.
 pub(super) fn check(
-    client: &Client,
+    state: &TenantState,
     headers: &HeaderMap,
     parameters: &Parameters,
-) -> Result<(), Refusal> {
+) -> Result<Proof, Refusal> {
+    let client = &state.client;
     let (id, secret) = match headers.get(AUTHORIZATION) {
         Some(value) => {
             from_basic(value.as_bytes(), is_encoded(headers)).ok_or(Refusal::BadCredentials)?
         }
+        None if assertion::is_in(parameters) => {
+            assertion::check(client, &state.token_url(), parameters, unix_now())?;
+            return Ok(Proof::Assertion);
+        }
         None => from_parameters(parameters).ok_or(Refusal::NoCredentials)?,
     };
-    if id == client.id && secret == client.secret { Ok(()) } else { Err(Refusal::BadCredentials) }
+    if id == client.id && client.has_secret(&secret) {
+        Ok(Proof::Secret)
+    } else {
+        Err(Refusal::BadCredentials)
+    }
 }
 
 fn from_parameters(parameters: &Parameters) -> Option<(String, String)> {
