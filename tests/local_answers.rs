@@ -75,6 +75,10 @@ async fn malformed_and_ambiguous_requests_never_reach_the_upstream() {
             "POST /free HTTP/1.1\r\nHost: {host}\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd"
         ),
         format!("POST /free HTTP/1.1\r\nHost: {host}\r\nContent-Length: x\r\n\r\nabcd"),
+        format!("POST /free HTTP/1.1\r\nHost: {host}\r\nContent-Length: 3, 3\r\n\r\nabc"),
+        format!(
+            "POST /free HTTP/1.1\r\nHost: {host}\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc"
+        ),
         format!(
             "POST /free HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n"
         ),

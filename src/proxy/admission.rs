@@ -137,6 +137,13 @@ fn check_framing(session: &Session) -> Result<(), &'static str> {
     if hosts > 1 || hosts == 0 && request.version == Version::HTTP_11 {
         return Err("an HTTP/1.1 request has exactly one Host (RFC 9112 section 3.2)");
     }
+    let mut lengths = request.headers.get_all(CONTENT_LENGTH).iter();
+    let is_number = |length: &HeaderValue| {
+        !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit)
+    };
+    if lengths.next().is_some_and(|length| !is_number(length)) || lengths.next().is_some() {
+        return Err("Content-Length is one number (RFC 9110 section 8.6)");
+    }
     let mut codings = request.headers.get_all(TRANSFER_ENCODING).iter();
     let only_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
     if codings.next().is_some_and(|coding| !only_chunked(coding)) || codings.next().is_some() {

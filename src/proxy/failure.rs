@@ -13,6 +13,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// The upstream answers with a login page, and a newer token does not help.
 pub(super) const LOGIN_PAGE: ErrorType = ErrorType::new("LoginPage");
 
+/// The upstream's compressed answer can't be read.
+pub(super) const BAD_COMPRESSION: ErrorType = ErrorType::new("BadCompression");
+
 /// The kind of an error that ended a request, or `None` when the caller itself went away and
 /// nothing can be answered.
 pub(crate) fn kind_of(error: &Error) -> Option<ErrorKind> {
@@ -60,6 +63,9 @@ fn detail(kind: ErrorKind, error: &Error) -> String {
             "the upstream took too long ({}); if it needs more time, raise the upstream's timeouts",
             error.etype().as_str()
         ),
+        ErrorKind::UpstreamUnreachable if *error.etype() == BAD_COMPRESSION => {
+            "the upstream's compressed answer is broken, or inflates by more than 32 MiB at once; `links: off` on the route passes it as it is".to_owned()
+        }
         ErrorKind::UpstreamUnreachable => format!(
             "the upstream did not answer ({}); check the upstream's url and the network",
             error.etype().as_str()
@@ -68,6 +74,9 @@ fn detail(kind: ErrorKind, error: &Error) -> String {
             "the token expired while the upstream was being connected to; see /readyz for why there is no newer one".to_owned()
         }
         ErrorKind::LoginPage => "the upstream answers with its login page although the token is fresh; check that the route's profile fits its path and that the OAuth client may use this API".to_owned(),
+        ErrorKind::BadRequest if *error.etype() == ErrorType::ReadTimedout => {
+            "the request's body did not come in time".to_owned()
+        }
         ErrorKind::BadRequest => "the request is malformed; see RFC 9112".to_owned(),
         _ => "please report this, with the log line of this request".to_owned(),
     }

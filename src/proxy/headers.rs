@@ -2,7 +2,9 @@
 //!
 //! Hop-by-hop headers and those that `Connection` nominates are removed by pingora before this.
 
-use http::header::{AUTHORIZATION, FORWARDED, HOST, PROXY_AUTHORIZATION};
+use http::header::{
+    AUTHORIZATION, CONTENT_LENGTH, FORWARDED, HOST, PROXY_AUTHORIZATION, TRANSFER_ENCODING,
+};
 use http::{HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 
@@ -12,6 +14,17 @@ const X_FORWARDED: &str = "x-forwarded";
 const PATH_OVERRIDES: [&str; 2] = ["x-original-url", "x-rewrite-url"];
 /// Tells SAP's front door that the bearer is meant, not a browser session.
 pub(crate) const CUSTOM_AUTH: HeaderName = HeaderName::from_static("x-sap-sac-custom-auth");
+
+/// Whoever takes `_` for `-` would believe the caller where only we are to be believed.
+const DECIDED_HERE: [HeaderName; 7] = [
+    AUTHORIZATION,
+    PROXY_AUTHORIZATION,
+    FORWARDED,
+    HOST,
+    CUSTOM_AUTH,
+    CONTENT_LENGTH,
+    TRANSFER_ENCODING,
+];
 
 /// What a request carries upstream besides the caller's own headers.
 #[derive(Debug)]
@@ -44,9 +57,7 @@ fn is_stripped(name: &HeaderName) -> bool {
         || begins_like(name, X_FORWARDED)
         || PATH_OVERRIDES.iter().any(|known| resembles(name, known))
         || name.as_str().contains('_')
-            && [AUTHORIZATION, PROXY_AUTHORIZATION, FORWARDED, HOST, CUSTOM_AUTH]
-                .iter()
-                .any(|ours| resembles(name, ours.as_str()))
+            && DECIDED_HERE.iter().any(|ours| resembles(name, ours.as_str()))
 }
 
 /// Equal, if `_` counts as `-`: CGI-like servers do not tell the two apart. Names are lower-case.
@@ -114,6 +125,8 @@ mod tests {
             ("x_sap-sac_custom_auth", "false"),
             ("X-Original-URL", "/admin"),
             ("x_rewrite_url", "/admin"),
+            ("content_length", "3"),
+            ("Transfer_Encoding", "chunked"),
             ("x_request_id", "stays"),
         ]);
         assert!(!strip(&mut request));

@@ -14,7 +14,7 @@ mod request;
 pub mod xml;
 
 use super::profile::Links;
-use super::route;
+use super::{failure, route};
 use crate::config::{Config, ListenAddress, Route};
 use arc_swap::ArcSwapOption;
 use batch::{Back, BatchRewriter};
@@ -27,8 +27,8 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use json::JsonRewriter;
 use origin::OriginMap;
+use pingora::Error;
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::{Error, ErrorType};
 use std::net::IpAddr;
 use std::sync::Arc;
 use url::Url;
@@ -48,6 +48,8 @@ pub(super) struct Plan {
     prefix: Option<String>,
     /// The route's upstream.
     upstream: Url,
+    /// Where requests to each path here go, the longest path first.
+    ours: Vec<(String, String)>,
     /// Our origin for callers that do not say how they reached us.
     own: String,
     /// The maps for the latest `Host`; callers rarely use two.
@@ -90,11 +92,20 @@ impl Plan {
             ListenAddress::Unix(_) => None,
         });
         let upstream = config.upstreams.get(route.upstream.0)?;
+        let theirs = config.routes.iter().filter_map(|route| {
+            let upstream = config.upstreams.get(route.upstream.0)?;
+            let path = if route.strip_path { "" } else { &route.path };
+            let origin = upstream.origin.origin().ascii_serialization();
+            Some((route.path.clone(), format!("{origin}{path}")))
+        });
+        let mut ours: Vec<_> = theirs.collect();
+        ours.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
         Some(Self {
             bodies: route.profile.links,
             targets: targets.flatten().collect(),
             prefix: route.strip_path.then(|| route.path.clone()),
             upstream: upstream.origin.clone(),
+            ours,
             own: own.unwrap_or_else(|| "http://localhost".to_owned()),
             latest: ArcSwapOption::empty(),
         })
@@ -125,7 +136,6 @@ impl Plan {
 
     /// What becomes of our URLs in requests, if `own` is our origin.
     fn back(&self, own: &str) -> Back {
-        let prefix = self.prefix.as_deref().unwrap_or_default();
         let theirs = self.upstream.origin().ascii_serialization();
         let authority = |origin: &str| {
             origin.split_once("://").map(|(_, authority)| authority.to_owned()).unwrap_or_default()
@@ -133,7 +143,8 @@ impl Plan {
         let host = (authority(own), authority(&theirs));
         // Absolute paths lose what the route cuts.
         let paths = self.prefix.iter().map(|prefix| (prefix.clone(), String::new()));
-        let urls = paths.chain([(format!("{own}{prefix}"), theirs)]);
+        let ours = self.ours.iter().map(|(path, theirs)| (format!("{own}{path}"), theirs.clone()));
+        let urls = paths.chain(ours).chain([(own.to_owned(), theirs)]);
         Back { urls: Arc::new(OriginMap::new(urls, None)), host }
     }
 
@@ -214,6 +225,11 @@ impl Plan {
             if is_ours {
                 header::weaken(response);
             }
+            if is_ours && request.method == Method::HEAD {
+                for name in [CONTENT_ENCODING, CONTENT_LENGTH, ACCEPT_RANGES] {
+                    response.remove_header(&name);
+                }
+            }
             return Ok((count, None));
         }
         let codings: Vec<&[u8]> =
@@ -253,7 +269,8 @@ pub(super) fn transform(
     let before = body.rewritten();
     let input = chunk.take().unwrap_or_default();
     let output = body.push(&input, is_end).map_err(|error| {
-        Error::because(ErrorType::ReadError, "decompressing the upstream's answer", error).into_up()
+        Error::because(failure::BAD_COMPRESSION, "decompressing the upstream's answer", error)
+            .into_up()
     })?;
     *chunk = (!output.is_empty()).then(|| output.into());
     Ok(body.rewritten() - before)

@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 /// How much compressed data is inflated at once; a thousand times as much can come out.
 const SLICE: usize = 2048;
-/// The most that one chunk of an upstream may inflate to: more is no answer but an attack.
-const MOST_OUTPUT: usize = 16 << 20;
+/// The most that one chunk of an upstream may inflate to: more is no answer but an attack. SAP's own
+/// limit of a page is 20 MB.
+const MOST_OUTPUT: usize = 32 << 20;
 
 /// What is done to an answer's body.
 pub(crate) struct AnswerBody {

@@ -6,6 +6,7 @@
 //! line is still rewritten, and its body passes.
 
 use super::format::{Format, Rewriter};
+use super::header;
 use super::origin::OriginMap;
 use std::sync::Arc;
 
@@ -36,6 +37,8 @@ pub struct BatchRewriter {
     held: Vec<u8>,
     /// Where the line that is being read begins in `held`.
     line: usize,
+    /// How the first delimiter ended its line; what ends otherwise is data.
+    line_end: Option<&'static [u8]>,
     rewritten: u64,
 }
 
@@ -71,6 +74,7 @@ impl BatchRewriter {
             state: State::Between,
             held: Vec::new(),
             line: 0,
+            line_end: None,
             rewritten: 0,
         })
     }
@@ -115,7 +119,10 @@ impl BatchRewriter {
             self.state = State::Between;
             return self.pass(output);
         }
-        let line = self.held.get(self.line..).unwrap_or_default().trim_ascii_end();
+        let line = self.held.get(self.line..).unwrap_or_default();
+        let line_end = [&b"\r\n"[..], b"\n"].into_iter().find(|end| line.ends_with(end));
+        let is_foreign = line_end.is_some() && self.line_end.is_some_and(|e| Some(e) != line_end);
+        let line = line.trim_ascii_end();
         // The last one first: its boundary may begin like that of the multipart around it.
         let found = self.delimiters.iter().enumerate().rev().find_map(|(index, delimiter)| {
             match line.strip_prefix(delimiter.as_slice())? {
@@ -124,7 +131,8 @@ impl BatchRewriter {
                 _ => None,
             }
         });
-        if let Some((open, state)) = found {
+        if let Some((open, state)) = found.filter(|_| !is_foreign) {
+            self.line_end = self.line_end.or(line_end);
             let delimiter = self.held.split_off(self.line);
             self.flush(true, output);
             output.extend_from_slice(&delimiter);
@@ -158,7 +166,7 @@ impl BatchRewriter {
             self.delimiters.push(delimiter);
             // Optional here, and not true any more if anything within changes.
             let header = self.held.split_inclusive(|byte| *byte == b'\n');
-            let kept = header.filter(|line| name_of(line) != Some("content-length".to_owned()));
+            let kept = header.filter(|line| name_of(line) != "content-length");
             self.held = kept.flatten().copied().collect();
         }
         self.state = State::Between;
@@ -195,6 +203,9 @@ impl BatchRewriter {
 impl Back {
     /// A part of a batch, with its own header, rewritten. `None` if nothing in it changes.
     fn part(&self, header: &[u8], request: &[u8], is_whole: bool) -> Option<(Vec<u8>, u64)> {
+        // Servers skip empty lines before a request (RFC 9112 section 2.2).
+        let skipped = request.len() - request.trim_ascii_start().len();
+        let (lead, request) = request.split_at(skipped);
         let (head, rest) = split_head(request);
         // The end of the line before a delimiter belongs to the delimiter (RFC 2046 section 5.1.1).
         let end = [&b"\r\n"[..], b"\n", b""].into_iter().find(|end| rest.ends_with(end))?;
@@ -207,7 +218,8 @@ impl Back {
         count += u64::from(new_line.is_some());
         let mut changed = new_line.unwrap_or_else(|| request_line.to_vec());
         for line in lines {
-            let new_line = match name_of(line)?.as_str() {
+            let new_line = match name_of(line).as_str() {
+                "if-match" | "if-none-match" => restored(line).inspect(|_| count += 1),
                 "content-length" => {
                     new_body.as_ref().and_then(|new| lengthened(line, body.len(), new.len()))
                 }
@@ -222,11 +234,12 @@ impl Back {
         changed.extend_from_slice(new_body.as_deref().unwrap_or(body));
         let mut part = Vec::with_capacity(header.len() + changed.len() + end.len());
         for line in header.split_inclusive(|byte| *byte == b'\n') {
-            let is_length = name_of(line).as_deref() == Some("content-length");
+            let is_length = name_of(line) == "content-length";
             let before = head.len() + body.len();
             let new_line = is_length.then(|| lengthened(line, before, changed.len())).flatten();
             part.extend(new_line.unwrap_or_else(|| line.to_vec()));
         }
+        part.extend_from_slice(lead);
         part.append(&mut changed);
         part.extend_from_slice(end);
         Some((part, count))
@@ -264,8 +277,13 @@ impl Back {
 
 /// The delimiter of a multipart, from its `Content-Type`.
 fn delimiter(content_type: &str) -> Option<Vec<u8>> {
-    let mut parameters = content_type.split(';').map(str::trim);
-    if !parameters.next()?.eq_ignore_ascii_case("multipart/mixed") {
+    // A semicolon inside quotes belongs to its value.
+    let mut is_quoted = false;
+    let mut parameters = content_type.split(|character| {
+        is_quoted ^= character == '"';
+        character == ';' && !is_quoted
+    });
+    if !parameters.next()?.trim().eq_ignore_ascii_case("multipart/mixed") {
         return None;
     }
     let boundary = parameters.find_map(|parameter| {
@@ -289,27 +307,34 @@ fn split_head(bytes: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// The name of the header on a line, in lower case. Empty for the empty line and for one that goes on
-/// from the line before; nothing for what is no text.
-fn name_of(line: &[u8]) -> Option<String> {
-    let text = str::from_utf8(line).ok()?;
-    Some(text.split_once(':').map_or_else(String::new, |(name, _)| name.to_ascii_lowercase()))
+/// from the line before.
+fn name_of(line: &[u8]) -> String {
+    let colon = line.iter().position(|byte| *byte == b':').unwrap_or_default();
+    String::from_utf8_lossy(line.get(..colon).unwrap_or_default()).to_ascii_lowercase()
 }
 
 /// The value of a header, with its continuation lines.
 fn value_of(head: &[u8], name: &str) -> Option<String> {
     let mut value: Option<String> = None;
     for line in head.split_inclusive(|byte| *byte == b'\n') {
-        let text = str::from_utf8(line).ok()?;
+        let text = String::from_utf8_lossy(line);
         match &mut value {
             Some(value) if text.starts_with([' ', '\t']) => value.push_str(text.trim_end()),
             Some(_) => break,
-            None if name_of(line).as_deref() == Some(name) => {
+            None if name_of(line) == name => {
                 value = text.split_once(':').map(|(_, value)| value.trim().to_owned());
             }
             None => {}
         }
     }
     value
+}
+
+/// A line of entity tags, if some of them were marked here.
+fn restored(line: &[u8]) -> Option<Vec<u8>> {
+    let (_, tags) = str::from_utf8(line).ok()?.split_once(':')?;
+    let restored = header::strengthened(tags.trim());
+    (restored != tags.trim()).then(|| with_value(line, &restored)).flatten()
 }
 
 /// A `Content-Length` line whose number grows as what it counts does. Clients differ in what they

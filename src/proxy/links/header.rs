@@ -95,7 +95,9 @@ fn rewrite_cookie(cookie: &str, map: &OriginMap, upstream: &str) -> Option<Strin
         let is = |known: &str| index > 0 && name.trim().eq_ignore_ascii_case(known);
         if is("domain") && covers(value.trim(), upstream) {
             changed = true;
+        // Cookies of this name are for the root alone (RFC 6265bis section 4.1.3.2).
         } else if is("path")
+            && !cookie.trim_start().starts_with("__Host-")
             && let Some(ours) = map.rewrite(value.trim())
         {
             changed = true;
@@ -163,7 +165,8 @@ pub(super) fn restore(request: &mut RequestHeader) {
     }
 }
 
-fn strengthened(tags: &str) -> String {
+/// Entity tags as the upstream gave them.
+pub(super) fn strengthened(tags: &str) -> String {
     let tag = |tag: &str| {
         let (lead, tag) = tag.split_at(tag.len() - tag.trim_start().len());
         match tag.trim_end().strip_suffix(MARK).and_then(|tag| tag.strip_prefix("W/")) {
@@ -232,6 +235,7 @@ mod tests {
         assert_eq!(cookie("a=b; Domain=other.example"), "a=b; Domain=other.example");
         assert_eq!(cookie("domain=acme.example; Path=/x"), "domain=acme.example; Path=/x");
         let map = OriginMap::new([], Some("/ctm".to_owned()));
+        assert_eq!(rewrite_cookie("__Host-a=b; Path=/; Secure", &map, "acme.example"), None);
         let cut = |cookie| rewrite_cookie(cookie, &map, "acme.example");
         assert_eq!(
             cut("path=/a; Path=/v2; Secure").as_deref(),

@@ -61,12 +61,16 @@ impl OriginMap {
             if !alike.is_some_and(|(given, wanted)| given.eq_ignore_ascii_case(wanted)) {
                 continue;
             }
+            let length = origin.len();
             let with = entry.replacement.as_str();
-            match start.get(origin.len()) {
-                Some(b'/' | b'?' | b'#') => return Match::Replace { length: origin.len(), with },
+            // A path that is cut leaves its slash, so that something is left.
+            let alone = if with.is_empty() { "/" } else { with };
+            match start.get(length) {
+                Some(b'/') => return Match::Replace { length, with },
+                Some(b'?' | b'#') => return Match::Replace { length, with: alone },
                 Some(_) => {}
-                None if is_whole && start.len() == origin.len() => {
-                    return Match::Replace { length: origin.len(), with };
+                None if is_whole && start.len() == length => {
+                    return Match::Replace { length, with: alone };
                 }
                 None => needs_more |= !is_whole,
             }
@@ -157,6 +161,11 @@ mod tests {
         assert_eq!(map.rewrite("//other.example/x"), None);
         assert_eq!(map.rewrite("//acme.example/x").as_deref(), Some("http://127.0.0.1:8080/x"));
         assert_eq!(map.rewrite("nodes"), None);
+        let back = OriginMap::new([("/ctm".to_owned(), String::new())], None);
+        for (ours, theirs) in [("/ctm/v2", "/v2"), ("/ctm", "/"), ("/ctm?x", "/?x")] {
+            assert_eq!(back.rewrite(ours).as_deref(), Some(theirs));
+        }
+        assert_eq!(back.rewrite("/ctmx"), None);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use pingora::{Error, ErrorType};
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// How long a body may take to come that is read before the request is sent.
+/// How long the next bytes may take of a body that is read before the request is sent.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What is done to a request's body.
@@ -51,9 +51,7 @@ impl RequestBody {
         let length = request.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         match length.and_then(|length| length.parse::<u64>().ok()) {
             Some(length) if length <= REPLAY_BUFFER => {
-                let held = timeout(READ_TIMEOUT, Self::hold(rewriter, session)).await;
-                held.map_err(|_| Error::new_down(ErrorType::ReadTimedout))?
-                    .map_err(Error::into_down)
+                Self::hold(rewriter, session).await.map_err(Error::into_down)
             }
             Some(_) if !route::is_batch(request.raw_path()) => Ok(None),
             _ => Ok(Some(Self::Streaming(rewriter))),
@@ -70,7 +68,10 @@ impl RequestBody {
         // What is read now is sent out of this buffer, which holds all of it.
         session.enable_retry_buffering();
         let mut body = Vec::new();
-        while let Some(chunk) = session.read_request_body().await? {
+        let late = |_| Error::new_down(ErrorType::ReadTimedout);
+        while let Some(chunk) =
+            timeout(READ_TIMEOUT, session.read_request_body()).await.map_err(late)??
+        {
             rewriter.push(&chunk, &mut body);
         }
         rewriter.finish(&mut body);

@@ -87,6 +87,40 @@ fn change_sets_are_looked_into_and_lose_their_length() {
 }
 
 #[test]
+fn what_servers_forgive_is_forgiven_here() {
+    let part = |url: &str, tag: &str| {
+        format!(
+            "Content-Type: application/http\n\n\nPATCH {url}/Orders(1) HTTP/1.1\nIf-Match: {tag}\nSlug: \u{fffd}\n\n"
+        )
+    };
+    let given = batch(&[&part(&ours("<U>"), "W/\"v1~bearerd\", W/\"v2\"")]);
+    let wanted = batch(&[&part(&theirs("<U>"), "\"v1\", W/\"v2\"")]);
+    let bytes = |text: &str| {
+        let replacement = "\u{fffd}".as_bytes();
+        let at = text.as_bytes().windows(3).position(|three| three == replacement).unwrap();
+        [&text.as_bytes()[..at], b"\xE9", &text.as_bytes()[at + 3..]].concat()
+    };
+    let mut rewriter = BatchRewriter::new(BATCH, &back()).unwrap();
+    let mut output = Vec::new();
+    rewriter.push(&bytes(&given), &mut output);
+    rewriter.finish(&mut output);
+    assert_eq!(String::from_utf8_lossy(&output), String::from_utf8_lossy(&bytes(&wanted)));
+    assert_eq!(rewriter.rewritten(), 2);
+    let other = "multipart/mixed; x=\"; boundary=no\"; boundary=batch_1";
+    assert_eq!(delimiter(other).as_deref(), Some(&b"--batch_1"[..]));
+}
+
+#[test]
+fn a_line_that_ends_otherwise_is_no_delimiter() {
+    let given = ours(&batch(&[
+        "Content-Type: application/http\n\nPUT Media(1) HTTP/1.1\nContent-Length: 9\n\nTEXT\n",
+    ]));
+    let text = "--batch_1\nContent-Type: application/http\n\nGET <U>/x HTTP/1.1\n\n";
+    let given = given.replace("TEXT", &ours(text));
+    assert_eq!(whole(&given), (given.clone(), 0));
+}
+
+#[test]
 fn what_is_not_understood_passes() {
     let given = ours(&batch(&[
         "Content-Type: text/plain\n\nGET <U>/Orders HTTP/1.1\n",
