@@ -47,6 +47,9 @@ pub enum AppError {
     /// An address.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The local credential.
+    #[error("access: {0}")]
+    Access(#[from] CredentialError),
     /// A client's credential.
     #[error("client {client}: {source}")]
     Credential {
@@ -90,8 +93,11 @@ impl App {
     pub fn bind(config: Config) -> Result<Self, AppError> {
         http_client::set_up_tls();
         let metrics = Arc::new(Metrics::new()?);
-        let listeners =
-            config.listen.iter().map(Listener::bind).collect::<Result<Vec<_>, BindError>>()?;
+        let listeners = config
+            .listen
+            .iter()
+            .map(|address| Listener::bind(address, &config.access.uids))
+            .collect::<Result<Vec<_>, BindError>>()?;
         let admin = TcpListener::bind(config.admin_listen)
             .and_then(|admin| admin.set_nonblocking(true).map(|()| admin))
             .map_err(|error| BindError::new(config.admin_listen, error, "admin.listen"))?;
@@ -135,7 +141,8 @@ impl App {
         let proxy = Proxy::new(table, self.metrics.clone(), drain.clone());
         let readiness = Readiness::new(setup.handles(), drain.clone());
         let starting = readiness.pending_until_dropped("listeners");
-        start_admin(&self.admin, readiness.clone(), &self.metrics, &control)?;
+        let hosts = setup.config.access.hosts.clone().into();
+        start_admin(&self.admin, readiness.clone(), &self.metrics, hosts, &control)?;
         let workers = Workers::start(self.workers, self.listeners, &proxy)?;
         drop(starting);
         for address in &addresses {
@@ -166,12 +173,13 @@ fn start_admin(
     listener: &TcpListener,
     readiness: Readiness,
     metrics: &Arc<Metrics>,
+    hosts: Arc<[String]>,
     control: &Control,
 ) -> io::Result<()> {
     let address = listener.local_addr()?;
     let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
     info!(%address, "Admin is listening.");
-    let router = admin::router(Admin { readiness, metrics: metrics.clone() });
+    let router = admin::router(Admin { readiness, metrics: metrics.clone(), hosts });
     let stop = control.stop.clone();
     control.tasks.spawn(async move {
         let serving = async { axum::serve(listener, router).await };

@@ -35,6 +35,10 @@ pub struct Config {
     pub listen: Vec<ListenAddress>,
     /// Threads that serve requests; at least one.
     pub workers: usize,
+    /// Who may call.
+    pub access: Access,
+    /// How much at once.
+    pub limits: Limits,
     /// Where probes and Prometheus connect.
     pub admin_listen: SocketAddr,
     /// OAuth clients; a [`ClientId`] is an index of this list.
@@ -125,6 +129,26 @@ pub struct Route {
     pub links: bool,
     /// Headers added to each request.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// Who may call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Access {
+    /// The names that callers may have in `Host`, without a port.
+    pub hosts: Vec<String>,
+    /// A local user name, and the file that holds its password.
+    pub basic: Option<(String, PathBuf)>,
+    /// The file that holds a local API key.
+    pub api_key_file: Option<PathBuf>,
+    /// Who may connect to a Unix socket besides this process's own user.
+    pub uids: Vec<u32>,
+}
+
+/// How much at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests under way.
+    pub requests: u32,
 }
 
 /// What is logged, and how.

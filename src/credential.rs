@@ -359,7 +359,7 @@ fn described(found: &format::Found, place: &KeyPlace) -> String {
 }
 
 /// Reads a file that holds one secret. Editors and `echo` end it with a line break; no secret does.
-fn read_secret(path: &Path) -> Result<Secret, CredentialError> {
+pub(crate) fn read_secret(path: &Path) -> Result<Secret, CredentialError> {
     let unreadable = |source| CredentialError::Unreadable { path: path.to_owned(), source };
     // A pipe would block; what is large is something else.
     let file = std::fs::metadata(path).map_err(unreadable)?;

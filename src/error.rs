@@ -24,8 +24,18 @@ pub enum ErrorKind {
     NoRoute,
     /// The route does not allow the method.
     MethodNotAllowed,
+    /// `Host` is no name of this sidecar's.
+    HostNotAllowed,
+    /// A web page of another site sent it.
+    CrossSite,
+    /// The local credential is missing or wrong.
+    AccessDenied,
     /// The request's framing or path is malformed or ambiguous.
     BadRequest,
+    /// The request's header is too large.
+    HeaderTooLarge,
+    /// More requests at once than `limits.requests`.
+    Overloaded,
     /// Past the drain deadline.
     Draining,
     /// A defect in bearerd itself.
@@ -43,7 +53,7 @@ struct Row {
 
 impl ErrorKind {
     /// All kinds, in the order of the table in the README.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 16] = [
         Self::TokenUnavailable,
         Self::CredentialRejected,
         Self::LoginPage,
@@ -52,7 +62,12 @@ impl ErrorKind {
         Self::UpstreamTimeout,
         Self::NoRoute,
         Self::MethodNotAllowed,
+        Self::HostNotAllowed,
+        Self::CrossSite,
+        Self::AccessDenied,
         Self::BadRequest,
+        Self::HeaderTooLarge,
+        Self::Overloaded,
         Self::Draining,
         Self::Internal,
     ];
@@ -106,6 +121,36 @@ impl ErrorKind {
                 StatusCode::METHOD_NOT_ALLOWED,
                 "The route does not allow this method",
                 "http_request_denied",
+            ),
+            Self::HostNotAllowed => (
+                "host_not_allowed",
+                StatusCode::MISDIRECTED_REQUEST,
+                "The sidecar is not known by this host name",
+                "http_request_denied",
+            ),
+            Self::CrossSite => (
+                "cross_site",
+                StatusCode::FORBIDDEN,
+                "Requests of web pages are refused",
+                "http_request_denied",
+            ),
+            Self::AccessDenied => (
+                "access_denied",
+                StatusCode::UNAUTHORIZED,
+                "A local credential is needed",
+                "http_request_denied",
+            ),
+            Self::HeaderTooLarge => (
+                "header_too_large",
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "The request's header is too large",
+                "http_request_error",
+            ),
+            Self::Overloaded => (
+                "overloaded",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Too many requests at once",
+                "connection_limit_reached",
             ),
             Self::BadRequest => (
                 "bad_request",

@@ -9,6 +9,7 @@ mod admission;
 pub mod context;
 pub(crate) mod csrf;
 mod failure;
+pub mod guard;
 pub(crate) mod headers;
 pub(crate) mod heal;
 pub mod links;
@@ -27,6 +28,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use context::{Context, Outcome, method_label};
 use csrf::Keeper;
+use guard::Guard;
 use headers::Injection;
 use http::Version;
 use http::header::{ACCEPT_ENCODING, TRANSFER_ENCODING};
@@ -74,12 +76,16 @@ struct RouteHandle {
     csrf: Option<Arc<Keeper>>,
     /// Which links are rewritten, and to what.
     links: Option<links::Plan>,
+    guard: Arc<Guard>,
     metrics: Arc<RouteMetrics>,
 }
 
 /// What one configuration makes of requests. A reload puts another in its place; requests keep the
 /// route that they began with.
 pub struct Table {
+    guard: Arc<Guard>,
+    /// Requests under way at once.
+    limit: i64,
     router: Router,
     routes: Vec<Arc<RouteHandle>>,
 }
@@ -89,6 +95,7 @@ impl Table {
     /// `addresses` are where applications really connect.
     pub fn new(
         config: &Config,
+        guard: &Arc<Guard>,
         addresses: &[ListenAddress],
         clients: &[ClientHandle],
         upstreams: &[Arc<Upstream>],
@@ -109,11 +116,14 @@ impl Table {
                 client: clients.get(route.client.0)?.clone(),
                 csrf: route.profile.csrf.then(|| keeper(route, &upstream)).flatten(),
                 upstream,
-                links: links::Plan::new(config, route, addresses),
+                links: links::Plan::new(config, route, guard, addresses),
+                guard: guard.clone(),
                 metrics: Arc::new(metrics.route(&route.path)),
             }))
         });
         Self {
+            guard: guard.clone(),
+            limit: config.limits.requests.into(),
             router: Router::new(config.routes.iter().map(|route| route.path.as_str())),
             routes: routes.collect(),
         }
@@ -257,6 +267,9 @@ impl ProxyHttp for Proxy {
         if headers::strip(request) {
             route.metrics.authorization_stripped();
         }
+        if route.guard.takes_api_key() {
+            request.remove_header(&guard::X_API_KEY);
+        }
         headers::inject(
             request,
             &Injection {
@@ -334,8 +347,7 @@ impl ProxyHttp for Proxy {
             // Nor does it know chunks: its body ends with the connection (RFC 9112 section 6.1).
             response.remove_header(&TRANSFER_ENCODING);
         }
-        // Of the connection behind us: ours to the caller ends when we say so.
-        response.remove_header("keep-alive");
+        headers::strip_answer(response);
         let is_managed = context.route.as_ref().is_some_and(|route| route.csrf.is_some());
         csrf::strip(session.req_header(), response, is_managed);
         if heal::hold_back(session, response, context) {

@@ -9,15 +9,18 @@ use crate::config::ListenAddress;
 use crate::proxy::Proxy;
 use pingora::apps::{HttpServerApp, ServerApp};
 use pingora::protocols::l4::stream::Stream;
+use pingora::protocols::{GetSocketDigest, SocketDigest};
 use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +35,10 @@ const UPSTREAM_POOL: usize = 512;
 const UPSTREAM_ATTEMPTS: usize = crate::proxy::upstream::MAX_ADDRESSES + 8;
 /// Only the owner of the process may connect to a Unix socket.
 const SOCKET_MODE: u32 = 0o600;
+/// Everybody may, and whose user id is not in the list is turned away.
+const SHARED_SOCKET_MODE: u32 = 0o666;
+/// What is said to those.
+const TURNED_AWAY: &[u8] = b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\nContent-Length: 47\r\nConnection: close\r\nProxy-Status: bearerd; error=http_request_denied\r\n\r\nthis user id is not in `access.uids` of bearerd";
 /// How long to wait after a failed accept, usually for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -40,8 +47,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 pub enum Listener {
     /// TCP.
     Tcp(TcpListener),
-    /// A Unix socket.
-    Unix(UnixListener, SocketFile),
+    /// A Unix socket, its file, and who else than our own user may connect.
+    Unix(UnixListener, SocketFile, Arc<[u32]>),
 }
 
 /// The file of a Unix socket, and which one it is: another process may put its own in its place.
@@ -100,10 +107,10 @@ impl Listener {
     ///
     /// # Errors
     /// The address is taken, not ours, or not permitted.
-    pub fn bind(address: &ListenAddress) -> Result<Self, BindError> {
+    pub fn bind(address: &ListenAddress, uids: &[u32]) -> Result<Self, BindError> {
         let bound = match address {
             ListenAddress::Tcp(address) => TcpListener::bind(address).map(Self::Tcp),
-            ListenAddress::Unix(path) => bind_unix(path),
+            ListenAddress::Unix(path) => bind_unix(path, uids),
         };
         bound
             .and_then(|listener| listener.set_nonblocking().map(|()| listener))
@@ -114,14 +121,14 @@ impl Listener {
     pub fn address(&self) -> Option<ListenAddress> {
         match self {
             Self::Tcp(listener) => listener.local_addr().ok().map(ListenAddress::Tcp),
-            Self::Unix(_, file) => Some(ListenAddress::Unix(file.path.clone())),
+            Self::Unix(_, file, _) => Some(ListenAddress::Unix(file.path.clone())),
         }
     }
 
     fn set_nonblocking(&self) -> io::Result<()> {
         match self {
             Self::Tcp(listener) => listener.set_nonblocking(true),
-            Self::Unix(listener, _) => listener.set_nonblocking(true),
+            Self::Unix(listener, ..) => listener.set_nonblocking(true),
         }
     }
 
@@ -130,23 +137,22 @@ impl Listener {
     fn try_clone(&self) -> io::Result<Self> {
         match self {
             Self::Tcp(listener) => listener.try_clone().map(Self::Tcp),
-            Self::Unix(listener, file) => {
-                listener.try_clone().map(|listener| Self::Unix(listener, file.clone()))
-            }
+            Self::Unix(listener, file, uids) => listener
+                .try_clone()
+                .map(|listener| Self::Unix(listener, file.clone(), uids.clone())),
         }
     }
 
     fn into_tokio(self) -> io::Result<Accepting> {
         match self {
             Self::Tcp(listener) => tokio::net::TcpListener::from_std(listener).map(Accepting::Tcp),
-            Self::Unix(listener, _) => {
-                tokio::net::UnixListener::from_std(listener).map(Accepting::Unix)
-            }
+            Self::Unix(listener, _, uids) => tokio::net::UnixListener::from_std(listener)
+                .map(|listener| Accepting::Unix(listener, uids)),
         }
     }
 }
 
-fn bind_unix(path: &Path) -> io::Result<Listener> {
+fn bind_unix(path: &Path, uids: &[u32]) -> io::Result<Listener> {
     let is_socket = path.symlink_metadata().is_ok_and(|file| file.file_type().is_socket());
     // Nobody listens behind it any more: a crashed process left it.
     let is_left_over = || {
@@ -157,26 +163,50 @@ fn bind_unix(path: &Path) -> io::Result<Listener> {
         std::fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(SOCKET_MODE))?;
-    Ok(Listener::Unix(listener, SocketFile::of(path)?))
+    let mode = if uids.is_empty() { SOCKET_MODE } else { SHARED_SOCKET_MODE };
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    Ok(Listener::Unix(listener, SocketFile::of(path)?, uids.into()))
 }
 
 enum Accepting {
     Tcp(tokio::net::TcpListener),
-    Unix(tokio::net::UnixListener),
+    Unix(tokio::net::UnixListener, Arc<[u32]>),
 }
 
 impl Accepting {
-    async fn accept(&self) -> io::Result<Stream> {
-        match self {
+    /// The next connection; nothing if its caller may not call.
+    async fn accept(&self) -> io::Result<Option<Stream>> {
+        let (mut stream, socket): (Stream, _) = match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok(stream.into())
+                let socket = stream.as_raw_fd();
+                (stream.into(), socket)
             }
-            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| stream.into()),
-        }
+            Self::Unix(listener, uids) => {
+                let (mut stream, _) = listener.accept().await?;
+                if !may_call(&stream, uids)? {
+                    // Nobody is owed more than a try.
+                    let _ = stream.write_all(TURNED_AWAY).await;
+                    return Ok(None);
+                }
+                let socket = stream.as_raw_fd();
+                (stream.into(), socket)
+            }
+        };
+        // Tells TCP and Unix apart, when the guard asks.
+        stream.set_socket_digest(SocketDigest::from_raw_fd(socket));
+        Ok(Some(stream))
     }
+}
+
+/// Whether the user behind a connection may call: our own always, and those of the list.
+fn may_call(stream: &tokio::net::UnixStream, uids: &[u32]) -> io::Result<bool> {
+    if uids.is_empty() {
+        return Ok(true);
+    }
+    let caller = stream.peer_cred()?.uid();
+    Ok(uids.contains(&caller) || caller == rustix::process::getuid().as_raw())
 }
 
 /// The threads that serve requests.
@@ -197,7 +227,7 @@ impl Workers {
     pub(crate) fn start(count: usize, listeners: Vec<Listener>, proxy: &Proxy) -> io::Result<Self> {
         let (alive, ended) = mpsc::channel(1);
         let sockets = listeners.iter().filter_map(|listener| match listener {
-            Listener::Unix(_, file) => Some(file.clone()),
+            Listener::Unix(_, file, _) => Some(file.clone()),
             Listener::Tcp(_) => None,
         });
         let workers = Self {
@@ -308,7 +338,8 @@ async fn accept_loop(
 ) {
     loop {
         match listener.accept().await {
-            Ok(stream) => {
+            Ok(None) => {}
+            Ok(Some(stream)) => {
                 let (proxy, shutdown) = (proxy.clone(), shutdown.clone());
                 connections.spawn(async move {
                     proxy.process_new(Box::new(stream), &shutdown).await;

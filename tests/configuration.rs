@@ -86,13 +86,40 @@ log: { level: loud }
 #[test]
 fn keys_of_later_work_are_refused_and_not_ignored() {
     for (key, text) in [
-        ("access", format!("{MINIMAL}access: {{ allow_remote: true }}\n")),
         ("http2", MINIMAL.replace("'https://t.example'", "'https://t.example', http2: true")),
         ("proxy", MINIMAL.replace("client_id: id", "client_id: id, proxy: 'http://p:1'")),
     ] {
         let told = faults(&text);
         assert!(told.contains(&format!("unknown key `{key}`")), "{told}");
     }
+}
+
+#[test]
+fn other_machines_are_let_in_only_with_a_local_credential() {
+    let with = |access: &str| format!("{MINIMAL}listen: 0.0.0.0:8080\naccess: {access}\n");
+    let basic = "basic: { username: tool, password_file: /p }";
+    for right in [
+        format!("{{ allow_remote: true, {basic} }}"),
+        "{ allow_remote: true, api_key_file: /k, hosts: [sidecar.example] }".to_owned(),
+    ] {
+        parse(&with(&right)).unwrap();
+    }
+    for (wrong, told) in [
+        ("{ allow_remote: true }".to_owned(), "access.allow_remote: needs a local credential"),
+        (format!("{{ {basic} }}"), "is not a loopback address"),
+        ("{ basic: { username: a } }".to_owned(), "access.basic.password_file: missing"),
+        ("{ basic: { username: 'a:b', password_file: /p } }".to_owned(), "holds a colon"),
+        (
+            "{ hosts: ['localhost:8080'] }".to_owned(),
+            "access.hosts[0]: `localhost:8080` is not a host",
+        ),
+        ("{ uids: [root] }".to_owned(), "access.uids[0]: `root` is not a user id"),
+        ("{ allow_remot: true }".to_owned(), "did you mean `allow_remote`?"),
+    ] {
+        let faults = faults(&with(&wrong));
+        assert!(faults.contains(told), "{told}: {faults}");
+    }
+    assert!(faults(&format!("{MINIMAL}limits: {{ requests: 0 }}\n")).contains("from 1 to 1000000"));
 }
 
 #[test]

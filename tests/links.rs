@@ -298,7 +298,7 @@ async fn our_origin_is_the_one_that_the_caller_used() {
     let link = format!(r#"{{"@odata.nextLink":"{}/data/x"}}"#, upstream.url());
     for (host, ours) in [
         (format!("localhost:{port}"), format!("http://localhost:{port}/data/x")),
-        ("evil.example".to_owned(), format!("{}/data/x", sidecar.url)),
+        (format!("LocalHost:{port}"), format!("http://LocalHost:{port}/data/x")),
     ] {
         upstream.script([json("", &link)]);
         let request = http().get(format!("{}/data/x", sidecar.url)).header("host", host);

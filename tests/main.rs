@@ -14,6 +14,7 @@ mod demo;
 mod demo_credentials;
 mod diagnosis;
 mod documents;
+mod guard;
 mod heal;
 mod interop;
 mod lifecycle;

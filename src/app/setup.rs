@@ -3,7 +3,9 @@
 use super::client::{PreparedClient, RunningClient};
 use super::{AppError, Control};
 use crate::config::{self, Client, Config, ListenAddress};
+use crate::credential::{CredentialError, read_secret};
 use crate::metrics::Metrics;
+use crate::proxy::guard::{Credential, Guard};
 use crate::proxy::upstream::Upstream;
 use crate::proxy::{ClientHandle, Table};
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use std::sync::Arc;
 /// A configuration with all that was read for it. Nothing runs, and nothing was sent.
 pub(super) struct Prepared {
     config: Config,
+    guard: Arc<Guard>,
     clients: Vec<MaybeRunning>,
     upstreams: Vec<Arc<Upstream>>,
 }
@@ -23,6 +26,7 @@ enum MaybeRunning {
 /// A configuration in force.
 pub(super) struct Setup {
     pub(super) config: Config,
+    guard: Arc<Guard>,
     pub(super) clients: Vec<Arc<RunningClient>>,
     upstreams: Vec<Arc<Upstream>>,
 }
@@ -31,6 +35,7 @@ impl Prepared {
     /// Reads what the configuration points at. Clients and upstreams that are the same `before` go
     /// on as they are.
     pub(super) fn new(config: Config, before: Option<&Setup>) -> Result<Self, AppError> {
+        let guard = Arc::new(guard(&config.access)?);
         let running = |wanted: &Client| {
             before?.clients.iter().find(|client| client.config == *wanted).cloned()
         };
@@ -51,7 +56,7 @@ impl Prepared {
                 .map_err(|source| AppError::Upstream { upstream: upstream.name.clone(), source }),
         });
         let upstreams = upstreams.collect::<Result<_, AppError>>()?;
-        Ok(Self { config, clients, upstreams })
+        Ok(Self { config, guard, clients, upstreams })
     }
 
     /// Starts the clients that do not run yet, and tells which ones these are.
@@ -71,7 +76,8 @@ impl Prepared {
             }
         };
         let clients = self.clients.into_iter().map(start).collect();
-        (Setup { config: self.config, clients, upstreams: self.upstreams }, newcomers)
+        let Self { config, guard, upstreams, .. } = self;
+        (Setup { config, guard, clients, upstreams }, newcomers)
     }
 }
 
@@ -83,6 +89,15 @@ impl Setup {
 
     /// What the proxy makes of requests.
     pub(super) fn table(&self, addresses: &[ListenAddress], metrics: &Metrics) -> Table {
-        Table::new(&self.config, addresses, &self.handles(), &self.upstreams, metrics)
+        Table::new(&self.config, &self.guard, addresses, &self.handles(), &self.upstreams, metrics)
     }
+}
+
+/// Reads the local credential.
+fn guard(access: &config::Access) -> Result<Guard, CredentialError> {
+    let password = access.basic.as_ref().map(|(_, file)| read_secret(file)).transpose()?;
+    let basic = access.basic.as_ref().zip(password.as_ref());
+    let basic = basic.map(|((name, _), password)| (name.as_str(), password));
+    let api_key = access.api_key_file.as_deref().map(read_secret).transpose()?;
+    Ok(Guard::new(&access.hosts, Credential::new(basic, api_key)))
 }

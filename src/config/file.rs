@@ -49,7 +49,7 @@ pub(crate) const ROOT: &[Field] = &[
         "listen",
         Text("127.0.0.1:8080"),
         "",
-        "Where applications connect: a loopback address and port, or unix:/path/to.sock, or a list of them.",
+        "Where applications connect: a loopback address and port, or unix:/path/to.sock, or a list of them. Other addresses need access.allow_remote.",
     ),
     field("workers", Text("1"), "", "Threads that serve requests; `auto` is one a core."),
     field(
@@ -71,6 +71,8 @@ pub(crate) const ROOT: &[Field] = &[
         "",
         "Which paths go where; whole segments, the longest path wins. Without routes, an only upstream gets the default paths of all profiles.",
     ),
+    field("access", Nested, "", "Who may call: whoever does has the rights of the OAuth client."),
+    field("limits", Nested, "", "How much is served at once."),
     field("log", Nested, "", "What is written to standard error."),
     field(
         "shutdown",
@@ -276,6 +278,56 @@ pub(crate) const ROUTE: &[Field] = &[
         "Rewrite the tenant's own URLs in answers to this sidecar's, where the profile knows them; off leaves them.",
     ),
 ];
+
+pub(crate) const ACCESS: &[Field] = &[
+    field(
+        "hosts",
+        Absent,
+        "[localhost, 127.0.0.1, \"[::1]\"]",
+        "The names that callers may use, without a port; the default is these three. Any other is refused, since a web page may have bound its own name to this address.",
+    ),
+    field(
+        "allow_remote",
+        Text("false"),
+        "",
+        "Allow `listen` addresses that are not loopback; needs basic or api_key_file. There is no TLS on the listener.",
+    ),
+    field(
+        "basic",
+        Nested,
+        "",
+        "A user name and password that callers must show; they do not go upstream.",
+    ),
+    field(
+        "api_key_file",
+        Absent,
+        "/run/secrets/local_api_key",
+        "A file that holds a key which callers must show in X-Api-Key, instead of basic or as another way.",
+    ),
+    field(
+        "uids",
+        Absent,
+        "[1000]",
+        "User ids that may connect to a Unix socket besides bearerd's own. The socket then has mode 0666, and the kernel tells who calls.",
+    ),
+];
+
+pub(crate) const BASIC: &[Field] = &[
+    field("username", Absent, "tool", "The user name."),
+    field(
+        "password_file",
+        Absent,
+        "/run/secrets/local_password",
+        "A file that holds the password.",
+    ),
+];
+
+pub(crate) const LIMITS: &[Field] = &[field(
+    "requests",
+    Text("1024"),
+    "",
+    "Requests under way at once; more are answered 503 with Retry-After.",
+)];
 
 pub(crate) const LOG: &[Field] = &[
     field("level", Text("info"), "", "error, warn, info, debug or trace."),

@@ -1,5 +1,6 @@
 //! From the tree to the parsed [`Config`]: section by section, every fault noted.
 
+mod access;
 mod client;
 mod route;
 
@@ -7,7 +8,9 @@ use super::environment::Environment;
 use super::fault::Faults;
 use super::file::{self, Reader, Section, join, named, unknown};
 use super::node::{Entry, Node};
-use super::{Client, ClientId, Config, Log, LogFormat, Shutdown, Timeouts, Upstream, value};
+use super::{
+    Client, ClientId, Config, Limits, Log, LogFormat, Shutdown, Timeouts, Upstream, value,
+};
 use std::path::PathBuf;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
@@ -60,7 +63,11 @@ impl<'n> Root<'n> {
     }
 
     fn config(&self, reader: &mut Reader<'_>) -> Option<Config> {
-        let listen = self.listen(reader);
+        let access = self.child(reader, "access", file::ACCESS);
+        let (access, allow_remote) = access::read(reader, &access);
+        let listen = self.listen(reader, allow_remote);
+        let limits = self.child(reader, "limits", file::LIMITS);
+        let requests = limits.parse(reader, "requests", value::requests);
         let workers = self.section.parse(reader, "workers", value::workers);
         let admin = self.child(reader, "admin", file::ADMIN);
         let admin_listen = admin.parse(reader, "listen", value::socket_address);
@@ -77,6 +84,8 @@ impl<'n> Root<'n> {
         let shutdown = self.shutdown(reader);
         Some(Config {
             listen: listen?,
+            access: access?,
+            limits: Limits { requests: requests? },
             workers: workers?,
             admin_listen: admin_listen?,
             clients: clients.into_iter().collect::<Option<_>>()?,
@@ -101,7 +110,11 @@ impl<'n> Root<'n> {
         Section::open(reader, self.section.node(key).unwrap_or(EMPTY), key, fields)
     }
 
-    fn listen(&self, reader: &mut Reader<'_>) -> Option<Vec<value::ListenAddress>> {
+    fn listen(
+        &self,
+        reader: &mut Reader<'_>,
+        allow_remote: bool,
+    ) -> Option<Vec<value::ListenAddress>> {
         let texts = self.section.list(reader, "listen");
         if texts.is_empty() {
             let place = self.section.place_of("listen");
@@ -114,7 +127,7 @@ impl<'n> Root<'n> {
         texts
             .into_iter()
             .map(|text| {
-                value::listen(&text.value)
+                value::listen(&text.value, allow_remote)
                     .map_err(|message| reader.faults.push(text.place, &text.path, message))
                     .ok()
             })

@@ -56,6 +56,9 @@ fn section(text: &mut String, fields: &[Field], indent: usize, lead: &str) {
             "csrf" => section(text, file::CSRF, inner + 2, ""),
             "timeouts" => section(text, file::TIMEOUTS, inner + 2, ""),
             "routes" => section(text, file::ROUTE, 2, "- "),
+            "access" => section(text, file::ACCESS, inner + 2, ""),
+            "basic" => section(text, file::BASIC, inner + 2, ""),
+            "limits" => section(text, file::LIMITS, inner + 2, ""),
             "log" => section(text, file::LOG, inner + 2, ""),
             "shutdown" => section(text, file::SHUTDOWN, inner + 2, ""),
             _ => {}

@@ -27,7 +27,8 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-pub(super) fn listen(text: &str) -> Result<ListenAddress, String> {
+/// `remote` allows addresses that other machines reach.
+pub(super) fn listen(text: &str, remote: bool) -> Result<ListenAddress, String> {
     if let Some(path) = text.strip_prefix("unix:") {
         if !path.starts_with('/') {
             return Err(format!(
@@ -37,9 +38,9 @@ pub(super) fn listen(text: &str) -> Result<ListenAddress, String> {
         return Ok(ListenAddress::Unix(path.into()));
     }
     let address = socket_address(text)?;
-    if !address.ip().is_loopback() {
+    if !remote && !address.ip().is_loopback() {
         return Err(format!(
-            "{address} is not a loopback address: whoever reaches it would use the tenant with this client's rights; listen on 127.0.0.1, [::1] or a Unix socket"
+            "{address} is not a loopback address: whoever reaches it would use the tenant with this client's rights; listen on 127.0.0.1, [::1] or a Unix socket, or set access.allow_remote and a local credential"
         ));
     }
     Ok(ListenAddress::Tcp(address))
@@ -58,6 +59,28 @@ pub(super) fn workers(text: &str) -> Result<usize, String> {
         .ok()
         .filter(|workers| (1..=256).contains(workers))
         .ok_or_else(|| format!("`{text}` is not a number from 1 to 256, nor `auto`"))
+}
+
+pub(super) fn requests(text: &str) -> Result<u32, String> {
+    text.parse()
+        .ok()
+        .filter(|requests| (1..=1_000_000).contains(requests))
+        .ok_or_else(|| format!("`{text}` is not a number from 1 to 1000000"))
+}
+
+/// A host's name as callers write it: no scheme, no port.
+pub(super) fn host(text: &str) -> Result<String, String> {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let is_address = inner.is_some_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok());
+    if is_address || !text.is_empty() && text.bytes().all(is_name) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err(format!("`{text}` is not a host name, such as localhost or \"[::1]\", without a port"))
+}
+
+pub(super) fn uid(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("`{text}` is not a user id, such as 1000"))
 }
 
 pub(super) fn boolean(text: &str) -> Result<bool, String> {
@@ -188,6 +211,8 @@ mod tests {
 
     #[test]
     fn only_loopback_and_unix_sockets_may_be_listened_on() {
+        assert!(listen("0.0.0.0:8080", true).is_ok());
+        let listen = |text| listen(text, false);
         assert!(listen("127.0.0.1:8080").is_ok());
         assert!(listen("[::1]:8080").is_ok());
         assert!(listen("unix:/run/b.sock").is_ok());

@@ -1,5 +1,6 @@
 //! Who gets through: a request with sound framing, a route, an allowed method, and a token.
 
+use super::guard::Entry;
 use super::respond::Problem;
 use super::{ClientHandle, Context, Proxy, RouteHandle, route};
 use crate::error::ErrorKind;
@@ -7,11 +8,16 @@ use crate::token::store::Usable;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Version};
 use pingora::http::RequestHeader;
+use pingora::protocols::l4::socket::SocketAddr;
 use pingora::proxy::Session;
 use std::fmt::Display;
+use std::time::Duration;
 
 /// What pingora can keep of a body to send it again.
 pub(super) const REPLAY_BUFFER: u64 = 64 * 1024;
+
+/// When it may be worth to come again after a refusal for want of room.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl Proxy {
     /// Finds the route and the token, or says why there is none.
@@ -25,6 +31,12 @@ impl Proxy {
         check_framing(session).map_err(|why| bad(&why))?;
         let found = {
             let table = self.table.load();
+            if self.metrics.in_flight().get() > table.limit {
+                let detail = "more requests at once than `limits.requests` allows; try again";
+                let retry_after = Some(RETRY_AFTER);
+                return Err(Problem { retry_after, ..Problem::new(ErrorKind::Overloaded, detail) });
+            }
+            table.guard.judge(&request.headers, entry(session))?;
             let found = table.router.find(request.raw_path()).map_err(|why| bad(&why))?;
             found.and_then(|route| table.routes.get(route)).cloned()
         };
@@ -127,6 +139,14 @@ fn no_token(kind: ErrorKind, client: &str) -> String {
         _ => format!(
             "client {client} has no valid token now; see bearerd's log and /readyz for the reason"
         ),
+    }
+}
+
+/// How the request came in. What is not known counts as TCP, where more is checked.
+fn entry(session: &Session) -> Entry {
+    match session.server_addr() {
+        Some(SocketAddr::Unix(_)) => Entry::Unix,
+        _ => Entry::Tcp,
     }
 }
 

@@ -6,7 +6,7 @@ use http::header::{
     AUTHORIZATION, CONTENT_LENGTH, FORWARDED, HOST, PROXY_AUTHORIZATION, TRANSFER_ENCODING,
 };
 use http::{HeaderName, HeaderValue};
-use pingora::http::RequestHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 
 const X_APPROUTER_AUTHORIZATION: &str = "x-approuter-authorization";
 const X_FORWARDED: &str = "x-forwarded";
@@ -68,6 +68,21 @@ fn resembles(name: &HeaderName, known: &str) -> bool {
 fn begins_like(name: &HeaderName, prefix: &str) -> bool {
     let alike = |(given, wanted): (u8, u8)| given == wanted || given == b'_' && wanted == b'-';
     name.as_str().len() >= prefix.len() && name.as_str().bytes().zip(prefix.bytes()).all(alike)
+}
+
+/// Removes what is not for the caller: `Keep-Alive`, which is about the connection behind us, and all
+/// that would let web pages of other sites read answers.
+pub(crate) fn strip_answer(response: &mut ResponseHeader) {
+    response.remove_header("keep-alive");
+    let doomed: Vec<HeaderName> = response
+        .headers
+        .keys()
+        .filter(|name| name.as_str().starts_with("access-control-"))
+        .cloned()
+        .collect();
+    for name in doomed {
+        response.remove_header(&name);
+    }
 }
 
 /// Puts ours in; each replaces whatever stands under its name.

@@ -13,6 +13,7 @@ pub mod origin;
 mod request;
 pub mod xml;
 
+use super::guard::Guard;
 use super::profile::Links;
 use super::{failure, route};
 use crate::config::{Config, ListenAddress, Route};
@@ -29,7 +30,6 @@ use json::JsonRewriter;
 use origin::OriginMap;
 use pingora::Error;
 use pingora::http::{RequestHeader, ResponseHeader};
-use std::net::IpAddr;
 use std::sync::Arc;
 use url::Url;
 
@@ -50,6 +50,8 @@ pub(super) struct Plan {
     upstream: Url,
     /// Where requests to each path here go, the longest path first.
     ours: Vec<(String, String)>,
+    /// Knows the names that can be ours.
+    guard: Arc<Guard>,
     /// Our origin for callers that do not say how they reached us.
     own: String,
     /// The maps for the latest `Host`; callers rarely use two.
@@ -67,7 +69,12 @@ struct Maps {
 
 impl Plan {
     /// The plan of a route. `None` where links are off.
-    pub(super) fn new(config: &Config, route: &Route, addresses: &[ListenAddress]) -> Option<Self> {
+    pub(super) fn new(
+        config: &Config,
+        route: &Route,
+        guard: &Arc<Guard>,
+        addresses: &[ListenAddress],
+    ) -> Option<Self> {
         if !route.links {
             return None;
         }
@@ -106,6 +113,7 @@ impl Plan {
             prefix: route.strip_path.then(|| route.path.clone()),
             upstream: upstream.origin.clone(),
             ours,
+            guard: guard.clone(),
             own: own.unwrap_or_else(|| "http://localhost".to_owned()),
             latest: ArcSwapOption::empty(),
         })
@@ -118,7 +126,7 @@ impl Plan {
             return latest;
         }
         let own = match host.to_str() {
-            Ok(text) if is_loopback(text) => format!("http://{text}"),
+            Ok(text) if self.guard.knows(text) => format!("http://{text}"),
             _ => self.own.clone(),
         };
         let pairs = self.targets.iter().flat_map(|(origin, path)| {
@@ -290,24 +298,6 @@ fn spellings(origin: &Url) -> Vec<String> {
     }
 }
 
-/// Whether a `Host` can be this sidecar's: it listens on loopback addresses alone.
-fn is_loopback(host: &str) -> bool {
-    let Ok(url) = Url::parse(&format!("http://{host}")) else {
-        return false;
-    };
-    // As written, and nothing else: a URL parser forgives much.
-    let is_bare = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".:[]-".contains(&byte))
-        && !host.to_ascii_lowercase().starts_with("0x")
-        && url.path() == "/";
-    is_bare
-        && match url.host() {
-            Some(url::Host::Domain(name)) => name == "localhost",
-            Some(url::Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),
-            Some(url::Host::Ipv6(address)) => IpAddr::from(address).is_loopback(),
-            None => false,
-        }
-}
-
 fn accepts_gzip(request: &HeaderMap) -> bool {
     let mut accepts_any = false;
     for value in request.get_all(ACCEPT_ENCODING) {
@@ -329,27 +319,6 @@ fn accepts_gzip(request: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_a_loopback_host_can_be_ours() {
-        for ours in ["localhost", "localhost:8080", "127.0.0.1:1", "127.1.2.3", "[::1]:8080"] {
-            assert!(is_loopback(ours), "{ours}");
-        }
-        for other in [
-            "evil.example",
-            "localhost.evil",
-            "10.0.0.1",
-            "",
-            "localhost/x",
-            "a@localhost",
-            "localhost?x",
-            "localhost#f",
-            "localhost\\",
-            "0x7f.1",
-        ] {
-            assert!(!is_loopback(other), "{other}");
-        }
-    }
 
     #[test]
     fn a_caller_that_refuses_gzip_does_not_accept_it() {

@@ -4,7 +4,7 @@
 use crate::error::ErrorKind;
 use bytes::Bytes;
 use http::Method;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, EXPECT, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, EXPECT, RETRY_AFTER, WWW_AUTHENTICATE};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use serde::Serialize;
@@ -20,6 +20,8 @@ pub(crate) struct Problem {
     pub(crate) retry_after: Option<Duration>,
     /// `Allow`.
     pub(crate) allow: Option<String>,
+    /// Whether `WWW-Authenticate` asks for a local user name and password.
+    pub(crate) challenge: bool,
 }
 
 #[derive(Serialize)]
@@ -33,7 +35,7 @@ struct Body<'a> {
 
 impl Problem {
     pub(crate) fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), retry_after: None, allow: None }
+        Self { kind, detail: detail.into(), retry_after: None, allow: None, challenge: false }
     }
 
     fn body(&self) -> Bytes {
@@ -62,6 +64,9 @@ impl Problem {
         }
         if let Some(allow) = &self.allow {
             header.insert_header(ALLOW, allow.as_str())?;
+        }
+        if self.challenge {
+            header.insert_header(WWW_AUTHENTICATE, r#"Basic realm="bearerd", charset="UTF-8""#)?;
         }
         Ok(header)
     }

@@ -1,0 +1,281 @@
+//! The local guard: who may use the token. Pure.
+//!
+//! Whoever reaches the sidecar has the Technical User's rights, so it must be the tool next door and
+//! nobody else: not a page in a browser on the same machine, not a name that an attacker has bound to
+//! this address, and not another machine without a password.
+
+use super::respond::Problem;
+use crate::error::ErrorKind;
+use crate::secret::Secret;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{AUTHORIZATION, HOST, ORIGIN};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// Where a local API key is.
+pub(crate) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// How browsers say which site a request comes from (W3C Fetch Metadata).
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+/// More headers than this are no request of a tool's.
+const MOST_HEADERS: usize = 128;
+/// More bytes of header than this are not either; SAP's front door takes 16 KiB.
+const LONGEST_HEADER: usize = 64 * 1024;
+
+/// Who may call. The default: whoever connects to a loopback address by its own name.
+#[derive(Clone, Debug)]
+pub struct Guard {
+    /// Names in `Host`, without a port.
+    hosts: Vec<String>,
+    credential: Credential,
+}
+
+/// What a caller has to show; any of what is there.
+#[derive(Clone, Debug, Default)]
+pub struct Credential {
+    /// User name and password of HTTP Basic, base64-encoded as they come.
+    basic: Option<Secret>,
+    api_key: Option<Secret>,
+}
+
+/// How a request came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Over TCP: a browser could have sent it.
+    Tcp,
+    /// Over a Unix socket: no browser can, and `Host` says nothing.
+    Unix,
+}
+
+impl Credential {
+    /// A local credential; without either part none is asked for.
+    pub fn new(basic: Option<(&str, &Secret)>, api_key: Option<Secret>) -> Self {
+        let encode = |(name, password): (&str, &Secret)| {
+            Secret::new(STANDARD.encode(format!("{name}:{}", password.expose())))
+        };
+        Self { basic: basic.map(encode), api_key }
+    }
+
+    fn is_asked_for(&self) -> bool {
+        self.basic.is_some() || self.api_key.is_some()
+    }
+
+    fn is_shown(&self, headers: &HeaderMap) -> bool {
+        let same = |given: Option<&[u8]>, wanted: &Option<Secret>| match (given, wanted) {
+            (Some(given), Some(wanted)) => {
+                Secret::new(String::from_utf8_lossy(given).into_owned()) == *wanted
+            }
+            _ => false,
+        };
+        let basic = headers.get(AUTHORIZATION).and_then(|value| basic_of(value));
+        // Both are compared, so that the time does not tell which one was right.
+        let api_key = headers.get(X_API_KEY).map(HeaderValue::as_bytes);
+        same(basic, &self.basic) | same(api_key, &self.api_key)
+    }
+}
+
+/// What stands behind `Basic`.
+fn basic_of(value: &HeaderValue) -> Option<&[u8]> {
+    let (scheme, rest) = value.as_bytes().split_at_checked(6)?;
+    scheme.eq_ignore_ascii_case(b"basic ").then(|| rest.trim_ascii())
+}
+
+impl Guard {
+    /// A guard that knows the sidecar under these names.
+    pub fn new(hosts: &[String], credential: Credential) -> Self {
+        Self { hosts: hosts.to_vec(), credential }
+    }
+
+    /// Whether a local API key is asked for, which then must not go upstream.
+    pub(crate) const fn takes_api_key(&self) -> bool {
+        self.credential.api_key.is_some()
+    }
+
+    /// Judges a request by its header.
+    ///
+    /// # Errors
+    /// The answer to a caller that may not pass.
+    pub(crate) fn judge(&self, headers: &HeaderMap, entry: Entry) -> Result<(), Problem> {
+        check_size(headers)?;
+        if entry == Entry::Tcp {
+            self.check_browser(headers)?;
+        }
+        if self.credential.is_asked_for() && !self.credential.is_shown(headers) {
+            let detail = match (&self.credential.basic, &self.credential.api_key) {
+                (Some(_), None) => "this sidecar wants a local user name and password (HTTP Basic)",
+                (None, _) => "this sidecar wants a local API key in X-Api-Key",
+                (Some(_), Some(_)) => "this sidecar wants HTTP Basic, or an API key in X-Api-Key",
+            };
+            let challenge = self.credential.basic.is_some();
+            return Err(Problem { challenge, ..Problem::new(ErrorKind::AccessDenied, detail) });
+        }
+        Ok(())
+    }
+
+    /// What only a browser would send, or what a browser could be made to send.
+    fn check_browser(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        // A tool that speaks HTTP/1.0 may send none; browsers always do.
+        let given = headers.get(HOST);
+        let host = given.and_then(|host| host.to_str().ok()).unwrap_or_default();
+        if given.is_some() && !self.knows(host) {
+            let detail = format!(
+                "this sidecar is not known as `{}`; call it by a name of `access.hosts`, or add this one there",
+                name_of(host).escape_default()
+            );
+            return Err(Problem::new(ErrorKind::HostNotAllowed, detail));
+        }
+        let origin = headers.get(ORIGIN);
+        let is_ours = |origin: &HeaderValue| {
+            let rest = origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://"));
+            rest.is_some_and(|authority| !host.is_empty() && authority.eq_ignore_ascii_case(host))
+        };
+        let site = headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes);
+        let is_foreign = site.is_some_and(|site| site != b"none" && site != b"same-origin");
+        if is_foreign || origin.is_some_and(|origin| !is_ours(origin)) {
+            let detail =
+                "a web page of another site sent this; the sidecar is for tools, not for browsers";
+            return Err(Problem::new(ErrorKind::CrossSite, detail));
+        }
+        Ok(())
+    }
+
+    /// Whether a `Host` names this sidecar.
+    pub(crate) fn knows(&self, host: &str) -> bool {
+        let name = name_of(host);
+        self.hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
+    }
+}
+
+/// A `Host` without its port. What is no host at all is returned whole, and is in no list.
+fn name_of(host: &str) -> &str {
+    let (name, port) = match host.rfind(':') {
+        Some(colon) if !host.ends_with(']') => host.split_at(colon),
+        _ => (host, ""),
+    };
+    let is_port = port.is_empty() || port.bytes().skip(1).all(|byte| byte.is_ascii_digit());
+    if is_port { name } else { host }
+}
+
+fn check_size(headers: &HeaderMap) -> Result<(), Problem> {
+    let length = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
+    let too_large =
+        headers.len() > MOST_HEADERS || headers.iter().map(length).sum::<usize>() > LONGEST_HEADER;
+    if too_large {
+        let detail = format!("the request's header has more than {MOST_HEADERS} lines or 64 KiB");
+        return Err(Problem::new(ErrorKind::HeaderTooLarge, detail));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard(credential: Credential) -> Guard {
+        Guard::new(&["localhost".into(), "127.0.0.1".into(), "[::1]".into()], credential)
+    }
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    fn kind(guard: &Guard, pairs: &[(&'static str, &str)]) -> Option<ErrorKind> {
+        guard.judge(&headers(pairs), Entry::Tcp).err().map(|problem| problem.kind)
+    }
+
+    #[test]
+    fn only_names_of_the_list_are_ours() {
+        let guard = guard(Credential::default());
+        for ours in ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "[::1]:8080", "[::1]"] {
+            assert_eq!(kind(&guard, &[("host", ours)]), None, "{ours}");
+        }
+        for other in [
+            "evil.example",
+            "localhost.evil.example",
+            "localhost:8080.evil.example",
+            "evil.example:8080",
+            "127.0.0.1.evil.example",
+            "",
+            "::1",
+            "localhost:x",
+            "127.1",
+            "2130706433",
+            "localhost.",
+            "a@localhost",
+        ] {
+            let refused = Some(ErrorKind::HostNotAllowed);
+            assert_eq!(kind(&guard, &[("host", other)]), refused, "{other}");
+        }
+        assert_eq!(kind(&guard, &[]), None, "HTTP/1.0");
+        let page = [("origin", "http://")];
+        assert_eq!(kind(&guard, &page), Some(ErrorKind::CrossSite));
+        let unix = guard.judge(&headers(&[("host", "whatever")]), Entry::Unix);
+        assert!(unix.is_ok(), "no browser speaks to a Unix socket");
+    }
+
+    #[test]
+    fn pages_of_other_sites_are_refused_and_tools_are_not() {
+        let guard = guard(Credential::default());
+        let host = ("host", "localhost:8080");
+        for allowed in [
+            ("origin", "http://localhost:8080"),
+            ("sec-fetch-site", "none"),
+            ("sec-fetch-site", "same-origin"),
+            ("user-agent", "Mozilla/5.0"),
+        ] {
+            assert_eq!(kind(&guard, &[host, allowed]), None, "{allowed:?}");
+        }
+        for refused in [
+            ("origin", "http://evil.example"),
+            ("origin", "https://localhost:8080"),
+            ("origin", "http://localhost:8081"),
+            ("origin", "http://localhost"),
+            ("origin", "null"),
+            ("origin", ""),
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-site", "same-site"),
+            ("sec-fetch-site", "Same-Origin, cross-site"),
+        ] {
+            assert_eq!(kind(&guard, &[host, refused]), Some(ErrorKind::CrossSite), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn a_local_credential_is_needed_whole_where_one_is_configured() {
+        let password = Secret::new("s3:cret".into());
+        let key = || Some(Secret::new("key-1".into()));
+        let host = ("host", "localhost");
+        let right = format!("bAsIc {}", STANDARD.encode("tool:s3:cret"));
+        let wrong = format!("Basic {}", STANDARD.encode("tool:s3:creT"));
+        let basic = guard(Credential::new(Some(("tool", &password)), None));
+        assert_eq!(kind(&basic, &[host, ("authorization", &right)]), None);
+        for refused in ["Bearer x", "Basic", "Basic ", &*wrong, "Basic !!!"] {
+            let told = kind(&basic, &[host, ("authorization", refused)]);
+            assert_eq!(told, Some(ErrorKind::AccessDenied), "{refused}");
+        }
+        assert!(basic.judge(&headers(&[host]), Entry::Unix).unwrap_err().challenge);
+        let either = guard(Credential::new(Some(("tool", &password)), key()));
+        assert_eq!(kind(&either, &[host, ("authorization", &right)]), None);
+        assert_eq!(kind(&either, &[host, ("x-api-key", "key-1"), ("authorization", &wrong)]), None);
+        let keyed = guard(Credential::new(None, key()));
+        assert_eq!(kind(&keyed, &[host, ("x-api-key", "key-1")]), None);
+        assert_eq!(kind(&keyed, &[host, ("x-api-key", "key-")]), Some(ErrorKind::AccessDenied));
+        assert!(!keyed.judge(&headers(&[host]), Entry::Tcp).unwrap_err().challenge);
+    }
+
+    #[test]
+    fn a_header_beyond_measure_is_refused() {
+        let guard = guard(Credential::default());
+        let long = "x".repeat(LONGEST_HEADER);
+        let refused = Some(ErrorKind::HeaderTooLarge);
+        assert_eq!(kind(&guard, &[("host", "localhost"), ("x-long", &long)]), refused);
+        let mut many = vec![("host", "localhost")];
+        many.resize(MOST_HEADERS + 1, ("x-many", "1"));
+        assert_eq!(kind(&guard, &many), refused);
+        many.pop();
+        assert_eq!(kind(&guard, &many), None);
+    }
+}
