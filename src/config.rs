@@ -47,6 +47,8 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// Which requests go where; never empty.
     pub routes: Vec<Route>,
+    /// Whether the process gives up what it does not need.
+    pub sandbox: bool,
     /// What is logged, and how.
     pub log: Log,
     /// How the process ends.

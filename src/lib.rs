@@ -34,6 +34,7 @@ pub mod http_client;
 pub mod metrics;
 pub mod proxy;
 pub mod readiness;
+pub mod sandbox;
 pub mod secret;
 pub mod server;
 pub mod shutdown;

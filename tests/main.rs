@@ -24,6 +24,7 @@ mod memory;
 mod reload;
 mod requests;
 mod rotation;
+mod sandbox;
 mod secrecy;
 mod tls;
 mod token_life;

@@ -155,6 +155,7 @@ impl Reloader {
             ("listen", config.listen != before.listen),
             ("admin.listen", config.admin_listen != before.admin_listen),
             ("workers", config.workers != before.workers),
+            ("sandbox", config.sandbox != before.sandbox),
             ("log.format", config.log.format != before.log.format),
         ] {
             if changes {

@@ -3,8 +3,10 @@
 use super::{Settings, warn_of_unknown};
 use bearerd::app::{App, ConfigSource};
 use bearerd::config::Environment;
+use bearerd::sandbox;
 use bearerd::shutdown::{self, Shutdown};
 use bearerd::telemetry;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::runtime::Builder;
 
@@ -12,7 +14,12 @@ pub(super) fn run(settings: Settings, environment: &Environment) -> anyhow::Resu
     warn_of_unknown(environment);
     let config = settings.load(environment)?;
     let level = telemetry::init(config.log);
-    let app = App::bind(config)?;
+    sandbox::harden(is_contained(environment));
+    let app = App::bind(config.clone())?;
+    if config.sandbox {
+        // Threads inherit it, and there are no others yet.
+        sandbox::enter(&config, settings.config.as_deref(), &anchors(environment));
+    }
     // The control tasks are few and light; requests have threads of their own.
     let control = Builder::new_current_thread().enable_all().build()?;
     let file = settings.config.clone();
@@ -25,4 +32,17 @@ pub(super) fn run(settings: Settings, environment: &Environment) -> anyhow::Resu
     // Dropped, the runtime would wait for a resolver or a file system that hangs.
     control.shutdown_background();
     result
+}
+
+/// Whether a container holds the process: its user then is none of the machine's.
+fn is_contained(environment: &Environment) -> bool {
+    environment.get("KUBERNETES_SERVICE_HOST").is_some()
+        || environment.get("container").is_some()
+        || ["/.dockerenv", "/run/.containerenv"].iter().any(|path| Path::new(path).exists())
+}
+
+/// Where the system's trust anchors are, if not where they usually are.
+fn anchors(environment: &Environment) -> Vec<PathBuf> {
+    let place = |name| environment.get(name).map(PathBuf::from);
+    ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(place).collect()
 }

@@ -73,6 +73,12 @@ pub(crate) const ROOT: &[Field] = &[
     ),
     field("access", Nested, "", "Who may call: whoever does has the rights of the OAuth client."),
     field("limits", Nested, "", "How much is served at once."),
+    field(
+        "sandbox",
+        Text("on"),
+        "",
+        "Where the kernel has Landlock, nothing can be written from the start on, and only what is named here (with its folder) can be read; a reload can't add other places then.",
+    ),
     field("log", Nested, "", "What is written to standard error."),
     field(
         "shutdown",

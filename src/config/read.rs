@@ -80,6 +80,7 @@ impl<'n> Root<'n> {
             .map(|upstream| upstream.as_ref().and_then(|(_, client)| *client))
             .collect();
         let routes = self.routes(reader, &owners);
+        let sandbox = self.section.parse(reader, "sandbox", value::switch);
         let log = self.log(reader);
         let shutdown = self.shutdown(reader);
         Some(Config {
@@ -94,6 +95,7 @@ impl<'n> Root<'n> {
                 .map(|upstream| upstream.map(|(upstream, _)| upstream))
                 .collect::<Option<_>>()?,
             routes: routes?,
+            sandbox: sandbox?,
             log: log?,
             shutdown: shutdown?,
         })

@@ -83,6 +83,14 @@ pub(super) fn uid(text: &str) -> Result<u32, String> {
     text.parse().map_err(|_| format!("`{text}` is not a user id, such as 1000"))
 }
 
+pub(super) fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        other => Err(format!("`{other}` is neither on nor off")),
+    }
+}
+
 pub(super) fn boolean(text: &str) -> Result<bool, String> {
     match text {
         "true" => Ok(true),

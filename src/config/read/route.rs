@@ -113,11 +113,7 @@ impl<'n> Root<'n> {
         };
         let methods = methods(reader, &section, profile);
         let strip_path = section.parse(reader, "strip_path", value::boolean);
-        let links = section.parse(reader, "links", |text| match text {
-            "on" => Ok(true),
-            "off" => Ok(false),
-            other => Err(format!("`{other}` is neither on nor off")),
-        });
+        let links = section.parse(reader, "links", value::switch);
         let headers = headers(reader, &section);
         Some(Route {
             path: path?,

@@ -1,0 +1,142 @@
+//! What the process gives up before it serves anybody: memory that others could read, and files that
+//! it does not need.
+//!
+//! The sandbox is Landlock's: from its beginning on, only the places of the configuration and what the
+//! system's libraries need can be read, and nothing can be written.
+
+use crate::config::{Config, ListenAddress};
+use landlock::{
+    ABI, Access, AccessFs, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
+    RulesetCreatedAttr, RulesetError, RulesetStatus,
+};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getuid, set_dumpable_behavior, setrlimit,
+};
+use std::path::{Path, PathBuf};
+use tracing::{info, warn};
+
+/// What resolving names, trusting certificates and telling metrics reads.
+const SYSTEM: [&str; 24] = [
+    "/etc/ca-certificates",
+    "/etc/crypto-policies",
+    "/etc/gai.conf",
+    "/etc/host.conf",
+    "/etc/hosts",
+    "/etc/ld.so.cache",
+    "/etc/localtime",
+    "/etc/nsswitch.conf",
+    "/etc/passwd",
+    "/etc/pki",
+    "/etc/resolv.conf",
+    "/etc/services",
+    "/etc/ssl",
+    "/lib",
+    "/lib64",
+    "/proc",
+    "/run/NetworkManager",
+    "/run/nscd",
+    "/run/resolvconf",
+    "/run/systemd",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/local/share/ca-certificates",
+    "/usr/share",
+];
+
+/// Keeps secrets out of core dumps and from debuggers of the same user, and says so where the process
+/// runs as root. `contained` tells that a container holds it.
+pub fn harden(contained: bool) {
+    let no_core = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = setrlimit(Resource::Core, no_core) {
+        warn!("Core dumps can't be switched off ({error}); one would hold secrets.");
+    }
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        warn!("The process stays open to debuggers of its user ({error}).");
+    }
+    if getuid().is_root() && !contained {
+        warn!("bearerd runs as root and needs no right of root's; give it a user of its own.");
+    }
+}
+
+/// Leaves only what this configuration needs. `config_file` is where it was read from, `anchors` where
+/// `SSL_CERT_FILE` and `SSL_CERT_DIR` point.
+///
+/// It holds for the calling thread and those that it starts: to be called before there are others.
+pub fn enter(config: &Config, config_file: Option<&Path>, anchors: &[PathBuf]) {
+    match restrict(config, config_file, anchors) {
+        Ok(RulesetStatus::FullyEnforced) => info!("Sandbox: only what is configured can be read."),
+        Ok(RulesetStatus::PartiallyEnforced) => {
+            info!("Sandbox: as far as this kernel knows how.");
+        }
+        Ok(RulesetStatus::NotEnforced) => info!("No sandbox: this kernel has no Landlock."),
+        Err(error) => warn!("No sandbox ({error}); `sandbox: off` silences this."),
+    }
+}
+
+fn restrict(
+    config: &Config,
+    config_file: Option<&Path>,
+    anchors: &[PathBuf],
+) -> Result<RulesetStatus, RulesetError> {
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let all = AccessFs::from_all(ABI::V3);
+    let mut ruleset = Ruleset::default().handle_access(all)?.create()?;
+    for path in SYSTEM.iter().map(Path::new).chain(anchors.iter().map(PathBuf::as_path)) {
+        ruleset = allow(ruleset, path, read)?;
+    }
+    for path in configured(config).into_iter().chain(config_file) {
+        for folder in folders(path) {
+            ruleset = allow(ruleset, &folder, read)?;
+        }
+    }
+    for listen in &config.listen {
+        if let ListenAddress::Unix(path) = listen {
+            // Its file goes when the process ends.
+            for folder in folders(path) {
+                ruleset = allow(ruleset, &folder, read | AccessFs::RemoveFile)?;
+            }
+        }
+    }
+    Ok(ruleset.restrict_self()?.ruleset)
+}
+
+/// A path that is not there needs no rule.
+fn allow(
+    ruleset: RulesetCreated,
+    path: &Path,
+    access: BitFlags<AccessFs>,
+) -> Result<RulesetCreated, RulesetError> {
+    let Ok(opened) = PathFd::new(path) else {
+        return Ok(ruleset);
+    };
+    // Of a file, only what files have can be allowed.
+    let access = if path.is_dir() { access } else { access & AccessFs::from_file(ABI::V3) };
+    ruleset.add_rule(PathBeneath::new(opened, access))
+}
+
+/// The files and folders that a configuration names.
+fn configured(config: &Config) -> Vec<&Path> {
+    let clients = config
+        .clients
+        .iter()
+        .flat_map(|client| client.source.paths().into_iter().chain(client.ca_file.as_deref()));
+    let upstreams = config.upstreams.iter().filter_map(|upstream| upstream.ca_file.as_deref());
+    let access = [
+        config.access.basic.as_ref().map(|(_, file)| file.as_path()),
+        config.access.api_key_file.as_deref(),
+    ];
+    clients.chain(upstreams).chain(access.into_iter().flatten()).collect()
+}
+
+/// The folder of a file, since another will come in its place; also where a link leads.
+fn folders(path: &Path) -> Vec<PathBuf> {
+    let folder = |path: &Path| {
+        if path.is_dir() {
+            return path.to_owned();
+        }
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        parent.unwrap_or_else(|| Path::new(".")).to_owned()
+    };
+    let target = path.canonicalize().ok();
+    std::iter::once(folder(path)).chain(target.map(|target| folder(&target))).collect()
+}
