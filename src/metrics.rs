@@ -63,6 +63,7 @@ pub struct Metrics {
     rejected: IntCounterVec,
     stripped: IntCounterVec,
     links: IntCounterVec,
+    echoes: IntCounterVec,
     config_reloads: IntCounterVec,
 }
 
@@ -219,6 +220,11 @@ impl Metrics {
                 "Links of the upstreams' in answers that became the sidecar's.",
                 &["route"],
             )?,
+            echoes: declare.counters(
+                "token_echoes_total",
+                "Times that an upstream sent our token back, which was removed.",
+                &["route"],
+            )?,
             config_reloads: declare.counters(
                 "config_reloads_total",
                 "Reloads of the configuration, by how they ended.",
@@ -264,6 +270,7 @@ impl Metrics {
             self.upstream_duration.with_label_values(&[path]);
             self.stripped.with_label_values(&[path]);
             self.links.with_label_values(&[path]);
+            self.echoes.with_label_values(&[path]);
         }
     }
 
@@ -322,6 +329,7 @@ impl Metrics {
                 &self.requests,
                 &self.stripped,
                 &self.links,
+                &self.echoes,
             ] {
                 remove(counters, label, value);
             }
@@ -362,6 +370,7 @@ impl Metrics {
             upstream_duration: self.upstream_duration.with_label_values(&[route]),
             stripped: self.stripped.with_label_values(&[route]),
             links: self.links.with_label_values(&[route]),
+            echoes: self.echoes.with_label_values(&[route]),
         }
     }
 
@@ -499,6 +508,7 @@ pub struct RouteMetrics {
     upstream_duration: Histogram,
     stripped: IntCounter,
     links: IntCounter,
+    echoes: IntCounter,
 }
 
 impl RouteMetrics {
@@ -519,6 +529,10 @@ impl RouteMetrics {
 
     pub(crate) fn links_rewritten(&self, count: u64) {
         self.links.inc_by(count);
+    }
+
+    pub(crate) fn token_echoed(&self, count: u64) {
+        self.echoes.inc_by(count);
     }
 
     pub(crate) fn authorization_stripped(&self) {

@@ -8,6 +8,7 @@
 mod admission;
 pub mod context;
 pub(crate) mod csrf;
+mod echo;
 mod failure;
 pub mod guard;
 pub(crate) mod headers;
@@ -28,6 +29,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use context::{Context, Outcome, method_label};
 use csrf::Keeper;
+use echo::Echo;
 use guard::Guard;
 use headers::Injection;
 use http::Version;
@@ -283,6 +285,7 @@ impl ProxyHttp for Proxy {
             csrf::inject(request, session)?;
         }
         context.answer_body = None;
+        context.echo = None;
         if let Some(plan) = &route.links {
             plan.prepare(session.req_header(), request)?;
             if let Some(body) = &mut context.request_body {
@@ -360,6 +363,14 @@ impl ProxyHttp for Proxy {
             route.metrics.links_rewritten(count);
             context.answer_body = body;
         }
+        context.echo = context.token.as_ref().and_then(|token| Echo::of(&token.authorization));
+        if let (Some(echo), Some(route)) = (&mut context.echo, &context.route) {
+            let looks_on = echo.clean_header(response);
+            route.metrics.token_echoed(echo.removed());
+            if !looks_on {
+                context.echo = None;
+            }
+        }
         Ok(())
     }
 
@@ -373,6 +384,11 @@ impl ProxyHttp for Proxy {
         heal::look_into(body, end_of_stream, context)?;
         if let (Some(transformed), Some(route)) = (&mut context.answer_body, &context.route) {
             route.metrics.links_rewritten(links::transform(transformed, body, end_of_stream)?);
+        }
+        if let (Some(echo), Some(route)) = (&mut context.echo, &context.route) {
+            let before = echo.removed();
+            echo.clean_body(body, end_of_stream);
+            route.metrics.token_echoed(echo.removed() - before);
         }
         Ok(None)
     }

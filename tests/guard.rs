@@ -84,6 +84,31 @@ async fn no_answer_invites_web_pages() {
 }
 
 #[tokio::test]
+async fn a_token_that_the_upstream_sends_back_stays_here() {
+    const TOKEN: &str = "eyJhbGciOiJub25lIn0.eyJhIjoxfQ.c2lnbmF0dXJl";
+    let issuer = Peer::start(issuer::token(TOKEN, 3600)).await;
+    let upstream = Peer::start(Behaviour::ok("")).await;
+    let sidecar = Sidecar::ready(&issuer.config(&upstream.url(), "", "")).await;
+    let echo = |kind: &str| {
+        let headers = format!("content-type: {kind}\r\nx-debug: Bearer {TOKEN}\r\n");
+        issuer::status("500 Oops", &headers, &format!("you sent {TOKEN}, sorry"))
+    };
+    for (path, kind) in [("/free", "text/plain"), ("/data/x", "application/json")] {
+        upstream.script([echo(kind)]);
+        let answer = sidecar.get(path).await;
+        assert_eq!(answer.headers()["x-debug"], "Bearer [token removed]");
+        let text = answer.text().await.unwrap();
+        assert!(text.starts_with("you sent [token removed]*"), "{text}");
+        assert!(text.ends_with(", sorry") && !text.contains(TOKEN), "{text}");
+        let series = format!(r#"bearerd_token_echoes_total{{route="/{}"}}"#, &path[1..5]);
+        assert_eq!(sidecar.metric(&series).await, 2.0);
+    }
+    upstream.script([echo("application/octet-stream")]);
+    let binary = sidecar.get("/free").await.bytes().await.unwrap();
+    assert!(binary.ends_with(format!("{TOKEN}, sorry").as_bytes()), "no text: not looked at");
+}
+
+#[tokio::test]
 async fn a_local_credential_is_asked_for_and_goes_no_further() {
     let folder = tempfile::tempdir().unwrap();
     let (password, key) = (folder.path().join("password"), folder.path().join("key"));

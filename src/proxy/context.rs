@@ -4,6 +4,7 @@ use crate::error::ErrorKind;
 use crate::metrics::{Metrics, OTHER, RouteMetrics};
 use crate::proxy::RouteHandle;
 use crate::proxy::csrf::Session;
+use crate::proxy::echo::Echo;
 use crate::proxy::heal::Heal;
 use crate::proxy::links::{AnswerBody, RequestBody};
 use crate::proxy::profile::METHODS;
@@ -56,6 +57,8 @@ pub struct Context {
     pub(super) request_body: Option<RequestBody>,
     /// What is done to the answer's body.
     pub(super) answer_body: Option<AnswerBody>,
+    /// Looks for our token in the answer.
+    pub(super) echo: Option<Echo>,
     /// What became of a refused token.
     pub(super) heal: Heal,
     /// What the caller was told by a local answer, for the access log.
@@ -77,6 +80,7 @@ impl Context {
             csrf: None,
             request_body: None,
             answer_body: None,
+            echo: None,
             heal: Heal::default(),
             detail: None,
             attempts: Attempts::default(),
