@@ -1,5 +1,5 @@
-//! What the process gives up before it serves anybody: memory that others could read, and files that
-//! it does not need.
+//! What the process gives up before it serves anybody, memory that others could read and files that
+//! it does not need; and the one thing it takes, as many open files as it may have.
 //!
 //! The sandbox is Landlock's: from its beginning on, only the places of the configuration and what the
 //! system's libraries need can be read, and nothing can be written.
@@ -10,7 +10,7 @@ use landlock::{
     RulesetCreatedAttr, RulesetError, RulesetStatus,
 };
 use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, getuid, set_dumpable_behavior, setrlimit,
+    DumpableBehavior, Resource, Rlimit, getrlimit, getuid, set_dumpable_behavior, setrlimit,
 };
 use std::path::{Path, PathBuf};
 use tracing::{info, warn};
@@ -52,6 +52,12 @@ pub fn harden(contained: bool) {
     }
     if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
         warn!("The process stays open to debuggers of its user ({error}).");
+    }
+    // Each caller is an open file, and another one is its upstream connection.
+    let files = getrlimit(Resource::Nofile);
+    let most = Rlimit { current: files.maximum, ..files };
+    if let Err(error) = setrlimit(Resource::Nofile, most) {
+        warn!("The limit of open files stays as it is ({error}).");
     }
     if getuid().is_root() && !contained {
         warn!("bearerd runs as root and needs no right of root's; give it a user of its own.");
