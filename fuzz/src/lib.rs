@@ -15,6 +15,7 @@ pub mod proxy {
         pub mod origin;
         pub mod xml;
     }
+    pub mod route;
 }
 
 #[path = "../../src/secret.rs"]
