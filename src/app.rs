@@ -23,6 +23,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -150,7 +151,7 @@ impl App {
         }
 
         let mut reloader = Reloader {
-            setup,
+            setup: Arc::new(setup),
             addresses,
             proxy,
             readiness,
@@ -193,6 +194,8 @@ fn start_admin(
 struct Control {
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// Asks for a reload of the configuration.
+    reload: Arc<Notify>,
 }
 
 impl Control {

@@ -82,6 +82,9 @@ pub struct Client {
     pub wait: Duration,
     /// More trust anchors for the token endpoint.
     pub ca_file: Option<PathBuf>,
+    /// The origin that an upstream took from this client's key. A key that names another one is
+    /// another client: its token must not go to this one.
+    pub api_origin: Option<Url>,
 }
 
 /// A service behind the sidecar.
@@ -207,7 +210,7 @@ impl Config {
         flags: &Flags,
     ) -> Result<Self, ConfigError> {
         let text = match file {
-            Some(path) => std::fs::read_to_string(path)
+            Some(path) => crate::files::read_small(path)
                 .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?,
             None => String::new(),
         };

@@ -84,6 +84,8 @@ pub struct Identity {
     pub scope: Option<String>,
     /// Parameters of the token request that the key asks for.
     pub token_params: Vec<(String, Secret)>,
+    /// The API that the key names, if it does.
+    pub api_url: Option<Url>,
     /// What was read, for people: "BTP service key at credentials.uaa".
     pub described: String,
 }
@@ -153,7 +155,7 @@ impl ReloadOutcome {
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
     /// The file can't be read.
-    #[error("cannot read {}: {source}; check the path and its permissions", path.display())]
+    #[error("cannot read {}: {source}; check the path and its permissions", shown(path))]
     Unreadable {
         /// The configured path.
         path: PathBuf,
@@ -167,13 +169,13 @@ pub enum CredentialError {
         place: String,
     },
     /// The file is no file, or no small one.
-    #[error("{} is not a file of at most 64 KiB; check the path", path.display())]
+    #[error("{} is not a file of at most 64 KiB; check the path", shown(path))]
     NotASecret {
         /// The configured path.
         path: PathBuf,
     },
     /// The file holds nothing but line breaks.
-    #[error("{} is empty; write the secret into it", path.display())]
+    #[error("{} is empty; write the secret into it", shown(path))]
     Empty {
         /// The configured path.
         path: PathBuf,
@@ -212,6 +214,7 @@ impl Source {
                 proof: proof.read()?,
                 scope: None,
                 token_params: Vec::new(),
+                api_url: None,
                 described: proof.described(),
             }),
             Self::Key { place, binding, token_url, secret_auth, allow_cleartext } => {
@@ -239,6 +242,7 @@ impl Source {
                     proof,
                     scope: found.scope,
                     token_params: found.token_params,
+                    api_url: found.api_url,
                     described,
                 })
             }
@@ -312,9 +316,12 @@ impl ProofSource {
         Ok(match self {
             Self::Secret(auth, secret) => Proof::Secret(*auth, secret.clone(), None),
             Self::SecretFile(auth, path, next) => {
-                // A successor that is not there yet is none.
-                let next = next.as_deref().filter(|next| next.exists()).map(read_secret);
-                Proof::Secret(*auth, read_secret(path)?, next.transpose()?)
+                let next = match next.as_deref().filter(|next| next.exists()).map(read_secret) {
+                    // A successor that is not there yet is none.
+                    None | Some(Err(CredentialError::Empty { .. })) => None,
+                    Some(next) => Some(next?),
+                };
+                Proof::Secret(*auth, read_secret(path)?, next)
             }
             Self::Certificate(chain, key) => {
                 Proof::Certificate(read_secret(chain)?.expose().to_owned(), read_secret(key)?)
@@ -340,12 +347,18 @@ impl ProofSource {
                 format!("a secret from the configuration or environment, {}", auth.described())
             }
             Self::SecretFile(auth, path, _) => {
-                format!("the secret in {}, {}", path.display(), auth.described())
+                format!("the secret in {}, {}", shown(path), auth.described())
             }
             Self::Certificate(chain, _) => format!("the certificate in {}", chain.display()),
             Self::SigningKey(key, _) => format!("assertions signed with {}", key.display()),
         }
     }
+}
+
+/// A path for messages. One without a slash may be a secret in the wrong place.
+pub(crate) fn shown(path: &Path) -> String {
+    let text = path.display().to_string();
+    if text.contains('/') { text } else { "the file that is named there (not shown)".to_owned() }
 }
 
 /// What was found, and what of it has no effect here.

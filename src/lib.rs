@@ -30,6 +30,7 @@ pub mod demo;
 pub mod doctor;
 pub mod drain;
 pub mod error;
+pub mod files;
 pub mod http_client;
 pub mod metrics;
 pub mod proxy;

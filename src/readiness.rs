@@ -83,7 +83,7 @@ impl Readiness {
         for client in self.clients().iter() {
             let news = client.store.news();
             let failure = news.failure.map(|failure| failure.message);
-            if let Some(why) = news.credential {
+            for why in news.unreadable.into_iter().chain(news.untaken) {
                 degraded.push(format!("new credential of {}: {why}", client.name));
             }
             match (client.store.is_usable(), failure) {

@@ -2,6 +2,7 @@
 //!
 //! The system's come from where OpenSSL looks, or from `SSL_CERT_FILE` and `SSL_CERT_DIR`.
 
+use crate::files::read_small;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -32,8 +33,9 @@ pub enum TrustError {
 /// The file is unreadable, is no PEM, or holds something else than certificates.
 pub fn read_pem(path: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError> {
     let unreadable = |reason: String| TrustError::Unreadable { path: path.to_owned(), reason };
-    let certificates = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+    let text = read_small(path).map_err(|error| unreadable(error.to_string()))?;
+    let certificates = CertificateDer::pem_slice_iter(text.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
         .map_err(|error| unreadable(error.to_string()))?;
     if certificates.is_empty() {
         return Err(TrustError::Empty { path: path.to_owned() });

@@ -168,6 +168,23 @@ fn what_proves_a_client_must_fit_together() {
 }
 
 #[test]
+fn content_in_the_place_of_a_path_is_refused_and_not_shown() {
+    for content in ["'{\"clientsecret\":\"canary-8\"}'", "\"-----BEGIN\\ncanary-8\""] {
+        for key in ["credentials", "client_secret_file"] {
+            let told =
+                faults(&MINIMAL.replace("client_secret: s3cret", &format!("{key}: {content}")));
+            assert!(
+                told.contains("is no path but content") && !told.contains("canary-8"),
+                "{told}"
+            );
+        }
+    }
+    let config = parse(&MINIMAL.replace("client_secret: s3cret", "client_secret_file: canary-8"));
+    let error = config.unwrap().clients[0].source.read().unwrap_err().to_string();
+    assert!(error.contains("not shown") && !error.contains("canary-8"), "{error}");
+}
+
+#[test]
 fn a_faults_text_never_holds_a_secret() {
     let environment = Environment::from([("CANARY", "canary-7")]);
     let text = "
@@ -220,7 +237,8 @@ fn variables_override_the_only_client_and_upstream_and_nothing_ambiguous() {
     let alone = Config::parse("", "", &environment_with_key, &Flags::default()).unwrap();
     assert!(fixture.contains(alone.upstreams[0].origin.host_str().unwrap()), "the key names it");
     let replaced = Config::parse("b.yaml", MINIMAL, &environment_with_key, &Flags::default());
-    assert!(replaced.is_ok(), "{replaced:?}");
+    let identity = replaced.unwrap().clients[0].source.read().unwrap();
+    assert_ne!(identity.token_url.host_str(), Some("i.example"), "another's secret stays away");
 
     let two = MINIMAL.replace("upstreams:", "upstreams:\n  second: { url: 'https://s.example' }");
     let told =

@@ -1,8 +1,11 @@
 //! Another configuration without a restart: all of it or nothing.
 
+use crate::support::issuer;
 use crate::support::process::Process;
+use crate::support::upstream::{Behaviour, Peer, Seen};
 use crate::support::{Fixture, eventually, http};
 use bearerd::demo::Faults;
+use serde_json::json;
 use std::os::unix::fs::symlink;
 
 const CONSUMPTION: &str = "/api/v1/datasphere/consumption";
@@ -148,6 +151,96 @@ async fn a_hangup_reads_everything_again_and_sets_the_level_of_the_log() {
     assert_eq!(world.status(SALES).await, 200);
     assert_eq!(world.status("/none").await, 404);
     assert_eq!(requests(), before);
+}
+
+#[tokio::test]
+async fn a_key_that_names_another_tenant_changes_token_and_api_together_or_not_at_all() {
+    let tenant = async |token: &'static str| {
+        let issuer = Peer::start(issuer::token(token, 3600)).await;
+        (issuer, Peer::start(Behaviour::ok("")).await)
+    };
+    let (a, b) = (tenant("token-of-a").await, tenant("token-of-b").await);
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key.json");
+    let write = |(issuer, api): &(Peer, Peer)| {
+        let uaa = json!({ "clientid": "c", "clientsecret": "s", "url": issuer.url() });
+        let document = json!({ "uaa": uaa, "uri": api.url() }).to_string();
+        std::fs::write(folder.path().join("new"), document).unwrap();
+        std::fs::rename(folder.path().join("new"), &key).unwrap();
+    };
+    write(&a);
+    let config = format!(
+        "listen: 127.0.0.1:0\nadmin: {{ listen: 127.0.0.1:0 }}
+clients: {{ c: {{ credentials: {} }} }}\nupstreams: {{ u: {{}} }}
+routes: [{{ path: /free, profile: passthrough }}]\n",
+        key.display()
+    );
+    let process = Process::start(folder.path(), &config, &[]).await;
+    let get = async || http().get(format!("{}/free", process.url)).send().await.unwrap().status();
+    eventually("ready", async || get().await == 200).await;
+
+    // The issuer of b does not know the client yet.
+    b.0.script([issuer::status("401 Unauthorized", "", "")]);
+    write(&b);
+    let refused = async || {
+        get().await;
+        process.log().contains("client c gets no token")
+    };
+    eventually("refused", refused).await;
+    assert!(b.1.seen().is_empty(), "nothing goes there yet");
+    process.signal("HUP").await;
+    let moved = async || {
+        get().await;
+        !b.1.seen().is_empty()
+    };
+    eventually("moved", moved).await;
+    for (peer, token) in [(&a.1, "Bearer token-of-a"), (&b.1, "Bearer token-of-b")] {
+        let is_its = |seen: &Seen| seen.header("authorization") == [token];
+        assert!(peer.seen().iter().all(is_its), "{token}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_client_is_not_asked_again_for_every_file_that_changes_nearby() {
+    let world = World::start(DATA).await;
+    let wrong = config(&world.fixture, DATA).replace("client_id: ", "client_id: x");
+    world.write(&wrong);
+    world.reloaded("no_token", 1).await;
+    let before = world.fixture.tenant.seen().token_requests;
+    for number in 0..20 {
+        std::fs::write(world.fixture.path("unrelated"), format!("{number}")).unwrap();
+        // Each is noticed by itself: the folder is watched, and answers in between take time.
+        assert_eq!(world.status(SALES).await, 200);
+    }
+    world.process.signal("HUP").await;
+    world.reloaded("no_token", 2).await;
+    assert_eq!(world.fixture.tenant.seen().token_requests, before + 1, "for the signal alone");
+}
+
+#[tokio::test]
+async fn a_file_that_would_hang_holds_up_nothing() {
+    let world = World::start(DATA).await;
+    let pipe = world.fixture.path("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let ca = world.fixture.path("ca.pem").display().to_string();
+    world.write(&config(&world.fixture, DATA).replace(&ca, &pipe.display().to_string()));
+    world.reloaded("invalid", 1).await;
+    assert_eq!(world.get(&world.process.admin, "/livez").await, 200);
+    assert_eq!(world.status(SALES).await, 200);
+}
+
+#[tokio::test]
+async fn a_trust_anchor_that_changes_is_read_again() {
+    let world = World::start(DATA).await;
+    let ca = world.fixture.path("ca.pem");
+    let old = std::fs::read_to_string(&ca).unwrap();
+    // As while an authority is replaced: both are there.
+    let other = Fixture::start().await;
+    std::fs::write(&ca, format!("{old}{}", other.tenant.ca_pem())).unwrap();
+    world.reloaded("success", 1).await;
+    assert_eq!(world.status(SALES).await, 200);
+    assert_eq!(world.fixture.tenant.seen().token_requests, 2, "tried with the new ones first");
 }
 
 #[tokio::test]

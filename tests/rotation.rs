@@ -264,6 +264,8 @@ async fn the_next_secret_is_used_when_the_first_is_refused() {
     let fixture = Fixture::start().await;
     fixture.tenant.set_faults(Faults { token_lifetime: 4, ..Faults::default() });
     let next = format!("client_secret_next_file: {}", fixture.path("next").display());
+    // A placeholder, as Kubernetes mounts it.
+    std::fs::write(fixture.path("next"), "").unwrap();
     let sidecar = Sidecar::ready(&fixture.config(&next, "")).await;
     std::fs::write(fixture.path("next"), fixture.tenant.rotate_client_secret()).unwrap();
     eventually("read", async || reloads(&sidecar, "success").await == 1.0).await;

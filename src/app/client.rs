@@ -63,8 +63,14 @@ impl PreparedClient {
 
         let watch = Watch::new(config.source.paths());
         let look = watch.trigger();
-        let rotation =
-            Rotation::new(config.clone(), identity, offers, store.clone(), metrics.clone());
+        let rotation = Rotation::new(
+            config.clone(),
+            identity,
+            offers,
+            store.clone(),
+            metrics.clone(),
+            control.reload.clone(),
+        );
         let watching = stop.clone();
         control.tasks.spawn(async move {
             watching.run_until_cancelled(rotation.run(watch)).await;

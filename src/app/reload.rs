@@ -4,23 +4,31 @@
 //! not there yet must get a token before the new configuration counts.
 
 use super::client::RunningClient;
-use super::setup::{Prepared, Setup};
+use super::setup::{Anchors, Prepared, Setup, anchors};
 use super::{AppError, Control};
 use crate::config::{Config, ConfigError, ListenAddress};
+use crate::files::read_small;
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
 use crate::readiness::Readiness;
 use crate::telemetry::LevelHandle;
-use crate::watch::Watch;
+use crate::watch::{POLL, Watch};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{info, warn};
 
 /// How long a client that is new may take to get its first token.
 const FIRST_TOKEN: Duration = Duration::from_secs(20);
+/// How long reading files may take, all together.
+const FILES: Duration = Duration::from_secs(10);
+/// What was refused for a reason that may pass is tried again after this long, and then ever later: a
+/// secret that is wrong must not be sent over and over.
+const RETRY: Duration = Duration::from_secs(30);
+const SLOWEST_RETRY: Duration = Duration::from_secs(300);
 
 /// Where the configuration comes from, for reading it again.
 #[derive(Clone)]
@@ -37,9 +45,20 @@ pub struct ConfigSource {
 
 impl ConfigSource {
     /// What the file holds; nothing if it can't be read, as in the middle of a swap.
-    async fn content(&self) -> Option<Vec<u8>> {
+    async fn content(&self) -> Option<String> {
         let file = self.file.clone()?;
-        spawn_blocking(move || std::fs::read(file).ok()).await.ok()?
+        in_time(move || read_small(&file).ok()).await.ok()?
+    }
+}
+
+/// Work with files beside the runtime: a file system that hangs must not hold up anything else.
+async fn in_time<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    match timeout(FILES, spawn_blocking(work)).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(_)) => Err(Refusal::Panicked),
+        Err(_) => Err(Refusal::Timeout),
     }
 }
 
@@ -84,6 +103,8 @@ enum Refusal {
     NeedsRestart(&'static str),
     #[error("client {client} gets no token ({why}); it is tried again")]
     NoToken { client: String, why: String },
+    #[error("reading it takes too long; does its file system hang?")]
+    Timeout,
     #[error("reading it failed; please report this")]
     Panicked,
 }
@@ -91,16 +112,23 @@ enum Refusal {
 impl Refusal {
     const fn outcome(&self) -> ReloadOutcome {
         match self {
-            Self::Config(_) | Self::App(_) | Self::Panicked => ReloadOutcome::Invalid,
+            Self::Config(_) | Self::App(_) | Self::Timeout | Self::Panicked => {
+                ReloadOutcome::Invalid
+            }
             Self::NeedsRestart(_) => ReloadOutcome::NeedsRestart,
             Self::NoToken { .. } => ReloadOutcome::NoToken,
         }
+    }
+
+    /// Whether it may pass although the file stays as it is: another file may be yet to come.
+    const fn may_pass(&self) -> bool {
+        matches!(self, Self::App(_) | Self::NoToken { .. } | Self::Timeout)
     }
 }
 
 /// Owns the configuration in force.
 pub(super) struct Reloader {
-    pub(super) setup: Setup,
+    pub(super) setup: Arc<Setup>,
     pub(super) addresses: Vec<ListenAddress>,
     pub(super) proxy: Proxy,
     pub(super) readiness: Readiness,
@@ -109,46 +137,84 @@ pub(super) struct Reloader {
 }
 
 impl Reloader {
-    /// Reloads whenever it is asked to or the file changes, for ever. Dropped, it leaves nothing half
-    /// done: what is in force is swapped in one go.
+    /// Reloads whenever it is asked to, or the file or a trust anchor changes, for ever. Dropped, it
+    /// leaves nothing half done: what is in force is swapped in one go.
     pub(super) async fn run(&mut self, source: Option<ConfigSource>) {
         let Some(source) = source else {
             return std::future::pending().await;
         };
-        let watch = Watch::new(source.file.as_deref());
-        // What the file held when it was last read, unless that is to be tried again.
-        let mut seen = source.content().await;
+        let mut seen = self.look(&source).await;
+        // The file may have changed since it was read for the start.
+        let mut retry = match self.reload(&source).await {
+            Ok(ReloadOutcome::Unchanged) => None,
+            judged => self.judge(judged, None),
+        };
         loop {
-            tokio::select! {
-                () = source.hangup.notified() => {
-                    for client in &self.setup.clients {
-                        client.look.notify_one();
+            let mut is_asked = false;
+            let anchors = self.setup.anchors.keys().map(PathBuf::as_path);
+            let watch = Watch::new(source.file.as_deref().into_iter().chain(anchors));
+            while !is_asked {
+                let retry_at = retry.map_or_else(|| Instant::now() + POLL * 2, |(at, _)| at);
+                tokio::select! {
+                    () = source.hangup.notified() => {
+                        for client in &self.setup.clients {
+                            client.look.notify_one();
+                        }
+                        (is_asked, retry) = (true, None);
                     }
-                }
-                () = watch.changed() => {
-                    let content = source.content().await;
-                    if content.is_none() || content == seen {
-                        continue;
+                    () = self.control.reload.notified() => is_asked = retry.is_none(),
+                    () = sleep_until(retry_at) => is_asked = retry.is_some(),
+                    () = watch.changed() => {
+                        let found = self.look(&source).await;
+                        if found.is_some() && found != seen {
+                            (is_asked, retry) = (true, None);
+                        }
                     }
                 }
             }
-            let content = source.content().await;
-            let outcome = self.reload(&source).await.unwrap_or_else(|refusal| {
-                let outcome = refusal.outcome();
-                warn!(outcome = outcome.label(), "Keeping the configuration in force: {refusal}.");
-                outcome
-            });
-            self.metrics.config_reloaded(outcome);
-            seen = content.filter(|_| outcome != ReloadOutcome::NoToken);
+            seen = self.look(&source).await;
+            let judged = self.reload(&source).await;
+            retry = self.judge(judged, retry.map(|(_, delay)| delay));
         }
+    }
+
+    /// What a reload would begin with: the file, and the trust anchors in force.
+    async fn look(&self, source: &ConfigSource) -> Option<(String, Anchors)> {
+        let config = self.setup.config.clone();
+        let anchors = in_time(move || anchors(&config)).await.ok()?;
+        Some((source.content().await?, anchors))
+    }
+
+    /// Tells how a reload ended. Returns when to try again, and how long that is.
+    fn judge(
+        &self,
+        judged: Result<ReloadOutcome, Refusal>,
+        delay: Option<Duration>,
+    ) -> Option<(Instant, Duration)> {
+        let outcome = match &judged {
+            Ok(outcome) => *outcome,
+            Err(refusal) => refusal.outcome(),
+        };
+        self.metrics.config_reloaded(outcome);
+        match judged {
+            Ok(ReloadOutcome::Unchanged) => info!("The configuration has not changed."),
+            Ok(_) => info!("The new configuration is in force."),
+            Err(refusal) => {
+                warn!(outcome = outcome.label(), "Keeping the configuration in force: {refusal}.");
+                let delay = delay.map_or(RETRY, |delay| (delay * 2).min(SLOWEST_RETRY));
+                return refusal.may_pass().then(|| (Instant::now() + delay, delay));
+            }
+        }
+        None
     }
 
     async fn reload(&mut self, source: &ConfigSource) -> Result<ReloadOutcome, Refusal> {
         let load = source.load.clone();
-        let config = spawn_blocking(move || load()).await.map_err(|_| Refusal::Panicked)??;
+        let config = in_time(move || load()).await??;
         let before = &self.setup.config;
-        if config == *before {
-            info!("The configuration has not changed.");
+        let wanted = config.clone();
+        let anchors = in_time(move || anchors(&wanted)).await?;
+        if config == *before && anchors == self.setup.anchors {
             return Ok(ReloadOutcome::Unchanged);
         }
         for (name, changes) in [
@@ -162,7 +228,8 @@ impl Reloader {
                 return Err(Refusal::NeedsRestart(name));
             }
         }
-        let prepared = Prepared::new(config, Some(&self.setup))?;
+        let setup = self.setup.clone();
+        let prepared = in_time(move || Prepared::new(config, Some(&setup))).await??;
         let (setup, newcomers) = prepared.start(&self.metrics, &self.control);
         if let Err(refusal) = first_tokens(&newcomers).await {
             self.metrics.retire(&setup.config, &self.setup.config);
@@ -171,9 +238,8 @@ impl Reloader {
         self.proxy.replace(setup.table(&self.addresses, &self.metrics));
         self.readiness.replace_clients(setup.handles());
         source.level.set(setup.config.log.level);
-        let before = std::mem::replace(&mut self.setup, setup);
+        let before = std::mem::replace(&mut self.setup, Arc::new(setup));
         self.metrics.retire(&before.config, &self.setup.config);
-        info!("The new configuration is in force.");
         Ok(ReloadOutcome::Success)
     }
 }

@@ -4,15 +4,30 @@ use super::client::{PreparedClient, RunningClient};
 use super::{AppError, Control};
 use crate::config::{self, Client, Config, ListenAddress};
 use crate::credential::{CredentialError, read_secret};
+use crate::files::read_small;
 use crate::metrics::Metrics;
 use crate::proxy::guard::{Credential, Guard};
 use crate::proxy::upstream::Upstream;
 use crate::proxy::{ClientHandle, Table};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
+
+/// What each `ca_file` holds. One that can't be read is not there.
+pub(super) type Anchors = BTreeMap<PathBuf, String>;
+
+/// Reads the trust anchors of a configuration.
+pub(super) fn anchors(config: &Config) -> Anchors {
+    let clients = config.clients.iter().filter_map(|client| client.ca_file.as_ref());
+    let upstreams = config.upstreams.iter().filter_map(|upstream| upstream.ca_file.as_ref());
+    let read = |path: &PathBuf| Some((path.clone(), read_small(path).ok()?));
+    clients.chain(upstreams).filter_map(read).collect()
+}
 
 /// A configuration with all that was read for it. Nothing runs, and nothing was sent.
 pub(super) struct Prepared {
     config: Config,
+    anchors: Anchors,
     guard: Arc<Guard>,
     clients: Vec<MaybeRunning>,
     upstreams: Vec<Arc<Upstream>>,
@@ -26,6 +41,7 @@ enum MaybeRunning {
 /// A configuration in force.
 pub(super) struct Setup {
     pub(super) config: Config,
+    pub(super) anchors: Anchors,
     guard: Arc<Guard>,
     pub(super) clients: Vec<Arc<RunningClient>>,
     upstreams: Vec<Arc<Upstream>>,
@@ -36,8 +52,14 @@ impl Prepared {
     /// on as they are.
     pub(super) fn new(config: Config, before: Option<&Setup>) -> Result<Self, AppError> {
         let guard = Arc::new(guard(&config.access)?);
+        let anchors = anchors(&config);
+        let trusts_the_same = |ca_file: Option<&PathBuf>| {
+            let of = |anchors: &Anchors| ca_file.and_then(|path| anchors.get(path).cloned());
+            before.is_some_and(|before| of(&before.anchors) == of(&anchors))
+        };
         let running = |wanted: &Client| {
-            before?.clients.iter().find(|client| client.config == *wanted).cloned()
+            let known = before?.clients.iter().find(|client| client.config == *wanted)?;
+            trusts_the_same(wanted.ca_file.as_ref()).then(|| known.clone())
         };
         let clients = config.clients.iter().map(|client| match running(client) {
             Some(running) => Ok(MaybeRunning::Running(running)),
@@ -45,7 +67,7 @@ impl Prepared {
         });
         let clients = clients.collect::<Result<_, AppError>>()?;
         let known = |wanted: &config::Upstream| {
-            let before = before?;
+            let before = before.filter(|_| trusts_the_same(wanted.ca_file.as_ref()))?;
             let position = before.config.upstreams.iter().position(|known| known == wanted)?;
             before.upstreams.get(position).cloned()
         };
@@ -56,7 +78,7 @@ impl Prepared {
                 .map_err(|source| AppError::Upstream { upstream: upstream.name.clone(), source }),
         });
         let upstreams = upstreams.collect::<Result<_, AppError>>()?;
-        Ok(Self { config, guard, clients, upstreams })
+        Ok(Self { config, anchors, guard, clients, upstreams })
     }
 
     /// Starts the clients that do not run yet, and tells which ones these are.
@@ -76,8 +98,8 @@ impl Prepared {
             }
         };
         let clients = self.clients.into_iter().map(start).collect();
-        let Self { config, guard, upstreams, .. } = self;
-        (Setup { config, guard, clients, upstreams }, newcomers)
+        let Self { config, anchors, guard, upstreams, .. } = self;
+        (Setup { config, anchors, guard, clients, upstreams }, newcomers)
     }
 }
 

@@ -3,6 +3,7 @@
 use super::environment::{Environment, VARIABLES};
 use super::fault::{Faults, Place};
 use super::node::{Node, Value};
+use super::read::PARTS;
 
 /// The name of the client that the environment alone configures.
 const CLIENT: &str = "technical-user";
@@ -43,9 +44,12 @@ pub(super) fn apply(
         }
         // One credential replaces the other, so that a file's secret can be overridden.
         let replaced: &[&str] = match variable {
-            "BEARERD_CLIENT_SECRET" => &["client_secret_file", "credentials"],
+            "BEARERD_CLIENT_SECRET" => {
+                &["client_secret_file", "client_secret_next_file", "credentials"]
+            }
             "BEARERD_CLIENT_SECRET_FILE" => &["client_secret", "credentials"],
-            "BEARERD_CREDENTIALS" => &["client_id", "client_secret", "client_secret_file"],
+            // All of it: a secret must not go to another's issuer.
+            "BEARERD_CREDENTIALS" => &PARTS,
             _ => &[],
         };
         for key in replaced {

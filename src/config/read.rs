@@ -4,6 +4,8 @@ mod access;
 mod client;
 mod route;
 
+pub(super) use client::PARTS;
+
 use super::environment::Environment;
 use super::fault::Faults;
 use super::file::{self, Reader, Section, join, named, unknown};
@@ -71,10 +73,10 @@ impl<'n> Root<'n> {
         let workers = self.section.parse(reader, "workers", value::workers);
         let admin = self.child(reader, "admin", file::ADMIN);
         let admin_listen = admin.parse(reader, "listen", value::socket_address);
-        let clients: Vec<_> =
+        let mut clients: Vec<_> =
             self.clients.iter().map(|entry| client::client(reader, entry)).collect();
         let upstreams: Vec<_> =
-            self.upstreams.iter().map(|entry| self.upstream(reader, entry, &clients)).collect();
+            self.upstreams.iter().map(|entry| self.upstream(reader, entry, &mut clients)).collect();
         let owners: Vec<_> = upstreams
             .iter()
             .map(|upstream| upstream.as_ref().and_then(|(_, client)| *client))
@@ -142,7 +144,7 @@ impl<'n> Root<'n> {
         &self,
         reader: &mut Reader<'_>,
         entry: &'n Entry,
-        clients: &[Option<Client>],
+        clients: &mut [Option<Client>],
     ) -> Option<(Upstream, Option<ClientId>)> {
         let path = join("upstreams", &entry.key);
         let section = Section::open(reader, &entry.node, &path, file::UPSTREAM);
@@ -152,7 +154,7 @@ impl<'n> Root<'n> {
         let origin = if section.node("url").is_some() {
             section.parse(reader, "url", |text| value::origin(text, cleartext))
         } else {
-            let key = client.and_then(|client| clients.get(client)?.as_ref());
+            let key = client.and_then(|client| clients.get_mut(client)?.as_mut());
             origin_of_key(key, cleartext)
                 .map_err(|message| {
                     reader.faults.push(section.place(), &section.path("url"), message);
@@ -228,13 +230,17 @@ fn ca_file(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<PathBuf> {
 }
 
 /// An upstream without a URL takes the one that its client's key names.
-fn origin_of_key(client: Option<&Client>, allow_cleartext: bool) -> Result<Url, String> {
+fn origin_of_key(client: Option<&mut Client>, allow_cleartext: bool) -> Result<Url, String> {
     let missing = "missing; give the tenant's origin, such as https://acme.eu10.hcs.cloud.sap";
     let Some(client) = client else {
         return Err(missing.into());
     };
     match client.source.api_url() {
-        Ok(Some(url)) => value::origin(&url.origin().ascii_serialization(), allow_cleartext),
+        Ok(Some(url)) => {
+            let origin = value::origin(&url.origin().ascii_serialization(), allow_cleartext)?;
+            client.api_origin = Some(origin.clone());
+            Ok(origin)
+        }
         Ok(None) => Err(format!("{missing}; {} names none", client.source.described())),
         Err(error) => Err(format!("{missing}; the client's key could name it, but: {error}")),
     }

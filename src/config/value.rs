@@ -61,6 +61,17 @@ pub(super) fn workers(text: &str) -> Result<usize, String> {
         .ok_or_else(|| format!("`{text}` is not a number from 1 to 256, nor `auto`"))
 }
 
+/// A file or folder. What cannot be one is not shown: somebody may have put the content there.
+pub(super) fn path(text: &str) -> Result<PathBuf, String> {
+    if text.trim().is_empty() {
+        return Err("is empty; give a path".into());
+    }
+    if text.starts_with(['{', '[', '"']) || text.contains(['\n', '\0']) || text.len() > 4096 {
+        return Err("is no path but content; name the file that holds it (`credentials` also takes env:NAME)".into());
+    }
+    Ok(text.into())
+}
+
 pub(super) fn requests(text: &str) -> Result<u32, String> {
     text.parse()
         .ok()

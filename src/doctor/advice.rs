@@ -125,6 +125,7 @@ mod tests {
             proof: Proof::Secret(auth, Secret::new(secret.into()), None),
             scope: None,
             token_params: Vec::new(),
+            api_url: None,
             described: String::new(),
         }
     }

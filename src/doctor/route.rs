@@ -100,7 +100,8 @@ async fn judge(
         300..=399 => (Verdict::Warning, Some("does `url` name the tenant itself?")),
         _ => (Verdict::Failed, Some("the API is in trouble; try again, then ask SAP")),
     };
-    let to = headers.get(LOCATION).and_then(|to| to.to_str().ok());
+    // Its query may hold what is nobody's business.
+    let to = headers.get(LOCATION).and_then(|to| to.to_str().ok()?.split(['?', '#']).next());
     let detail = to.map_or_else(|| detail.clone(), |to| format!("{detail}, to {to}"));
     subject.add("call", verdict, detail, advice.map(str::to_owned));
 }

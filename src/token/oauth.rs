@@ -101,9 +101,13 @@ impl OAuthSource {
         let (status, headers) = (answer.status(), answer.headers().clone());
         let body = bounded_body(answer).await?;
         let judged = answer::judge(status, &headers, &body, SystemTime::now());
-        judged.map_err(|error| match evidence {
-            Evidence::Secret(_, secret) => without_echo(error, &body, secret),
-            Evidence::Certificate | Evidence::Assertion(_) => error,
+        judged.map_err(|error| {
+            let sent = match evidence {
+                Evidence::Secret(_, secret) => Some(*secret),
+                Evidence::Certificate | Evidence::Assertion(_) => None,
+            };
+            let of_key = self.identity.token_params.iter().map(|(_, value)| value);
+            without_echo(error, &body, sent.into_iter().chain(of_key))
         })
     }
 }
@@ -126,8 +130,11 @@ impl TokenSource for OAuthSource {
             Err(refused @ TokenError::Refused { .. }) => refused,
             judged => return judged,
         };
-        let Ok(token) = self.ask(&Evidence::Secret(auth, other)).await else {
-            return Err(refused);
+        let token = match self.ask(&Evidence::Secret(auth, other)).await {
+            Ok(token) => token,
+            Err(TokenError::Refused { .. }) => return Err(refused),
+            // The other one may be right: what happened to it decides when to ask again.
+            Err(error) => return Err(error),
         };
         self.later.store(!later, Ordering::Relaxed);
         let which = if later { "earlier" } else { "later" };
@@ -146,10 +153,20 @@ fn parameters(client: &Client, identity: &Identity) -> Vec<(String, String)> {
     scope.into_iter().chain(client.token_params.iter().cloned()).chain(of_key).collect()
 }
 
-/// An issuer's words go to the log and to `/readyz`; one that echoes the secret is not quoted.
-fn without_echo(error: TokenError, answer: &[u8], secret: &Secret) -> TokenError {
+/// An issuer's words go to the log and to `/readyz`; those that echo a secret are not quoted, be it as
+/// they came or as they are read.
+fn without_echo<'a>(
+    error: TokenError,
+    answer: &[u8],
+    mut secrets: impl Iterator<Item = &'a Secret>,
+) -> TokenError {
     match error {
-        TokenError::Refused { status, .. } if client_auth::is_told_by(answer, secret) => {
+        TokenError::Refused { status, reason }
+            if secrets.any(|secret| {
+                client_auth::is_told_by(answer, secret)
+                    || client_auth::is_told_by(reason.as_bytes(), secret)
+            }) =>
+        {
             TokenError::Refused { status, reason: ", in words that hold the secret".into() }
         }
         other => other,
@@ -179,4 +196,29 @@ fn failed(error: reqwest::Error) -> TokenError {
         cause = source;
     }
     TokenError::Connect(cause.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reqwest::StatusCode;
+
+    #[test]
+    fn words_that_hold_a_secret_are_not_quoted_however_they_are_written() {
+        let secrets = [Secret::new("of the key".into()), Secret::new("7d3f$aV=".into())];
+        let told = |answer: &str, reason: &str| {
+            let refused =
+                TokenError::Refused { status: StatusCode::UNAUTHORIZED, reason: reason.into() };
+            without_echo(refused, answer.as_bytes(), secrets.iter()).to_string()
+        };
+        assert!(told("Bad credentials", ", Bad credentials").contains("Bad credentials"));
+        for (answer, reason) in [
+            ("no 7d3f$aV=", ", no 7d3f$aV="),
+            (r"no 7d3f$aV\u003d", ", no 7d3f$aV="),
+            ("of the key", ", of the key"),
+        ] {
+            let told = told(answer, reason);
+            assert!(told.contains("hold the secret") && !told.contains(reason), "{told}");
+        }
+    }
 }

@@ -121,7 +121,8 @@ impl Refresher {
     /// Returns when a request is due, when the current token is not wanted any more, or when a
     /// candidate is to be tried. After a failure the back-off alone decides: whoever is refused then
     /// would only ask sooner in vain.
-    async fn idle_until(&mut self, due: Instant) -> Turn {
+    async fn idle_until(&mut self, mut due: Instant) -> Turn {
+        let mut is_hurried = false;
         loop {
             self.beat();
             let now = Instant::now();
@@ -137,12 +138,12 @@ impl Refresher {
             let next = candidate.map_or(refresh, |candidate| candidate.min(refresh));
             tokio::select! {
                 () = sleep_until(next.min(now + HEARTBEAT)) => {}
-                () = self.store.unwanted(), if self.failures == 0 => {
-                    sleep_until(self.ceiling.earliest(now)).await;
-                    return Turn::Refresh;
+                () = self.store.unwanted(), if self.failures == 0 && !is_hurried => {
+                    (due, is_hurried) = (now, true);
                 }
                 Ok(()) = self.offers.changed() => {
                     let source = self.offers.borrow_and_update().0.clone();
+                    self.store.tell_of_candidate(None);
                     let new = |source| Candidate { source, streak: Streak::default(), due: now };
                     self.candidate = source.map(new);
                 }
@@ -173,7 +174,7 @@ impl Refresher {
         match result {
             Ok(token) => {
                 self.source = candidate.source;
-                self.store.tell_of_credential(None);
+                self.store.tell_of_candidate(None);
                 self.metrics.credential_reloaded(ReloadOutcome::Success);
                 info!(client = self.name, "The new credential is in use.");
                 Some(self.publish(token, started))
@@ -186,7 +187,7 @@ impl Refresher {
                     _ => ReloadOutcome::Failed,
                 };
                 self.metrics.credential_reloaded(outcome);
-                self.store.tell_of_credential(Some(error.to_string().into()));
+                self.store.tell_of_candidate(Some(error.to_string().into()));
                 if is_first || self.is_news(error.outcome()) {
                     warn!(
                         client = self.name,
@@ -467,11 +468,11 @@ mod tests {
         running.offers.send(Offer(Some(newer.clone()))).unwrap();
         sleep(Duration::from_secs(20)).await;
         let news = running.store.news();
-        assert!(news.credential.is_some_and(|why| why.contains("refuses the client")));
+        assert!(news.untaken.is_some_and(|why| why.contains("refuses the client")));
         assert!(news.failure.is_none() && running.store.is_usable());
         running.store.wait_newer(1, Duration::from_secs(300)).await.unwrap();
         assert_eq!(newer.asked.lock().unwrap().len(), 4);
-        assert!(running.store.news().credential.is_none());
+        assert!(running.store.news().untaken.is_none());
     }
 
     #[tokio::test(start_paused = true)]
@@ -509,7 +510,7 @@ mod tests {
         running.store.wait_newer(1, Duration::from_secs(1)).await.unwrap();
         sleep(Duration::from_secs(600)).await;
         assert_eq!(wrong.asked.lock().unwrap().len(), 1);
-        assert!(running.store.news().credential.is_none());
+        assert!(running.store.news().untaken.is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,13 +10,17 @@ use super::oauth::OAuthSource;
 use super::refresher::Offer;
 use super::store::TokenStore;
 use crate::config::Client;
-use crate::credential::{Identity, ReloadOutcome};
+use crate::credential::{Identity, READ_TIMEOUT, ReloadOutcome};
 use crate::metrics::ClientMetrics;
 use crate::watch::Watch;
 use std::sync::Arc;
 use std::time::SystemTime;
+use tokio::sync::Notify;
 use tokio::sync::watch::Sender;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use tracing::{info, warn};
+use url::Url;
 
 /// The changes of one client's credential.
 pub struct Rotation {
@@ -29,6 +33,8 @@ pub struct Rotation {
     /// What was wrong when it was last read; told once.
     complaint: Option<String>,
     expiry: Expiry,
+    /// Asks for a reload of the configuration.
+    reload: Arc<Notify>,
 }
 
 impl Rotation {
@@ -39,8 +45,10 @@ impl Rotation {
         offers: Sender<Offer>,
         store: Arc<TokenStore>,
         metrics: ClientMetrics,
+        reload: Arc<Notify>,
     ) -> Self {
-        Self { client, latest, offers, store, metrics, complaint: None, expiry: Expiry::default() }
+        let (complaint, expiry) = (None, Expiry::default());
+        Self { client, latest, offers, store, metrics, complaint, expiry, reload }
     }
 
     /// Looks whenever `watch` says so, for ever.
@@ -51,8 +59,7 @@ impl Rotation {
                 self.expiry.look(&self.client.name, end, SystemTime::now());
             }
             watch.changed().await;
-            let read = self.client.source.read_in_time().await;
-            match read.map_err(|error| error.to_string()).and_then(|read| self.take(read)) {
+            match self.look().await {
                 Ok(None) => self.complain(None),
                 Ok(Some(source)) => {
                     self.complain(None);
@@ -64,13 +71,24 @@ impl Rotation {
         }
     }
 
-    /// The source of an identity, if that is new.
-    fn take(&mut self, read: Identity) -> Result<Option<Arc<dyn TokenSource>>, String> {
+    /// The source of the identity that is there, if that is new.
+    async fn look(&mut self) -> Result<Option<Arc<dyn TokenSource>>, String> {
+        let read = self.client.source.read_in_time().await.map_err(|error| error.to_string())?;
         if read == self.latest {
             return Ok(None);
         }
-        let source = OAuthSource::new(&self.client, read.clone());
-        let source = source.map_err(|error| error.to_string())?;
+        let origin = read.api_url.as_ref().map(Url::origin);
+        if self.client.api_origin.as_ref().is_some_and(|known| Some(known.origin()) != origin) {
+            // Its token must not go to the API of the old one: all of it changes, or nothing.
+            self.reload.notify_one();
+            return Err("the key names another API now; the configuration is reloaded".into());
+        }
+        let (client, identity) = (self.client.clone(), read.clone());
+        let source = spawn_blocking(move || OAuthSource::new(&client, identity));
+        let source = match timeout(READ_TIMEOUT, source).await {
+            Ok(Ok(source)) => source.map_err(|error| error.to_string())?,
+            Ok(Err(_)) | Err(_) => return Err("setting it up takes too long".into()),
+        };
         info!(client = self.client.name, "Trying a new credential: {}.", read.described);
         self.latest = read;
         Ok(Some(Arc::new(source)))
@@ -84,7 +102,7 @@ impl Rotation {
             self.metrics.credential_reloaded(ReloadOutcome::Unreadable);
             warn!(client = self.client.name, "Keeping the credential in use: {why}.");
         }
-        self.store.tell_of_credential(complaint.as_deref().map(Into::into));
+        self.store.tell_of_reading(complaint.as_deref().map(Into::into));
         self.complaint = complaint;
     }
 }

@@ -85,8 +85,10 @@ pub struct News {
     pub generation: u64,
     /// Why the last request brought no token; nothing after a success.
     pub failure: Option<Failure>,
+    /// Why the credential's place can't be read; nothing if it can.
+    pub unreadable: Option<Arc<str>>,
     /// Why a newer credential is not in use; nothing if there is none.
-    pub credential: Option<Arc<str>>,
+    pub untaken: Option<Arc<str>>,
 }
 
 /// A failed token request.
@@ -247,9 +249,14 @@ impl TokenStore {
         self.news.send_modify(|news| news.failure = Some(failure));
     }
 
+    /// Tells why the credential's place can't be read, or that it can.
+    pub(crate) fn tell_of_reading(&self, complaint: Option<Arc<str>>) {
+        self.news.send_modify(|news| news.unreadable = complaint);
+    }
+
     /// Tells why a newer credential is not in use, or that there is none any more.
-    pub(crate) fn tell_of_credential(&self, complaint: Option<Arc<str>>) {
-        self.news.send_modify(|news| news.credential = complaint);
+    pub(crate) fn tell_of_candidate(&self, complaint: Option<Arc<str>>) {
+        self.news.send_modify(|news| news.untaken = complaint);
     }
 
     /// What the refresher last had to say.

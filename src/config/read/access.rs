@@ -15,8 +15,7 @@ pub(super) fn read(reader: &mut Reader<'_>, section: &Section<'_>) -> (Option<Ac
     };
     let uids = all(reader, section, "uids", value::uid);
     let basic = basic(reader, section);
-    let path = section.parse(reader, "api_key_file", value::non_empty);
-    let api_key_file = path.map(PathBuf::from);
+    let api_key_file = section.parse(reader, "api_key_file", value::path);
     let has_credential = section.node("basic").is_some() || section.node("api_key_file").is_some();
     let wished = section.parse(reader, "allow_remote", value::boolean).unwrap_or_default();
     if wished && !has_credential {
@@ -39,7 +38,7 @@ fn basic(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Option<(Strin
         text if text.contains(':') => Err("holds a colon, which HTTP Basic can't carry".into()),
         text => value::non_empty(text),
     });
-    let password_file = inner.parse(reader, "password_file", value::non_empty);
+    let password_file = inner.parse(reader, "password_file", value::path);
     for (key, is_there) in
         [("username", username.is_some()), ("password_file", password_file.is_some())]
     {
@@ -48,7 +47,7 @@ fn basic(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Option<(Strin
             reader.faults.push(inner.place(), &inner.path(key), message);
         }
     }
-    username.zip(password_file).map(|(name, file)| Some((name, file.into())))
+    username.zip(password_file).map(|(name, file)| Some((name, file)))
 }
 
 fn all<T>(

@@ -7,11 +7,10 @@ use crate::config::{Client, value};
 use crate::credential::format::Binding;
 use crate::credential::{KeyPlace, ProofSource, SecretAuth, Source};
 use crate::secret::Secret;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// The keys that name each part of an identity; `credentials` stands for all of them.
-const PARTS: [&str; 8] = [
+pub(crate) const PARTS: [&str; 8] = [
     "token_url",
     "client_id",
     "client_secret",
@@ -50,6 +49,7 @@ pub(super) fn client(reader: &mut Reader<'_>, entry: &Entry) -> Option<Client> {
         refresh_at: refresh_at?,
         wait: wait?,
         ca_file,
+        api_origin: None,
     })
 }
 
@@ -112,9 +112,8 @@ fn source(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Source> {
 fn key_place(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<KeyPlace> {
     let environment = reader.environment;
     section.parse(reader, "credentials", |text| {
-        let text = value::non_empty(text)?;
         let Some(name) = text.strip_prefix("env:") else {
-            return Ok(KeyPlace::Path(text.into()));
+            return value::path(text).map(KeyPlace::Path);
         };
         let value = environment.get(name).ok_or_else(|| {
             format!("the environment variable {name} is not set; set it, or name a file")
@@ -133,7 +132,7 @@ fn binding(reader: &mut Reader<'_>, section: &Section<'_>) -> Binding {
 }
 
 fn proof(reader: &mut Reader<'_>, section: &Section<'_>, method: Method) -> Option<ProofSource> {
-    let mut file = |key| section.parse(reader, key, value::non_empty).map(PathBuf::from);
+    let mut file = |key| section.parse(reader, key, value::path);
     let (certificate, key) = (file("certificate_file"), file("private_key_file"));
     let (secret_file, next) = (file("client_secret_file"), file("client_secret_next_file"));
     let key_id = section.parse(reader, "key_id", value::non_empty);

@@ -62,6 +62,9 @@ pub(super) fn request(
 /// Whether an answer holds the secret, in any form in which a request carries it.
 pub(super) fn is_told_by(answer: &[u8], secret: &Secret) -> bool {
     let (text, secret) = (String::from_utf8_lossy(answer), secret.expose());
+    if secret.is_empty() {
+        return false;
+    }
     let form: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
     // In the base64 of `id:secret` the secret begins at one of three offsets; but for the first
     // letters, which mix with the id, and the last, which mix with nothing, it looks the same there.
