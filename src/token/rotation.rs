@@ -27,6 +27,8 @@ pub struct Rotation {
     client: Client,
     /// What was offered last.
     latest: Identity,
+    /// What was there before; it is in use while the latest brings no token.
+    before: Identity,
     offers: Sender<Offer>,
     store: Arc<TokenStore>,
     metrics: ClientMetrics,
@@ -48,13 +50,16 @@ impl Rotation {
         reload: Arc<Notify>,
     ) -> Self {
         let (complaint, expiry) = (None, Expiry::default());
-        Self { client, latest, offers, store, metrics, complaint, expiry, reload }
+        let before = latest.clone();
+        Self { client, latest, before, offers, store, metrics, complaint, expiry, reload }
     }
 
     /// Looks whenever `watch` says so, for ever.
     pub async fn run(mut self, watch: Watch) {
         loop {
-            if let Some(end) = expiry::end_of(self.client.expires_on, &self.latest) {
+            let is_untaken = self.store.news().untaken.is_some();
+            let in_use = if is_untaken { &self.before } else { &self.latest };
+            if let Some(end) = expiry::end_of(self.client.expires_on, in_use) {
                 self.metrics.expires_on(end);
                 self.expiry.look(&self.client.name, end, SystemTime::now());
             }
@@ -90,7 +95,10 @@ impl Rotation {
             Ok(Err(_)) | Err(_) => return Err("setting it up takes too long".into()),
         };
         info!(client = self.client.name, "Trying a new credential: {}.", read.described);
-        self.latest = read;
+        let offered = std::mem::replace(&mut self.latest, read);
+        if self.store.news().untaken.is_none() {
+            self.before = offered;
+        }
         Ok(Some(Arc::new(source)))
     }
 
