@@ -4,6 +4,13 @@
 //! methods); nothing that a request brings becomes one. Series that can be named at start exist
 //! from the start, so that the first failure is an increase and not a birth.
 
+mod client;
+mod route;
+
+pub use client::ClientMetrics;
+pub(crate) use route::CsrfMetrics;
+pub use route::RouteMetrics;
+
 use crate::app::reload;
 use crate::config::Config;
 use crate::credential;
@@ -17,11 +24,10 @@ use http::StatusCode;
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 use std::collections::{BTreeSet, HashMap};
-use std::time::{Duration, SystemTime};
 
 /// Upper bounds of request durations in seconds: from a cached page to an analytical query.
 const DURATIONS: [f64; 12] =
@@ -348,30 +354,17 @@ impl Metrics {
 
     /// The metrics of one client.
     pub fn client(&self, client: &str) -> ClientMetrics {
-        ClientMetrics {
-            client: client.to_owned(),
-            families: self.clone(),
-            served: self.token_waits.with_label_values(&[client, "served"]),
-            failed: self.token_waits.with_label_values(&[client, "failed"]),
-        }
+        ClientMetrics::new(client, self)
     }
 
     /// The metrics of CSRF at one upstream.
     pub(crate) fn csrf(&self, upstream: &str) -> CsrfMetrics {
-        CsrfMetrics { upstream: upstream.to_owned(), fetches: self.csrf_fetches.clone() }
+        CsrfMetrics::new(upstream, &self.csrf_fetches)
     }
 
     /// The metrics of one route.
     pub fn route(&self, route: &str) -> RouteMetrics {
-        RouteMetrics {
-            route: route.to_owned(),
-            requests: self.requests.clone(),
-            duration: self.request_duration.with_label_values(&[route]),
-            upstream_duration: self.upstream_duration.with_label_values(&[route]),
-            stripped: self.stripped.with_label_values(&[route]),
-            links: self.links.with_label_values(&[route]),
-            echoes: self.echoes.with_label_values(&[route]),
-        }
+        RouteMetrics::new(route, self)
     }
 
     /// Requests under way.
@@ -386,7 +379,7 @@ impl Metrics {
 
     /// A finished request that no route took.
     pub(crate) fn unrouted(&self, method: &str, status: Option<StatusCode>, outcome: Outcome) {
-        count(&self.requests, OTHER, method, status, outcome);
+        route::count(&self.requests, OTHER, method, status, outcome);
     }
 
     /// The Prometheus text format, version 0.0.4.
@@ -397,146 +390,6 @@ impl Metrics {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
-    }
-}
-
-/// What is told of one OAuth client.
-#[derive(Clone, Debug)]
-pub struct ClientMetrics {
-    client: String,
-    families: Metrics,
-    served: IntCounter,
-    failed: IntCounter,
-}
-
-impl ClientMetrics {
-    fn set(&self, family: &GaugeVec, value: f64) {
-        self.gauge(family).set(value);
-    }
-
-    fn gauge(&self, family: &GaugeVec) -> Gauge {
-        family.with_label_values(&[&self.client])
-    }
-
-    fn int_gauge(&self, family: &IntGaugeVec) -> IntGauge {
-        family.with_label_values(&[&self.client])
-    }
-
-    pub(crate) fn beat(&self) {
-        self.set(&self.families.token_heartbeat, unix(SystemTime::now()));
-    }
-
-    pub(crate) fn expires_on(&self, expiry: SystemTime) {
-        self.set(&self.families.client_expiry, unix(expiry));
-    }
-
-    /// The credential has changed, for better or worse.
-    pub(crate) fn credential_reloaded(&self, outcome: credential::ReloadOutcome) {
-        let reloads = &self.families.credential_reloads;
-        reloads.with_label_values(&[self.client.as_str(), outcome.label()]).inc();
-    }
-
-    pub(crate) fn requested(&self, outcome: &str, took: Duration) {
-        let families = &self.families;
-        families.token_requests.with_label_values(&[&self.client, outcome]).inc();
-        families
-            .token_request_duration
-            .with_label_values(&[&self.client])
-            .observe(took.as_secs_f64());
-    }
-
-    pub(crate) fn published(
-        &self,
-        generation: u64,
-        lifetime: Duration,
-        next_refresh: Duration,
-        clock_skew: Option<f64>,
-    ) {
-        let now = SystemTime::now();
-        let families = &self.families;
-        self.set(&families.token_expiry, unix(now + lifetime));
-        self.set(&families.token_issued, unix(now));
-        self.set(&families.token_last_success, unix(now));
-        self.set(&families.token_next_refresh, unix(now + next_refresh));
-        self.int_gauge(&families.token_generation)
-            .set(i64::try_from(generation).unwrap_or(i64::MAX));
-        self.int_gauge(&families.token_failures).set(0);
-        if let Some(skew) = clock_skew {
-            self.set(&families.clock_skew, skew);
-        }
-    }
-
-    pub(crate) fn failed(&self, failures: u32, next_attempt: Duration) {
-        self.int_gauge(&self.families.token_failures).set(failures.into());
-        self.set(&self.families.token_next_refresh, unix(SystemTime::now() + next_attempt));
-    }
-
-    /// Told at each scrape: a token expires without an event.
-    pub(crate) fn usable(&self, usable: bool) {
-        self.int_gauge(&self.families.token_usable).set(usable.into());
-    }
-
-    pub(crate) fn healed(&self, refusal: Refusal, outcome: HealOutcome) {
-        let labels = [self.client.as_str(), refusal.label(), outcome.label()];
-        self.families.token_heals.with_label_values(&labels).inc();
-    }
-
-    pub(crate) fn waited(&self, served: bool) {
-        if served { self.served.inc() } else { self.failed.inc() }
-    }
-}
-
-/// What is told of CSRF at one upstream.
-#[derive(Clone, Debug)]
-pub(crate) struct CsrfMetrics {
-    upstream: String,
-    fetches: IntCounterVec,
-}
-
-impl CsrfMetrics {
-    pub(crate) fn fetched(&self, outcome: FetchOutcome) {
-        self.fetches.with_label_values(&[self.upstream.as_str(), outcome.label()]).inc();
-    }
-}
-
-/// What is told of one route.
-#[derive(Clone, Debug)]
-pub struct RouteMetrics {
-    route: String,
-    requests: IntCounterVec,
-    duration: Histogram,
-    upstream_duration: Histogram,
-    stripped: IntCounter,
-    links: IntCounter,
-    echoes: IntCounter,
-}
-
-impl RouteMetrics {
-    pub(crate) fn finished(
-        &self,
-        method: &str,
-        status: Option<StatusCode>,
-        outcome: Outcome,
-        took: Duration,
-    ) {
-        self.duration.observe(took.as_secs_f64());
-        count(&self.requests, &self.route, method, status, outcome);
-    }
-
-    pub(crate) fn upstream_answered(&self, took: Duration) {
-        self.upstream_duration.observe(took.as_secs_f64());
-    }
-
-    pub(crate) fn links_rewritten(&self, count: u64) {
-        self.links.inc_by(count);
-    }
-
-    pub(crate) fn token_echoed(&self, count: u64) {
-        self.echoes.inc_by(count);
-    }
-
-    pub(crate) fn authorization_stripped(&self) {
-        self.stripped.inc();
     }
 }
 
@@ -552,26 +405,4 @@ fn remove<T: MetricVecBuilder>(family: &MetricVec<T>, label: &str, value: &str) 
             }
         }
     }
-}
-
-fn count(
-    requests: &IntCounterVec,
-    route: &str,
-    method: &str,
-    status: Option<StatusCode>,
-    outcome: Outcome,
-) {
-    let class = match status.map(|status| status.as_u16() / 100) {
-        Some(1) => "1xx",
-        Some(2) => "2xx",
-        Some(3) => "3xx",
-        Some(4) => "4xx",
-        Some(5) => "5xx",
-        _ => "none",
-    };
-    requests.with_label_values(&[route, method, class, outcome.label()]).inc();
-}
-
-fn unix(time: SystemTime) -> f64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }

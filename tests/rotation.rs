@@ -6,7 +6,7 @@ use bearerd::demo::Faults;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use serde_json::json;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -55,6 +55,18 @@ fn with_key(fixture: &Fixture, path: &str) -> String {
         &format!("  technical-user:\n    credentials: {path}"),
         1,
     )
+}
+
+/// The configuration of a client that proves itself by the certificate in this folder.
+fn with_certificate(fixture: &Fixture, folder: &Path) -> String {
+    let client = format!(
+        "client_auth: mtls\n    certificate_file: {0}/tls.crt\n    private_key_file: {0}/tls.key",
+        folder.display()
+    );
+    let secret = format!("client_secret_file: {}", fixture.path("secret").display());
+    let endpoint = format!("{}/oauth/token", fixture.tenant.cert_url());
+    let config = fixture.config("", "").replace(&secret, &client);
+    config.replace(&fixture.tenant.token_url(), &endpoint)
 }
 
 /// Requests at a steady rate, until dropped.
@@ -170,16 +182,7 @@ async fn a_certificate_that_ends_is_replaced_while_requests_flow() {
         &fixture,
         &as_refs(&files(fixture.tenant.issue_client_certificate(life).unwrap())),
     );
-    let client = format!(
-        "client_auth: mtls\n    certificate_file: {0}/tls.crt\n    private_key_file: {0}/tls.key",
-        mount.path.display()
-    );
-    let secret = format!("client_secret_file: {}", fixture.path("secret").display());
-    let config = fixture.config("", "").replace(&secret, &client);
-    let config = config.replace(
-        &fixture.tenant.token_url(),
-        &format!("{}/oauth/token", fixture.tenant.cert_url()),
-    );
+    let config = with_certificate(&fixture, &mount.path);
     let sidecar = Sidecar::ready(&config).await;
     let load = Load::start(format!("{}{SALES}", sidecar.url), 20);
     let expiry = async || {
@@ -211,17 +214,7 @@ async fn a_certificate_that_has_ended_is_refused_and_its_successor_heals() {
         std::fs::write(fixture.path("tls.crt"), chain).unwrap();
     };
     write(fixture.tenant.issue_client_certificate(Duration::from_secs(2)).unwrap());
-    let client = format!(
-        "client_auth: mtls\n    certificate_file: {}\n    private_key_file: {}",
-        fixture.path("tls.crt").display(),
-        fixture.path("tls.key").display()
-    );
-    let secret = format!("client_secret_file: {}", fixture.path("secret").display());
-    let config = fixture.config("", "").replace(&secret, &client);
-    let config = config.replace(
-        &fixture.tenant.token_url(),
-        &format!("{}/oauth/token", fixture.tenant.cert_url()),
-    );
+    let config = with_certificate(&fixture, fixture.folder.path());
     let sidecar = Sidecar::ready(&config).await;
     eventually("ended", async || sidecar.probe("/readyz").await.0 == 503).await;
     write(fixture.tenant.issue_client_certificate(Duration::from_secs(3600)).unwrap());

@@ -2,6 +2,7 @@
 //!
 //! A message shows what was written only where that can't be a secret.
 
+use crate::credential::format::without_grant_type;
 use http::{HeaderName, HeaderValue};
 use std::fmt;
 use std::net::SocketAddr;
@@ -197,19 +198,10 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// A token endpoint. SAP's guides have users write `?grant_type=client_credentials` behind it; the
-/// parameter is bearerd's own to send, so it is dropped here.
+/// A token endpoint, without `grant_type`.
 pub(crate) fn token_url(text: &str, allow_cleartext: bool) -> Result<Url, String> {
     let mut url = url(text, allow_cleartext)?;
-    let kept: Vec<_> = url
-        .query_pairs()
-        .filter(|(name, _)| name != "grant_type")
-        .map(|(name, value)| (name.into_owned(), value.into_owned()))
-        .collect();
-    url.set_query(None);
-    if !kept.is_empty() {
-        url.query_pairs_mut().extend_pairs(kept);
-    }
+    without_grant_type(&mut url);
     Ok(url)
 }
 

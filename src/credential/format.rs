@@ -35,6 +35,7 @@ mod vcap;
 #[cfg(test)]
 mod tests;
 
+pub use address::without_grant_type;
 pub use choice::Binding;
 pub use error::{Fault, FormatError, Problem};
 

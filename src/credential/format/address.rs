@@ -27,7 +27,9 @@ pub(super) fn token(text: &str, field: &'static str) -> Result<Url, Problem> {
     Ok(url)
 }
 
-fn without_grant_type(url: &mut Url) {
+/// SAP's guides have users write `?grant_type=client_credentials` behind a token URL; the parameter
+/// is bearerd's own to send.
+pub fn without_grant_type(url: &mut Url) {
     let kept: Vec<_> = url
         .query_pairs()
         .filter(|(name, _)| name != "grant_type")

@@ -1,0 +1,97 @@
+//! What is told of one route, and of CSRF at one upstream.
+
+use super::Metrics;
+use crate::proxy::context::Outcome;
+use crate::proxy::csrf::FetchOutcome;
+use http::StatusCode;
+use prometheus::{Histogram, IntCounter, IntCounterVec};
+use std::time::Duration;
+
+/// What is told of CSRF at one upstream.
+#[derive(Clone, Debug)]
+pub(crate) struct CsrfMetrics {
+    upstream: String,
+    fetches: IntCounterVec,
+}
+
+impl CsrfMetrics {
+    pub(super) fn new(upstream: &str, fetches: &IntCounterVec) -> Self {
+        Self { upstream: upstream.to_owned(), fetches: fetches.clone() }
+    }
+
+    pub(crate) fn fetched(&self, outcome: FetchOutcome) {
+        self.fetches.with_label_values(&[self.upstream.as_str(), outcome.label()]).inc();
+    }
+}
+
+/// What is told of one route.
+#[derive(Clone, Debug)]
+pub struct RouteMetrics {
+    route: String,
+    requests: IntCounterVec,
+    duration: Histogram,
+    upstream_duration: Histogram,
+    stripped: IntCounter,
+    links: IntCounter,
+    echoes: IntCounter,
+}
+
+impl RouteMetrics {
+    pub(super) fn new(route: &str, families: &Metrics) -> Self {
+        Self {
+            route: route.to_owned(),
+            requests: families.requests.clone(),
+            duration: families.request_duration.with_label_values(&[route]),
+            upstream_duration: families.upstream_duration.with_label_values(&[route]),
+            stripped: families.stripped.with_label_values(&[route]),
+            links: families.links.with_label_values(&[route]),
+            echoes: families.echoes.with_label_values(&[route]),
+        }
+    }
+
+    pub(crate) fn finished(
+        &self,
+        method: &str,
+        status: Option<StatusCode>,
+        outcome: Outcome,
+        took: Duration,
+    ) {
+        self.duration.observe(took.as_secs_f64());
+        count(&self.requests, &self.route, method, status, outcome);
+    }
+
+    pub(crate) fn upstream_answered(&self, took: Duration) {
+        self.upstream_duration.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn links_rewritten(&self, count: u64) {
+        self.links.inc_by(count);
+    }
+
+    pub(crate) fn token_echoed(&self, count: u64) {
+        self.echoes.inc_by(count);
+    }
+
+    pub(crate) fn authorization_stripped(&self) {
+        self.stripped.inc();
+    }
+}
+
+/// Counts a finished request.
+pub(super) fn count(
+    requests: &IntCounterVec,
+    route: &str,
+    method: &str,
+    status: Option<StatusCode>,
+    outcome: Outcome,
+) {
+    let class = match status.map(|status| status.as_u16() / 100) {
+        Some(1) => "1xx",
+        Some(2) => "2xx",
+        Some(3) => "3xx",
+        Some(4) => "4xx",
+        Some(5) => "5xx",
+        _ => "none",
+    };
+    requests.with_label_values(&[route, method, class, outcome.label()]).inc();
+}
