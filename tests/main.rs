@@ -26,5 +26,6 @@ mod requests;
 mod rotation;
 mod sandbox;
 mod secrecy;
+mod smuggling;
 mod tls;
 mod token_life;

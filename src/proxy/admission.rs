@@ -2,7 +2,7 @@
 
 use super::guard::Entry;
 use super::respond::Problem;
-use super::{ClientHandle, Context, Proxy, RouteHandle, route};
+use super::{ClientHandle, Context, Proxy, RouteHandle, headers, route};
 use crate::error::ErrorKind;
 use crate::token::store::Usable;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
@@ -91,8 +91,12 @@ impl RouteHandle {
         let refused = request.method == Method::POST
             && route.profile.post_only_batch
             && !route::is_batch(request.raw_path());
-        let tunnelled = tunnelled_method(request);
-        let tunnel_allowed = tunnelled.as_ref().is_none_or(|method| route.methods.contains(method));
+        // What is no method at all is one that no route has.
+        let is_allowed = |method: &HeaderValue| {
+            Method::from_bytes(method.as_bytes())
+                .is_ok_and(|method| route.methods.contains(&method))
+        };
+        let tunnel_allowed = headers::tunnelled_methods(request).all(is_allowed);
         if route.methods.contains(&request.method) && tunnel_allowed && !refused {
             return Ok(());
         }
@@ -111,14 +115,6 @@ impl RouteHandle {
             ..Problem::new(ErrorKind::MethodNotAllowed, detail)
         })
     }
-}
-
-/// The method that a POST stands for: OData V2 servers obey `X-HTTP-Method`, others its kin. One that
-/// is no method at all stands for one that no route has.
-fn tunnelled_method(request: &RequestHeader) -> Option<Method> {
-    const NAMES: [&str; 3] = ["x-http-method", "x-http-method-override", "x-method-override"];
-    let value = NAMES.iter().find_map(|name| request.headers.get(*name))?;
-    Some(Method::from_bytes(value.as_bytes()).unwrap_or(Method::CONNECT))
 }
 
 /// Whether the body is larger than what can be kept for a replay, or may be: chunked ones tell
@@ -171,15 +167,27 @@ fn check_framing(session: &Session) -> Result<(), &'static str> {
             "the only transfer coding that is understood is one `chunked` (RFC 9112 section 6.1)",
         );
     }
-    // pingora drops the length without a word when both are there, so the bytes are asked.
+    // pingora drops a fragment without a word, and the length where both are, so the bytes are asked.
+    let block = session.to_h1_raw();
+    if request_line(&block).contains(&b'#') {
+        return Err(
+            "a request target has no fragment (RFC 9112 section 3.2); percent-encode a `#` that is part of it",
+        );
+    }
     if request.headers.contains_key(TRANSFER_ENCODING)
-        && names_header(&session.to_h1_raw(), CONTENT_LENGTH.as_str())
+        && names_header(&block, CONTENT_LENGTH.as_str())
     {
         return Err(
             "Content-Length and Transfer-Encoding exclude each other (RFC 9112 section 6.1)",
         );
     }
     Ok(())
+}
+
+/// The first line of a raw header block that is not empty (RFC 9112 section 2.2).
+fn request_line(block: &[u8]) -> &[u8] {
+    let block = block.trim_ascii_start();
+    block.split(|byte| *byte == b'\n').next().unwrap_or(block)
 }
 
 /// Whether a line of a raw header block has this name.

@@ -12,6 +12,9 @@ const X_APPROUTER_AUTHORIZATION: &str = "x-approuter-authorization";
 const X_FORWARDED: &str = "x-forwarded";
 /// Some front doors take the path from these: a route would be checked for one and used for another.
 const PATH_OVERRIDES: [&str; 2] = ["x-original-url", "x-rewrite-url"];
+/// Where a request says which method it stands for.
+const METHOD_OVERRIDES: [&str; 3] =
+    ["x-http-method", "x-http-method-override", "x-method-override"];
 /// Tells SAP's front door that the bearer is meant, not a browser session.
 pub(crate) const CUSTOM_AUTH: HeaderName = HeaderName::from_static("x-sap-sac-custom-auth");
 
@@ -58,6 +61,13 @@ fn is_stripped(name: &HeaderName) -> bool {
         || PATH_OVERRIDES.iter().any(|known| resembles(name, known))
         || name.as_str().contains('_')
             && DECIDED_HERE.iter().any(|ours| resembles(name, ours.as_str()))
+}
+
+/// Every method that a request stands for besides its own: OData V2 servers obey `X-HTTP-Method`,
+/// others its kin, and nobody knows which of several.
+pub(super) fn tunnelled_methods(request: &RequestHeader) -> impl Iterator<Item = &HeaderValue> {
+    let is_one = |name: &HeaderName| METHOD_OVERRIDES.iter().any(|known| resembles(name, known));
+    request.headers.iter().filter(move |(name, _)| is_one(name)).map(|(_, value)| value)
 }
 
 /// Equal, if `_` counts as `-`: CGI-like servers do not tell the two apart. Names are lower-case.
@@ -146,6 +156,20 @@ mod tests {
         ]);
         assert!(!strip(&mut request));
         assert_eq!(names(&request), ["x_request_id"]);
+    }
+
+    #[test]
+    fn every_method_in_a_header_counts() {
+        let request = request(&[
+            ("X-HTTP-Method", "GET"),
+            ("x-http-method", "DELETE"),
+            ("X_HTTP-Method_Override", "PUT"),
+            ("X-Method-Override", "PATCH"),
+            ("X-HTTP-Methods", "no"),
+        ]);
+        let mut methods: Vec<_> = tunnelled_methods(&request).collect();
+        methods.sort();
+        assert_eq!(methods, ["DELETE", "GET", "PATCH", "PUT"]);
     }
 
     #[test]

@@ -20,12 +20,15 @@ pub enum TargetError {
     /// `%` without two hexadecimal digits.
     #[error("the path holds `%` without two hexadecimal digits behind it")]
     Escape,
-    /// `.` or `..` as a segment, however written.
+    /// `.` or `..` as a segment, however written; `%252e` is `.` to a server that decodes twice.
     #[error("the path holds `.` or `..` as a segment; send the path it stands for")]
     DotSegment,
     /// `%00`, `%5c`, or `%2f` where it would change the route.
     #[error("the path holds an encoded separator or NUL where it would change the route")]
     EncodedSeparator,
+    /// A character in more bytes of UTF-8 than it takes: `%c0%ae` is `.` to whoever does not mind.
+    #[error("the path holds a character in an overlong form of UTF-8")]
+    Overlong,
     /// `//` where it would change the route.
     #[error("the path holds `//` where it would change the route")]
     EmptySegment,
@@ -88,7 +91,11 @@ impl Router {
             {
                 return Err(TargetError::EncodedSeparator);
             }
-            if decoded.split(|byte| *byte == b'/').any(is_dot_segment) {
+            if is_overlong(&decoded) {
+                return Err(TargetError::Overlong);
+            }
+            let again = unescape(&decoded);
+            if again.split(|byte| matches!(byte, b'/' | b'\\')).any(is_dot_segment) {
                 return Err(TargetError::DotSegment);
             }
         }
@@ -130,24 +137,42 @@ fn begins_with(path: &[u8], route: &[String]) -> bool {
 
 /// Percent-decodes once. Nothing is copied where there is no `%`.
 fn decode(segment: &[u8]) -> Result<Cow<'_, [u8]>, TargetError> {
-    if !segment.contains(&b'%') {
-        return Ok(segment.into());
+    let mut escapes = segment.split(|byte| *byte == b'%').skip(1);
+    if escapes.any(|behind| escaped(behind).is_none()) {
+        return Err(TargetError::Escape);
     }
-    let mut decoded = Vec::with_capacity(segment.len());
-    let mut bytes = segment.iter();
-    while let Some(&byte) = bytes.next() {
-        if byte != b'%' {
-            decoded.push(byte);
-            continue;
-        }
-        let mut digit = || bytes.next().and_then(|byte| char::from(*byte).to_digit(16));
-        let (Some(high), Some(low)) = (digit(), digit()) else {
-            return Err(TargetError::Escape);
-        };
-        // Two hexadecimal digits always fit.
-        decoded.push(u8::try_from(high * 16 + low).unwrap_or_default());
+    Ok(unescape(segment))
+}
+
+/// Percent-decodes once and leaves what is no escape.
+fn unescape(segment: &[u8]) -> Cow<'_, [u8]> {
+    let mut parts = segment.split(|byte| *byte == b'%');
+    let first = parts.next().unwrap_or(segment);
+    if first.len() == segment.len() {
+        return segment.into();
     }
-    Ok(decoded.into())
+    let mut decoded = first.to_vec();
+    for part in parts {
+        let (byte, rest) = escaped(part).unwrap_or((b'%', part));
+        decoded.push(byte);
+        decoded.extend_from_slice(rest);
+    }
+    decoded.into()
+}
+
+/// The byte that the two digits behind a `%` stand for, and what is behind them.
+fn escaped(behind: &[u8]) -> Option<(u8, &[u8])> {
+    let ([high, low], rest) = behind.split_first_chunk()?;
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    Some((u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()?, rest))
+}
+
+/// Whether UTF-8 that is longer than it need be is in it (RFC 3629 section 3).
+fn is_overlong(decoded: &[u8]) -> bool {
+    let overlong = |pair: &[u8]| {
+        matches!(pair, [0xc0 | 0xc1, 0x80..=0xbf] | [0xe0, 0x80..=0x9f] | [0xf0, 0x80..=0x8f])
+    };
+    decoded.windows(2).any(overlong)
 }
 
 /// The target without the `count` first segments: `/ctm/v2/nodes?x` without one is `/v2/nodes?x`.
@@ -204,6 +229,12 @@ mod tests {
             ("/api/v1/scim2/Users/..%2fx", DotSegment),
             ("/api/v1/scim2/Users/x%2f..%2fy", DotSegment),
             ("/api/v1/scim2/..;a=b/content", DotSegment),
+            ("/api/v1/scim2/%252e%252E/content", DotSegment),
+            ("/api/v1/scim2/x/..%252fcontent%25", DotSegment),
+            ("/api/v1/scim2/x/..%255ccontent", DotSegment),
+            ("/api/v1/scim2/%c0%ae%c0%ae/content", Overlong),
+            ("/api/v1/scim2/x/..%e0%80%afcontent", Overlong),
+            ("/api/v1/scim2/x/..%f0%80%80%afcontent", Overlong),
             ("/api/v1/scim2%2fUsers", EncodedSeparator),
             ("/api%2Fv1/scim2", EncodedSeparator),
             ("/api/v1/scim2/Users/a%5cb", EncodedSeparator),
@@ -216,6 +247,8 @@ mod tests {
             ("/api/v1/scim2/%zz", Escape),
             ("/api/v1/scim2/%2", Escape),
             ("/api/v1/scim2/%", Escape),
+            ("/api/v1/scim2/%%41", Escape),
+            ("/api/v1/scim2/%+1", Escape),
         ] {
             assert_eq!(find(target), Err(error), "{target}");
         }
@@ -229,6 +262,7 @@ mod tests {
             "/api/v1/datasphere/consumption/relational/S/V/V(K='a/b')?x=/../y",
             "/api/v1/scim2/Users/3f-..-7",
             "/api/v1/datasphere/consumption/x//y",
+            "/api/v1/datasphere/consumption/x('100%25')/a%252Fb/%E0%A0%80",
             "/api/v1/scim2/Users/%C3%A4?filter=userName%20eq%20%22a%22",
         ] {
             assert!(matches!(find(target), Ok(Some(_))), "{target}");

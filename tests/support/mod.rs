@@ -8,6 +8,7 @@ pub(crate) mod one_token;
 pub(crate) mod process;
 pub(crate) mod sidecar;
 pub(crate) mod upstream;
+pub(crate) mod wire;
 
 use bearerd::demo::{Tenant, TenantOptions};
 use reqwest::redirect::Policy;
