@@ -4,7 +4,7 @@ CARGO ?= cargo
 # For each of the targets.
 FUZZ_SECONDS ?= 30
 
-.PHONY: help demo test lint unit docs interop interop-packages bench fuzz fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-setup release setup
+.PHONY: help demo test lint unit docs interop interop-packages bench fuzz fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config fuzz-setup release setup
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -41,10 +41,10 @@ interop-packages:
 bench: setup ## Criterion on the hot path and on the rewriting of links
 	$(CARGO) bench --benches
 
-fuzz: fuzz-json fuzz-xml fuzz-credential fuzz-path ## What reads foreign bytes against any input, FUZZ_SECONDS (30) each
+fuzz: fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config ## What reads foreign bytes against any input, FUZZ_SECONDS (30) each
 
 # What is new goes to the first folder. Without a sanitizer, a stable compiler will do.
-fuzz-json fuzz-xml fuzz-credential fuzz-path: fuzz-%: fuzz-setup
+fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config: fuzz-%: fuzz-setup
 	mkdir -p target/fuzz/corpus/$*
 	PATH="$(CURDIR)/target/tools/bin:$$PATH" $(CARGO) fuzz run --sanitizer none --target-dir target/fuzz $* target/fuzz/corpus/$* fuzz/corpus/$* -- -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1
 
