@@ -14,8 +14,9 @@ const DATA: &str = "  - { path: /api/v1/datasphere/consumption, profile: odata }
 const MORE: &str = "  - { path: /more, profile: passthrough, strip_path: true }\n";
 
 struct World {
-    fixture: Fixture,
+    /// Goes before the folder with its log.
     process: Process,
+    fixture: Fixture,
 }
 
 impl World {

@@ -3,12 +3,14 @@
 use crate::requests::raw;
 use crate::support::issuer;
 use crate::support::process::Process;
-use crate::support::upstream::{Behaviour, Peer};
+use crate::support::upstream::{Behaviour, Peer, Seen};
 use crate::support::{eventually, http};
 
 const SECRET: &str = "canary-secret";
 const TOKEN: &str = "canary-token";
 const COOKIE: &str = "canary-cookie";
+const CSRF: &str = "canary-csrf";
+const SESSION: &str = "canary-session";
 const QUERY: &str = "canary-query";
 const CALLER: &str = "canary-caller";
 
@@ -29,8 +31,10 @@ async fn no_secret_token_cookie_or_query_reaches_log_metric_probe_or_answer() {
         http().get(format!("{}/readyz", process.admin)).send().await.unwrap().status() == 200
     })
     .await;
+    let csrf = format!("x-csrf-token: {CSRF}\r\nset-cookie: JSESSIONID={SESSION}; Path=/\r\n");
+    upstream.always("/api/v1/csrf", issuer::status("200 OK", &csrf, ""));
     let mut told = String::new();
-    for path in ["/free/x", "/nowhere", "/free/../x", "/data/x"] {
+    for path in ["/free/x", "/nowhere", "/free/../x", "/data/x", "/users/x"] {
         let request = format!(
             "POST {path}?{QUERY} HTTP/1.1\r\nHost: {host}\r\nCookie: {COOKIE}\r\n\
              Authorization: Bearer {CALLER}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
@@ -60,10 +64,12 @@ async fn no_secret_token_cookie_or_query_reaches_log_metric_probe_or_answer() {
     let log = process.log();
     assert!(log.contains("\"outcome\":\"forwarded\""), "the access log is there: {log}");
     told += &log;
-    for canary in [SECRET, TOKEN, COOKIE, QUERY, CALLER] {
+    for canary in [SECRET, TOKEN, COOKIE, QUERY, CALLER, CSRF, SESSION] {
         let place = told.find(canary).map(|at| &told[at.saturating_sub(200)..at]);
         assert_eq!(place, None, "{canary} came out");
     }
     let sent = upstream.seen();
     assert!(sent[0].head.contains(TOKEN) && sent[0].head.contains(QUERY), "on the wire it is");
+    let has_both = |seen: &Seen| seen.head.contains(CSRF) && seen.head.contains(SESSION);
+    assert!(sent.iter().any(has_both), "CSRF was spoken");
 }

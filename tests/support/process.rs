@@ -1,6 +1,7 @@
 //! The real binary as a process of its own: signals, exit codes, memory, output.
 
 use super::{DEADLINE, eventually};
+use bearerd::demo::TenantOptions;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -30,7 +31,9 @@ impl Process {
     /// Starts `bearerd run` and waits until it listens. `folder` takes the configuration and the log.
     pub(crate) async fn start(folder: &Path, yaml: &str, arguments: &[&str]) -> Self {
         let config = folder.join("bearerd.yaml");
-        std::fs::write(&config, yaml).unwrap();
+        // At the level where most is told, unless the test is about that.
+        let level = if yaml.contains("log:") { "" } else { "log: { level: trace }\n" };
+        std::fs::write(&config, format!("{yaml}\n{level}")).unwrap();
         Self::start_with(folder, config.to_str().unwrap(), arguments).await
     }
 
@@ -98,5 +101,20 @@ impl Process {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+/// Whatever the test was about, no secret of its world is in the log.
+impl Drop for Process {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let log = self.log();
+        let secret = TenantOptions::default().client_secret;
+        for marker in [secret.as_str(), "eyJ", "steady-token", "s3cret"] {
+            let place = log.find(marker).map(|at| &log[at.saturating_sub(200)..at]);
+            assert_eq!(place, None, "{marker} is in the log");
+        }
     }
 }
