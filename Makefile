@@ -29,11 +29,11 @@ unit: setup
 docs: setup
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
 
-interop: interop-packages ## Real peers: SAP's CAP server with @sap/xssec, the datasphere CLI, pyodata
+interop: interop-packages ## Real peers: SAP's CAP server with @sap/xssec, the datasphere CLI, pyodata, Chromium
 	$(CARGO) test --test integration interop -- --ignored
 
 interop-packages:
-	@scripts/setup.sh --with-node --with-python
+	@scripts/setup.sh --with-node --with-python --with-browser
 	sh tests/interop/install.sh tests/interop/cap
 	sh tests/interop/install.sh tests/interop/cli
 	sh tests/interop/pyodata/install.sh

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the build needs beyond Rust and make, from the system's packages, saying so.
 #
-# pingora compiles zlib-ng (cmake, a C compiler); the interop tests run Node and Python; the
+# pingora compiles zlib-ng (cmake, a C compiler); the interop tests run Node, Python and Chromium; the
 # fuzzer is C++, and cargo-fuzz, which runs it, comes from crates.io into target/tools. Run it again at
 # will: what is there already is left alone.
 set -eu
@@ -27,12 +27,17 @@ for option; do
             # Debian's python3 comes without the pip that a new venv gets.
             python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
             ;;
+        --with-browser)
+            # The names under which tests/interop/browser.rs looks for one.
+            command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 ||
+                need google-chrome chromium
+            ;;
         --with-fuzz)
             with_fuzz=yes
             need c++ g++
             ;;
         *)
-            echo "setup: unknown option $option; there are --with-node, --with-python and --with-fuzz" >&2
+            echo "setup: unknown option $option; there are --with-node, --with-python, --with-browser and --with-fuzz" >&2
             exit 2
             ;;
     esac

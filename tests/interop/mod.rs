@@ -1,5 +1,6 @@
 //! Real peers, in processes of their own. They need packages that `make test` installs first.
 
+mod browser;
 mod cap;
 mod cli;
 mod pyodata;

@@ -1,0 +1,293 @@
+//! A real browser with pages of other people, which try to use the sidecar by all that a page can do.
+
+use crate::support::issuer;
+use crate::support::process::Process;
+use crate::support::upstream::{Behaviour, Peer, Seen};
+use crate::support::{DEADLINE, eventually, http};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::process::Stdio;
+use tempfile::TempDir;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
+
+const PAGE: &str = include_str!("browser/attack.html");
+/// What the upstream says, and no page may read.
+const DATA: &str = "the tenant's data";
+/// The names by which the browser finds this machine. It finds no other.
+const RESOLVER: &str = "--host-resolver-rules=MAP evil.test 127.0.0.1, MAP rebound.test 127.0.0.1, \
+                        MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1";
+
+/// `OPTIONS`, by which the browser asks whether it may send the rest, as the access log tells it.
+const PREFLIGHT: &str = "other";
+
+/// What the page tries, and the method that arrives of it where the address is not the page's own.
+const ATTEMPTS: [(&str, &str); 30] = [
+    ("fetch", "GET"),
+    ("fetch-no-cors", "GET"),
+    ("fetch-credentials", "GET"),
+    ("fetch-header", PREFLIGHT),
+    ("fetch-post", "POST"),
+    ("fetch-put", PREFLIGHT),
+    ("fetch-delete", PREFLIGHT),
+    ("fetch-no-referrer", "GET"),
+    ("fetch-redirected", "POST"),
+    ("xhr", "GET"),
+    ("beacon", "POST"),
+    ("event-source", "GET"),
+    ("web-socket", "GET"),
+    ("image", "GET"),
+    ("script", "GET"),
+    ("style", "GET"),
+    ("prefetch", "GET"),
+    ("video", "GET"),
+    ("iframe", "GET"),
+    ("object", "GET"),
+    ("form-get", "GET"),
+    ("form-urlencoded", "POST"),
+    ("form-multipart", "POST"),
+    ("form-text", "POST"),
+    ("form-redirected", "POST"),
+    ("sandbox-fetch", "GET"),
+    ("worker", "GET"),
+    ("window", "GET"),
+    ("link", "GET"),
+    ("ping", "POST"),
+];
+
+/// Waits for this of every attempt.
+async fn all(what: &str, mut holds: impl AsyncFnMut(&str) -> bool) {
+    for (name, _) in ATTEMPTS {
+        eventually(&format!("{what} {name}"), async || holds(name).await).await;
+    }
+}
+
+/// A browser with a profile of its own, in which all that it writes is.
+struct Browser {
+    child: Child,
+    _profile: TempDir,
+}
+
+impl Browser {
+    fn open(url: &str) -> Self {
+        let profile = tempfile::tempdir().unwrap();
+        let start = |name: &&str| {
+            let started = Command::new(name)
+                .args(["--headless=new", "--disable-gpu", "--no-first-run", "--no-proxy-server"])
+                // Containers have no namespaces to spare for a sandbox; the page is ours.
+                .arg("--no-sandbox")
+                // What else keeps pages from this machine's ports, so that the guard stands alone.
+                .args(["--disable-features=LocalNetworkAccessChecks", "--disable-popup-blocking"])
+                .arg(RESOLVER)
+                .arg(format!("--user-data-dir={}", profile.path().display()))
+                .arg(url)
+                .env("HOME", profile.path())
+                .env("TMPDIR", profile.path())
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .kill_on_drop(true)
+                .spawn();
+            match started {
+                Err(error) if error.kind() == ErrorKind::NotFound => None,
+                started => Some(started.unwrap()),
+            }
+        };
+        let child = ["chromium", "chromium-browser", "google-chrome"].iter().find_map(start);
+        let child = child.expect("there is a browser (scripts/setup.sh --with-browser)");
+        Self { child, _profile: profile }
+    }
+
+    async fn close(mut self) {
+        let pid = self.child.id().expect("the browser runs").to_string();
+        assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().await.unwrap().success());
+        timeout(DEADLINE, self.child.wait()).await.expect("the browser ends in time").unwrap();
+    }
+}
+
+/// Somebody else's web server.
+struct Evil {
+    server: Peer,
+}
+
+impl Evil {
+    /// With a page for attempts on URLs that begin with `target`.
+    async fn start(target: &str) -> Self {
+        let server = Peer::start(Behaviour::ok("")).await;
+        let html = "content-type: text/html\r\nconnection: close";
+        let length = PAGE.len();
+        let page = format!("HTTP/1.1 200 OK\r\n{html}\r\ncontent-length: {length}\r\n\r\n{PAGE}");
+        server.always("/attack?", Behaviour::AnswerAndClose(page));
+        for (name, _) in ATTEMPTS {
+            let location = format!("location: {target}{name}\r\n");
+            let redirect = issuer::status("307 Temporary Redirect", &location, "");
+            server.always(&format!("/redirect/{name} "), redirect);
+        }
+        Self { server }
+    }
+
+    /// Opens the page under this `host:port`. What it could read, by attempt, with the browser still
+    /// open: what it has sent may still be under way.
+    async fn attack(&self, host: &str, target: &str) -> (Browser, BTreeMap<String, String>) {
+        let report = format!("http://evil.test:{}/report/", self.server.address.port());
+        let browser =
+            Browser::open(&format!("http://{host}/attack?target={target}&report={report}"));
+        let told = |seen: &Seen| {
+            let name = seen.line().strip_prefix("POST /report/")?.split(' ').next()?.to_owned();
+            Some((name, String::from_utf8(seen.payload()).unwrap()))
+        };
+        let reports = || self.server.seen().iter().filter_map(told).collect::<BTreeMap<_, _>>();
+        all("the page's report of", async |name| reports().contains_key(name)).await;
+        let read = reports();
+        assert_eq!(read.len(), ATTEMPTS.len(), "{read:?}");
+        (browser, read)
+    }
+}
+
+/// A port whose name is bound to `page` until its page is loaded, and to `target` then.
+async fn rebinding(page: SocketAddr, target: SocketAddr) -> (u16, AbortOnDropHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let serving = tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(relay(stream, page, target));
+        }
+    });
+    (port, AbortOnDropHandle::new(serving))
+}
+
+async fn relay(mut stream: TcpStream, page: SocketAddr, target: SocketAddr) {
+    let mut first = [0; 11];
+    let read = stream.peek(&mut first).await.unwrap_or(0);
+    let address = if first[..read] == *b"GET /attack" { page } else { target };
+    let mut other = TcpStream::connect(address).await.unwrap();
+    // Either side may break off.
+    let _ = copy_bidirectional(&mut stream, &mut other).await;
+}
+
+struct World {
+    _issuer: Peer,
+    upstream: Peer,
+    sidecar: Process,
+    _folder: TempDir,
+}
+
+impl World {
+    async fn start() -> Self {
+        let issuer = issuer::steady().await;
+        let upstream = Peer::start(Behaviour::ok(DATA)).await;
+        let folder = tempfile::tempdir().unwrap();
+        let config = issuer.config(&upstream.url(), "", "");
+        let sidecar = Process::start(folder.path(), &config, &[]).await;
+        Self { _issuer: issuer, upstream, sidecar, _folder: folder }
+    }
+
+    fn address(url: &str) -> SocketAddr {
+        url.strip_prefix("http://").unwrap().parse().unwrap()
+    }
+
+    /// How the access log tells this attempt: method, status and outcome.
+    fn logged(&self, name: &str) -> Option<(String, u64, String)> {
+        let log = self.sidecar.log();
+        let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let is_it = |event: &Value| event["path"].as_str()?.rsplit('/').next().map(|of| of == name);
+        let event = events.into_iter().find(|event| is_it(event) == Some(true))?;
+        let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+        Some((text("method"), event["status"].as_u64()?, text("outcome")))
+    }
+
+    /// Waits until every attempt has come, and was refused.
+    async fn refused_all(&self, status: u64, kind: &str) {
+        all("at the sidecar,", async |name| self.logged(name).is_some()).await;
+        for (name, _) in ATTEMPTS {
+            let (_, told, outcome) = self.logged(name).unwrap();
+            assert_eq!((told, &*outcome), (status, kind), "{name}");
+        }
+        let metrics = http().get(format!("{}/metrics", self.sidecar.admin)).send().await.unwrap();
+        let metrics = metrics.text().await.unwrap();
+        let series = format!("bearerd_requests_rejected_total{{kind=\"{kind}\"}} ");
+        let count = metrics.lines().find_map(|line| line.strip_prefix(&series));
+        assert!(count.unwrap().parse::<f64>().unwrap() >= ATTEMPTS.len() as f64, "{count:?}");
+    }
+
+    /// Nothing has gone upstream; and a tool's request does, so that it could have.
+    async fn serves_a_tool_alone(&self) {
+        assert!(self.upstream.seen().is_empty(), "{:?}", self.upstream.seen());
+        let answer = http().get(format!("{}/free/tool", self.sidecar.url)).send().await.unwrap();
+        assert_eq!(answer.text().await.unwrap(), DATA);
+        assert_eq!(self.upstream.seen().len(), 1);
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium; make test installs it and runs this"]
+async fn a_page_of_another_origin_gets_nothing_upstream_and_reads_nothing() {
+    // Another site; the same by another port; and a site that is this machine's by another name.
+    for (page, name) in [
+        ("evil.test", "127.0.0.1"),
+        ("evil.test", "localhost"),
+        ("localhost", "localhost"),
+        ("localhost", "127.0.0.1"),
+    ] {
+        let world = World::start().await;
+        let target = format!("http://{name}:{}/free/", World::address(&world.sidecar.url).port());
+        let evil = Evil::start(&target).await;
+        let host = format!("{page}:{}", evil.server.address.port());
+        let (browser, read) = evil.attack(&host, &target).await;
+        world.refused_all(403, "cross_site").await;
+        browser.close().await;
+        for (name, method) in ATTEMPTS {
+            assert_eq!(world.logged(name).unwrap().0, method, "{name}");
+        }
+        assert!(read.values().all(String::is_empty), "{read:?}");
+        world.serves_a_tool_alone().await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium; make test installs it and runs this"]
+async fn a_page_whose_name_is_rebound_gets_nothing_upstream_and_reads_refusals() {
+    let world = World::start().await;
+    let evil = Evil::start("").await;
+    let sidecar = World::address(&world.sidecar.url);
+    let (port, _serving) = rebinding(evil.server.address, sidecar).await;
+    let host = format!("rebound.test:{port}");
+    let (browser, read) = evil.attack(&host, &format!("http://{host}/free/")).await;
+    world.refused_all(421, "host_not_allowed").await;
+    browser.close().await;
+    for name in ["fetch", "fetch-put", "fetch-delete", "iframe", "form-text", "worker"] {
+        assert!(read[name].contains("host_not_allowed"), "same origin to the browser: {read:?}");
+    }
+    let is_refusal = |text: &String| text.is_empty() || text.contains("host_not_allowed");
+    assert!(read.values().all(is_refusal), "{read:?}");
+    world.serves_a_tool_alone().await;
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium; make test installs it and runs this"]
+async fn the_admin_listener_tells_pages_nothing_under_its_address_or_a_rebound_name() {
+    let world = World::start().await;
+    let admin = World::address(&world.sidecar.admin);
+
+    let target = format!("{}/metrics?", world.sidecar.admin);
+    let evil = Evil::start(&target).await;
+    let host = format!("evil.test:{}", evil.server.address.port());
+    let (browser, read) = evil.attack(&host, &target).await;
+    browser.close().await;
+    assert!(read.values().all(|text| text.is_empty() || text == "loaded"), "{read:?}");
+
+    let evil = Evil::start("").await;
+    let (port, _serving) = rebinding(evil.server.address, admin).await;
+    let host = format!("rebound.test:{port}");
+    let (browser, read) = evil.attack(&host, &format!("http://{host}/metrics?")).await;
+    browser.close().await;
+    assert!(read["fetch"].starts_with("421 "), "same origin to the browser: {read:?}");
+    let is_refusal = |text: &String| text.is_empty() || text.contains("access.hosts");
+    assert!(read.values().all(is_refusal), "{read:?}");
+}
