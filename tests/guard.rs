@@ -53,6 +53,7 @@ async fn what_a_browser_could_be_made_to_send_never_reaches_the_upstream() {
         (format!("Host: {host}\r\nOrigin: null\r\n"), refused(403, "cross_site")),
         (format!("Host: {host}\r\nSec-Fetch-Site: cross-site\r\n"), refused(403, "cross_site")),
         (format!("Host: {host}\r\nSec-Fetch-Site: same-site\r\n"), refused(403, "cross_site")),
+        (format!("Host: {host}\r\nSec-Fetch-Site: none\r\n"), refused(403, "cross_site")),
     ] {
         for method in ["GET", "POST", "DELETE"] {
             let headers = format!("{headers}Content-Length: 0\r\n");
@@ -69,7 +70,7 @@ async fn what_a_browser_could_be_made_to_send_never_reaches_the_upstream() {
     let same = format!("Host: {host}\r\nOrigin: http://{host}\r\nSec-Fetch-Site: same-origin\r\n");
     assert_eq!(world.answer("GET", &same).await.0, 200);
     let rejected = r#"bearerd_requests_rejected_total{kind="cross_site"}"#;
-    assert_eq!(world.sidecar.metric(rejected).await, 13.0);
+    assert_eq!(world.sidecar.metric(rejected).await, 16.0);
 }
 
 #[tokio::test]

@@ -128,8 +128,9 @@ impl Guard {
             let rest = origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://"));
             rest.is_some_and(|authority| !host.is_empty() && authority.eq_ignore_ascii_case(host))
         };
+        // `none`, what a person typed, too: it outlives the redirects of the site that was typed.
         let site = headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes);
-        let is_foreign = site.is_some_and(|site| site != b"none" && site != b"same-origin");
+        let is_foreign = site.is_some_and(|site| site != b"same-origin");
         if is_foreign || origin.is_some_and(|origin| !is_ours(origin)) {
             let detail =
                 "a web page of another site sent this; the sidecar is for tools, not for browsers";
@@ -222,8 +223,8 @@ mod tests {
         let host = ("host", "localhost:8080");
         for allowed in [
             ("origin", "http://localhost:8080"),
-            ("sec-fetch-site", "none"),
             ("sec-fetch-site", "same-origin"),
+            ("sec-fetch-mode", "cors"),
             ("user-agent", "Mozilla/5.0"),
         ] {
             assert_eq!(kind(&guard, &[host, allowed]), None, "{allowed:?}");
@@ -237,6 +238,7 @@ mod tests {
             ("origin", ""),
             ("sec-fetch-site", "cross-site"),
             ("sec-fetch-site", "same-site"),
+            ("sec-fetch-site", "none"),
             ("sec-fetch-site", "Same-Origin, cross-site"),
         ] {
             assert_eq!(kind(&guard, &[host, refused]), Some(ErrorKind::CrossSite), "{refused:?}");

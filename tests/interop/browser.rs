@@ -89,7 +89,7 @@ impl Browser {
                 .env("HOME", profile.path())
                 .env("TMPDIR", profile.path())
                 .stdin(Stdio::null())
-                .stdout(Stdio::null())
+                .stdout(Stdio::piped())
                 .stderr(Stdio::null())
                 .kill_on_drop(true)
                 .spawn();
@@ -103,10 +103,12 @@ impl Browser {
         Self { child, _profile: profile }
     }
 
-    async fn close(mut self) {
+    /// Ends it. Its output ends with the last of its processes: none writes to the profile any more.
+    async fn close(self) {
         let pid = self.child.id().expect("the browser runs").to_string();
         assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().await.unwrap().success());
-        timeout(DEADLINE, self.child.wait()).await.expect("the browser ends in time").unwrap();
+        let ended = timeout(DEADLINE, self.child.wait_with_output()).await;
+        ended.expect("the browser ends in time").unwrap();
     }
 }
 
