@@ -1,4 +1,4 @@
-//! Reading files that somebody else names: only plain ones, only small ones.
+//! Files that somebody else names: read only if they are plain and small; and where they are.
 
 use std::fs::{File, metadata};
 use std::io::{self, Read};
@@ -21,6 +21,15 @@ pub fn read_small(path: &Path) -> io::Result<String> {
         return Err(io::Error::other("it is larger than 1 MiB"));
     }
     Ok(text)
+}
+
+/// The folder of a file, since another file may come in its place; a folder itself.
+pub fn folder_of(path: &Path) -> &Path {
+    if path.is_dir() {
+        return path;
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or_else(|| Path::new("."))
 }
 
 #[cfg(test)]

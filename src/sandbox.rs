@@ -5,6 +5,7 @@
 //! system's libraries need can be read, and nothing can be written.
 
 use crate::config::{Config, ListenAddress};
+use crate::files::folder_of;
 use landlock::{
     ABI, Access, AccessFs, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
     RulesetCreatedAttr, RulesetError, RulesetStatus,
@@ -134,15 +135,9 @@ fn configured(config: &Config) -> Vec<&Path> {
     clients.chain(upstreams).chain(access.into_iter().flatten()).collect()
 }
 
-/// The folder of a file, since another will come in its place; also where a link leads.
+/// The folder of a file, also where a link leads.
 fn folders(path: &Path) -> Vec<PathBuf> {
-    let folder = |path: &Path| {
-        if path.is_dir() {
-            return path.to_owned();
-        }
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        parent.unwrap_or_else(|| Path::new(".")).to_owned()
-    };
     let target = path.canonicalize().ok();
-    std::iter::once(folder(path)).chain(target.map(|target| folder(&target))).collect()
+    let paths = std::iter::once(path).chain(target.as_deref());
+    paths.map(|path| folder_of(path).to_owned()).collect()
 }

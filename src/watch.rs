@@ -3,6 +3,7 @@
 //! Folders are watched, never files: Kubernetes and careful editors put a new file in the place of the
 //! old one, which a watch on the old one would not see.
 
+use crate::files::folder_of;
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -74,12 +75,11 @@ impl Watch {
 fn folders<'a>(paths: impl IntoIterator<Item = &'a Path>) -> BTreeMap<PathBuf, RecursiveMode> {
     let mut folders = BTreeMap::new();
     for path in paths {
-        if path.is_dir() {
-            folders.insert(path.to_owned(), RecursiveMode::Recursive);
+        let folder = folder_of(path);
+        if folder == path {
+            folders.insert(folder.to_owned(), RecursiveMode::Recursive);
         } else {
-            let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            let parent = parent.unwrap_or_else(|| Path::new("."));
-            folders.entry(parent.to_owned()).or_insert(RecursiveMode::NonRecursive);
+            folders.entry(folder.to_owned()).or_insert(RecursiveMode::NonRecursive);
         }
     }
     folders

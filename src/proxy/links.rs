@@ -232,10 +232,10 @@ impl Plan {
             };
             if is_ours {
                 header::weaken(response);
-            }
-            if is_ours && request.method == Method::HEAD {
-                for name in [CONTENT_ENCODING, CONTENT_LENGTH, ACCEPT_RANGES] {
-                    response.remove_header(&name);
+                if request.method == Method::HEAD {
+                    for name in [CONTENT_ENCODING, CONTENT_LENGTH, ACCEPT_RANGES] {
+                        response.remove_header(&name);
+                    }
                 }
             }
             return Ok((count, None));
@@ -245,8 +245,7 @@ impl Plan {
         let is = |wanted: &[u8]| matches!(codings[..], [one] if one.eq_ignore_ascii_case(wanted));
         let is_gzip = is(b"gzip");
         let is_readable = is_gzip || codings.is_empty() || is(b"identity");
-        let format =
-            Format::of(&response.headers).filter(|format| is_readable && self.rewrites(*format));
+        let format = format.filter(|_| is_readable);
         // The caller did not ask for the compression, if we did: it gets a plain body.
         let must_decode = is_gzip && !accepts_gzip(&request.headers);
         if format.is_none() && !must_decode {
