@@ -8,6 +8,7 @@
 mod admission;
 pub mod context;
 pub(crate) mod csrf;
+pub(crate) mod downstream;
 mod echo;
 mod failure;
 pub mod guard;
@@ -16,7 +17,7 @@ pub(crate) mod heal;
 pub mod links;
 pub mod profile;
 pub mod recover;
-mod respond;
+pub(crate) mod respond;
 pub mod route;
 pub mod upstream;
 
@@ -29,6 +30,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use context::{Context, Outcome, method_label};
 use csrf::Keeper;
+use downstream::{Downstream, Load};
 use echo::Echo;
 use guard::Guard;
 use headers::Injection;
@@ -151,6 +153,11 @@ impl Proxy {
         self.table.store(Arc::new(table));
     }
 
+    /// The load of a listener in front of this proxy.
+    pub(crate) fn load(&self) -> Arc<Load> {
+        Arc::new(Load::new(self.metrics.clone()))
+    }
+
     async fn respond(
         &self,
         session: &mut Session,
@@ -184,6 +191,11 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         context: &mut Context,
     ) -> pingora::Result<()> {
+        let has_body = !session.as_downstream_mut().is_body_empty();
+        if let Some(downstream) = Downstream::of(session) {
+            downstream.begin(has_body);
+            context.share = Some(downstream.enter());
+        }
         context.record.method = method_label(&session.req_header().method);
         session.set_write_timeout(Some(DOWNSTREAM_WRITE_TIMEOUT));
         session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
@@ -205,6 +217,9 @@ impl ProxyHttp for Proxy {
                 let plan = context.route.as_ref().and_then(|route| route.links.as_ref());
                 if let Some(plan) = plan {
                     context.request_body = RequestBody::prepare(plan, session).await?;
+                    if session.as_downstream_mut().is_body_done() {
+                        Downstream::of(session).inspect(|downstream| downstream.has_all());
+                    }
                 }
                 Ok(false)
             }
@@ -304,11 +319,14 @@ impl ProxyHttp for Proxy {
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
         context: &mut Context,
     ) -> pingora::Result<()> {
+        if end_of_stream {
+            Downstream::of(session).inspect(|downstream| downstream.has_all());
+        }
         if let Some(request_body) = &mut context.request_body {
             request_body.transform(body, end_of_stream);
         }
@@ -460,6 +478,7 @@ impl ProxyHttp for Proxy {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut Context) {
+        Downstream::of(session).inspect(|downstream| downstream.end());
         let record = &mut context.record;
         if error.is_none() && record.outcome == Outcome::Aborted && final_answer(session).is_some()
         {

@@ -6,15 +6,15 @@
 //! such as this one.
 
 use crate::config::ListenAddress;
+use crate::error::ErrorKind;
 use crate::proxy::Proxy;
+use crate::proxy::downstream::{Downstream, Load, Socket};
+use crate::proxy::respond::Problem;
 use pingora::apps::{HttpServerApp, ServerApp};
-use pingora::protocols::l4::stream::Stream;
-use pingora::protocols::{GetSocketDigest, SocketDigest};
 use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -37,8 +37,6 @@ const UPSTREAM_ATTEMPTS: usize = crate::proxy::upstream::MAX_ADDRESSES + 8;
 const SOCKET_MODE: u32 = 0o600;
 /// Everybody may, and whose user id is not in the list is turned away.
 const SHARED_SOCKET_MODE: u32 = 0o666;
-/// What is said to those.
-const TURNED_AWAY: &[u8] = b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\nContent-Length: 47\r\nConnection: close\r\nProxy-Status: bearerd; error=http_request_denied\r\n\r\nthis user id is not in `access.uids` of bearerd";
 /// How long to wait after a failed accept, usually for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -175,28 +173,25 @@ enum Accepting {
 
 impl Accepting {
     /// The next connection; nothing if its caller may not call.
-    async fn accept(&self) -> io::Result<Option<Stream>> {
-        let (mut stream, socket): (Stream, _) = match self {
+    async fn accept(&self) -> io::Result<Option<Socket>> {
+        match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                let socket = stream.as_raw_fd();
-                (stream.into(), socket)
+                Ok(Some(Socket::Tcp(stream)))
             }
             Self::Unix(listener, uids) => {
                 let (mut stream, _) = listener.accept().await?;
-                if !may_call(&stream, uids)? {
-                    // Nobody is owed more than a try.
-                    let _ = stream.write_all(TURNED_AWAY).await;
-                    return Ok(None);
+                if may_call(&stream, uids)? {
+                    return Ok(Some(Socket::Unix(stream)));
                 }
-                let socket = stream.as_raw_fd();
-                (stream.into(), socket)
+                let detail = "this user id is not in `access.uids`";
+                let answer = Problem::new(ErrorKind::AccessDenied, detail).to_wire();
+                // Nobody is owed more than a try.
+                let _ = stream.write_all(&answer).await;
+                Ok(None)
             }
-        };
-        // Tells TCP and Unix apart, when the guard asks.
-        stream.set_socket_digest(SocketDigest::from_raw_fd(socket));
-        Ok(Some(stream))
+        }
     }
 }
 
@@ -238,9 +233,11 @@ impl Workers {
             ended,
         };
         let conf = Arc::new(server_conf());
+        let loads: Vec<_> = listeners.iter().map(|_| proxy.load()).collect();
         for index in 0..count {
             let listeners =
                 listeners.iter().map(Listener::try_clone).collect::<io::Result<Vec<_>>>()?;
+            let listeners = listeners.into_iter().zip(loads.clone()).collect();
             let worker = Worker {
                 listeners,
                 proxy: Arc::new(http_proxy(&conf, proxy.clone())),
@@ -300,7 +297,7 @@ fn server_conf() -> ServerConf {
 }
 
 struct Worker {
-    listeners: Vec<Listener>,
+    listeners: Vec<(Listener, Arc<Load>)>,
     proxy: Arc<HttpProxy<Proxy>>,
     stop: CancellationToken,
     force: CancellationToken,
@@ -310,9 +307,10 @@ impl Worker {
     async fn run(self) -> io::Result<()> {
         let connections = TaskTracker::new();
         let (shutdown, watch) = watch::channel(false);
-        for listener in self.listeners {
+        for (listener, load) in self.listeners {
             let accepting = accept_loop(
                 listener.into_tokio()?,
+                load,
                 self.proxy.clone(),
                 connections.clone(),
                 watch.clone(),
@@ -332,6 +330,7 @@ impl Worker {
 
 async fn accept_loop(
     listener: Accepting,
+    load: Arc<Load>,
     proxy: Arc<HttpProxy<Proxy>>,
     connections: TaskTracker,
     shutdown: watch::Receiver<bool>,
@@ -339,10 +338,11 @@ async fn accept_loop(
     loop {
         match listener.accept().await {
             Ok(None) => {}
-            Ok(Some(stream)) => {
+            Ok(Some(socket)) => {
+                let downstream = Box::new(Downstream::new(socket, load.clone()));
                 let (proxy, shutdown) = (proxy.clone(), shutdown.clone());
                 connections.spawn(async move {
-                    proxy.process_new(Box::new(stream), &shutdown).await;
+                    proxy.process_new(downstream, &shutdown).await;
                 });
             }
             Err(error) => {

@@ -191,8 +191,15 @@ async fn the_admin_listener_knows_addresses_and_its_names_only() {
 }
 
 #[tokio::test]
-async fn beyond_the_limit_callers_are_told_to_come_again() {
-    let world = World::start("limits: { requests: 2 }").await;
+async fn beyond_the_limit_of_a_listener_its_callers_are_told_to_come_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("b.sock");
+    let issuer = issuer::steady().await;
+    let upstream = Peer::start(Behaviour::ok("fine")).await;
+    let config = issuer.config(&upstream.url(), "", "limits: { requests: 2 }");
+    let listen = format!("listen: [127.0.0.1:0, 'unix:{}']", socket.display());
+    let config = config.replacen("listen: 127.0.0.1:0", &listen, 1);
+    let world = World { _issuer: issuer, upstream, sidecar: Sidecar::ready(&config).await };
     world.upstream.script([Behaviour::Hang, Behaviour::Hang]);
     let host = world.sidecar.host();
     let request = format!("GET /free HTTP/1.1\r\nHost: {host}\r\n\r\n");
@@ -207,6 +214,11 @@ async fn beyond_the_limit_callers_are_told_to_come_again() {
     assert_eq!(answer.status(), 503);
     assert_eq!(answer.headers()["retry-after"], "1");
     assert!(answer.text().await.unwrap().contains(r#""kind":"overloaded""#));
+    let mut stream = UnixStream::connect(&socket).await.unwrap();
+    stream.write_all(b"GET /free HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut other = String::new();
+    stream.read_to_string(&mut other).await.unwrap();
+    assert!(other.starts_with("HTTP/1.1 200"), "the other listener has room: {other}");
     drop(callers);
     eventually("room again", async || world.sidecar.get("/free").await.status() == 200).await;
 }

@@ -188,3 +188,27 @@ async fn an_informational_answer_is_no_answer() {
     let kind = r#"bearerd_requests_rejected_total{kind="upstream_unreachable"}"#;
     assert_eq!(sidecar.metric(kind).await, 1.0);
 }
+
+#[tokio::test]
+async fn what_cannot_be_read_is_answered_and_counted_like_everything_else() {
+    let (_issuer, upstream, sidecar) = world(Behaviour::ok("")).await;
+    let host = sidecar.host();
+    for (request, status, kind) in [
+        ("GET /free HTTP/1.1\r\nno colon\r\n\r\n", 400, "bad_request"),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "bad_request"),
+        ("CONNECT evil.example:443 HTTP/1.1\r\n\r\n", 405, "method_not_allowed"),
+    ] {
+        let answer = raw(host, request).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}: {answer}");
+        assert!(answer.contains("application/problem+json"), "{request}: {answer}");
+        assert!(answer.contains(&format!(r#""kind":"{kind}""#)), "{request}: {answer}");
+        assert_eq!(answer.contains("allow: GET"), status == 405, "{answer}");
+    }
+    assert!(upstream.seen().is_empty());
+    for (series, count) in [
+        (r#"bearerd_requests_rejected_total{kind="bad_request"}"#, 2.0),
+        (r#"bearerd_requests_rejected_total{kind="method_not_allowed"}"#, 1.0),
+    ] {
+        assert_eq!(sidecar.metric(series).await, count, "{series}");
+    }
+}

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 /// What has to become of a row.
 enum Verdict {
-    /// A 4xx or a closed connection, and not one byte for the upstream.
+    /// A 4xx in our words or a closed connection, and not one byte for the upstream.
     Refused,
     /// Refused when its header was on its way: the upstream gets the beginning of a request, never its
     /// end, and its connection is closed.
@@ -808,7 +808,8 @@ impl World {
         let answer =
             self.send(&replace(&row.bytes, b"{host}", host.as_bytes()), row.half_closes).await?;
         let status = answer.split(' ').nth(1).unwrap_or_default();
-        let is_refusal = answer.is_empty() || status.starts_with('4');
+        let is_local = answer.to_lowercase().contains("\r\nproxy-status: bearerd; error=");
+        let is_refusal = answer.is_empty() || status.starts_with('4') && is_local;
         if matches!(row.verdict, CutOff) {
             eventually(&row.name, async || self.upstream.cut_off() > cut_before).await;
         }

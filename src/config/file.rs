@@ -332,7 +332,7 @@ pub(crate) const LIMITS: &[Field] = &[field(
     "requests",
     Text("1024"),
     "",
-    "Requests under way at once; more are answered 503 with Retry-After.",
+    "Requests under way at once on a listener; more are answered 503 with Retry-After.",
 )];
 
 pub(crate) const LOG: &[Field] = &[

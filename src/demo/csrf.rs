@@ -131,7 +131,9 @@ pub(super) fn give(
     bearer: String,
     answer: Response,
 ) -> Response {
-    let [token, id, instance] = [(); 3].map(|()| Uuid::new_v4().simple().to_string());
+    // Told by their names, wherever they should turn up.
+    let [token, id, instance] = ["demo-csrf", "demo-session", "demo-instance"]
+        .map(|kind| format!("{kind}-{}", Uuid::new_v4().simple()));
     let session = (regime == CsrfRegime::Session).then_some([id, instance]);
     let cookies = session.as_ref().map(|[id, instance]| {
         let [id_name, instance_name] = COOKIES;

@@ -1,6 +1,6 @@
 //! Who gets through: a request with sound framing, a route, an allowed method, and a token.
 
-use super::guard::Entry;
+use super::guard::{self, Entry};
 use super::respond::Problem;
 use super::{ClientHandle, Context, Proxy, RouteHandle, headers, route};
 use crate::error::ErrorKind;
@@ -31,11 +31,12 @@ impl Proxy {
         check_framing(session).map_err(|why| bad(&why))?;
         let found = {
             let table = self.table.load();
-            if self.metrics.in_flight().get() > table.limit {
+            if context.share.as_ref().is_some_and(|share| share.requests() > table.limit) {
                 let detail = "more requests at once than `limits.requests` allows; try again";
                 let retry_after = Some(RETRY_AFTER);
                 return Err(Problem { retry_after, ..Problem::new(ErrorKind::Overloaded, detail) });
             }
+            guard::check_size(request)?;
             table.guard.judge(&request.headers, entry(session))?;
             let found = table.router.find(request.raw_path()).map_err(|why| bad(&why))?;
             found.and_then(|route| table.routes.get(route)).cloned()

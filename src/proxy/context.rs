@@ -4,6 +4,7 @@ use crate::error::ErrorKind;
 use crate::metrics::{Metrics, OTHER, RouteMetrics};
 use crate::proxy::RouteHandle;
 use crate::proxy::csrf::Session;
+use crate::proxy::downstream::Share;
 use crate::proxy::echo::Echo;
 use crate::proxy::heal::Heal;
 use crate::proxy::links::{AnswerBody, RequestBody};
@@ -47,6 +48,8 @@ impl Outcome {
 pub struct Context {
     /// Counted when dropped.
     pub(crate) record: Record,
+    /// Its part of its listener's load.
+    pub(super) share: Option<Share>,
     /// Where it goes.
     pub(super) route: Option<Arc<RouteHandle>>,
     /// What is injected.
@@ -75,6 +78,7 @@ impl Context {
     pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             record: Record::new(metrics),
+            share: None,
             route: None,
             token: None,
             csrf: None,

@@ -3,6 +3,7 @@
 use super::respond::Problem;
 use crate::error::ErrorKind;
 use pingora::{Error, ErrorSource, ErrorType};
+use std::io;
 use std::time::Duration;
 
 /// The token ended between the request's admission and its sending.
@@ -26,6 +27,7 @@ pub(crate) fn kind_of(error: &Error) -> Option<ErrorKind> {
         _ => {}
     }
     Some(match (error.esource(), error.etype()) {
+        (ErrorSource::Downstream, ReadError) if is_late(error) => ErrorKind::BadRequest,
         (ErrorSource::Downstream, ReadError | WriteError | WriteTimedout | ConnectionClosed) => {
             return None;
         }
@@ -39,6 +41,13 @@ pub(crate) fn kind_of(error: &Error) -> Option<ErrorKind> {
         (ErrorSource::Upstream, _) => ErrorKind::UpstreamUnreachable,
         (ErrorSource::Internal | ErrorSource::Unset, _) => ErrorKind::Internal,
     })
+}
+
+/// Whether the caller let us wait too long for its body; see [`super::downstream`].
+fn is_late(error: &Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<io::Error>();
+    *error.etype() == ErrorType::ReadTimedout
+        || cause.is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
 }
 
 /// Ends a request whose token ended before it was sent.
@@ -74,7 +83,7 @@ fn detail(kind: ErrorKind, error: &Error) -> String {
             "the token expired while the upstream was being connected to; see /readyz for why there is no newer one".to_owned()
         }
         ErrorKind::LoginPage => "the upstream answers with its login page although the token is fresh; check that the route's profile fits its path and that the OAuth client may use this API".to_owned(),
-        ErrorKind::BadRequest if *error.etype() == ErrorType::ReadTimedout => {
+        ErrorKind::BadRequest if is_late(error) => {
             "the request's body did not come in time".to_owned()
         }
         ErrorKind::BadRequest => "the request is malformed; see RFC 9112".to_owned(),
@@ -104,6 +113,12 @@ mod tests {
         let down = |etype| kind_of(&Error::new_down(etype));
         assert_eq!(down(ErrorType::ConnectionClosed), None);
         assert_eq!(down(ErrorType::InvalidHTTPHeader), Some(ErrorKind::BadRequest));
+        let read = |kind: io::ErrorKind| {
+            let because = Error::because(ErrorType::ReadError, "reading", io::Error::from(kind));
+            kind_of(&because.into_down())
+        };
+        assert_eq!(read(io::ErrorKind::ConnectionReset), None);
+        assert_eq!(read(io::ErrorKind::TimedOut), Some(ErrorKind::BadRequest), "a late body");
         let login = Error::new_up(LOGIN_PAGE);
         assert_eq!(kind_of(&login), Some(ErrorKind::LoginPage));
         assert_eq!(kind_of(&expired_meanwhile()), Some(ErrorKind::TokenUnavailable));

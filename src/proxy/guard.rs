@@ -11,6 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, HOST, ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use pingora::http::RequestHeader;
 
 /// Where a local API key is.
 pub(crate) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -18,7 +19,7 @@ pub(crate) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// More headers than this are no request of a tool's.
 const MOST_HEADERS: usize = 128;
-/// More bytes of header than this are not either; SAP's front door takes 16 KiB.
+/// More bytes of header and target than this are not either; SAP's front door takes 16 KiB.
 const LONGEST_HEADER: usize = 64 * 1024;
 
 /// Who may call. The default: whoever connects to a loopback address by its own name.
@@ -95,7 +96,6 @@ impl Guard {
     /// # Errors
     /// The answer to a caller that may not pass.
     pub(crate) fn judge(&self, headers: &HeaderMap, entry: Entry) -> Result<(), Problem> {
-        check_size(headers)?;
         if entry == Entry::Tcp {
             self.check_browser(headers)?;
         }
@@ -132,8 +132,7 @@ impl Guard {
         let site = headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes);
         let is_foreign = site.is_some_and(|site| site != b"same-origin");
         if is_foreign || origin.is_some_and(|origin| !is_ours(origin)) {
-            let detail =
-                "a web page of another site sent this; the sidecar is for tools, not for browsers";
+            let detail = "a web page, or a browser's address bar, sent this; the sidecar is for tools such as curl";
             return Err(Problem::new(ErrorKind::CrossSite, detail));
         }
         Ok(())
@@ -156,12 +155,18 @@ fn name_of(host: &str) -> &str {
     if is_port { name } else { host }
 }
 
-fn check_size(headers: &HeaderMap) -> Result<(), Problem> {
+/// Whether a request's header can be a tool's.
+///
+/// # Errors
+/// The answer to one that is too large.
+pub(crate) fn check_size(request: &RequestHeader) -> Result<(), Problem> {
+    let headers = &request.headers;
     let length = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
-    let too_large =
-        headers.len() > MOST_HEADERS || headers.iter().map(length).sum::<usize>() > LONGEST_HEADER;
-    if too_large {
-        let detail = format!("the request's header has more than {MOST_HEADERS} lines or 64 KiB");
+    let whole = request.raw_path().len() + headers.iter().map(length).sum::<usize>();
+    if headers.len() > MOST_HEADERS || whole > LONGEST_HEADER {
+        let detail = format!(
+            "the request's header has more than {MOST_HEADERS} lines, or more than 64 KiB with its target"
+        );
         return Err(Problem::new(ErrorKind::HeaderTooLarge, detail));
     }
     Ok(())
@@ -270,14 +275,22 @@ mod tests {
 
     #[test]
     fn a_header_beyond_measure_is_refused() {
-        let guard = guard(Credential::default());
+        let kind = |target: &str, lines: &[(&'static str, &str)]| {
+            let mut request = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
+            for (name, value) in lines {
+                request.append_header(*name, *value).unwrap();
+            }
+            check_size(&request).err().map(|problem| problem.kind)
+        };
         let long = "x".repeat(LONGEST_HEADER);
         let refused = Some(ErrorKind::HeaderTooLarge);
-        assert_eq!(kind(&guard, &[("host", "localhost"), ("x-long", &long)]), refused);
+        assert_eq!(kind("/", &[("host", "localhost"), ("x-long", &long)]), refused);
+        let half = "x".repeat(LONGEST_HEADER / 2);
+        assert_eq!(kind(&format!("/{half}"), &[("x-half", &half)]), refused);
         let mut many = vec![("host", "localhost")];
         many.resize(MOST_HEADERS + 1, ("x-many", "1"));
-        assert_eq!(kind(&guard, &many), refused);
+        assert_eq!(kind("/", &many), refused);
         many.pop();
-        assert_eq!(kind(&guard, &many), None);
+        assert_eq!(kind("/", &many), None);
     }
 }

@@ -3,12 +3,14 @@
 
 use crate::error::ErrorKind;
 use bytes::Bytes;
-use http::Method;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, EXPECT, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, DATE, EXPECT, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use http::{Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use serde::Serialize;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// A local answer.
 #[derive(Debug)]
@@ -38,11 +40,20 @@ impl Problem {
         Self { kind, detail: detail.into(), retry_after: None, allow: None, challenge: false }
     }
 
+    /// The kind's status; but 401 only where a challenge says what is wanted (RFC 9110 section
+    /// 15.5.2).
+    pub(crate) fn status(&self) -> StatusCode {
+        match self.kind {
+            ErrorKind::AccessDenied if !self.challenge => StatusCode::FORBIDDEN,
+            kind => kind.status(),
+        }
+    }
+
     fn body(&self) -> Bytes {
         let body = Body {
             r#type: format!("urn:bearerd:problem:{}", self.kind.label()),
             title: self.kind.title(),
-            status: self.kind.status().as_u16(),
+            status: self.status().as_u16(),
             detail: &self.detail,
             kind: self.kind.label(),
         };
@@ -51,7 +62,7 @@ impl Problem {
     }
 
     fn header(&self, length: usize) -> pingora::Result<ResponseHeader> {
-        let mut header = ResponseHeader::build(self.kind.status(), Some(6))?;
+        let mut header = ResponseHeader::build(self.status(), Some(6))?;
         header.insert_header(CONTENT_TYPE, "application/problem+json")?;
         header.set_content_length(length)?;
         header.insert_header(CACHE_CONTROL, "no-store")?;
@@ -69,6 +80,23 @@ impl Problem {
             header.insert_header(WWW_AUTHENTICATE, r#"Basic realm="bearerd", charset="UTF-8""#)?;
         }
         Ok(header)
+    }
+
+    /// The answer as it stands on a connection that ends with it, for where pingora has no session.
+    pub(crate) fn to_wire(&self) -> Bytes {
+        let (status, body) = (self.status(), self.body());
+        let mut wire =
+            format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or(""))
+                .into_bytes();
+        if let Ok(mut header) = self.header(body.len()) {
+            // A time and a word always are header values.
+            let _ = header.insert_header(DATE, httpdate::fmt_http_date(SystemTime::now()));
+            let _ = header.insert_header(CONNECTION, "close");
+            header.header_to_h1_wire(&mut wire);
+        }
+        wire.extend_from_slice(b"\r\n");
+        wire.extend_from_slice(&body);
+        wire.into()
     }
 
     /// Sends the answer. Where the framing is in doubt, so is the beginning of the next request, and

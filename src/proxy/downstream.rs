@@ -1,0 +1,588 @@
+//! The caller's connection as pingora reads and writes it.
+//!
+//! It knows what the caller owes: a header that was begun, or the rest of a body. Who lets us wait too
+//! long for it is answered and cut off: pingora's own time-outs begin anew with every byte. And what
+//! pingora answers by itself, without calling a hook, is put in bearerd's words and counted.
+
+use super::context::Outcome;
+use super::respond::Problem;
+use crate::error::ErrorKind;
+use crate::metrics::{Metrics, OTHER};
+use async_trait::async_trait;
+use bytes::{Buf, Bytes};
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    TimingDigest, UniqueID, UniqueIDType,
+};
+use pingora::proxy::Session;
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsRawFd, RawFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tracing::info;
+
+/// How long a caller may take for a header, from its first byte on.
+const HEADER_TIME: Duration = Duration::from_secs(60);
+/// How long a caller of a body may let us wait, all in all.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Every so many bytes of it give a second back: slow is not the same as hostile.
+const BYTES_A_SECOND: u64 = 16;
+/// An answer's header and a small body leave in one packet.
+const WRITE_BUFFER: usize = 4 * 1024;
+
+/// The requests under way that came in on one listener.
+pub(crate) struct Load {
+    requests: AtomicI64,
+    metrics: Arc<Metrics>,
+}
+
+impl Load {
+    pub(crate) const fn new(metrics: Arc<Metrics>) -> Self {
+        Self { requests: AtomicI64::new(0), metrics }
+    }
+
+    /// One more; one less when it is dropped.
+    pub(crate) fn enter(self: Arc<Self>) -> Share {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        Share(self)
+    }
+}
+
+/// One request's share of a listener's load.
+pub(crate) struct Share(Arc<Load>);
+
+impl Share {
+    /// How many requests the listener has, this one among them.
+    pub(crate) fn requests(&self) -> i64 {
+        self.0.requests.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What carries the bytes.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// What the caller owes us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Debt {
+    /// Nothing was begun.
+    Nothing,
+    /// The rest of a header.
+    Header,
+    /// A body, or its rest.
+    Body,
+    /// Nothing; we owe an answer.
+    Answer,
+}
+
+impl Debt {
+    const ALL: [Self; 4] = [Self::Nothing, Self::Header, Self::Body, Self::Answer];
+
+    const fn is_before_hooks(self) -> bool {
+        matches!(self, Self::Nothing | Self::Header)
+    }
+}
+
+/// A caller's connection.
+pub(crate) struct Downstream {
+    socket: BufWriter<Socket>,
+    digest: Option<Arc<SocketDigest>>,
+    load: Arc<Load>,
+    /// A [`Debt`]; the hooks have only a shared reference.
+    debt: AtomicU8,
+    /// Of the header or body that is due.
+    clock: Clock,
+    /// An answer of ours that stands for pingora's.
+    instead: Option<Bytes>,
+}
+
+/// How long the caller may still take.
+#[derive(Debug, Default)]
+struct Clock {
+    /// For what it is set.
+    debt: Option<Debt>,
+    /// Since when we wait.
+    since: Option<Instant>,
+    /// How much waiting is left.
+    left: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Clock {
+    /// Bytes came.
+    fn received(&mut self, debt: Debt, count: usize) {
+        let Some(since) = self.since else { return };
+        // A header's time runs on, a body's stands still while we are not waiting.
+        if debt == Debt::Body {
+            let back = Duration::from_secs(u64::try_from(count).unwrap_or(0) / BYTES_A_SECOND);
+            self.left =
+                self.left.saturating_sub(since.elapsed()).saturating_add(back).min(PATIENCE);
+            self.since = None;
+        }
+    }
+
+    /// None came. Ready when the caller's time is up.
+    fn poll(&mut self, debt: Debt, context: &mut Context<'_>) -> Poll<()> {
+        let whole = match debt {
+            Debt::Header => HEADER_TIME,
+            Debt::Body => PATIENCE,
+            Debt::Nothing | Debt::Answer => return Poll::Pending,
+        };
+        if self.debt != Some(debt) {
+            (self.debt, self.since, self.left) = (Some(debt), None, whole);
+        }
+        let deadline = *self.since.get_or_insert_with(Instant::now) + self.left;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if timer.deadline() != deadline {
+            timer.as_mut().reset(deadline);
+        }
+        Future::poll(timer.as_mut(), context)
+    }
+
+    /// A new request begins.
+    fn stop(&mut self) {
+        (self.debt, self.since, self.timer) = (None, None, None);
+    }
+}
+
+impl Downstream {
+    pub(crate) fn new(socket: Socket, load: Arc<Load>) -> Self {
+        let digest = Some(Arc::new(SocketDigest::from_raw_fd(socket.as_raw_fd())));
+        Self {
+            socket: BufWriter::with_capacity(WRITE_BUFFER, socket),
+            digest,
+            load,
+            debt: AtomicU8::new(Debt::Nothing as u8),
+            clock: Clock::default(),
+            instead: None,
+        }
+    }
+
+    /// The connection of a request.
+    pub(crate) fn of(session: &Session) -> Option<&Self> {
+        match session.as_downstream() {
+            ServerSession::H1(session) => (**session.stream()).as_any().downcast_ref(),
+            _ => None,
+        }
+    }
+
+    /// The header is here.
+    pub(crate) fn begin(&self, has_body: bool) {
+        self.owe(if has_body { Debt::Body } else { Debt::Answer });
+    }
+
+    /// The body is here.
+    pub(crate) fn has_all(&self) {
+        self.owe(Debt::Answer);
+    }
+
+    /// The answer is out, or there will be none.
+    pub(crate) fn end(&self) {
+        self.owe(Debt::Nothing);
+    }
+
+    /// Counts a request of this connection.
+    pub(crate) fn enter(&self) -> Share {
+        self.load.clone().enter()
+    }
+
+    fn owe(&self, debt: Debt) {
+        self.debt.store(debt as u8, Ordering::Relaxed);
+    }
+
+    fn debt(&self) -> Debt {
+        let debt = self.debt.load(Ordering::Relaxed);
+        Debt::ALL.into_iter().find(|known| *known as u8 == debt).unwrap_or(Debt::Nothing)
+    }
+
+    fn received(&mut self, count: usize) {
+        let debt = self.debt();
+        if debt == Debt::Nothing && count > 0 {
+            self.clock.stop();
+            self.owe(Debt::Header);
+        } else {
+            self.clock.received(debt, count);
+        }
+    }
+
+    /// Answers what never became a request.
+    fn answer(&mut self, problem: &Problem) {
+        let metrics = &self.load.metrics;
+        metrics.rejected(problem.kind);
+        metrics.unrouted(OTHER, Some(problem.status()), Outcome::Local(problem.kind));
+        info!(
+            target: "bearerd::access",
+            method = OTHER,
+            status = problem.status().as_u16(),
+            outcome = problem.kind.label(),
+            detail = problem.detail,
+            "Request that could not be read."
+        );
+        self.instead = Some(problem.to_wire());
+    }
+
+    /// Writes what is left of our own answer.
+    fn poll_instead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(left) = self.instead.as_mut().filter(|left| left.has_remaining()) {
+            let written = ready!(Pin::new(&mut self.socket).poll_write(context, left))?;
+            left.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether pingora speaks for itself here, and we for it.
+    fn speaks_instead(&mut self, bytes: &[u8]) -> bool {
+        if self.instead.is_none() && self.debt().is_before_hooks() {
+            self.answer(&unread(bytes));
+        }
+        self.instead.is_some()
+    }
+}
+
+/// What pingora means by an answer of its own: a bare 405 for CONNECT, a bare 400 for all else.
+fn unread(answer: &[u8]) -> Problem {
+    if answer.starts_with(b"HTTP/1.1 405") {
+        Problem {
+            allow: Some("GET, HEAD, POST, PUT, PATCH, DELETE".to_owned()),
+            ..Problem::new(
+                ErrorKind::MethodNotAllowed,
+                "CONNECT is for proxies; use the sidecar's address as the server's",
+            )
+        }
+    } else {
+        Problem::new(ErrorKind::BadRequest, "the request is malformed; see RFC 9112")
+    }
+}
+
+/// The answer to a header that takes too long.
+fn too_slow() -> Problem {
+    let detail = format!("the request's header did not come within {} s", HEADER_TIME.as_secs());
+    Problem::new(ErrorKind::BadRequest, detail)
+}
+
+/// What is left in the buffer goes out, if the caller takes it at once.
+impl Drop for Downstream {
+    fn drop(&mut self) {
+        let _ = Pin::new(&mut self.socket).poll_flush(&mut Context::from_waker(Waker::noop()));
+    }
+}
+
+impl fmt::Debug for Downstream {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Downstream").field(self.socket.get_ref()).finish()
+    }
+}
+
+impl AsyncRead for Downstream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = buffer.filled().len();
+        if let Poll::Ready(read) = Pin::new(&mut this.socket).poll_read(context, buffer) {
+            this.received(buffer.filled().len() - before);
+            return Poll::Ready(read);
+        }
+        let debt = this.debt();
+        ready!(this.clock.poll(debt, context));
+        if debt == Debt::Header {
+            this.answer(&too_slow());
+            // The buffer is empty and the answer small: one try is enough, and all that is owed.
+            let _ = this.poll_instead(context);
+            let _ = Pin::new(&mut this.socket).poll_flush(context);
+        }
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncWrite for Downstream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.speaks_instead(bytes) {
+            ready!(self.poll_instead(context))?;
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        Pin::new(&mut self.socket).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.speaks_instead(slices.first().map_or(&[], |first| first)) {
+            ready!(self.poll_instead(context))?;
+            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
+        }
+        Pin::new(&mut self.socket).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+}
+
+#[async_trait]
+impl Shutdown for Downstream {
+    async fn shutdown(&mut self) {
+        // A caller that is gone needs no farewell.
+        let _ = self.socket.shutdown().await;
+    }
+}
+
+impl UniqueID for Downstream {
+    fn id(&self) -> UniqueIDType {
+        self.socket.get_ref().as_raw_fd()
+    }
+}
+
+impl Ssl for Downstream {}
+
+impl Peek for Downstream {}
+
+impl GetTimingDigest for Downstream {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for Downstream {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        None
+    }
+}
+
+impl GetSocketDigest for Downstream {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.digest.clone()
+    }
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        match self {
+            Self::Tcp(stream) => stream.as_raw_fd(),
+            Self::Unix(stream) => stream.as_raw_fd(),
+        }
+    }
+}
+
+/// Calls the same method of whichever socket it is.
+macro_rules! either {
+    ($socket:expr, $method:ident($($argument:expr),*)) => {
+        match $socket {
+            Socket::Tcp(stream) => Pin::new(stream).$method($($argument),*),
+            Socket::Unix(stream) => Pin::new(stream).$method($($argument),*),
+        }
+    };
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        either!(&mut *self, poll_read(context, buffer))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        either!(&mut *self, poll_write(context, bytes))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(&mut *self, poll_flush(context))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(&mut *self, poll_shutdown(context))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        either!(&mut *self, poll_write_vectored(context, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Unix(stream) => stream.is_write_vectored(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncReadExt;
+    use tokio::time::advance;
+
+    /// A connection, and its other end.
+    fn pair() -> (Downstream, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let metrics = Arc::new(Metrics::new().unwrap());
+        (Downstream::new(Socket::Unix(ours), Arc::new(Load::new(metrics))), theirs)
+    }
+
+    async fn read(downstream: &mut Downstream) -> io::Result<usize> {
+        downstream.read(&mut [0; 4096]).await
+    }
+
+    fn rejected(downstream: &Downstream) -> bool {
+        let text = String::from_utf8(downstream.load.metrics.render().unwrap()).unwrap();
+        text.contains(r#"bearerd_requests_rejected_total{kind="bad_request"} 1"#)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_header_has_its_time_however_often_a_byte_comes() {
+        let (mut downstream, mut caller) = pair();
+        let begun = Instant::now();
+        let mut bytes = 0;
+        let error = loop {
+            caller.write_all(b"G").await.unwrap();
+            match read(&mut downstream).await {
+                Ok(count) => bytes += count,
+                Err(error) => break error,
+            }
+            // Until nothing more is there, and a second passes.
+            tokio::select! {
+                biased;
+                late = read(&mut downstream) => break late.unwrap_err(),
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!((begun.elapsed(), bytes), (HEADER_TIME, 60));
+        assert!(rejected(&downstream));
+        drop(downstream);
+        let mut answer = String::new();
+        caller.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
+        assert!(answer.contains("did not come within 60 s"), "{answer}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_owes_nothing_may_be_silent() {
+        let (mut downstream, _caller) = pair();
+        for _ in 0..2 {
+            let silent = tokio::time::timeout(10 * HEADER_TIME, read(&mut downstream)).await;
+            assert!(silent.is_err(), "nothing comes, and nothing ends");
+            // Nor does an answer that takes its time.
+            downstream.begin(false);
+        }
+    }
+
+    /// How long a caller is heard that sends so many bytes of a body every so often; at most an hour.
+    async fn heard(bytes: usize, pause: Duration) -> Duration {
+        let (mut downstream, mut caller) = pair();
+        downstream.begin(true);
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(3600) {
+            tokio::select! {
+                biased;
+                late = read(&mut downstream) => {
+                    assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
+                    break;
+                }
+                () = tokio::time::sleep(pause) => {}
+            }
+            caller.write_all(&vec![b'x'; bytes]).await.unwrap();
+            assert_eq!(read(&mut downstream).await.unwrap(), bytes);
+        }
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_may_be_slow_but_not_endless() {
+        let second = Duration::from_secs(1);
+        assert_eq!(heard(1, second).await, PATIENCE, "a byte a second");
+        assert_eq!(heard(1000, 2 * PATIENCE).await, PATIENCE, "a stall");
+        let slow = heard(16, 2 * second).await;
+        assert!(slow > PATIENCE && slow < 3 * PATIENCE, "half the rate: {slow:?}");
+        let hour = Duration::from_secs(3600);
+        assert!(heard(16, second).await >= hour);
+        assert!(heard(1000, 30 * second).await >= hour, "a generator with its pauses");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_in_which_nobody_reads_is_not_the_callers() {
+        let (mut downstream, mut caller) = pair();
+        downstream.begin(true);
+        for _ in 0..10 {
+            caller.write_all(b"x").await.unwrap();
+            assert_eq!(read(&mut downstream).await.unwrap(), 1);
+            advance(PATIENCE).await;
+        }
+        downstream.has_all();
+        let waiting = tokio::time::timeout(10 * PATIENCE, read(&mut downstream)).await;
+        assert!(waiting.is_err(), "the upstream may take its time");
+    }
+
+    #[tokio::test]
+    async fn what_pingora_says_by_itself_is_said_in_our_words_and_what_we_say_is_not_touched() {
+        let (mut downstream, mut caller) = pair();
+        caller.write_all(b"GARBAGE").await.unwrap();
+        read(&mut downstream).await.unwrap();
+        let bare = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n";
+        downstream.write_all(bare).await.unwrap();
+        downstream.write_all(b"and more").await.unwrap();
+        assert!(rejected(&downstream));
+        drop(downstream);
+        let mut answer = String::new();
+        caller.read_to_string(&mut answer).await.unwrap();
+        assert!(
+            answer.contains("\r\nProxy-Status: bearerd; error=http_request_error\r\n"),
+            "{answer}"
+        );
+        assert!(answer.ends_with(r#""kind":"bad_request"}"#), "{answer}");
+
+        let (mut downstream, mut caller) = pair();
+        downstream.begin(false);
+        downstream.write_all(bare).await.unwrap();
+        drop(downstream);
+        let mut answer = Vec::new();
+        caller.read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer, bare, "the buffer leaves with the connection");
+    }
+}
