@@ -1,39 +1,65 @@
-//! The admin listener: probes and metrics. It reads; it decides nothing and changes nothing.
+//! The admin listener: probes, metrics, and the status page. It reads; it decides nothing and changes
+//! nothing.
 
-use crate::metrics::Metrics;
-use crate::readiness::{Readiness, Report};
-use axum::extract::{Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST};
-use axum::http::{HeaderValue, StatusCode};
+mod page;
+
+use crate::readiness::Report;
+use crate::status::Board;
+use axum::extract::{RawQuery, Request, State};
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Router, middleware};
+use axum::{Json, Router, middleware};
 use std::sync::Arc;
 use url::{Host, Url};
+
+/// On every answer: nothing is kept, nothing is guessed, and the page may load what is its own and
+/// nothing else.
+const HEADERS: [(HeaderName, HeaderValue); 4] = [
+    (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (
+        CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(
+            "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        ),
+    ),
+];
 
 /// What the pages read from.
 #[derive(Clone)]
 pub struct Admin {
-    /// The probes' answers.
-    pub readiness: Readiness,
-    /// What `/metrics` renders.
-    pub metrics: Arc<Metrics>,
+    /// How the sidecar is.
+    pub board: Arc<Board>,
     /// The names by which callers may know the sidecar.
     pub hosts: Arc<[String]>,
 }
 
 /// The routes of the admin listener.
 pub fn router(admin: Admin) -> Router {
+    let live = get(|State(admin): State<Admin>| async move { admin.board.readiness().live() });
+    let started =
+        get(|State(admin): State<Admin>| async move { admin.board.readiness().started() });
+    let status = get(|State(admin): State<Admin>| async move { Json(admin.board.status()) });
+    let page = get(|State(admin): State<Admin>| async move {
+        ([(CONTENT_TYPE, "text/html; charset=utf-8")], page::render(&admin.board.status()))
+    });
     Router::new()
-        .route("/livez", get(|State(admin): State<Admin>| async move { admin.readiness.live() }))
-        .route("/readyz", get(|State(admin): State<Admin>| async move { admin.readiness.ready() }))
-        .route(
-            "/startupz",
-            get(|State(admin): State<Admin>| async move { admin.readiness.started() }),
-        )
+        .route("/livez", live)
+        .route("/readyz", get(ready))
+        .route("/startupz", started)
         .route("/metrics", get(metrics))
-        .layer(middleware::map_response(no_store))
+        .route("/status", status)
+        .route("/", page)
+        .route("/page.css", get(([(CONTENT_TYPE, "text/css")], page::STYLE)))
+        .route("/page.js", get(([(CONTENT_TYPE, "text/javascript")], page::SCRIPT)))
+        .layer(middleware::map_response(add_headers))
         .layer(middleware::from_fn_with_state(admin.clone(), check_host))
         .with_state(admin)
 }
@@ -45,11 +71,15 @@ impl IntoResponse for Report {
     }
 }
 
+/// With `?verbose`, as Kubernetes' own components do, each check is named.
+async fn ready(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Report {
+    let is_verbose = query.is_some_and(|query| query.split('&').any(|part| part == "verbose"));
+    let readiness = admin.board.readiness();
+    if is_verbose { readiness.ready_verbose() } else { readiness.ready() }
+}
+
 async fn metrics(State(admin): State<Admin>) -> Response {
-    for client in admin.readiness.clients().iter() {
-        client.metrics.usable(client.store.is_usable());
-    }
-    match admin.metrics.render() {
+    match admin.board.metrics().render() {
         Ok(text) => ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
@@ -71,7 +101,7 @@ async fn check_host(State(admin): State<Admin>, request: Request, next: Next) ->
     (StatusCode::MISDIRECTED_REQUEST, "this host name is not in access.hosts\n").into_response()
 }
 
-async fn no_store(mut response: Response) -> Response {
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+async fn add_headers(mut response: Response) -> Response {
+    response.headers_mut().extend(HEADERS);
     response
 }

@@ -16,6 +16,7 @@ use crate::proxy::Proxy;
 use crate::readiness::Readiness;
 use crate::server::{BindError, Listener, Workers};
 use crate::shutdown::Shutdown;
+use crate::status::Board;
 use crate::token::oauth::SourceError;
 use reload::Reloader;
 use setup::Prepared;
@@ -142,8 +143,9 @@ impl App {
         let proxy = Proxy::new(table, self.metrics.clone(), drain.clone());
         let readiness = Readiness::new(setup.handles(), drain.clone());
         let starting = readiness.pending_until_dropped("listeners");
+        let board = Arc::new(Board::new(readiness, self.metrics.clone(), &setup.config));
         let hosts = setup.config.access.hosts.clone().into();
-        start_admin(&self.admin, readiness.clone(), &self.metrics, hosts, &control)?;
+        start_admin(&self.admin, Admin { board: board.clone(), hosts }, &control)?;
         let workers = Workers::start(self.workers, self.listeners, &proxy)?;
         drop(starting);
         for address in &addresses {
@@ -154,7 +156,7 @@ impl App {
             setup: Arc::new(setup),
             addresses,
             proxy,
-            readiness,
+            board,
             metrics: self.metrics,
             control: control.clone(),
         };
@@ -170,17 +172,11 @@ impl App {
     }
 }
 
-fn start_admin(
-    listener: &TcpListener,
-    readiness: Readiness,
-    metrics: &Arc<Metrics>,
-    hosts: Arc<[String]>,
-    control: &Control,
-) -> io::Result<()> {
+fn start_admin(listener: &TcpListener, admin: Admin, control: &Control) -> io::Result<()> {
     let address = listener.local_addr()?;
     let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
     info!(%address, "Admin is listening.");
-    let router = admin::router(Admin { readiness, metrics: metrics.clone(), hosts });
+    let router = admin::router(admin);
     let stop = control.stop.clone();
     control.tasks.spawn(async move {
         let serving = async { axum::serve(listener, router).await };

@@ -39,6 +39,7 @@ pub mod sandbox;
 pub mod secret;
 pub mod server;
 pub mod shutdown;
+pub mod status;
 pub mod telemetry;
 pub mod token;
 pub mod trust;

@@ -19,6 +19,7 @@ use crate::proxy::context::Outcome;
 use crate::proxy::csrf::FetchOutcome;
 use crate::proxy::heal::HealOutcome;
 use crate::proxy::recover::Refusal;
+use crate::status::journal::{Happening, Journal};
 use crate::token::TokenError;
 use http::StatusCode;
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
@@ -46,6 +47,8 @@ pub(crate) const OTHER: &str = "other";
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// What cannot be told in numbers.
+    journal: Journal,
     token_expiry: GaugeVec,
     token_issued: GaugeVec,
     token_last_success: GaugeVec,
@@ -237,6 +240,7 @@ impl Metrics {
                 &["outcome"],
             )?,
             registry: declare.0.clone(),
+            journal: Journal::default(),
         };
         let build_info = declare.registered(IntGaugeVec::new(
             opts("build_info", "1; the labels tell the version."),
@@ -347,9 +351,20 @@ impl Metrics {
         }
     }
 
-    /// A reload of the configuration has ended.
-    pub(crate) fn config_reloaded(&self, outcome: reload::ReloadOutcome) {
+    /// A reload of the configuration has ended; `detail` says why, if it was refused.
+    pub(crate) fn config_reloaded(&self, outcome: reload::ReloadOutcome, detail: String) {
         self.config_reloads.with_label_values(&[outcome.label()]).inc();
+        let happening = match outcome {
+            reload::ReloadOutcome::Unchanged => return,
+            reload::ReloadOutcome::Success => Happening::ConfigurationChanged,
+            _ => Happening::ConfigurationRefused,
+        };
+        self.journal.note(None, happening, detail);
+    }
+
+    /// The last events.
+    pub(crate) const fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     /// The metrics of one client.

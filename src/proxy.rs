@@ -5,6 +5,7 @@
 //! caller's own credentials. An answer that refuses the token is not passed on before the request
 //! was replayed once with a newer one, where that is possible.
 
+mod access_log;
 mod admission;
 pub mod context;
 pub(crate) mod csrf;
@@ -19,6 +20,7 @@ pub mod profile;
 pub mod recover;
 pub(crate) mod respond;
 pub mod route;
+mod trace;
 pub mod upstream;
 
 use crate::config::{ClientId, Config, ListenAddress, Route, UpstreamId};
@@ -48,7 +50,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use tracing::info;
+use trace::Trace;
 use upstream::Upstream;
 
 /// A caller that reads nothing for this long has gone away.
@@ -197,6 +199,7 @@ impl ProxyHttp for Proxy {
             context.share = Some(downstream.enter());
         }
         context.record.method = method_label(&session.req_header().method);
+        context.trace = Some(Trace::of(&session.req_header().headers));
         session.set_write_timeout(Some(DOWNSTREAM_WRITE_TIMEOUT));
         session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
         if session.req_header().version == Version::HTTP_10 {
@@ -296,6 +299,10 @@ impl ProxyHttp for Proxy {
                 extra: &route.config.headers,
             },
         )?;
+        if let Some(trace) = context.trace.as_ref().filter(|trace| trace.is_ours()) {
+            request.remove_header(&trace::TRACESTATE);
+            request.insert_header(trace::TRACEPARENT, trace.header())?;
+        }
         if let Some(session) = &context.csrf {
             csrf::inject(request, session)?;
         }
@@ -489,24 +496,7 @@ impl ProxyHttp for Proxy {
             // Nothing was said: the next answer on this connection must not be taken for this one's.
             session.set_keepalive(None);
         }
-        let request = session.req_header();
-        info!(
-            target: "bearerd::access",
-            route = context.route.as_ref().map(|route| route.config.path.as_str()),
-            method = record.method,
-            path = %String::from_utf8_lossy(route::path_of(request.raw_path())),
-            status = record.status.map(|status| status.as_u16()),
-            outcome = record.outcome.label(),
-            attempt = context.heal.attempt(),
-            heal = context.heal.reason(),
-            duration_ms = milliseconds(record.elapsed()),
-            upstream_ms = context.upstream_took.map(milliseconds),
-            request_bytes = session.body_bytes_read(),
-            response_bytes = session.body_bytes_sent(),
-            error = error.map(|error| error.etype().as_str()),
-            detail = context.detail,
-            "Request."
-        );
+        access_log::request(session, error, context);
     }
 
     /// What pingora's own messages show of a request: nothing that a query could hold.
@@ -524,9 +514,4 @@ fn final_answer(session: &Session) -> Option<&ResponseHeader> {
 /// A hook ran without the one before it.
 fn defect() -> Box<Error> {
     Error::explain(ErrorType::InternalError, "the request was not admitted").into_in()
-}
-
-/// Milliseconds to the microsecond.
-fn milliseconds(duration: Duration) -> f64 {
-    (duration.as_secs_f64() * 1e6).round() / 1e3
 }

@@ -3,9 +3,11 @@
 use crate::drain::Drain;
 use crate::proxy::ClientHandle;
 use arc_swap::ArcSwap;
-use std::collections::BTreeSet;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A refresher beats every 5 s and its request takes at most 15 s; one that is silent for this long
@@ -14,10 +16,11 @@ const HEARTBEAT_LIMIT: Duration = Duration::from_secs(60);
 
 /// Answers the probes.
 #[derive(Clone)]
-pub struct Readiness(Arc<State>);
+pub struct Readiness(Arc<Inner>);
 
-struct State {
-    pending: Mutex<BTreeSet<&'static str>>,
+struct Inner {
+    /// What was held back, and whether it still is.
+    guards: Mutex<BTreeMap<&'static str, bool>>,
     clients: ArcSwap<Vec<ClientHandle>>,
     drain: Drain,
     was_ready: AtomicBool,
@@ -31,7 +34,63 @@ pub struct Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.readiness.pending().remove(self.name);
+        self.readiness.guards().insert(self.name, false);
+    }
+}
+
+/// Whether this instance should get traffic, and what there is to say about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It never was ready.
+    Starting,
+    /// It should.
+    Ready,
+    /// It should, though something fails.
+    Degraded,
+    /// It was ready, and is not any more.
+    NotReady,
+    /// It ends.
+    Draining,
+}
+
+/// Something that readiness depends on.
+struct Check {
+    name: String,
+    verdict: Verdict,
+}
+
+enum Verdict {
+    Passed,
+    /// Works, but there is something to see to.
+    Degraded(String),
+    /// Is waited for, for this reason if one is known.
+    Pending(Option<String>),
+}
+
+impl Check {
+    const fn new(name: String, verdict: Verdict) -> Self {
+        Self { name, verdict }
+    }
+
+    const fn is_pending(&self) -> bool {
+        matches!(self.verdict, Verdict::Pending(_))
+    }
+
+    const fn is_degraded(&self) -> bool {
+        matches!(self.verdict, Verdict::Degraded(_))
+    }
+}
+
+/// Name, and why.
+impl fmt::Display for Check {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.verdict {
+            Verdict::Degraded(why) | Verdict::Pending(Some(why)) => {
+                write!(formatter, "{}: {why}", self.name)
+            }
+            Verdict::Passed | Verdict::Pending(None) => formatter.write_str(&self.name),
+        }
     }
 }
 
@@ -40,7 +99,7 @@ impl Drop for Pending {
 pub struct Report {
     /// Whether the answer is yes.
     pub ok: bool,
-    /// One line that says why.
+    /// Why; one line, and with the verbose form of a probe one more for each check.
     pub text: String,
 }
 
@@ -53,8 +112,8 @@ impl Report {
 impl Readiness {
     /// Ready when each of these clients has a usable token, nothing is pending, and no drain has begun.
     pub fn new(clients: Vec<ClientHandle>, drain: Drain) -> Self {
-        Self(Arc::new(State {
-            pending: Mutex::default(),
+        Self(Arc::new(Inner {
+            guards: Mutex::default(),
             clients: ArcSwap::from_pointee(clients),
             drain,
             was_ready: AtomicBool::new(false),
@@ -64,43 +123,96 @@ impl Readiness {
     /// Holds readiness back until the guard is dropped.
     #[must_use]
     pub fn pending_until_dropped(&self, name: &'static str) -> Pending {
-        self.pending().insert(name);
+        self.guards().insert(name, true);
         Pending { readiness: self.clone(), name }
     }
 
-    fn pending(&self) -> std::sync::MutexGuard<'_, BTreeSet<&'static str>> {
-        self.0.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    fn guards(&self) -> MutexGuard<'_, BTreeMap<&'static str, bool>> {
+        self.0.guards.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Should this instance get traffic? A failing refresh with a valid token is *degraded*: it says
     /// so, and stays ready.
     pub fn ready(&self) -> Report {
+        self.judge(&self.checks())
+    }
+
+    /// The same, with each check on a line.
+    pub fn ready_verbose(&self) -> Report {
+        let checks = self.checks();
+        let lines = checks.iter().map(|check| match check.verdict {
+            Verdict::Passed => format!("[+] {check}\n"),
+            Verdict::Degraded(_) => format!("[!] {check}\n"),
+            Verdict::Pending(_) => format!("[-] {check}\n"),
+        });
+        let lines: String = lines.collect();
+        let Report { ok, text } = self.judge(&checks);
+        Report::new(ok, lines + &text)
+    }
+
+    /// The answer in a word.
+    pub fn state(&self) -> State {
+        let checks = self.checks();
+        // Remembers that it was.
+        let is_ready = self.judge(&checks).ok;
+        if self.0.drain.has_begun() {
+            State::Draining
+        } else if is_ready && checks.iter().any(Check::is_degraded) {
+            State::Degraded
+        } else if is_ready {
+            State::Ready
+        } else if self.0.was_ready.load(Ordering::Relaxed) {
+            State::NotReady
+        } else {
+            State::Starting
+        }
+    }
+
+    /// Everything that readiness depends on.
+    fn checks(&self) -> Vec<Check> {
+        let mut checks = Vec::new();
+        let is_draining = self.0.drain.has_begun();
+        let shutdown = if is_draining { Verdict::Pending(None) } else { Verdict::Passed };
+        checks.push(Check::new("no shutdown".into(), shutdown));
+        for (name, is_pending) in self.guards().iter() {
+            let verdict = if *is_pending { Verdict::Pending(None) } else { Verdict::Passed };
+            checks.push(Check::new((*name).to_owned(), verdict));
+        }
+        for client in self.clients().iter() {
+            let news = client.store.news();
+            for why in news.unreadable.into_iter().chain(news.untaken) {
+                let name = format!("new credential of {}", client.name);
+                checks.push(Check::new(name, Verdict::Degraded(why.to_string())));
+            }
+            let failure = news.failure.map(|failure| failure.message.to_string());
+            let (name, verdict) = match (client.store.is_usable(), failure) {
+                (true, None) => (format!("token of {}", client.name), Verdict::Passed),
+                (true, Some(why)) => (client.name.clone(), Verdict::Degraded(why)),
+                (false, why) => (format!("token of {}", client.name), Verdict::Pending(why)),
+            };
+            checks.push(Check::new(name, verdict));
+        }
+        checks
+    }
+
+    fn judge(&self, checks: &[Check]) -> Report {
         if self.0.drain.has_begun() {
             return Report::new(false, "not ready: draining".into());
         }
-        let mut pending: Vec<String> = self.pending().iter().map(ToString::to_string).collect();
-        let mut degraded = Vec::new();
-        for client in self.clients().iter() {
-            let news = client.store.news();
-            let failure = news.failure.map(|failure| failure.message);
-            for why in news.unreadable.into_iter().chain(news.untaken) {
-                degraded.push(format!("new credential of {}: {why}", client.name));
-            }
-            match (client.store.is_usable(), failure) {
-                (true, None) => {}
-                (true, Some(why)) => degraded.push(format!("{}: {why}", client.name)),
-                (false, None) => pending.push(format!("token of {}", client.name)),
-                (false, Some(why)) => pending.push(format!("token of {}: {why}", client.name)),
-            }
-        }
+        let list = |which: fn(&Check) -> bool| {
+            let which = checks.iter().filter(|check| which(check));
+            which.map(ToString::to_string).collect::<Vec<_>>().join("; ")
+        };
+        let pending = list(Check::is_pending);
         if !pending.is_empty() {
-            return Report::new(false, format!("not ready, pending: {}", pending.join("; ")));
+            return Report::new(false, format!("not ready, pending: {pending}"));
         }
         self.0.was_ready.store(true, Ordering::Relaxed);
+        let degraded = list(Check::is_degraded);
         if degraded.is_empty() {
             Report::new(true, "ready".into())
         } else {
-            Report::new(true, format!("ready, degraded: {}", degraded.join("; ")))
+            Report::new(true, format!("ready, degraded: {degraded}"))
         }
     }
 

@@ -3,6 +3,7 @@
 //! [`refresher`] asks a [`TokenSource`] when [`schedule`] says so and publishes to the [`store`], from
 //! which the proxy reads; [`rotation`] brings it a new source when the client's credential changes. Nothing here knows of requests.
 
+pub(crate) mod advice;
 pub mod answer;
 pub mod claims;
 pub mod expiry;
@@ -44,6 +45,11 @@ pub trait TokenSource: Send + Sync + 'static {
     /// # Errors
     /// What went wrong, by kind: the caller decides from it when to ask again.
     async fn fetch(&self) -> Result<Token, TokenError>;
+
+    /// What to do about an error, where it is a known one.
+    fn advice(&self, _error: &TokenError) -> Option<&'static str> {
+        None
+    }
 }
 
 /// Why there is no new token. Messages never hold a secret, a token or an issuer's whole answer.

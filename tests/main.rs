@@ -4,6 +4,7 @@
 
 mod support;
 
+mod access_log;
 mod allocations;
 mod batches;
 mod commands;
@@ -27,5 +28,6 @@ mod rotation;
 mod sandbox;
 mod secrecy;
 mod smuggling;
+mod status;
 mod tls;
 mod token_life;

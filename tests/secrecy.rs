@@ -49,7 +49,7 @@ async fn no_secret_token_cookie_or_query_reaches_log_metric_probe_or_answer() {
         told += &raw(&host, &request).await;
     }
     told += &raw(&host, &format!("GET /free?{QUERY} HTTP/1.1\r\nHost {COOKIE}\r\n\r\n")).await;
-    for page in ["/metrics", "/readyz", "/livez"] {
+    for page in ["/metrics", "/readyz?verbose", "/livez", "/status", "/"] {
         told += &http()
             .get(format!("{}{page}", process.admin))
             .send()

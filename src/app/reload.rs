@@ -10,7 +10,7 @@ use crate::config::{Config, ConfigError, ListenAddress};
 use crate::files::read_small;
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
-use crate::readiness::Readiness;
+use crate::status::Board;
 use crate::telemetry::LevelHandle;
 use crate::watch::{POLL, Watch};
 use std::path::PathBuf;
@@ -131,7 +131,7 @@ pub(super) struct Reloader {
     pub(super) setup: Arc<Setup>,
     pub(super) addresses: Vec<ListenAddress>,
     pub(super) proxy: Proxy,
-    pub(super) readiness: Readiness,
+    pub(super) board: Arc<Board>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) control: Control,
 }
@@ -195,7 +195,8 @@ impl Reloader {
             Ok(outcome) => *outcome,
             Err(refusal) => refusal.outcome(),
         };
-        self.metrics.config_reloaded(outcome);
+        let detail = judged.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        self.metrics.config_reloaded(outcome, detail);
         match judged {
             Ok(ReloadOutcome::Unchanged) => info!("The configuration has not changed."),
             Ok(_) => info!("The new configuration is in force."),
@@ -236,7 +237,8 @@ impl Reloader {
             return Err(refusal);
         }
         self.proxy.replace(setup.table(&self.addresses, &self.metrics));
-        self.readiness.replace_clients(setup.handles());
+        self.board.readiness().replace_clients(setup.handles());
+        self.board.replace_routes(&setup.config);
         source.level.set(setup.config.log.level);
         let before = std::mem::replace(&mut self.setup, Arc::new(setup));
         self.metrics.retire(&before.config, &self.setup.config);

@@ -1,12 +1,12 @@
 //! A client: its credential, the way to its issuer, one token.
 
-use super::{Subject, Verdict, advice, network};
+use super::{Subject, Verdict, network};
 use crate::config::Client;
 use crate::credential::{Identity, Proof};
 use crate::token::claims::Claims;
 use crate::token::expiry::end_of;
 use crate::token::oauth::OAuthSource;
-use crate::token::{Token, TokenSource};
+use crate::token::{Token, TokenSource, advice};
 use std::time::{Duration, SystemTime};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -56,7 +56,6 @@ fn expiry(client: &Client, identity: &Identity, subject: &mut Subject) {
 }
 
 async fn token(client: &Client, identity: Identity, subject: &mut Subject) -> Option<Token> {
-    let proof = identity.clone();
     let source = match OAuthSource::new(client, identity) {
         Ok(source) => source,
         Err(error) => {
@@ -67,7 +66,7 @@ async fn token(client: &Client, identity: Identity, subject: &mut Subject) -> Op
     let token = match source.fetch().await {
         Ok(token) => token,
         Err(error) => {
-            let advice = advice::token(&error, &proof).map(str::to_owned);
+            let advice = source.advice(&error).map(str::to_owned);
             subject.add("token", Verdict::Failed, error.to_string(), advice);
             return None;
         }

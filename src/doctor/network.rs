@@ -1,6 +1,7 @@
 //! The way to a server: name, connection, TLS.
 
 use super::{Subject, Verdict, advice};
+use crate::token::advice as issuer_advice;
 use crate::token::expiry::not_after;
 use crate::trust;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
@@ -88,7 +89,7 @@ async fn tls(
     let connected = match handshake.await {
         Ok(connected) => connected,
         Err(detail) => {
-            let advice = advice::tls(&detail).map(str::to_owned);
+            let advice = issuer_advice::tls(&detail).map(str::to_owned);
             return subject.add("tls", Verdict::Failed, detail, advice);
         }
     };

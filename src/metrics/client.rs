@@ -1,10 +1,12 @@
-//! What is told of one OAuth client.
+//! What is told of one OAuth client: to Prometheus, and to people on the status page.
 
 use super::Metrics;
 use crate::credential::ReloadOutcome;
 use crate::proxy::heal::HealOutcome;
 use crate::proxy::recover::Refusal;
+use crate::status::journal::Happening;
 use prometheus::{Gauge, GaugeVec, IntCounter, IntGauge, IntGaugeVec};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 /// What is told of one OAuth client.
@@ -14,6 +16,20 @@ pub struct ClientMetrics {
     families: Metrics,
     served: IntCounter,
     failed: IntCounter,
+    /// What the gauges say: one that was never set can't be read without coming into being.
+    facts: Arc<Mutex<Facts>>,
+}
+
+/// What the gauges of a client say.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Facts {
+    pub(crate) issued: Option<SystemTime>,
+    pub(crate) expires: Option<SystemTime>,
+    pub(crate) next_refresh: Option<SystemTime>,
+    pub(crate) client_expires: Option<SystemTime>,
+    pub(crate) clock_skew: Option<f64>,
+    pub(crate) generation: u64,
+    pub(crate) consecutive_failures: u32,
 }
 
 impl ClientMetrics {
@@ -23,7 +39,21 @@ impl ClientMetrics {
             families: families.clone(),
             served: families.token_waits.with_label_values(&[client, "served"]),
             failed: families.token_waits.with_label_values(&[client, "failed"]),
+            facts: Arc::default(),
         }
+    }
+
+    /// What the gauges say.
+    pub(crate) fn facts(&self) -> Facts {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn learn(&self, change: impl FnOnce(&mut Facts)) {
+        change(&mut self.facts.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn note(&self, happening: Happening, detail: impl Into<String>) {
+        self.families.journal.note(Some(&self.client), happening, detail.into());
     }
 
     fn set(&self, family: &GaugeVec, value: f64) {
@@ -44,12 +74,18 @@ impl ClientMetrics {
 
     pub(crate) fn expires_on(&self, expiry: SystemTime) {
         self.set(&self.families.client_expiry, unix(expiry));
+        self.learn(|facts| facts.client_expires = Some(expiry));
     }
 
-    /// The credential has changed, for better or worse.
-    pub(crate) fn credential_reloaded(&self, outcome: ReloadOutcome) {
+    /// The credential has changed, for better or worse; `detail` says how.
+    pub(crate) fn credential_reloaded(&self, outcome: ReloadOutcome, detail: &str) {
         let reloads = &self.families.credential_reloads;
         reloads.with_label_values(&[self.client.as_str(), outcome.label()]).inc();
+        let happening = match outcome {
+            ReloadOutcome::Success => Happening::CredentialChanged,
+            _ => Happening::CredentialRefused,
+        };
+        self.note(happening, detail);
     }
 
     pub(crate) fn requested(&self, outcome: &str, took: Duration) {
@@ -80,11 +116,30 @@ impl ClientMetrics {
         if let Some(skew) = clock_skew {
             self.set(&families.clock_skew, skew);
         }
+        self.learn(|facts| {
+            *facts = Facts {
+                issued: Some(now),
+                expires: Some(now + lifetime),
+                next_refresh: Some(now + next_refresh),
+                client_expires: facts.client_expires,
+                clock_skew: clock_skew.or(facts.clock_skew),
+                generation,
+                consecutive_failures: 0,
+            };
+        });
+        let detail = format!("valid for {} s, number {generation}", lifetime.as_secs());
+        self.note(Happening::TokenIssued, detail);
     }
 
-    pub(crate) fn failed(&self, failures: u32, next_attempt: Duration) {
+    pub(crate) fn failed(&self, failures: u32, next_attempt: Duration, message: &str) {
+        let next_attempt = SystemTime::now() + next_attempt;
         self.int_gauge(&self.families.token_failures).set(failures.into());
-        self.set(&self.families.token_next_refresh, unix(SystemTime::now() + next_attempt));
+        self.set(&self.families.token_next_refresh, unix(next_attempt));
+        self.learn(|facts| {
+            facts.consecutive_failures = failures;
+            facts.next_refresh = Some(next_attempt);
+        });
+        self.note(Happening::TokenRequestFailed, message);
     }
 
     /// Told at each scrape: a token expires without an event.
@@ -95,6 +150,7 @@ impl ClientMetrics {
     pub(crate) fn healed(&self, refusal: Refusal, outcome: HealOutcome) {
         let labels = [self.client.as_str(), refusal.label(), outcome.label()];
         self.families.token_heals.with_label_values(&labels).inc();
+        self.note(Happening::TokenRefused, format!("{}: {}", refusal.title(), outcome.title()));
     }
 
     pub(crate) fn waited(&self, served: bool) {

@@ -9,6 +9,7 @@ use crate::proxy::echo::Echo;
 use crate::proxy::heal::Heal;
 use crate::proxy::links::{AnswerBody, RequestBody};
 use crate::proxy::profile::METHODS;
+use crate::proxy::trace::Trace;
 use crate::proxy::upstream::Attempts;
 use crate::token::store::Usable;
 use http::{Method, StatusCode};
@@ -52,6 +53,8 @@ pub struct Context {
     pub(super) share: Option<Share>,
     /// Where it goes.
     pub(super) route: Option<Arc<RouteHandle>>,
+    /// Which trace it belongs to.
+    pub(super) trace: Option<Trace>,
     /// What is injected.
     pub(crate) token: Option<Usable>,
     /// The CSRF token that is sent with it, where bearerd speaks CSRF for its caller.
@@ -79,6 +82,7 @@ impl Context {
         Self {
             record: Record::new(metrics),
             share: None,
+            trace: None,
             route: None,
             token: None,
             csrf: None,

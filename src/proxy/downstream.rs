@@ -4,10 +4,10 @@
 //! long for it is answered and cut off: pingora's own time-outs begin anew with every byte. And what
 //! pingora answers by itself, without calling a hook, is put in bearerd's words and counted.
 
-use super::context::Outcome;
+use super::access_log;
 use super::respond::Problem;
 use crate::error::ErrorKind;
-use crate::metrics::{Metrics, OTHER};
+use crate::metrics::Metrics;
 use async_trait::async_trait;
 use bytes::{Buf, Bytes};
 use pingora::protocols::http::ServerSession;
@@ -28,7 +28,6 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep, sleep_until};
-use tracing::info;
 
 /// How long a caller may take for a header, from its first byte on.
 const HEADER_TIME: Duration = Duration::from_secs(60);
@@ -226,17 +225,7 @@ impl Downstream {
 
     /// Answers what never became a request.
     fn answer(&mut self, problem: &Problem) {
-        let metrics = &self.load.metrics;
-        metrics.rejected(problem.kind);
-        metrics.unrouted(OTHER, Some(problem.status()), Outcome::Local(problem.kind));
-        info!(
-            target: "bearerd::access",
-            method = OTHER,
-            status = problem.status().as_u16(),
-            outcome = problem.kind.label(),
-            detail = problem.detail,
-            "Request that could not be read."
-        );
+        access_log::unread(&self.load.metrics, problem);
         self.instead = Some(problem.to_wire());
     }
 

@@ -50,6 +50,17 @@ impl HealOutcome {
             Self::Unanswered => "unanswered",
         }
     }
+
+    /// In words.
+    pub(crate) const fn title(self) -> &'static str {
+        match self {
+            Self::Healed => "sent again with a new token, and answered",
+            Self::RefusedAgain => "sent again with a new token, and refused again",
+            Self::NoToken => "no newer token to send it again with",
+            Self::NotReplayable => "passed on, for it could not be sent again",
+            Self::Unanswered => "sent again with a new token, without an answer",
+        }
+    }
 }
 
 /// What one request has gone through.

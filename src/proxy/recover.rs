@@ -32,6 +32,16 @@ impl Refusal {
             Self::LoginPage => "login_page",
         }
     }
+
+    /// In words.
+    pub(crate) const fn title(self) -> &'static str {
+        match self {
+            Self::Unauthorized => "401",
+            Self::Forbidden => "403",
+            Self::LoginRedirect => "redirect to the login page",
+            Self::LoginPage => "login page",
+        }
+    }
 }
 
 /// What the header of an answer says.

@@ -6,7 +6,7 @@ mod client_auth;
 pub use assertion::KeyError;
 
 use super::answer::{self, MAX_ANSWER};
-use super::{InvalidAnswer, Token, TokenError, TokenSource};
+use super::{InvalidAnswer, Token, TokenError, TokenSource, advice};
 use crate::config::Client;
 use crate::credential::{Identity, Proof};
 use crate::http_client::{self, HttpClientError, Limits};
@@ -140,6 +140,10 @@ impl TokenSource for OAuthSource {
         let which = if later { "earlier" } else { "later" };
         info!(client = self.name, "One secret is refused; the {which} one is in use now.");
         Ok(token)
+    }
+
+    fn advice(&self, error: &TokenError) -> Option<&'static str> {
+        advice::token(error, &self.identity)
     }
 }
 

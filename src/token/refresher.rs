@@ -175,7 +175,7 @@ impl Refresher {
             Ok(token) => {
                 self.source = candidate.source;
                 self.store.tell_of_candidate(None);
-                self.metrics.credential_reloaded(ReloadOutcome::Success);
+                self.metrics.credential_reloaded(ReloadOutcome::Success, "");
                 info!(client = self.name, "The new credential is in use.");
                 Some(self.publish(token, started))
             }
@@ -186,8 +186,9 @@ impl Refresher {
                     TokenError::Refused { .. } => ReloadOutcome::Refused,
                     _ => ReloadOutcome::Failed,
                 };
-                self.metrics.credential_reloaded(outcome);
-                self.store.tell_of_candidate(Some(error.to_string().into()));
+                let message = with_advice(&error, candidate.source.advice(&error));
+                self.metrics.credential_reloaded(outcome, &message);
+                self.store.tell_of_candidate(Some(message.into()));
                 if is_first || self.is_news(error.outcome()) {
                     warn!(
                         client = self.name,
@@ -240,13 +241,13 @@ impl Refresher {
         self.failures = self.failures.saturating_add(1);
         let delay = self.streak.delay(error.retry_class());
         let due = self.ceiling.earliest(Instant::now() + delay);
-        let message: Arc<str> = error.to_string().into();
+        let message: Arc<str> = with_advice(error, self.source.advice(error)).into();
         self.store.fail(Failure {
             kind: error.kind(),
             next_attempt: due,
             message: message.clone(),
         });
-        self.metrics.failed(self.failures, until(due));
+        self.metrics.failed(self.failures, until(due), &message);
         if self.is_news(error.outcome()) {
             warn!(
                 client = self.name,
@@ -270,6 +271,11 @@ impl Refresher {
             }
         }
     }
+}
+
+/// What went wrong, and what to do.
+fn with_advice(error: &TokenError, advice: Option<&'static str>) -> String {
+    advice.map_or_else(|| error.to_string(), |advice| format!("{error}; {advice}"))
 }
 
 fn until(moment: Instant) -> Duration {

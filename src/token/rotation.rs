@@ -107,7 +107,7 @@ impl Rotation {
             return;
         }
         if let Some(why) = &complaint {
-            self.metrics.credential_reloaded(ReloadOutcome::Unreadable);
+            self.metrics.credential_reloaded(ReloadOutcome::Unreadable, why);
             warn!(client = self.client.name, "Keeping the credential in use: {why}.");
         }
         self.store.tell_of_reading(complaint.as_deref().map(Into::into));

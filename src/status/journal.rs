@@ -1,0 +1,168 @@
+//! The last things that happened to tokens, credentials and the configuration, for people.
+
+use serde::Serialize;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+/// How many events are kept. One that repeats counts once.
+const CAPACITY: usize = 50;
+
+/// What can happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Happening {
+    /// A new access token is in use.
+    TokenIssued,
+    /// A token request brought none.
+    TokenRequestFailed,
+    /// The upstream refused the token of a request.
+    TokenRefused,
+    /// A new credential is in use.
+    CredentialChanged,
+    /// A new credential is not.
+    CredentialRefused,
+    /// A new configuration is in force.
+    ConfigurationChanged,
+    /// A new configuration is not.
+    ConfigurationRefused,
+}
+
+impl Happening {
+    /// In words.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::TokenIssued => "New access token",
+            Self::TokenRequestFailed => "No new access token",
+            Self::TokenRefused => "Token refused by the upstream",
+            Self::CredentialChanged => "New credential in use",
+            Self::CredentialRefused => "New credential not in use",
+            Self::ConfigurationChanged => "New configuration in force",
+            Self::ConfigurationRefused => "New configuration not in force",
+        }
+    }
+
+    /// Whether somebody may have to do something.
+    pub const fn is_trouble(self) -> bool {
+        matches!(
+            self,
+            Self::TokenRequestFailed
+                | Self::TokenRefused
+                | Self::CredentialRefused
+                | Self::ConfigurationRefused
+        )
+    }
+}
+
+/// Something that happened, once or several times in a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// When it happened first.
+    pub first: SystemTime,
+    /// When it happened last.
+    pub last: SystemTime,
+    /// How often.
+    pub times: u32,
+    /// The OAuth client that it is about.
+    pub client: Option<String>,
+    /// What it was.
+    pub happening: Happening,
+    /// More, as of the last time.
+    pub detail: String,
+}
+
+impl Event {
+    /// The same again. Tokens that come one after the other are nothing new, and neither is an
+    /// outage that lasts.
+    fn is_repeated_by(&self, next: &Self) -> bool {
+        let is_same = self.client == next.client && self.happening == next.happening;
+        is_same && (next.happening == Happening::TokenIssued || self.detail == next.detail)
+    }
+}
+
+/// The last events. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Journal(Arc<Mutex<VecDeque<Event>>>);
+
+impl Journal {
+    /// Writes an event down.
+    pub(crate) fn note(&self, client: Option<&str>, happening: Happening, detail: String) {
+        let now = SystemTime::now();
+        let client = client.map(str::to_owned);
+        let next = Event { first: now, last: now, times: 1, client, happening, detail };
+        let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // A failure between two tokens of another client is no reason to tell each of those.
+        let latest = events.iter().rposition(|event| event.client == next.client);
+        let repeated = latest.and_then(|latest| events.remove(latest));
+        match repeated {
+            Some(event) if event.is_repeated_by(&next) => {
+                let times = event.times.saturating_add(1);
+                events.push_back(Event { first: event.first, times, ..next });
+            }
+            other => {
+                if let (Some(event), Some(latest)) = (other, latest) {
+                    events.insert(latest, event);
+                }
+                events.push_back(next);
+            }
+        }
+        while events.len() > CAPACITY {
+            events.pop_front();
+        }
+    }
+
+    /// All events, the latest first.
+    pub fn events(&self) -> Vec<Event> {
+        let events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        events.iter().rev().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Happening::{ConfigurationChanged, TokenIssued, TokenRequestFailed};
+
+    fn told(journal: &Journal) -> Vec<(Option<String>, Happening, String, u32)> {
+        let tell = |event: Event| (event.client, event.happening, event.detail, event.times);
+        journal.events().into_iter().map(tell).collect()
+    }
+
+    #[test]
+    fn what_repeats_is_one_event_and_what_differs_is_not() {
+        let journal = Journal::default();
+        let note =
+            |client, happening, detail: &str| journal.note(Some(client), happening, detail.into());
+        note("a", TokenIssued, "1");
+        note("b", TokenRequestFailed, "away");
+        note("a", TokenIssued, "2");
+        note("b", TokenRequestFailed, "away");
+        note("b", TokenRequestFailed, "refused");
+        journal.note(None, ConfigurationChanged, String::new());
+        note("b", TokenRequestFailed, "away");
+        let client = |name: &str| Some(name.to_owned());
+        assert_eq!(
+            told(&journal),
+            [
+                (client("b"), TokenRequestFailed, "away".into(), 1),
+                (None, ConfigurationChanged, String::new(), 1),
+                (client("b"), TokenRequestFailed, "refused".into(), 1),
+                (client("b"), TokenRequestFailed, "away".into(), 2),
+                (client("a"), TokenIssued, "2".into(), 2),
+            ]
+        );
+        let first = journal.events().pop().unwrap();
+        assert!(first.first <= first.last);
+    }
+
+    #[test]
+    fn only_the_latest_are_kept() {
+        let journal = Journal::default();
+        for number in 0..=CAPACITY {
+            journal.note(None, TokenRequestFailed, number.to_string());
+        }
+        let events = journal.events();
+        assert_eq!(events.len(), CAPACITY);
+        assert_eq!((events[0].detail.as_str(), events[49].detail.as_str()), ("50", "1"));
+    }
+}

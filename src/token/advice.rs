@@ -1,0 +1,129 @@
+//! Known failures of issuers, in words that say what to do. Pure.
+
+use super::{InvalidAnswer, TokenError};
+use crate::credential::{Identity, Proof, SecretAuth};
+
+/// A client or certificate that ends.
+pub(crate) const fn renew() -> &'static str {
+    "extend the OAuth client before its end on the App Integration page; one that has expired gets a new secret when it is activated again"
+}
+
+/// A TLS handshake that failed with these words.
+pub(crate) fn tls(error: &str) -> Option<&'static str> {
+    const KNOWN: [(&str, &str); 5] = [
+        (
+            "UnknownIssuer",
+            "put the authority's certificate into ca_file; a TLS-inspecting proxy has one of its own",
+        ),
+        ("NotValidForName", "the URL's host is not the one that the certificate names"),
+        ("Expired", "the server's certificate has expired, or this machine's clock is wrong"),
+        ("NotValidYet", "this machine's clock is wrong"),
+        ("ProtocolVersion", "the server, or a proxy in between, speaks no TLS 1.2 or newer"),
+    ];
+    KNOWN.into_iter().find(|(known, _)| error.contains(known)).map(|(_, advice)| advice)
+}
+
+/// A token request that failed.
+pub(crate) fn token(error: &TokenError, identity: &Identity) -> Option<&'static str> {
+    Some(match error {
+        TokenError::Refused { reason, .. } => refused_client(reason, identity),
+        TokenError::NotAnIssuer { .. } => {
+            "token_url must end in /oauth/token, and its first part must be the subaccount's subdomain"
+        }
+        TokenError::Invalid(InvalidAnswer::NotJson) => {
+            "a page came instead of a token: token_url is not the token endpoint, or a forward proxy answers"
+        }
+        TokenError::Invalid(InvalidAnswer::NoAccessToken) => {
+            "an empty token is how some tenants say that the client has no rights; check its purpose and roles"
+        }
+        TokenError::RateLimited { .. } => {
+            "60 token requests a second are allowed for all clients of the subaccount together"
+        }
+        TokenError::Connect(reason) => return tls(reason),
+        _ => return None,
+    })
+}
+
+/// The issuer's words for a client that it does not let in.
+fn refused_client(reason: &str, identity: &Identity) -> &'static str {
+    let says = |words: &[&str]| {
+        let reason = reason.to_ascii_lowercase();
+        words.iter().any(|words| reason.contains(words))
+    };
+    if says(&["unauthorized grant type", "unauthorized_client", "unsupported_grant_type"]) {
+        return "this client was not made for the client credentials grant (SAML 2.0 Bearer, or Interactive Usage); create one with purpose Technical User, or API Access with Client Credentials";
+    }
+    if says(&["invalid_scope"]) {
+        return "leave `scope` out, or ask only for scopes that the client has";
+    }
+    if says(&["securitycontext", "authentication object was not found"]) {
+        return "the credentials did not arrive; try another client_auth, and check token_url";
+    }
+    if let Proof::Secret(SecretAuth::Basic, secret, _) = &identity.proof
+        && secret.expose().contains(['+', '%', '&'])
+    {
+        return "the secret holds a character that raw Basic garbles at SAP; leave client_auth out (post), or use basic-encoded";
+    }
+    match identity.proof {
+        Proof::Secret(..) => {
+            "check client_id and secret; a client that has expired (three months after its creation, unless set otherwise) gets a new secret when it is activated again"
+        }
+        Proof::Certificate(..) => {
+            "is the certificate the one that was registered for this client, and token_url the host with `.cert.` in it?"
+        }
+        Proof::SigningKey(..) => {
+            "does the issuer know the public key, under this key_id, and take private_key_jwt at all?"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+    use http::StatusCode;
+
+    fn identity(auth: SecretAuth, secret: &str) -> Identity {
+        Identity {
+            token_url: "https://i.example/oauth/token".parse().unwrap(),
+            client_id: "sb-1".into(),
+            proof: Proof::Secret(auth, Secret::new(secret.into()), None),
+            scope: None,
+            token_params: Vec::new(),
+            api_url: None,
+            described: String::new(),
+        }
+    }
+
+    fn refused(reason: &str, identity: &Identity) -> &'static str {
+        let status = StatusCode::UNAUTHORIZED;
+        token(&TokenError::Refused { status, reason: reason.into() }, identity).unwrap()
+    }
+
+    #[test]
+    fn the_issuers_words_tell_what_to_do() {
+        let post = identity(SecretAuth::Post, "a+b");
+        for (reason, advice) in [
+            (", unauthorized: Unauthorized grant type", "purpose Technical User"),
+            (", invalid_scope: x", "leave `scope` out"),
+            (
+                ", unauthorized: An Authentication object was not found in the SecurityContext",
+                "did not arrive",
+            ),
+            (", unauthorized: Bad credentials", "expired"),
+            ("", "check client_id and secret"),
+        ] {
+            assert!(refused(reason, &post).contains(advice), "{reason}");
+        }
+        let basic = identity(SecretAuth::Basic, "a+b");
+        assert!(refused(", unauthorized: Bad credentials", &basic).contains("basic-encoded"));
+        let plain = identity(SecretAuth::Basic, "ab");
+        assert!(!refused(", unauthorized: Bad credentials", &plain).contains("basic-encoded"));
+    }
+
+    #[test]
+    fn certificates_have_advice_of_their_own() {
+        assert!(tls("invalid peer certificate: UnknownIssuer").unwrap().contains("ca_file"));
+        assert_eq!(tls("connection reset"), None);
+    }
+}
