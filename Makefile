@@ -4,7 +4,7 @@ CARGO ?= cargo
 # For each of the targets.
 FUZZ_SECONDS ?= 30
 
-.PHONY: help demo test lint unit docs interop interop-packages bench fuzz fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config fuzz-setup release setup
+.PHONY: help demo test lint unit docs interop interop-packages screenshots bench fuzz fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config fuzz-setup release setup
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -37,6 +37,10 @@ interop-packages:
 	sh tests/interop/install.sh tests/interop/cap
 	sh tests/interop/install.sh tests/interop/cli
 	sh tests/interop/pyodata/install.sh
+
+screenshots: ## Draw the pictures in docs/status anew
+	@scripts/setup.sh --with-browser
+	SCREENSHOTS=$(CURDIR)/docs/status $(CARGO) test --test integration interop::page -- --ignored
 
 bench: setup ## Criterion on the hot path and on the rewriting of links
 	$(CARGO) bench --benches

@@ -42,13 +42,13 @@ impl Drop for Pending {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// It never was ready.
+    /// It never was ready, and nothing has failed.
     Starting,
     /// It should.
     Ready,
     /// It should, though something fails.
     Degraded,
-    /// It was ready, and is not any more.
+    /// It should not.
     NotReady,
     /// It ends.
     Draining,
@@ -75,6 +75,10 @@ impl Check {
 
     const fn is_pending(&self) -> bool {
         matches!(self.verdict, Verdict::Pending(_))
+    }
+
+    const fn has_failed(&self) -> bool {
+        matches!(self.verdict, Verdict::Pending(Some(_)))
     }
 
     const fn is_degraded(&self) -> bool {
@@ -161,7 +165,7 @@ impl Readiness {
             State::Degraded
         } else if is_ready {
             State::Ready
-        } else if self.0.was_ready.load(Ordering::Relaxed) {
+        } else if self.0.was_ready.load(Ordering::Relaxed) || checks.iter().any(Check::has_failed) {
             State::NotReady
         } else {
             State::Starting

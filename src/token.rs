@@ -3,7 +3,7 @@
 //! [`refresher`] asks a [`TokenSource`] when [`schedule`] says so and publishes to the [`store`], from
 //! which the proxy reads; [`rotation`] brings it a new source when the client's credential changes. Nothing here knows of requests.
 
-pub(crate) mod advice;
+pub mod advice;
 pub mod answer;
 pub mod claims;
 pub mod expiry;
@@ -76,9 +76,7 @@ pub enum TokenError {
         retry_after: Option<Duration>,
     },
     /// 400, 401 and 403: the issuer knows this client, or its credential, not.
-    #[error(
-        "the issuer refuses the client ({status}{reason}); check client_id, the secret, client_auth, and whether the client has expired"
-    )]
+    #[error("the issuer refuses the client ({status}{reason})")]
     Refused {
         /// The answer's status.
         status: StatusCode,

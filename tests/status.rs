@@ -56,7 +56,7 @@ async fn each_state_says_what_it_means_for_requests() {
     let sidecar = Sidecar::start(&refusing.config(&upstream.url(), "", ""));
     eventually("refused", async || status(&sidecar).await["clients"][0]["state"] == "rejected")
         .await;
-    let (told, page) = in_state(&sidecar, "starting").await;
+    let (told, page) = in_state(&sidecar, "not_ready").await;
     let error = told["clients"][0]["last_error"].as_str().unwrap();
     assert!(error.contains("check client_id and secret"), "advice: {error}");
     assert!(page.contains("refused by the issuer: requests are answered 503"), "{page}");

@@ -139,42 +139,35 @@ fn ago(past: Duration) -> String {
 
 fn events(events: &[EventStatus], now: SystemTime) -> Markup {
     html! {
-        div.scroll tabindex="0" role="region" aria-labelledby="events" {
-            table {
-                thead { tr { th { "When" } th { "Client" } th { "What" } th { "Details" } } }
-                tbody {
-                    @for event in events {
-                        tr {
-                            td.nowrap {
-                                (moment(event.last, now))
-                                @if event.times > 1 {
-                                    br;
-                                    span.soft { (event.times) " times since " (timestamp(event.first)) }
-                                }
+        ol.card.events aria-labelledby="events" {
+            @for event in events {
+                li {
+                    p {
+                        @if event.event.is_trouble() {
+                            span.badge.warn { (event.event.title()) }
+                        } @else {
+                            strong { (event.event.title()) }
+                        }
+                        " "
+                        span.soft {
+                            @if let Some(client) = &event.client { (client) ", " }
+                            (moment(event.last, now))
+                            @if event.times > 1 {
+                                ", " (event.times) " times since " (timestamp(event.first))
                             }
-                            td { (event.client.as_deref().unwrap_or_default()) }
-                            td.nowrap {
-                                @if event.event.is_trouble() {
-                                    span.badge.warn { (event.event.title()) }
-                                } @else {
-                                    (event.event.title())
-                                }
-                            }
-                            td.wide { (event.detail) }
                         }
                     }
-                    @if events.is_empty() {
-                        tr { td.soft colspan="4" { "Nothing has happened yet." } }
-                    }
+                    @if !event.detail.is_empty() { p { (event.detail) } }
                 }
             }
+            @if events.is_empty() { li.soft { "Nothing has happened yet." } }
         }
     }
 }
 
 fn routes(routes: &[RouteStatus]) -> Markup {
     html! {
-        div.scroll tabindex="0" role="region" aria-labelledby="routes" {
+        div.card.scroll tabindex="0" role="region" aria-labelledby="routes" {
             table {
                 thead {
                     tr {

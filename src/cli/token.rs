@@ -6,7 +6,7 @@ use bearerd::config::{Client, Config, Environment};
 use bearerd::http_client;
 use bearerd::token::claims::Claims;
 use bearerd::token::oauth::OAuthSource;
-use bearerd::token::{Token, TokenSource};
+use bearerd::token::{Token, TokenError, TokenSource, advice};
 use clap::Args;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -37,7 +37,9 @@ pub(super) fn token(options: &Options, environment: &Environment) -> anyhow::Res
     let fetched = runtime.block_on(async {
         let identity = client.source.read_in_time().await?;
         let described = identity.described.clone();
-        let token = OAuthSource::new(client, identity)?.fetch().await?;
+        let source = OAuthSource::new(client, identity)?;
+        let told = |error: TokenError| anyhow!(advice::with(&error, source.advice(&error)));
+        let token = source.fetch().await.map_err(told)?;
         anyhow::Ok((described, token))
     });
     runtime.shutdown_background();

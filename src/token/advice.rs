@@ -3,6 +3,11 @@
 use super::{InvalidAnswer, TokenError};
 use crate::credential::{Identity, Proof, SecretAuth};
 
+/// What went wrong, and what to do.
+pub fn with(error: &TokenError, advice: Option<&'static str>) -> String {
+    advice.map_or_else(|| error.to_string(), |advice| format!("{error}; {advice}"))
+}
+
 /// A client or certificate that ends.
 pub(crate) const fn renew() -> &'static str {
     "extend the OAuth client before its end on the App Integration page; one that has expired gets a new secret when it is activated again"

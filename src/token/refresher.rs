@@ -3,7 +3,7 @@
 
 use super::schedule::{self, Ceiling, RetryClass};
 use super::store::{Failure, TokenStore};
-use super::{Token, TokenError, TokenSource};
+use super::{Token, TokenError, TokenSource, advice};
 use crate::credential::ReloadOutcome;
 use crate::metrics::ClientMetrics;
 use std::mem::{Discriminant, discriminant};
@@ -186,7 +186,7 @@ impl Refresher {
                     TokenError::Refused { .. } => ReloadOutcome::Refused,
                     _ => ReloadOutcome::Failed,
                 };
-                let message = with_advice(&error, candidate.source.advice(&error));
+                let message = advice::with(&error, candidate.source.advice(&error));
                 self.metrics.credential_reloaded(outcome, &message);
                 self.store.tell_of_candidate(Some(message.into()));
                 if is_first || self.is_news(error.outcome()) {
@@ -241,7 +241,7 @@ impl Refresher {
         self.failures = self.failures.saturating_add(1);
         let delay = self.streak.delay(error.retry_class());
         let due = self.ceiling.earliest(Instant::now() + delay);
-        let message: Arc<str> = with_advice(error, self.source.advice(error)).into();
+        let message: Arc<str> = advice::with(error, self.source.advice(error)).into();
         self.store.fail(Failure {
             kind: error.kind(),
             next_attempt: due,
@@ -271,11 +271,6 @@ impl Refresher {
             }
         }
     }
-}
-
-/// What went wrong, and what to do.
-fn with_advice(error: &TokenError, advice: Option<&'static str>) -> String {
-    advice.map_or_else(|| error.to_string(), |advice| format!("{error}; {advice}"))
 }
 
 fn until(moment: Instant) -> Duration {

@@ -8,6 +8,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Stdio;
 use tempfile::TempDir;
 use tokio::io::copy_bidirectional;
@@ -73,33 +74,70 @@ struct Browser {
     _profile: TempDir,
 }
 
+/// What the browser has to be told in every case.
+const ALWAYS: [&str; 5] = [
+    "--headless=new",
+    "--disable-gpu",
+    "--no-first-run",
+    "--no-proxy-server",
+    // Containers have no namespaces to spare for a sandbox; the pages are ours.
+    "--no-sandbox",
+];
+
+/// Starts the browser, under whichever of its names it is there.
+fn start(arguments: &[&str], profile: &Path, errors: fn() -> Stdio) -> Child {
+    let start = |name: &&str| {
+        let started = Command::new(name)
+            .args(ALWAYS)
+            .arg(format!("--user-data-dir={}", profile.display()))
+            .args(arguments)
+            .env("HOME", profile)
+            .env("TMPDIR", profile)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(errors())
+            .kill_on_drop(true)
+            .spawn();
+        match started {
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            started => Some(started.unwrap()),
+        }
+    };
+    let child = ["chromium", "chromium-browser", "google-chrome"].iter().find_map(start);
+    child.expect("there is a browser (scripts/setup.sh --with-browser)")
+}
+
+/// What a browser that ends by itself had to say.
+pub(super) struct Said {
+    pub(super) output: String,
+    /// Of the page, in its console.
+    pub(super) complaints: String,
+}
+
+/// Opens a page for as long as it takes to do what the arguments ask for.
+pub(super) async fn headless(url: &str, arguments: &[&str]) -> Said {
+    let profile = tempfile::tempdir().unwrap();
+    let arguments = [arguments, &["--enable-logging=stderr", url]].concat();
+    let browser = start(&arguments, profile.path(), Stdio::piped);
+    let ended = timeout(DEADLINE, browser.wait_with_output()).await;
+    let said = ended.expect("the browser ends in time").unwrap();
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    let errors = text(&said.stderr);
+    let complaints: String = errors.lines().filter(|line| line.contains(":CONSOLE")).collect();
+    Said { output: text(&said.stdout), complaints }
+}
+
 impl Browser {
     fn open(url: &str) -> Self {
         let profile = tempfile::tempdir().unwrap();
-        let start = |name: &&str| {
-            let started = Command::new(name)
-                .args(["--headless=new", "--disable-gpu", "--no-first-run", "--no-proxy-server"])
-                // Containers have no namespaces to spare for a sandbox; the page is ours.
-                .arg("--no-sandbox")
-                // What else keeps pages from this machine's ports, so that the guard stands alone.
-                .args(["--disable-features=LocalNetworkAccessChecks", "--disable-popup-blocking"])
-                .arg(RESOLVER)
-                .arg(format!("--user-data-dir={}", profile.path().display()))
-                .arg(url)
-                .env("HOME", profile.path())
-                .env("TMPDIR", profile.path())
-                .stdin(Stdio::null())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::null())
-                .kill_on_drop(true)
-                .spawn();
-            match started {
-                Err(error) if error.kind() == ErrorKind::NotFound => None,
-                started => Some(started.unwrap()),
-            }
-        };
-        let child = ["chromium", "chromium-browser", "google-chrome"].iter().find_map(start);
-        let child = child.expect("there is a browser (scripts/setup.sh --with-browser)");
+        let arguments = [
+            // What else keeps pages from this machine's ports, so that the guard stands alone.
+            "--disable-features=LocalNetworkAccessChecks",
+            "--disable-popup-blocking",
+            RESOLVER,
+            url,
+        ];
+        let child = start(&arguments, profile.path(), Stdio::null);
         Self { child, _profile: profile }
     }
 

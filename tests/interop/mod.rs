@@ -3,4 +3,5 @@
 mod browser;
 mod cap;
 mod cli;
+mod page;
 mod pyodata;

@@ -1,0 +1,100 @@
+//! The status page in a real browser. `make screenshots` keeps some of what it shows in `docs/status`.
+
+use super::browser::headless;
+use crate::support::sidecar::Sidecar;
+use crate::support::upstream::{Behaviour, Peer};
+use crate::support::{Fixture, eventually, issuer};
+use bearerd::demo::{Faults, IssuerFault};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+const SCRIPT: &str = include_str!("../../src/admin/page.js");
+const STYLE: &str = include_str!("../../src/admin/page.css");
+/// A bright morning, a dark night, and a phone at 3 a.m.
+const LOOKS: [(&str, &str, bool); 3] =
+    [("light", "900,640", false), ("dark", "900,640", true), ("phone", "500,900", true)];
+
+/// Those that the documentation shows.
+const KEPT: [&str; 4] = ["starting-light", "ready-light", "degraded-dark", "rejected-phone"];
+
+/// Draws this sidecar's page in each look; its script has not done anything by then. Returns what a
+/// reader finds on it.
+async fn draw(sidecar: &Sidecar, name: &str, folder: &Path) -> String {
+    for (look, size, is_dark) in LOOKS {
+        let file = folder.join(format!("{name}-{look}.png"));
+        let size = format!("--window-size={size}");
+        let screenshot = format!("--screenshot={}", file.display());
+        let mut arguments = vec!["--hide-scrollbars", &size, &screenshot];
+        if is_dark {
+            arguments.push("--force-dark-mode");
+        }
+        let complaints = headless(&sidecar.admin, &arguments).await.complaints;
+        assert_eq!(complaints, "", "of {name} in {look}");
+        let picture = std::fs::read(&file).unwrap();
+        assert!(picture.starts_with(b"\x89PNG"), "{name} in {look}");
+        let drawn = format!("{name}-{look}");
+        if let Some(kept) = std::env::var_os("SCREENSHOTS")
+            && KEPT.contains(&drawn.as_str())
+        {
+            std::fs::write(Path::new(&kept).join(format!("{name}.png")), picture).unwrap();
+        }
+    }
+    headless(&sidecar.admin, &["--dump-dom"]).await.output
+}
+
+async fn in_state(sidecar: &Sidecar, state: &str) {
+    eventually(state, async || sidecar.probe("/status").await.1.contains(state)).await;
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium; make test installs it and runs this"]
+async fn every_state_is_drawn_without_a_complaint() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let fixture = Fixture::start().await;
+    let end = SystemTime::now() + Duration::from_secs(88 * 86_400);
+    let end = humantime::format_rfc3339_seconds(end).to_string();
+    let client = format!("expires_on: {}\n    refresh_at: 0.2\n    wait: 100ms", &end[..10]);
+    let config = fixture.config(&client, "");
+    let faults = |issuer| Faults { issuer, token_lifetime: 60, ..Faults::default() };
+
+    fixture.tenant.set_faults(faults(IssuerFault::Hang));
+    let sidecar = Sidecar::start(&config);
+    in_state(&sidecar, "waiting").await;
+    assert!(draw(&sidecar, "starting", folder).await.contains("waiting for its first token"));
+
+    fixture.tenant.set_faults(faults(IssuerFault::RefuseClient));
+    let sidecar = Sidecar::start(&config);
+    in_state(&sidecar, "rejected").await;
+    let page = draw(&sidecar, "rejected", folder).await;
+    assert!(page.contains("refused by the issuer") && page.contains("check client_id and secret"));
+
+    fixture.tenant.set_faults(faults(IssuerFault::None));
+    let sidecar = Sidecar::ready(&config).await;
+    assert!(draw(&sidecar, "ready", folder).await.contains("Token expires"));
+
+    fixture.tenant.set_faults(faults(IssuerFault::Unavailable));
+    in_state(&sidecar, "degraded").await;
+    assert!(draw(&sidecar, "degraded", folder).await.contains("requests work, but see below"));
+}
+
+#[tokio::test]
+#[ignore = "needs Chromium; make test installs it and runs this"]
+async fn the_page_renews_itself() {
+    let issuer = issuer::steady().await;
+    let silent = Peer::start(Behaviour::Hang).await;
+    let starting = Sidecar::start(&silent.config("http://127.0.0.1:9", "", ""));
+    let ready = Sidecar::ready(&issuer.config("http://127.0.0.1:9", "", "")).await;
+
+    let file = |kind: &str, body: &str| {
+        issuer::status("200 OK", &format!("content-type: {kind}\r\n"), body)
+    };
+    let server = Peer::start(file("text/html", &ready.probe("/").await.1)).await;
+    server.always("/page.js", file("text/javascript", SCRIPT));
+    server.always("/page.css", file("text/css", STYLE));
+    server.script([file("text/html", &starting.probe("/").await.1)]);
+    // Time runs as fast as nothing is under way.
+    let later = headless(&server.url(), &["--virtual-time-budget=20000", "--dump-dom"]).await;
+    assert!(later.output.contains("fine") && !later.output.contains("waiting for its first token"));
+    assert!(later.output.contains("<title>bearerd: ready</title>"), "{}", later.output);
+}
