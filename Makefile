@@ -42,7 +42,7 @@ screenshots: ## Draw the pictures in docs/status anew
 	@scripts/setup.sh --with-browser
 	SCREENSHOTS=$(CURDIR)/docs/status $(CARGO) test --test integration interop::page -- --ignored
 
-bench: setup ## Criterion on the hot path and on the rewriting of links
+bench: setup ## Criterion on the hot path and on the rewriting of links; what scraping costs
 	$(CARGO) bench --benches
 
 fuzz: fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config ## What reads foreign bytes against any input, FUZZ_SECONDS (30) each

@@ -83,7 +83,7 @@ pub(crate) enum Socket {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Debt {
-    /// Nothing was begun.
+    /// Nothing yet.
     Nothing,
     /// The rest of a header.
     Header,
@@ -91,10 +91,12 @@ enum Debt {
     Body,
     /// Nothing; we owe an answer.
     Answer,
+    /// Nothing, and neither do we.
+    Settled,
 }
 
 impl Debt {
-    const ALL: [Self; 4] = [Self::Nothing, Self::Header, Self::Body, Self::Answer];
+    const ALL: [Self; 5] = [Self::Nothing, Self::Header, Self::Body, Self::Answer, Self::Settled];
 
     const fn is_before_hooks(self) -> bool {
         matches!(self, Self::Nothing | Self::Header)
@@ -144,7 +146,7 @@ impl Clock {
         let whole = match debt {
             Debt::Header => HEADER_TIME,
             Debt::Body => PATIENCE,
-            Debt::Nothing | Debt::Answer => return Poll::Pending,
+            Debt::Nothing | Debt::Answer | Debt::Settled => return Poll::Pending,
         };
         if self.debt != Some(debt) {
             (self.debt, self.since, self.left) = (Some(debt), None, whole);
@@ -196,7 +198,7 @@ impl Downstream {
 
     /// The answer is out, or there will be none.
     pub(crate) fn end(&self) {
-        self.owe(Debt::Nothing);
+        self.owe(Debt::Settled);
     }
 
     /// Counts a request of this connection.
@@ -215,7 +217,7 @@ impl Downstream {
 
     fn received(&mut self, count: usize) {
         let debt = self.debt();
-        if debt == Debt::Nothing && count > 0 {
+        if matches!(debt, Debt::Nothing | Debt::Settled) && count > 0 {
             self.clock.stop();
             self.owe(Debt::Header);
         } else {
@@ -568,7 +570,10 @@ mod tests {
 
         let (mut downstream, mut caller) = pair();
         downstream.begin(false);
-        downstream.write_all(bare).await.unwrap();
+        let (first, last) = bare.split_at(20);
+        downstream.write_all(first).await.unwrap();
+        downstream.end();
+        downstream.write_all(last).await.unwrap();
         drop(downstream);
         let mut answer = Vec::new();
         caller.read_to_end(&mut answer).await.unwrap();

@@ -1,0 +1,156 @@
+//! What scraping costs callers: the same load with Prometheus at 10 Hz and without, in turns.
+//!
+//! Prints the medians of throughput and of the 99th percentile, and their ratios. Both kinds of turn
+//! see the same machine in the same minute, so that its noise falls on both.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+use bearerd::app::App;
+use bearerd::config::{Config, Environment, Flags, ListenAddress};
+use bearerd::shutdown::Shutdown;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+const CONNECTIONS: usize = 32;
+const TURN: Duration = Duration::from_secs(2);
+const PAIRS: usize = 10;
+const SCRAPE: Duration = Duration::from_millis(100);
+
+/// Answers every request on every connection with this.
+async fn serve(answer: String) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let answer = answer.clone();
+            tokio::spawn(async move {
+                let mut buffer = [0; 4096];
+                // Requests are small and come one after the other: each read is one.
+                while stream.read(&mut buffer).await.is_ok_and(|count| count > 0) {
+                    if stream.write_all(answer.as_bytes()).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+fn answer(body: &str) -> String {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
+    format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())
+}
+
+/// One request on a kept connection.
+async fn get(stream: &mut TcpStream, request: &[u8], buffer: &mut [u8]) {
+    stream.write_all(request).await.unwrap();
+    let mut filled = 0;
+    loop {
+        filled += stream.read(&mut buffer[filled..]).await.unwrap();
+        let text = &buffer[..filled];
+        if let Some(end) = text.windows(4).position(|window| window == b"\r\n\r\n") {
+            let head = std::str::from_utf8(&text[..end]).unwrap().to_ascii_lowercase();
+            assert!(head.starts_with("http/1.1 200"), "{head}");
+            let length = head.split("content-length: ").nth(1).unwrap();
+            let length: usize = length.lines().next().unwrap().parse().unwrap();
+            if filled >= end + 4 + length {
+                return;
+            }
+        }
+    }
+}
+
+/// Requests a second, and the 99th percentile in milliseconds.
+async fn turn(target: SocketAddr) -> (f64, f64) {
+    let until = Instant::now() + TURN;
+    let callers = (0..CONNECTIONS).map(|_| {
+        tokio::spawn(async move {
+            let mut stream = TcpStream::connect(target).await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            let request = format!("GET /data/x HTTP/1.1\r\nHost: {target}\r\n\r\n");
+            let (mut buffer, mut took) = (vec![0; 16 * 1024], Vec::new());
+            while Instant::now() < until {
+                let started = Instant::now();
+                get(&mut stream, request.as_bytes(), &mut buffer).await;
+                took.push(started.elapsed());
+            }
+            took
+        })
+    });
+    let mut took = Vec::new();
+    for caller in callers.collect::<Vec<_>>() {
+        took.extend(caller.await.unwrap());
+    }
+    took.sort_unstable();
+    let p99 = took[took.len() * 99 / 100].as_secs_f64() * 1e3;
+    (took.len() as f64 / TURN.as_secs_f64(), p99)
+}
+
+async fn scrape(admin: SocketAddr) {
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\n\r\n");
+    let mut stream = TcpStream::connect(admin).await.unwrap();
+    let mut buffer = vec![0; 1 << 20];
+    let mut ticks = interval(SCRAPE);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        get(&mut stream, request.as_bytes(), &mut buffer).await;
+    }
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+#[tokio::main]
+async fn main() {
+    // `cargo test --benches` only wants to know whether it runs.
+    let pairs = if std::env::args().any(|argument| argument == "--bench") { PAIRS } else { 1 };
+    let issuer = serve(answer(r#"{"access_token":"a.b.c","expires_in":3600}"#)).await;
+    let upstream = serve(answer(&format!(r#"{{"value":"{}"}}"#, "x".repeat(1000)))).await;
+    let yaml = format!(
+        "listen: 127.0.0.1:0
+admin: {{ listen: 127.0.0.1:0 }}
+clients:
+  c: {{ token_url: \"http://{issuer}/oauth/token\", client_id: id, client_secret: s }}
+upstreams:
+  u: {{ url: \"http://{upstream}\" }}
+routes:
+  - {{ path: /data, profile: passthrough }}
+  - {{ path: /users, profile: scim }}
+  - {{ path: /other, profile: rest }}
+"
+    );
+    let config = Config::parse("scrape", &yaml, &Environment::default(), &Flags::default());
+    let app = App::bind(config.unwrap()).unwrap();
+    let ListenAddress::Tcp(target) = app.addresses().remove(0) else { panic!("TCP") };
+    let admin = app.admin_address().unwrap();
+    let shutdown = Shutdown::default();
+    let running = tokio::spawn(app.run(shutdown.clone()));
+    sleep(Duration::from_millis(500)).await;
+
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for _ in 0..pairs {
+        without.push(turn(target).await);
+        let scraping = tokio::spawn(scrape(admin));
+        with.push(turn(target).await);
+        scraping.abort();
+    }
+    let medians = |turns: Vec<(f64, f64)>| {
+        let (throughput, p99) = turns.into_iter().unzip();
+        (median(throughput), median(p99))
+    };
+    let (without, with) = (medians(without), medians(with));
+    println!("| | requests a second | p99 |\n|---|---|---|");
+    println!("| without scraping | {:.0} | {:.2} ms |", without.0, without.1);
+    println!("| scraped at 10 Hz | {:.0} | {:.2} ms |", with.0, with.1);
+    println!("| ratio | {:.3} | {:.3} |", with.0 / without.0, with.1 / without.1);
+    shutdown.requested.cancel();
+    running.await.unwrap().unwrap();
+}
