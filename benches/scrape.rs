@@ -4,6 +4,7 @@
 //! see the same machine in the same minute, so that its noise falls on both.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(clippy::print_stdout)]
 
 use bearerd::app::App;
 use bearerd::config::{Config, Environment, Flags, ListenAddress};
