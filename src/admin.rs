@@ -41,6 +41,18 @@ pub struct Admin {
     pub hosts: Arc<[String]>,
 }
 
+impl Admin {
+    fn knows(&self, host: &str) -> bool {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+        let url = host.bytes().all(is_plain).then(|| Url::parse(&format!("http://{host}")).ok());
+        match url.flatten().as_ref().and_then(Url::host) {
+            Some(Host::Ipv4(_) | Host::Ipv6(_)) => true,
+            Some(Host::Domain(name)) => self.hosts.iter().any(|known| known == name),
+            None => false,
+        }
+    }
+}
+
 /// The routes of the admin listener.
 pub fn router(admin: Admin) -> Router {
     let live = get(|State(admin): State<Admin>| async move { admin.board.readiness().live() });
@@ -88,12 +100,11 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 /// A name that is not ours may be one that a web page has bound to this address. Addresses can't be
 /// bound: the kubelet and Prometheus come with one.
 async fn check_host(State(admin): State<Admin>, request: Request, next: Next) -> Response {
-    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-    let name = host.and_then(|host| Url::parse(&format!("http://{host}")).ok());
-    let is_known = match name.as_ref().and_then(Url::host) {
-        Some(Host::Ipv4(_) | Host::Ipv6(_)) => true,
-        Some(Host::Domain(name)) => admin.hosts.iter().any(|known| known == name),
-        None => host.is_none(),
+    let hosts: Vec<_> = request.headers().get_all(HOST).iter().collect();
+    let is_known = match hosts[..] {
+        [] => true,
+        [host] => host.to_str().is_ok_and(|host| admin.knows(host)),
+        _ => false,
     };
     if is_known {
         return next.run(request).await;

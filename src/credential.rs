@@ -151,11 +151,25 @@ impl ReloadOutcome {
     }
 }
 
+/// A folder that was put in another's place is a new one to the sandbox.
+fn sandbox_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            " (with `sandbox: on`, folders that are new or were replaced need a restart)"
+        }
+        _ => "",
+    }
+}
+
 /// An identity that can't be read. Messages name the place, never what is in it.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialError {
     /// The file can't be read.
-    #[error("cannot read {}: {source}; check the path and its permissions", shown(path))]
+    #[error(
+        "cannot read {}: {source}; check the path and its permissions{}",
+        shown(path),
+        sandbox_hint(source)
+    )]
     Unreadable {
         /// The configured path.
         path: PathBuf,

@@ -36,14 +36,14 @@ use downstream::{Downstream, Load};
 use echo::Echo;
 use guard::Guard;
 use headers::Injection;
-use http::Version;
-use http::header::{ACCEPT_ENCODING, TRANSFER_ENCODING};
+use http::header::{ACCEPT_ENCODING, EXPECT, TRANSFER_ENCODING};
+use http::{StatusCode, Version};
 use links::RequestBody;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType};
+use pingora::{Error, ErrorSource, ErrorType};
 use respond::Problem;
 use route::Router;
 use std::collections::HashMap;
@@ -53,8 +53,9 @@ use tokio::time::Instant;
 use trace::Trace;
 use upstream::Upstream;
 
-/// A caller that reads nothing for this long has gone away.
-const DOWNSTREAM_WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// A caller that reads nothing for this long has gone away. The system's buffers hold megabytes, so that
+/// one that reads slowly seems to read nothing for a while.
+const DOWNSTREAM_WRITE_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long the rest of a body that nobody wants is read, to keep the connection.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -195,9 +196,11 @@ impl ProxyHttp for Proxy {
     ) -> pingora::Result<()> {
         let has_body = !session.as_downstream_mut().is_body_empty();
         if let Some(downstream) = Downstream::of(session) {
-            downstream.begin(has_body);
+            downstream.begin(has_body, session.req_header().headers.contains_key(EXPECT));
             context.share = Some(downstream.enter());
         }
+        // The connection keeps the time.
+        session.set_read_timeout(None);
         context.record.method = method_label(&session.req_header().method);
         context.trace = Some(Trace::of(&session.req_header().headers));
         session.set_write_timeout(Some(DOWNSTREAM_WRITE_TIMEOUT));
@@ -239,6 +242,7 @@ impl ProxyHttp for Proxy {
         context: &mut Context,
     ) -> pingora::Result<Box<HttpPeer>> {
         context.upstream_since.get_or_insert_with(Instant::now);
+        Downstream::of(session).inspect(|downstream| downstream.forgive());
         let route = context.route.clone().ok_or_else(defect)?;
         if context.heal.is_due() && !heal::from_login_page(&route, session, context).await {
             return Err(heal::still_a_login_page());
@@ -347,6 +351,10 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         context: &mut Context,
     ) -> pingora::Result<()> {
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            // Nobody could have asked for it: `Upgrade` is stripped.
+            return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
+        }
         if response.status.is_informational() {
             return Ok(());
         }
@@ -361,7 +369,18 @@ impl ProxyHttp for Proxy {
         context: &mut Context,
     ) -> pingora::Result<()> {
         if response.status.is_informational() {
+            headers::strip_answer(response);
+            if let (Some(mut echo), Some(route)) = (Echo::in_answer_to(context), &context.route) {
+                echo.clean_header(response);
+                route.metrics.token_echoed(echo.removed());
+            }
             return Ok(());
+        }
+        if let Some(downstream) = Downstream::of(session) {
+            downstream.is_answered();
+            if downstream.has_stray() {
+                session.set_keepalive(None);
+            }
         }
         let took = context.upstream_since.map(|since| since.elapsed());
         context.upstream_took = took;
@@ -388,7 +407,7 @@ impl ProxyHttp for Proxy {
             route.metrics.links_rewritten(count);
             context.answer_body = body;
         }
-        context.echo = context.token.as_ref().and_then(|token| Echo::of(&token.authorization));
+        context.echo = Echo::in_answer_to(context);
         if let (Some(echo), Some(route)) = (&mut context.echo, &context.route) {
             let looks_on = echo.clean_header(response);
             route.metrics.token_echoed(echo.removed());
@@ -470,7 +489,10 @@ impl ProxyHttp for Proxy {
             }
             // The header is out already: closing the connection is all that can be said.
             Some(_) if answered => {
-                context.record.outcome = Outcome::UpstreamIncomplete;
+                context.record.outcome = match error.esource() {
+                    ErrorSource::Downstream => Outcome::DownstreamClosed,
+                    _ => Outcome::UpstreamIncomplete,
+                };
                 0
             }
             Some(kind) => {
@@ -501,7 +523,7 @@ impl ProxyHttp for Proxy {
 
     /// What pingora's own messages show of a request: nothing that a query could hold.
     fn request_summary(&self, session: &Session, context: &Context) -> String {
-        let path = String::from_utf8_lossy(route::path_of(session.req_header().raw_path()));
+        let path = access_log::readable(route::path_of(session.req_header().raw_path()));
         format!("{} {path}", context.record.method)
     }
 }

@@ -16,25 +16,15 @@ use rustix::process::{
 use std::path::{Path, PathBuf};
 use tracing::{info, warn};
 
-/// What resolving names, trusting certificates and telling metrics reads.
-const SYSTEM: [&str; 24] = [
-    "/etc/ca-certificates",
-    "/etc/crypto-policies",
-    "/etc/gai.conf",
-    "/etc/host.conf",
-    "/etc/hosts",
-    "/etc/ld.so.cache",
-    "/etc/localtime",
-    "/etc/nsswitch.conf",
-    "/etc/passwd",
-    "/etc/pki",
-    "/etc/resolv.conf",
-    "/etc/services",
-    "/etc/ssl",
+/// What resolving names, trusting certificates and telling metrics reads. `/etc` is one of them as a
+/// whole: a rule for a file ends with the file, and `resolv.conf` and `hosts` are replaced by others.
+const SYSTEM: [&str; 13] = [
+    "/etc",
     "/lib",
     "/lib64",
     "/proc",
     "/run/NetworkManager",
+    "/run/connman",
     "/run/nscd",
     "/run/resolvconf",
     "/run/systemd",
@@ -135,9 +125,52 @@ fn configured(config: &Config) -> Vec<&Path> {
     clients.chain(upstreams).chain(access.into_iter().flatten()).collect()
 }
 
-/// The folder of a file, also where a link leads.
+/// The folder of a file, and of each link on the way to it.
 fn folders(path: &Path) -> Vec<PathBuf> {
-    let target = path.canonicalize().ok();
-    let paths = std::iter::once(path).chain(target.as_deref());
-    paths.map(|path| folder_of(path).to_owned()).collect()
+    /// The kernel follows no more.
+    const MOST_LINKS: usize = 40;
+    let mut folders = vec![folder_of(path).to_owned()];
+    let mut next = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        let Ok(target) = next.read_link() else { break };
+        next = folder_of(&next).join(target);
+        folders.push(folder_of(&next).to_owned());
+    }
+    folders.extend(path.canonicalize().ok().map(|target| folder_of(&target).to_owned()));
+    folders
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn every_link_on_the_way_brings_its_folder() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
+        for folder in ["link", "volume", "volume/..d1"] {
+            std::fs::create_dir(at(folder)).unwrap();
+        }
+        std::fs::write(at("volume/..d1/secret"), "x").unwrap();
+        symlink("..d1", at("volume/..data")).unwrap();
+        symlink("..data/secret", at("volume/secret")).unwrap();
+        symlink("../volume/secret", at("link/secret")).unwrap();
+        let canonical: Vec<_> = folders(&at("link/secret"))
+            .iter()
+            .map(|folder| folder.canonicalize().unwrap())
+            .collect();
+        let root = root.path().canonicalize().unwrap();
+        for folder in ["link", "volume", "volume/..d1"] {
+            assert!(canonical.contains(&root.join(folder)), "{folder}: {canonical:?}");
+        }
+    }
+
+    #[test]
+    fn links_that_lead_in_a_circle_end() {
+        let root = tempfile::tempdir().unwrap();
+        symlink("b", root.path().join("a")).unwrap();
+        symlink("a", root.path().join("b")).unwrap();
+        assert!(folders(&root.path().join("a")).iter().all(|folder| folder == root.path()));
+    }
 }

@@ -13,6 +13,7 @@ use crate::proxy::respond::Problem;
 use pingora::apps::{HttpServerApp, ServerApp};
 use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
+use rustix::process::getuid;
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
@@ -21,8 +22,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream as UnixCaller;
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -37,6 +40,8 @@ const UPSTREAM_ATTEMPTS: usize = crate::proxy::upstream::MAX_ADDRESSES + 8;
 const SOCKET_MODE: u32 = 0o600;
 /// Everybody may, and whose user id is not in the list is turned away.
 const SHARED_SOCKET_MODE: u32 = 0o666;
+/// How long a caller that may not call has to read so.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// How long to wait after a failed accept, usually for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
@@ -172,36 +177,49 @@ enum Accepting {
 }
 
 impl Accepting {
-    /// The next connection; nothing if its caller may not call.
-    async fn accept(&self) -> io::Result<Option<Socket>> {
+    async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                Ok(Some(Socket::Tcp(stream)))
+                // A caller that is gone already fails later, and alone.
+                let _ = stream.set_nodelay(true);
+                Ok(Accepted::Caller(Socket::Tcp(stream)))
             }
             Self::Unix(listener, uids) => {
-                let (mut stream, _) = listener.accept().await?;
-                if may_call(&stream, uids)? {
-                    return Ok(Some(Socket::Unix(stream)));
-                }
-                let detail = "this user id is not in `access.uids`";
-                let answer = Problem::new(ErrorKind::AccessDenied, detail).to_wire();
-                // Nobody is owed more than a try.
-                let _ = stream.write_all(&answer).await;
-                Ok(None)
+                let (stream, _) = listener.accept().await?;
+                Ok(match may_call(&stream, uids) {
+                    true => Accepted::Caller(Socket::Unix(stream)),
+                    false => Accepted::Stranger(stream),
+                })
             }
         }
     }
 }
 
+/// Who has connected.
+enum Accepted {
+    Caller(Socket),
+    /// One whose user id is in no list.
+    Stranger(UnixCaller),
+}
+
 /// Whether the user behind a connection may call: our own always, and those of the list.
-fn may_call(stream: &tokio::net::UnixStream, uids: &[u32]) -> io::Result<bool> {
-    if uids.is_empty() {
-        return Ok(true);
-    }
-    let caller = stream.peer_cred()?.uid();
-    Ok(uids.contains(&caller) || caller == rustix::process::getuid().as_raw())
+fn may_call(stream: &UnixCaller, uids: &[u32]) -> bool {
+    let is_known = |uid: u32| uids.contains(&uid) || uid == getuid().as_raw();
+    uids.is_empty() || stream.peer_cred().is_ok_and(|caller| is_known(caller.uid()))
+}
+
+/// Tells a stranger so. What it sends is read for a while: closing at once would take the answer away.
+async fn turn_away(mut stream: UnixCaller, load: Arc<Load>) {
+    let problem = Problem::new(ErrorKind::AccessDenied, "this user id is not in `access.uids`");
+    load.turned_away(&problem);
+    let farewell = async {
+        stream.write_all(&problem.to_wire()).await?;
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    };
+    // Nobody is owed more than a try.
+    let _ = timeout(FAREWELL, farewell).await;
 }
 
 /// The threads that serve requests.
@@ -337,8 +355,10 @@ async fn accept_loop(
 ) {
     loop {
         match listener.accept().await {
-            Ok(None) => {}
-            Ok(Some(socket)) => {
+            Ok(Accepted::Stranger(stream)) => {
+                connections.spawn(turn_away(stream, load.clone()));
+            }
+            Ok(Accepted::Caller(socket)) => {
                 let downstream = Box::new(Downstream::new(socket, load.clone()));
                 let (proxy, shutdown) = (proxy.clone(), shutdown.clone());
                 connections.spawn(async move {

@@ -185,7 +185,15 @@ async fn the_admin_listener_knows_addresses_and_its_names_only() {
     for known in ["127.0.0.1:9", "10.1.2.3", "[::1]:8081", "sidecar.example"] {
         assert_eq!(status(known).await, "200", "{known}");
     }
-    for other in ["evil.example", "localhost", "sidecar.example.evil.example"] {
+    for other in [
+        "evil.example",
+        "localhost",
+        "sidecar.example.evil.example",
+        "/@1.2.3.4",
+        "evil@1.2.3.4",
+        "evil\u{e9}.example",
+        "127.0.0.1\r\nHost: evil.example",
+    ] {
         assert_eq!(status(other).await, "421", "{other}");
     }
 }

@@ -5,6 +5,7 @@ use super::respond::Problem;
 use super::{final_answer, route};
 use crate::metrics::{Metrics, OTHER};
 use http::{HeaderMap, HeaderName};
+use percent_encoding::{CONTROLS, percent_encode};
 use pingora::Error;
 use pingora::proxy::Session;
 use std::time::Duration;
@@ -29,7 +30,7 @@ pub(super) fn request(session: &Session, error: Option<&Error>, context: &Contex
         target: "bearerd::access",
         route = context.route.as_ref().map(|route| route.config.path.as_str()),
         method = record.method,
-        path = %String::from_utf8_lossy(route::path_of(request.raw_path())),
+        path = readable(route::path_of(request.raw_path())),
         status = record.status.map(|status| status.as_u16()),
         outcome = record.outcome.label(),
         attempt = context.heal.attempt(),
@@ -61,6 +62,11 @@ pub(super) fn unread(metrics: &Metrics, problem: &Problem) {
     );
 }
 
+/// A path with what could make a line look like another, or a terminal do something, percent-encoded.
+pub(super) fn readable(path: &[u8]) -> String {
+    percent_encode(path, CONTROLS).to_string()
+}
+
 /// An id as ids are; whatever else somebody put there stays out of the log.
 fn plain_id<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let id = headers.get(name)?.to_str().ok()?;
@@ -77,6 +83,12 @@ fn milliseconds(duration: Duration) -> f64 {
 mod tests {
     use super::*;
     use http::HeaderValue;
+
+    #[test]
+    fn a_path_is_logged_without_what_could_deceive_its_reader() {
+        let logged = readable("/a%20b/\u{9b}31m\u{85}\u{a0}x=1".as_bytes());
+        assert_eq!(logged, "/a%20b/%C2%9B31m%C2%85%C2%A0x=1");
+    }
 
     #[test]
     fn only_what_looks_like_an_id_is_logged() {

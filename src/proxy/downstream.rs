@@ -22,19 +22,21 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+/// How long a kept connection may be silent between two requests.
+const IDLE_TIME: Duration = Duration::from_secs(60);
 /// How long a caller may take for a header, from its first byte on.
 const HEADER_TIME: Duration = Duration::from_secs(60);
 /// How long a caller of a body may let us wait, all in all.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Every so many bytes of it give a second back: slow is not the same as hostile.
-const BYTES_A_SECOND: u64 = 16;
+/// Each byte of it gives so much back, 16 of them a second: slow is not the same as hostile.
+const PATIENCE_A_BYTE: Duration = Duration::from_micros(62_500);
 /// An answer's header and a small body leave in one packet.
 const WRITE_BUFFER: usize = 4 * 1024;
 
@@ -47,6 +49,11 @@ pub(crate) struct Load {
 impl Load {
     pub(crate) const fn new(metrics: Arc<Metrics>) -> Self {
         Self { requests: AtomicI64::new(0), metrics }
+    }
+
+    /// Counts what was turned away before it was read.
+    pub(crate) fn turned_away(&self, problem: &Problem) {
+        access_log::unread(&self.metrics, problem);
     }
 
     /// One more; one less when it is dropped.
@@ -87,8 +94,12 @@ enum Debt {
     Nothing,
     /// The rest of a header.
     Header,
+    /// A body, once it was told to go on (RFC 9110 section 10.1.1).
+    Awaited,
     /// A body, or its rest.
     Body,
+    /// A body that is not needed any more: the answer is on its way.
+    Waived,
     /// Nothing; we owe an answer.
     Answer,
     /// Nothing, and neither do we.
@@ -96,7 +107,15 @@ enum Debt {
 }
 
 impl Debt {
-    const ALL: [Self; 5] = [Self::Nothing, Self::Header, Self::Body, Self::Answer, Self::Settled];
+    const ALL: [Self; 7] = [
+        Self::Nothing,
+        Self::Header,
+        Self::Awaited,
+        Self::Body,
+        Self::Waived,
+        Self::Answer,
+        Self::Settled,
+    ];
 
     const fn is_before_hooks(self) -> bool {
         matches!(self, Self::Nothing | Self::Header)
@@ -112,6 +131,10 @@ pub(crate) struct Downstream {
     debt: AtomicU8,
     /// Of the header or body that is due.
     clock: Clock,
+    /// The clock has run while nobody read.
+    is_forgiven: AtomicBool,
+    /// Something came before our answer was out. It is never read as a request.
+    has_stray: AtomicBool,
     /// An answer of ours that stands for pingora's.
     instead: Option<Bytes>,
 }
@@ -134,7 +157,7 @@ impl Clock {
         let Some(since) = self.since else { return };
         // A header's time runs on, a body's stands still while we are not waiting.
         if debt == Debt::Body {
-            let back = Duration::from_secs(u64::try_from(count).unwrap_or(0) / BYTES_A_SECOND);
+            let back = PATIENCE_A_BYTE.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
             self.left =
                 self.left.saturating_sub(since.elapsed()).saturating_add(back).min(PATIENCE);
             self.since = None;
@@ -146,7 +169,8 @@ impl Clock {
         let whole = match debt {
             Debt::Header => HEADER_TIME,
             Debt::Body => PATIENCE,
-            Debt::Nothing | Debt::Answer | Debt::Settled => return Poll::Pending,
+            Debt::Settled => IDLE_TIME,
+            Debt::Nothing | Debt::Awaited | Debt::Waived | Debt::Answer => return Poll::Pending,
         };
         if self.debt != Some(debt) {
             (self.debt, self.since, self.left) = (Some(debt), None, whole);
@@ -157,11 +181,6 @@ impl Clock {
             timer.as_mut().reset(deadline);
         }
         Future::poll(timer.as_mut(), context)
-    }
-
-    /// A new request begins.
-    fn stop(&mut self) {
-        (self.debt, self.since, self.timer) = (None, None, None);
     }
 }
 
@@ -174,6 +193,8 @@ impl Downstream {
             load,
             debt: AtomicU8::new(Debt::Nothing as u8),
             clock: Clock::default(),
+            is_forgiven: AtomicBool::new(false),
+            has_stray: AtomicBool::new(false),
             instead: None,
         }
     }
@@ -187,13 +208,34 @@ impl Downstream {
     }
 
     /// The header is here.
-    pub(crate) fn begin(&self, has_body: bool) {
-        self.owe(if has_body { Debt::Body } else { Debt::Answer });
+    pub(crate) fn begin(&self, has_body: bool, expects_word: bool) {
+        self.owe(match (has_body, expects_word) {
+            (false, _) => Debt::Answer,
+            (true, false) => Debt::Body,
+            (true, true) => Debt::Awaited,
+        });
+    }
+
+    /// For a while nobody has read: that is not the caller's.
+    pub(crate) fn forgive(&self) {
+        self.is_forgiven.store(true, Ordering::Relaxed);
     }
 
     /// The body is here.
     pub(crate) fn has_all(&self) {
         self.owe(Debt::Answer);
+    }
+
+    /// The answer is on its way; what is left of the body may come or not.
+    pub(crate) fn is_answered(&self) {
+        if matches!(self.debt(), Debt::Awaited | Debt::Body) {
+            self.owe(Debt::Waived);
+        }
+    }
+
+    /// Whether something came before its time, so that this connection can't be kept.
+    pub(crate) fn has_stray(&self) -> bool {
+        self.has_stray.load(Ordering::Relaxed)
     }
 
     /// The answer is out, or there will be none.
@@ -215,19 +257,19 @@ impl Downstream {
         Debt::ALL.into_iter().find(|known| *known as u8 == debt).unwrap_or(Debt::Nothing)
     }
 
-    fn received(&mut self, count: usize) {
-        let debt = self.debt();
-        if matches!(debt, Debt::Nothing | Debt::Settled) && count > 0 {
-            self.clock.stop();
-            self.owe(Debt::Header);
-        } else {
-            self.clock.received(debt, count);
+    fn received(&mut self, debt: Debt, bytes: &[u8]) {
+        // Empty lines before a request are nothing (RFC 9112 section 2.2).
+        let begins = bytes.iter().any(|byte| !b"\r\n".contains(byte));
+        match debt {
+            Debt::Nothing | Debt::Settled if begins => self.owe(Debt::Header),
+            Debt::Awaited => self.owe(Debt::Body),
+            _ => self.clock.received(debt, bytes.len()),
         }
     }
 
     /// Answers what never became a request.
     fn answer(&mut self, problem: &Problem) {
-        access_log::unread(&self.load.metrics, problem);
+        self.load.turned_away(problem);
         self.instead = Some(problem.to_wire());
     }
 
@@ -290,13 +332,29 @@ impl AsyncRead for Downstream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        let debt = this.debt();
+        if *this.is_forgiven.get_mut() {
+            (*this.is_forgiven.get_mut(), this.clock.since) = (false, None);
+        }
+        if *this.has_stray.get_mut() {
+            // Once the answer is out, the connection ends; until then it must not.
+            return if debt == Debt::Settled { Poll::Ready(Ok(())) } else { Poll::Pending };
+        }
         let before = buffer.filled().len();
         if let Poll::Ready(read) = Pin::new(&mut this.socket).poll_read(context, buffer) {
-            this.received(buffer.filled().len() - before);
+            let bytes = buffer.filled().get(before..).unwrap_or_default();
+            if debt == Debt::Answer && !bytes.is_empty() {
+                *this.has_stray.get_mut() = true;
+                buffer.set_filled(before);
+                return Poll::Pending;
+            }
+            this.received(debt, bytes);
             return Poll::Ready(read);
         }
-        let debt = this.debt();
         ready!(this.clock.poll(debt, context));
+        if debt == Debt::Settled {
+            return Poll::Ready(Ok(()));
+        }
         if debt == Debt::Header {
             this.answer(&too_slow());
             // The buffer is empty and the answer small: one try is enough, and all that is owed.
@@ -500,14 +558,14 @@ mod tests {
             let silent = tokio::time::timeout(10 * HEADER_TIME, read(&mut downstream)).await;
             assert!(silent.is_err(), "nothing comes, and nothing ends");
             // Nor does an answer that takes its time.
-            downstream.begin(false);
+            downstream.begin(false, false);
         }
     }
 
     /// How long a caller is heard that sends so many bytes of a body every so often; at most an hour.
     async fn heard(bytes: usize, pause: Duration) -> Duration {
         let (mut downstream, mut caller) = pair();
-        downstream.begin(true);
+        downstream.begin(true, false);
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(3600) {
             tokio::select! {
@@ -527,19 +585,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_may_be_slow_but_not_endless() {
         let second = Duration::from_secs(1);
-        assert_eq!(heard(1, second).await, PATIENCE, "a byte a second");
+        let dawdling = heard(1, second).await;
+        assert!(dawdling >= PATIENCE && dawdling < PATIENCE * 17 / 15, "{dawdling:?}");
         assert_eq!(heard(1000, 2 * PATIENCE).await, PATIENCE, "a stall");
         let slow = heard(16, 2 * second).await;
         assert!(slow > PATIENCE && slow < 3 * PATIENCE, "half the rate: {slow:?}");
         let hour = Duration::from_secs(3600);
         assert!(heard(16, second).await >= hour);
         assert!(heard(1000, 30 * second).await >= hour, "a generator with its pauses");
+        assert!(heard(15, second / 2).await >= hour, "more often, and less");
     }
 
     #[tokio::test(start_paused = true)]
     async fn time_in_which_nobody_reads_is_not_the_callers() {
         let (mut downstream, mut caller) = pair();
-        downstream.begin(true);
+        downstream.begin(true, false);
         for _ in 0..10 {
             caller.write_all(b"x").await.unwrap();
             assert_eq!(read(&mut downstream).await.unwrap(), 1);
@@ -548,6 +608,66 @@ mod tests {
         downstream.has_all();
         let waiting = tokio::time::timeout(10 * PATIENCE, read(&mut downstream)).await;
         assert!(waiting.is_err(), "the upstream may take its time");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_kept_connection_is_idle_for_its_time_whatever_empty_lines_come() {
+        let (mut downstream, mut caller) = pair();
+        let begun = Instant::now();
+        downstream.end();
+        caller.write_all(b"\r\n").await.unwrap();
+        assert_eq!(read(&mut downstream).await.unwrap(), 2);
+        assert_eq!(read(&mut downstream).await.unwrap(), 0, "as if the caller had closed it");
+        assert_eq!(begun.elapsed(), IDLE_TIME);
+        assert!(!rejected(&downstream), "nothing is said to nobody's question");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_our_word_owes_nothing_until_it_begins() {
+        let (mut downstream, mut caller) = pair();
+        downstream.begin(true, true);
+        let waiting = tokio::time::timeout(10 * PATIENCE, read(&mut downstream)).await;
+        assert!(waiting.is_err(), "it is the upstream's turn");
+        caller.write_all(b"x").await.unwrap();
+        assert_eq!(read(&mut downstream).await.unwrap(), 1);
+        let begun = Instant::now();
+        assert_eq!(read(&mut downstream).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begun.elapsed(), PATIENCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn once_the_answer_goes_out_the_body_may_stop() {
+        let (mut downstream, mut caller) = pair();
+        downstream.begin(true, false);
+        downstream.is_answered();
+        caller.write_all(b"x").await.unwrap();
+        assert_eq!(read(&mut downstream).await.unwrap(), 1);
+        let stopped = tokio::time::timeout(10 * PATIENCE, read(&mut downstream)).await;
+        assert!(stopped.is_err(), "nobody waits for it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_that_was_ours_is_forgiven() {
+        let (mut downstream, _caller) = pair();
+        downstream.begin(true, false);
+        let waiting = tokio::time::timeout(PATIENCE / 2, read(&mut downstream)).await;
+        assert!(waiting.is_err());
+        advance(10 * PATIENCE).await;
+        downstream.forgive();
+        let begun = Instant::now();
+        assert_eq!(read(&mut downstream).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begun.elapsed(), PATIENCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_before_its_time_ends_the_connection_after_the_answer() {
+        let (mut downstream, mut caller) = pair();
+        downstream.begin(false, false);
+        caller.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        let early = tokio::time::timeout(PATIENCE, read(&mut downstream)).await;
+        assert!(early.is_err() && downstream.has_stray());
+        downstream.end();
+        assert_eq!(read(&mut downstream).await.unwrap(), 0);
     }
 
     #[tokio::test]
@@ -569,7 +689,7 @@ mod tests {
         assert!(answer.ends_with(r#""kind":"bad_request"}"#), "{answer}");
 
         let (mut downstream, mut caller) = pair();
-        downstream.begin(false);
+        downstream.begin(false, false);
         let (first, last) = bare.split_at(20);
         downstream.write_all(first).await.unwrap();
         downstream.end();

@@ -1,9 +1,10 @@
 //! An upstream that sends our token back, as debugging front doors do, does not get it to the caller:
 //! the token is for the upstream alone. Pure.
 
+use super::context::Context;
 use bytes::Bytes;
-use http::HeaderValue;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue};
 use memchr::memmem;
 use pingora::http::ResponseHeader;
 
@@ -13,6 +14,9 @@ const REMOVED: &str = "[token removed]";
 const FILLER: u8 = b'*';
 /// How much of a body is looked at: errors and echoes are short.
 const LOOKED_AT: usize = 64 * 1024;
+/// A shorter beginning than this is passed on at once, or a chunk that ends in the token's first letter
+/// would be short of it until the next one comes. If it was one, the rest of the token goes all the same.
+const WORTH_HOLDING: usize = 4;
 /// A token shorter than this is none of SAP's, and could stand in any text.
 const SHORTEST: usize = 16;
 
@@ -23,13 +27,26 @@ pub(crate) struct Echo {
     seen: usize,
     /// The end of the last chunk, which may be the beginning of the token.
     held: Vec<u8>,
+    /// A beginning that was too short to be held back: it has gone by.
+    gone: Vec<u8>,
     removed: u64,
 }
 
 impl Echo {
+    /// For an answer to this request. `None`: there is nothing to look for.
+    pub(super) fn in_answer_to(context: &Context) -> Option<Self> {
+        context.token.as_ref().and_then(|token| Self::of(&token.authorization))
+    }
+
     /// `authorization` is what was sent. `None`: there is nothing to look for.
     pub(crate) fn of(authorization: &HeaderValue) -> Option<Self> {
-        let echo = Self { token: authorization.clone(), seen: 0, held: Vec::new(), removed: 0 };
+        let echo = Self {
+            token: authorization.clone(),
+            seen: 0,
+            held: Vec::new(),
+            gone: Vec::new(),
+            removed: 0,
+        };
         (echo.token().len() >= SHORTEST).then_some(echo)
     }
 
@@ -46,9 +63,7 @@ impl Echo {
     /// Removes the token from an answer's header. Tells whether its body is to be looked at.
     pub(crate) fn clean_header(&mut self, response: &mut ResponseHeader) -> bool {
         let token = self.token();
-        let has_it = |value: &HeaderValue| {
-            value.len() >= token.len() && memmem::find(value.as_bytes(), token).is_some()
-        };
+        let has_it = |value: &HeaderValue| holds(value.as_bytes(), token);
         let names: Vec<_> = response
             .headers
             .iter()
@@ -67,24 +82,45 @@ impl Echo {
                 let _ = response.append_header(name.clone(), cleaned.unwrap_or(value));
             }
         }
+        self.clean_reason(response);
         is_plain_text(response)
+    }
+
+    /// Removes the token from where no value is: the reason behind the status, and names.
+    fn clean_reason(&mut self, response: &mut ResponseHeader) {
+        let token = self.token();
+        if response.get_reason_phrase().is_some_and(|reason| holds(reason.as_bytes(), token)) {
+            // To none, which any reason may be.
+            let _ = response.set_reason_phrase(None);
+            self.removed += 1;
+        }
+        // A header's name does not keep its case.
+        let lower = self.token().to_ascii_lowercase();
+        let is_token = |name: &&HeaderName| holds(name.as_str().as_bytes(), &lower);
+        let names: Vec<_> = response.headers.keys().filter(is_token).cloned().collect();
+        for name in names {
+            response.remove_header(&name);
+            self.removed += 1;
+        }
     }
 
     /// Removes the token from the next chunk of a body.
     pub(crate) fn clean_body(&mut self, chunk: &mut Option<Bytes>, is_end: bool) {
-        if self.held.is_empty() && self.seen >= LOOKED_AT {
+        let is_new = self.held.is_empty() && self.gone.is_empty();
+        if is_new && self.seen >= LOOKED_AT {
             return;
         }
         let input = chunk.take().unwrap_or_default();
-        let is_new = self.held.is_empty() && memmem::find(&input, self.token()).is_none();
         let cut = if is_end { input.len() } else { self.beginning_in(&input) };
-        if is_new && cut == input.len() {
+        if is_new && cut == input.len() && memmem::find(&input, self.token()).is_none() {
             // As nearly always.
             self.seen += input.len();
             *chunk = (!input.is_empty()).then_some(input);
             return;
         }
-        let mut body = std::mem::take(&mut self.held);
+        let mut body = std::mem::take(&mut self.gone);
+        let gone = body.len();
+        body.append(&mut self.held);
         body.extend_from_slice(&input);
         while let Some(at) = memmem::find(&body, self.token()) {
             let length = self.token().len();
@@ -95,8 +131,16 @@ impl Echo {
         }
         if !is_end {
             let cut = self.beginning_in(&body);
-            self.held = body.split_off(cut);
+            let mut beginning = body.split_off(cut);
+            if beginning.len() < WORTH_HOLDING {
+                body.extend_from_slice(&beginning);
+            } else {
+                self.held = beginning.split_off(gone.saturating_sub(cut));
+            }
+            self.gone = beginning;
         }
+        // What takes the token's place is as long as the token.
+        body.drain(..gone.min(body.len()));
         self.seen += body.len();
         *chunk = (!body.is_empty()).then(|| body.into());
     }
@@ -113,14 +157,33 @@ impl Echo {
     }
 }
 
+/// Whether there is room for the token, and the token.
+fn holds(text: &[u8], token: &[u8]) -> bool {
+    text.len() >= token.len() && memmem::find(text, token).is_some()
+}
+
+/// What could be text, and is not compressed. What has no type could be anything.
 fn is_plain_text(response: &ResponseHeader) -> bool {
-    let kind = response.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    let kind = kind.to_ascii_lowercase();
-    let is_text = kind.starts_with(b"text/")
-        || [&b"json"[..], b"xml", b"javascript", b"urlencoded"]
-            .iter()
-            .any(|part| memmem::find(&kind, part).is_some());
-    is_text && !response.headers.contains_key(CONTENT_ENCODING)
+    const TEXTS: [&[u8]; 8] = [
+        b"text/",
+        b"multipart/",
+        b"message/",
+        b"json",
+        b"xml",
+        b"yaml",
+        b"javascript",
+        b"urlencoded",
+    ];
+    let mut kinds = response.headers.get_all(CONTENT_TYPE).iter().peekable();
+    let is_text = |kind: &HeaderValue| {
+        let kind = kind.as_bytes().to_ascii_lowercase();
+        TEXTS.iter().any(|part| memmem::find(&kind, part).is_some())
+    };
+    let is_plain = |coding: &HeaderValue| {
+        coding.is_empty() || coding.as_bytes().eq_ignore_ascii_case(b"identity")
+    };
+    (kinds.peek().is_none() || kinds.any(is_text))
+        && response.headers.get_all(CONTENT_ENCODING).iter().all(is_plain)
 }
 
 #[cfg(test)]
@@ -176,6 +239,30 @@ mod tests {
     }
 
     #[test]
+    fn a_token_in_a_name_or_a_reason_goes_with_it() {
+        let mut response = ResponseHeader::build(200, None).unwrap();
+        response.set_reason_phrase(Some(&format!("OK {TOKEN}"))).unwrap();
+        let name = TOKEN.replace('.', "-");
+        let mut echo =
+            Echo::of(&HeaderValue::from_str(&format!("Bearer {name}")).unwrap()).unwrap();
+        response.append_header(name.clone(), "x").unwrap();
+        echo.clean_header(&mut response);
+        assert!(response.headers.is_empty());
+        response.set_reason_phrase(Some(&name)).unwrap();
+        echo.clean_header(&mut response);
+        assert_ne!(response.get_reason_phrase(), Some(name.as_str()));
+        assert_eq!(echo.removed(), 2);
+    }
+
+    #[test]
+    fn a_chunk_that_ends_in_the_tokens_first_letters_is_not_short_of_them() {
+        let mut echo = echo();
+        let mut chunk = Some(Bytes::from_static(b"done"));
+        echo.clean_body(&mut chunk, false);
+        assert_eq!(chunk.unwrap(), "done");
+    }
+
+    #[test]
     fn only_plain_text_is_looked_at() {
         let looks = |headers: &[(&'static str, &'static str)]| {
             let mut response = ResponseHeader::build(200, None).unwrap();
@@ -186,7 +273,11 @@ mod tests {
         };
         assert!(looks(&[("content-type", "Text/HTML")]));
         assert!(looks(&[("content-type", "application/problem+json")]));
-        assert!(!looks(&[("content-type", "application/zip")]) && !looks(&[]));
+        assert!(looks(&[("content-type", "multipart/mixed; boundary=x")]));
+        assert!(looks(&[("content-type", "text/plain"), ("content-encoding", "identity")]));
+        assert!(looks(&[]), "it could be anything");
+        assert!(looks(&[("content-type", "image/png"), ("content-type", "text/plain")]));
+        assert!(!looks(&[("content-type", "application/zip")]));
         assert!(!looks(&[("content-type", "text/html"), ("content-encoding", "gzip")]));
         assert!(Echo::of(&HeaderValue::from_static("Bearer x")).is_none(), "no token of SAP's");
     }
@@ -212,7 +303,15 @@ mod tests {
             let body = parts.concat();
             let wanted = body.replace(TOKEN, &removed());
             let (output, count) = clean(body.as_bytes(), &sizes);
-            prop_assert_eq!(String::from_utf8(output).unwrap(), wanted);
+            prop_assert_eq!(output.len(), wanted.len());
+            prop_assert!(memmem::find(&output, TOKEN.as_bytes()).is_none());
+            // Of a token that was cut behind its first letters, these have gone by.
+            let pairs = output.iter().zip(wanted.bytes().zip(body.bytes()));
+            let odd = pairs.filter(|(is, (wanted, _))| *is != wanted);
+            for (is, (_, was)) in odd.clone() {
+                prop_assert_eq!(*is, was);
+            }
+            prop_assert!(odd.count() <= count as usize * (WORTH_HOLDING - 1));
             prop_assert_eq!(count, body.matches(TOKEN).count() as u64);
         }
     }

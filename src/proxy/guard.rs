@@ -123,15 +123,14 @@ impl Guard {
             );
             return Err(Problem::new(ErrorKind::HostNotAllowed, detail));
         }
-        let origin = headers.get(ORIGIN);
         let is_ours = |origin: &HeaderValue| {
             let rest = origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://"));
             rest.is_some_and(|authority| !host.is_empty() && authority.eq_ignore_ascii_case(host))
         };
         // `none`, what a person typed, too: it outlives the redirects of the site that was typed.
-        let site = headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes);
-        let is_foreign = site.is_some_and(|site| site != b"same-origin");
-        if is_foreign || origin.is_some_and(|origin| !is_ours(origin)) {
+        let is_here = |site: &HeaderValue| site == "same-origin";
+        let is_foreign = !headers.get_all(SEC_FETCH_SITE).iter().all(is_here);
+        if is_foreign || !headers.get_all(ORIGIN).iter().all(is_ours) {
             let detail = "a web page, or a browser's address bar, sent this; the sidecar is for tools such as curl";
             return Err(Problem::new(ErrorKind::CrossSite, detail));
         }
@@ -248,6 +247,9 @@ mod tests {
         ] {
             assert_eq!(kind(&guard, &[host, refused]), Some(ErrorKind::CrossSite), "{refused:?}");
         }
+        let ours = ("origin", "http://localhost:8080");
+        let two = [host, ours, ("origin", "http://evil.example")];
+        assert_eq!(kind(&guard, &two), Some(ErrorKind::CrossSite), "all of them count");
     }
 
     #[test]

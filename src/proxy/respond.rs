@@ -102,7 +102,15 @@ impl Problem {
     /// Sends the answer. Where the framing is in doubt, so is the beginning of the next request, and
     /// the connection ends. The rest of a body is read and dropped, within pingora's drain time-out:
     /// closing at once would reset the connection before the caller has read the answer.
+    ///
+    /// # Errors
+    /// The caller is gone.
     pub(crate) async fn send(&self, session: &mut Session) -> pingora::Result<()> {
+        // pingora does not say whose fault it is.
+        self.write(session).await.map_err(|error| error.into_down())
+    }
+
+    async fn write(&self, session: &mut Session) -> pingora::Result<()> {
         let body = self.body();
         let header = self.header(body.len())?;
         if self.kind == ErrorKind::BadRequest {

@@ -73,8 +73,16 @@ pub(super) fn is_told_by(answer: &[u8], secret: &Secret) -> bool {
         let inner = encoded.get(4..).unwrap_or_default().trim_end_matches('=');
         inner.to_owned()
     });
+    // Within its quotes; twice, where a JSON text quotes another.
+    let quoted = |text: &str| {
+        let quoted = serde_json::to_string(text).unwrap_or_default();
+        quoted.trim_matches('"').to_owned()
+    };
+    let json = quoted(secret);
     text.contains(secret)
         || text.contains(&form)
+        || text.contains(&json)
+        || text.contains(&quoted(&json))
         || base64.any(|inner| !inner.is_empty() && text.contains(&inner))
 }
 
@@ -101,5 +109,8 @@ mod tests {
             assert!(told(&STANDARD.encode(format!("{id}:7d3f$aV+/9=demo"))), "{id}");
         }
         assert!(!told("Bad credentials"));
+        let odd = Secret::new("a\"b\\c".into());
+        assert!(is_told_by(br#"you sent a\"b\\c"#, &odd), "as JSON has it");
+        assert!(is_told_by(br#"you sent a\\\"b\\\\c"#, &odd), "in JSON within JSON");
     }
 }
