@@ -104,6 +104,14 @@ async fn a_token_that_the_upstream_sends_back_stays_here() {
         let series = format!(r#"bearerd_token_echoes_total{{route="/{}"}}"#, &path[1..5]);
         assert_eq!(sidecar.metric(&series).await, 2.0);
     }
+    let early = format!("HTTP/1.1 103 Early Hints\r\nlink: <{TOKEN}>\r\n\r\n");
+    let late = format!("HTTP/1.1 200 {TOKEN}\r\ncontent-length: 0\r\n\r\n");
+    upstream.script([Behaviour::Answer(early + &late)]);
+    let host = sidecar.host();
+    let request = format!("GET /free HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    let answer = raw(host, &request).await;
+    assert!(answer.starts_with("HTTP/1.1 103") && answer.contains("HTTP/1.1 200 "), "{answer}");
+    assert!(answer.contains("[token removed]") && !answer.contains(TOKEN), "{answer}");
     upstream.script([echo("application/octet-stream")]);
     let binary = sidecar.get("/free").await.bytes().await.unwrap();
     assert!(binary.ends_with(format!("{TOKEN}, sorry").as_bytes()), "no text: not looked at");

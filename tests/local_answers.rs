@@ -7,6 +7,8 @@ use crate::support::upstream::{Behaviour, Peer};
 use crate::support::{eventually, http};
 use bearerd::error::ErrorKind;
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 /// Checks a local answer's whole form and returns its detail.
 async fn problem(answer: reqwest::Response, kind: ErrorKind) -> String {
@@ -211,4 +213,72 @@ async fn what_cannot_be_read_is_answered_and_counted_like_everything_else() {
     ] {
         assert_eq!(sidecar.metric(series).await, count, "{series}");
     }
+}
+
+/// An upstream that reads one request, and answers when it is told to.
+async fn on_demand() -> (String, tokio::sync::oneshot::Sender<&'static str>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (word, told) = tokio::sync::oneshot::channel::<&str>();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = [0; 4096];
+        assert!(stream.read(&mut request).await.unwrap() > 0);
+        stream.write_all(told.await.unwrap().as_bytes()).await.unwrap();
+        // Until the other side has enough.
+        let _ = stream.read(&mut request).await;
+    });
+    (format!("http://{address}"), word)
+}
+
+#[tokio::test]
+async fn what_comes_before_the_answer_does_not_harm_it() {
+    for stray in ["\r\n", "GET /free/second HTTP/1.1\r\nHost: x\r\n\r\n"] {
+        let issuer = issuer::steady().await;
+        let (upstream, word) = on_demand().await;
+        let sidecar = Sidecar::ready(&issuer.config(&upstream, "", "")).await;
+        let host = sidecar.host();
+        let mut caller = TcpStream::connect(host).await.unwrap();
+        let request =
+            format!("POST /free HTTP/1.1\r\nHost: {host}\r\nContent-Length: 3\r\n\r\nabc");
+        caller.write_all(request.as_bytes()).await.unwrap();
+        let in_flight = async || sidecar.metric("bearerd_requests_in_flight").await == 1.0;
+        eventually("in flight", in_flight).await;
+        caller.write_all(stray.as_bytes()).await.unwrap();
+        word.send("HTTP/1.1 201 Created\r\nContent-Length: 4\r\n\r\nmade").unwrap();
+        let mut answer = String::new();
+        caller.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 201") && answer.ends_with("\r\n\r\nmade"), "{answer}");
+        assert!(answer.to_lowercase().contains("connection: close"), "{answer}");
+        let series = r#"bearerd_requests_total{code_class="2xx",method="POST",outcome="forwarded",route="/free"}"#;
+        eventually("told as what it was", async || sidecar.metric(series).await == 1.0).await;
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_cannot_switch_protocols() {
+    let (_issuer, upstream, sidecar) = world(Behaviour::ok("")).await;
+    let switch = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\nraw";
+    upstream.script([Behaviour::Answer(switch.into())]);
+    problem(sidecar.get("/free").await, ErrorKind::UpstreamUnreachable).await;
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_is_not_the_upstreams_fault() {
+    let upstream = Peer::start(Behaviour::ok("")).await;
+    let silent = Peer::start(Behaviour::Hang).await;
+    let sidecar = Sidecar::start(&silent.config(&upstream.url(), "wait: 300ms", ""));
+    let mut caller = TcpStream::connect(sidecar.host()).await.unwrap();
+    let request = format!("GET /free HTTP/1.1\r\nHost: {}\r\n\r\n", sidecar.host());
+    caller.write_all(request.as_bytes()).await.unwrap();
+    let in_flight = async || sidecar.metric("bearerd_requests_in_flight").await == 1.0;
+    eventually("in flight", in_flight).await;
+    // Closed with a reset, so that writing to it fails.
+    caller.set_zero_linger().unwrap();
+    drop(caller);
+    let over = async || sidecar.metric("bearerd_requests_in_flight").await == 0.0;
+    eventually("over", over).await;
+    let (_, metrics) = sidecar.probe("/metrics").await;
+    assert!(!metrics.contains("upstream_incomplete"), "{metrics}");
+    assert!(upstream.seen().is_empty());
 }
