@@ -4,6 +4,7 @@
 use crate::secret::Secret;
 use crate::trust::{self, TrustError};
 use reqwest::{Certificate, Client, Identity};
+use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 use zeroize::Zeroizing;
@@ -42,6 +43,9 @@ pub(crate) struct Limits<'a> {
     pub(crate) connect: Duration,
     /// From the first byte out to the last byte in.
     pub(crate) whole: Duration,
+    /// Connections kept for the next request: none where minutes lie between two, for a kept one would
+    /// be a dead one.
+    pub(crate) kept: usize,
 }
 
 /// Builds a client. It follows no redirect, which would carry a credential to a place nobody
@@ -71,9 +75,18 @@ pub(crate) fn build(limits: &Limits<'_>) -> Result<Client, HttpClientError> {
         .https_only(limits.https_only)
         .connect_timeout(limits.connect)
         .timeout(limits.whole)
-        // Minutes lie between two requests: a kept connection would be a dead one.
-        .pool_max_idle_per_host(0)
+        .pool_max_idle_per_host(limits.kept)
         .tls_certs_merge(anchors)
         .build()
         .map_err(HttpClientError::Tls)
+}
+
+/// The innermost cause, which is what helps: "connection refused", "UnknownIssuer".
+pub(crate) fn cause(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut cause: &dyn Error = &error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }

@@ -39,6 +39,7 @@ pub(super) async fn examine(
         certificate: None,
         connect: upstream.timeouts.connect,
         whole: CALL,
+        kept: 0,
     });
     let mut url = upstream.origin.clone();
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));

@@ -127,6 +127,7 @@ impl Upstream {
                 certificate: None,
                 connect: config.timeouts.connect,
                 whole: CSRF_TIMEOUT.min(config.timeouts.read),
+                kept: 0,
             })?,
             template,
             resolved: ArcSwapOption::empty(),

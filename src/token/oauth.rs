@@ -15,7 +15,6 @@ use assertion::Signer;
 use client_auth::Evidence;
 use reqwest::Response;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
-use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 use tracing::info;
@@ -68,6 +67,7 @@ impl OAuthSource {
             },
             connect: CONNECT_TIMEOUT,
             whole: REQUEST_TIMEOUT,
+            kept: 0,
         })?;
         let signer = match &identity.proof {
             Proof::SigningKey(key, id) => {
@@ -193,13 +193,7 @@ fn failed(error: reqwest::Error) -> TokenError {
     if error.is_timeout() {
         return TokenError::Timeout;
     }
-    // The innermost cause is what helps: "connection refused", "UnknownIssuer".
-    let error = error.without_url();
-    let mut cause: &dyn Error = &error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    TokenError::Connect(cause.to_string())
+    TokenError::Connect(http_client::cause(error))
 }
 
 #[cfg(test)]
