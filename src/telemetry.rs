@@ -28,6 +28,8 @@ fn targets(level: LevelFilter) -> Targets {
         .with_default(LIBRARIES.min(level))
         // Of these, only callers that break off in a header would be left: no fault of anybody here.
         .with_target("pingora_proxy", LevelFilter::OFF)
+        // It tells of each certificate that it refuses, however often; whoever asked tells the reason.
+        .with_target("rustls_platform_verifier", LevelFilter::OFF)
         .with_target("bearerd", level)
 }
 
