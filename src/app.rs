@@ -12,6 +12,7 @@ use crate::credential::CredentialError;
 use crate::drain::Drain;
 use crate::http_client::{self, HttpClientError};
 use crate::metrics::Metrics;
+use crate::otlp::Spans;
 use crate::proxy::Proxy;
 use crate::readiness::Readiness;
 use crate::server::{BindError, Listener, Workers};
@@ -41,6 +42,7 @@ pub struct App {
     admin: TcpListener,
     metrics: Arc<Metrics>,
     source: Option<ConfigSource>,
+    spans: Spans,
 }
 
 /// Why the sidecar can't start, or can't go on. Every message says what to do.
@@ -105,13 +107,20 @@ impl App {
             .map_err(|error| BindError::new(config.admin_listen, error, "admin.listen"))?;
         let workers = config.workers;
         let prepared = Prepared::new(config, None)?;
-        Ok(Self { prepared, workers, listeners, admin, metrics, source: None })
+        let spans = Spans::default();
+        Ok(Self { prepared, workers, listeners, admin, metrics, source: None, spans })
     }
 
     /// Reads the configuration again from here when it changes.
     #[must_use]
     pub fn reloading(self, source: ConfigSource) -> Self {
         Self { source: Some(source), ..self }
+    }
+
+    /// Makes a span of each request.
+    #[must_use]
+    pub fn spanning(self, spans: Spans) -> Self {
+        Self { spans, ..self }
     }
 
     /// Where applications connect, with the real ports.
@@ -140,7 +149,7 @@ impl App {
         let control = Control::default();
         let (setup, _) = self.prepared.start(&self.metrics, &control);
         let table = setup.table(&addresses, &self.metrics);
-        let proxy = Proxy::new(table, self.metrics.clone(), drain.clone());
+        let proxy = Proxy::new(table, self.metrics.clone(), drain.clone(), self.spans);
         let readiness = Readiness::new(setup.handles(), drain.clone());
         let starting = readiness.pending_until_dropped("listeners");
         let board = Arc::new(Board::new(readiness, self.metrics.clone(), &setup.config));

@@ -20,6 +20,7 @@
 //! - Each of these is done in one file: setting up the library that asks issuers in [`http_client`],
 //!   pingora's peers in [`proxy::upstream`], its server settings in [`server`], reading the environment
 //!   in [`config::Environment`].
+//! - Spans for a collector of traces are made in [`otlp`], and only with the feature of that name.
 //! - [`app`] is the only file that knows every part; tests start the same object on port 0.
 
 pub mod admin;
@@ -33,6 +34,7 @@ pub mod error;
 pub mod files;
 pub mod http_client;
 pub mod metrics;
+pub mod otlp;
 pub mod proxy;
 pub mod readiness;
 pub mod sandbox;

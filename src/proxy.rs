@@ -20,12 +20,13 @@ pub mod profile;
 pub mod recover;
 pub(crate) mod respond;
 pub mod route;
-mod trace;
+pub(crate) mod trace;
 pub mod upstream;
 
 use crate::config::{ClientId, Config, ListenAddress, Route, UpstreamId};
 use crate::drain::Drain;
 use crate::metrics::{ClientMetrics, Metrics, RouteMetrics};
+use crate::otlp::Spans;
 use crate::token::store::TokenStore;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
@@ -143,12 +144,13 @@ pub struct Proxy {
     table: Arc<ArcSwap<Table>>,
     metrics: Arc<Metrics>,
     drain: Drain,
+    spans: Spans,
 }
 
 impl Proxy {
     /// A proxy that begins with this table.
-    pub fn new(table: Table, metrics: Arc<Metrics>, drain: Drain) -> Self {
-        Self { table: Arc::new(ArcSwap::from_pointee(table)), metrics, drain }
+    pub fn new(table: Table, metrics: Arc<Metrics>, drain: Drain, spans: Spans) -> Self {
+        Self { table: Arc::new(ArcSwap::from_pointee(table)), metrics, drain, spans }
     }
 
     /// From now on, requests are judged by this table.
@@ -201,8 +203,10 @@ impl ProxyHttp for Proxy {
         }
         // The connection keeps the time.
         session.set_read_timeout(None);
-        context.record.method = method_label(&session.req_header().method);
-        context.trace = Some(Trace::of(&session.req_header().headers));
+        let request = session.req_header();
+        context.record.method = method_label(&request.method);
+        let trace = context.trace.insert(Trace::of(&request.headers));
+        context.record.span = self.spans.begin(request, trace);
         session.set_write_timeout(Some(DOWNSTREAM_WRITE_TIMEOUT));
         session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
         if session.req_header().version == Version::HTTP_10 {
@@ -303,9 +307,13 @@ impl ProxyHttp for Proxy {
                 extra: &route.config.headers,
             },
         )?;
-        if let Some(trace) = context.trace.as_ref().filter(|trace| trace.is_ours()) {
-            request.remove_header(&trace::TRACESTATE);
-            request.insert_header(trace::TRACEPARENT, trace.header())?;
+        if let Some(trace) = &context.trace {
+            if trace.is_ours() {
+                request.remove_header(&trace::TRACESTATE);
+            }
+            if let Some(header) = trace.new_header() {
+                request.insert_header(trace::TRACEPARENT, header)?;
+            }
         }
         if let Some(session) = &context.csrf {
             csrf::inject(request, session)?;
@@ -518,6 +526,7 @@ impl ProxyHttp for Proxy {
             // Nothing was said: the next answer on this connection must not be taken for this one's.
             session.set_keepalive(None);
         }
+        record.span.sent(context.heal.attempt(), context.heal.reason());
         access_log::request(session, error, context);
     }
 

@@ -106,3 +106,16 @@ async fn what_never_became_a_request_is_told_too() {
     assert_eq!((&event["outcome"], &event["status"]), (&"bad_request".into(), &400.into()));
     assert!(!world.process.log().contains("no colon here"), "nothing of it is quoted");
 }
+
+#[cfg(not(feature = "otlp"))]
+#[tokio::test]
+async fn a_build_without_otlp_says_once_that_a_collector_gets_nothing() {
+    let issuer = issuer::steady().await;
+    let folder = tempfile::tempdir().unwrap();
+    let config = issuer.config("https://127.0.0.1:9", "", "");
+    let named = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
+    let environment = named.map(|name| (name, "http://127.0.0.1:9"));
+    let process = Process::start_in(folder.path(), &config, &environment).await;
+    let log = process.log();
+    assert_eq!(log.matches("this build has no OTLP export").count(), 1, "{log}");
+}

@@ -22,6 +22,8 @@ mod lifecycle;
 mod links;
 mod local_answers;
 mod memory;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod reload;
 mod requests;
 mod rotation;

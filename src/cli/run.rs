@@ -3,6 +3,7 @@
 use super::{Settings, warn_of_unknown};
 use bearerd::app::{App, ConfigSource};
 use bearerd::config::Environment;
+use bearerd::otlp::Spans;
 use bearerd::sandbox;
 use bearerd::shutdown::{self, Shutdown};
 use bearerd::telemetry;
@@ -23,11 +24,15 @@ pub(super) fn run(settings: Settings, environment: &Environment) -> anyhow::Resu
     // The control tasks are few and light; requests have threads of their own.
     let control = Builder::new_current_thread().enable_all().build()?;
     let file = settings.config.clone();
-    let environment = environment.clone();
-    let load = Arc::new(move || settings.load(&environment));
+    let for_reloads = environment.clone();
+    let load = Arc::new(move || settings.load(&for_reloads));
     let result = control.block_on(async {
         let source = ConfigSource { load, file, level, hangup: shutdown::hangups()? };
-        Ok(app.reloading(source).run(Shutdown::on_signals()?).await?)
+        let shutdown = Shutdown::on_signals()?;
+        let spans = Spans::start(environment);
+        let ran = app.reloading(source).spanning(spans.clone()).run(shutdown.clone()).await;
+        shutdown.forced.run_until_cancelled(spans.end()).await;
+        Ok(ran?)
     });
     // Dropped, the runtime would wait for a resolver or a file system that hangs.
     control.shutdown_background();

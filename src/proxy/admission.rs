@@ -47,6 +47,7 @@ impl Proxy {
         };
         context.route = Some(route.clone());
         context.record.route = Some(route.metrics.clone());
+        context.record.span.routed(&route.config.path);
         route.allows(request)?;
         let token = self.token_of(&route.client).await?;
         context.token = Some(if outgrows_replay(request) {

@@ -2,6 +2,7 @@
 
 use crate::error::ErrorKind;
 use crate::metrics::{Metrics, OTHER, RouteMetrics};
+use crate::otlp::Span;
 use crate::proxy::RouteHandle;
 use crate::proxy::csrf::Session;
 use crate::proxy::downstream::Share;
@@ -107,6 +108,7 @@ pub(crate) struct Record {
     pub(crate) method: &'static str,
     pub(crate) status: Option<StatusCode>,
     pub(crate) outcome: Outcome,
+    pub(crate) span: Span,
 }
 
 impl Record {
@@ -119,6 +121,7 @@ impl Record {
             method: OTHER,
             status: None,
             outcome: Outcome::Aborted,
+            span: Span::default(),
         }
     }
 
@@ -144,6 +147,7 @@ impl Drop for Record {
             Some(route) => route.finished(self.method, self.status, self.outcome, self.elapsed()),
             None => self.metrics.unrouted(self.method, self.status, self.outcome),
         }
+        self.span.end(self.status, self.outcome);
     }
 }
 

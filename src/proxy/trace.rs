@@ -19,6 +19,8 @@ pub(crate) struct Trace {
     /// `traceparent`, as it is sent.
     header: HeaderValue,
     is_ours: bool,
+    /// Whether `header` is another than the caller's.
+    is_new: bool,
 }
 
 impl Trace {
@@ -27,7 +29,7 @@ impl Trace {
         let mut given = headers.get_all(TRACEPARENT).iter();
         match (given.next(), given.next()) {
             (Some(header), None) if is_valid(header.as_bytes()) => {
-                Self { header: header.clone(), is_ours: false }
+                Self { header: header.clone(), is_ours: false, is_new: false }
             }
             _ => Self::begin(),
         }
@@ -35,18 +37,14 @@ impl Trace {
 
     /// Nobody has asked for this one to be recorded, so its flags are zero.
     fn begin() -> Self {
-        let mut text = String::with_capacity(FLAGS.end);
         // Zero is no id.
-        let (trace, parent) = (fastrand::u128(1..), fastrand::u64(1..));
-        // Writing to a string never fails, and hexadecimal digits are a header value.
-        let _ = write!(text, "00-{trace:032x}-{parent:016x}-00");
-        let header = HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""));
-        Self { header, is_ours: true }
+        let header = header(fastrand::u128(1..), fastrand::u64(1..), 0);
+        Self { header, is_ours: true, is_new: true }
     }
 
-    /// `traceparent`.
-    pub(crate) const fn header(&self) -> &HeaderValue {
-        &self.header
+    /// `traceparent`, if it is another than the caller's.
+    pub(crate) fn new_header(&self) -> Option<&HeaderValue> {
+        self.is_new.then_some(&self.header)
     }
 
     /// Whether it was begun here: what the caller sent of it, and its vendors' state, does not count.
@@ -58,6 +56,34 @@ impl Trace {
     pub(crate) fn id(&self) -> &str {
         self.header.to_str().ok().and_then(|header| header.get(TRACE_ID)).unwrap_or_default()
     }
+}
+
+/// What only spans need.
+#[cfg(feature = "otlp")]
+impl Trace {
+    /// What the caller sent: the trace's id, the id of the caller's span, and flags.
+    pub(crate) fn callers(&self) -> Option<(u128, u64, u8)> {
+        let text = self.header.to_str().ok().filter(|_| !self.is_ours)?;
+        Some((
+            u128::from_str_radix(text.get(TRACE_ID)?, 16).ok()?,
+            u64::from_str_radix(text.get(PARENT_ID)?, 16).ok()?,
+            u8::from_str_radix(text.get(FLAGS)?, 16).ok()?,
+        ))
+    }
+
+    /// What goes upstream from now on belongs to this span.
+    pub(crate) fn go_on_in(&mut self, trace: u128, span: u64, flags: u8) {
+        self.header = header(trace, span, flags);
+        self.is_new = true;
+    }
+}
+
+/// `traceparent` in the version that all understand.
+fn header(trace: u128, parent: u64, flags: u8) -> HeaderValue {
+    let mut text = String::with_capacity(FLAGS.end);
+    // Writing to a string never fails, and hexadecimal digits are a header value.
+    let _ = write!(text, "00-{trace:032x}-{parent:016x}-{flags:02x}");
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// Version `ff` and ids of zeros are forbidden; later versions may say more behind the flags.
@@ -92,10 +118,23 @@ mod tests {
     #[test]
     fn a_trace_that_was_begun_goes_on() {
         let trace = of(&[GIVEN]);
-        assert_eq!((trace.header().to_str().unwrap(), trace.is_ours()), (GIVEN, false));
+        assert_eq!((trace.new_header(), trace.is_ours()), (None, false));
         assert_eq!(trace.id(), "0af7651916cd43dd8448eb211c80319c");
         let later = "cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-what-comes";
-        assert_eq!(of(&[later]).header(), later);
+        assert_eq!((of(&[later]).header, of(&[later]).is_new), (later.try_into().unwrap(), false));
+    }
+
+    #[cfg(feature = "otlp")]
+    #[test]
+    fn a_span_takes_the_callers_place_in_its_trace() {
+        let mut trace = of(&[GIVEN]);
+        let callers = (0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c, 0xb7ad_6b71_6920_3331, 1);
+        assert_eq!(trace.callers(), Some(callers));
+        trace.go_on_in(callers.0, 0x2a, 0);
+        let header = trace.new_header().unwrap();
+        assert_eq!(header, "00-0af7651916cd43dd8448eb211c80319c-000000000000002a-00");
+        assert_eq!(trace.id(), "0af7651916cd43dd8448eb211c80319c");
+        assert_eq!(of(&[]).callers(), None, "begun here");
     }
 
     #[test]
@@ -116,7 +155,8 @@ mod tests {
             &["00-0af7651916cd43dd8448eb211c80319g-b7ad6b7169203331-01"],
         ] {
             let trace = of(given);
-            assert!(trace.is_ours() && is_valid(trace.header().as_bytes()), "{given:?}");
+            let header = trace.new_header().unwrap();
+            assert!(trace.is_ours() && is_valid(header.as_bytes()), "{given:?}");
             assert_ne!(trace.id(), of(given).id(), "each is a new one");
         }
     }

@@ -2,6 +2,8 @@
 //! and waiting with a deadline.
 
 pub(crate) mod caller;
+#[cfg(feature = "otlp")]
+pub(crate) mod collector;
 pub(crate) mod issuer;
 pub(crate) mod judge;
 pub(crate) mod one_token;

@@ -19,6 +19,14 @@ pub(crate) async fn output(command: &mut Command) -> Output {
     timeout(DEADLINE, command.output()).await.expect("the command ends in time").unwrap()
 }
 
+/// The file of a configuration. It logs at the level where most is told, unless it says otherwise.
+fn written(folder: &Path, yaml: &str) -> PathBuf {
+    let config = folder.join("bearerd.yaml");
+    let level = if yaml.contains("log:") { "" } else { "log: { level: trace }\n" };
+    std::fs::write(&config, format!("{yaml}\n{level}")).unwrap();
+    config
+}
+
 /// A running sidecar; its log goes to a file.
 pub(crate) struct Process {
     child: Child,
@@ -30,19 +38,32 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `bearerd run` and waits until it listens. `folder` takes the configuration and the log.
     pub(crate) async fn start(folder: &Path, yaml: &str, arguments: &[&str]) -> Self {
-        let config = folder.join("bearerd.yaml");
-        // At the level where most is told, unless the test is about that.
-        let level = if yaml.contains("log:") { "" } else { "log: { level: trace }\n" };
-        std::fs::write(&config, format!("{yaml}\n{level}")).unwrap();
+        let config = written(folder, yaml);
         Self::start_with(folder, config.to_str().unwrap(), arguments).await
+    }
+
+    /// The same in an environment.
+    pub(crate) async fn start_in(folder: &Path, yaml: &str, environment: &[(&str, &str)]) -> Self {
+        let config = written(folder, yaml);
+        Self::spawn(folder, config.to_str().unwrap(), &[], environment).await
     }
 
     /// The same with a file that is there. `folder` takes the log.
     pub(crate) async fn start_with(folder: &Path, config: &str, arguments: &[&str]) -> Self {
+        Self::spawn(folder, config, arguments, &[]).await
+    }
+
+    async fn spawn(
+        folder: &Path,
+        config: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
         let log = folder.join("log");
         let child = bearerd()
             .args(["run", "--config", config])
             .args(arguments)
+            .envs(environment.iter().copied())
             .stderr(std::fs::File::create(&log).unwrap())
             .spawn()
             .unwrap();

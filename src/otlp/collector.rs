@@ -1,0 +1,110 @@
+//! The way to the collector: bearerd's own HTTP client, on the runtime of the control tasks, for the
+//! thread that empties the queue has none.
+
+use super::settings::Settings;
+use crate::http_client::{self, HttpClientError, Limits};
+use async_trait::async_trait;
+use http::{HeaderMap, Response};
+use opentelemetry_http::{Bytes, HttpClient, HttpError, Request};
+use reqwest::{Client, RequestBuilder};
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::warn;
+use url::Url;
+
+/// TCP and TLS.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Of an answer. A collector says "taken" in a few bytes, and what it did not take in a few more.
+const MAX_ANSWER: usize = 64 * 1024;
+/// The log is not told of failures more often.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+
+/// A collector of traces.
+pub(super) struct Collector {
+    http: Client,
+    endpoint: Url,
+    headers: HeaderMap,
+    control: Handle,
+    /// When the log was last told of a failure.
+    told: Mutex<Option<Instant>>,
+}
+
+impl Collector {
+    /// Nothing is sent yet.
+    pub(super) fn new(settings: &Settings, control: Handle) -> Result<Self, HttpClientError> {
+        let http = http_client::build(&Limits {
+            https_only: settings.endpoint.scheme() == "https",
+            ca_file: None,
+            certificate: None,
+            connect: CONNECT_TIMEOUT.min(settings.timeout),
+            whole: settings.timeout,
+            kept: 1,
+        })?;
+        Ok(Self {
+            http,
+            endpoint: settings.endpoint.clone(),
+            headers: settings.headers.clone(),
+            control,
+            told: Mutex::new(None),
+        })
+    }
+
+    /// Tells the log, unless it was told a moment ago.
+    fn failed(&self, reason: &str) {
+        let now = Instant::now();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|at| now.duration_since(at) >= TOLD_EVERY) {
+            *told = Some(now);
+            warn!(
+                "The collector of traces does not take spans ({reason}); requests go on, spans are lost."
+            );
+        }
+    }
+}
+
+/// Neither headers nor a URL with a password.
+impl fmt::Debug for Collector {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Collector")
+    }
+}
+
+#[async_trait]
+impl HttpClient for Collector {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let (mut parts, body) = request.into_parts();
+        for (name, value) in &self.headers {
+            parts.headers.insert(name, value.clone());
+        }
+        let request = self.http.post(self.endpoint.clone()).headers(parts.headers).body(body);
+        let answer = AbortOnDropHandle::new(self.control.spawn(ask(request)));
+        // Without an answer from the task, the process ends: nobody is to blame.
+        let answer = answer.await?;
+        match &answer {
+            Ok(answer) if answer.status().is_success() => {}
+            Ok(answer) => self.failed(&format!("it answers {}", answer.status())),
+            Err(reason) => self.failed(reason),
+        }
+        Ok(answer?)
+    }
+}
+
+/// Sends a request, and reads the answer whole.
+async fn ask(request: RequestBuilder) -> Result<Response<Bytes>, String> {
+    let mut answer = request.send().await.map_err(http_client::cause)?;
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(http_client::cause)? {
+        if body.len() + chunk.len() > MAX_ANSWER {
+            return Err("its answer is too long".into());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    let mut response = Response::new(Bytes::from(body));
+    *response.status_mut() = answer.status();
+    *response.headers_mut() = std::mem::take(answer.headers_mut());
+    Ok(response)
+}

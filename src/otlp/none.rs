@@ -1,0 +1,45 @@
+//! A build without OTLP export.
+
+use super::{ENDPOINT, TRACES_ENDPOINT};
+use crate::config::Environment;
+use crate::proxy::context::Outcome;
+use crate::proxy::trace::Trace;
+use http::StatusCode;
+use pingora::http::RequestHeader;
+use tracing::warn;
+
+/// Makes no spans.
+#[derive(Clone, Debug, Default)]
+pub struct Spans(());
+
+impl Spans {
+    /// Says so where spans are wanted.
+    pub fn start(environment: &Environment) -> Self {
+        let mut names = [TRACES_ENDPOINT, ENDPOINT].into_iter();
+        if let Some(name) = names.find(|name| environment.get(name).is_some()) {
+            warn!(
+                "{name} is set, but this build has no OTLP export; build it with `--features otlp`."
+            );
+        }
+        Self(())
+    }
+
+    /// There is nothing to wait for.
+    pub async fn end(self) {}
+
+    pub(crate) const fn begin(&self, _request: &RequestHeader, _trace: &mut Trace) -> Span {
+        Span(())
+    }
+}
+
+/// No span.
+#[derive(Debug, Default)]
+pub(crate) struct Span(());
+
+impl Span {
+    pub(crate) const fn routed(&self, _route: &str) {}
+
+    pub(crate) const fn sent(&self, _attempt: u32, _heal: Option<&str>) {}
+
+    pub(crate) const fn end(&self, _status: Option<StatusCode>, _outcome: Outcome) {}
+}

@@ -1,0 +1,264 @@
+//! The span of a request, from its header to its end, whatever that is.
+//!
+//! Names and attributes are those of OpenTelemetry's semantic conventions for HTTP servers; what is
+//! bearerd's own begins with `bearerd.`. None is taken from a request but its method and its path.
+
+use super::collector::Collector;
+use super::settings::Settings;
+use crate::config::Environment;
+use crate::proxy::context::Outcome;
+use crate::proxy::route::path_of;
+use crate::proxy::trace::{TRACESTATE, Trace};
+use http::{HeaderMap, Method, StatusCode};
+use opentelemetry::trace::{
+    Span as _, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags,
+    TraceId, TraceState, Tracer, TracerProvider,
+};
+use opentelemetry::{Context, InstrumentationScope, KeyValue};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::resource::TelemetryResourceDetector;
+use opentelemetry_sdk::trace::{BatchSpanProcessor, SdkTracer, SdkTracerProvider};
+use pingora::http::RequestHeader;
+use std::error::Error;
+use std::str::FromStr;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
+use tracing::{info, warn};
+
+/// How long the last spans may take when the process ends.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+/// Sampled, and whether the trace's id is random (W3C Trace Context level 2, section 3.2.2.5); others
+/// mean nothing to us.
+const KNOWN_FLAGS: u8 = 0b11;
+
+/// Makes spans and sends them to the collector, if there is one. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Spans(Option<Exporting>);
+
+#[derive(Clone, Debug)]
+struct Exporting {
+    provider: SdkTracerProvider,
+    tracer: SdkTracer,
+}
+
+impl Spans {
+    /// Exports to the collector that the environment names, on the runtime that this is called from.
+    /// Variables that can't be followed are told, and nothing is exported: the process has better to do
+    /// than to end for that.
+    ///
+    /// The SDK starts a thread, and reads by itself how large its queue is and how often it is emptied
+    /// (`OTEL_BSP_…`).
+    pub fn start(environment: &Environment) -> Self {
+        let started = Settings::of(environment).and_then(|settings| {
+            let exporting = settings.map(|settings| Exporting::start(&settings)).transpose();
+            exporting.map_err(|error| error.to_string())
+        });
+        Self(started.unwrap_or_else(|reason| {
+            warn!("No traces are exported: {reason}.");
+            None
+        }))
+    }
+
+    /// Sends what is left, within a few seconds. No span is taken from then on.
+    pub async fn end(self) {
+        let Some(Exporting { provider, .. }) = self.0 else {
+            return;
+        };
+        // The SDK waits for its thread, and that for the runtime that we are on. A collector that does
+        // not answer was told already.
+        let _ = spawn_blocking(move || provider.shutdown_with_timeout(FLUSH_TIMEOUT)).await;
+    }
+
+    /// Begins a request's span, in the caller's trace if there is one. What goes upstream then belongs
+    /// to the span, recorded or not.
+    pub(crate) fn begin(&self, request: &RequestHeader, trace: &mut Trace) -> Span {
+        let Some(Exporting { tracer, .. }) = &self.0 else {
+            return Span::default();
+        };
+        let (method, name) = method(&request.method);
+        let path = String::from_utf8_lossy(path_of(request.raw_path())).into_owned();
+        let builder = SpanBuilder::from_name(name).with_kind(SpanKind::Server).with_attributes([
+            KeyValue::new("http.request.method", method),
+            KeyValue::new("url.path", path),
+            KeyValue::new("url.scheme", "http"),
+        ]);
+        let parent = match trace.callers() {
+            Some(callers) => Context::new().with_remote_span_context(parent(callers, request)),
+            None => Context::new(),
+        };
+        let span = tracer.build_with_context(builder, &parent);
+        let own = span.span_context();
+        if !own.is_valid() {
+            // The exporter has ended.
+            return Span::default();
+        }
+        trace.go_on_in(
+            u128::from_be_bytes(own.trace_id().to_bytes()),
+            u64::from_be_bytes(own.span_id().to_bytes()),
+            own.trace_flags().to_u8(),
+        );
+        Span(span.is_recording().then_some(Recording { span, name }))
+    }
+}
+
+impl Exporting {
+    fn start(settings: &Settings) -> Result<Self, Box<dyn Error>> {
+        let collector = Collector::new(settings, Handle::try_current()?)?;
+        let exporter = SpanExporter::builder()
+            .with_http()
+            .with_http_client(collector)
+            // The collector has the URL, with whatever secret is in it.
+            .with_endpoint(settings.endpoint.origin().ascii_serialization())
+            .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
+            .with_timeout(settings.timeout)
+            .build()?;
+        let told = settings.resource.iter();
+        let resource = Resource::builder_empty()
+            .with_detector(Box::new(TelemetryResourceDetector))
+            .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+            .with_attributes(told.map(|(key, value)| KeyValue::new(key.clone(), value.clone())))
+            .build();
+        let provider = SdkTracerProvider::builder()
+            .with_span_processor(BatchSpanProcessor::builder(exporter).build())
+            .with_sampler(settings.sampler.clone())
+            .with_resource(resource)
+            .build();
+        let scope = InstrumentationScope::builder(env!("CARGO_PKG_NAME"))
+            .with_version(env!("CARGO_PKG_VERSION"))
+            .build();
+        let tracer = provider.tracer_with_scope(scope);
+        let collector = settings.endpoint.origin().ascii_serialization();
+        info!(%collector, "Exporting traces.");
+        Ok(Self { provider, tracer })
+    }
+}
+
+/// The caller's span.
+fn parent((trace, span, flags): (u128, u64, u8), request: &RequestHeader) -> SpanContext {
+    let flags = TraceFlags::new(flags & KNOWN_FLAGS);
+    let state = state(&request.headers);
+    SpanContext::new(TraceId::from(trace), SpanId::from(span), flags, true, state)
+}
+
+/// What vendors noted of the trace. One that can't be read goes upstream as it is, and nowhere else.
+fn state(headers: &HeaderMap) -> TraceState {
+    let lines = headers.get_all(TRACESTATE).iter().map(|line| line.to_str().ok());
+    let lines = lines.collect::<Option<Vec<_>>>().unwrap_or_default();
+    TraceState::from_str(&lines.join(",")).unwrap_or_default()
+}
+
+/// The attribute, and what a span's name begins with: nothing that a caller made up.
+fn method(method: &Method) -> (&'static str, &'static str) {
+    const NAMES: [&str; 9] =
+        ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"];
+    let name = NAMES.into_iter().find(|name| *name == method.as_str());
+    name.map_or(("_OTHER", "HTTP"), |name| (name, name))
+}
+
+/// The span of one request. Nothing where it is not recorded.
+#[derive(Debug, Default)]
+pub(crate) struct Span(Option<Recording>);
+
+#[derive(Debug)]
+struct Recording {
+    span: opentelemetry_sdk::trace::Span,
+    /// Without the route.
+    name: &'static str,
+}
+
+impl Span {
+    /// The request has a route, by its path as configured.
+    pub(crate) fn routed(&mut self, route: &str) {
+        if let Some(Recording { span, name }) = &mut self.0 {
+            span.update_name(format!("{name} {route}"));
+            span.set_attribute(KeyValue::new("http.route", route.to_owned()));
+        }
+    }
+
+    /// How often the request was sent, and why again.
+    pub(crate) fn sent(&mut self, attempt: u32, heal: Option<&'static str>) {
+        if let Some(Recording { span, .. }) = &mut self.0 {
+            span.set_attribute(KeyValue::new("bearerd.attempt", i64::from(attempt)));
+            if let Some(heal) = heal {
+                span.set_attribute(KeyValue::new("bearerd.heal", heal));
+            }
+        }
+    }
+
+    /// The request is over. Only the first call counts.
+    pub(crate) fn end(&mut self, status: Option<StatusCode>, outcome: Outcome) {
+        let Some(Recording { mut span, .. }) = self.0.take() else {
+            return;
+        };
+        if let Some(status) = status {
+            let code = i64::from(status.as_u16());
+            span.set_attribute(KeyValue::new("http.response.status_code", code));
+        }
+        span.set_attribute(KeyValue::new("bearerd.outcome", outcome.label()));
+        if let Some(failure) = failure(status, outcome) {
+            span.set_attribute(KeyValue::new("error.type", failure));
+            // The reason is in the attributes; the conventions want no second one.
+            span.set_status(Status::error(""));
+        }
+        span.end();
+    }
+}
+
+/// Why a request counts as failed. A caller's mistake, which a status below 500 tells, is no failure of a
+/// server's, and nor is a caller that goes away.
+fn failure(status: Option<StatusCode>, outcome: Outcome) -> Option<String> {
+    match outcome {
+        Outcome::Local(kind) => kind.status().is_server_error().then(|| kind.label().to_owned()),
+        Outcome::UpstreamIncomplete | Outcome::Aborted => Some(outcome.label().to_owned()),
+        Outcome::Forwarded | Outcome::DownstreamClosed => {
+            status.filter(StatusCode::is_server_error).map(|status| status.as_str().to_owned())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn failures_are_told_by_their_kind_and_callers_mistakes_are_none() {
+        use Outcome::*;
+        let failure = |status: u16, outcome| failure(StatusCode::from_u16(status).ok(), outcome);
+        let text = |text: &str| Some(text.to_owned());
+        assert_eq!(failure(200, Forwarded), None);
+        assert_eq!(failure(404, Forwarded), None);
+        assert_eq!(failure(503, Forwarded), text("503"));
+        assert_eq!(failure(404, Local(ErrorKind::NoRoute)), None);
+        assert_eq!(failure(502, Local(ErrorKind::LoginPage)), text("login_page"));
+        assert_eq!(failure(0, Local(ErrorKind::UpstreamTimeout)), text("upstream_timeout"));
+        assert_eq!(failure(200, UpstreamIncomplete), text("upstream_incomplete"));
+        assert_eq!(failure(0, DownstreamClosed), None);
+        assert_eq!(failure(0, Aborted), text("aborted"));
+    }
+
+    #[test]
+    fn a_method_that_a_caller_made_up_is_not_told() {
+        let of = |name: &str| method(&Method::from_bytes(name.as_bytes()).unwrap());
+        assert_eq!(of("PATCH"), ("PATCH", "PATCH"));
+        assert_eq!(of("patch"), ("_OTHER", "HTTP"));
+        assert_eq!(of("SECRET"), ("_OTHER", "HTTP"));
+    }
+
+    #[test]
+    fn a_trace_state_that_can_not_be_read_is_left_alone() {
+        let of = |lines: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(TRACESTATE, line.parse().unwrap());
+            }
+            state(&headers).header()
+        };
+        assert_eq!(of(&["a=1,b=2", "c=3"]), "a=1,b=2,c=3");
+        assert_eq!(of(&[]), "");
+        assert_eq!(of(&["nonsense"]), "");
+        assert_eq!(of(&["a=é"]), "");
+    }
+}
