@@ -21,13 +21,16 @@ lint: setup
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) clippy --lib --bins --test integration --features otlp -- -D warnings
 
-# Every file in config/ goes through `bearerd check` in tests/commands.rs.
+# Every file in config/ goes through `bearerd check` in tests/commands.rs. With the feature, what is about
+# it; the rest is the same.
 unit: setup
 	$(CARGO) test --all-targets
+	$(CARGO) test --lib --test integration --features otlp -- otlp
 
 docs: setup
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items --features otlp
 
 interop: interop-packages ## Real peers: SAP's CAP server with @sap/xssec, the datasphere CLI, pyodata, Chromium
 	$(CARGO) test --test integration interop -- --ignored
