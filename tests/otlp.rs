@@ -147,6 +147,7 @@ async fn a_trace_that_its_caller_does_not_record_is_not_told() {
     let sent = world.sent().remove(0);
     let (trace, own) = sent.split_at(UNSAMPLED.find("b7ad").unwrap());
     assert!(UNSAMPLED.starts_with(trace) && own.ends_with("-00"), "not recorded here: {sent}");
+    assert_ne!(sent, UNSAMPLED, "it is ours all the same");
 }
 
 #[tokio::test]
@@ -161,7 +162,8 @@ async fn a_sampler_of_the_environment_decides_for_traces_that_begin_here() {
     let spans = collector.spans();
     assert_eq!(spans.len(), 1, "the caller's is recorded: {spans:?}");
     assert_eq!(spans[0].resource["service.name"], "mine");
-    assert!(world.sent()[0].ends_with("-00"), "{:?}", world.sent());
+    let sent = world.sent();
+    assert!(sent[0].ends_with("-00") && sent[1] == spans[0].traceparent(), "{sent:?}");
 }
 
 #[tokio::test]
