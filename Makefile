@@ -32,11 +32,11 @@ unit: setup
 docs: setup
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items --features otlp
 
-interop: interop-packages ## Real peers: SAP's CAP server with @sap/xssec, the datasphere CLI, pyodata, Chromium
+interop: interop-packages ## Real peers: SAP's CAP server with @sap/xssec, the datasphere CLI, pyodata, Chromium, promtool
 	$(CARGO) test --test integration interop -- --ignored
 
 interop-packages:
-	@scripts/setup.sh --with-node --with-python --with-browser
+	@scripts/setup.sh --with-node --with-python --with-browser --with-prometheus
 	sh tests/interop/install.sh tests/interop/cap
 	sh tests/interop/install.sh tests/interop/cli
 	sh tests/interop/pyodata/install.sh

@@ -2,8 +2,9 @@
 # Installs what the build needs beyond Rust and make, from the system's packages, saying so.
 #
 # pingora compiles zlib-ng (cmake, a C compiler); the interop tests run Node, Python and Chromium; the
-# fuzzer is C++, and cargo-fuzz, which runs it, comes from crates.io into target/tools. Run it again at
-# will: what is there already is left alone.
+# fuzzer is C++, and cargo-fuzz, which runs it, comes from crates.io into target/tools. promtool, which judges
+# the alerting rules, is taken out of the package prometheus into target/tools: installed, that package would
+# start a service. Run it again at will: what is there already is left alone.
 set -eu
 
 cargo_fuzz_version=0.13.2
@@ -32,12 +33,15 @@ for option; do
             command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 ||
                 need google-chrome chromium
             ;;
+        --with-prometheus)
+            with_prometheus=yes
+            ;;
         --with-fuzz)
             with_fuzz=yes
             need c++ g++
             ;;
         *)
-            echo "setup: unknown option $option; there are --with-node, --with-python, --with-browser and --with-fuzz" >&2
+            echo "setup: unknown option $option; there are --with-node, --with-python, --with-browser, --with-prometheus and --with-fuzz" >&2
             exit 2
             ;;
     esac
@@ -69,20 +73,44 @@ install_cargo_fuzz() {
     cargo install --quiet --locked --version "$cargo_fuzz_version" --root "$tools" cargo-fuzz
 }
 
+fetch_promtool() {
+    [ "${with_prometheus:-}" = "" ] && return 0
+    command -v promtool >/dev/null 2>&1 && return 0
+    [ -x "$tools/bin/promtool" ] && return 0
+    if ! command -v apt-get >/dev/null 2>&1; then
+        echo "setup: please install promtool, a part of Prometheus (this script only knows apt-get)" >&2
+        return 1
+    fi
+    echo "setup: taking promtool out of the package prometheus into target/tools"
+    mkdir -p "$tools/bin" "$tools/prometheus"
+    (
+        cd "$tools/prometheus"
+        apt-get download -qq prometheus 2>/dev/null || {
+            $as_root apt-get update -qq
+            apt-get download -qq prometheus
+        }
+        dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool
+    )
+    mv "$tools/prometheus/usr/bin/promtool" "$tools/bin/promtool"
+    rm -r "$tools/prometheus"
+}
+
+as_root=""
+if [ "$(id -u)" -ne 0 ]; then
+    as_root="sudo"
+fi
+
 if [ -z "$missing" ]; then
     node_is_new_enough
     python_is_new_enough
     install_cargo_fuzz
+    fetch_promtool
     exit
 fi
 
 if ! command -v apt-get >/dev/null 2>&1; then
     echo "setup: please install:$missing (this script only knows apt-get)" >&2
     exit 1
-fi
-as_root=""
-if [ "$(id -u)" -ne 0 ]; then
-    as_root="sudo"
 fi
 echo "setup: installing with apt-get:$missing"
 $as_root apt-get update -qq
@@ -92,3 +120,4 @@ echo "setup: done"
 node_is_new_enough
 python_is_new_enough
 install_cargo_fuzz
+fetch_promtool

@@ -24,6 +24,7 @@ mod local_answers;
 mod memory;
 #[cfg(feature = "otlp")]
 mod otlp;
+mod monitoring;
 mod reload;
 mod requests;
 mod rotation;

@@ -4,4 +4,5 @@ mod browser;
 mod cap;
 mod cli;
 mod page;
+mod promtool;
 mod pyodata;

@@ -8,6 +8,7 @@ pub(crate) mod issuer;
 pub(crate) mod judge;
 pub(crate) mod one_token;
 pub(crate) mod process;
+pub(crate) mod promql;
 pub(crate) mod sidecar;
 pub(crate) mod upstream;
 pub(crate) mod wire;

@@ -1,0 +1,99 @@
+//! Prometheus's own tool: judges the rules, their examples, the dashboard's expressions, and what a
+//! sidecar exports.
+
+use crate::monitoring::dashboard_expressions;
+use crate::support::sidecar::Sidecar;
+use crate::support::{DEADLINE, Fixture, eventually, http};
+use bearerd::demo::{Faults, IssuerFault};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+const SALES: &str = "/api/v1/datasphere/consumption/relational/DEMO/SALES/SALES?$top=1";
+
+/// The tool of the system, or the one that `scripts/setup.sh` has fetched.
+fn tool() -> PathBuf {
+    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin/promtool");
+    if fetched.exists() { fetched } else { "promtool".into() }
+}
+
+/// Runs promtool in the rules' folder. It must find nothing to complain about.
+async fn promtool(arguments: &[&str], input: &str) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), input).unwrap();
+    let mut command = Command::new(tool());
+    command
+        .args(arguments)
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/prometheus"))
+        .stdin(Stdio::from(file.reopen().unwrap()))
+        .kill_on_drop(true);
+    // The examples are days of evaluations.
+    let ended = timeout(DEADLINE * 4, command.output()).await.expect("promtool ends in time");
+    let ended = ended.expect("there is promtool (scripts/setup.sh --with-prometheus)");
+    let said = [ended.stdout, ended.stderr].map(|said| String::from_utf8(said).unwrap());
+    assert!(ended.status.success() && said[1].is_empty(), "{arguments:?}: {}{}", said[0], said[1]);
+}
+
+#[tokio::test]
+#[ignore = "needs promtool; make test installs it and runs this"]
+async fn the_rules_are_well_formed() {
+    promtool(&["check", "rules", "--lint=all", "--lint-fatal", "bearerd.rules.yaml"], "").await;
+}
+
+#[tokio::test]
+#[ignore = "needs promtool; make test installs it and runs this"]
+async fn every_alert_fires_and_is_silent_as_its_examples_say() {
+    promtool(&["test", "rules", "bearerd.test.yaml"], "").await;
+}
+
+#[tokio::test]
+#[ignore = "needs promtool; make test installs it and runs this"]
+async fn every_expression_of_the_dashboard_is_well_formed() {
+    let rule = |(index, shown): (usize, crate::monitoring::Shown)| json!({ "record": format!("dashboard:{index}"), "expr": shown.expression });
+    let rules: Vec<_> = dashboard_expressions().into_iter().enumerate().map(rule).collect();
+    assert!(rules.len() > 40, "{}", rules.len());
+    // JSON is YAML.
+    let file = json!({ "groups": [{ "name": "dashboard", "rules": rules }] }).to_string();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("dashboard.yaml");
+    std::fs::write(&path, file).unwrap();
+    promtool(&["check", "rules", "--lint=none", path.to_str().unwrap()], "").await;
+}
+
+#[tokio::test]
+#[ignore = "needs promtool; make test installs it and runs this"]
+async fn what_a_sidecar_exports_after_a_hard_day_is_well_formed() {
+    let fixture = Fixture::start().await;
+    fixture.tenant.set_faults(Faults { issuer: IssuerFault::Unavailable, ..Faults::default() });
+    let sidecar = Sidecar::start(&fixture.config("expires_on: 2030-01-01", ""));
+    let failures = "bearerd_token_refresh_consecutive_failures";
+    eventually("a failed refresh", async || sidecar.metric(failures).await > 0.0).await;
+    fixture.tenant.set_faults(Faults::default());
+    eventually("ready", async || sidecar.probe("/readyz").await.0 == 200).await;
+    let http = http();
+    // Read, written, healed, refused here, and with credentials of the caller's own.
+    assert_eq!(sidecar.get(SALES).await.status(), 200);
+    let users = format!("{}/api/v1/scim2/Users", sidecar.url);
+    let user = json!({ "userName": "ADA" });
+    assert_eq!(http.post(&users).json(&user).send().await.unwrap().status(), 201);
+    fixture.tenant.rotate_keys();
+    assert_eq!(sidecar.get(SALES).await.status(), 200);
+    assert_eq!(sidecar.get("/nowhere").await.status(), 404);
+    let stripped = http.get(format!("{}{SALES}", sidecar.url)).basic_auth("tool", Some("x"));
+    assert_eq!(stripped.send().await.unwrap().status(), 200);
+    let (_, text) = sidecar.probe("/metrics").await;
+    for counted in [
+        "bearerd_csrf_fetches_total{outcome=\"fetched\"",
+        "bearerd_token_heals_total{client=\"technical-user\",outcome=\"healed\"",
+        "bearerd_authorization_stripped_total{route=\"/api/v1/datasphere/consumption\"",
+        "bearerd_requests_rejected_total{kind=\"no_route\"",
+        "bearerd_token_requests_total{client=\"technical-user\",outcome=\"server_error\"",
+        "bearerd_links_rewritten_total{route=\"/api/v1/datasphere/consumption\"",
+    ] {
+        let is_it = |line: &&str| line.starts_with(counted) && !line.ends_with(" 0");
+        assert!(text.lines().any(|line| is_it(&line)), "{counted}: {text}");
+    }
+    promtool(&["check", "metrics"], &text).await;
+}
