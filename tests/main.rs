@@ -22,9 +22,9 @@ mod lifecycle;
 mod links;
 mod local_answers;
 mod memory;
+mod monitoring;
 #[cfg(feature = "otlp")]
 mod otlp;
-mod monitoring;
 mod reload;
 mod requests;
 mod rotation;
