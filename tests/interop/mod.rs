@@ -3,6 +3,7 @@
 mod browser;
 mod cap;
 mod cli;
+mod night;
 mod page;
 mod promtool;
 mod pyodata;
