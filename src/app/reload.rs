@@ -222,6 +222,7 @@ impl Reloader {
             ("listen", config.listen != before.listen),
             ("admin.listen", config.admin_listen != before.admin_listen),
             ("workers", config.workers != before.workers),
+            ("access.uids", config.access.uids != before.access.uids),
             ("sandbox", config.sandbox != before.sandbox),
             ("log.format", config.log.format != before.log.format),
         ] {
