@@ -23,8 +23,8 @@ lint: setup
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) clippy --lib --bins --test integration --no-default-features -- -D warnings
 
-# Every file in config/ goes through `bearerd check` in tests/commands.rs. Without its feature, what is about
-# OTLP; the rest is the same.
+# Every configuration in config/ and deploy/ goes through `bearerd check` in tests/commands.rs. Without its
+# feature, what is about OTLP; the rest is the same.
 unit: setup
 	$(CARGO) test --all-targets
 	$(CARGO) test --lib --test integration --no-default-features -- otlp
@@ -33,15 +33,17 @@ docs: setup
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
 
 # A night has a clock of its own, which others must not hold up.
-interop: interop-packages ## Real peers: SAP's CAP server with @sap/xssec, the datasphere CLI, pyodata, Chromium, Prometheus
+interop: interop-packages ## Real peers: SAP's CAP server with @sap/xssec, the datasphere CLI, pyodata, Chromium, Prometheus; kubectl's and systemd's word on deploy/
 	$(CARGO) test --test integration interop -- --ignored --skip night
 	$(CARGO) test --test integration night -- --ignored
 
 interop-packages:
-	@scripts/setup.sh --with-node --with-python --with-browser --with-prometheus
+	@scripts/setup.sh --with-node --with-python --with-browser --with-prometheus --with-kubectl
 	sh tests/interop/install.sh tests/interop/cap
 	sh tests/interop/install.sh tests/interop/cli
+	sh tests/interop/install.sh tests/deploy
 	sh tests/interop/pyodata/install.sh
+	sh tests/deploy/install.sh
 
 screenshots: ## Draw the pictures in docs/status anew
 	@scripts/setup.sh --with-browser

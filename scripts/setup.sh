@@ -1,14 +1,15 @@
 #!/bin/sh
 # Installs what the build needs beyond Rust and make, from the system's packages, saying so.
 #
-# pingora compiles zlib-ng (cmake, a C compiler); the interop tests run Node, Python and Chromium; the
-# fuzzer is C++, and cargo-fuzz, which runs it, comes from crates.io into target/tools. promtool, which judges
-# the alerting rules, is taken out of the package prometheus into target/tools: installed, that package would
-# start a service. Run it again at will: what is there already is left alone.
+# pingora compiles zlib-ng (cmake, a C compiler); the interop tests run Node, Python, Chromium, kubectl and
+# Prometheus; the fuzzer is C++, and cargo-fuzz, which runs it, comes from crates.io into target/tools. prometheus
+# and promtool are taken out of their package into target/tools: installed, it would start a service. Run it
+# again at will: what is there already is left alone.
 set -eu
 
 cargo_fuzz_version=0.13.2
-tools="$(dirname "$0")/../target/tools"
+root="$(cd "$(dirname "$0")/.." && pwd)"
+tools="$root/target/tools"
 
 missing=""
 need() { # need COMMAND PACKAGE
@@ -36,12 +37,15 @@ for option; do
         --with-prometheus)
             with_prometheus=yes
             ;;
+        --with-kubectl)
+            with_kubectl=yes
+            ;;
         --with-fuzz)
             with_fuzz=yes
             need c++ g++
             ;;
         *)
-            echo "setup: unknown option $option; there are --with-node, --with-python, --with-browser, --with-prometheus and --with-fuzz" >&2
+            echo "setup: unknown option $option; there are --with-node, --with-python, --with-browser, --with-prometheus, --with-kubectl and --with-fuzz" >&2
             exit 2
             ;;
     esac
@@ -73,15 +77,15 @@ install_cargo_fuzz() {
     cargo install --quiet --locked --version "$cargo_fuzz_version" --root "$tools" cargo-fuzz
 }
 
-fetch_promtool() {
+fetch_prometheus() {
     [ "${with_prometheus:-}" = "" ] && return 0
-    command -v promtool >/dev/null 2>&1 && return 0
-    [ -x "$tools/bin/promtool" ] && return 0
+    command -v prometheus >/dev/null 2>&1 && command -v promtool >/dev/null 2>&1 && return 0
+    [ -x "$tools/bin/prometheus" ] && [ -x "$tools/bin/promtool" ] && return 0
     if ! command -v apt-get >/dev/null 2>&1; then
-        echo "setup: please install promtool, a part of Prometheus (this script only knows apt-get)" >&2
+        echo "setup: please install Prometheus with promtool (this script only knows apt-get)" >&2
         return 1
     fi
-    echo "setup: taking promtool out of the package prometheus into target/tools"
+    echo "setup: taking prometheus and promtool out of their package into target/tools"
     mkdir -p "$tools/bin" "$tools/prometheus"
     (
         cd "$tools/prometheus"
@@ -89,9 +93,9 @@ fetch_promtool() {
             $as_root apt-get update -qq
             apt-get download -qq prometheus
         }
-        dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool
+        dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/prometheus ./usr/bin/promtool
     )
-    mv "$tools/prometheus/usr/bin/promtool" "$tools/bin/promtool"
+    mv "$tools/prometheus/usr/bin/prometheus" "$tools/prometheus/usr/bin/promtool" "$tools/bin/"
     rm -r "$tools/prometheus"
 }
 
@@ -100,11 +104,57 @@ if [ "$(id -u)" -ne 0 ]; then
     as_root="sudo"
 fi
 
+knows_components() { # knows_components KUBECTL
+    "$1" kustomize "$root/deploy/kubernetes/overlays/example" >/dev/null 2>&1
+}
+
+# Debian 12's kubectl is 1.20, whose kustomize knows no components (1.21 does). So it is Debian 13's, by
+# apt with a source of its own: signed by Debian, not installed, the system's sources left as they are.
+install_kubectl() {
+    [ "${with_kubectl:-}" = "" ] && return 0
+    if knows_components kubectl || knows_components "$tools/bin/kubectl"; then
+        return 0
+    fi
+    keys=/usr/share/keyrings/debian-archive-keyring.gpg
+    if ! command -v apt-get >/dev/null 2>&1 || [ ! -e "$keys" ]; then
+        echo "setup: please install kubectl 1.21 or newer (this script only knows Debian's)" >&2
+        return 1
+    fi
+    echo "setup: downloading kubectl out of Debian 13 into target/tools"
+    apt="$tools/apt"
+    rm -rf "$apt"
+    mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
+    echo "deb [signed-by=$keys] http://deb.debian.org/debian trixie main" >"$apt/sources.list"
+    cat >"$apt/apt.conf" <<END
+Dir::Etc::sourcelist "$apt/sources.list";
+Dir::Etc::sourceparts "-";
+Dir::State::lists "$apt/lists";
+Dir::Cache "$apt/cache";
+Acquire::Languages "none";
+Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
+APT::Sandbox::User "";
+END
+    (
+        cd "$apt"
+        export APT_CONFIG="$apt/apt.conf"
+        apt-get update -qq
+        apt-get download -qq kubectl/trixie
+        dpkg-deb --extract kubectl_*.deb extracted
+    )
+    mkdir -p "$tools/bin"
+    mv "$apt/extracted/usr/bin/kubectl" "$tools/bin/kubectl"
+    rm -rf "$apt"
+    knows_components "$tools/bin/kubectl" && return 0
+    echo "setup: $tools/bin/kubectl does not build deploy/kubernetes/overlays/example:" >&2
+    "$tools/bin/kubectl" kustomize "$root/deploy/kubernetes/overlays/example" >/dev/null
+}
+
 if [ -z "$missing" ]; then
     node_is_new_enough
     python_is_new_enough
+    install_kubectl
     install_cargo_fuzz
-    fetch_promtool
+    fetch_prometheus
     exit
 fi
 
@@ -119,5 +169,6 @@ $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-
 echo "setup: done"
 node_is_new_enough
 python_is_new_enough
+install_kubectl
 install_cargo_fuzz
-fetch_promtool
+fetch_prometheus

@@ -2,10 +2,28 @@
 
 use crate::support::process::{bearerd, output};
 use crate::support::{Fixture, process::Process};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Whether `bearerd check` takes this example. The secrets are where it says on a user's machine, not on
+/// this one.
+async fn passes_the_check(example: &Path, places: &[(&str, &Path)], variables: &[(&str, &str)]) {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("bearerd.yaml");
+    let mut here = std::fs::read_to_string(example).unwrap();
+    for (there, place) in places {
+        here = here.replace(there, place.to_str().unwrap());
+    }
+    std::fs::write(&copy, here).unwrap();
+    let mut command = bearerd();
+    command.envs(variables.iter().copied()).args(["check", "--config"]).arg(&copy);
+    let checked = output(&mut command).await;
+    assert!(checked.status.success(), "{example:?}: {}", text(&checked.stderr));
+    assert_eq!(text(&checked.stderr), "", "{example:?}");
+    assert!(text(&checked.stdout).contains("The configuration is valid."));
 }
 
 #[tokio::test]
@@ -13,22 +31,78 @@ async fn every_shipped_configuration_passes_the_check() {
     let folder = tempfile::tempdir().unwrap();
     let secret = folder.path().join("secret");
     std::fs::write(&secret, "s3cret").unwrap();
+    let places = [("/run/secrets/client_secret", secret.as_path())];
     let mut checked = 0;
     for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("config")).unwrap() {
         let path = entry.unwrap().path();
-        // The secrets are where the examples say on a user's machine, not on this one.
-        let example = std::fs::read_to_string(&path).unwrap();
-        let here = example.replace("/run/secrets/client_secret", secret.to_str().unwrap());
-        let copy = folder.path().join(path.file_name().unwrap());
-        std::fs::write(&copy, here).unwrap();
-        let checked_file =
-            output(bearerd().env("CLIENT_SECRET", "s3cret").args(["check", "--config"]).arg(&copy))
-                .await;
-        assert!(checked_file.status.success(), "{path:?}: {}", text(&checked_file.stderr));
-        assert!(text(&checked_file.stdout).contains("The configuration is valid."));
+        passes_the_check(&path, &places, &[("CLIENT_SECRET", "s3cret")]).await;
         checked += 1;
     }
     assert!(checked >= 3, "{checked}");
+}
+
+/// A folder with a file for each of these.
+fn folder_of(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, content) in files {
+        std::fs::write(folder.path().join(name), content).unwrap();
+    }
+    folder
+}
+
+#[tokio::test]
+async fn every_configuration_in_deploy_passes_the_check_with_the_credentials_of_its_platform() {
+    let token_url = "https://acme.authentication.eu10.hana.ondemand.com/oauth/token";
+    let id = "sb-1f2e!b42|client!b7";
+    let plain =
+        folder_of(&[("client_id", id), ("client_secret", "s3cret"), ("token_url", token_url)]);
+    // As SAP BTP service operator writes a binding of Cloud Transport Management.
+    let uaa = r#"{"clientid":"sb-77c1!b99|transport!b3","clientsecret":"s3cret","url":"https://build.authentication.eu10.hana.ondemand.com"}"#;
+    let metadata = r#"{"metaDataProperties":[{"name":"type","format":"text"},{"name":"plan","format":"text"},{"name":"tags","format":"json"}],"credentialProperties":[{"name":"uaa","format":"json"},{"name":"uri","format":"text"}]}"#;
+    let binding = folder_of(&[
+        (".metadata", metadata),
+        ("type", "transport"),
+        ("plan", "standard"),
+        ("tags", "[]"),
+        ("uaa", uaa),
+        ("uri", "https://transport-service-app-backend.ts.cfapps.eu10.hana.ondemand.com"),
+    ]);
+    let services = format!(
+        r#"{{"user-provided":[{{"label":"user-provided","name":"bearerd-credentials","tags":[],"credentials":{{"client_id":"{id}","client_secret":"s3cret","token_url":"{token_url}"}}}}]}}"#
+    );
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
+    let mounted = "/run/secrets/bearerd";
+    let of_folder = [(mounted, plain.path())];
+    let of_binding = [(mounted, binding.path())];
+    let systemd = [("CREDENTIALS_DIRECTORY", plain.path().to_str().unwrap())];
+    let cloud_foundry = [("VCAP_SERVICES", services.as_str())];
+    let plain_sidecar = [("LAME_DUCK", "10s"), ("GRACE", "15s")];
+    let examples: [(&str, &[_], &[_]); 7] = [
+        ("kubernetes/base", &of_folder, &[]),
+        ("kubernetes/base", &of_folder, &plain_sidecar),
+        ("kubernetes/overlays/unix-socket", &of_folder, &[]),
+        ("kubernetes/overlays/btp-service-operator", &of_binding, &[]),
+        ("compose/bearerd", &of_folder, &[]),
+        ("cloudfoundry/bearerd", &[], &cloud_foundry),
+        ("systemd", &[], &systemd),
+    ];
+    let mut shipped = files_named("bearerd.yaml", &deploy);
+    for (example, places, variables) in examples {
+        let path = deploy.join(example).join("bearerd.yaml");
+        passes_the_check(&path, places, variables).await;
+        shipped.retain(|file| *file != path);
+    }
+    // The image's own is checked with the image.
+    shipped.retain(|file| !file.starts_with(deploy.join("image")));
+    assert!(shipped.is_empty(), "nobody checks {shipped:?}");
+}
+
+fn files_named(name: &str, folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| if path.is_dir() { files_named(name, &path) } else { vec![path] })
+        .filter(|path| path.file_name().is_some_and(|file| file == name))
+        .collect()
 }
 
 #[tokio::test]

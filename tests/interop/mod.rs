@@ -3,6 +3,7 @@
 mod browser;
 mod cap;
 mod cli;
+mod deploy;
 mod night;
 mod page;
 mod promtool;

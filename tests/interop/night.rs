@@ -4,7 +4,7 @@
 //!
 //! In this night a minute takes a second: every duration in the rules and panels is taken so.
 
-use crate::support::process::Process;
+use crate::support::process::{Process, tool};
 use crate::support::{Fixture, eventually, http};
 use bearerd::demo::{Faults, IssuerFault, TenantFault};
 use serde_json::Value;
@@ -61,7 +61,7 @@ scrape_configs:
 "
         );
         std::fs::write(folder.join("prometheus.yaml"), config).unwrap();
-        let child = Command::new("prometheus")
+        let child = Command::new(tool("prometheus"))
             .arg(format!("--config.file={}", folder.join("prometheus.yaml").display()))
             .arg(format!("--storage.tsdb.path={}", folder.join("data").display()))
             .arg(format!("--web.listen-address={address}"))

@@ -6,24 +6,18 @@ use crate::support::sidecar::Sidecar;
 use crate::support::{DEADLINE, Fixture, eventually, http};
 use bearerd::demo::{Faults, IssuerFault};
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use tokio::process::Command;
 use tokio::time::timeout;
 
 const SALES: &str = "/api/v1/datasphere/consumption/relational/DEMO/SALES/SALES?$top=1";
 
-/// The tool of the system, or the one that `scripts/setup.sh` has fetched.
-fn tool() -> PathBuf {
-    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin/promtool");
-    if fetched.exists() { fetched } else { "promtool".into() }
-}
-
 /// Runs promtool in the rules' folder. It must find nothing to complain about.
 async fn promtool(arguments: &[&str], input: &str) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), input).unwrap();
-    let mut command = Command::new(tool());
+    let mut command = Command::new(tool("promtool"));
     command
         .args(arguments)
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/prometheus"))

