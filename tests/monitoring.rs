@@ -152,6 +152,8 @@ fn entries() -> BTreeMap<&'static str, &'static str> {
 
 /// A panel, an annotation or a variable of the dashboard: its expression, and the labels it shows.
 pub(crate) struct Shown {
+    /// Of the panel, the annotation or the variable.
+    pub(crate) title: String,
     pub(crate) expression: String,
     labels: BTreeSet<String>,
 }
@@ -160,19 +162,19 @@ pub(crate) struct Shown {
 pub(crate) fn dashboard_expressions() -> Vec<Shown> {
     let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
     let mut shown = Vec::new();
-    let mut add = |expression: &Value, legend: &str| {
+    let mut add = |title: &Value, expression: &Value, legend: &str| {
         let labels = between(legend, "{{", "}}").map(str::to_owned).collect();
         let expression = text(expression).replace("$__rate_interval", "5m");
-        shown.push(Shown { expression, labels });
+        shown.push(Shown { title: text(title).to_owned(), expression, labels });
     };
     for panel in array(&dashboard["panels"]).iter().filter(|panel| panel["type"] != "row") {
         for target in array(&panel["targets"]) {
-            add(&target["expr"], text(&target["legendFormat"]));
+            add(&panel["title"], &target["expr"], text(&target["legendFormat"]));
         }
     }
     for annotation in array(&dashboard["annotations"]["list"]) {
         if annotation["builtIn"] != 1 {
-            add(&annotation["expr"], text(&annotation["textFormat"]));
+            add(&annotation["name"], &annotation["expr"], text(&annotation["textFormat"]));
         }
     }
     for variable in array(&dashboard["templating"]["list"]) {
@@ -180,7 +182,7 @@ pub(crate) fn dashboard_expressions() -> Vec<Shown> {
             let query = text(&variable["query"]["query"]);
             let inner = between(query, "label_values(", ")").next().unwrap();
             let (expression, label) = inner.rsplit_once(", ").unwrap();
-            add(&expression.into(), &format!("{{{{{label}}}}}"));
+            add(&variable["name"], &expression.into(), &format!("{{{{{label}}}}}"));
         }
     }
     shown

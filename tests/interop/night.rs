@@ -4,6 +4,7 @@
 //!
 //! In this night a minute takes a second: every duration in the rules and panels is taken so.
 
+use crate::monitoring::dashboard_expressions;
 use crate::support::process::{Process, tool};
 use crate::support::{Fixture, eventually, http};
 use bearerd::demo::{Faults, IssuerFault, TenantFault};
@@ -17,7 +18,6 @@ use tokio::process::{Child, Command};
 use tokio_util::task::AbortOnDropHandle;
 
 const RULES: &str = include_str!("../../deploy/prometheus/bearerd.rules.yaml");
-const DASHBOARD: &str = include_str!("../../deploy/grafana/bearerd.json");
 const SALES: &str = "/api/v1/datasphere/consumption/relational/DEMO/SALES/SALES?$top=1";
 /// Longer than any back-off that a stage has to wait for.
 const STAGE: Duration = Duration::from_secs(75);
@@ -149,42 +149,18 @@ scrape_configs:
     }
 }
 
-/// The expressions of all panels, with Grafana's variables filled in.
+/// What the dashboard asks, in this night's time; its variables are all that there is.
 fn panels() -> Vec<(String, String)> {
-    fn collect(node: &Value, title: &str, found: &mut Vec<(String, String)>) {
-        match node {
-            Value::Object(fields) => {
-                let name = fields.get("title").or_else(|| fields.get("name"));
-                let title = name.and_then(Value::as_str).unwrap_or(title);
-                if let Some(expression) = fields.get("expr").and_then(Value::as_str) {
-                    found.push((title.to_owned(), expression.to_owned()));
-                }
-                fields.values().for_each(|value| collect(value, title, found));
-            }
-            Value::Array(values) => values.iter().for_each(|value| collect(value, title, found)),
-            _ => {}
-        }
-    }
-    let mut found = Vec::new();
-    collect(&serde_json::from_str(DASHBOARD).unwrap(), "", &mut found);
-    let filled = found.into_iter().map(|(title, expression)| {
-        let expression = expression
-            .replace("$__rate_interval", "5m")
-            .replace("$__range", "30m")
-            .replace("$__interval", "1m");
-        let mut filled = String::new();
-        let mut rest = expression.as_str();
-        // What is left are variables in selectors, as `"$job"` or `"${job}"`: all of it.
-        while let Some(at) = rest.find('$') {
-            let (before, variable) = rest.split_at(at);
-            let end = variable[1..].find(|c: char| !(c.is_alphanumeric() || "_{}:".contains(c)));
-            filled += before;
-            filled += ".*";
-            rest = &variable[end.map_or(variable.len(), |end| end + 1)..];
-        }
-        (title, hurried(&(filled + rest)))
+    let asked = dashboard_expressions().into_iter().map(|shown| {
+        let mut parts = shown.expression.split("\"$");
+        let first = parts.next().unwrap_or_default().to_owned();
+        let filled = parts.fold(first, |filled, part| {
+            let rest = part.split_once('"').map_or("", |(_, rest)| rest);
+            format!("{filled}\".*\"{rest}")
+        });
+        (shown.title, hurried(&filled))
     });
-    filled.collect()
+    asked.collect()
 }
 
 fn trouble(issuer: IssuerFault) -> Faults {
@@ -192,7 +168,7 @@ fn trouble(issuer: IssuerFault) -> Faults {
 }
 
 /// A tool that reads five times a second.
-fn tool(url: String) -> AbortOnDropHandle<()> {
+fn reader(url: String) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
         let (http, mut ticks) = (http(), tokio::time::interval(Duration::from_millis(200)));
         loop {
@@ -217,7 +193,7 @@ async fn a_night_is_told_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let prometheus =
         Prometheus::start(folder.path(), process.admin.strip_prefix("http://").unwrap());
-    let _tool = tool(process.url.clone());
+    let _reader = reader(process.url.clone());
 
     // Two refreshes go by.
     prometheus.expect("a quiet evening", &[AHEAD], &[]).await;

@@ -2,6 +2,7 @@
 //! sidecar exports.
 
 use crate::monitoring::dashboard_expressions;
+use crate::support::process::tool;
 use crate::support::sidecar::Sidecar;
 use crate::support::{DEADLINE, Fixture, eventually, http};
 use bearerd::demo::{Faults, IssuerFault};
