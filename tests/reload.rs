@@ -267,3 +267,24 @@ fn map(fixture: &Fixture, folder: &str, routes: &str) {
     symlink(folder, mount.join("..data_tmp")).unwrap();
     std::fs::rename(mount.join("..data_tmp"), mount.join("..data")).unwrap();
 }
+
+#[tokio::test]
+async fn an_end_that_is_not_known_any_more_is_not_told() {
+    let world = World::start(DATA).await;
+    let known = config(&world.fixture, DATA).replacen(
+        "client_id:",
+        "expires_on: 2099-01-01\n    client_id:",
+        1,
+    );
+    let is_told = async || {
+        let metrics = http().get(format!("{}/metrics", world.process.admin)).send().await.unwrap();
+        metrics.text().await.unwrap().contains("\nbearerd_client_expiry_timestamp_seconds{")
+    };
+    assert!(!is_told().await);
+    world.write(&known);
+    world.reloaded("success", 1).await;
+    eventually("told", is_told).await;
+    world.write(&config(&world.fixture, DATA));
+    world.reloaded("success", 2).await;
+    eventually("not any more", async || !is_told().await).await;
+}

@@ -72,9 +72,14 @@ impl ClientMetrics {
         self.set(&self.families.token_heartbeat, unix(SystemTime::now()));
     }
 
-    pub(crate) fn expires_on(&self, expiry: SystemTime) {
-        self.set(&self.families.client_expiry, unix(expiry));
-        self.learn(|facts| facts.client_expires = Some(expiry));
+    /// When the OAuth client or its certificate expires, if that is known.
+    pub(crate) fn expires_on(&self, expiry: Option<SystemTime>) {
+        match expiry {
+            Some(expiry) => self.set(&self.families.client_expiry, unix(expiry)),
+            // There is none unless one was known before.
+            None => drop(self.families.client_expiry.remove_label_values(&[&self.client])),
+        }
+        self.learn(|facts| facts.client_expires = expiry);
     }
 
     /// The credential has changed, for better or worse; `detail` says how.

@@ -59,8 +59,9 @@ impl Rotation {
         loop {
             let is_untaken = self.store.news().untaken.is_some();
             let in_use = if is_untaken { &self.before } else { &self.latest };
-            if let Some(end) = expiry::end_of(self.client.expires_on, in_use) {
-                self.metrics.expires_on(end);
+            let end = expiry::end_of(self.client.expires_on, in_use);
+            self.metrics.expires_on(end);
+            if let Some(end) = end {
                 self.expiry.look(&self.client.name, end, SystemTime::now());
             }
             watch.changed().await;
