@@ -1,13 +1,15 @@
 //! Tokens: what they are, where they come from, when the next one is due, and who holds the current one.
 //!
-//! [`refresher`] asks a [`TokenSource`] when [`schedule`] says so and publishes to the [`store`], from
-//! which the proxy reads; [`rotation`] brings it a new source when the client's credential changes. Nothing here knows of requests.
+//! [`refresher`] asks a [`TokenSource`] when its [`plan`] says so, which follows the rules of [`schedule`],
+//! and publishes to the [`store`], from which the proxy reads; [`rotation`] brings it a new source when the
+//! client's credential changes. Nothing here knows of requests.
 
 pub mod advice;
 pub mod answer;
 pub mod claims;
 pub mod expiry;
 pub mod oauth;
+pub mod plan;
 pub mod refresher;
 pub mod rotation;
 pub mod schedule;

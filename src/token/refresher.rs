@@ -1,12 +1,11 @@
 //! The loop that owns fetching: one a client, so that there is never more than one token request
 //! under way. It ends on shutdown and on nothing else.
 
-use super::schedule::{self, Ceiling, RetryClass};
+use super::plan::{Plan, Streak};
 use super::store::{Failure, TokenStore};
 use super::{Token, TokenError, TokenSource, advice};
 use crate::credential::ReloadOutcome;
 use crate::metrics::ClientMetrics;
-use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -38,24 +37,6 @@ struct Candidate {
     due: Instant,
 }
 
-/// Failures of one class, one after the other. A back-off begins anew with each class: an issuer
-/// that comes back from an outage and refuses the client once is not left for minutes.
-#[derive(Default)]
-struct Streak {
-    class: Option<Discriminant<RetryClass>>,
-    length: u32,
-}
-
-impl Streak {
-    /// How long to wait after one more failure.
-    fn delay(&mut self, class: RetryClass) -> Duration {
-        let kind = Some(discriminant(&class));
-        let before = if self.class == kind { self.length } else { 0 };
-        *self = Self { class: kind, length: before.saturating_add(1) };
-        schedule::retry_after(class, self.length, fastrand::f64())
-    }
-}
-
 /// What it is time for.
 enum Turn {
     Refresh,
@@ -70,11 +51,7 @@ pub struct Refresher {
     candidate: Option<Candidate>,
     store: Arc<TokenStore>,
     metrics: ClientMetrics,
-    refresh_at: f64,
-    ceiling: Ceiling,
-    /// Failures since the last success.
-    failures: u32,
-    streak: Streak,
+    plan: Plan,
     last_logged: Option<(&'static str, Instant)>,
 }
 
@@ -96,10 +73,7 @@ impl Refresher {
             candidate: None,
             store,
             metrics,
-            refresh_at,
-            ceiling: Ceiling::default(),
-            failures: 0,
-            streak: Streak::default(),
+            plan: Plan::new(Instant::now(), refresh_at),
             last_logged: None,
         }
     }
@@ -107,11 +81,10 @@ impl Refresher {
     /// Fetches and publishes until `shutdown`.
     pub async fn run(mut self, shutdown: CancellationToken) {
         let cycle = async {
-            let mut due = Instant::now();
             loop {
-                match self.idle_until(due).await {
-                    Turn::Refresh => due = self.refresh().await,
-                    Turn::Candidate => due = self.try_candidate().await.unwrap_or(due),
+                match self.idle().await {
+                    Turn::Refresh => self.refresh().await,
+                    Turn::Candidate => self.try_candidate().await,
                 }
             }
         };
@@ -119,16 +92,14 @@ impl Refresher {
     }
 
     /// Returns when a request is due, when the current token is not wanted any more, or when a
-    /// candidate is to be tried. After a failure the back-off alone decides: whoever is refused then
-    /// would only ask sooner in vain.
-    async fn idle_until(&mut self, mut due: Instant) -> Turn {
-        let mut is_hurried = false;
+    /// candidate is to be tried.
+    async fn idle(&mut self) -> Turn {
         loop {
             self.beat();
             let now = Instant::now();
-            let refresh = self.ceiling.earliest(due);
+            let refresh = self.plan.due();
             let candidate = self.candidate.as_ref().map(|candidate| candidate.due);
-            let candidate = candidate.map(|due| self.ceiling.earliest(due));
+            let candidate = candidate.map(|due| self.plan.not_before(due));
             if candidate.is_some_and(|candidate| now >= candidate) {
                 return Turn::Candidate;
             }
@@ -138,9 +109,7 @@ impl Refresher {
             let next = candidate.map_or(refresh, |candidate| candidate.min(refresh));
             tokio::select! {
                 () = sleep_until(next.min(now + HEARTBEAT)) => {}
-                () = self.store.unwanted(), if self.failures == 0 && !is_hurried => {
-                    (due, is_hurried) = (now, true);
-                }
+                () = self.store.unwanted(), if self.plan.can_hurry() => self.plan.hurry(now),
                 Ok(()) = self.offers.changed() => {
                     let source = self.offers.borrow_and_update().0.clone();
                     self.store.tell_of_candidate(None);
@@ -156,8 +125,8 @@ impl Refresher {
         self.metrics.beat();
     }
 
-    /// One token request. Returns when the next is due.
-    async fn refresh(&mut self) -> Instant {
+    /// One token request.
+    async fn refresh(&mut self) {
         let source = self.source.clone();
         let (started, result) = self.ask(source).await;
         match result {
@@ -166,10 +135,12 @@ impl Refresher {
         }
     }
 
-    /// One token request with the newer source. A token makes it the one in use, and the time of the
-    /// next request is returned; without one, the source in use stays.
-    async fn try_candidate(&mut self) -> Option<Instant> {
-        let mut candidate = self.candidate.take()?;
+    /// One token request with the newer source. A token makes it the one in use; without one, the
+    /// source in use stays.
+    async fn try_candidate(&mut self) {
+        let Some(mut candidate) = self.candidate.take() else {
+            return;
+        };
         let (started, result) = self.ask(candidate.source.clone()).await;
         match result {
             Ok(token) => {
@@ -177,11 +148,12 @@ impl Refresher {
                 self.store.tell_of_candidate(None);
                 self.metrics.credential_reloaded(ReloadOutcome::Success, "");
                 info!(client = self.name, "The new credential is in use.");
-                Some(self.publish(token, started))
+                self.publish(token, started);
             }
             Err(error) => {
-                let is_first = candidate.streak.length == 0;
-                candidate.due = Instant::now() + candidate.streak.delay(error.retry_class());
+                let is_first = candidate.streak.is_empty();
+                let delay = candidate.streak.delay(error.retry_class(), fastrand::f64());
+                candidate.due = Instant::now() + delay;
                 let outcome = match error {
                     TokenError::Refused { .. } => ReloadOutcome::Refused,
                     _ => ReloadOutcome::Failed,
@@ -199,14 +171,13 @@ impl Refresher {
                     );
                 }
                 self.candidate = Some(candidate);
-                None
             }
         }
     }
 
     async fn ask(&mut self, source: Arc<dyn TokenSource>) -> (Instant, Result<Token, TokenError>) {
         let started = Instant::now();
-        self.ceiling.record(started);
+        self.plan.sent(started);
         // In a task of its own, so that a panic in the source costs one attempt and not the loop.
         let result = tokio::spawn(async move { source.fetch().await })
             .await
@@ -217,15 +188,13 @@ impl Refresher {
     }
 
     /// Counts the lifetime from when the request was sent: the answer may have taken a while.
-    fn publish(&mut self, token: Token, sent: Instant) -> Instant {
+    fn publish(&mut self, token: Token, sent: Instant) {
         let lifetime = token.lifetime;
-        let next = schedule::refresh_after(lifetime, self.refresh_at, fastrand::f64());
         let clock_skew = token.clock_skew;
         let generation = self.store.publish(token, sent);
-        self.failures = 0;
-        self.streak = Streak::default();
+        self.plan.succeeded(sent, lifetime, fastrand::f64());
         self.last_logged = None;
-        let due = self.ceiling.earliest(sent + next);
+        let due = self.plan.due();
         self.metrics.published(generation, lifetime, until(due), clock_skew);
         info!(
             client = self.name,
@@ -234,31 +203,28 @@ impl Refresher {
             next_refresh_seconds = until(due).as_secs(),
             "New access token."
         );
-        due
     }
 
-    fn note(&mut self, error: &TokenError) -> Instant {
-        self.failures = self.failures.saturating_add(1);
-        let delay = self.streak.delay(error.retry_class());
-        let due = self.ceiling.earliest(Instant::now() + delay);
+    fn note(&mut self, error: &TokenError) {
+        self.plan.failed(Instant::now(), error.retry_class(), fastrand::f64());
+        let (due, failures) = (self.plan.due(), self.plan.failures());
         let message: Arc<str> = advice::with(error, self.source.advice(error)).into();
         self.store.fail(Failure {
             kind: error.kind(),
             next_attempt: due,
             message: message.clone(),
         });
-        self.metrics.failed(self.failures, until(due), &message);
+        self.metrics.failed(failures, until(due), &message);
         if self.is_news(error.outcome()) {
             warn!(
                 client = self.name,
                 outcome = error.outcome(),
-                failures = self.failures,
+                failures,
                 next_attempt_seconds = until(due).as_secs_f64(),
                 usable = self.store.is_usable(),
                 "No new access token: {message}."
             );
         }
-        due
     }
 
     fn is_news(&mut self, outcome: &'static str) -> bool {
