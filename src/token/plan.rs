@@ -1,16 +1,18 @@
 //! When the next token request of one client is due, after all that happened so far. Pure: the time
-//! and the random number are arguments. The [`refresher`](super::refresher) drives it.
+//! and the random number are arguments. The [`refresher`](super::refresher) drives it, and so does the
+//! simulation of a fleet in `benches/fleet`.
 
 use super::schedule::{self, Ceiling, RetryClass};
-use std::mem::{Discriminant, discriminant};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Failures of one class, one after the other. A back-off begins anew with each class: an issuer
-/// that comes back from an outage and refuses the client once is not left for minutes.
+/// Failures of one sort, one after the other: the issuer is in trouble, or it refuses the client. A
+/// back-off begins anew with the other sort: an issuer that comes back from an outage and refuses the
+/// client once is not left for minutes. Trouble of another kind is still trouble: if the 429s of an
+/// issuer that comes back began anew, they would gather the fleet that the outage has spread.
 #[derive(Debug, Default)]
 pub struct Streak {
-    class: Option<Discriminant<RetryClass>>,
+    is_refused: bool,
     length: u32,
 }
 
@@ -20,12 +22,12 @@ impl Streak {
         self.length == 0
     }
 
-    /// How long to wait after one more failure. `random` is from 0 to 1.
-    pub fn delay(&mut self, class: RetryClass, random: f64) -> Duration {
-        let kind = Some(discriminant(&class));
-        let before = if self.class == kind { self.length } else { 0 };
-        *self = Self { class: kind, length: before.saturating_add(1) };
-        schedule::retry_after(class, self.length, random)
+    /// How many there are with one more.
+    pub fn extend(&mut self, class: RetryClass) -> u32 {
+        let is_refused = class == RetryClass::Refused;
+        let before = if self.is_refused == is_refused { self.length } else { 0 };
+        *self = Self { is_refused, length: before.saturating_add(1) };
+        self.length
     }
 }
 
@@ -34,8 +36,10 @@ impl Streak {
 pub struct Plan {
     refresh_at: f64,
     due: Instant,
-    /// Whether the last request brought a token and nobody wanted another since.
-    is_content: bool,
+    /// When it is due for those whom the token in hand does not help.
+    urgent: Instant,
+    /// Until when the token in hand serves; nothing without one, or if it is not wanted any more.
+    serves_until: Option<Instant>,
     /// Failures since the last success.
     failures: u32,
     streak: Streak,
@@ -49,7 +53,8 @@ impl Plan {
         Self {
             refresh_at,
             due: now,
-            is_content: false,
+            urgent: now,
+            serves_until: None,
             failures: 0,
             streak: Streak::default(),
             ceiling: Ceiling::default(),
@@ -59,6 +64,11 @@ impl Plan {
     /// When the next request is due.
     pub fn due(&self) -> Instant {
         self.not_before(self.due)
+    }
+
+    /// When it would be after [`Plan::hurry`]: what those can reckon with who wait for a token.
+    pub fn urgent(&self) -> Instant {
+        self.not_before(self.urgent)
     }
 
     /// `wanted`, or as much later as the [`Ceiling`] bids.
@@ -71,16 +81,16 @@ impl Plan {
         self.failures
     }
 
-    /// Whether [`Plan::hurry`] would make a difference. After a failure the back-off alone decides:
-    /// whoever is refused then would only ask sooner in vain.
-    pub fn can_hurry(&self) -> bool {
-        self.is_content
+    /// Whether there is a token in hand that is wanted.
+    pub fn has_token(&self) -> bool {
+        self.serves_until.is_some()
     }
 
-    /// The current token is not wanted any more: the next request is due at once.
-    pub fn hurry(&mut self, now: Instant) {
-        self.due = now;
-        self.is_content = false;
+    /// The token in hand is not wanted any more. After a success the next request is due at once; after
+    /// a failure when it would be without a token, and no earlier: it would only be asked in vain.
+    pub fn hurry(&mut self) {
+        self.serves_until = None;
+        self.due = self.due.min(self.urgent);
     }
 
     /// A request was sent.
@@ -91,15 +101,83 @@ impl Plan {
     /// The request sent at `sent` brought a token.
     pub fn succeeded(&mut self, sent: Instant, lifetime: Duration, random: f64) {
         self.due = sent + schedule::refresh_after(lifetime, self.refresh_at, random);
-        self.is_content = true;
+        self.urgent = sent;
+        self.serves_until = Some(sent + schedule::usable_for(lifetime));
         self.failures = 0;
         self.streak = Streak::default();
     }
 
     /// The request brought none, as is known at `now`.
     pub fn failed(&mut self, now: Instant, class: RetryClass, random: f64) {
-        self.due = now + self.streak.delay(class, random);
-        self.is_content = false;
         self.failures = self.failures.saturating_add(1);
+        let length = self.streak.extend(class);
+        let serves = |until: Instant| until.saturating_duration_since(now);
+        let left = self.serves_until.map_or(Duration::ZERO, serves);
+        let after = |left| now + schedule::retry_after(class, length, left, random);
+        (self.due, self.urgent) = (after(left), after(Duration::ZERO));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// A plan whose refresh of a token of 12 hours has failed so often, and the time of that.
+    fn failed(times: u32) -> (Plan, Instant) {
+        let start = Instant::now();
+        let now = start + seconds(21_600);
+        let mut plan = Plan::new(start, 0.5);
+        plan.succeeded(start, seconds(43_200), 0.5);
+        for _ in 0..times {
+            plan.failed(now, RetryClass::Server, 1.0);
+        }
+        (plan, now)
+    }
+
+    #[test]
+    fn trouble_of_any_kind_is_one_streak_and_a_refusal_another() {
+        let mut streak = Streak::default();
+        assert!(streak.is_empty());
+        let limited = RetryClass::RateLimited(None);
+        let trouble = [RetryClass::Server, RetryClass::Connection, limited];
+        assert_eq!(trouble.map(|class| streak.extend(class)), [1, 2, 3]);
+        assert_eq!([RetryClass::Refused; 2].map(|class| streak.extend(class)), [1, 2]);
+        assert_eq!(streak.extend(RetryClass::Server), 1);
+    }
+
+    #[test]
+    fn with_a_token_in_hand_three_tries_are_hasty_and_the_others_are_not() {
+        let waits = [1, 2, 3, 4, 5, 6, 50].map(|times| {
+            let (plan, now) = failed(times);
+            (plan.due() - now, plan.urgent() - now)
+        });
+        let due = waits.map(|(due, _)| due.as_secs());
+        assert_eq!(due, [1, 3, 9, 60, 300, 898, 898], "at most a 24th of 21570 s");
+        let urgent = waits.map(|(_, urgent)| urgent.as_secs());
+        assert_eq!(urgent, [1, 3, 9, 27, 60, 60, 60]);
+    }
+
+    #[test]
+    fn a_token_that_is_not_wanted_any_more_ends_the_patience_and_not_the_back_off() {
+        let (mut plan, now) = failed(50);
+        plan.hurry();
+        assert!(!plan.has_token());
+        assert_eq!(plan.due() - now, seconds(60));
+        plan.failed(now, RetryClass::Server, 1.0);
+        assert_eq!(plan.due() - now, seconds(60));
+    }
+
+    #[test]
+    fn after_a_success_hurry_means_at_once_and_the_next_token_has_its_time_again() {
+        let (mut plan, now) = failed(0);
+        plan.hurry();
+        assert!(plan.due() <= now);
+        plan.succeeded(now, seconds(1000), 0.5);
+        assert!(plan.has_token());
+        assert_eq!((plan.due() - now, plan.failures()), (seconds(500), 0));
     }
 }

@@ -2,6 +2,7 @@
 //! under way. It ends on shutdown and on nothing else.
 
 use super::plan::{Plan, Streak};
+use super::schedule::retry_after;
 use super::store::{Failure, TokenStore};
 use super::{Token, TokenError, TokenSource, advice};
 use crate::credential::ReloadOutcome;
@@ -109,7 +110,7 @@ impl Refresher {
             let next = candidate.map_or(refresh, |candidate| candidate.min(refresh));
             tokio::select! {
                 () = sleep_until(next.min(now + HEARTBEAT)) => {}
-                () = self.store.unwanted(), if self.plan.can_hurry() => self.plan.hurry(now),
+                () = self.store.unwanted(), if self.plan.has_token() => self.plan.hurry(),
                 Ok(()) = self.offers.changed() => {
                     let source = self.offers.borrow_and_update().0.clone();
                     self.store.tell_of_candidate(None);
@@ -152,7 +153,9 @@ impl Refresher {
             }
             Err(error) => {
                 let is_first = candidate.streak.is_empty();
-                let delay = candidate.streak.delay(error.retry_class(), fastrand::f64());
+                let class = error.retry_class();
+                let failures = candidate.streak.extend(class);
+                let delay = retry_after(class, failures, Duration::ZERO, fastrand::f64());
                 candidate.due = Instant::now() + delay;
                 let outcome = match error {
                     TokenError::Refused { .. } => ReloadOutcome::Refused,
@@ -211,7 +214,7 @@ impl Refresher {
         let message: Arc<str> = advice::with(error, self.source.advice(error)).into();
         self.store.fail(Failure {
             kind: error.kind(),
-            next_attempt: due,
+            next_attempt: self.plan.urgent(),
             message: message.clone(),
         });
         self.metrics.failed(failures, until(due), &message);
@@ -344,7 +347,7 @@ mod tests {
             Err(TokenError::NotAnIssuer { status: StatusCode::NOT_FOUND }),
             Err(refusal()),
         ]);
-        // Back-offs begin anew with each class, so that these add up to minutes.
+        // Six troubles, a Retry-After and two refusals add up to minutes.
         running.store.wait(Duration::from_secs(300)).await.unwrap();
         assert_eq!(running.asked().len(), 9);
     }
@@ -413,6 +416,20 @@ mod tests {
             2,
             "the second was refused, the third is half a minute away"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn while_a_token_serves_on_an_outage_is_waited_for_and_a_refusal_ends_the_wait() {
+        let outage = std::iter::repeat_with(|| Err(server_error())).take(10_000);
+        let running = start(std::iter::once(Ok(43_200)).chain(outage));
+        sleep(Duration::from_secs(8 * 3600)).await;
+        let patient = running.asked().len();
+        assert!((10..=60).contains(&patient), "not once in half a minute for hours: {patient}");
+        running.store.reject(1, Rejection::Token);
+        sleep(Duration::from_secs(61)).await;
+        assert!(running.asked().len() > patient, "{:?}", running.asked());
+        sleep(Duration::from_secs(3600)).await;
+        assert!(running.asked().len() > patient + 60, "{}", running.asked().len() - patient);
     }
 
     #[tokio::test(start_paused = true)]

@@ -66,18 +66,43 @@ impl Curve {
     }
 }
 
-/// How long to wait after `failures` failures in a row (at least one). `random` is from 0 to 1.
-pub fn retry_after(class: RetryClass, failures: u32, random: f64) -> Duration {
+/// So many tries follow the curves: SAP's guidance ends with them. Whoever holds a token that serves on
+/// need not go on at that pace; 10,000 who ask every half a minute are an issuer's next outage.
+const HASTY_TRIES: u32 = 3;
+
+/// What follows then, if the curve does not already bid to wait longer: a short trouble shall not be told
+/// for much longer than it lasts. In an outage of an hour 10,000 sidecars then ask 30 times a second
+/// rather than 500 times, and are spread as widely when it ends.
+const PATIENT: Curve =
+    Curve { first: Duration::from_secs(60), factor: 5, most: Duration::from_secs(900) };
+
+/// The most of it, as a share of the time that the token still serves: 15 minutes of six hours, and less
+/// and less towards its end.
+const PATIENT_SHARE: u32 = 24;
+
+fn patience(failures: u32, left: Duration) -> Duration {
+    match failures.checked_sub(HASTY_TRIES) {
+        None | Some(0) => Duration::ZERO,
+        Some(more) => PATIENT.delay(more).min(left / PATIENT_SHARE),
+    }
+}
+
+/// How long to wait after `failures` failures in a row (at least one), with a token in hand that serves
+/// for `left`: zero if there is none, or if it is no help. `random` is from 0 to 1.
+pub fn retry_after(class: RetryClass, failures: u32, left: Duration, random: f64) -> Duration {
+    let width = |curve: &Curve| curve.delay(failures).max(patience(failures, left));
     match class {
         // Full jitter: instances that failed together must not return together.
-        RetryClass::Connection => CONNECTION.delay(failures).mul_f64(random),
-        RetryClass::Server | RetryClass::RateLimited(None) => {
-            SERVER.delay(failures).mul_f64(random)
-        }
-        // Never earlier than asked; spread over a tenth more.
+        RetryClass::Connection => width(&CONNECTION).mul_f64(random),
+        RetryClass::Server | RetryClass::RateLimited(None) => width(&SERVER).mul_f64(random),
+        // Never earlier than asked. An issuer tells thousands the same second, and serves 60 of them:
+        // the others spread ever wider. A tenth more alone, and 10,000 that start together send it
+        // ten times as many requests, and need twice the time.
         RetryClass::RateLimited(Some(asked)) => {
-            asked.clamp(RETRY_AFTER_BOUNDS.0, RETRY_AFTER_BOUNDS.1).mul_f64(1.0 + 0.1 * random)
+            let asked = asked.clamp(RETRY_AFTER_BOUNDS.0, RETRY_AFTER_BOUNDS.1);
+            asked + width(&SERVER).max(asked / 10).mul_f64(random)
         }
+        // Not even with a token in hand any slower: somebody has to do something about it.
         RetryClass::Refused => REFUSED.delay(failures).mul_f64(0.9 + 0.2 * random),
     }
 }
@@ -131,23 +156,39 @@ mod tests {
 
     #[test]
     fn back_off_grows_to_its_limit_by_class() {
-        let after = |class, failures| retry_after(class, failures, 1.0);
+        let after = |class, failures| retry_after(class, failures, Duration::ZERO, 1.0);
         let connection = |failures| after(RetryClass::Connection, failures).as_millis();
         assert_eq!([1, 2, 3, 8, 99].map(connection), [300, 600, 1200, 30_000, 30_000]);
         let server = |failures| after(RetryClass::Server, failures).as_secs();
         assert_eq!([1, 2, 3, 4, 5, 99].map(server), [1, 3, 9, 27, 60, 60]);
-        let refused = |failures| retry_after(RetryClass::Refused, failures, 0.5).as_secs();
+        let refused =
+            |failures| retry_after(RetryClass::Refused, failures, seconds(21_600), 0.5).as_secs();
         assert_eq!([1, 2, 3, 4, 5, 99].map(refused), [30, 60, 120, 240, 300, 300]);
     }
 
     #[test]
     fn retry_after_is_honoured_within_bounds_and_never_undercut() {
-        let after =
-            |asked, random| retry_after(RetryClass::RateLimited(Some(seconds(asked))), 1, random);
+        let limited = |asked| RetryClass::RateLimited(Some(seconds(asked)));
+        let after = |asked, random| retry_after(limited(asked), 1, Duration::ZERO, random);
         assert_eq!(after(7, 0.0), seconds(7));
         assert_eq!(after(0, 0.0), seconds(1));
         assert_eq!(after(86_400, 0.0), seconds(300));
         assert_eq!(after(100, 1.0), seconds(110));
+        let crowd = |failures| retry_after(limited(1), failures, Duration::ZERO, 1.0).as_secs();
+        assert_eq!([1, 2, 3, 4, 5, 99].map(crowd), [2, 4, 10, 28, 61, 61], "ever wider");
+    }
+
+    #[test]
+    fn a_token_in_hand_gives_time_after_the_third_try_and_less_of_it_as_it_ends() {
+        let after = |failures, left| {
+            retry_after(RetryClass::Connection, failures, seconds(left), 1.0).as_millis()
+        };
+        assert_eq!([1, 2, 3].map(|failures| after(failures, 21_600)), [300, 600, 1200]);
+        let fourth = [0, 240, 1200, 9600].map(|left| after(4, left));
+        assert_eq!(fourth, [2400, 10_000, 50_000, 60_000]);
+        let later = [4, 5, 6, 99].map(|failures| after(failures, 21_600) / 1000);
+        assert_eq!(later, [60, 300, 900, 900]);
+        assert_eq!(after(99, 86_400), 900_000);
     }
 
     #[tokio::test(start_paused = true)]
@@ -178,18 +219,35 @@ mod tests {
         }
 
         #[test]
-        fn no_delay_leaves_its_bounds(failures in 1u32.., random in 0.0f64..=1.0, asked in 0u64..) {
-            let most = seconds(330);
-            for class in [
-                RetryClass::Connection,
-                RetryClass::Server,
-                RetryClass::Refused,
-                RetryClass::RateLimited(None),
-                RetryClass::RateLimited(Some(seconds(asked))),
-            ] {
-                prop_assert!(retry_after(class, failures, random) <= most);
+        fn no_delay_leaves_its_bounds(
+            failures in 1u32.., random in 0.0f64..=1.0, asked in 0u64.., left in 0u64..1_000_000
+        ) {
+            let limited = RetryClass::RateLimited(Some(seconds(asked)));
+            for (left, most) in [(Duration::ZERO, seconds(360)), (seconds(left), seconds(1200))] {
+                for class in [
+                    RetryClass::Connection,
+                    RetryClass::Server,
+                    RetryClass::Refused,
+                    RetryClass::RateLimited(None),
+                    limited,
+                ] {
+                    prop_assert!(retry_after(class, failures, left, random) <= most);
+                }
+                let refused = retry_after(RetryClass::Refused, failures, left, random);
+                prop_assert!(refused >= seconds(27) && refused <= seconds(330));
+                let least = seconds(asked.clamp(1, 300));
+                prop_assert!(retry_after(limited, failures, left, random) >= least);
             }
-            prop_assert!(retry_after(RetryClass::Refused, failures, random) >= seconds(27));
+        }
+
+        #[test]
+        fn patience_leaves_time_for_many_more_tries(
+            failures in 1u32.., left in 1440u64..1_000_000, random in 0.0f64..=1.0
+        ) {
+            let left = seconds(left);
+            for class in [RetryClass::Connection, RetryClass::Server, RetryClass::RateLimited(None)] {
+                prop_assert!(retry_after(class, failures, left, random) <= left / 24);
+            }
         }
     }
 }

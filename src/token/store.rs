@@ -96,7 +96,7 @@ pub struct News {
 pub struct Failure {
     /// What a request without a token is told.
     pub kind: ErrorKind,
-    /// When the next request is due.
+    /// When the next request is due if the token in hand is no help.
     pub next_attempt: Instant,
     /// What went wrong and what to do.
     pub message: Arc<str>,
