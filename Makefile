@@ -4,7 +4,7 @@ CARGO ?= cargo
 # For each of the targets.
 FUZZ_SECONDS ?= 30
 
-.PHONY: help demo test lint unit docs interop interop-packages screenshots bench fuzz fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config fuzz-setup release setup
+.PHONY: help demo test lint unit docs interop interop-packages screenshots bench fleet fuzz fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config fuzz-setup release setup
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -20,6 +20,7 @@ test: lint unit docs interop ## Everything that must hold
 lint: setup
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
+	$(CARGO) fmt --check --manifest-path benches/fleet/Cargo.toml
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) clippy --lib --bins --test integration --no-default-features -- -D warnings
 
@@ -51,6 +52,9 @@ screenshots: ## Draw the pictures in docs/status anew
 
 bench: setup ## Criterion on the hot path and on the rewriting of links; what scraping costs
 	$(CARGO) bench --benches
+
+fleet: ## Simulate 1, 100 and 10,000 sidecars; renew the tables and pictures of docs/fleet.md
+	$(CARGO) run --release --manifest-path benches/fleet/Cargo.toml --target-dir target/fleet
 
 fuzz: fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config ## What reads foreign bytes against any input, FUZZ_SECONDS (30) each
 

@@ -15,6 +15,7 @@ mod demo;
 mod demo_credentials;
 mod diagnosis;
 mod documents;
+mod fleet;
 mod guard;
 mod heal;
 mod interop;
