@@ -4,7 +4,7 @@ CARGO ?= cargo
 # For each of the targets.
 FUZZ_SECONDS ?= 30
 
-.PHONY: help demo test lint unit docs interop interop-packages screenshots bench fleet fuzz fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config fuzz-setup release setup
+.PHONY: help demo test lint unit docs interop test-container interop-packages screenshots bench fleet fuzz fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config fuzz-setup release image setup
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -15,7 +15,7 @@ setup: ## Install what the build needs and the system lacks (cmake, a C compiler
 demo: setup ## A demo tenant and a sidecar in front of it, with lines to type
 	$(CARGO) run -- demo
 
-test: lint unit docs interop ## Everything that must hold
+test: lint unit docs interop test-container ## Everything that must hold
 
 lint: setup
 	$(CARGO) fmt --check
@@ -37,6 +37,13 @@ docs: setup
 interop: interop-packages ## Real peers: SAP's CAP server with @sap/xssec, the datasphere CLI, pyodata, Chromium, Prometheus; kubectl's and systemd's word on deploy/
 	$(CARGO) test --test integration interop -- --ignored --skip night
 	$(CARGO) test --test integration night -- --ignored
+
+# Where there can be no containers, it says why and goes on.
+test-container: setup ## The image and the shipped pod manifest, in Podman
+	@scripts/setup.sh --with-kubectl --with-podman || echo "test-container: Podman can't be installed here" >&2
+	@if tests/container/can_run.sh; then \
+		$(CARGO) build --example pod && $(CARGO) test --test integration container -- --ignored; \
+	fi
 
 interop-packages:
 	@scripts/setup.sh --with-node --with-python --with-browser --with-prometheus --with-kubectl
@@ -68,3 +75,7 @@ fuzz-setup:
 
 release: setup ## The binary to ship
 	$(CARGO) build --release
+
+image: release ## The image bearerd:0.1.0 of this machine's binary, without a registry
+	sh deploy/image/rootfs.sh target/release/bearerd target/image
+	podman build --target local -f deploy/image/Containerfile -t bearerd:0.1.0 .

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs what the build needs beyond Rust and make, from the system's packages, saying so.
 #
-# pingora compiles zlib-ng (cmake, a C compiler); the interop tests run Node, Python, Chromium, kubectl and
-# Prometheus; the fuzzer is C++, and cargo-fuzz, which runs it, comes from crates.io into target/tools. prometheus
+# pingora compiles zlib-ng (cmake, a C compiler); the interop tests run Node, Python, Chromium, kubectl,
+# Prometheus and Podman; the fuzzer is C++, and cargo-fuzz, which runs it, comes from crates.io into target/tools. prometheus
 # and promtool are taken out of their package into target/tools: installed, it would start a service. Run it
 # again at will: what is there already is left alone.
 set -eu
@@ -40,12 +40,17 @@ for option; do
         --with-kubectl)
             with_kubectl=yes
             ;;
+        --with-podman)
+            need podman podman
+            need runc runc
+            need catatonit catatonit
+            ;;
         --with-fuzz)
             with_fuzz=yes
             need c++ g++
             ;;
         *)
-            echo "setup: unknown option $option; there are --with-node, --with-python, --with-browser, --with-prometheus, --with-kubectl and --with-fuzz" >&2
+            echo "setup: unknown option $option; there are --with-node, --with-python, --with-browser, --with-prometheus, --with-kubectl, --with-podman and --with-fuzz" >&2
             exit 2
             ;;
     esac

@@ -9,6 +9,7 @@ mod allocations;
 mod batches;
 mod commands;
 mod configuration;
+mod container;
 mod corpus;
 mod csrf;
 mod demo;
