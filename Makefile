@@ -24,11 +24,9 @@ lint: setup
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) clippy --lib --bins --test integration --no-default-features -- -D warnings
 
-# Every configuration in config/ and deploy/ goes through `bearerd check` in tests/commands.rs. Without its
-# feature, what is about OTLP; the rest is the same.
+# Every configuration in config/ and deploy/ goes through `bearerd check` in tests/commands.rs.
 unit: setup
 	$(CARGO) test --all-targets
-	$(CARGO) test --lib --test integration --no-default-features -- otlp
 
 docs: setup
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items

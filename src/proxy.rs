@@ -384,12 +384,7 @@ impl ProxyHttp for Proxy {
             }
             return Ok(());
         }
-        if let Some(downstream) = Downstream::of(session) {
-            downstream.is_answered();
-            if downstream.has_stray() {
-                session.set_keepalive(None);
-            }
-        }
+        Downstream::of(session).inspect(|downstream| downstream.is_answered());
         let took = context.upstream_since.map(|since| since.elapsed());
         context.upstream_took = took;
         if let (Some(route), Some(took)) = (&context.route, took) {

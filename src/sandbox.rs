@@ -125,18 +125,35 @@ fn configured(config: &Config) -> Vec<&Path> {
     clients.chain(upstreams).chain(access.into_iter().flatten()).collect()
 }
 
-/// The folder of a file, and of each link on the way to it.
+/// The folder of a file, and the folders in which links on the way to it may be turned: Kubernetes
+/// turns `..data` beside the file, or above it.
 fn folders(path: &Path) -> Vec<PathBuf> {
     /// The kernel follows no more.
     const MOST_LINKS: usize = 40;
     let mut folders = vec![folder_of(path).to_owned()];
-    let mut next = path.to_owned();
-    for _ in 0..MOST_LINKS {
-        let Ok(target) = next.read_link() else { break };
-        next = folder_of(&next).join(target);
-        folders.push(folder_of(&next).to_owned());
+    let Ok(absolute) = std::path::absolute(path) else { return folders };
+    let parts = |path: &Path| -> Vec<PathBuf> {
+        path.components().rev().map(|part| PathBuf::from(part.as_os_str())).collect()
+    };
+    let (mut here, mut left, mut links) = (PathBuf::new(), parts(&absolute), 0);
+    while let Some(part) = left.pop() {
+        let next = here.join(&part);
+        match next.read_link() {
+            Ok(target) if links < MOST_LINKS => {
+                links += 1;
+                // What leads elsewhere, as /var/run does, is not turned.
+                if target.is_relative() && !target.starts_with("..") {
+                    folders.push(here.clone());
+                }
+                left.extend(parts(&target));
+            }
+            _ if part.as_os_str() == ".." => drop(here.pop()),
+            _ => here = next,
+        }
     }
-    folders.extend(path.canonicalize().ok().map(|target| folder_of(&target).to_owned()));
+    folders.push(folder_of(&here).to_owned());
+    // The root would be everything.
+    folders.retain(|folder| folder.parent().is_some());
     folders
 }
 
@@ -167,10 +184,28 @@ mod tests {
     }
 
     #[test]
+    fn a_link_above_the_file_brings_the_folder_in_which_it_is_turned() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
+        std::fs::create_dir_all(at("volume/..d1/binding")).unwrap();
+        std::fs::write(at("volume/..d1/binding/secret"), "x").unwrap();
+        symlink("..d1", at("volume/..data")).unwrap();
+        symlink("..data/binding", at("volume/binding")).unwrap();
+        let canonical = at("volume").canonicalize().unwrap();
+        for path in ["volume/binding/secret", "volume/binding", "volume/..data/binding/secret"] {
+            let found = folders(&at(path));
+            assert!(
+                found.iter().any(|folder| folder.canonicalize().unwrap() == canonical),
+                "{path}: {found:?}"
+            );
+        }
+    }
+
+    #[test]
     fn links_that_lead_in_a_circle_end() {
         let root = tempfile::tempdir().unwrap();
         symlink("b", root.path().join("a")).unwrap();
         symlink("a", root.path().join("b")).unwrap();
-        assert!(folders(&root.path().join("a")).iter().all(|folder| folder == root.path()));
+        assert!(!folders(&root.path().join("a")).is_empty());
     }
 }

@@ -105,9 +105,9 @@ impl ClientState {
     /// In words, with what that means for requests.
     pub const fn title(self) -> &'static str {
         match self {
-            Self::Ok => "fine",
-            Self::Degraded => "degraded: requests work, but see below",
-            Self::Waiting => "waiting for its first token: requests wait, too",
+            Self::Ok => "fine: it has a token",
+            Self::Degraded => "degraded: it has a token, but see below",
+            Self::Waiting => "waiting for its first token: requests wait for a while",
             Self::NoToken => "no token: requests are answered 503",
             Self::Rejected => "refused by the issuer: requests are answered 503",
         }
@@ -206,11 +206,11 @@ fn client(handle: &ClientHandle) -> ClientStatus {
     let state = match (handle.store.is_usable(), failure) {
         (true, None) if credential_error.is_none() => ClientState::Ok,
         (true, _) => ClientState::Degraded,
-        (false, None) => ClientState::Waiting,
+        (false, None) if news.generation == 0 => ClientState::Waiting,
         (false, Some(failure)) if failure.kind == ErrorKind::CredentialRejected => {
             ClientState::Rejected
         }
-        (false, Some(_)) => ClientState::NoToken,
+        (false, _) => ClientState::NoToken,
     };
     let token = facts.issued.zip(facts.expires).map(|(issued, expires)| TokenStatus {
         generation: facts.generation,

@@ -35,7 +35,7 @@ async fn each_state_says_what_it_means_for_requests() {
     let (told, page) = in_state(&sidecar, "starting").await;
     assert_eq!(told["clients"][0]["state"], "waiting");
     assert_eq!(told["clients"][0]["token"], Value::Null);
-    assert!(page.contains("waiting for its first token: requests wait, too"), "{page}");
+    assert!(page.contains("waiting for its first token: requests wait for a while"), "{page}");
     assert!(page.contains("Nothing has happened yet."), "{page}");
 
     // The second request of a short token fails, and it lives on for a while.
@@ -48,7 +48,7 @@ async fn each_state_says_what_it_means_for_requests() {
     assert_eq!(told["clients"][0]["client_expires"], "2099-01-01T00:00:00Z");
     assert_eq!(told["clients"][0]["token"]["generation"], 1);
     assert_eq!(events(&told), ["token_request_failed", "token_issued"]);
-    assert!(page.contains("degraded: requests work, but see below"), "{page}");
+    assert!(page.contains("degraded: it has a token, but see below"), "{page}");
     assert!(page.contains("<progress") && page.contains("Failures in a row"), "{page}");
 
     let words = r#"{"error":"unauthorized","error_description":"<script>alert(1)</script>"}"#;

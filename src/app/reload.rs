@@ -235,6 +235,10 @@ impl Reloader {
         let (setup, newcomers) = prepared.start(&self.metrics, &self.control);
         if let Err(refusal) = first_tokens(&newcomers).await {
             self.metrics.retire(&setup.config, &self.setup.config);
+            // The newcomers had the same series.
+            for client in &self.setup.clients {
+                client.handle.metrics.publish_facts();
+            }
             return Err(refusal);
         }
         self.proxy.replace(setup.table(&self.addresses, &self.metrics));

@@ -102,29 +102,44 @@ impl ClientMetrics {
             .observe(took.as_secs_f64());
     }
 
+    /// Sets the gauges to what is known: another client of this name may have set them.
+    pub(crate) fn publish_facts(&self) {
+        let (facts, families) = (self.facts(), &self.families);
+        for (family, time) in [
+            (&families.token_issued, facts.issued),
+            (&families.token_last_success, facts.issued),
+            (&families.token_expiry, facts.expires),
+            (&families.token_next_refresh, facts.next_refresh),
+            (&families.client_expiry, facts.client_expires),
+        ] {
+            if let Some(time) = time {
+                self.set(family, unix(time));
+            }
+        }
+        if let Some(skew) = facts.clock_skew {
+            self.set(&families.clock_skew, skew);
+        }
+        self.int_gauge(&families.token_generation)
+            .set(i64::try_from(facts.generation).unwrap_or(i64::MAX));
+        self.int_gauge(&families.token_failures).set(facts.consecutive_failures.into());
+    }
+
+    /// A token is in use that was asked for so long ago.
     pub(crate) fn published(
         &self,
         generation: u64,
         lifetime: Duration,
+        age: Duration,
         next_refresh: Duration,
         clock_skew: Option<f64>,
     ) {
         let now = SystemTime::now();
-        let families = &self.families;
-        self.set(&families.token_expiry, unix(now + lifetime));
-        self.set(&families.token_issued, unix(now));
-        self.set(&families.token_last_success, unix(now));
-        self.set(&families.token_next_refresh, unix(now + next_refresh));
-        self.int_gauge(&families.token_generation)
-            .set(i64::try_from(generation).unwrap_or(i64::MAX));
-        self.int_gauge(&families.token_failures).set(0);
-        if let Some(skew) = clock_skew {
-            self.set(&families.clock_skew, skew);
-        }
+        // Its life began when it was asked for: the answer may have taken a while.
+        let issued = now - age;
         self.learn(|facts| {
             *facts = Facts {
-                issued: Some(now),
-                expires: Some(now + lifetime),
+                issued: Some(issued),
+                expires: Some(issued + lifetime),
                 next_refresh: Some(now + next_refresh),
                 client_expires: facts.client_expires,
                 clock_skew: clock_skew.or(facts.clock_skew),
@@ -132,6 +147,7 @@ impl ClientMetrics {
                 consecutive_failures: 0,
             };
         });
+        self.publish_facts();
         let detail = format!("valid for {} s, number {generation}", lifetime.as_secs());
         self.note(Happening::TokenIssued, detail);
     }

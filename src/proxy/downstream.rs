@@ -37,6 +37,8 @@ const HEADER_TIME: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Each byte of it gives so much back, 16 of them a second: slow is not the same as hostile.
 const PATIENCE_A_BYTE: Duration = Duration::from_micros(62_500);
+/// So much of what a caller sends before its answer is out is kept; the system keeps the rest.
+const MOST_EARLY: usize = 64 * 1024;
 /// An answer's header and a small body leave in one packet.
 const WRITE_BUFFER: usize = 4 * 1024;
 
@@ -133,8 +135,8 @@ pub(crate) struct Downstream {
     clock: Clock,
     /// The clock has run while nobody read.
     is_forgiven: AtomicBool,
-    /// Something came before our answer was out. It is never read as a request.
-    has_stray: AtomicBool,
+    /// What came before our answer was out: the beginning of the next request.
+    early: Vec<u8>,
     /// An answer of ours that stands for pingora's.
     instead: Option<Bytes>,
 }
@@ -194,7 +196,7 @@ impl Downstream {
             debt: AtomicU8::new(Debt::Nothing as u8),
             clock: Clock::default(),
             is_forgiven: AtomicBool::new(false),
-            has_stray: AtomicBool::new(false),
+            early: Vec::new(),
             instead: None,
         }
     }
@@ -231,11 +233,6 @@ impl Downstream {
         if matches!(self.debt(), Debt::Awaited | Debt::Body) {
             self.owe(Debt::Waived);
         }
-    }
-
-    /// Whether something came before its time, so that this connection can't be kept.
-    pub(crate) fn has_stray(&self) -> bool {
-        self.has_stray.load(Ordering::Relaxed)
     }
 
     /// The answer is out, or there will be none.
@@ -280,6 +277,21 @@ impl Downstream {
             left.advance(written);
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// While the answer is due, reading only shows whether the caller is still there. What it sends
+    /// already is kept: pingora would take it for an offence, though the request may have been executed.
+    fn poll_early(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut scratch = [0; 1024];
+        while self.early.len() < MOST_EARLY {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            ready!(Pin::new(&mut self.socket).poll_read(context, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            self.early.extend_from_slice(buffer.filled());
+        }
+        Poll::Pending
     }
 
     /// Whether pingora speaks for itself here, and we for it.
@@ -336,18 +348,19 @@ impl AsyncRead for Downstream {
         if *this.is_forgiven.get_mut() {
             (*this.is_forgiven.get_mut(), this.clock.since) = (false, None);
         }
-        if *this.has_stray.get_mut() {
-            // Once the answer is out, the connection ends; until then it must not.
-            return if debt == Debt::Settled { Poll::Ready(Ok(())) } else { Poll::Pending };
+        if debt == Debt::Answer {
+            return this.poll_early(context);
+        }
+        if !this.early.is_empty() {
+            let count = this.early.len().min(buffer.remaining());
+            let bytes: Vec<u8> = this.early.drain(..count).collect();
+            buffer.put_slice(&bytes);
+            this.received(debt, &bytes);
+            return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
         if let Poll::Ready(read) = Pin::new(&mut this.socket).poll_read(context, buffer) {
             let bytes = buffer.filled().get(before..).unwrap_or_default();
-            if debt == Debt::Answer && !bytes.is_empty() {
-                *this.has_stray.get_mut() = true;
-                buffer.set_filled(before);
-                return Poll::Pending;
-            }
             this.received(debt, bytes);
             return Poll::Ready(read);
         }
@@ -660,13 +673,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_comes_before_its_time_ends_the_connection_after_the_answer() {
+    async fn what_comes_before_its_time_is_read_when_the_answer_is_out() {
         let (mut downstream, mut caller) = pair();
         downstream.begin(false, false);
         caller.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
         let early = tokio::time::timeout(PATIENCE, read(&mut downstream)).await;
-        assert!(early.is_err() && downstream.has_stray());
+        assert!(early.is_err(), "it is not its time");
         downstream.end();
+        let mut got = [0; 18];
+        downstream.read_exact(&mut got[..10]).await.unwrap();
+        downstream.read_exact(&mut got[10..]).await.unwrap();
+        assert_eq!(&got, b"GET / HTTP/1.1\r\n\r\n");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_goes_away_is_missed_whatever_came_before() {
+        let (mut downstream, mut caller) = pair();
+        downstream.begin(false, false);
+        caller.write_all(b"\r\n").await.unwrap();
+        drop(caller);
         assert_eq!(read(&mut downstream).await.unwrap(), 0);
     }
 

@@ -92,7 +92,11 @@ impl Journal {
         let next = Event { first: now, last: now, times: 1, client, happening, detail };
         let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // A failure between two tokens of another client is no reason to tell each of those.
-        let latest = events.iter().rposition(|event| event.client == next.client);
+        let latest = match happening {
+            // There is one for each request: it repeats, whatever else happened since.
+            Happening::TokenRefused => events.iter().rposition(|event| event.is_repeated_by(&next)),
+            _ => events.iter().rposition(|event| event.client == next.client),
+        };
         let repeated = latest.and_then(|latest| events.remove(latest));
         match repeated {
             Some(event) if event.is_repeated_by(&next) => {
@@ -153,6 +157,18 @@ mod tests {
         );
         let first = journal.events().pop().unwrap();
         assert!(first.first <= first.last);
+    }
+
+    #[test]
+    fn requests_do_not_push_everything_else_out() {
+        let journal = Journal::default();
+        journal.note(None, ConfigurationChanged, String::new());
+        for _ in 0..CAPACITY {
+            journal.note(Some("a"), Happening::TokenRefused, "401".into());
+            journal.note(Some("a"), Happening::TokenRefused, "403".into());
+        }
+        let times: Vec<_> = told(&journal).into_iter().map(|(.., times)| times).collect();
+        assert_eq!(times, [50, 50, 1]);
     }
 
     #[test]

@@ -198,7 +198,7 @@ impl Refresher {
         self.plan.succeeded(sent, lifetime, fastrand::f64());
         self.last_logged = None;
         let due = self.plan.due();
-        self.metrics.published(generation, lifetime, until(due), clock_skew);
+        self.metrics.published(generation, lifetime, sent.elapsed(), until(due), clock_skew);
         info!(
             client = self.name,
             generation,

@@ -75,7 +75,7 @@ async fn every_state_is_drawn_without_a_complaint() {
 
     fixture.tenant.set_faults(faults(IssuerFault::Unavailable));
     in_state(&sidecar, "degraded").await;
-    assert!(draw(&sidecar, "degraded", folder).await.contains("requests work, but see below"));
+    assert!(draw(&sidecar, "degraded", folder).await.contains("it has a token, but see below"));
 }
 
 #[tokio::test]
