@@ -157,7 +157,7 @@ Read, write, upload and export through the sidecar; no token anywhere:
   head -c 1000000 /dev/zero | curl '{listen}/api/v1/content/jobs' --data-binary @-
   curl -X POST '{listen}/api/v1/audit/activities/exportActivities?pageIndex=1'
 
-See how the token is (it lives {LIFETIME} s here):
+See how the token is (it lives {LIFETIME} s here), in a browser at {admin}/ or by
 
   curl {admin}/readyz
   curl -s {admin}/metrics | grep bearerd_token

@@ -5,6 +5,7 @@
 //! folder is read as a whole, or the old one, never a new id with an old secret.
 
 use super::format::Tree;
+use super::sandbox_hint;
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Read};
@@ -29,7 +30,7 @@ const ATTEMPTS: usize = 3;
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The system refuses.
-    #[error("cannot read {}: {source}; check the path and its permissions", path.display())]
+    #[error("cannot read {}: {source}; check the path and its permissions{}", path.display(), sandbox_hint(source))]
     Unreadable {
         /// The file or folder.
         path: PathBuf,
