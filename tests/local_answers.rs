@@ -9,6 +9,7 @@ use bearerd::error::ErrorKind;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 /// Checks a local answer's whole form and returns its detail.
 async fn problem(answer: reqwest::Response, kind: ErrorKind) -> String {
@@ -215,11 +216,12 @@ async fn what_cannot_be_read_is_answered_and_counted_like_everything_else() {
     }
 }
 
-/// An upstream that reads one request, and says what it is told when it is told.
-async fn on_demand() -> (String, tokio::sync::mpsc::UnboundedSender<&'static str>) {
+/// A sidecar before an upstream that reads one request, and says what it is told when it is
+/// told.
+async fn on_demand() -> (Peer, Sidecar, UnboundedSender<&'static str>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (word, mut told) = tokio::sync::mpsc::unbounded_channel::<&str>();
+    let (word, mut told) = unbounded_channel::<&str>();
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut request = [0; 4096];
@@ -228,17 +230,17 @@ async fn on_demand() -> (String, tokio::sync::mpsc::UnboundedSender<&'static str
             stream.write_all(word.as_bytes()).await.unwrap();
         }
     });
-    (format!("http://{address}"), word)
+    let issuer = issuer::steady().await;
+    // A busy machine may need more than the second that others wait.
+    let config = issuer.config(&format!("http://{address}"), "", "");
+    let sidecar = Sidecar::ready(&config.replace("read: 1s", "read: 30s")).await;
+    (issuer, sidecar, word)
 }
 
 #[tokio::test]
 async fn what_comes_before_the_answer_does_not_harm_it() {
     for stray in ["\r\n", "GET /nowhere HTTP/1.1\r\nHost: x\r\n\r\n"] {
-        let issuer = issuer::steady().await;
-        let (upstream, word) = on_demand().await;
-        // A busy machine may need more than the second that others wait.
-        let config = issuer.config(&upstream, "", "").replace("read: 1s", "read: 30s");
-        let sidecar = Sidecar::ready(&config).await;
+        let (_issuer, sidecar, word) = on_demand().await;
         let host = sidecar.host();
         let mut caller = TcpStream::connect(host).await.unwrap();
         let request =
@@ -249,7 +251,8 @@ async fn what_comes_before_the_answer_does_not_harm_it() {
         caller.write_all(stray.as_bytes()).await.unwrap();
         word.send("HTTP/1.1 201 Created\r\nContent-Length: 4\r\n\r\nmade").unwrap();
         let mut answer = Vec::new();
-        while !answer.ends_with(b"\r\n\r\nmade") {
+        // The answer to the second request, if there is one, may come in the same packet.
+        while !String::from_utf8_lossy(&answer).contains("\r\n\r\nmade") {
             let count = caller.read_buf(&mut answer).await.unwrap();
             assert!(count > 0, "{}", String::from_utf8_lossy(&answer));
         }
@@ -261,10 +264,7 @@ async fn what_comes_before_the_answer_does_not_harm_it() {
 
 #[tokio::test]
 async fn what_comes_while_the_answer_goes_out_is_the_next_request() {
-    let issuer = issuer::steady().await;
-    let (upstream, word) = on_demand().await;
-    let config = issuer.config(&upstream, "", "").replace("read: 1s", "read: 30s");
-    let sidecar = Sidecar::ready(&config).await;
+    let (_issuer, sidecar, word) = on_demand().await;
     let host = sidecar.host();
     let mut caller = TcpStream::connect(host).await.unwrap();
     let request = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n");
