@@ -63,7 +63,7 @@ impl Echo {
     /// Removes the token from an answer's header. Tells whether its body is to be looked at.
     pub(crate) fn clean_header(&mut self, response: &mut ResponseHeader) -> bool {
         let token = self.token();
-        let has_it = |value: &HeaderValue| holds(value.as_bytes(), token);
+        let has_it = |value: &HeaderValue| find(value.as_bytes(), token).is_some();
         let names: Vec<_> = response
             .headers
             .iter()
@@ -89,14 +89,20 @@ impl Echo {
     /// Removes the token from where no value is: the reason behind the status, and names.
     fn clean_reason(&mut self, response: &mut ResponseHeader) {
         let token = self.token();
-        if response.get_reason_phrase().is_some_and(|reason| holds(reason.as_bytes(), token)) {
+        if response
+            .get_reason_phrase()
+            .is_some_and(|reason| find(reason.as_bytes(), token).is_some())
+        {
             // To none, which any reason may be.
             let _ = response.set_reason_phrase(None);
             self.removed += 1;
         }
         // A header's name does not keep its case.
-        let lower = self.token().to_ascii_lowercase();
-        let is_token = |name: &&HeaderName| holds(name.as_str().as_bytes(), &lower);
+        let token = self.token();
+        let is_token = |name: &&HeaderName| {
+            name.as_str().len() >= token.len()
+                && find(name.as_str().as_bytes(), &token.to_ascii_lowercase()).is_some()
+        };
         let names: Vec<_> = response.headers.keys().filter(is_token).cloned().collect();
         for name in names {
             response.remove_header(&name);
@@ -112,7 +118,7 @@ impl Echo {
         }
         let input = chunk.take().unwrap_or_default();
         let cut = if is_end { input.len() } else { self.beginning_in(&input) };
-        if is_new && cut == input.len() && memmem::find(&input, self.token()).is_none() {
+        if is_new && cut == input.len() && find(&input, self.token()).is_none() {
             // As nearly always.
             self.seen += input.len();
             *chunk = (!input.is_empty()).then_some(input);
@@ -122,7 +128,7 @@ impl Echo {
         let gone = body.len();
         body.append(&mut self.held);
         body.extend_from_slice(&input);
-        while let Some(at) = memmem::find(&body, self.token()) {
+        while let Some(at) = find(&body, self.token()) {
             let length = self.token().len();
             let mut replacement = REMOVED.as_bytes().to_vec();
             replacement.resize(length.max(REMOVED.len()), FILLER);
@@ -157,9 +163,21 @@ impl Echo {
     }
 }
 
-/// Whether there is room for the token, and the token.
-fn holds(text: &[u8], token: &[u8]) -> bool {
-    text.len() >= token.len() && memmem::find(text, token).is_some()
+/// Where the token is. Its end is looked for first, which is as good as random: to prepare a search for
+/// all of a long token takes longer than the search.
+fn find(text: &[u8], token: &[u8]) -> Option<usize> {
+    let (start, end) = token.split_at(token.len().saturating_sub(SHORTEST));
+    let ends = text.get(start.len()..).filter(|ends| ends.len() >= end.len())?;
+    let finder = memmem::Finder::new(end);
+    let mut from = 0;
+    loop {
+        let at = from + finder.find(ends.get(from..)?)?;
+        if text.get(at..)?.starts_with(start) {
+            return Some(at);
+        }
+        // Another may begin within this one.
+        from = at + 1;
+    }
 }
 
 /// What could be text, and is not compressed. What has no type could be anything.
@@ -291,6 +309,19 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_token_is_found_where_it_is_first(
+            token in "[ab]{16,24}",
+            text in "[ab]{0,80}",
+            at in 0_usize..40,
+        ) {
+            let mut text = text.into_bytes();
+            prop_assert_eq!(find(&text, token.as_bytes()), memmem::find(&text, token.as_bytes()));
+            let at = at.min(text.len());
+            text.splice(at..at, token.bytes());
+            prop_assert_eq!(find(&text, token.as_bytes()), memmem::find(&text, token.as_bytes()));
+        }
+
         #[test]
         fn no_chunks_hide_a_token_and_nothing_else_changes(
             parts in prop::collection::vec(prop_oneof![
