@@ -228,7 +228,7 @@ impl ProxyHttp for Proxy {
                 if let Some(plan) = plan {
                     context.request_body = RequestBody::prepare(plan, session).await?;
                     if session.as_downstream_mut().is_body_done() {
-                        Downstream::of(session).inspect(|downstream| downstream.has_all());
+                        Downstream::tell(session, Downstream::has_all);
                     }
                 }
                 Ok(false)
@@ -246,7 +246,7 @@ impl ProxyHttp for Proxy {
         context: &mut Context,
     ) -> pingora::Result<Box<HttpPeer>> {
         context.upstream_since.get_or_insert_with(Instant::now);
-        Downstream::of(session).inspect(|downstream| downstream.forgive());
+        Downstream::tell(session, Downstream::forgive);
         let route = context.route.clone().ok_or_else(defect)?;
         if context.heal.is_due() && !heal::from_login_page(&route, session, context).await {
             return Err(heal::still_a_login_page());
@@ -344,7 +344,7 @@ impl ProxyHttp for Proxy {
         context: &mut Context,
     ) -> pingora::Result<()> {
         if end_of_stream {
-            Downstream::of(session).inspect(|downstream| downstream.has_all());
+            Downstream::tell(session, Downstream::has_all);
         }
         if let Some(request_body) = &mut context.request_body {
             request_body.transform(body, end_of_stream);
@@ -384,7 +384,7 @@ impl ProxyHttp for Proxy {
             }
             return Ok(());
         }
-        Downstream::of(session).inspect(|downstream| downstream.is_answered());
+        Downstream::tell(session, Downstream::is_answered);
         let took = context.upstream_since.map(|since| since.elapsed());
         context.upstream_took = took;
         if let (Some(route), Some(took)) = (&context.route, took) {
@@ -510,7 +510,7 @@ impl ProxyHttp for Proxy {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut Context) {
-        Downstream::of(session).inspect(|downstream| downstream.end());
+        Downstream::tell(session, Downstream::end);
         let record = &mut context.record;
         if error.is_none() && record.outcome == Outcome::Aborted && final_answer(session).is_some()
         {

@@ -1,0 +1,214 @@
+//! How long a caller may owe something, by what it owes.
+//!
+//! A header has one time for all of it. A body wears out a patience that each of its bytes restores a
+//! little, and that lasts while it is we who do not read.
+
+use super::Debt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// How long a kept connection may be silent between two requests.
+const IDLE_TIME: Duration = Duration::from_secs(60);
+/// How long a caller may take for a header, from its first byte on.
+pub(super) const HEADER_TIME: Duration = Duration::from_secs(60);
+/// How long a caller of a body may let us wait, all in all.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Each byte of it gives so much back, 16 of them a second: slow is not the same as hostile.
+const PATIENCE_A_BYTE: Duration = Duration::from_micros(62_500);
+
+/// How long the caller may still take.
+#[derive(Debug, Default)]
+pub(super) struct Clock {
+    /// For what it is set.
+    debt: Option<Debt>,
+    /// Since when we wait.
+    since: Option<Instant>,
+    /// How much waiting is left.
+    left: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Clock {
+    /// Bytes came.
+    pub(super) fn received(&mut self, debt: Debt, count: usize) {
+        let Some(since) = self.since else { return };
+        // A header's time runs on, a body's stands still while we are not waiting.
+        if debt == Debt::Body {
+            let back = PATIENCE_A_BYTE.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
+            self.left =
+                self.left.saturating_sub(since.elapsed()).saturating_add(back).min(PATIENCE);
+            self.since = None;
+        }
+    }
+
+    /// Nobody has read for a while: the waiting begins anew.
+    pub(super) const fn forgive(&mut self) {
+        self.since = None;
+    }
+
+    /// None came. Ready when the caller's time is up.
+    pub(super) fn poll(&mut self, debt: Debt, context: &mut Context<'_>) -> Poll<()> {
+        let whole = match debt {
+            Debt::Header => HEADER_TIME,
+            Debt::Body => PATIENCE,
+            Debt::Settled => IDLE_TIME,
+            Debt::Nothing | Debt::Awaited | Debt::Waived | Debt::Answer => return Poll::Pending,
+        };
+        if self.debt != Some(debt) {
+            (self.debt, self.since, self.left) = (Some(debt), None, whole);
+        }
+        let deadline = *self.since.get_or_insert_with(Instant::now) + self.left;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if timer.deadline() != deadline {
+            timer.as_mut().reset(deadline);
+        }
+        Future::poll(timer.as_mut(), context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::downstream::tests::{pair, read, rejected};
+    use std::io;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::advance;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_header_has_its_time_however_often_a_byte_comes() {
+        let (mut downstream, mut caller) = pair();
+        let begun = Instant::now();
+        let mut bytes = 0;
+        let error = loop {
+            caller.write_all(b"G").await.unwrap();
+            match read(&mut downstream).await {
+                Ok(count) => bytes += count,
+                Err(error) => break error,
+            }
+            // Until nothing more is there, and a second passes.
+            tokio::select! {
+                biased;
+                late = read(&mut downstream) => break late.unwrap_err(),
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!((begun.elapsed(), bytes), (HEADER_TIME, 60));
+        assert!(rejected(&downstream));
+        drop(downstream);
+        let mut answer = String::new();
+        caller.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
+        assert!(answer.contains("did not come within 60 s"), "{answer}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_owes_nothing_may_be_silent() {
+        let (mut downstream, _caller) = pair();
+        for _ in 0..2 {
+            let silent = tokio::time::timeout(10 * HEADER_TIME, read(&mut downstream)).await;
+            assert!(silent.is_err(), "nothing comes, and nothing ends");
+            // Nor does an answer that takes its time.
+            downstream.begin(false, false);
+        }
+    }
+
+    /// How long a caller is heard that sends so many bytes of a body every so often; at most an hour.
+    async fn heard(bytes: usize, pause: Duration) -> Duration {
+        let (mut downstream, mut caller) = pair();
+        downstream.begin(true, false);
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(3600) {
+            tokio::select! {
+                biased;
+                late = read(&mut downstream) => {
+                    assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
+                    break;
+                }
+                () = tokio::time::sleep(pause) => {}
+            }
+            caller.write_all(&vec![b'x'; bytes]).await.unwrap();
+            assert_eq!(read(&mut downstream).await.unwrap(), bytes);
+        }
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_may_be_slow_but_not_endless() {
+        let second = Duration::from_secs(1);
+        let dawdling = heard(1, second).await;
+        assert!(dawdling >= PATIENCE && dawdling < PATIENCE * 17 / 15, "{dawdling:?}");
+        assert_eq!(heard(1000, 2 * PATIENCE).await, PATIENCE, "a stall");
+        let slow = heard(16, 2 * second).await;
+        assert!(slow > PATIENCE && slow < 3 * PATIENCE, "half the rate: {slow:?}");
+        let hour = Duration::from_secs(3600);
+        assert!(heard(16, second).await >= hour);
+        assert!(heard(1000, 30 * second).await >= hour, "a generator with its pauses");
+        assert!(heard(15, second / 2).await >= hour, "more often, and less");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_in_which_nobody_reads_is_not_the_callers() {
+        let (mut downstream, mut caller) = pair();
+        downstream.begin(true, false);
+        for _ in 0..10 {
+            caller.write_all(b"x").await.unwrap();
+            assert_eq!(read(&mut downstream).await.unwrap(), 1);
+            advance(PATIENCE).await;
+        }
+        downstream.has_all();
+        let waiting = tokio::time::timeout(10 * PATIENCE, read(&mut downstream)).await;
+        assert!(waiting.is_err(), "the upstream may take its time");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_kept_connection_is_idle_for_its_time_whatever_empty_lines_come() {
+        let (mut downstream, mut caller) = pair();
+        let begun = Instant::now();
+        downstream.end();
+        caller.write_all(b"\r\n").await.unwrap();
+        assert_eq!(read(&mut downstream).await.unwrap(), 2);
+        assert_eq!(read(&mut downstream).await.unwrap(), 0, "as if the caller had closed it");
+        assert_eq!(begun.elapsed(), IDLE_TIME);
+        assert!(!rejected(&downstream), "nothing is said to nobody's question");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_our_word_owes_nothing_until_it_begins() {
+        let (mut downstream, mut caller) = pair();
+        downstream.begin(true, true);
+        let waiting = tokio::time::timeout(10 * PATIENCE, read(&mut downstream)).await;
+        assert!(waiting.is_err(), "it is the upstream's turn");
+        caller.write_all(b"x").await.unwrap();
+        assert_eq!(read(&mut downstream).await.unwrap(), 1);
+        let begun = Instant::now();
+        assert_eq!(read(&mut downstream).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begun.elapsed(), PATIENCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn once_the_answer_goes_out_the_body_may_stop() {
+        let (mut downstream, mut caller) = pair();
+        downstream.begin(true, false);
+        downstream.is_answered();
+        caller.write_all(b"x").await.unwrap();
+        assert_eq!(read(&mut downstream).await.unwrap(), 1);
+        let stopped = tokio::time::timeout(10 * PATIENCE, read(&mut downstream)).await;
+        assert!(stopped.is_err(), "nobody waits for it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_that_was_ours_is_forgiven() {
+        let (mut downstream, _caller) = pair();
+        downstream.begin(true, false);
+        let waiting = tokio::time::timeout(PATIENCE / 2, read(&mut downstream)).await;
+        assert!(waiting.is_err());
+        advance(10 * PATIENCE).await;
+        downstream.forgive();
+        let begun = Instant::now();
+        assert_eq!(read(&mut downstream).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begun.elapsed(), PATIENCE);
+    }
+}

@@ -1,0 +1,46 @@
+//! How much is under way on a listener: `limits.requests` is judged by it.
+
+use crate::metrics::Metrics;
+use crate::proxy::access_log;
+use crate::proxy::respond::Problem;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+/// The requests under way that came in on one listener.
+pub(crate) struct Load {
+    requests: AtomicI64,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl Load {
+    pub(crate) const fn new(metrics: Arc<Metrics>) -> Self {
+        Self { requests: AtomicI64::new(0), metrics }
+    }
+
+    /// Counts what was turned away before it was read.
+    pub(crate) fn turned_away(&self, problem: &Problem) {
+        access_log::unread(&self.metrics, problem);
+    }
+
+    /// One more; one less when it is dropped.
+    pub(crate) fn enter(self: Arc<Self>) -> Share {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        Share(self)
+    }
+}
+
+/// One request's share of a listener's load.
+pub(crate) struct Share(Arc<Load>);
+
+impl Share {
+    /// How many requests the listener has, this one among them.
+    pub(crate) fn requests(&self) -> i64 {
+        self.0.requests.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
