@@ -1,16 +1,17 @@
-//! Where applications connect: addresses bound before anything starts, connections accepted and
-//! handed to pingora, one single-threaded runtime a worker.
+//! Where applications connect: addresses bound before anything starts, connections accepted, their
+//! requests handed to pingora, one single-threaded runtime a worker.
 //!
 //! pingora's own `Server` is not used: it binds late and in silence, sleeps through its whole grace
 //! period, and does not tell which port it got. Its proxy is made to be driven by an accept loop
-//! such as this one.
+//! such as this one. It gets a connection only when a request has begun: to wait for one, it holds 25 KiB.
 
 use crate::config::ListenAddress;
 use crate::error::ErrorKind;
 use crate::proxy::Proxy;
 use crate::proxy::downstream::{Downstream, Load, Socket};
 use crate::proxy::respond::Problem;
-use pingora::apps::{HttpServerApp, ServerApp};
+use pingora::apps::HttpServerApp;
+use pingora::protocols::http::ServerSession;
 use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
 use rustix::process::getuid;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream as UnixCaller;
 use tokio::runtime::Builder;
+use tokio::select;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -360,15 +362,38 @@ async fn accept_loop(
             }
             Ok(Accepted::Caller(socket)) => {
                 let downstream = Box::new(Downstream::new(socket, load.clone()));
-                let (proxy, shutdown) = (proxy.clone(), shutdown.clone());
-                connections.spawn(async move {
-                    proxy.process_new(downstream, &shutdown).await;
-                });
+                connections.spawn(serve(downstream, proxy.clone(), shutdown.clone()));
             }
             Err(error) => {
                 warn!("Cannot accept a connection: {error}; is the limit of open files too low?");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+/// Hands pingora the requests of a connection, one after the other.
+async fn serve(
+    mut downstream: Box<Downstream>,
+    proxy: Arc<HttpProxy<Proxy>>,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    loop {
+        let has_request = select! {
+            // What has come is answered.
+            biased;
+            has_request = downstream.has_request() => has_request,
+            _ = shutdown.wait_for(|is_due| *is_due) => false,
+        };
+        if !has_request {
+            return;
+        }
+        let mut session = ServerSession::new_http1(downstream);
+        // That it is kept, not for how long: the connection itself keeps the time.
+        session.set_keepalive((!*shutdown.borrow()).then_some(0));
+        let Some(kept) = proxy.process_new_http(session, &shutdown).await else { return };
+        let (stream, _) = kept.consume();
+        let Ok(kept) = stream.into_any().downcast() else { return };
+        downstream = kept;
     }
 }

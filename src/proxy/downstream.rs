@@ -21,6 +21,7 @@ use pingora::protocols::{
 };
 use pingora::proxy::Session;
 use std::fmt;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
@@ -82,6 +83,8 @@ pub(crate) struct Downstream {
     debt: AtomicU8,
     /// Of the header or body that is due.
     clock: Clock,
+    /// The debt is a new one, whose time the clock does not know yet.
+    is_new: AtomicBool,
     /// The clock has run while nobody read.
     is_forgiven: AtomicBool,
     /// What came before our answer was out: the beginning of the next request.
@@ -99,6 +102,7 @@ impl Downstream {
             load,
             debt: AtomicU8::new(Debt::Nothing as u8),
             clock: Clock::default(),
+            is_new: AtomicBool::new(false),
             is_forgiven: AtomicBool::new(false),
             early: Vec::new(),
             instead: None,
@@ -118,6 +122,19 @@ impl Downstream {
         if let Some(downstream) = Self::of(session) {
             news(downstream);
         }
+    }
+
+    /// Waits for the beginning of a request, holding nothing for it yet. Tells whether to read it: there
+    /// will be none from a caller that is silent for too long.
+    pub(crate) async fn has_request(&mut self) -> bool {
+        poll_fn(|context| {
+            let socket = self.socket.get_ref();
+            if !self.early.is_empty() || socket.poll_read_ready(context).is_ready() {
+                return Poll::Ready(true);
+            }
+            self.poll_clock(context).map(|()| false)
+        })
+        .await
     }
 
     /// The header is here.
@@ -158,6 +175,19 @@ impl Downstream {
 
     fn owe(&self, debt: Debt) {
         self.debt.store(debt as u8, Ordering::Relaxed);
+        self.is_new.store(true, Ordering::Relaxed);
+    }
+
+    /// Ready when the caller's time is up.
+    fn poll_clock(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if std::mem::take(self.is_new.get_mut()) {
+            self.clock.restart();
+        }
+        if std::mem::take(self.is_forgiven.get_mut()) {
+            self.clock.forgive();
+        }
+        let debt = self.debt();
+        self.clock.poll(debt, context)
     }
 
     fn debt(&self) -> Debt {
@@ -256,10 +286,6 @@ impl AsyncRead for Downstream {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let debt = this.debt();
-        if *this.is_forgiven.get_mut() {
-            *this.is_forgiven.get_mut() = false;
-            this.clock.forgive();
-        }
         if debt == Debt::Answer {
             return this.poll_early(context);
         }
@@ -276,8 +302,8 @@ impl AsyncRead for Downstream {
             this.received(debt, bytes);
             return Poll::Ready(read);
         }
-        ready!(this.clock.poll(debt, context));
-        if debt == Debt::Settled {
+        ready!(this.poll_clock(context));
+        if matches!(debt, Debt::Nothing | Debt::Settled) {
             return Poll::Ready(Ok(()));
         }
         if debt == Debt::Header {

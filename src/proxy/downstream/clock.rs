@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How long a kept connection may be silent between two requests.
+/// How long a connection may be silent before a request.
 const IDLE_TIME: Duration = Duration::from_secs(60);
 /// How long a caller may take for a header, from its first byte on.
 pub(super) const HEADER_TIME: Duration = Duration::from_secs(60);
@@ -43,6 +43,11 @@ impl Clock {
         }
     }
 
+    /// Something else is due, or the same once more: all of its time is left.
+    pub(super) const fn restart(&mut self) {
+        self.debt = None;
+    }
+
     /// Nobody has read for a while: the waiting begins anew.
     pub(super) const fn forgive(&mut self) {
         self.since = None;
@@ -53,8 +58,8 @@ impl Clock {
         let whole = match debt {
             Debt::Header => HEADER_TIME,
             Debt::Body => PATIENCE,
-            Debt::Settled => IDLE_TIME,
-            Debt::Nothing | Debt::Awaited | Debt::Waived | Debt::Answer => return Poll::Pending,
+            Debt::Nothing | Debt::Settled => IDLE_TIME,
+            Debt::Awaited | Debt::Waived | Debt::Answer => return Poll::Pending,
         };
         if self.debt != Some(debt) {
             (self.debt, self.since, self.left) = (Some(debt), None, whole);
@@ -71,6 +76,7 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::downstream::Downstream;
     use crate::proxy::downstream::tests::{pair, read, rejected};
     use std::io;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -107,11 +113,44 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_owes_nothing_may_be_silent() {
         let (mut downstream, _caller) = pair();
-        for _ in 0..2 {
-            let silent = tokio::time::timeout(10 * HEADER_TIME, read(&mut downstream)).await;
-            assert!(silent.is_err(), "nothing comes, and nothing ends");
-            // Nor does an answer that takes its time.
+        downstream.begin(false, false);
+        let silent = tokio::time::timeout(10 * HEADER_TIME, read(&mut downstream)).await;
+        assert!(silent.is_err(), "an answer takes its time");
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    async fn has_request_within(downstream: &mut Downstream, time: Duration) -> bool {
+        tokio::time::timeout(time, downstream.has_request()).await.unwrap_or_default()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_waited_for_whether_it_is_the_first_or_not() {
+        let (mut downstream, mut caller) = pair();
+        for _ in 0..3 {
+            assert!(!has_request_within(&mut downstream, IDLE_TIME - SECOND).await);
+            caller.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+            assert!(has_request_within(&mut downstream, SECOND / 2).await);
+            assert_eq!(read(&mut downstream).await.unwrap(), 18, "nothing of it was taken");
             downstream.begin(false, false);
+            downstream.end();
+        }
+        let begun = Instant::now();
+        assert!(!downstream.has_request().await);
+        assert_eq!(begun.elapsed(), IDLE_TIME);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_body_has_a_patience_of_its_own() {
+        let (mut downstream, mut caller) = pair();
+        for _ in 0..3 {
+            downstream.begin(true, false);
+            let waiting = tokio::time::timeout(PATIENCE - SECOND, read(&mut downstream)).await;
+            assert!(waiting.is_err(), "it is not used up");
+            caller.write_all(b"x").await.unwrap();
+            assert_eq!(read(&mut downstream).await.unwrap(), 1);
+            downstream.has_all();
+            downstream.end();
         }
     }
 
@@ -137,16 +176,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_may_be_slow_but_not_endless() {
-        let second = Duration::from_secs(1);
-        let dawdling = heard(1, second).await;
+        let dawdling = heard(1, SECOND).await;
         assert!(dawdling >= PATIENCE && dawdling < PATIENCE * 17 / 15, "{dawdling:?}");
         assert_eq!(heard(1000, 2 * PATIENCE).await, PATIENCE, "a stall");
-        let slow = heard(16, 2 * second).await;
+        let slow = heard(16, 2 * SECOND).await;
         assert!(slow > PATIENCE && slow < 3 * PATIENCE, "half the rate: {slow:?}");
         let hour = Duration::from_secs(3600);
-        assert!(heard(16, second).await >= hour);
-        assert!(heard(1000, 30 * second).await >= hour, "a generator with its pauses");
-        assert!(heard(15, second / 2).await >= hour, "more often, and less");
+        assert!(heard(16, SECOND).await >= hour);
+        assert!(heard(1000, 30 * SECOND).await >= hour, "a generator with its pauses");
+        assert!(heard(15, SECOND / 2).await >= hour, "more often, and less");
     }
 
     #[tokio::test(start_paused = true)]

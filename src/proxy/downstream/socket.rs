@@ -14,6 +14,16 @@ pub(crate) enum Socket {
     Unix(UnixStream),
 }
 
+impl Socket {
+    /// Ready when there is something to read, were it the end.
+    pub(super) fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(context),
+            Self::Unix(stream) => stream.poll_read_ready(context),
+        }
+    }
+}
+
 impl AsRawFd for Socket {
     fn as_raw_fd(&self) -> RawFd {
         match self {
