@@ -267,7 +267,7 @@ impl ProxyHttp for Proxy {
         })
     }
 
-    /// Nothing was sent yet, so the next address may be tried.
+    /// Nothing was sent yet, so another address or other trust anchors may be tried.
     fn fail_to_connect(
         &self,
         _session: &mut Session,
@@ -276,7 +276,8 @@ impl ProxyHttp for Proxy {
         mut error: Box<Error>,
     ) -> Box<Error> {
         let upstream = context.route.as_ref().map(|route| &route.upstream);
-        let more = upstream.is_some_and(|upstream| upstream.try_next(&mut context.attempts));
+        let more =
+            upstream.is_some_and(|upstream| upstream.try_again(&mut context.attempts, &error));
         error.set_retry(more);
         error
     }

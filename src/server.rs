@@ -35,9 +35,10 @@ use tracing::warn;
 /// Idle upstream connections that a worker keeps. More requests at once than this reconnect each
 /// time, at three times the cost of a request.
 const UPSTREAM_POOL: usize = 512;
-/// How often one request may turn to the upstream: each address once, a pooled connection that
-/// turned out to be closed, a heal, and the looks into a suspect page. Zero would drop every request.
-const UPSTREAM_ATTEMPTS: usize = crate::proxy::upstream::MAX_ADDRESSES + 8;
+/// How often one request may turn to the upstream: each address once, the other trust anchors, a pooled
+/// connection that turned out to be closed, a heal, and the looks into a suspect page. Zero would drop
+/// every request.
+const UPSTREAM_ATTEMPTS: usize = crate::proxy::upstream::MAX_ADDRESSES + 9;
 /// Only the owner of the process may connect to a Unix socket.
 const SOCKET_MODE: u32 = 0o600;
 /// Everybody may, and whose user id is not in the list is turned away.

@@ -1,7 +1,8 @@
 //! Verified TLS or nothing: towards the upstream and towards the issuer.
 
+use crate::support::process::Process;
 use crate::support::sidecar::Sidecar;
-use crate::support::{Fixture, eventually};
+use crate::support::{Fixture, eventually, http};
 use bearerd::demo::TenantOptions;
 
 const SALES: &str = "/api/v1/datasphere/consumption/relational/DEMO/SALES/SALES?$top=1";
@@ -49,6 +50,24 @@ async fn another_tenants_authority_is_refused() {
         upstream.replace(fixture.path("ca.pem").to_str().unwrap(), &anchors)
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_systems_authorities_stay_trusted_beside_a_private_one() {
+    let (fixture, other) = (Fixture::start().await, Fixture::start().await);
+    let (ours, private) = (fixture.path("ca.pem"), other.path("ca.pem"));
+    let (ours, private) = (ours.to_str().unwrap(), private.to_str().unwrap());
+    // The tenant's authority is the system's here, and the file names somebody else's.
+    let config = fixture.config("", "").replace(ours, private);
+    let folder = tempfile::tempdir().unwrap();
+    let environment = [("SSL_CERT_FILE", ours)];
+    let mut process = Process::start_in(folder.path(), &config, &environment).await;
+    for _ in 0..2 {
+        let answer = http().get(format!("{}{SALES}", process.url)).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{}", process.log());
+    }
+    process.signal("TERM").await;
+    assert_eq!(process.exit_code().await, Some(0));
 }
 
 #[tokio::test]

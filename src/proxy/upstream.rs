@@ -3,15 +3,17 @@
 
 use crate::config::{Timeouts, Upstream as UpstreamConfig};
 use crate::http_client::{self, HttpClientError, Limits};
-use crate::trust;
+use crate::trust::{self, TrustError};
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use pingora::protocols::tls::CaType;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::utils::tls::{WrappedX509, parse_x509};
+use pingora::{Error, ErrorType};
 use reqwest::Client;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -43,8 +45,13 @@ pub struct Upstream {
     /// Where CSRF tokens are fetched, if they are managed, and with what.
     pub(super) csrf_url: Option<Url>,
     pub(super) http: Client,
-    /// Everything of a peer but its address.
+    /// Everything of a peer but its address; it trusts the system's anchors.
     template: HttpPeer,
+    /// Those of `ca_file`. A connection has either these or the system's: pingora builds, and keeps, a
+    /// store of its own for each connection whose anchors are not the system's.
+    private_anchors: Option<Arc<CaType>>,
+    /// Whether the private anchors are tried first; what worked last time is.
+    is_private: AtomicBool,
     resolved: ArcSwapOption<Resolved>,
     resolving: Mutex<()>,
     refreshing: AtomicBool,
@@ -64,6 +71,10 @@ pub(super) struct Attempts {
     first: Option<usize>,
     /// How many of them could not be connected to.
     failed: usize,
+    /// Whether the private anchors are the ones to trust.
+    is_private: Option<bool>,
+    /// Whether the others were tried before.
+    has_turned: bool,
 }
 
 /// Why there is no address.
@@ -106,15 +117,7 @@ impl Upstream {
         template.group_key = GROUPS.fetch_add(1, Ordering::Relaxed);
         set_timeouts(&mut template, config.timeouts);
         template.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
-        if let Some(path) = &config.ca_file {
-            let mut anchors = trust::read_pem(path)?;
-            anchors.extend(trust::system());
-            let anchors: Box<CaType> = anchors
-                .into_iter()
-                .map(|anchor| WrappedX509::new(anchor.to_vec(), parse_x509))
-                .collect();
-            template.options.ca = Some(anchors.into());
-        }
+        let private_anchors = config.ca_file.as_deref().map(private_anchors).transpose()?;
         Ok(Self {
             name: config.name.clone(),
             host,
@@ -130,6 +133,8 @@ impl Upstream {
                 kept: 0,
             })?,
             template,
+            is_private: AtomicBool::new(private_anchors.is_some()),
+            private_anchors,
             resolved: ArcSwapOption::empty(),
             resolving: Mutex::new(()),
             refreshing: AtomicBool::new(false),
@@ -146,12 +151,33 @@ impl Upstream {
         let first = *attempts.first.get_or_insert_with(|| self.preferred.load(Ordering::Relaxed));
         let position = first.wrapping_add(attempts.failed) % resolved.peers.len().max(1);
         let peer = resolved.peers.get(position).cloned();
-        peer.ok_or_else(|| self.no_address())
+        let mut peer = peer.ok_or_else(|| self.no_address())?;
+        let is_private =
+            attempts.is_private.get_or_insert_with(|| self.is_private.load(Ordering::Relaxed));
+        if *is_private {
+            peer.options.ca = self.private_anchors.clone();
+        }
+        Ok(peer)
     }
 
-    /// Notes that the latest attempt could not connect. Tells whether there is another address to
-    /// try; from now on, requests begin with that one.
-    pub(super) fn try_next(&self, attempts: &mut Attempts) -> bool {
+    /// Notes that the latest attempt could not connect. Tells whether another one is worth while.
+    pub(super) fn try_again(&self, attempts: &mut Attempts, error: &Error) -> bool {
+        self.try_other_anchors(attempts, error) || self.try_next(attempts)
+    }
+
+    /// An authority that one set of trust anchors does not know may be in the other.
+    fn try_other_anchors(&self, attempts: &mut Attempts, error: &Error) -> bool {
+        if self.private_anchors.is_none() || attempts.has_turned || !is_untrusted(error) {
+            return false;
+        }
+        let tried = attempts.is_private.unwrap_or_default();
+        self.is_private.store(!tried, Ordering::Relaxed);
+        (attempts.is_private, attempts.has_turned) = (Some(!tried), true);
+        true
+    }
+
+    /// Tells whether there is another address to try; from now on, requests begin with that one.
+    fn try_next(&self, attempts: &mut Attempts) -> bool {
         let tried = attempts.first.unwrap_or_default().wrapping_add(attempts.failed);
         attempts.failed += 1;
         // Of many requests that failed at one address, the first moves on for all.
@@ -225,6 +251,22 @@ impl Upstream {
     fn no_address(&self) -> ResolveError {
         ResolveError::NoAddress { host: self.host.clone() }
     }
+}
+
+fn private_anchors(ca_file: &Path) -> Result<Arc<CaType>, TrustError> {
+    let anchors: Box<CaType> = trust::read_pem(ca_file)?
+        .into_iter()
+        .map(|anchor| WrappedX509::new(anchor.to_vec(), parse_x509))
+        .collect();
+    Ok(anchors.into())
+}
+
+/// Whether the certificate is signed by nobody whom we know, or by another of the same name. pingora has
+/// the TLS library's error as text only.
+fn is_untrusted(error: &Error) -> bool {
+    let context = error.context.as_ref().map_or("", |context| context.as_str());
+    *error.etype() == ErrorType::TLSHandshakeFailure
+        && ["UnknownIssuer", "BadSignature"].iter().any(|reason| context.contains(reason))
 }
 
 fn csrf_url(config: &UpstreamConfig) -> Option<Url> {
