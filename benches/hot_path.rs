@@ -1,4 +1,4 @@
-//! What every request pays on its way through: its token, its route, its counts.
+//! What every request pays on its way through: its token, its route, and the hooks of the proxy.
 //!
 //! `cargo bench --bench hot_path` measures; `cargo test --benches` only runs each once.
 
@@ -7,22 +7,56 @@
 #[path = "../tests/support/one_token.rs"]
 mod one_token;
 
+use bearerd::config::{Config, Environment, Flags};
+use bearerd::drain::Drain;
+use bearerd::http_client::set_up_tls;
 use bearerd::metrics::Metrics;
+use bearerd::otlp::Spans;
+use bearerd::proxy::context::Context;
+use bearerd::proxy::guard::{Credential, Guard};
 use bearerd::proxy::route::Router;
+use bearerd::proxy::upstream::Upstream;
+use bearerd::proxy::{ClientHandle, Proxy, Table};
+use bearerd::telemetry;
 use bearerd::token::refresher::{Offer, Refresher};
 use bearerd::token::store::TokenStore;
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use futures_util::FutureExt;
 use one_token::OneToken;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::proxy::{ProxyHttp, Session};
 use std::hint::black_box;
+use std::io::{Cursor, sink};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Builder;
 use tokio_util::sync::CancellationToken;
+use tracing::subscriber;
+
+const CONFIG: &str = "
+clients:
+  technical-user: { token_url: https://acme.example/oauth/token, client_id: id, client_secret: s }
+upstreams:
+  datasphere: { url: https://acme.eu10.hcs.cloud.sap }
+";
+/// As a tool without a browser asks for a page of data.
+const REQUEST: &str =
+    "GET /api/v1/datasphere/consumption/relational/SPACE/VIEW/VIEW?$top=500 HTTP/1.1\r
+Host: 127.0.0.1:8080\r
+User-Agent: python-requests/2.32.5\r
+Accept-Encoding: gzip, deflate\r
+Accept: application/json\r
+Connection: keep-alive\r
+Authorization: Basic dG9vbDpwYXNzd29yZA==\r
+X-Forwarded-For: 10.0.0.7\r
+OData-MaxVersion: 4.0\r
+\r
+";
 
 /// A store with a token in it, put there by the real refresher.
-fn store() -> Arc<TokenStore> {
+fn store(metrics: &Metrics) -> Arc<TokenStore> {
     let store = Arc::new(TokenStore::new());
-    let metrics = Metrics::new().unwrap().client("c");
+    let metrics = metrics.client("c");
     let refresher =
         Refresher::new("c".into(), Arc::new(OneToken), Offer::never(), store.clone(), metrics, 0.5);
     let stop = CancellationToken::new();
@@ -36,7 +70,7 @@ fn store() -> Arc<TokenStore> {
 }
 
 fn token(criterion: &mut Criterion) {
-    let store = store();
+    let store = store(&Metrics::new().unwrap());
     criterion.bench_function("token: read the usable one", |bencher| {
         bencher.iter(|| black_box(store.usable()));
     });
@@ -56,5 +90,108 @@ fn route(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(hot_path, token, route);
+/// The proxy, as the app puts it together from this configuration.
+fn proxy(config: &Config) -> Proxy {
+    set_up_tls();
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let guard = Arc::new(Guard::new(&config.access.hosts, Credential::default()));
+    let clients = config.clients.iter().map(|client| ClientHandle {
+        name: client.name.clone(),
+        store: store(&metrics),
+        wait: client.wait,
+        metrics: metrics.client(&client.name),
+    });
+    let clients: Vec<_> = clients.collect();
+    let upstreams = config.upstreams.iter().map(|upstream| Upstream::new(upstream).unwrap().into());
+    let upstreams: Vec<_> = upstreams.collect();
+    let table = Table::new(config, &guard, &config.listen, &clients, &upstreams, &metrics);
+    Proxy::new(table, metrics, Drain::default(), Spans::default())
+}
+
+/// One request, with the proxy that it goes through. A hook that had to wait for anything would be no
+/// hot path.
+struct Way<'a> {
+    proxy: &'a Proxy,
+    session: Session,
+    context: Context,
+}
+
+impl<'a> Way<'a> {
+    /// The header was read.
+    fn new(proxy: &'a Proxy) -> Self {
+        let mut session = Session::new_h1(Box::new(Cursor::new(REQUEST.as_bytes().to_vec())));
+        assert!(session.as_downstream_mut().read_request().now_or_never().unwrap().unwrap());
+        Self { proxy, session, context: proxy.new_ctx() }
+    }
+
+    fn begun(mut self) -> Self {
+        let begun = self.proxy.early_request_filter(&mut self.session, &mut self.context);
+        begun.now_or_never().unwrap().unwrap();
+        self
+    }
+
+    fn admitted(mut self) -> Self {
+        let answered = self.proxy.request_filter(&mut self.session, &mut self.context);
+        assert!(!answered.now_or_never().unwrap().unwrap(), "it goes upstream");
+        self
+    }
+
+    /// With the copy of its header that pingora makes for the upstream.
+    fn copied(self) -> (Self, RequestHeader) {
+        let header = self.session.req_header().clone();
+        (self, header)
+    }
+
+    fn sent((mut way, mut header): (Self, RequestHeader)) -> (Self, RequestHeader) {
+        let (session, context) = (&mut way.session, &mut way.context);
+        let sent = way.proxy.upstream_request_filter(session, &mut header, context);
+        sent.now_or_never().unwrap().unwrap();
+        (way, header)
+    }
+
+    fn answered(mut self) -> Self {
+        let header = Box::new(ResponseHeader::build(200, None).unwrap());
+        let written = self.session.write_response_header(header, true);
+        written.now_or_never().unwrap().unwrap();
+        self
+    }
+
+    fn logged(mut self) -> Self {
+        self.proxy.logging(&mut self.session, None, &mut self.context).now_or_never().unwrap();
+        self
+    }
+}
+
+fn hooks(criterion: &mut Criterion) {
+    let config = Config::parse("bench", CONFIG, &Environment::default(), &Flags::default());
+    let config = config.unwrap();
+    let (proxy, log) = (proxy(&config), config.log);
+    let arrive = || Way::new(&proxy);
+    criterion.bench_function("begin: a trace", |bencher| {
+        bencher.iter_batched(arrive, Way::begun, BatchSize::SmallInput);
+    });
+    criterion.bench_function("admit: framing, guard, route, method, token", |bencher| {
+        bencher.iter_batched(|| arrive().begun(), Way::admitted, BatchSize::SmallInput);
+    });
+    criterion.bench_function("headers: strip and inject", |bencher| {
+        let copy = || arrive().begun().admitted().copied();
+        bencher.iter_batched(copy, Way::sent, BatchSize::SmallInput);
+    });
+    let answer = || arrive().begun().admitted().answered();
+    criterion.bench_function("access log: one line of JSON", |bencher| {
+        let (subscriber, _) = telemetry::subscriber(log, sink);
+        subscriber::with_default(subscriber, || {
+            bencher.iter_batched(answer, Way::logged, BatchSize::SmallInput);
+        });
+    });
+    criterion.bench_function("metrics: count one request", |bencher| {
+        let count = |way: Way<'_>| {
+            drop(way.context);
+            way.session
+        };
+        bencher.iter_batched(|| answer().logged(), count, BatchSize::SmallInput);
+    });
+}
+
+criterion_group!(hot_path, token, route, hooks);
 criterion_main!(hot_path);

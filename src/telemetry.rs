@@ -2,8 +2,10 @@
 
 use crate::config::{Log, LogFormat};
 use std::io::{IsTerminal, stderr};
+use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, registry, reload};
@@ -33,21 +35,30 @@ fn targets(level: LevelFilter) -> Targets {
         .with_target("bearerd", level)
 }
 
-/// Starts logging. A second call changes nothing.
-pub fn init(log: Log) -> LevelHandle {
+/// What writes events to `writer`, and the handle that changes which ones.
+pub fn subscriber(
+    log: Log,
+    writer: impl for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+) -> (impl Subscriber + Send + Sync, LevelHandle) {
     let (filter, handle) = reload::Layer::new(targets(log.level));
-    let layer = fmt::layer().with_writer(stderr);
+    let layer = fmt::layer().with_writer(writer);
     let layer = match log.format {
         LogFormat::Json => {
             layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
         }
         LogFormat::Text => layer.with_ansi(stderr().is_terminal()).boxed(),
     };
-    let told = registry().with(layer.with_filter(filter)).try_init();
-    if told.is_ok() {
-        // Of libraries' records, those that the filter drops are not even made: to make one, pingora
-        // prints requests, and panics on a header that is not UTF-8.
-        log::set_max_level(log::LevelFilter::Warn.min(log::max_level()));
+    (registry().with(layer.with_filter(filter)), LevelHandle(Some(handle)))
+}
+
+/// Starts logging. A second call changes nothing.
+pub fn init(log: Log) -> LevelHandle {
+    let (subscriber, handle) = subscriber(log, stderr);
+    if subscriber.try_init().is_err() {
+        return LevelHandle::default();
     }
-    LevelHandle(told.is_ok().then_some(handle))
+    // Of libraries' records, those that the filter drops are not even made: to make one, pingora
+    // prints requests, and panics on a header that is not UTF-8.
+    log::set_max_level(log::LevelFilter::Warn.min(log::max_level()));
+    handle
 }
