@@ -4,7 +4,7 @@ CARGO ?= cargo
 # For each of the targets.
 FUZZ_SECONDS ?= 30
 
-.PHONY: help demo test lint unit docs interop test-container interop-packages screenshots bench fleet fuzz fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config fuzz-setup release image setup
+.PHONY: help demo test lint unit instructions docs interop test-container interop-packages screenshots bench fleet fuzz fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config fuzz-setup release image setup
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -15,7 +15,7 @@ setup: ## Install what the build needs and the system lacks (cmake, a C compiler
 demo: setup ## A demo tenant and a sidecar in front of it, with lines to type
 	$(CARGO) run -- demo
 
-test: lint unit docs interop test-container ## Everything that must hold
+test: lint unit instructions docs interop test-container ## Everything that must hold
 
 lint: setup
 	$(CARGO) fmt --check
@@ -27,6 +27,11 @@ lint: setup
 # Every configuration in config/ and deploy/ goes through `bearerd check` in tests/commands.rs.
 unit: setup
 	$(CARGO) test --all-targets
+
+# What is counted is the binary to ship: built with the tests, it would be another one.
+instructions: release ## Whether a request takes more instructions than before, by valgrind; RENEW=1 writes the figures anew
+	@scripts/setup.sh --with-valgrind
+	$(CARGO) test --bench instructions -- --measure $(or $(CARGO_TARGET_DIR),target)/release/bearerd $(if $(RENEW),--renew)
 
 docs: setup
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items

@@ -6,65 +6,21 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 #![allow(clippy::print_stdout)]
 
+mod loopback;
+
 use bearerd::app::App;
 use bearerd::config::{Config, Environment, Flags, ListenAddress};
 use bearerd::shutdown::Shutdown;
+use loopback::{answer, get, serve, token};
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 const CONNECTIONS: usize = 32;
 const TURN: Duration = Duration::from_secs(2);
 const PAIRS: usize = 10;
 const SCRAPE: Duration = Duration::from_millis(100);
-
-/// Answers every request on every connection with this.
-async fn serve(answer: String) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
-        loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let answer = answer.clone();
-            tokio::spawn(async move {
-                let mut buffer = [0; 4096];
-                // Requests are small and come one after the other: each read is one.
-                while stream.read(&mut buffer).await.is_ok_and(|count| count > 0) {
-                    if stream.write_all(answer.as_bytes()).await.is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    address
-}
-
-fn answer(body: &str) -> String {
-    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
-    format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())
-}
-
-/// One request on a kept connection.
-async fn get(stream: &mut TcpStream, request: &[u8], buffer: &mut [u8]) {
-    stream.write_all(request).await.unwrap();
-    let mut filled = 0;
-    loop {
-        filled += stream.read(&mut buffer[filled..]).await.unwrap();
-        let text = &buffer[..filled];
-        if let Some(end) = text.windows(4).position(|window| window == b"\r\n\r\n") {
-            let head = std::str::from_utf8(&text[..end]).unwrap().to_ascii_lowercase();
-            assert!(head.starts_with("http/1.1 200"), "{head}");
-            let length = head.split("content-length: ").nth(1).unwrap();
-            let length: usize = length.lines().next().unwrap().parse().unwrap();
-            if filled >= end + 4 + length {
-                return;
-            }
-        }
-    }
-}
 
 /// Requests a second, and the 99th percentile in milliseconds.
 async fn turn(target: SocketAddr) -> (f64, f64) {
@@ -113,8 +69,8 @@ fn median(mut values: Vec<f64>) -> f64 {
 async fn main() {
     // `cargo test --benches` only wants to know whether it runs.
     let pairs = if std::env::args().any(|argument| argument == "--bench") { PAIRS } else { 1 };
-    let issuer = serve(answer(r#"{"access_token":"a.b.c","expires_in":3600}"#)).await;
-    let upstream = serve(answer(&format!(r#"{{"value":"{}"}}"#, "x".repeat(1000)))).await;
+    let issuer = serve(|_| token("a.b.c")).await;
+    let upstream = serve(|_| answer(&format!(r#"{{"value":"{}"}}"#, "x".repeat(1000)))).await;
     let yaml = format!(
         "listen: 127.0.0.1:0
 admin: {{ listen: 127.0.0.1:0 }}

@@ -2,9 +2,10 @@
 # Installs what the build needs beyond Rust and make, from the system's packages, saying so.
 #
 # pingora compiles zlib-ng (cmake, a C compiler); the interop tests run Node, Python, Chromium, kubectl,
-# Prometheus and Podman; the fuzzer is C++, and cargo-fuzz, which runs it, comes from crates.io into target/tools. prometheus
-# and promtool are taken out of their package into target/tools: installed, it would start a service. Run it
-# again at will: what is there already is left alone.
+# Prometheus and Podman; valgrind counts instructions; the fuzzer is C++, and cargo-fuzz, which runs it,
+# comes from crates.io into target/tools. prometheus and promtool are taken out of their package into
+# target/tools: installed, it would start a service. Run it again at will: what is there already is left
+# alone.
 set -eu
 
 cargo_fuzz_version=0.13.2
@@ -45,12 +46,15 @@ for option; do
             need runc runc
             need catatonit catatonit
             ;;
+        --with-valgrind)
+            need valgrind valgrind
+            ;;
         --with-fuzz)
             with_fuzz=yes
             need c++ g++
             ;;
         *)
-            echo "setup: unknown option $option; there are --with-node, --with-python, --with-browser, --with-prometheus, --with-kubectl, --with-podman and --with-fuzz" >&2
+            echo "setup: unknown option $option; there are --with-node, --with-python, --with-browser, --with-prometheus, --with-kubectl, --with-podman, --with-valgrind and --with-fuzz" >&2
             exit 2
             ;;
     esac

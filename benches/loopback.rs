@@ -1,0 +1,70 @@
+//! The sidecar's neighbours in a measurement: peers that answer every request alike, and a caller on a
+//! kept connection.
+
+use std::net::SocketAddr;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Answers every request on every connection with what is made for its address.
+pub(crate) async fn serve(make: impl FnOnce(SocketAddr) -> String) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let answer = make(address);
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let answer = answer.clone();
+            tokio::spawn(async move {
+                let mut buffer = [0; 4096];
+                // Requests are small and come one after the other: each read is one.
+                while stream.read(&mut buffer).await.is_ok_and(|count| count > 0) {
+                    if stream.write_all(answer.as_bytes()).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+/// Status 200 with this body.
+pub(crate) fn answer(body: &str) -> String {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
+    format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())
+}
+
+/// An issuer's answer with this token.
+pub(crate) fn token(value: &str) -> String {
+    answer(&format!(r#"{{"access_token":"{value}","expires_in":86400}}"#))
+}
+
+/// One request on a kept connection, and the body of its answer as it came, chunked or not.
+pub(crate) async fn get<'a>(
+    stream: &mut TcpStream,
+    request: &[u8],
+    buffer: &'a mut [u8],
+) -> &'a [u8] {
+    stream.write_all(request).await.unwrap();
+    let mut filled = 0;
+    loop {
+        let count = stream.read(&mut buffer[filled..]).await.unwrap();
+        assert!(count > 0, "the answer breaks off, or is too long");
+        filled += count;
+        let text = &buffer[..filled];
+        if let Some(end) = text.windows(4).position(|window| window == b"\r\n\r\n") {
+            let head = std::str::from_utf8(&text[..end]).unwrap().to_ascii_lowercase();
+            assert!(head.starts_with("http/1.1 200"), "{head}");
+            let is_whole = match head.split("content-length: ").nth(1) {
+                Some(rest) => {
+                    let length: usize = rest.lines().next().unwrap().parse().unwrap();
+                    filled >= end + 4 + length
+                }
+                None => text.ends_with(b"\r\n0\r\n\r\n"),
+            };
+            if is_whole {
+                return &buffer[end + 4..filled];
+            }
+        }
+    }
+}
