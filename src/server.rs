@@ -32,9 +32,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-/// Idle upstream connections that a worker keeps. More requests at once than this reconnect each
-/// time, at three times the cost of a request.
-const UPSTREAM_POOL: usize = 512;
+/// Idle upstream connections that a worker keeps: as many as a listener serves requests at once, by default.
+/// With fewer, more requests at once would reconnect each time, at three times the cost of a request.
+const UPSTREAM_POOL: usize = 1024;
 /// How often one request may turn to the upstream: each address once, the other trust anchors, a pooled
 /// connection that turned out to be closed, a heal, and the looks into a suspect page. Zero would drop
 /// every request.
