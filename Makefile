@@ -1,10 +1,11 @@
 # Two commands matter: `make demo` shows what bearerd does, `make test` proves it.
 
 CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 # For each of the targets.
 FUZZ_SECONDS ?= 30
 
-.PHONY: help demo test lint unit instructions docs interop test-container interop-packages screenshots bench fleet fuzz fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config fuzz-setup release image setup
+.PHONY: help demo test lint unit instructions docs interop test-container interop-packages screenshots bench compare fleet fuzz fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config fuzz-setup release image setup
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -31,7 +32,7 @@ unit: setup
 # What is counted is the binary to ship: built with the tests, it would be another one.
 instructions: release ## Whether a request takes more instructions than before, by valgrind; RENEW=1 writes the figures anew
 	@scripts/setup.sh --with-valgrind
-	$(CARGO) test --bench instructions -- --measure $(or $(CARGO_TARGET_DIR),target)/release/bearerd $(if $(RENEW),--renew)
+	$(CARGO) test --bench instructions -- --measure $(TARGET)/release/bearerd $(if $(RENEW),--renew)
 
 docs: setup
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
@@ -61,7 +62,14 @@ screenshots: ## Draw the pictures in docs/status anew
 	SCREENSHOTS=$(CURDIR)/docs/status $(CARGO) test --test integration interop::page -- --ignored
 
 bench: setup ## Criterion on the hot path and on the rewriting of links; what scraping costs
-	$(CARGO) bench --benches
+	$(CARGO) bench --bench hot_path --bench json --bench scrape
+
+# Built with the benches, bearerd would be another binary, and in this one's place.
+compare: release ## bearerd beside nginx, HAProxy and Envoy: ten minutes, and renews docs/performance.md; QUICK=1: two
+	@scripts/setup.sh --with-python --with-peers
+	sh tests/interop/install-python.sh benches/compare envoy
+	mkdir -p $(TARGET)/compare && cp $(TARGET)/release/bearerd $(TARGET)/compare/
+	$(CARGO) bench --bench compare -- --measure $(TARGET)/compare/bearerd $(if $(QUICK),--quick,--write)
 
 fleet: ## Simulate 1, 100 and 10,000 sidecars; renew the tables and pictures of docs/fleet.md
 	$(CARGO) run --release --manifest-path benches/fleet/Cargo.toml --target-dir target/fleet

@@ -2,10 +2,10 @@
 # Installs what the build needs beyond Rust and make, from the system's packages, saying so.
 #
 # pingora compiles zlib-ng (cmake, a C compiler); the interop tests run Node, Python, Chromium, kubectl,
-# Prometheus and Podman; valgrind counts instructions; the fuzzer is C++, and cargo-fuzz, which runs it,
-# comes from crates.io into target/tools. prometheus and promtool are taken out of their package into
-# target/tools: installed, it would start a service. Run it again at will: what is there already is left
-# alone.
+# Prometheus and Podman; valgrind counts instructions; `make compare` runs nginx and HAProxy; the fuzzer
+# is C++, and cargo-fuzz, which runs it, comes from crates.io into target/tools. prometheus and promtool
+# are taken out of their package into target/tools: installed, it would start a service. Run it again at
+# will: what is there already is left alone.
 set -eu
 
 cargo_fuzz_version=0.13.2
@@ -49,12 +49,18 @@ for option; do
         --with-valgrind)
             need valgrind valgrind
             ;;
+        --with-peers)
+            # As the packages are: they start what they install.
+            need taskset util-linux
+            PATH="$PATH:/usr/sbin" need nginx nginx
+            PATH="$PATH:/usr/sbin" need haproxy haproxy
+            ;;
         --with-fuzz)
             with_fuzz=yes
             need c++ g++
             ;;
         *)
-            echo "setup: unknown option $option; there are --with-node, --with-python, --with-browser, --with-prometheus, --with-kubectl, --with-podman, --with-valgrind and --with-fuzz" >&2
+            echo "setup: unknown option $option; there are --with-node, --with-python, --with-browser, --with-prometheus, --with-kubectl, --with-podman, --with-valgrind, --with-peers and --with-fuzz" >&2
             exit 2
             ;;
     esac

@@ -1,0 +1,202 @@
+//! What is asked of the sidecars, and of which.
+
+use crate::load::Work;
+use crate::measure::{Sample, sample};
+use crate::sidecar::{BEARERD, Extra, Kind, OTHER_BUILD, Sidecar};
+use crate::world::World;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const PEERS: [Kind; 6] =
+    [Kind::Nginx, Kind::NginxSilent, Kind::Haproxy, Kind::Envoy, Kind::Minimal, BEARERD];
+/// How many of them "many" are.
+const ROUTES: usize = 200;
+const CLIENTS: usize = 50;
+pub(crate) const MANY_ROUTES: Kind = Kind::Bearerd(Extra::Routes(ROUTES));
+pub(crate) const MANY_CLIENTS: Kind = Kind::Bearerd(Extra::Clients(CLIENTS));
+/// Of an upload.
+const UPLOAD: usize = 1 << 20;
+
+/// One load, put on several sidecars in turn.
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    kinds: &'static [Kind],
+    /// Whether bytes are the measure, rather than requests.
+    pub(crate) is_bulk: bool,
+    work: fn(&World, &Sidecar) -> Work,
+}
+
+impl Case {
+    /// Of whom it is asked.
+    pub(crate) fn kinds(&self) -> impl Iterator<Item = Kind> {
+        let is_ours = self.kinds.contains(&BEARERD);
+        let other = OTHER_BUILD.get().filter(|_| is_ours);
+        self.kinds.iter().copied().chain(other.map(|_| Kind::Bearerd(Extra::OtherBuild)))
+    }
+}
+
+fn small(world: &World, sidecar: &Sidecar) -> Work {
+    Work::get(sidecar.address, "/plain/small", &world.small)
+}
+
+fn page(world: &World, sidecar: &Sidecar) -> Work {
+    Work::get(sidecar.address, "/plain/page.json", &world.page)
+}
+
+/// The same page by a route that rewrites the links in it.
+fn linked_page(world: &World, sidecar: &Sidecar) -> Work {
+    let page = std::str::from_utf8(&world.page).unwrap();
+    let page = page.replace(&world.origin(), &format!("http://{}", sidecar.address));
+    Work::get(sidecar.address, "/odata/page.json", &page.into_bytes().into())
+}
+
+fn upload(_world: &World, sidecar: &Sidecar) -> Work {
+    Work::put(sidecar.address, "/plain/upload", &vec![b'u'; UPLOAD])
+}
+
+/// Each caller by another of so many ways.
+fn ways(world: &World, sidecar: &Sidecar, count: usize) -> Work {
+    let ways: Vec<Work> = (0..count)
+        .map(|way| Work::get(sidecar.address, &format!("/way-{way}/plain/small"), &world.small))
+        .collect();
+    Work {
+        requests: ways.into_iter().flat_map(|work| work.requests).collect(),
+        ..small(world, sidecar)
+    }
+}
+
+/// With one worker, which has a core of its own.
+pub(crate) const ONE_WORKER: &[Case] = &[
+    Case {
+        name: "small-1",
+        title: "1 KB, 1 connection",
+        kinds: &PEERS,
+        is_bulk: false,
+        work: small,
+    },
+    Case {
+        name: "small-64",
+        title: "1 KB, 64 connections",
+        kinds: &PEERS,
+        is_bulk: false,
+        work: |world, sidecar| small(world, sidecar).by(64),
+    },
+    Case {
+        name: "small-256",
+        title: "1 KB, 256 connections",
+        kinds: &PEERS,
+        is_bulk: false,
+        work: |world, sidecar| small(world, sidecar).by(256),
+    },
+    Case {
+        name: "small-1024",
+        title: "1 KB, 1,024 connections",
+        kinds: &[Kind::Nginx, Kind::Envoy, Kind::Minimal, BEARERD],
+        is_bulk: false,
+        work: |world, sidecar| small(world, sidecar).by(1024),
+    },
+    Case {
+        name: "thinking",
+        title: "1 KB, 20 connections that think for 1 to 9 ms",
+        kinds: &PEERS,
+        is_bulk: false,
+        work: |world, sidecar| small(world, sidecar).by(20).thinking(),
+    },
+    Case {
+        name: "page",
+        title: "100 KB, 16 connections",
+        kinds: &PEERS,
+        is_bulk: false,
+        work: |world, sidecar| page(world, sidecar).by(16),
+    },
+    Case {
+        name: "links",
+        title: "100 KB of OData with its links rewritten, 16 connections",
+        kinds: &[BEARERD],
+        is_bulk: false,
+        work: |world, sidecar| linked_page(world, sidecar).by(16),
+    },
+    Case {
+        name: "stream",
+        title: "64 MiB, one reader",
+        kinds: &PEERS,
+        is_bulk: true,
+        work: |world, sidecar| Work::get(sidecar.address, "/plain/stream", &world.stream),
+    },
+    Case {
+        name: "upload",
+        title: "Uploads of 1 MiB, 4 connections",
+        kinds: &PEERS,
+        is_bulk: true,
+        work: |world, sidecar| upload(world, sidecar).by(4),
+    },
+    Case {
+        name: "routes",
+        title: "1 KB, 64 connections, by 200 routes",
+        kinds: &[MANY_ROUTES],
+        is_bulk: false,
+        work: |world, sidecar| ways(world, sidecar, ROUTES).by(64),
+    },
+    Case {
+        name: "clients",
+        title: "1 KB, 64 connections, with the tokens of 50 clients",
+        kinds: &[MANY_CLIENTS],
+        is_bulk: false,
+        work: |world, sidecar| ways(world, sidecar, CLIENTS).by(64),
+    },
+];
+
+/// With two workers, which share both cores with everything else.
+pub(crate) const TWO_WORKERS: &[Case] = &[
+    Case {
+        name: "small-64-two",
+        title: "1 KB, 64 connections, two workers",
+        kinds: &PEERS,
+        is_bulk: false,
+        work: |world, sidecar| small(world, sidecar).by(64),
+    },
+    Case {
+        name: "page-two",
+        title: "100 KB, 64 connections, two workers",
+        kinds: &PEERS,
+        is_bulk: false,
+        work: |world, sidecar| page(world, sidecar).by(64),
+    },
+];
+
+/// What was measured, by the case's name and the kind's.
+pub(crate) type Samples = BTreeMap<(&'static str, String), Vec<Sample>>;
+
+/// The sidecars that these cases need.
+pub(crate) fn start(cases: &[&Case], world: &World, workers: usize, cores: &str) -> Vec<Sidecar> {
+    let mut sidecars: Vec<Sidecar> = Vec::new();
+    for kind in cases.iter().flat_map(|case| case.kinds()) {
+        if sidecars.iter().all(|sidecar| sidecar.kind != kind) {
+            let sidecar = Sidecar::start(kind, world, workers, cores);
+            crate::load::first_answer(sidecar.address, &small(world, &sidecar));
+            sidecars.push(sidecar);
+        }
+    }
+    sidecars
+}
+
+/// One round: every case on every sidecar, in turn.
+pub(crate) fn round(
+    cases: &[&Case],
+    world: &World,
+    sidecars: &[Sidecar],
+    window: Duration,
+    samples: &mut Samples,
+) {
+    for case in cases {
+        for sidecar in
+            sidecars.iter().filter(|sidecar| case.kinds().any(|kind| kind == sidecar.kind))
+        {
+            let sample = sample(world, sidecar, &(case.work)(world, sidecar), window);
+            eprintln!("{:>14} {:<22} {sample}", case.name, sidecar.kind.name());
+            samples.entry((case.name, sidecar.kind.name())).or_default().push(sample);
+            world.trim_logs();
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! What a sidecar costs by being there: start, memory, size; and what its own business costs callers.
+
+use crate::load::{Idle, Load, Work, first_answer};
+use crate::measure::{Sample, median, sample};
+use crate::process::Memory;
+use crate::sidecar::{BEARERD, Extra, Kind, OTHER_BUILD, Sidecar};
+use crate::world::World;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Whose memory and start are looked at.
+fn kinds() -> Vec<Kind> {
+    let other = OTHER_BUILD.get().map(|_| Kind::Bearerd(Extra::OtherBuild));
+    let kinds = [Kind::Nginx, Kind::Haproxy, Kind::Envoy, Kind::Minimal, BEARERD];
+    kinds.into_iter().chain(other).collect()
+}
+
+const IDLE_CONNECTIONS: usize = 1000;
+const BUSY_CONNECTIONS: usize = 256;
+const LOAD: Duration = Duration::from_secs(3);
+/// When memory is looked at again after the last connection closed.
+const REST: Duration = Duration::from_secs(30);
+/// How long the issuer takes for a token while starts are timed.
+pub(crate) const ISSUER: Duration = Duration::from_millis(100);
+/// As often as no Prometheus asks.
+const SCRAPE: Duration = Duration::from_millis(100);
+
+fn small(world: &World, sidecar: &Sidecar) -> Work {
+    Work::get(sidecar.address, "/plain/small", &world.small)
+}
+
+/// Milliseconds from the start of the process to its first right answer.
+pub(crate) fn starts(world: &World, rounds: usize) -> Vec<(Kind, f64)> {
+    world.issuer.delay(ISSUER);
+    let mut took: Vec<(Kind, Vec<f64>)> =
+        kinds().into_iter().map(|kind| (kind, Vec::new())).collect();
+    for _ in 0..rounds {
+        for (kind, took) in &mut took {
+            let sidecar = Sidecar::start(*kind, world, 1, "1");
+            let first = first_answer(sidecar.address, &small(world, &sidecar));
+            took.push(first.as_secs_f64() * 1e3);
+        }
+    }
+    world.issuer.delay(Duration::ZERO);
+    took.into_iter().map(|(kind, took)| (kind, median(&took, |took| *took))).collect()
+}
+
+/// What a sidecar holds in the course of its life.
+pub(crate) struct Held {
+    pub(crate) kind: Kind,
+    pub(crate) idle: Memory,
+    pub(crate) idle_connections: Memory,
+    pub(crate) busy: Memory,
+    pub(crate) after: Memory,
+    /// Megabytes.
+    pub(crate) program: f64,
+}
+
+/// Fresh ones, side by side.
+pub(crate) fn memory(world: &World) -> Vec<Held> {
+    let sidecars: Vec<Sidecar> = kinds()
+        .into_iter()
+        .map(|kind| {
+            let sidecar = Sidecar::start(kind, world, 1, "1");
+            first_answer(sidecar.address, &small(world, &sidecar));
+            sidecar
+        })
+        .collect();
+    let mut held: Vec<Held> = sidecars
+        .iter()
+        .map(|sidecar| Held {
+            kind: sidecar.kind,
+            idle: sidecar.process.memory(),
+            idle_connections: Memory::default(),
+            busy: Memory::default(),
+            after: Memory::default(),
+            program: sidecar.kind.program().metadata().unwrap().len() as f64 / 1e6,
+        })
+        .collect();
+    for (sidecar, held) in sidecars.iter().zip(&mut held) {
+        let work = small(world, sidecar);
+        let connections = Idle::open(sidecar.address, &work.clone().by(IDLE_CONNECTIONS));
+        held.idle_connections = sidecar.process.memory();
+        drop(connections);
+        let load = Load::start(sidecar.address, &work.by(BUSY_CONNECTIONS));
+        std::thread::sleep(LOAD);
+        held.busy = sidecar.process.memory();
+        drop(load);
+    }
+    std::thread::sleep(REST);
+    for (sidecar, held) in sidecars.iter().zip(&mut held) {
+        held.after = sidecar.process.memory();
+    }
+    held
+}
+
+/// Callers' times with and without something else going on.
+pub(crate) struct Steadiness {
+    pub(crate) quiet: Vec<Sample>,
+    pub(crate) scraped: Vec<Sample>,
+    pub(crate) refreshed: Vec<Sample>,
+}
+
+/// Long enough for a token to be refreshed in it.
+const STEADY: Duration = Duration::from_secs(4);
+
+/// Windows in turn: nothing, a scrape every 100 ms, a token refresh every three seconds.
+pub(crate) fn steadiness(world: &World, rounds: usize) -> Steadiness {
+    let [quiet, short] = [Extra::Nothing, Extra::ShortTokens].map(|extra| {
+        let sidecar = Sidecar::start(Kind::Bearerd(extra), world, 1, "1");
+        first_answer(sidecar.address, &small(world, &sidecar));
+        sidecar
+    });
+    let measure = |sidecar: &Sidecar| sample(world, sidecar, &small(world, sidecar).by(64), STEADY);
+    let mut told = Steadiness { quiet: Vec::new(), scraped: Vec::new(), refreshed: Vec::new() };
+    for _ in 0..rounds {
+        told.quiet.push(measure(&quiet));
+        let scraping = Scraping::start(quiet.admin);
+        told.scraped.push(measure(&quiet));
+        drop(scraping);
+        let issued = world.issuer.issued();
+        told.refreshed.push(measure(&short));
+        assert!(world.issuer.issued() > issued, "no token was refreshed in the window");
+        world.trim_logs();
+    }
+    told
+}
+
+/// Scrapes until it is dropped.
+struct Scraping(Arc<AtomicBool>);
+
+impl Scraping {
+    fn start(admin: SocketAddr) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        std::thread::spawn(move || {
+            while !stopped.load(Relaxed) {
+                let mut stream = TcpStream::connect(admin).unwrap();
+                let request =
+                    format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
+                stream.write_all(request.as_bytes()).unwrap();
+                let mut answer = Vec::new();
+                stream.read_to_end(&mut answer).unwrap();
+                assert!(answer.starts_with(b"HTTP/1.1 200 "));
+                std::thread::sleep(SCRAPE);
+            }
+        });
+        Self(stop)
+    }
+}
+
+impl Drop for Scraping {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}

@@ -1,0 +1,353 @@
+//! Callers that keep their connection and look at every byte that they get.
+
+use memchr::memmem;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::sleep;
+
+/// What all callers of a case send, and the body that each answer must have.
+#[derive(Clone)]
+pub(crate) struct Work {
+    /// The first caller sends the first of these, and so on, and then from the start.
+    pub(crate) requests: Vec<Arc<[u8]>>,
+    pub(crate) answer: Arc<[u8]>,
+    pub(crate) connections: usize,
+    /// Whether callers pause between 1 and 9 ms before a request.
+    pub(crate) thinks: bool,
+}
+
+impl Work {
+    /// A GET of this path, whose answer is this body.
+    pub(crate) fn get(target: SocketAddr, path: &str, answer: &Arc<[u8]>) -> Self {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {target}\r\nUser-Agent: bearerd-compare\r\nAccept: */*\r\n\r\n"
+        );
+        Self {
+            requests: vec![request.into_bytes().into()],
+            answer: answer.clone(),
+            connections: 1,
+            thinks: false,
+        }
+    }
+
+    /// A PUT of this body, whose answer tells its length.
+    pub(crate) fn put(target: SocketAddr, path: &str, body: &[u8]) -> Self {
+        let length = body.len();
+        let head =
+            format!("PUT {path} HTTP/1.1\r\nHost: {target}\r\nContent-Length: {length}\r\n\r\n");
+        Self {
+            requests: vec![[head.as_bytes(), body].concat().into()],
+            answer: length.to_string().into_bytes().into(),
+            connections: 1,
+            thinks: false,
+        }
+    }
+
+    fn request(&self, caller: usize) -> &Arc<[u8]> {
+        &self.requests[caller % self.requests.len()]
+    }
+
+    pub(crate) fn by(self, connections: usize) -> Self {
+        Self { connections, ..self }
+    }
+
+    pub(crate) fn thinking(self) -> Self {
+        Self { thinks: true, ..self }
+    }
+}
+
+#[derive(Default)]
+struct Shared {
+    answers: AtomicU64,
+    bytes: AtomicU64,
+    /// Callers that have had their first answer.
+    warm: AtomicU64,
+    measuring: AtomicBool,
+    stop: AtomicBool,
+    took: Mutex<Vec<Duration>>,
+}
+
+/// A load that goes on until it is dropped.
+pub(crate) struct Load {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Load {
+    /// Starts it, and returns once every caller has had an answer.
+    pub(crate) fn start(target: SocketAddr, work: &Work) -> Self {
+        let shared = Arc::new(Shared::default());
+        let (theirs, work) = (shared.clone(), work.clone());
+        let connections = work.connections as u64;
+        let thread = std::thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let callers: Vec<_> = (0..work.connections)
+                    .map(|caller| tokio::spawn(call(target, caller, work.clone(), theirs.clone())))
+                    .collect();
+                for caller in callers {
+                    caller.await.unwrap();
+                }
+            });
+        });
+        let load = Self { shared, thread: Some(thread) };
+        while load.shared.warm.load(Relaxed) < connections {
+            load.check();
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        load
+    }
+
+    /// A caller that got something wrong has ended the thread.
+    fn check(&self) {
+        let ended = self.thread.as_ref().is_none_or(JoinHandle::is_finished);
+        assert!(!ended, "a caller did not get what it should");
+    }
+
+    /// From now on, times are kept.
+    pub(crate) fn begin(&self) {
+        self.shared.measuring.store(true, Relaxed);
+    }
+
+    /// Answers, and bytes that went either way, since the start.
+    pub(crate) fn count(&self) -> (u64, u64) {
+        self.check();
+        (self.shared.answers.load(Relaxed), self.shared.bytes.load(Relaxed))
+    }
+
+    /// How long answers took since [`Self::begin`], in order; the load ends.
+    pub(crate) fn end(self) -> Vec<Duration> {
+        let shared = self.shared.clone();
+        drop(self);
+        let mut took = std::mem::take(&mut *shared.took.lock().unwrap());
+        took.sort_unstable();
+        took
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.shared.measuring.store(false, Relaxed);
+        self.shared.stop.store(true, Relaxed);
+        let ended = self.thread.take().map(JoinHandle::join);
+        // A second panic would leave all processes behind.
+        assert!(std::thread::panicking() || ended.is_none_or(|ended| ended.is_ok()));
+    }
+}
+
+async fn call(target: SocketAddr, caller: usize, work: Work, shared: Arc<Shared>) {
+    let mut stream = Stream::open(target).await;
+    let (request, mut took) = (work.request(caller), Vec::new());
+    for number in 0_u64.. {
+        if shared.stop.load(Relaxed) {
+            break;
+        }
+        if work.thinks {
+            sleep(Duration::from_micros(fastrand::u64(1_000..9_000))).await;
+        }
+        let since = Instant::now();
+        stream.exchange(request, &work.answer, &shared.bytes).await;
+        shared.answers.fetch_add(1, Relaxed);
+        if number == 0 {
+            shared.warm.fetch_add(1, Relaxed);
+        }
+        if shared.measuring.load(Relaxed) {
+            took.push(since.elapsed());
+        }
+    }
+    shared.took.lock().unwrap().append(&mut took);
+}
+
+/// Connections that have had an answer and now do nothing.
+pub(crate) struct Idle {
+    _streams: Vec<Stream>,
+    // Streams that outlive their runtime would panic.
+    _runtime: Runtime,
+}
+
+impl Idle {
+    /// Opens them one after the other.
+    pub(crate) fn open(target: SocketAddr, work: &Work) -> Self {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let streams = runtime.block_on(async {
+            let mut streams = Vec::new();
+            for caller in 0..work.connections {
+                let mut stream = Stream::open(target).await;
+                stream.exchange(work.request(caller), &work.answer, &AtomicU64::new(0)).await;
+                streams.push(stream);
+            }
+            streams
+        });
+        Self { _streams: streams, _runtime: runtime }
+    }
+}
+
+/// How long it takes until somebody listens there and gives the right answer.
+pub(crate) fn first_answer(target: SocketAddr, work: &Work) -> Duration {
+    let since = Instant::now();
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        loop {
+            assert!(since.elapsed() < Duration::from_secs(10), "no answer from {target}");
+            if let Ok(stream) = TcpStream::connect(target).await {
+                let mut stream = Stream::new(stream);
+                stream.stream.write_all(work.request(0)).await.unwrap();
+                // Envoy says 401 as long as it has no token.
+                if stream.status().await == 200 {
+                    stream.answer(&work.answer, &AtomicU64::new(0)).await;
+                    return since.elapsed();
+                }
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+    })
+}
+
+/// A connection, and what was read of it but not yet used.
+struct Stream {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    filled: usize,
+}
+
+impl Stream {
+    async fn open(target: SocketAddr) -> Self {
+        Self::new(TcpStream::connect(target).await.unwrap())
+    }
+
+    fn new(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).unwrap();
+        Self { stream, buffer: Vec::new(), filled: 0 }
+    }
+
+    /// Reads more.
+    async fn fill(&mut self) -> usize {
+        // Small answers need little; what has had a big piece gets a bigger one.
+        if self.buffer.len() - self.filled < 4096 {
+            let length = (self.buffer.len() * 2).clamp(8 * 1024, 256 * 1024);
+            self.buffer.resize(length.max(self.filled + 4096), 0);
+        }
+        let count = self.stream.read(&mut self.buffer[self.filled..]).await.unwrap();
+        let seen = String::from_utf8_lossy(&self.buffer[..self.filled]);
+        assert!(count > 0, "closed behind {seen}");
+        self.filled += count;
+        count
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.buffer.copy_within(count..self.filled, 0);
+        self.filled -= count;
+    }
+
+    /// Sends a request, and compares the body of its answer with what it must be.
+    async fn exchange(&mut self, request: &[u8], expected: &[u8], bytes: &AtomicU64) {
+        self.stream.write_all(request).await.unwrap();
+        bytes.fetch_add(request.len() as u64, Relaxed);
+        self.answer(expected, bytes).await;
+    }
+
+    /// The status of the answer that is on its way.
+    async fn status(&mut self) -> u16 {
+        const STATUS: std::ops::Range<usize> = "HTTP/1.1 ".len().."HTTP/1.1 200".len();
+        while self.filled < STATUS.end {
+            self.fill().await;
+        }
+        std::str::from_utf8(&self.buffer[STATUS]).unwrap().parse().unwrap()
+    }
+
+    /// Reads an answer, whose body must be this.
+    async fn answer(&mut self, expected: &[u8], bytes: &AtomicU64) {
+        let head = loop {
+            if let Some(end) = memmem::find(&self.buffer[..self.filled], b"\r\n\r\n") {
+                break end + 4;
+            }
+            self.fill().await;
+        };
+        let length = length_of(&self.buffer[..head], expected.len());
+        self.consume(head);
+        let mut body = Body { expected, done: 0 };
+        match length {
+            Some(length) => {
+                assert_eq!(length, expected.len());
+                self.take(&mut body, length, bytes).await;
+            }
+            None => self.take_chunks(&mut body, bytes).await,
+        }
+        assert_eq!(body.done, expected.len());
+    }
+
+    /// The next `length` bytes belong to the body.
+    async fn take(&mut self, body: &mut Body<'_>, length: usize, bytes: &AtomicU64) {
+        let mut left = length;
+        while left > 0 {
+            if self.filled == 0 {
+                self.fill().await;
+            }
+            let count = left.min(self.filled);
+            body.compare(&self.buffer[..count]);
+            bytes.fetch_add(count as u64, Relaxed);
+            self.consume(count);
+            left -= count;
+        }
+    }
+
+    async fn take_chunks(&mut self, body: &mut Body<'_>, bytes: &AtomicU64) {
+        loop {
+            let end = loop {
+                if let Some(end) = memmem::find(&self.buffer[..self.filled], b"\r\n") {
+                    break end;
+                }
+                self.fill().await;
+            };
+            let size = std::str::from_utf8(&self.buffer[..end]).unwrap();
+            let size = usize::from_str_radix(size, 16).unwrap();
+            self.consume(end + 2);
+            self.take(body, size, bytes).await;
+            while self.filled < 2 {
+                self.fill().await;
+            }
+            assert_eq!(&self.buffer[..2], b"\r\n");
+            self.consume(2);
+            if size == 0 {
+                return;
+            }
+        }
+    }
+}
+
+struct Body<'a> {
+    expected: &'a [u8],
+    done: usize,
+}
+
+impl Body<'_> {
+    fn compare(&mut self, piece: &[u8]) {
+        let end = self.done + piece.len();
+        assert!(self.expected.get(self.done..end) == Some(piece), "another body than expected");
+        self.done = end;
+    }
+}
+
+/// The length that a header tells; none if the body comes in chunks.
+fn length_of(head: &[u8], expected: usize) -> Option<usize> {
+    let text = std::str::from_utf8(head).unwrap();
+    assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
+    let value = |name: &str| {
+        text.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    };
+    let length = value("content-length").map(|length| length.parse().unwrap());
+    assert!(
+        length.is_some() || value("transfer-encoding") == Some("chunked"),
+        "{expected}: {text}"
+    );
+    length
+}

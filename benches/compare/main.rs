@@ -1,0 +1,135 @@
+//! `make compare`: bearerd beside nginx, HAProxy and Envoy, each as the same sidecar over the same
+//! verified TLS upstream.
+//!
+//! With one worker the sidecar has core 1 for itself; upstream and callers share core 0. Every byte of
+//! every answer is compared, and the upstream answers only who brings the token. CPU time is what the
+//! kernel has counted for the sidecar's processes in a window in which all connections are warm: the
+//! figure that a noisy machine moves least.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+// It measures the clock's time, and has no worker to block.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod cases;
+mod lifetime;
+mod load;
+mod measure;
+mod minimal;
+mod process;
+mod report;
+mod sidecar;
+mod world;
+
+use cases::{Case, ONE_WORKER, Samples, TWO_WORKERS};
+use clap::{Parser, Subcommand};
+use mimalloc::MiMalloc;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use std::path::PathBuf;
+use std::time::Duration;
+use world::World;
+
+/// As the minimal proxy must have it, for bearerd has it.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+/// How long a load is measured at a time.
+const WINDOW: Duration = Duration::from_secs(1);
+
+#[derive(Parser)]
+#[command(subcommand_negates_reqs = true)]
+struct Arguments {
+    /// The bearerd to measure.
+    #[arg(long, required = true)]
+    measure: Option<PathBuf>,
+    /// Everything once: whether it works, and roughly how much.
+    #[arg(long, conflicts_with = "rounds")]
+    quick: bool,
+    /// How often everything is measured; the median counts.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Only cases whose name begins with this; nothing is written then.
+    #[arg(long)]
+    only: Option<String>,
+    /// Another build of bearerd, to be measured beside this one.
+    #[arg(long)]
+    against: Option<PathBuf>,
+    /// Put the tables into docs/performance.md.
+    #[arg(long)]
+    write: bool,
+    /// What cargo says to benches.
+    #[arg(long, hide = true)]
+    bench: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Be the minimal pingora proxy.
+    #[command(hide = true)]
+    Minimal { configuration: PathBuf },
+}
+
+fn main() {
+    let arguments = Arguments::parse();
+    if let Some(Command::Minimal { configuration }) = arguments.command {
+        minimal::run(&configuration);
+    }
+    for (build, place) in
+        [(arguments.measure, &sidecar::BUILD), (arguments.against, &sidecar::OTHER_BUILD)]
+    {
+        if let Some(build) = build {
+            place.set(build.canonicalize().unwrap()).unwrap();
+        }
+    }
+    let mut files = getrlimit(Resource::Nofile);
+    files.current = files.maximum;
+    setrlimit(Resource::Nofile, files).unwrap();
+
+    let rounds = if arguments.quick { 1 } else { arguments.rounds };
+    let is_wanted = |name: &str| arguments.only.as_ref().is_none_or(|only| name.starts_with(only));
+    let wanted = |cases: &'static [Case]| -> Vec<&'static Case> {
+        cases.iter().filter(|case| is_wanted(case.name)).collect()
+    };
+    let mut report = report::Report::new(rounds, WINDOW);
+    let mut samples = Samples::new();
+
+    process::pin("0");
+    let world = World::start("0");
+    let cases = wanted(ONE_WORKER);
+    let sidecars = cases::start(&cases, &world, 1, "1");
+    for _ in 0..rounds {
+        cases::round(&cases, &world, &sidecars, WINDOW, &mut samples);
+    }
+    drop(sidecars);
+    report.cases(&cases, &samples);
+    if is_wanted("steadiness") {
+        report.steadiness(&lifetime::steadiness(&world, rounds));
+    }
+    if is_wanted("memory") {
+        report.memory(&lifetime::memory(&world));
+    }
+    if is_wanted("start") {
+        report.starts(&lifetime::starts(&world, rounds));
+    }
+    drop(world);
+
+    process::pin("0,1");
+    let world = World::start("0,1");
+    let cases = wanted(TWO_WORKERS);
+    let sidecars = cases::start(&cases, &world, 2, "0,1");
+    for _ in 0..rounds {
+        cases::round(&cases, &world, &sidecars, WINDOW, &mut samples);
+    }
+    drop(sidecars);
+    report.cases(&cases, &samples);
+    if arguments.only.is_none() {
+        report.goals(&samples);
+    }
+
+    println!("{}", report.text());
+    if arguments.write {
+        report.write();
+    }
+}

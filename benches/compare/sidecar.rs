@@ -1,0 +1,184 @@
+//! The proxies that are compared, each as somebody would run it as a sidecar.
+
+use crate::process::{Process, free_address};
+use crate::world::{World, filled};
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+/// A kind of sidecar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Nginx,
+    /// Without an access log: what a C proxy can do at best.
+    NginxSilent,
+    Haproxy,
+    Envoy,
+    /// pingora with our settings, and nothing of ours.
+    Minimal,
+    Bearerd(Extra),
+}
+
+/// What is special about a bearerd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extra {
+    Nothing,
+    /// Another build of it: [`OTHER_BUILD`].
+    OtherBuild,
+    /// A token that must be renewed every three seconds.
+    ShortTokens,
+    /// So many routes more.
+    Routes(usize),
+    /// So many clients more, with a route each.
+    Clients(usize),
+}
+
+/// The bearerd that is measured.
+pub(crate) static BUILD: OnceLock<PathBuf> = OnceLock::new();
+/// What it is compared with, if anybody asked for it.
+pub(crate) static OTHER_BUILD: OnceLock<PathBuf> = OnceLock::new();
+
+/// bearerd as most have it.
+pub(crate) const BEARERD: Kind = Kind::Bearerd(Extra::Nothing);
+
+impl Kind {
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Nginx => "nginx".into(),
+            Self::NginxSilent => "nginx without a log".into(),
+            Self::Haproxy => "HAProxy".into(),
+            Self::Envoy => "Envoy".into(),
+            Self::Minimal => "minimal pingora".into(),
+            Self::Bearerd(Extra::Nothing) => "**bearerd**".into(),
+            Self::Bearerd(Extra::OtherBuild) => "bearerd, the other build".into(),
+            Self::Bearerd(Extra::ShortTokens) => "bearerd, tokens of 6 s".into(),
+            Self::Bearerd(Extra::Routes(count)) => format!("bearerd, {count} routes more"),
+            Self::Bearerd(Extra::Clients(count)) => format!("bearerd, {count} clients more"),
+        }
+    }
+
+    /// The program, and how large it is.
+    pub(crate) fn program(self) -> PathBuf {
+        let name = match self {
+            Self::Nginx | Self::NginxSilent => "nginx",
+            Self::Haproxy => "haproxy",
+            Self::Envoy => return envoy(),
+            Self::Minimal => return std::env::current_exe().unwrap(),
+            Self::Bearerd(Extra::OtherBuild) => return OTHER_BUILD.get().unwrap().clone(),
+            Self::Bearerd(_) => return BUILD.get().unwrap().clone(),
+        };
+        let places = ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"];
+        let found =
+            places.iter().map(|place| Path::new(place).join(name)).find(|path| path.exists());
+        found.unwrap_or_else(|| panic!("{name} is not installed: scripts/setup.sh --with-peers"))
+    }
+}
+
+/// What `make compare` has installed.
+fn envoy() -> PathBuf {
+    let venv = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/compare/.venv/lib");
+    let pythons = fs::read_dir(venv).into_iter().flatten().filter_map(Result::ok);
+    let mut binaries = pythons.map(|python| python.path().join("site-packages/envoy/_bin/envoy"));
+    binaries.find(|binary| binary.exists()).expect("Envoy is installed by `make compare`")
+}
+
+/// One that runs.
+pub(crate) struct Sidecar {
+    pub(crate) kind: Kind,
+    pub(crate) process: Process,
+    pub(crate) address: SocketAddr,
+    /// Where its metrics are, if it is bearerd.
+    pub(crate) admin: SocketAddr,
+}
+
+impl Sidecar {
+    /// Starts it, with this many workers, on these cores.
+    pub(crate) fn start(kind: Kind, world: &World, workers: usize, cores: &str) -> Self {
+        let (address, admin) = (free_address(), free_address());
+        let folder = world.folder();
+        let lifetime = if kind == Kind::Bearerd(Extra::ShortTokens) { 6 } else { 3600 };
+        // Several of a kind may run at a time.
+        let file = |ending: &str| format!("sidecar-{}.{ending}", address.port());
+        let access_log = match kind {
+            Kind::NginxSilent => "off".into(),
+            _ => world.logs().join(file("access.log")).display().to_string(),
+        };
+        let values = [
+            ("FOLDER", &*folder.to_string_lossy()),
+            ("LISTEN", &address.to_string()),
+            ("LISTEN_PORT", &address.port().to_string()),
+            ("ADMIN", &admin.to_string()),
+            ("PORT", &world.upstream.port().to_string()),
+            ("ISSUER", &world.issuer.address.to_string()),
+            ("ISSUER_PORT", &world.issuer.address.port().to_string()),
+            ("TOKEN", &world.token),
+            ("LIFETIME", &lifetime.to_string()),
+            ("WORKERS", &workers.to_string()),
+            ("ACCESS_LOG", &access_log),
+        ];
+        let configuration = folder.join(file("yaml"));
+        let text = filled(template(kind), &values);
+        let text = match kind {
+            Kind::Bearerd(extra) => with_extra(&text, extra, world),
+            _ => text,
+        };
+        fs::write(&configuration, text).unwrap();
+        let configuration = configuration.display().to_string();
+        let program = kind.program().display().to_string();
+        let (workers, token) = (workers.to_string(), format!("TOKEN={}", world.token));
+        let command: &[&str] = match kind {
+            Kind::Nginx | Kind::NginxSilent => &[&program, "-c", &configuration],
+            Kind::Haproxy => &["env", &token, &program, "-db", "-f", &configuration],
+            Kind::Envoy => &[
+                &program,
+                "--config-path",
+                &configuration,
+                "--concurrency",
+                &workers,
+                "--disable-hot-restart",
+                "--log-level",
+                "error",
+            ],
+            Kind::Minimal => &[&program, "minimal", &configuration],
+            Kind::Bearerd(_) => &[&program, "run", "--config", &configuration],
+        };
+        // What bearerd and HAProxy print is their access log.
+        let process = Process::start(command, cores, &world.logs().join(file("log")));
+        Self { kind, process, address, admin }
+    }
+}
+
+fn template(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Nginx | Kind::NginxSilent => include_str!("peers/nginx.conf"),
+        Kind::Haproxy => include_str!("peers/haproxy.cfg"),
+        Kind::Envoy => include_str!("peers/envoy.yaml"),
+        Kind::Minimal => include_str!("peers/minimal.json"),
+        Kind::Bearerd(_) => include_str!("peers/bearerd.yaml"),
+    }
+}
+
+fn with_extra(configuration: &str, extra: Extra, world: &World) -> String {
+    let issuer = world.issuer.address;
+    let client = |index| {
+        format!(
+            "  client-{index}: {{ token_url: \"http://{issuer}/3600\", client_id: compare, client_secret: secret }}\n"
+        )
+    };
+    let (clients, routes): (String, String) = match extra {
+        Extra::Nothing | Extra::OtherBuild | Extra::ShortTokens => (String::new(), String::new()),
+        Extra::Routes(count) => (String::new(), (0..count).map(|index| route(index, "")).collect()),
+        Extra::Clients(count) => (
+            (0..count).map(client).collect(),
+            (0..count).map(|index| route(index, &format!(", client: client-{index}"))).collect(),
+        ),
+    };
+    let (before, after) = configuration.split_once("upstreams:\n").unwrap();
+    format!("{before}{clients}upstreams:\n{after}{routes}")
+}
+
+/// Goes where `/` goes, by a way of its own.
+fn route(index: usize, client: &str) -> String {
+    format!("  - {{ path: /way-{index}, strip_path: true, profile: passthrough{client} }}\n")
+}
