@@ -14,6 +14,8 @@ const ROUTES: usize = 200;
 const CLIENTS: usize = 50;
 pub(crate) const MANY_ROUTES: Kind = Kind::Bearerd(Extra::Routes(ROUTES));
 pub(crate) const MANY_CLIENTS: Kind = Kind::Bearerd(Extra::Clients(CLIENTS));
+/// How long a load is measured at a time.
+pub(crate) const WINDOW: Duration = Duration::from_secs(1);
 /// Of an upload.
 const UPLOAD: usize = 1 << 20;
 
@@ -181,22 +183,22 @@ pub(crate) fn start(cases: &[&Case], world: &World, workers: usize, cores: &str)
     sidecars
 }
 
-/// One round: every case on every sidecar, in turn.
-pub(crate) fn round(
+/// Every case on every sidecar in turn, and the same again as often as there are rounds.
+pub(crate) fn measure(
     cases: &[&Case],
     world: &World,
     sidecars: &[Sidecar],
-    window: Duration,
+    rounds: usize,
     samples: &mut Samples,
 ) {
-    for case in cases {
-        for sidecar in
-            sidecars.iter().filter(|sidecar| case.kinds().any(|kind| kind == sidecar.kind))
-        {
-            let sample = sample(world, sidecar, &(case.work)(world, sidecar), window);
-            eprintln!("{:>14} {:<22} {sample}", case.name, sidecar.kind.name());
-            samples.entry((case.name, sidecar.kind.name())).or_default().push(sample);
-            world.trim_logs();
-        }
+    let turns = cases.iter().flat_map(|case| {
+        let asked = |sidecar: &&Sidecar| case.kinds().any(|kind| kind == sidecar.kind);
+        sidecars.iter().filter(asked).map(move |sidecar| (case, sidecar))
+    });
+    for (case, sidecar) in std::iter::repeat_n(turns, rounds).flatten() {
+        let sample = sample(world, sidecar, &(case.work)(world, sidecar), WINDOW);
+        eprintln!("{:>14} {:<22} {sample}", case.name, sidecar.kind.name());
+        samples.entry((case.name, sidecar.kind.name())).or_default().push(sample);
+        world.trim_logs();
     }
 }

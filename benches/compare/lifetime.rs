@@ -107,7 +107,7 @@ pub(crate) struct Steadiness {
 /// Long enough for a token to be refreshed in it.
 const STEADY: Duration = Duration::from_secs(4);
 
-/// Windows in turn: nothing, a scrape every 100 ms, a token refresh every three seconds.
+/// Windows in turn: nothing, a scrape every 100 ms, a token refresh.
 pub(crate) fn steadiness(world: &World, rounds: usize) -> Steadiness {
     let [quiet, short] = [Extra::Nothing, Extra::ShortTokens].map(|extra| {
         let sidecar = Sidecar::start(Kind::Bearerd(extra), world, 1, "1");

@@ -1,13 +1,12 @@
 //! The tables of `docs/performance.md`, and how far bearerd is from what it wants to reach.
 
-use crate::cases::{Case, MANY_CLIENTS, MANY_ROUTES, Samples};
+use crate::cases::{Case, MANY_CLIENTS, MANY_ROUTES, Samples, WINDOW};
 use crate::lifetime::{Held, ISSUER, Steadiness};
 use crate::measure::{Sample, median};
 use crate::sidecar::{BEARERD, Kind};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 const DOCUMENT: &str = "docs/performance.md";
 
@@ -19,11 +18,11 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(rounds: usize, window: Duration) -> Self {
+    pub(crate) fn new(rounds: usize) -> Self {
         let text = format!(
             "{}. {rounds} interleaved rounds, windows of {} s, medians.\n",
             machine(),
-            window.as_secs()
+            WINDOW.as_secs()
         );
         Self { text, goals: Vec::new() }
     }
@@ -109,7 +108,7 @@ impl Report {
         for (name, samples) in [
             ("nothing else", &steadiness.quiet),
             ("scraped every 100 ms", &steadiness.scraped),
-            ("a token every three seconds", &steadiness.refreshed),
+            ("a token refresh every 3.5 s", &steadiness.refreshed),
         ] {
             let ratio = p99(samples) / quiet;
             self.text += &row([
@@ -232,7 +231,8 @@ fn machine() -> String {
     let said = |program: &str, argument: &str| {
         let output = Command::new(program).arg(argument).output().unwrap();
         let text = [output.stdout, output.stderr].concat();
-        String::from_utf8_lossy(&text).lines().next().unwrap_or_default().to_owned()
+        let text = String::from_utf8_lossy(&text);
+        text.lines().find(|line| !line.is_empty()).unwrap_or_default().to_owned()
     };
     let version = |kind: Kind, argument: &str| said(&kind.program().to_string_lossy(), argument);
     let envoy = version(Kind::Envoy, "--version");

@@ -26,7 +26,7 @@ pub(crate) enum Extra {
     Nothing,
     /// Another build of it: [`OTHER_BUILD`].
     OtherBuild,
-    /// A token that must be renewed every three seconds.
+    /// A token of seconds, so that it is renewed in every window of [`crate::lifetime`].
     ShortTokens,
     /// So many routes more.
     Routes(usize),
@@ -52,7 +52,7 @@ impl Kind {
             Self::Minimal => "minimal pingora".into(),
             Self::Bearerd(Extra::Nothing) => "**bearerd**".into(),
             Self::Bearerd(Extra::OtherBuild) => "bearerd, the other build".into(),
-            Self::Bearerd(Extra::ShortTokens) => "bearerd, tokens of 6 s".into(),
+            Self::Bearerd(Extra::ShortTokens) => "bearerd, tokens of 7 s".into(),
             Self::Bearerd(Extra::Routes(count)) => format!("bearerd, {count} routes more"),
             Self::Bearerd(Extra::Clients(count)) => format!("bearerd, {count} clients more"),
         }
@@ -97,7 +97,8 @@ impl Sidecar {
     pub(crate) fn start(kind: Kind, world: &World, workers: usize, cores: &str) -> Self {
         let (address, admin) = (free_address(), free_address());
         let folder = world.folder();
-        let lifetime = if kind == Kind::Bearerd(Extra::ShortTokens) { 6 } else { 3600 };
+        // Not shorter: bearerd asks for a token twenty times a minute at most.
+        let lifetime = if kind == Kind::Bearerd(Extra::ShortTokens) { 7 } else { 3600 };
         // Several of a kind may run at a time.
         let file = |ending: &str| format!("sidecar-{}.{ending}", address.port());
         let access_log = match kind {
