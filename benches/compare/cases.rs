@@ -38,10 +38,6 @@ impl Case {
     }
 }
 
-fn small(world: &World, sidecar: &Sidecar) -> Work {
-    Work::get(sidecar.address, "/plain/small", &world.small)
-}
-
 fn page(world: &World, sidecar: &Sidecar) -> Work {
     Work::get(sidecar.address, "/plain/page.json", &world.page)
 }
@@ -64,7 +60,7 @@ fn ways(world: &World, sidecar: &Sidecar, count: usize) -> Work {
         .collect();
     Work {
         requests: ways.into_iter().flat_map(|work| work.requests).collect(),
-        ..small(world, sidecar)
+        ..sidecar.small(world)
     }
 }
 
@@ -75,35 +71,35 @@ pub(crate) const ONE_WORKER: &[Case] = &[
         title: "1 KB, 1 connection",
         kinds: &PEERS,
         is_bulk: false,
-        work: small,
+        work: |world, sidecar| sidecar.small(world),
     },
     Case {
         name: "small-64",
         title: "1 KB, 64 connections",
         kinds: &PEERS,
         is_bulk: false,
-        work: |world, sidecar| small(world, sidecar).by(64),
+        work: |world, sidecar| sidecar.small(world).by(64),
     },
     Case {
         name: "small-256",
         title: "1 KB, 256 connections",
         kinds: &PEERS,
         is_bulk: false,
-        work: |world, sidecar| small(world, sidecar).by(256),
+        work: |world, sidecar| sidecar.small(world).by(256),
     },
     Case {
         name: "small-1024",
         title: "1 KB, 1,024 connections",
         kinds: &[Kind::Nginx, Kind::Envoy, Kind::Minimal, BEARERD],
         is_bulk: false,
-        work: |world, sidecar| small(world, sidecar).by(1024),
+        work: |world, sidecar| sidecar.small(world).by(1024),
     },
     Case {
         name: "thinking",
         title: "1 KB, 20 connections that think for 1 to 9 ms",
         kinds: &PEERS,
         is_bulk: false,
-        work: |world, sidecar| small(world, sidecar).by(20).thinking(),
+        work: |world, sidecar| sidecar.small(world).by(20).thinking(),
     },
     Case {
         name: "page",
@@ -156,7 +152,7 @@ pub(crate) const TWO_WORKERS: &[Case] = &[
         title: "1 KB, 64 connections, two workers",
         kinds: &PEERS,
         is_bulk: false,
-        work: |world, sidecar| small(world, sidecar).by(64),
+        work: |world, sidecar| sidecar.small(world).by(64),
     },
     Case {
         name: "page-two",
@@ -175,9 +171,7 @@ pub(crate) fn start(cases: &[&Case], world: &World, workers: usize, cores: &str)
     let mut sidecars: Vec<Sidecar> = Vec::new();
     for kind in cases.iter().flat_map(|case| case.kinds()) {
         if sidecars.iter().all(|sidecar| sidecar.kind != kind) {
-            let sidecar = Sidecar::start(kind, world, workers, cores);
-            crate::load::first_answer(sidecar.address, &small(world, &sidecar));
-            sidecars.push(sidecar);
+            sidecars.push(Sidecar::ready(kind, world, workers, cores));
         }
     }
     sidecars

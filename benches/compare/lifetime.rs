@@ -1,6 +1,6 @@
 //! What a sidecar costs by being there: start, memory, size; and what its own business costs callers.
 
-use crate::load::{Idle, Load, Work, first_answer};
+use crate::load::{Idle, Load, first_answer};
 use crate::measure::{Sample, median, sample};
 use crate::process::Memory;
 use crate::sidecar::{BEARERD, Extra, Kind, OTHER_BUILD, Sidecar};
@@ -28,10 +28,6 @@ pub(crate) const ISSUER: Duration = Duration::from_millis(100);
 /// As often as no Prometheus asks.
 const SCRAPE: Duration = Duration::from_millis(100);
 
-fn small(world: &World, sidecar: &Sidecar) -> Work {
-    Work::get(sidecar.address, "/plain/small", &world.small)
-}
-
 /// Milliseconds from the start of the process to its first right answer.
 pub(crate) fn starts(world: &World, rounds: usize) -> Vec<(Kind, f64)> {
     world.issuer.delay(ISSUER);
@@ -40,7 +36,7 @@ pub(crate) fn starts(world: &World, rounds: usize) -> Vec<(Kind, f64)> {
     for _ in 0..rounds {
         for (kind, took) in &mut took {
             let sidecar = Sidecar::start(*kind, world, 1, "1");
-            let first = first_answer(sidecar.address, &small(world, &sidecar));
+            let first = first_answer(sidecar.address, &sidecar.small(world));
             took.push(first.as_secs_f64() * 1e3);
         }
     }
@@ -61,14 +57,8 @@ pub(crate) struct Held {
 
 /// Fresh ones, side by side.
 pub(crate) fn memory(world: &World) -> Vec<Held> {
-    let sidecars: Vec<Sidecar> = kinds()
-        .into_iter()
-        .map(|kind| {
-            let sidecar = Sidecar::start(kind, world, 1, "1");
-            first_answer(sidecar.address, &small(world, &sidecar));
-            sidecar
-        })
-        .collect();
+    let sidecars: Vec<Sidecar> =
+        kinds().into_iter().map(|kind| Sidecar::ready(kind, world, 1, "1")).collect();
     let mut held: Vec<Held> = sidecars
         .iter()
         .map(|sidecar| Held {
@@ -81,7 +71,7 @@ pub(crate) fn memory(world: &World) -> Vec<Held> {
         })
         .collect();
     for (sidecar, held) in sidecars.iter().zip(&mut held) {
-        let work = small(world, sidecar);
+        let work = sidecar.small(world);
         let connections = Idle::open(sidecar.address, &work.clone().by(IDLE_CONNECTIONS));
         held.idle_connections = sidecar.process.memory();
         drop(connections);
@@ -109,12 +99,9 @@ const STEADY: Duration = Duration::from_secs(4);
 
 /// Windows in turn: nothing, a scrape every 100 ms, a token refresh.
 pub(crate) fn steadiness(world: &World, rounds: usize) -> Steadiness {
-    let [quiet, short] = [Extra::Nothing, Extra::ShortTokens].map(|extra| {
-        let sidecar = Sidecar::start(Kind::Bearerd(extra), world, 1, "1");
-        first_answer(sidecar.address, &small(world, &sidecar));
-        sidecar
-    });
-    let measure = |sidecar: &Sidecar| sample(world, sidecar, &small(world, sidecar).by(64), STEADY);
+    let [quiet, short] = [Extra::Nothing, Extra::ShortTokens]
+        .map(|extra| Sidecar::ready(Kind::Bearerd(extra), world, 1, "1"));
+    let measure = |sidecar: &Sidecar| sample(world, sidecar, &sidecar.small(world).by(64), STEADY);
     let mut told = Steadiness { quiet: Vec::new(), scraped: Vec::new(), refreshed: Vec::new() };
     for _ in 0..rounds {
         told.quiet.push(measure(&quiet));

@@ -43,8 +43,8 @@ struct Arguments {
     /// How often everything is measured; the median counts.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Only cases whose name begins with this; nothing is written then.
-    #[arg(long)]
+    /// Only cases whose name begins with this.
+    #[arg(long, conflicts_with = "write")]
     only: Option<String>,
     /// Another build of bearerd, to be measured beside this one.
     #[arg(long)]

@@ -1,5 +1,6 @@
 //! The proxies that are compared, each as somebody would run it as a sidecar.
 
+use crate::load::{Work, first_answer};
 use crate::process::{Process, free_address};
 use crate::world::{World, filled};
 use std::fs;
@@ -93,6 +94,18 @@ pub(crate) struct Sidecar {
 }
 
 impl Sidecar {
+    /// One that answers.
+    pub(crate) fn ready(kind: Kind, world: &World, workers: usize, cores: &str) -> Self {
+        let sidecar = Self::start(kind, world, workers, cores);
+        first_answer(sidecar.address, &sidecar.small(world));
+        sidecar
+    }
+
+    /// What most ask it for: 1 KB.
+    pub(crate) fn small(&self, world: &World) -> Work {
+        Work::get(self.address, "/plain/small", &world.small)
+    }
+
     /// Starts it, with this many workers, on these cores.
     pub(crate) fn start(kind: Kind, world: &World, workers: usize, cores: &str) -> Self {
         let (address, admin) = (free_address(), free_address());
