@@ -1,7 +1,14 @@
 //! Logs: events with fields, one line each, on standard error.
 
+mod json;
+mod output;
+
+pub use output::Behind;
+
 use crate::config::{Log, LogFormat};
-use std::io::{IsTerminal, stderr};
+use json::Json;
+use output::Output;
+use std::io::{self, IsTerminal, stderr};
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -12,6 +19,9 @@ use tracing_subscriber::{Layer, Registry, fmt, registry, reload};
 
 /// Libraries may warn, and no more: below that, HTTP libraries print the headers of requests.
 const LIBRARIES: LevelFilter = LevelFilter::WARN;
+
+/// The target of the access log's events.
+pub(crate) const ACCESS: &str = "bearerd::access";
 
 /// Changes what is logged while the process runs.
 #[derive(Clone, Default)]
@@ -41,24 +51,44 @@ pub fn subscriber(
     writer: impl for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 ) -> (impl Subscriber + Send + Sync, LevelHandle) {
     let (filter, handle) = reload::Layer::new(targets(log.level));
-    let layer = fmt::layer().with_writer(writer);
     let layer = match log.format {
-        LogFormat::Json => {
-            layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
+        LogFormat::Json => Json(writer).boxed(),
+        LogFormat::Text => {
+            fmt::layer().with_writer(writer).with_ansi(stderr().is_terminal()).boxed()
         }
-        LogFormat::Text => layer.with_ansi(stderr().is_terminal()).boxed(),
     };
     (registry().with(layer.with_filter(filter)), LevelHandle(Some(handle)))
 }
 
-/// Starts logging. A second call changes nothing.
-pub fn init(log: Log) -> LevelHandle {
-    let (subscriber, handle) = subscriber(log, stderr);
-    if subscriber.try_init().is_err() {
-        return LevelHandle::default();
+/// Logs on standard error.
+pub struct Logs {
+    /// Changes what is logged.
+    pub level: LevelHandle,
+    output: Output,
+}
+
+impl Logs {
+    /// From now on, and until the guard is dropped, a thread of its own writes what is logged: a reader that
+    /// stalls holds up no request.
+    ///
+    /// # Errors
+    ///
+    /// The system has no thread for it.
+    pub fn behind(&self) -> io::Result<Behind> {
+        self.output.behind()
     }
-    // Of libraries' records, those that the filter drops are not even made: to make one, pingora
-    // prints requests, and panics on a header that is not UTF-8.
-    log::set_max_level(log::LevelFilter::Warn.min(log::max_level()));
-    handle
+}
+
+/// Starts logging. A second call changes nothing.
+pub fn init(log: Log) -> Logs {
+    let output = Output::stderr();
+    let (subscriber, mut level) = subscriber(log, output.clone());
+    if subscriber.try_init().is_ok() {
+        // Of libraries' records, those that the filter drops are not even made: to make one, pingora
+        // prints requests, and panics on a header that is not UTF-8.
+        log::set_max_level(log::LevelFilter::Warn.min(log::max_level()));
+    } else {
+        level = LevelHandle::default();
+    }
+    Logs { level, output }
 }

@@ -2,10 +2,13 @@
 
 use crate::requests::raw;
 use crate::support::issuer;
-use crate::support::process::Process;
+use crate::support::process::{Process, address, bearerd, signal, written};
 use crate::support::upstream::{Behaviour, Peer};
-use crate::support::{eventually, http};
+use crate::support::{DEADLINE, eventually, http};
 use serde_json::Value;
+use std::process::Stdio;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::time::timeout;
 
 struct World {
     process: Process,
@@ -118,4 +121,35 @@ async fn a_build_without_otlp_says_once_that_a_collector_gets_nothing() {
     let process = Process::start_in(folder.path(), &config, &environment).await;
     let log = process.log();
     assert_eq!(log.matches("this build has no OTLP export").count(), 1, "{log}");
+}
+
+#[tokio::test]
+async fn a_reader_of_the_log_that_stalls_holds_up_neither_a_request_nor_the_end() {
+    let issuer = issuer::steady().await;
+    let upstream = Peer::start(Behaviour::ok("fine")).await;
+    let folder = tempfile::tempdir().unwrap();
+    let log = "log: { level: info }";
+    let config =
+        written(folder.path(), &format!("{}{log}", issuer.config(&upstream.url(), "", "")));
+    let mut run = bearerd()
+        .args(["run", "--config", config.to_str().unwrap()])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(run.stderr.take().unwrap()).lines();
+    let url = loop {
+        let line = lines.next_line().await.unwrap().expect("it listens");
+        if let Some(url) = address(&line, "Listening.") {
+            break url;
+        }
+    };
+    // Nobody reads from here on, and this is more than may wait.
+    let long = "x".repeat(6_000);
+    for n in 0..300 {
+        let answer = http().get(format!("{url}/free/{n}/{long}")).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "request {n}");
+    }
+    signal(run.id().unwrap(), "TERM").await;
+    let ended = timeout(DEADLINE, run.wait()).await.expect("it ends").unwrap();
+    assert_eq!(ended.code(), Some(0));
 }

@@ -14,20 +14,21 @@ use tokio::runtime::Builder;
 pub(super) fn run(settings: Settings, environment: &Environment) -> anyhow::Result<()> {
     warn_of_unknown(environment);
     let config = settings.load(environment)?;
-    let level = telemetry::init(config.log);
+    let logs = telemetry::init(config.log);
     sandbox::harden(is_contained(environment));
     let app = App::bind(config.clone())?;
     if config.sandbox {
         // Threads inherit it, and there are no others yet.
         sandbox::enter(&config, settings.config.as_deref(), &anchors(environment));
     }
+    let _behind = logs.behind()?;
     // The control tasks are few and light; requests have threads of their own.
     let control = Builder::new_current_thread().enable_all().build()?;
     let file = settings.config.clone();
     let for_reloads = environment.clone();
     let load = Arc::new(move || settings.load(&for_reloads));
     let result = control.block_on(async {
-        let source = ConfigSource { load, file, level, hangup: shutdown::hangups()? };
+        let source = ConfigSource { load, file, level: logs.level, hangup: shutdown::hangups()? };
         let shutdown = Shutdown::on_signals()?;
         let spans = Spans::start(environment);
         let ran = app.reloading(source).spanning(spans.clone()).run(shutdown.clone()).await;

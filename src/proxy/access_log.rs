@@ -4,10 +4,12 @@ use super::context::{Context, Outcome};
 use super::respond::Problem;
 use super::{final_answer, route};
 use crate::metrics::{Metrics, OTHER};
+use crate::telemetry::ACCESS;
 use http::{HeaderMap, HeaderName};
 use percent_encoding::{CONTROLS, percent_encode};
 use pingora::Error;
 use pingora::proxy::Session;
+use std::borrow::Cow;
 use std::time::Duration;
 use tracing::info;
 
@@ -27,10 +29,10 @@ pub(super) fn request(session: &Session, error: Option<&Error>, context: &Contex
             .or_else(|| plain_id(&request.headers, name))
     };
     info!(
-        target: "bearerd::access",
+        target: ACCESS,
         route = context.route.as_ref().map(|route| route.config.path.as_str()),
         method = record.method,
-        path = readable(route::path_of(request.raw_path())),
+        path = &*readable(route::path_of(request.raw_path())),
         status = record.status.map(|status| status.as_u16()),
         outcome = record.outcome.label(),
         attempt = context.heal.attempt(),
@@ -53,7 +55,7 @@ pub(super) fn unread(metrics: &Metrics, problem: &Problem) {
     metrics.rejected(problem.kind);
     metrics.unrouted(OTHER, Some(problem.status()), Outcome::Local(problem.kind));
     info!(
-        target: "bearerd::access",
+        target: ACCESS,
         method = OTHER,
         status = problem.status().as_u16(),
         outcome = problem.kind.label(),
@@ -63,8 +65,8 @@ pub(super) fn unread(metrics: &Metrics, problem: &Problem) {
 }
 
 /// A path with what could make a line look like another, or a terminal do something, percent-encoded.
-pub(super) fn readable(path: &[u8]) -> String {
-    percent_encode(path, CONTROLS).to_string()
+pub(super) fn readable(path: &[u8]) -> Cow<'_, str> {
+    percent_encode(path, CONTROLS).into()
 }
 
 /// An id as ids are; whatever else somebody put there stays out of the log.

@@ -12,6 +12,7 @@ use crate::proxy::links::{AnswerBody, RequestBody};
 use crate::proxy::profile::METHODS;
 use crate::proxy::trace::Trace;
 use crate::proxy::upstream::Attempts;
+use crate::telemetry::ACCESS;
 use crate::token::store::Usable;
 use http::{Method, StatusCode};
 use std::sync::Arc;
@@ -136,7 +137,7 @@ impl Drop for Record {
         if self.outcome == Outcome::Aborted {
             // The end of the grace, or a panic: pingora's logging hook did not run.
             warn!(
-                target: "bearerd::access",
+                target: ACCESS,
                 method = self.method,
                 outcome = self.outcome.label(),
                 duration_ms = self.elapsed().as_millis(),

@@ -26,11 +26,23 @@ pub(crate) async fn output(command: &mut Command) -> Output {
 }
 
 /// The file of a configuration. It logs at the level where most is told, unless it says otherwise.
-fn written(folder: &Path, yaml: &str) -> PathBuf {
+pub(crate) fn written(folder: &Path, yaml: &str) -> PathBuf {
     let config = folder.join("bearerd.yaml");
     let level = if yaml.contains("log:") { "" } else { "log: { level: trace }\n" };
     std::fs::write(&config, format!("{yaml}\n{level}")).unwrap();
     config
+}
+
+/// The address that a line of the log tells, if it has this message.
+pub(crate) fn address(line: &str, message: &str) -> Option<String> {
+    let event: serde_json::Value = serde_json::from_str(line).ok()?;
+    let told = event.get("message")? == message;
+    told.then_some(format!("http://{}", event.get("address")?.as_str()?))
+}
+
+pub(crate) async fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill").args(["-s", name, &pid.to_string()]).status().await.unwrap();
+    assert!(sent.success());
 }
 
 /// A running sidecar; its log goes to a file.
@@ -87,16 +99,15 @@ impl Process {
         process
     }
 
+    /// The log's lines, as far as they are whole.
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap()
+        let mut log = std::fs::read_to_string(&self.log).unwrap();
+        log.truncate(log.rfind('\n').map_or(0, |end| end + 1));
+        log
     }
 
-    /// The address that the log line with this message tells.
     fn address(&self, message: &str) -> Option<String> {
-        let log = self.log();
-        let line = log.lines().find(|line| line.contains(&format!("\"message\":\"{message}\"")))?;
-        let event: serde_json::Value = serde_json::from_str(line).ok()?;
-        Some(format!("http://{}", event.get("address")?.as_str()?))
+        self.log().lines().find_map(|line| address(line, message))
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -104,9 +115,7 @@ impl Process {
     }
 
     pub(crate) async fn signal(&self, name: &str) {
-        let pid = self.pid().to_string();
-        let sent = Command::new("kill").args(["-s", name, &pid]).status().await.unwrap();
-        assert!(sent.success());
+        signal(self.pid(), name).await;
     }
 
     /// Waits for the end and tells the exit code.

@@ -1,0 +1,98 @@
+//! Events as lines of JSON: `timestamp`, `level`, the event's fields, `target`.
+
+use serde::ser::{SerializeMap, Serializer};
+use std::cell::Cell;
+use std::io::{self, Write};
+use std::time::SystemTime;
+use tracing::{Event, Subscriber};
+use tracing_log::NormalizeEvent;
+use tracing_serde::{AsSerde, SerdeMapVisitor};
+use tracing_subscriber::Layer;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::Context;
+
+thread_local! {
+    /// Where a line is put together; kept, so that one costs no allocation.
+    static LINE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Writes events as `tracing_subscriber`'s flattened JSON, at a third of its cost: one copy of the text, no
+/// look at each piece of it for UTF-8.
+pub(super) struct Json<W>(pub(super) W);
+
+impl<S: Subscriber, W: for<'writer> MakeWriter<'writer> + 'static> Layer<S> for Json<W> {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        // Taken, not borrowed: what prints a field may log, too.
+        let mut line = LINE.take();
+        line.clear();
+        if write_line(&mut line, event).is_ok() {
+            // A log that can't be written can be told nowhere.
+            let _ = self.0.make_writer_for(event.metadata()).write_all(&line);
+        }
+        LINE.set(line);
+    }
+}
+
+fn write_line(line: &mut Vec<u8>, event: &Event<'_>) -> io::Result<()> {
+    // Of what libraries log by `log`, the target and the level are among the fields.
+    let normal = event.normalized_metadata();
+    let metadata = normal.as_ref().unwrap_or_else(|| event.metadata());
+    let mut json = serde_json::Serializer::new(&mut *line);
+    let mut map = json.serialize_map(None)?;
+    let now = humantime::format_rfc3339_micros(SystemTime::now());
+    map.serialize_entry("timestamp", &format_args!("{now}"))?;
+    map.serialize_entry("level", &metadata.level().as_serde())?;
+    let mut fields = SerdeMapVisitor::new(map);
+    event.record(&mut fields);
+    let mut map = fields.take_serializer()?;
+    map.serialize_entry("target", metadata.target())?;
+    map.end()?;
+    line.push(b'\n');
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::ACCESS;
+    use serde_json::{Value, json};
+    use std::io::{BufRead, BufReader, pipe};
+    use std::sync::Arc;
+    use tracing::{info, warn};
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::registry;
+
+    /// What is logged while `told` runs.
+    fn logged(told: impl FnOnce()) -> Vec<Value> {
+        let (reader, writer) = pipe().unwrap();
+        tracing::subscriber::with_default(registry().with(Json(Arc::new(writer))), told);
+        let parsed = |line: io::Result<String>| serde_json::from_str(&line.unwrap()).unwrap();
+        BufReader::new(reader).lines().map(parsed).collect()
+    }
+
+    #[test]
+    fn an_event_is_one_flat_object() {
+        let lines = logged(|| {
+            info!(target: ACCESS, status = 200, none = None::<&str>, ms = 1.5, "Request.");
+            warn!(path = "a\"b\nc\u{1b}", debug = ?"x\"", "Two {}.", "words");
+        });
+        let [first, second] = &lines[..] else { panic!("{lines:?}") };
+        let told = first["timestamp"].as_str().unwrap();
+        let age = SystemTime::now().duration_since(humantime::parse_rfc3339(told).unwrap());
+        assert!(age.unwrap().as_secs() < 60, "{told}");
+        let without_time = |line: &Value| {
+            let mut line = line.clone();
+            line.as_object_mut().unwrap().remove("timestamp");
+            line
+        };
+        let access = json!({
+            "level": "INFO", "message": "Request.", "status": 200, "ms": 1.5, "target": "bearerd::access"
+        });
+        assert_eq!(without_time(first), access);
+        let warning = json!({
+            "level": "WARN", "message": "Two words.", "path": "a\"b\nc\u{1b}", "debug": "\"x\\\"\"",
+            "target": "bearerd::telemetry::json::tests"
+        });
+        assert_eq!(without_time(second), warning);
+    }
+}
