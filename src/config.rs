@@ -10,6 +10,7 @@ mod node;
 mod overlay;
 mod read;
 mod reference;
+mod section;
 mod value;
 
 pub use environment::Environment;
@@ -19,8 +20,10 @@ pub use reference::reference;
 pub use value::ListenAddress;
 pub(crate) use value::token_url;
 
-use crate::credential::Source;
+use crate::credential::{CredentialError, Source, read_certificate};
+use crate::forward_proxy::{ForwardProxy, ProxyChoice};
 use crate::proxy::profile::{Methods, Profile};
+use crate::secret::Secret;
 use http::{HeaderName, HeaderValue};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -80,8 +83,8 @@ pub struct Client {
     pub refresh_at: f64,
     /// How long a request may wait for a first token.
     pub wait: Duration,
-    /// More trust anchors for the token endpoint.
-    pub ca_file: Option<PathBuf>,
+    /// How the token endpoint is reached.
+    pub transport: Transport,
     /// The origin that an upstream took from this client's key. A key that names another one is
     /// another client: its token must not go to this one.
     pub api_origin: Option<Url>,
@@ -98,8 +101,52 @@ pub struct Upstream {
     pub timeouts: Timeouts,
     /// Where CSRF tokens are fetched, if they are managed; begins with `/`.
     pub csrf_fetch_path: Option<String>,
-    /// More trust anchors.
+    /// How it is reached.
+    pub transport: Transport,
+    /// Certificate chain and private key by which we prove ourselves to it, PEM.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+}
+
+impl Upstream {
+    /// The files that say how it is reached, by content.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        let certificate = self.certificate.iter().flat_map(|(chain, key)| [&**chain, &**key]);
+        self.transport.files().chain(certificate)
+    }
+
+    /// Reads the certificate chain and the key by which we prove ourselves, PEM.
+    pub(crate) fn read_certificate(&self) -> Result<Option<(String, Secret)>, CredentialError> {
+        self.certificate.as_ref().map(|(chain, key)| read_certificate(chain, key)).transpose()
+    }
+}
+
+/// How a server is reached.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Transport {
+    /// More trust anchors, PEM.
     pub ca_file: Option<PathBuf>,
+    /// The least version of TLS.
+    pub min_tls: TlsVersion,
+    /// The forward proxy on the way.
+    pub proxy: ProxyChoice,
+}
+
+impl Transport {
+    /// The files that say how, by content.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        let credentials = self.proxy.proxy().and_then(ForwardProxy::credentials_file);
+        self.ca_file.as_deref().into_iter().chain(credentials)
+    }
+}
+
+/// A version of TLS (RFC 5246, RFC 8446).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    #[default]
+    V1_2,
+    /// TLS 1.3.
+    V1_3,
 }
 
 /// Time-outs towards an upstream.

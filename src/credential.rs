@@ -338,7 +338,8 @@ impl ProofSource {
                 Proof::Secret(*auth, read_secret(path)?, next)
             }
             Self::Certificate(chain, key) => {
-                Proof::Certificate(read_secret(chain)?.expose().to_owned(), read_secret(key)?)
+                let (chain, key) = read_certificate(chain, key)?;
+                Proof::Certificate(chain, key)
             }
             Self::SigningKey(key, id) => Proof::SigningKey(read_secret(key)?, id.clone()),
         })
@@ -383,6 +384,14 @@ fn described(found: &format::Found, place: &KeyPlace) -> String {
         names => format!(" (without {}, which bearerd does not follow)", names.join(", ")),
     };
     format!("{} in {place}{at}{ignored}", found.format)
+}
+
+/// Reads a certificate chain and its private key, PEM.
+pub(crate) fn read_certificate(
+    chain: &Path,
+    key: &Path,
+) -> Result<(String, Secret), CredentialError> {
+    Ok((read_secret(chain)?.expose().to_owned(), read_secret(key)?))
 }
 
 /// Reads a file that holds one secret. Editors and `echo` end it with a line break; no secret does.

@@ -7,6 +7,7 @@ mod advice;
 mod client;
 mod network;
 mod route;
+mod upstream;
 
 use crate::config::Config;
 use serde::Serialize;
@@ -77,7 +78,7 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
     }
     for upstream in &config.upstreams {
         let mut subject = Subject::new(format!("upstream {}", upstream.name));
-        network::examine(&upstream.origin, upstream.ca_file.as_deref(), None, &mut subject).await;
+        upstream::examine(upstream, &mut subject).await;
         findings.append(&mut subject.findings);
     }
     for route in &config.routes {

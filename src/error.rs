@@ -18,6 +18,8 @@ pub enum ErrorKind {
     UpstreamUnreachable,
     /// The upstream's certificate or TLS handshake failed.
     UpstreamTls,
+    /// The forward proxy on the way to the upstream refused or failed.
+    UpstreamProxy,
     /// The upstream took longer than the configured time-out.
     UpstreamTimeout,
     /// No route matches the path.
@@ -53,13 +55,14 @@ struct Row {
 
 impl ErrorKind {
     /// All kinds, in the order of the table in the README.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::TokenUnavailable,
         Self::CredentialRejected,
         Self::LoginPage,
         Self::UpstreamUnreachable,
         Self::UpstreamTls,
         Self::UpstreamTimeout,
+        Self::UpstreamProxy,
         Self::NoRoute,
         Self::MethodNotAllowed,
         Self::HostNotAllowed,
@@ -109,6 +112,12 @@ impl ErrorKind {
                 StatusCode::GATEWAY_TIMEOUT,
                 "The upstream took too long",
                 "http_response_timeout",
+            ),
+            Self::UpstreamProxy => (
+                "upstream_proxy",
+                StatusCode::BAD_GATEWAY,
+                "The forward proxy does not lead to the upstream",
+                "destination_unavailable",
             ),
             Self::NoRoute => (
                 "no_route",

@@ -1,12 +1,15 @@
 //! The library with which bearerd asks for things itself, built in one place: tokens at issuers, CSRF
 //! tokens at upstreams.
 
+use crate::config::{TlsVersion, Transport};
+use crate::credential::CredentialError;
+use crate::forward_proxy::ForwardProxy;
 use crate::secret::Secret;
 use crate::trust::{self, TrustError};
-use reqwest::{Certificate, Client, Identity};
+use reqwest::{Certificate, Client, Identity, Proxy, tls};
 use std::error::Error;
-use std::path::Path;
 use std::time::Duration;
+use url::Url;
 use zeroize::Zeroizing;
 
 /// A client that can't be built.
@@ -20,6 +23,15 @@ pub enum HttpClientError {
         "cannot use the client's certificate and key: {0}; both must be PEM, and fit each other"
     )]
     Certificate(#[source] reqwest::Error),
+    /// The same, as the proxy needs it.
+    #[error("cannot use the certificate and key towards the upstream: {0}; both must be PEM")]
+    Pem(String),
+    /// The forward proxy.
+    #[error("cannot use the forward proxy: {0}")]
+    Proxy(#[source] reqwest::Error),
+    /// What the forward proxy wants to see.
+    #[error(transparent)]
+    ProxyCredentials(#[from] CredentialError),
     /// The TLS library refuses the set-up.
     #[error("cannot set up TLS: {0}")]
     Tls(#[source] reqwest::Error),
@@ -33,10 +45,10 @@ pub fn set_up_tls() {
 /// What a client may do, and for how long.
 #[derive(Debug)]
 pub(crate) struct Limits<'a> {
-    /// Whether cleartext is refused.
-    pub(crate) https_only: bool,
-    /// More trust anchors.
-    pub(crate) ca_file: Option<&'a Path>,
+    /// Whom it asks. Where that is https, cleartext is refused.
+    pub(crate) url: &'a Url,
+    /// How that one is reached.
+    pub(crate) transport: &'a Transport,
     /// The certificate chain and private key by which we prove ourselves, PEM.
     pub(crate) certificate: Option<(&'a str, &'a Secret)>,
     /// TCP and TLS.
@@ -49,9 +61,10 @@ pub(crate) struct Limits<'a> {
 }
 
 /// Builds a client. It follows no redirect, which would carry a credential to a place nobody
-/// configured, and reads no proxy from the environment.
+/// configured, and no proxy but that of the configuration.
 pub(crate) fn build(limits: &Limits<'_>) -> Result<Client, HttpClientError> {
-    let anchors = match limits.ca_file {
+    let Transport { ca_file, min_tls, proxy } = limits.transport;
+    let anchors = match ca_file {
         Some(path) => trust::read_pem(path)?,
         None => Vec::new(),
     };
@@ -68,17 +81,35 @@ pub(crate) fn build(limits: &Limits<'_>) -> Result<Client, HttpClientError> {
         }
         None => Client::builder(),
     };
+    // Without a proxy of ours, none is read from the environment either.
+    let builder = match proxy.to(limits.url) {
+        Some(proxy) => builder.proxy(tunnel(proxy)?),
+        None => builder.no_proxy(),
+    };
     builder
         .user_agent(concat!("bearerd/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .https_only(limits.https_only)
+        .https_only(limits.url.scheme() == "https")
+        .tls_version_min(match min_tls {
+            TlsVersion::V1_2 => tls::Version::TLS_1_2,
+            TlsVersion::V1_3 => tls::Version::TLS_1_3,
+        })
         .connect_timeout(limits.connect)
         .timeout(limits.whole)
         .pool_max_idle_per_host(limits.kept)
         .tls_certs_merge(anchors)
         .build()
         .map_err(HttpClientError::Tls)
+}
+
+/// A proxy that is asked for tunnels.
+fn tunnel(proxy: &ForwardProxy) -> Result<Proxy, HttpClientError> {
+    let proxied = Proxy::https(format!("http://{}", proxy.authority()));
+    let proxied = proxied.map_err(HttpClientError::Proxy)?;
+    Ok(match proxy.authorization()? {
+        Some(authorization) => proxied.custom_http_auth(authorization),
+        None => proxied,
+    })
 }
 
 /// The innermost cause, which is what helps: "connection refused", "UnknownIssuer".

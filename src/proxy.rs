@@ -42,12 +42,14 @@ use http::{StatusCode, Version};
 use links::RequestBody;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
+use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
 use respond::Problem;
 use route::Router;
 use std::collections::HashMap;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -261,10 +263,7 @@ impl ProxyHttp for Proxy {
             };
             context.token = Some(token);
         }
-        let peer = route.upstream.peer(&mut context.attempts).await;
-        peer.map(Box::new).map_err(|error| {
-            Error::because(ErrorType::ConnectNoRoute, "resolving the upstream", error).into_up()
-        })
+        route.upstream.peer(&mut context.attempts).await.map(Box::new)
     }
 
     /// Nothing was sent yet, so another address or other trust anchors may be tried.
@@ -280,6 +279,19 @@ impl ProxyHttp for Proxy {
             upstream.is_some_and(|upstream| upstream.try_again(&mut context.attempts, &error));
         error.set_retry(more);
         error
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        _reused: bool,
+        _peer: &HttpPeer,
+        _fd: RawFd,
+        digest: Option<&Digest>,
+        context: &mut Context,
+    ) -> pingora::Result<()> {
+        let route = context.route.as_ref().ok_or_else(defect)?;
+        route.upstream.judge(digest)
     }
 
     async fn upstream_request_filter(

@@ -17,6 +17,7 @@ mod demo_credentials;
 mod diagnosis;
 mod documents;
 mod fleet;
+mod forward_proxy;
 mod guard;
 mod heal;
 mod interop;

@@ -4,7 +4,7 @@
 //! not there yet must get a token before the new configuration counts.
 
 use super::client::RunningClient;
-use super::setup::{Anchors, Prepared, Setup, anchors};
+use super::setup::{Files, Prepared, Setup, files};
 use super::{AppError, Control};
 use crate::config::{Config, ConfigError, ListenAddress};
 use crate::files::read_small;
@@ -137,7 +137,7 @@ pub(super) struct Reloader {
 }
 
 impl Reloader {
-    /// Reloads whenever it is asked to, or the file or a trust anchor changes, for ever. Dropped, it
+    /// Reloads whenever it is asked to, or the file or what it points at changes, for ever. Dropped, it
     /// leaves nothing half done: what is in force is swapped in one go.
     pub(super) async fn run(&mut self, source: Option<ConfigSource>) {
         let Some(source) = source else {
@@ -151,8 +151,8 @@ impl Reloader {
         };
         loop {
             let mut is_asked = false;
-            let anchors = self.setup.anchors.keys().map(PathBuf::as_path);
-            let watch = Watch::new(source.file.as_deref().into_iter().chain(anchors));
+            let files = self.setup.files.keys().map(PathBuf::as_path);
+            let watch = Watch::new(source.file.as_deref().into_iter().chain(files));
             while !is_asked {
                 let retry_at = retry.map_or_else(|| Instant::now() + POLL * 2, |(at, _)| at);
                 tokio::select! {
@@ -178,11 +178,11 @@ impl Reloader {
         }
     }
 
-    /// What a reload would begin with: the file, and the trust anchors in force.
-    async fn look(&self, source: &ConfigSource) -> Option<(String, Anchors)> {
+    /// What a reload would begin with: the file, and those in force that say how servers are reached.
+    async fn look(&self, source: &ConfigSource) -> Option<(String, Files)> {
         let config = self.setup.config.clone();
-        let anchors = in_time(move || anchors(&config)).await.ok()?;
-        Some((source.content().await?, anchors))
+        let files = in_time(move || files(&config)).await.ok()?;
+        Some((source.content().await?, files))
     }
 
     /// Tells how a reload ended. Returns when to try again, and how long that is.
@@ -214,8 +214,8 @@ impl Reloader {
         let config = in_time(move || load()).await??;
         let before = &self.setup.config;
         let wanted = config.clone();
-        let anchors = in_time(move || anchors(&wanted)).await?;
-        if config == *before && anchors == self.setup.anchors {
+        let files = in_time(move || files(&wanted)).await?;
+        if config == *before && files == self.setup.files {
             return Ok(ReloadOutcome::Unchanged);
         }
         for (name, changes) in [

@@ -9,25 +9,26 @@ use crate::metrics::Metrics;
 use crate::proxy::guard::{Credential, Guard};
 use crate::proxy::upstream::Upstream;
 use crate::proxy::{ClientHandle, Table};
+use crate::secret::Secret;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What each `ca_file` holds. One that can't be read is not there.
-pub(super) type Anchors = BTreeMap<PathBuf, String>;
+/// What each file holds that says how a server is reached. One that can't be read is not there.
+pub(super) type Files = BTreeMap<PathBuf, Secret>;
 
-/// Reads the trust anchors of a configuration.
-pub(super) fn anchors(config: &Config) -> Anchors {
-    let clients = config.clients.iter().filter_map(|client| client.ca_file.as_ref());
-    let upstreams = config.upstreams.iter().filter_map(|upstream| upstream.ca_file.as_ref());
-    let read = |path: &PathBuf| Some((path.clone(), read_small(path).ok()?));
+/// Reads trust anchors, certificates and credentials for proxies.
+pub(super) fn files(config: &Config) -> Files {
+    let clients = config.clients.iter().flat_map(|client| client.transport.files());
+    let upstreams = config.upstreams.iter().flat_map(config::Upstream::files);
+    let read = |path: &Path| Some((path.to_owned(), Secret::new(read_small(path).ok()?)));
     clients.chain(upstreams).filter_map(read).collect()
 }
 
 /// A configuration with all that was read for it. Nothing runs, and nothing was sent.
 pub(super) struct Prepared {
     config: Config,
-    anchors: Anchors,
+    files: Files,
     guard: Arc<Guard>,
     clients: Vec<MaybeRunning>,
     upstreams: Vec<Arc<Upstream>>,
@@ -41,7 +42,7 @@ enum MaybeRunning {
 /// A configuration in force.
 pub(super) struct Setup {
     pub(super) config: Config,
-    pub(super) anchors: Anchors,
+    pub(super) files: Files,
     guard: Arc<Guard>,
     pub(super) clients: Vec<Arc<RunningClient>>,
     upstreams: Vec<Arc<Upstream>>,
@@ -52,14 +53,12 @@ impl Prepared {
     /// on as they are.
     pub(super) fn new(config: Config, before: Option<&Setup>) -> Result<Self, AppError> {
         let guard = Arc::new(guard(&config.access)?);
-        let anchors = anchors(&config);
-        let trusts_the_same = |ca_file: Option<&PathBuf>| {
-            let of = |anchors: &Anchors| ca_file.and_then(|path| anchors.get(path).cloned());
-            before.is_some_and(|before| of(&before.anchors) == of(&anchors))
-        };
+        let files = files(&config);
+        let holds_the_same =
+            |path: &Path| before.is_some_and(|before| before.files.get(path) == files.get(path));
         let running = |wanted: &Client| {
             let known = before?.clients.iter().find(|client| client.config == *wanted)?;
-            trusts_the_same(wanted.ca_file.as_ref()).then(|| known.clone())
+            wanted.transport.files().all(holds_the_same).then(|| known.clone())
         };
         let clients = config.clients.iter().map(|client| match running(client) {
             Some(running) => Ok(MaybeRunning::Running(running)),
@@ -67,7 +66,7 @@ impl Prepared {
         });
         let clients = clients.collect::<Result<_, AppError>>()?;
         let known = |wanted: &config::Upstream| {
-            let before = before.filter(|_| trusts_the_same(wanted.ca_file.as_ref()))?;
+            let before = before.filter(|_| wanted.files().all(holds_the_same))?;
             let position = before.config.upstreams.iter().position(|known| known == wanted)?;
             before.upstreams.get(position).cloned()
         };
@@ -78,7 +77,7 @@ impl Prepared {
                 .map_err(|source| AppError::Upstream { upstream: upstream.name.clone(), source }),
         });
         let upstreams = upstreams.collect::<Result<_, AppError>>()?;
-        Ok(Self { config, anchors, guard, clients, upstreams })
+        Ok(Self { config, files, guard, clients, upstreams })
     }
 
     /// Starts the clients that do not run yet, and tells which ones these are.
@@ -98,8 +97,8 @@ impl Prepared {
             }
         };
         let clients = self.clients.into_iter().map(start).collect();
-        let Self { config, anchors, guard, upstreams, .. } = self;
-        (Setup { config, anchors, guard, clients, upstreams }, newcomers)
+        let Self { config, files, guard, upstreams, .. } = self;
+        (Setup { config, files, guard, clients, upstreams }, newcomers)
     }
 }
 

@@ -3,20 +3,19 @@
 mod access;
 mod client;
 mod route;
+mod transport;
+mod upstream;
 
 pub(super) use client::PARTS;
 
 use super::environment::Environment;
 use super::fault::Faults;
-use super::file::{self, Reader, Section, join, named, unknown};
+use super::file;
 use super::node::{Entry, Node};
-use super::{
-    Client, ClientId, Config, Limits, Log, LogFormat, Shutdown, Timeouts, Upstream, value,
-};
-use std::path::PathBuf;
+use super::section::{Reader, Section, named, unknown};
+use super::{Config, Limits, Log, LogFormat, Shutdown, value};
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
-use url::Url;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -73,10 +72,19 @@ impl<'n> Root<'n> {
         let workers = self.section.parse(reader, "workers", value::workers);
         let admin = self.child(reader, "admin", file::ADMIN);
         let admin_listen = admin.parse(reader, "listen", value::socket_address);
-        let mut clients: Vec<_> =
-            self.clients.iter().map(|entry| client::client(reader, entry)).collect();
-        let upstreams: Vec<_> =
-            self.upstreams.iter().map(|entry| self.upstream(reader, entry, &mut clients)).collect();
+        let proxy = transport::of_environment(reader);
+        let clients = self.clients.iter().map(|entry| client::client(reader, entry, &proxy));
+        let mut clients: Vec<_> = clients.collect();
+        let upstreams = self.upstreams.iter().map(|entry| {
+            upstream::read(
+                reader,
+                entry,
+                &proxy,
+                |reader, section| self.reference(reader, section, "client", self.clients),
+                &mut clients,
+            )
+        });
+        let upstreams: Vec<_> = upstreams.collect();
         let owners: Vec<_> = upstreams
             .iter()
             .map(|upstream| upstream.as_ref().and_then(|(_, client)| *client))
@@ -140,40 +148,6 @@ impl<'n> Root<'n> {
             .collect()
     }
 
-    fn upstream(
-        &self,
-        reader: &mut Reader<'_>,
-        entry: &'n Entry,
-        clients: &mut [Option<Client>],
-    ) -> Option<(Upstream, Option<ClientId>)> {
-        let path = join("upstreams", &entry.key);
-        let section = Section::open(reader, &entry.node, &path, file::UPSTREAM);
-        let cleartext = section.parse(reader, "allow_cleartext", value::boolean);
-        let cleartext = cleartext.unwrap_or(true);
-        let client = self.reference(reader, &section, "client", self.clients);
-        let origin = if section.node("url").is_some() {
-            section.parse(reader, "url", |text| value::origin(text, cleartext))
-        } else {
-            let key = client.and_then(|client| clients.get_mut(client)?.as_mut());
-            origin_of_key(key, cleartext)
-                .map_err(|message| {
-                    reader.faults.push(section.place(), &section.path("url"), message);
-                })
-                .ok()
-        };
-        let timeouts = timeouts(reader, &section);
-        let csrf_fetch_path = csrf_fetch_path(reader, &section);
-        let ca_file = ca_file(reader, &section);
-        let upstream = Upstream {
-            name: entry.key.clone(),
-            origin: origin?,
-            timeouts: timeouts?,
-            csrf_fetch_path: csrf_fetch_path?,
-            ca_file,
-        };
-        Some((upstream, client.map(ClientId)))
-    }
-
     /// The index of the entry that `key` names; an only entry needs no mention.
     fn reference(
         &self,
@@ -223,47 +197,4 @@ impl<'n> Root<'n> {
         let grace = section.parse(reader, "grace", bounds());
         Some(Shutdown { lame_duck: lame_duck?, grace: grace? })
     }
-}
-
-fn ca_file(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<PathBuf> {
-    section.parse(reader, "ca_file", value::non_empty).map(PathBuf::from)
-}
-
-/// An upstream without a URL takes the one that its client's key names.
-fn origin_of_key(client: Option<&mut Client>, allow_cleartext: bool) -> Result<Url, String> {
-    let missing = "missing; give the tenant's origin, such as https://acme.eu10.hcs.cloud.sap";
-    let Some(client) = client else {
-        return Err(missing.into());
-    };
-    match client.source.api_url() {
-        Ok(Some(url)) => {
-            let origin = value::origin(&url.origin().ascii_serialization(), allow_cleartext)?;
-            client.api_origin = Some(origin.clone());
-            Ok(origin)
-        }
-        Ok(None) => Err(format!("{missing}; {} names none", client.source.described())),
-        Err(error) => Err(format!("{missing}; the client's key could name it, but: {error}")),
-    }
-}
-
-fn timeouts(reader: &mut Reader<'_>, upstream: &Section<'_>) -> Option<Timeouts> {
-    const EMPTY: &Node = &Node::empty_map();
-    let node = upstream.node("timeouts").unwrap_or(EMPTY);
-    let section = Section::open(reader, node, &upstream.path("timeouts"), file::TIMEOUTS);
-    let mut timeout =
-        |key| section.parse(reader, key, value::duration(Duration::from_millis(1), HOUR));
-    let (connect, read) = (timeout("connect"), timeout("read"));
-    let (write, idle) = (timeout("write"), timeout("idle"));
-    Some(Timeouts { connect: connect?, read: read?, write: write?, idle: idle? })
-}
-
-/// `Some(None)`: not managed.
-fn csrf_fetch_path(reader: &mut Reader<'_>, upstream: &Section<'_>) -> Option<Option<String>> {
-    const EMPTY: &Node = &Node::empty_map();
-    let node = upstream.node("csrf").unwrap_or(EMPTY);
-    let section = Section::open(reader, node, &upstream.path("csrf"), file::CSRF);
-    let managed = section.parse(reader, "managed", value::boolean);
-    let path = section.parse(reader, "fetch_path", route::path);
-    let (managed, path) = (managed?, path?);
-    Some(managed.then_some(path))
 }

@@ -3,6 +3,7 @@
 //! A message shows what was written only where that can't be a secret.
 
 use crate::credential::format::without_grant_type;
+use crate::place::is_loopback;
 use http::{HeaderName, HeaderValue};
 use std::fmt;
 use std::net::SocketAddr;
@@ -186,15 +187,6 @@ pub(super) fn url(text: &str, allow_cleartext: bool) -> Result<Url, String> {
         "http" if allow_cleartext || is_loopback(&url) => Ok(url),
         "http" => Err("is http://, which would send a credential in the clear; use https://, or set `allow_cleartext: true` beside it".into()),
         other => Err(format!("has the scheme `{other}`; use https://")),
-    }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
     }
 }
 

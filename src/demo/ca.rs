@@ -17,6 +17,9 @@ use super::DemoError;
 use super::keys::unix_now;
 
 const NAME: &str = "bearerd demo CA";
+/// A name that the demo's servers have besides those of loopback, for who reaches them through a forward proxy
+/// that knows it.
+const OTHER_NAME: &str = "acme.test";
 
 /// The longest that a client certificate is valid.
 const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
@@ -130,7 +133,7 @@ impl CertificateAuthority {
 
     /// The provider is named here, so the demo neither needs nor disturbs the process-wide one.
     fn config(&self, verifier: Arc<dyn ClientCertVerifier>) -> Result<ServerConfig, DemoError> {
-        let issued = self.issue(&["localhost", "127.0.0.1", "::1"])?;
+        let issued = self.issue(&["localhost", OTHER_NAME, "127.0.0.1", "::1"])?;
         let mut config = ServerConfig::builder_with_provider(ring::default_provider().into())
             .with_safe_default_protocol_versions()
             .map_err(DemoError::Tls)?

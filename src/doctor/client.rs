@@ -1,6 +1,7 @@
 //! A client: its credential, the way to its issuer, one token.
 
-use super::{Subject, Verdict, network};
+use super::network::{self, Server};
+use super::{Subject, Verdict};
 use crate::config::Client;
 use crate::credential::{Identity, Proof};
 use crate::token::claims::Claims;
@@ -27,12 +28,12 @@ pub(super) async fn examine(client: &Client, subject: &mut Subject) -> Option<To
     subject.ok("credential", format!("{}, for {}", identity.described, identity.client_id));
     expiry(client, &identity, subject);
     let certificate = match &identity.proof {
-        Proof::Certificate(chain, key) => Some((chain.as_str(), key.expose())),
+        Proof::Certificate(chain, key) => Some((chain.as_str(), key)),
         Proof::Secret(..) | Proof::SigningKey(..) => None,
     };
     let before = subject.findings.len();
-    let ca_file = client.ca_file.as_deref();
-    network::examine(&identity.token_url, ca_file, certificate, subject).await;
+    let server = Server { url: &identity.token_url, transport: &client.transport, certificate };
+    network::examine(&server, subject).await;
     let failed = |finding: &super::Finding| finding.verdict == Verdict::Failed;
     if subject.findings.iter().skip(before).any(failed) {
         return None;

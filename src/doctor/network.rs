@@ -1,12 +1,15 @@
 //! The way to a server: name, connection, TLS.
 
 use super::{Subject, Verdict, advice};
+use crate::config::{TlsVersion, Transport};
+use crate::forward_proxy::{Destination, ForwardProxy};
+use crate::place;
+use crate::secret::Secret;
 use crate::token::advice as issuer_advice;
 use crate::token::expiry::not_after;
 use crate::trust;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use rustls::{ClientConfig, RootCertStore};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::net::{TcpStream, lookup_host};
@@ -19,18 +22,22 @@ const STEP: Duration = Duration::from_secs(5);
 /// A certificate that ends sooner is worth a warning.
 const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
-/// Chain and key, PEM.
-type Certificate<'a> = (&'a str, &'a str);
+/// Whom to try, and how.
+pub(super) struct Server<'a> {
+    pub(super) url: &'a Url,
+    pub(super) transport: &'a Transport,
+    /// By which we prove ourselves: chain and key, PEM.
+    pub(super) certificate: Option<(&'a str, &'a Secret)>,
+}
 
 /// Tries the way step by step, up to the first that fails.
-pub(super) async fn examine(
-    url: &Url,
-    ca_file: Option<&Path>,
-    certificate: Option<Certificate<'_>>,
-    subject: &mut Subject,
-) {
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    let port = url.port_or_known_default().unwrap_or(443);
+pub(super) async fn examine(server: &Server<'_>, subject: &mut Subject) {
+    let proxy = server.transport.proxy.to(server.url);
+    let (host, port) = match proxy {
+        Some(proxy) => (proxy.host.clone(), proxy.port),
+        None => (place::host(server.url), place::port(server.url)),
+    };
+    let host = host.as_str();
     let found = match timeout(STEP, lookup_host((host, port))).await {
         Ok(Ok(found)) => found.collect(),
         Ok(Err(error)) => {
@@ -58,7 +65,7 @@ pub(super) async fn examine(
             break;
         }
     }
-    let stream = match stream {
+    let mut stream = match stream {
         Ok(stream) => stream,
         Err(detail) => {
             let advice = advice::no_connection().to_owned();
@@ -67,21 +74,29 @@ pub(super) async fn examine(
     };
     let peer = stream.peer_addr().map_or_else(|_| host.to_owned(), |peer| peer.to_string());
     subject.ok("tcp", format!("connected to {peer}"));
-    if url.scheme() == "https" {
-        tls(stream, host, ca_file, certificate, subject).await;
+    if let Some(proxy) = proxy {
+        if let Err(error) = tunnel(&mut stream, server.url, proxy).await {
+            return subject.add("proxy", Verdict::Failed, error, None);
+        }
+        subject.ok("proxy", format!("{} leads there", proxy.authority()));
+    }
+    if server.url.scheme() == "https" {
+        tls(stream, server, subject).await;
     }
 }
 
-async fn tls(
-    stream: TcpStream,
-    host: &str,
-    ca_file: Option<&Path>,
-    certificate: Option<Certificate<'_>>,
-    subject: &mut Subject,
-) {
+async fn tunnel(stream: &mut TcpStream, url: &Url, proxy: &ForwardProxy) -> Result<(), String> {
+    let destination = Destination::new(url, proxy).map_err(|error| error.to_string())?;
+    let opened = timeout(STEP, destination.open(stream)).await;
+    let opened = opened.map_err(|_| format!("no answer in {} s", STEP.as_secs()))?;
+    opened.map_err(|error| error.to_string())
+}
+
+async fn tls(stream: TcpStream, server: &Server<'_>, subject: &mut Subject) {
     let handshake = async {
-        let config = config(ca_file, certificate)?;
-        let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
+        let config = config(server)?;
+        let name = place::host(server.url);
+        let name = ServerName::try_from(name).map_err(|error| error.to_string())?;
         let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
         let connected = timeout(STEP, connecting).await.map_err(|_| "no answer".to_owned())?;
         connected.map_err(|error| error.to_string())
@@ -108,21 +123,23 @@ async fn tls(
     subject.add("tls", verdict, parts.join(", "), advice);
 }
 
-fn config(
-    ca_file: Option<&Path>,
-    certificate: Option<Certificate<'_>>,
-) -> Result<ClientConfig, String> {
+fn config(server: &Server<'_>) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(trust::system());
-    if let Some(path) = ca_file {
+    if let Some(path) = &server.transport.ca_file {
         roots.add_parsable_certificates(trust::read_pem(path).map_err(|error| error.to_string())?);
     }
-    let builder = ClientConfig::builder().with_root_certificates(roots);
-    let Some((chain, key)) = certificate else {
+    let versions = match server.transport.min_tls {
+        TlsVersion::V1_2 => rustls::ALL_VERSIONS,
+        TlsVersion::V1_3 => &[&rustls::version::TLS13],
+    };
+    let builder =
+        ClientConfig::builder_with_protocol_versions(versions).with_root_certificates(roots);
+    let Some((chain, key)) = server.certificate else {
         return Ok(builder.with_no_client_auth());
     };
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain.as_bytes()).collect();
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes());
+    let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes());
     let (chain, key) = chain.and_then(|chain| Ok((chain, key?))).map_err(|e| e.to_string())?;
     builder.with_client_auth_cert(chain, key).map_err(|error| error.to_string())
 }

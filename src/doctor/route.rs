@@ -33,10 +33,14 @@ pub(super) async fn examine(
     for (name, value) in &route.headers {
         headers.insert(name, value.clone());
     }
+    let certificate = match upstream.read_certificate() {
+        Ok(certificate) => certificate,
+        Err(error) => return subject.add("call", Verdict::Failed, error.to_string(), None),
+    };
     let client = http_client::build(&Limits {
-        https_only: upstream.origin.scheme() == "https",
-        ca_file: upstream.ca_file.as_deref(),
-        certificate: None,
+        url: &upstream.origin,
+        transport: &upstream.transport,
+        certificate: certificate.as_ref().map(|(chain, key)| (chain.as_str(), key)),
         connect: upstream.timeouts.connect,
         whole: CALL,
         kept: 0,

@@ -2,6 +2,7 @@
 //! thread that empties the queue has none.
 
 use super::settings::Settings;
+use crate::config::Transport;
 use crate::http_client::{self, HttpClientError, Limits};
 use async_trait::async_trait;
 use http::{HeaderMap, Response};
@@ -37,8 +38,9 @@ impl Collector {
     /// Nothing is sent yet.
     pub(super) fn new(settings: &Settings, control: Handle) -> Result<Self, HttpClientError> {
         let http = http_client::build(&Limits {
-            https_only: settings.endpoint.scheme() == "https",
-            ca_file: None,
+            url: &settings.endpoint,
+            // Collectors are near: on this machine, or in the same cluster.
+            transport: &Transport::default(),
             certificate: None,
             connect: CONNECT_TIMEOUT.min(settings.timeout),
             whole: settings.timeout,

@@ -1,6 +1,7 @@
 //! What a pingora error means to the caller. Pure.
 
 use super::respond::Problem;
+use super::upstream::{PROXY_FAILED, TLS_TOO_OLD};
 use crate::error::ErrorKind;
 use pingora::{Error, ErrorSource, ErrorType};
 use std::io;
@@ -23,6 +24,8 @@ pub(crate) fn kind_of(error: &Error) -> Option<ErrorKind> {
     use ErrorType::*;
     match error.etype() {
         etype if *etype == LOGIN_PAGE => return Some(ErrorKind::LoginPage),
+        etype if *etype == PROXY_FAILED => return Some(ErrorKind::UpstreamProxy),
+        etype if *etype == TLS_TOO_OLD => return Some(ErrorKind::UpstreamTls),
         etype if *etype == EXPIRED => return Some(ErrorKind::TokenUnavailable),
         _ => {}
     }
@@ -64,6 +67,13 @@ pub(super) fn problem(kind: ErrorKind, error: &Error) -> Problem {
 /// What happened and what to do about it, for the caller's eyes.
 fn detail(kind: ErrorKind, error: &Error) -> String {
     match kind {
+        ErrorKind::UpstreamProxy => {
+            let told = error.context.as_ref().map_or("", |context| context.as_str());
+            format!("no way to the upstream through the forward proxy: {told}")
+        }
+        ErrorKind::UpstreamTls if *error.etype() == TLS_TOO_OLD => {
+            "the upstream speaks an older version of TLS than its min_tls asks for; nothing was sent".to_owned()
+        }
         ErrorKind::UpstreamTls => format!(
             "no trusted TLS connection to the upstream: {}; if its certificate is signed by a private authority, set the upstream's ca_file",
             tls_cause(error)

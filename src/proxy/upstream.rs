@@ -1,19 +1,25 @@
 //! The services behind us: names resolved, addresses tried in turn, pingora's peers made here and
 //! nowhere else.
 
-use crate::config::{Timeouts, Upstream as UpstreamConfig};
+mod tls;
+mod tunnel;
+
+pub(super) use tls::TOO_OLD as TLS_TOO_OLD;
+pub(super) use tunnel::FAILED as PROXY_FAILED;
+
+use crate::config::{Timeouts, TlsVersion, Upstream as UpstreamConfig};
+use crate::forward_proxy::Destination;
 use crate::http_client::{self, HttpClientError, Limits};
-use crate::trust::{self, TrustError};
+use crate::place;
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
+use pingora::protocols::Digest;
 use pingora::protocols::tls::CaType;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
-use pingora::utils::tls::{WrappedX509, parse_x509};
 use pingora::{Error, ErrorType};
 use reqwest::Client;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -21,7 +27,8 @@ use tokio::net::lookup_host;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 use tracing::warn;
-use url::{Host, Url};
+use tunnel::Tunnels;
+use url::Url;
 
 /// How long an answer of the resolver is used before it is asked again.
 const ADDRESSES_KEPT: Duration = Duration::from_secs(30);
@@ -38,6 +45,7 @@ static GROUPS: AtomicU64 = AtomicU64::new(1);
 /// A service behind the sidecar.
 pub struct Upstream {
     name: String,
+    /// Whose addresses are looked up: the upstream's, or those of the forward proxy on the way to it.
     host: String,
     port: u16,
     /// The `Host` of every request.
@@ -47,6 +55,7 @@ pub struct Upstream {
     pub(super) http: Client,
     /// Everything of a peer but its address; it trusts the system's anchors.
     template: HttpPeer,
+    min_tls: TlsVersion,
     /// Those of `ca_file`. A connection has either these or the system's: pingora builds, and keeps, a
     /// store of its own for each connection whose anchors are not the system's.
     private_anchors: Option<Arc<CaType>>,
@@ -109,30 +118,45 @@ impl Upstream {
     /// Its `ca_file` can't be used, or TLS can't be set up.
     pub fn new(config: &UpstreamConfig) -> Result<Self, HttpClientError> {
         let origin = &config.origin;
-        let (host, name) = host_and_name(origin);
-        let port = origin.port_or_known_default().unwrap_or(443);
-        let tls = origin.scheme() == "https";
+        let (mut host, mut port) = (place::host(origin), place::port(origin));
+        let is_tls = origin.scheme() == "https";
         // The address is replaced before use; a literal one keeps pingora from resolving names.
-        let mut template = HttpPeer::new((IpAddr::from([127, 0, 0, 1]), port), tls, name);
+        let mut template =
+            HttpPeer::new((IpAddr::from([127, 0, 0, 1]), port), is_tls, host.clone());
         template.group_key = GROUPS.fetch_add(1, Ordering::Relaxed);
         set_timeouts(&mut template, config.timeouts);
+        let transport = &config.transport;
+        if let Some(proxy) = transport.proxy.to(origin) {
+            (host, port) = (proxy.host.clone(), proxy.port);
+            let (destination, connect) =
+                (Destination::new(origin, proxy)?, config.timeouts.connect);
+            template.options.custom_l4 = Some(Arc::new(Tunnels { destination, connect }));
+            template.options.total_connection_timeout = Some(connect * 3);
+        }
+        let certificate = config.read_certificate()?;
+        let certificate = certificate.as_ref().map(|(chain, key)| (chain.as_str(), key));
+        let http = http_client::build(&Limits {
+            url: origin,
+            transport,
+            certificate,
+            connect: config.timeouts.connect,
+            whole: CSRF_TIMEOUT.min(config.timeouts.read),
+            kept: 0,
+        })?;
+        if let Some((chain, key)) = certificate {
+            template.client_cert_key = Some(tls::certificate(chain, key)?);
+        }
         template.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
-        let private_anchors = config.ca_file.as_deref().map(private_anchors).transpose()?;
+        let private_anchors = transport.ca_file.as_deref().map(tls::private_anchors).transpose()?;
         Ok(Self {
             name: config.name.clone(),
             host,
             port,
             host_header: host_header(origin),
             csrf_url: csrf_url(config),
-            http: http_client::build(&Limits {
-                https_only: tls,
-                ca_file: config.ca_file.as_deref(),
-                certificate: None,
-                connect: config.timeouts.connect,
-                whole: CSRF_TIMEOUT.min(config.timeouts.read),
-                kept: 0,
-            })?,
+            http,
             template,
+            min_tls: transport.min_tls,
             is_private: AtomicBool::new(private_anchors.is_some()),
             private_anchors,
             resolved: ArcSwapOption::empty(),
@@ -146,12 +170,12 @@ impl Upstream {
     pub(super) async fn peer(
         self: &Arc<Self>,
         attempts: &mut Attempts,
-    ) -> Result<HttpPeer, ResolveError> {
-        let resolved = self.resolved().await?;
+    ) -> pingora::Result<HttpPeer> {
+        let resolved = self.resolved().await.map_err(|error| self.unresolved(error))?;
         let first = *attempts.first.get_or_insert_with(|| self.preferred.load(Ordering::Relaxed));
         let position = first.wrapping_add(attempts.failed) % resolved.peers.len().max(1);
         let peer = resolved.peers.get(position).cloned();
-        let mut peer = peer.ok_or_else(|| self.no_address())?;
+        let mut peer = peer.ok_or_else(|| self.unresolved(self.no_address()))?;
         let is_private =
             attempts.is_private.get_or_insert_with(|| self.is_private.load(Ordering::Relaxed));
         if *is_private {
@@ -162,12 +186,24 @@ impl Upstream {
 
     /// Notes that the latest attempt could not connect. Tells whether another one is worth while.
     pub(super) fn try_again(&self, attempts: &mut Attempts, error: &Error) -> bool {
+        if tunnel::is_refusal(error) {
+            return false;
+        }
         self.try_other_anchors(attempts, error) || self.try_next(attempts)
+    }
+
+    /// Refuses a connection whose TLS is older than is asked for.
+    pub(super) fn judge(&self, digest: Option<&Digest>) -> pingora::Result<()> {
+        let tls = digest.and_then(|digest| digest.ssl_digest.as_deref());
+        if tls::is_new_enough(tls, self.min_tls) {
+            return Ok(());
+        }
+        Err(Error::new_up(tls::TOO_OLD))
     }
 
     /// An authority that one set of trust anchors does not know may be in the other.
     fn try_other_anchors(&self, attempts: &mut Attempts, error: &Error) -> bool {
-        if self.private_anchors.is_none() || attempts.has_turned || !is_untrusted(error) {
+        if self.private_anchors.is_none() || attempts.has_turned || !tls::is_untrusted(error) {
             return false;
         }
         let tried = attempts.is_private.unwrap_or_default();
@@ -248,25 +284,15 @@ impl Upstream {
         peer
     }
 
+    fn unresolved(&self, error: ResolveError) -> Box<Error> {
+        let is_proxied = self.template.options.custom_l4.is_some();
+        let kind = if is_proxied { PROXY_FAILED } else { ErrorType::ConnectNoRoute };
+        Error::because(kind, error.to_string(), error).into_up()
+    }
+
     fn no_address(&self) -> ResolveError {
         ResolveError::NoAddress { host: self.host.clone() }
     }
-}
-
-fn private_anchors(ca_file: &Path) -> Result<Arc<CaType>, TrustError> {
-    let anchors: Box<CaType> = trust::read_pem(ca_file)?
-        .into_iter()
-        .map(|anchor| WrappedX509::new(anchor.to_vec(), parse_x509))
-        .collect();
-    Ok(anchors.into())
-}
-
-/// Whether the certificate is signed by nobody whom we know, or by another of the same name. pingora has
-/// the TLS library's error as text only.
-fn is_untrusted(error: &Error) -> bool {
-    let context = error.context.as_ref().map_or("", |context| context.as_str());
-    *error.etype() == ErrorType::TLSHandshakeFailure
-        && ["UnknownIssuer", "BadSignature"].iter().any(|reason| context.contains(reason))
 }
 
 fn csrf_url(config: &UpstreamConfig) -> Option<Url> {
@@ -285,17 +311,6 @@ fn set_timeouts(peer: &mut HttpPeer, timeouts: Timeouts) {
     options.idle_timeout = Some(timeouts.idle);
 }
 
-/// What to look up, and the name that the certificate must have. An IPv6 address has no brackets there.
-fn host_and_name(origin: &Url) -> (String, String) {
-    let host = match origin.host() {
-        Some(Host::Domain(name)) => name.to_owned(),
-        Some(Host::Ipv4(address)) => address.to_string(),
-        Some(Host::Ipv6(address)) => address.to_string(),
-        None => String::new(),
-    };
-    (host.clone(), host)
-}
-
 /// The origin's authority; the port only where it is not the scheme's own.
 fn host_header(origin: &Url) -> HeaderValue {
     let host = origin.host_str().unwrap_or_default();
@@ -310,6 +325,7 @@ fn host_header(origin: &Url) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Transport;
 
     fn upstream(url: &str) -> Arc<Upstream> {
         let second = Duration::from_secs(1);
@@ -323,7 +339,8 @@ mod tests {
                 idle: second * 4,
             },
             csrf_fetch_path: None,
-            ca_file: None,
+            transport: Transport::default(),
+            certificate: None,
         };
         pingora::tls::install_default_crypto_provider();
         Arc::new(Upstream::new(&config).unwrap())

@@ -59,8 +59,8 @@ impl OAuthSource {
     /// The trust anchors or the key can't be used, or TLS can't be set up.
     pub fn new(client: &Client, identity: Identity) -> Result<Self, SourceError> {
         let http = http_client::build(&Limits {
-            https_only: identity.token_url.scheme() == "https",
-            ca_file: client.ca_file.as_deref(),
+            url: &identity.token_url,
+            transport: &client.transport,
             certificate: match &identity.proof {
                 Proof::Certificate(chain, key) => Some((chain, key)),
                 Proof::Secret(..) | Proof::SigningKey(..) => None,

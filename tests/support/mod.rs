@@ -4,6 +4,7 @@
 pub(crate) mod caller;
 #[cfg(feature = "otlp")]
 pub(crate) mod collector;
+pub(crate) mod forward_proxy;
 pub(crate) mod issuer;
 pub(crate) mod judge;
 pub(crate) mod one_token;

@@ -1,6 +1,7 @@
 //! Who may call.
 
-use crate::config::file::{self, Reader, Section};
+use crate::config::file;
+use crate::config::section::{Reader, Section};
 use crate::config::{Access, value};
 use std::path::PathBuf;
 

@@ -1,11 +1,13 @@
 //! OAuth clients and what proves them.
 
-use super::{SECOND, ca_file};
-use crate::config::file::{self, Reader, Section, join, unknown};
+use super::{SECOND, transport};
+use crate::config::file;
 use crate::config::node::Entry;
+use crate::config::section::{Reader, Section, join, unknown};
 use crate::config::{Client, value};
 use crate::credential::format::Binding;
 use crate::credential::{KeyPlace, ProofSource, SecretAuth, Source};
+use crate::forward_proxy::ProxyChoice;
 use crate::secret::Secret;
 use std::time::Duration;
 
@@ -30,7 +32,11 @@ enum Method {
     PrivateKeyJwt,
 }
 
-pub(super) fn client(reader: &mut Reader<'_>, entry: &Entry) -> Option<Client> {
+pub(super) fn client(
+    reader: &mut Reader<'_>,
+    entry: &Entry,
+    environment: &ProxyChoice,
+) -> Option<Client> {
     let path = join("clients", &entry.key);
     let section = Section::open(reader, &entry.node, &path, file::CLIENT);
     let source = source(reader, &section);
@@ -39,7 +45,7 @@ pub(super) fn client(reader: &mut Reader<'_>, entry: &Entry) -> Option<Client> {
     let expires_on = section.parse(reader, "expires_on", value::date);
     let refresh_at = section.parse(reader, "refresh_at", value::fraction);
     let wait = section.parse(reader, "wait", value::duration(Duration::ZERO, 60 * SECOND));
-    let ca_file = ca_file(reader, &section);
+    let transport = transport::read(reader, &section, environment);
     Some(Client {
         name: entry.key.clone(),
         source: source?,
@@ -48,7 +54,7 @@ pub(super) fn client(reader: &mut Reader<'_>, entry: &Entry) -> Option<Client> {
         expires_on,
         refresh_at: refresh_at?,
         wait: wait?,
-        ca_file,
+        transport: transport?,
         api_origin: None,
     })
 }

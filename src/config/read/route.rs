@@ -1,8 +1,9 @@
 //! Routes: given ones, or the profiles' own paths.
 
 use super::Root;
-use crate::config::file::{self, Reader, Section, unknown};
+use crate::config::file;
 use crate::config::node::{Node, Value};
+use crate::config::section::{Reader, Section, unknown};
 use crate::config::{ClientId, Place, Route, UpstreamId, value};
 use crate::proxy::profile::{METHODS, Methods, PROFILES, Profile};
 use http::{HeaderName, HeaderValue};

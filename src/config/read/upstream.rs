@@ -1,0 +1,105 @@
+//! The services behind the sidecar.
+
+use super::{HOUR, route, transport};
+use crate::config::node::{Entry, Node};
+use crate::config::section::{Reader, Section, join};
+use crate::config::{Client, ClientId, Timeouts, Upstream, file, value};
+use crate::forward_proxy::ProxyChoice;
+use std::path::PathBuf;
+use std::time::Duration;
+use url::Url;
+
+/// An upstream, and the client whose token it gets. `client_of` finds that one in the section.
+pub(super) fn read<'n>(
+    reader: &mut Reader<'_>,
+    entry: &'n Entry,
+    environment: &ProxyChoice,
+    client_of: impl FnOnce(&mut Reader<'_>, &Section<'n>) -> Option<usize>,
+    clients: &mut [Option<Client>],
+) -> Option<(Upstream, Option<ClientId>)> {
+    let path = join("upstreams", &entry.key);
+    let section = Section::open(reader, &entry.node, &path, file::UPSTREAM);
+    let cleartext = section.parse(reader, "allow_cleartext", value::boolean);
+    let cleartext = cleartext.unwrap_or(true);
+    let client = client_of(reader, &section);
+    let origin = if section.node("url").is_some() {
+        section.parse(reader, "url", |text| value::origin(text, cleartext))
+    } else {
+        let key = client.and_then(|client| clients.get_mut(client)?.as_mut());
+        origin_of_key(key, cleartext)
+            .map_err(|message| {
+                reader.faults.push(section.place(), &section.path("url"), message);
+            })
+            .ok()
+    };
+    let timeouts = timeouts(reader, &section);
+    let csrf_fetch_path = csrf_fetch_path(reader, &section);
+    let transport = transport::read(reader, &section, environment);
+    let certificate = certificate(reader, &section);
+    let upstream = Upstream {
+        name: entry.key.clone(),
+        origin: origin?,
+        timeouts: timeouts?,
+        csrf_fetch_path: csrf_fetch_path?,
+        transport: transport?,
+        certificate: certificate?,
+    };
+    Some((upstream, client.map(ClientId)))
+}
+
+/// Both or none.
+fn certificate(
+    reader: &mut Reader<'_>,
+    section: &Section<'_>,
+) -> Option<Option<(PathBuf, PathBuf)>> {
+    const KEYS: [&str; 2] = ["certificate_file", "private_key_file"];
+    let files = KEYS.map(|key| section.parse(reader, key, value::path));
+    for (key, other) in [(KEYS[0], KEYS[1]), (KEYS[1], KEYS[0])] {
+        if section.node(key).is_none() && section.node(other).is_some() {
+            let message = format!("missing; {other} needs it");
+            reader.faults.push(section.place(), &section.path(key), message);
+            return None;
+        }
+    }
+    let [certificate, key] = files;
+    Some(certificate.zip(key))
+}
+
+/// An upstream without a URL takes the one that its client's key names.
+fn origin_of_key(client: Option<&mut Client>, allow_cleartext: bool) -> Result<Url, String> {
+    let missing = "missing; give the tenant's origin, such as https://acme.eu10.hcs.cloud.sap";
+    let Some(client) = client else {
+        return Err(missing.into());
+    };
+    match client.source.api_url() {
+        Ok(Some(url)) => {
+            let origin = value::origin(&url.origin().ascii_serialization(), allow_cleartext)?;
+            client.api_origin = Some(origin.clone());
+            Ok(origin)
+        }
+        Ok(None) => Err(format!("{missing}; {} names none", client.source.described())),
+        Err(error) => Err(format!("{missing}; the client's key could name it, but: {error}")),
+    }
+}
+
+fn timeouts(reader: &mut Reader<'_>, upstream: &Section<'_>) -> Option<Timeouts> {
+    const EMPTY: &Node = &Node::empty_map();
+    let node = upstream.node("timeouts").unwrap_or(EMPTY);
+    let section = Section::open(reader, node, &upstream.path("timeouts"), file::TIMEOUTS);
+    let mut timeout =
+        |key| section.parse(reader, key, value::duration(Duration::from_millis(1), HOUR));
+    let (connect, read) = (timeout("connect"), timeout("read"));
+    let (write, idle) = (timeout("write"), timeout("idle"));
+    Some(Timeouts { connect: connect?, read: read?, write: write?, idle: idle? })
+}
+
+/// `Some(None)`: not managed.
+fn csrf_fetch_path(reader: &mut Reader<'_>, upstream: &Section<'_>) -> Option<Option<String>> {
+    const EMPTY: &Node = &Node::empty_map();
+    let node = upstream.node("csrf").unwrap_or(EMPTY);
+    let section = Section::open(reader, node, &upstream.path("csrf"), file::CSRF);
+    let managed = section.parse(reader, "managed", value::boolean);
+    let path = section.parse(reader, "fetch_path", route::path);
+    let (managed, path) = (managed?, path?);
+    Some(managed.then_some(path))
+}

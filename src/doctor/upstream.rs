@@ -1,0 +1,15 @@
+//! A service behind the sidecar, as far as TLS.
+
+use super::network::{self, Server};
+use super::{Subject, Verdict};
+use crate::config::Upstream;
+
+pub(super) async fn examine(upstream: &Upstream, subject: &mut Subject) {
+    let certificate = match upstream.read_certificate() {
+        Ok(certificate) => certificate,
+        Err(error) => return subject.add("certificate", Verdict::Failed, error.to_string(), None),
+    };
+    let certificate = certificate.as_ref().map(|(chain, key)| (chain.as_str(), key));
+    let server = Server { url: &upstream.origin, transport: &upstream.transport, certificate };
+    network::examine(&server, subject).await;
+}

@@ -1,0 +1,162 @@
+//! Forward proxies: which one leads to a server, and how it is asked for a tunnel (RFC 9110 section 9.3.6).
+//!
+//! TLS goes through the tunnel end to end. A proxy sees the server's name, and never a token.
+
+mod choice;
+mod tunnel;
+
+pub use choice::ProxyChoice;
+pub(crate) use tunnel::{Destination, TunnelError};
+
+use crate::credential::{CredentialError, read_secret};
+use crate::place;
+use crate::secret::Secret;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
+use percent_encoding::percent_decode_str;
+use std::path::{Path, PathBuf};
+use url::Url;
+
+/// Where a forward proxy is, and as whom it is asked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ForwardProxy {
+    /// A name or an address, an IPv6 address without brackets.
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    credentials: Option<Credentials>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Credentials {
+    /// `user:password`.
+    Here(Secret),
+    /// A file that holds that.
+    File(PathBuf),
+}
+
+impl ForwardProxy {
+    /// Reads `http://user:password@host:port`; the scheme may be missing, as it often is in the environment,
+    /// and so may the port, which then is 80.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong, without the credentials.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        const FORM: &str = "write http://proxy.example:3128";
+        let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        let url: Url = whole.parse().map_err(|error| format!("is not a URL ({error}); {FORM}"))?;
+        match url.scheme() {
+            "http" => {}
+            "https" => {
+                return Err(format!(
+                    "asks for TLS to the proxy itself, which bearerd does not speak; {FORM}: TLS to the server goes through it end to end"
+                ));
+            }
+            other => return Err(format!("has the scheme `{other}`; {FORM}")),
+        }
+        let host = place::host(&url);
+        if host.is_empty() {
+            return Err(format!("has no host; {FORM}"));
+        }
+        if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+            return Err(format!("has a path; {FORM}"));
+        }
+        let decoded = |part| percent_decode_str(part).decode_utf8_lossy().into_owned();
+        let (user, password) = (url.username(), url.password().unwrap_or_default());
+        let credentials = (!user.is_empty() || !password.is_empty()).then(|| {
+            Credentials::Here(Secret::new(format!("{}:{}", decoded(user), decoded(password))))
+        });
+        Ok(Self { host, port: url.port().unwrap_or(80), credentials })
+    }
+
+    /// The same with the credentials of a file, which holds `user:password`.
+    pub(crate) fn with_credentials_file(self, file: PathBuf) -> Self {
+        Self { credentials: Some(Credentials::File(file)), ..self }
+    }
+
+    /// Whether it brought credentials of its own.
+    pub(crate) fn has_credentials(&self) -> bool {
+        self.credentials.is_some()
+    }
+
+    pub(crate) fn credentials_file(&self) -> Option<&Path> {
+        match self.credentials.as_ref()? {
+            Credentials::File(file) => Some(file),
+            Credentials::Here(_) => None,
+        }
+    }
+
+    /// `host:port`.
+    pub(crate) fn authority(&self) -> String {
+        place::authority(&self.host, self.port)
+    }
+
+    /// `Proxy-Authorization`, by the Basic scheme (RFC 7617).
+    pub(crate) fn authorization(&self) -> Result<Option<HeaderValue>, CredentialError> {
+        let credentials = match &self.credentials {
+            None => return Ok(None),
+            Some(Credentials::Here(credentials)) => credentials.clone(),
+            Some(Credentials::File(file)) => read_secret(file)?,
+        };
+        let value = format!("Basic {}", STANDARD.encode(credentials.expose()));
+        // Base64 is a header value always.
+        let mut value = HeaderValue::try_from(value).ok();
+        if let Some(value) = &mut value {
+            value.set_sensitive(true);
+        }
+        Ok(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_is_read_as_tools_write_it() {
+        for (text, authority, authorization) in [
+            ("http://proxy.corp:3128", "proxy.corp:3128", None),
+            ("http://proxy.corp:3128/", "proxy.corp:3128", None),
+            ("proxy.corp:3128", "proxy.corp:3128", None),
+            ("http://proxy.corp", "proxy.corp:80", None),
+            ("10.0.0.1:8080", "10.0.0.1:8080", None),
+            ("http://[fd00::1]:3128", "[fd00::1]:3128", None),
+            ("http://user:open%20sesame@p:1", "p:1", Some("Basic dXNlcjpvcGVuIHNlc2FtZQ==")),
+            ("user:a%40b@p:1", "p:1", Some("Basic dXNlcjphQGI=")),
+        ] {
+            let proxy = ForwardProxy::parse(text).unwrap_or_else(|why| panic!("{text} {why}"));
+            assert_eq!(proxy.authority(), authority, "{text}");
+            let sent = proxy.authorization().unwrap();
+            assert_eq!(sent.as_ref().map(|value| value.to_str().unwrap()), authorization, "{text}");
+            assert!(sent.is_none_or(|value| value.is_sensitive()));
+        }
+    }
+
+    #[test]
+    fn what_is_no_proxy_is_refused_without_its_password() {
+        for text in [
+            "",
+            "http://",
+            "https://u:s3cret@proxy.corp:3128",
+            "socks5://u:s3cret@proxy.corp:1080",
+            "http://u:s3cret@proxy.corp:3128/path",
+            "http://u:s3cret@proxy.corp:99999",
+        ] {
+            let why = ForwardProxy::parse(text).unwrap_err();
+            assert!(!why.contains("s3cret"), "{why}");
+            assert!(why.contains("http://"), "{why}");
+        }
+    }
+
+    #[test]
+    fn credentials_may_be_in_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("proxy");
+        std::fs::write(&file, "user:password\n").unwrap();
+        let proxy = ForwardProxy::parse("p:1").unwrap().with_credentials_file(file.clone());
+        assert_eq!(proxy.authorization().unwrap().unwrap(), "Basic dXNlcjpwYXNzd29yZA==");
+        assert_eq!(proxy.credentials_file(), Some(&*file));
+        std::fs::remove_file(file).unwrap();
+        assert!(proxy.authorization().is_err());
+    }
+}

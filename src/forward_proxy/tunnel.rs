@@ -1,0 +1,176 @@
+//! CONNECT: a proxy is asked to pass bytes to and fro (RFC 9110 section 9.3.6).
+
+use super::ForwardProxy;
+use crate::credential::CredentialError;
+use crate::place;
+use http::{HeaderValue, StatusCode};
+use httparse::{EMPTY_HEADER, Response, Status};
+use std::io;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use url::Url;
+
+/// The header of a proxy's answer is not longer: 8 KiB. What a refusal says to people is not read.
+const LONGEST: usize = 8 << 10;
+const MOST_HEADERS: usize = 64;
+
+/// What a proxy is asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Destination {
+    authority: String,
+    authorization: Option<HeaderValue>,
+}
+
+/// No tunnel.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TunnelError {
+    /// The connection to the proxy.
+    #[error("cannot connect to the proxy: {0}")]
+    Connect(#[source] io::Error),
+    /// The connection ended, or was quiet for too long.
+    #[error("the proxy gives no answer: {0}")]
+    NoAnswer(#[source] io::Error),
+    /// The proxy says no.
+    #[error("the proxy answers {status}; {}", advice(*status))]
+    Refused {
+        /// What it says.
+        status: StatusCode,
+    },
+    /// What it says is no HTTP answer.
+    #[error("the proxy's answer is not HTTP; is it a proxy?")]
+    NotHttp,
+}
+
+fn advice(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+            "give it a user name and password, in its URL or in proxy_credentials_file"
+        }
+        status if status.is_client_error() => {
+            "it does not allow this destination, or its port; ask who runs it"
+        }
+        _ => "it cannot reach the server, or has no time",
+    }
+}
+
+impl Destination {
+    /// The server of a URL, asked for at this proxy.
+    pub(crate) fn new(url: &Url, proxy: &ForwardProxy) -> Result<Self, CredentialError> {
+        let authority = place::authority(&place::host(url), place::port(url));
+        Ok(Self { authority, authorization: proxy.authorization()? })
+    }
+
+    /// Makes a tunnel of a connection to the proxy.
+    pub(crate) async fn open(
+        &self,
+        stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    ) -> Result<(), TunnelError> {
+        let authority = &self.authority;
+        let mut request =
+            format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n").into_bytes();
+        if let Some(authorization) = &self.authorization {
+            request.extend_from_slice(b"Proxy-Authorization: ");
+            request.extend_from_slice(authorization.as_bytes());
+            request.extend_from_slice(b"\r\n");
+        }
+        request.extend_from_slice(b"\r\n");
+        stream.write_all(&request).await.map_err(TunnelError::NoAnswer)?;
+        let mut answer = Vec::with_capacity(512);
+        loop {
+            let read = stream.read_buf(&mut answer).await.map_err(TunnelError::NoAnswer)?;
+            if read == 0 {
+                return Err(TunnelError::NoAnswer(io::ErrorKind::UnexpectedEof.into()));
+            }
+            if let Some(judged) = judge(&answer) {
+                return judged;
+            }
+        }
+    }
+}
+
+/// What the proxy has said so far; nothing as long as its header has not ended.
+fn judge(answer: &[u8]) -> Option<Result<(), TunnelError>> {
+    let mut headers = [EMPTY_HEADER; MOST_HEADERS];
+    let mut parsed = Response::new(&mut headers);
+    let header = match parsed.parse(answer) {
+        Ok(Status::Complete(header)) => header,
+        Ok(Status::Partial) if answer.len() < LONGEST => return None,
+        Ok(Status::Partial) | Err(_) => return Some(Err(TunnelError::NotHttp)),
+    };
+    let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok());
+    Some(match status {
+        // In TLS the client speaks first: what comes behind the header is from nobody whom we asked.
+        Some(status) if status.is_success() && answer.len() == header => Ok(()),
+        Some(status) if !status.is_success() => Err(TunnelError::Refused { status }),
+        _ => Err(TunnelError::NotHttp),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::duplex;
+
+    /// How the tunnel ends with a proxy that says this, in pieces of `step` bytes; and what it was asked.
+    async fn opened(proxy: &str, says: &str, step: usize) -> (Result<(), TunnelError>, String) {
+        let proxy = ForwardProxy::parse(proxy).unwrap();
+        let url = "https://acme.example".parse().unwrap();
+        let destination = Destination::new(&url, &proxy).unwrap();
+        let (mut ours, mut theirs) = duplex(1 << 16);
+        let says = says.to_owned();
+        let other = tokio::spawn(async move {
+            let mut asked = vec![0; 1 << 10];
+            let length = theirs.read(&mut asked).await.unwrap();
+            for piece in says.as_bytes().chunks(step) {
+                // The reader may have seen enough.
+                let _ = theirs.write_all(piece).await;
+                tokio::task::yield_now().await;
+            }
+            String::from_utf8(asked[..length].to_vec()).unwrap()
+        });
+        let opened = destination.open(&mut ours).await;
+        (opened, other.await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_tunnel_is_asked_for_with_the_port_and_the_credentials() {
+        let fine = "HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\n";
+        for step in [1, 7, 1_000] {
+            let (opened, asked) = opened("http://u:p@proxy:1", fine, step).await;
+            assert!(opened.is_ok(), "{opened:?}");
+            assert_eq!(
+                asked,
+                "CONNECT acme.example:443 HTTP/1.1\r\nHost: acme.example:443\r\n\
+                 Proxy-Authorization: Basic dTpw\r\n\r\n"
+            );
+        }
+        let (_, asked) = opened("proxy:1", fine, 9).await;
+        assert!(!asked.contains("Authorization"), "{asked}");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_is_told_with_its_status_and_what_to_do() {
+        for (says, told) in [
+            ("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n<html>", "proxy_credentials_file"),
+            (
+                "HTTP/1.0 403 Forbidden\r\nContent-Length: 5\r\n\r\n",
+                "403 Forbidden; it does not allow",
+            ),
+            ("HTTP/1.1 503 Service Unavailable\r\n\r\n", "cannot reach the server"),
+            ("HTTP/1.1 302 Found\r\nLocation: http://login/\r\n\r\n", "302 Found"),
+            ("SSH-2.0-OpenSSH_9.2\r\n", "not HTTP"),
+            ("HTTP/1.1 200 OK\r\n\r\nsurplus", "not HTTP"),
+            ("HTTP/1.1 200 OK\r\n", "no answer"),
+            ("", "no answer"),
+        ] {
+            let error = opened("proxy:1", says, 1_000).await.0.unwrap_err().to_string();
+            assert!(error.contains(told), "{says:?}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_never_ends_its_header_is_left() {
+        let endless = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(2 * LONGEST));
+        let error = opened("proxy:1", &endless, 1_000).await.0.unwrap_err();
+        assert!(matches!(error, TunnelError::NotHttp), "{error}");
+    }
+}

@@ -1,0 +1,56 @@
+//! What pingora needs to know of TLS: anchors, our own certificate, and which errors mean distrust.
+
+use crate::config::TlsVersion;
+use crate::http_client::HttpClientError;
+use crate::secret::Secret;
+use crate::trust::{self, TrustError};
+use pingora::protocols::tls::{CaType, SslDigest};
+use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
+use pingora::{Error, ErrorType};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The server speaks an older version than the configuration asks for.
+pub(in crate::proxy) const TOO_OLD: ErrorType = ErrorType::new("TlsTooOld");
+
+/// The certificates of a `ca_file`.
+pub(super) fn private_anchors(ca_file: &Path) -> Result<Arc<CaType>, TrustError> {
+    let anchors: Box<CaType> = trust::read_pem(ca_file)?
+        .into_iter()
+        .map(|anchor| WrappedX509::new(anchor.to_vec(), parse_x509))
+        .collect();
+    Ok(anchors.into())
+}
+
+/// The certificate by which we prove ourselves, of PEM that a client was built with: there it was judged.
+pub(super) fn certificate(chain: &str, key: &Secret) -> Result<Arc<CertKey>, HttpClientError> {
+    let broken = |error: rustls::pki_types::pem::Error| HttpClientError::Pem(error.to_string());
+    let chain = CertificateDer::pem_slice_iter(chain.as_bytes())
+        .map(|certificate| certificate.map(|certificate| certificate.to_vec()));
+    let chain: Vec<_> = chain.collect::<Result<_, _>>().map_err(broken)?;
+    // pingora takes it for granted that they can be parsed.
+    if chain.is_empty() || chain.iter().any(|der| x509_parser::parse_x509_certificate(der).is_err())
+    {
+        return Err(HttpClientError::Pem("no certificate".into()));
+    }
+    let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes()).map_err(broken)?;
+    Ok(Arc::new(CertKey::new(chain, key.secret_der().to_vec())))
+}
+
+/// Whether the certificate is signed by nobody whom we know, or by another of the same name. pingora has
+/// the TLS library's error as text only.
+pub(super) fn is_untrusted(error: &Error) -> bool {
+    let context = error.context.as_ref().map_or("", |context| context.as_str());
+    *error.etype() == ErrorType::TLSHandshakeFailure
+        && ["UnknownIssuer", "BadSignature"].iter().any(|reason| context.contains(reason))
+}
+
+/// Whether a connection's version is the least one or later. pingora can't be told to offer no older one:
+/// what is too old is found out before anything is sent.
+pub(super) fn is_new_enough(digest: Option<&SslDigest>, least: TlsVersion) -> bool {
+    match least {
+        TlsVersion::V1_2 => true,
+        TlsVersion::V1_3 => digest.is_some_and(|digest| digest.version == "TLSv1_3"),
+    }
+}

@@ -1,0 +1,83 @@
+//! A forward proxy: it passes bytes to whoever is asked for, looked for on loopback by the port, and remembers.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::task::AbortOnDropHandle;
+
+pub(crate) struct ForwardProxy {
+    pub(crate) address: SocketAddr,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    answer: Arc<Mutex<Option<String>>>,
+    _task: AbortOnDropHandle<()>,
+}
+
+/// A request for a tunnel.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Asked {
+    pub(crate) target: String,
+    pub(crate) authorization: Option<String>,
+}
+
+impl ForwardProxy {
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (asked, answer) = <(Arc<Mutex<Vec<_>>>, Arc<Mutex<Option<String>>>)>::default();
+        let (seen, said) = (asked.clone(), answer.clone());
+        let task = tokio::spawn(async move {
+            let mut tunnels = tokio::task::JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (seen, said) = (seen.clone(), said.clone());
+                tunnels.spawn(async move { serve(stream, &seen, &said).await });
+            }
+        });
+        Self { address, asked, answer, _task: AbortOnDropHandle::new(task) }
+    }
+
+    /// Who was asked for, in order.
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    /// From now on this is the answer, and there are no tunnels.
+    pub(crate) fn answer(&self, answer: &str) {
+        *self.answer.lock().unwrap() = Some(answer.to_owned());
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    seen: &Mutex<Vec<Asked>>,
+    said: &Mutex<Option<String>>,
+) -> Option<()> {
+    let mut stream = BufReader::new(stream);
+    let mut header = Vec::new();
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).await.ok().filter(|read| *read > 0)?;
+        match line.trim_end() {
+            "" => break,
+            line => header.push(line.to_owned()),
+        }
+    }
+    let target = header[0].strip_prefix("CONNECT ")?.strip_suffix(" HTTP/1.1")?.to_owned();
+    let find = |line: &String| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("proxy-authorization").then(|| value.trim().to_owned())
+    };
+    let authorization = header.iter().find_map(find);
+    let port: u16 = target.rsplit_once(':')?.1.parse().ok()?;
+    seen.lock().unwrap().push(Asked { target, authorization });
+    let said = said.lock().unwrap().clone();
+    if let Some(said) = said {
+        stream.write_all(said.as_bytes()).await.ok()?;
+        return Some(());
+    }
+    let mut server = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+    stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.ok()?;
+    copy_bidirectional(&mut stream, &mut server).await.ok()?;
+    Some(())
+}
