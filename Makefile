@@ -38,7 +38,7 @@ docs: setup
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
 
 # A night has a clock of its own, which others must not hold up.
-interop: interop-packages ## Real peers: SAP's CAP server with @sap/xssec, the datasphere CLI, pyodata, Chromium, Prometheus; kubectl's and systemd's word on deploy/
+interop: interop-packages ## Real peers: SAP's CAP server with @sap/xssec, the datasphere CLI, pyodata, Chromium, Prometheus, tinyproxy, mitmproxy; kubectl's and systemd's word on deploy/
 	$(CARGO) test --test integration interop -- --ignored --skip night
 	$(CARGO) test --test integration night -- --ignored
 
@@ -50,7 +50,7 @@ test-container: setup ## The image and the shipped pod manifest, in Podman
 	fi
 
 interop-packages:
-	@scripts/setup.sh --with-node --with-python --with-browser --with-prometheus --with-kubectl
+	@scripts/setup.sh --with-node --with-python --with-browser --with-prometheus --with-kubectl --with-proxies
 	sh tests/interop/install.sh tests/interop/cap
 	sh tests/interop/install.sh tests/interop/cli
 	sh tests/interop/install.sh tests/deploy

@@ -55,12 +55,17 @@ for option; do
             PATH="$PATH:/usr/sbin" need nginx nginx
             PATH="$PATH:/usr/sbin" need haproxy haproxy
             ;;
+        --with-proxies)
+            # They start what they install, too; the tests start their own.
+            need tinyproxy tinyproxy
+            need mitmdump mitmproxy
+            ;;
         --with-fuzz)
             with_fuzz=yes
             need c++ g++
             ;;
         *)
-            echo "setup: unknown option $option; there are --with-node, --with-python, --with-browser, --with-prometheus, --with-kubectl, --with-podman, --with-valgrind, --with-peers and --with-fuzz" >&2
+            echo "setup: unknown option $option; there are --with-node, --with-python, --with-browser, --with-prometheus, --with-kubectl, --with-podman, --with-valgrind, --with-peers, --with-proxies and --with-fuzz" >&2
             exit 2
             ;;
     esac

@@ -86,8 +86,8 @@ impl ForwardProxy {
         }
     }
 
-    /// `host:port`.
-    pub(crate) fn authority(&self) -> String {
+    /// `host:port`, an IPv6 address in brackets.
+    pub fn authority(&self) -> String {
         place::authority(&self.host, self.port)
     }
 

@@ -119,5 +119,13 @@ pub(crate) fn cause(error: reqwest::Error) -> String {
     while let Some(source) = cause.source() {
         cause = source;
     }
-    cause.to_string()
+    match cause.to_string() {
+        // The library keeps the proxy's status to itself.
+        told if told.starts_with("tunnel error") => {
+            format!(
+                "the forward proxy refuses the tunnel ({told}); `bearerd doctor` tells its answer"
+            )
+        }
+        told => told,
+    }
 }

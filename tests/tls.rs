@@ -1,9 +1,15 @@
 //! Verified TLS or nothing: towards the upstream and towards the issuer.
 
+use crate::support::issuer;
 use crate::support::process::Process;
 use crate::support::sidecar::Sidecar;
+use crate::support::tls::{Authority, TlsUpstream};
+use crate::support::upstream::Peer;
 use crate::support::{Fixture, eventually, http};
 use bearerd::demo::TenantOptions;
+use rustls::version::{TLS12, TLS13};
+use std::path::Path;
+use tempfile::TempDir;
 
 const SALES: &str = "/api/v1/datasphere/consumption/relational/DEMO/SALES/SALES?$top=1";
 
@@ -103,4 +109,127 @@ async fn a_token_endpoint_that_is_not_trusted_gets_no_secret() {
     })
     .await;
     assert_eq!(fixture.tenant.seen().token_requests, 0);
+}
+
+/// A sidecar in front of an upstream with TLS of its own, which is trusted unless `keys` say otherwise.
+async fn before(upstream: &TlsUpstream, folder: &Path, keys: &str) -> (Peer, Sidecar) {
+    let issuer = issuer::steady().await;
+    let config = issuer.config("UPSTREAM", "", "");
+    let ca = folder.join("upstream-ca.pem").display().to_string();
+    let keys = format!("url: \"{}\", ca_file: {ca}, {keys} timeouts", upstream.url());
+    let sidecar = Sidecar::ready(&config.replace("url: \"UPSTREAM\", timeouts", &keys)).await;
+    (issuer, sidecar)
+}
+
+/// What GET answers, and its text.
+async fn answer(sidecar: &Sidecar) -> (u16, String) {
+    let answer = sidecar.get("/free").await;
+    (answer.status().as_u16(), answer.text().await.unwrap())
+}
+
+fn folder_with(authority: &Authority) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("upstream-ca.pem"), &authority.pem).unwrap();
+    folder
+}
+
+#[tokio::test]
+async fn a_version_of_tls_below_the_least_gets_no_token() {
+    let authority = Authority::new();
+    let folder = folder_with(&authority);
+    let old = TlsUpstream::start(&authority, &[&TLS12], None, |_| {}).await;
+    let new = TlsUpstream::start(&authority, &[&TLS12, &TLS13], None, |_| {}).await;
+    for (upstream, keys, status) in [
+        (&old, "", 200),
+        (&old, "min_tls: 1.2,", 200),
+        (&old, "min_tls: 1.3,", 502),
+        (&new, "min_tls: 1.3,", 200),
+    ] {
+        let requests = upstream.requests();
+        let (_issuer, sidecar) = before(upstream, folder.path(), keys).await;
+        let (answered, text) = answer(&sidecar).await;
+        assert_eq!(answered, status, "{keys} {text}");
+        assert_eq!(upstream.requests() - requests, usize::from(status == 200));
+        if status == 502 {
+            assert!(
+                text.contains(r#""kind":"upstream_tls""#) && text.contains("min_tls"),
+                "{text}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_wants_a_certificate_gets_the_configured_one_and_no_other() {
+    let (authority, callers) = (Authority::new(), Authority::new());
+    let folder = folder_with(&authority);
+    let files = |name: &str| {
+        [format!("{name}.crt"), format!("{name}.key")].map(|name| folder.path().join(name))
+    };
+    for (name, by) in [("ours", &callers), ("theirs", &Authority::new())] {
+        let [chain, key] = files(name);
+        by.write_certificate(&chain, &key);
+    }
+    for versions in [&[&TLS12][..], &[&TLS13][..]] {
+        let upstream = TlsUpstream::start(&authority, versions, Some(&callers), |_| {}).await;
+        for (name, status) in [(Some("ours"), 200), (Some("theirs"), 502), (None, 502)] {
+            let keys = name.map(files).map(|[chain, key]| {
+                format!(
+                    "certificate_file: {}, private_key_file: {},",
+                    chain.display(),
+                    key.display()
+                )
+            });
+            let (_issuer, sidecar) =
+                before(&upstream, folder.path(), &keys.unwrap_or_default()).await;
+            for _ in 0..2 {
+                let (answered, text) = answer(&sidecar).await;
+                assert_eq!(answered, status, "{name:?} {text}");
+            }
+        }
+        assert_eq!(upstream.requests(), 2);
+    }
+}
+
+#[tokio::test]
+async fn certificates_that_have_ended_or_have_not_begun_are_refused() {
+    let authority = Authority::new();
+    let folder = folder_with(&authority);
+    let expired = TlsUpstream::start(&authority, &[&TLS13], None, |params| {
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    })
+    .await;
+    let early = TlsUpstream::start(&authority, &[&TLS13], None, |params| {
+        params.not_before = rcgen::date_time_ymd(2999, 1, 1);
+    })
+    .await;
+    for (upstream, reason) in [(expired, "expired"), (early, "not valid yet")] {
+        let (_issuer, sidecar) = before(&upstream, folder.path(), "").await;
+        let (status, text) = answer(&sidecar).await;
+        assert!(status == 502 && text.contains(r#""kind":"upstream_tls""#), "{text}");
+        assert!(text.contains(reason), "{text}");
+        assert_eq!(upstream.requests(), 0);
+    }
+}
+
+#[tokio::test]
+async fn an_authority_that_leaves_the_ca_file_is_trusted_no_longer_and_its_connections_are_not_used()
+ {
+    let (first, second) = (Authority::new(), Authority::new());
+    let folder = folder_with(&first);
+    let upstream = TlsUpstream::start(&first, &[&TLS13], None, |_| {}).await;
+    let issuer = issuer::steady().await;
+    let ca = folder.path().join("upstream-ca.pem");
+    let config = issuer.config(&upstream.url(), "", "");
+    let config = config.replace(", timeouts", &format!(", ca_file: {}, timeouts", ca.display()));
+    let process = Process::start(folder.path(), &config, &[]).await;
+    let ask = async || http().get(format!("{}/free", process.url)).send().await.unwrap().status();
+    eventually("ready", async || ask().await == 200).await;
+    std::fs::write(&ca, &second.pem).unwrap();
+    eventually("distrusted", async || ask().await == 502).await;
+    let requests = upstream.requests();
+    for _ in 0..3 {
+        assert_eq!(ask().await, 502);
+    }
+    assert_eq!(upstream.requests(), requests);
 }

@@ -3,8 +3,9 @@
 use super::{Settings, print, warn_of_unknown};
 use anyhow::Context;
 use bearerd::app;
-use bearerd::config::{Client, Config, Environment};
+use bearerd::config::{Client, Config, Environment, Transport};
 use bearerd::credential::Source;
+use bearerd::forward_proxy::ForwardProxy;
 use std::fmt::Write;
 use url::Url;
 
@@ -29,9 +30,10 @@ fn explain(config: &Config) -> Result<String, std::fmt::Error> {
         let times = &upstream.timeouts;
         writeln!(
             text,
-            "Upstream {}: {}, connect {:?}, read {:?}, write {:?}, idle {:?}.",
+            "Upstream {}: {}{}, connect {:?}, read {:?}, write {:?}, idle {:?}.",
             upstream.name,
             upstream.origin.origin().ascii_serialization(),
+            way(&upstream.transport, &upstream.origin),
             times.connect,
             times.read,
             times.write,
@@ -59,18 +61,26 @@ fn explain(config: &Config) -> Result<String, std::fmt::Error> {
     Ok(text)
 }
 
+/// The forward proxy on the way, if there is one.
+fn way(transport: &Transport, url: &Url) -> String {
+    let proxy = transport.proxy.to(url).map(ForwardProxy::authority);
+    proxy.map_or_else(String::new, |proxy| format!(" through the forward proxy {proxy}"))
+}
+
 fn explain_client(text: &mut String, client: &Client) -> std::fmt::Result {
     // What can't be read is told by the check itself.
     match (&client.source, client.source.read()) {
         (Source::Parts { token_url, client_id, .. }, _) => {
             writeln!(text, "Client {}: {client_id}", client.name)?;
             let with = client.source.described();
-            writeln!(text, "  asks {} with {with};", without_query(token_url))?;
+            let way = way(&client.transport, token_url);
+            writeln!(text, "  asks {}{way} with {with};", without_query(token_url))?;
         }
         (Source::Key { .. }, Ok(identity)) => {
             writeln!(text, "Client {}: {}", client.name, identity.client_id)?;
+            let way = way(&client.transport, &identity.token_url);
             let token_url = without_query(&identity.token_url);
-            writeln!(text, "  asks {token_url} with {};", identity.described)?;
+            writeln!(text, "  asks {token_url}{way} with {};", identity.described)?;
         }
         (Source::Key { place, .. }, Err(_)) => {
             writeln!(text, "Client {}: as told by {place}", client.name)?;

@@ -41,7 +41,7 @@ impl ProxyChoice {
     }
 
     /// The proxy on the way to a URL.
-    pub(crate) fn to(&self, url: &Url) -> Option<&ForwardProxy> {
+    pub fn to(&self, url: &Url) -> Option<&ForwardProxy> {
         match self {
             Self::Direct => None,
             Self::Through(proxy) => Some(proxy),

@@ -42,8 +42,9 @@ pub(crate) enum TunnelError {
 
 fn advice(status: StatusCode) -> &'static str {
     match status {
-        StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-            "give it a user name and password, in its URL or in proxy_credentials_file"
+        // tinyproxy says 401 to credentials that are wrong.
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED | StatusCode::UNAUTHORIZED => {
+            "give it the right user name and password, in its URL or in proxy_credentials_file"
         }
         status if status.is_client_error() => {
             "it does not allow this destination, or its port; ask who runs it"

@@ -4,6 +4,7 @@ mod browser;
 mod cap;
 mod cli;
 mod deploy;
+mod forward_proxy;
 mod night;
 mod page;
 mod promtool;

@@ -6,11 +6,10 @@
 
 use crate::monitoring::dashboard_expressions;
 use crate::support::process::{Process, tool};
-use crate::support::{Fixture, eventually, http};
+use crate::support::{Fixture, eventually, free_address, http};
 use bearerd::demo::{Faults, IssuerFault, TenantFault};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
@@ -49,9 +48,7 @@ struct Prometheus {
 
 impl Prometheus {
     fn start(folder: &Path, target: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
+        let address = free_address();
         std::fs::write(folder.join("rules.yaml"), hurried(RULES)).unwrap();
         let config = format!(
             "global: {{ scrape_interval: 500ms, scrape_timeout: 400ms, evaluation_interval: 500ms }}

@@ -11,17 +11,24 @@ pub(crate) mod one_token;
 pub(crate) mod process;
 pub(crate) mod promql;
 pub(crate) mod sidecar;
+pub(crate) mod tls;
 pub(crate) mod upstream;
 pub(crate) mod wire;
 
 use bearerd::demo::{Tenant, TenantOptions};
 use reqwest::redirect::Policy;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 use tempfile::TempDir;
 
 /// Long enough for a busy machine; a test that hits it has failed.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A port of loopback that nobody has, for a process that can't take any free one by itself.
+pub(crate) fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
 
 /// Asks until the answer is yes. Fails the test at the deadline.
 pub(crate) async fn eventually<F: AsyncFnMut() -> bool>(what: &str, mut condition: F) {

@@ -1,0 +1,115 @@
+//! An upstream with TLS of any kind: old versions, certificates of callers wanted.
+
+use super::upstream::read_request;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::AbortOnDropHandle;
+
+/// An authority and what it signs.
+pub(crate) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pub(crate) pem: String,
+    der: CertificateDer<'static>,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let (pem, der) = (certificate.pem(), certificate.der().clone());
+        Self { issuer: Issuer::new(params, key), pem, der }
+    }
+
+    /// A certificate and its key.
+    fn signed(&self, change: impl FnOnce(&mut CertificateParams)) -> (rcgen::Certificate, KeyPair) {
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        (params.signed_by(&key, &self.issuer).unwrap(), key)
+    }
+
+    /// Writes a certificate for a caller, and its key, as files.
+    pub(crate) fn write_certificate(&self, chain: &Path, key: &Path) {
+        let (certificate, its_key) = self.signed(|_| {});
+        std::fs::write(chain, certificate.pem()).unwrap();
+        std::fs::write(key, its_key.serialize_pem()).unwrap();
+    }
+}
+
+pub(crate) struct TlsUpstream {
+    address: SocketAddr,
+    requests: Arc<AtomicUsize>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl TlsUpstream {
+    /// Answers 200 to everything. `callers` signs those who may.
+    pub(crate) async fn start(
+        authority: &Authority,
+        versions: &[&'static SupportedProtocolVersion],
+        callers: Option<&Authority>,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Self {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider.clone());
+        let builder = builder.with_protocol_versions(versions).unwrap();
+        let builder = match callers {
+            Some(callers) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(callers.der.clone()).unwrap();
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build();
+                builder.with_client_cert_verifier(verifier.unwrap())
+            }
+            None => builder.with_no_client_auth(),
+        };
+        let (certificate, key) = authority.signed(change);
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let config = builder.with_single_cert(vec![certificate.der().clone()], key).unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let requests = Arc::new(AtomicUsize::new(0));
+        let counted = requests.clone();
+        let task = tokio::spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (acceptor, counted) = (acceptor.clone(), counted.clone());
+                connections.spawn(async move { serve(stream, &acceptor, &counted).await });
+            }
+        });
+        Self { address, requests, _task: AbortOnDropHandle::new(task) }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("https://localhost:{}", self.address.port())
+    }
+
+    /// How many requests have arrived.
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+}
+
+async fn serve(stream: TcpStream, acceptor: &TlsAcceptor, counted: &AtomicUsize) {
+    let Ok(mut stream) = acceptor.accept(stream).await else { return };
+    while read_request(&mut stream).await.is_some() {
+        counted.fetch_add(1, Ordering::SeqCst);
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine";
+        if stream.write_all(answer).await.is_err() {
+            return;
+        }
+    }
+}
