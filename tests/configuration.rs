@@ -84,13 +84,42 @@ log: { level: loud }
 }
 
 #[test]
-fn keys_of_later_work_are_refused_and_not_ignored() {
-    for (key, text) in [
-        ("http2", MINIMAL.replace("'https://t.example'", "'https://t.example', http2: true")),
-        ("proxy", MINIMAL.replace("client_id: id", "client_id: id, proxy: 'http://p:1'")),
+fn a_way_to_a_server_that_makes_no_sense_is_told_without_its_password() {
+    let client = |keys: &str| MINIMAL.replace("client_id: id", &format!("client_id: id, {keys}"));
+    let upstream = |keys: &str| {
+        MINIMAL.replace("'https://t.example'", &format!("'https://t.example', {keys}"))
+    };
+    for keys in ["proxy: 'http://u:s3cret@p:1'", "proxy: off", "min_tls: 1.3"] {
+        parse(&client(keys)).unwrap();
+        parse(&upstream(keys)).unwrap();
+    }
+    for (text, told) in [
+        (client("proxy: 'https://u:s3cret@p:1'"), "proxy: asks for TLS to the proxy itself"),
+        (upstream("proxy: 'socks5://u:s3cret@p:1'"), "proxy: has the scheme `socks5`"),
+        (upstream("proxy: ''"), "proxy: is not a URL"),
+        (client("proxy_credentials_file: /p"), "proxy_credentials_file: there is no proxy"),
+        (client("proxy: off, proxy_credentials_file: /p"), "there is no proxy"),
+        (
+            client("proxy: 'http://u:s3cret@p:1', proxy_credentials_file: /p"),
+            "the proxy's URL holds a user name or password, too",
+        ),
+        (upstream("min_tls: 1.1"), "min_tls: `1.1` is neither 1.2 nor 1.3"),
+        (upstream("certificate_file: /c"), "private_key_file: missing; certificate_file needs it"),
+        (upstream("private_key_file: /k"), "certificate_file: missing; private_key_file needs it"),
     ] {
-        let told = faults(&text);
-        assert!(told.contains(&format!("unknown key `{key}`")), "{told}");
+        let faults = faults(&text);
+        assert!(faults.contains(told), "{told}: {faults}");
+        assert!(!faults.contains("s3cret"), "{faults}");
+    }
+}
+
+#[test]
+fn a_forward_proxy_of_the_environment_that_makes_no_sense_is_told_by_its_variable() {
+    for (name, value) in [("HTTPS_PROXY", "https://u:s3cret@p:1"), ("NO_PROXY", "a:b")] {
+        let environment = Environment::from_iter([("HTTPS_PROXY", "p:1"), (name, value)]);
+        let told = Config::parse("b.yaml", MINIMAL, &environment, &Flags::default());
+        let told = told.unwrap_err().to_string();
+        assert!(told.contains(name) && !told.contains("s3cret"), "{told}");
     }
 }
 
