@@ -28,6 +28,7 @@ lint: setup
 # Every configuration in config/ and deploy/ goes through `bearerd check` in tests/commands.rs.
 unit: setup
 	$(CARGO) test --all-targets
+	OVER_HTTP2=yes $(CARGO) test --test integration
 
 # What is counted is the binary to ship: built with the tests, it would be another one.
 instructions: release ## Whether a request takes more instructions than before, by valgrind; RENEW=1 writes the figures anew
@@ -38,7 +39,7 @@ docs: setup
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
 
 # A night has a clock of its own, which others must not hold up.
-interop: interop-packages ## Real peers: SAP's CAP server with @sap/xssec, the datasphere CLI, pyodata, Chromium, Prometheus, tinyproxy, mitmproxy; kubectl's and systemd's word on deploy/
+interop: interop-packages ## Real peers: SAP's CAP server with @sap/xssec, the datasphere CLI, pyodata, Chromium, Prometheus, tinyproxy, mitmproxy, nginx with HTTP/2; kubectl's and systemd's word on deploy/
 	$(CARGO) test --test integration interop -- --ignored --skip night
 	$(CARGO) test --test integration night -- --ignored
 
@@ -50,7 +51,7 @@ test-container: setup ## The image and the shipped pod manifest, in Podman
 	fi
 
 interop-packages:
-	@scripts/setup.sh --with-node --with-python --with-browser --with-prometheus --with-kubectl --with-proxies
+	@scripts/setup.sh --with-node --with-python --with-browser --with-prometheus --with-kubectl --with-servers
 	sh tests/interop/install.sh tests/interop/cap
 	sh tests/interop/install.sh tests/interop/cli
 	sh tests/interop/install.sh tests/deploy

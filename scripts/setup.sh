@@ -55,17 +55,18 @@ for option; do
             PATH="$PATH:/usr/sbin" need nginx nginx
             PATH="$PATH:/usr/sbin" need haproxy haproxy
             ;;
-        --with-proxies)
+        --with-servers)
             # They start what they install, too; the tests start their own.
             need tinyproxy tinyproxy
             need mitmdump mitmproxy
+            PATH="$PATH:/usr/sbin" need nginx nginx
             ;;
         --with-fuzz)
             with_fuzz=yes
             need c++ g++
             ;;
         *)
-            echo "setup: unknown option $option; there are --with-node, --with-python, --with-browser, --with-prometheus, --with-kubectl, --with-podman, --with-valgrind, --with-peers, --with-proxies and --with-fuzz" >&2
+            echo "setup: unknown option $option; there are --with-node, --with-python, --with-browser, --with-prometheus, --with-kubectl, --with-podman, --with-valgrind, --with-peers, --with-servers and --with-fuzz" >&2
             exit 2
             ;;
     esac

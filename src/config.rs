@@ -103,6 +103,8 @@ pub struct Upstream {
     pub csrf_fetch_path: Option<String>,
     /// How it is reached.
     pub transport: Transport,
+    /// Whether HTTP/2 is offered.
+    pub http2: bool,
     /// Certificate chain and private key by which we prove ourselves to it, PEM.
     pub certificate: Option<(PathBuf, PathBuf)>,
 }

@@ -102,6 +102,8 @@ pub struct TenantOptions {
     pub client_id: String,
     /// Its first secret. The default has the `$`, `+`, `/` and `=` that break careless encoding.
     pub client_secret: String,
+    /// Whether the tenant's API offers HTTP/2.
+    pub http2: bool,
 }
 
 impl Default for TenantOptions {
@@ -114,6 +116,7 @@ impl Default for TenantOptions {
             control: any_port,
             client_id: "sb-4f0c9a52-demo!b42|client!b7".to_owned(),
             client_secret: "7d3f$aV+/9=demo-only=".to_owned(),
+            http2: false,
         }
     }
 }
@@ -144,7 +147,7 @@ impl Tenant {
         let control = Listener::bind(options.control)?;
 
         let authority = CertificateAuthority::new()?;
-        let tls = RustlsConfig::from_config(Arc::new(authority.server_config()?));
+        let tls = RustlsConfig::from_config(Arc::new(authority.server_config(options.http2)?));
         let mutual_tls = RustlsConfig::from_config(Arc::new(authority.mutual_config()?));
         // Finding two primes takes a good part of a second: not on a thread that serves requests.
         let keys =

@@ -466,7 +466,7 @@ impl ProxyHttp for Proxy {
         if session.as_ref().retry_buffer_truncated() {
             // Without its beginning, a body must not be sent.
             error.set_retry(false);
-        } else if heal::is_replay(&error) {
+        } else if heal::is_replay(&error) || upstream::is_unprocessed(&error) {
             error.set_retry(true);
         } else if session.req_header().method.is_safe() {
             error.retry.decide_reuse(client_reused);

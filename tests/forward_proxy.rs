@@ -135,11 +135,11 @@ async fn new_credentials_of_a_proxy_are_used_without_a_restart() {
 async fn tls_is_verified_through_a_tunnel_as_without() {
     let (fixture, other, proxy) =
         (Fixture::start().await, Fixture::start().await, ForwardProxy::start().await);
-    let upstream = "datasphere: { ";
     let proxied = format!("datasphere: {{ proxy: \"{}\", ", proxy.address);
-    let ours = format!("ca_file: {} }}", fixture.path("ca.pem").display());
-    let theirs = format!("ca_file: {} }}", other.path("ca.pem").display());
-    let config = fixture.config("", "").replace(upstream, &proxied).replace(&ours, &theirs);
+    let config = fixture.config("", "").replace("datasphere: { ", &proxied);
+    // The last one is the upstream's.
+    let (before, after) = config.rsplit_once(fixture.path("ca.pem").to_str().unwrap()).unwrap();
+    let config = format!("{before}{}{after}", other.path("ca.pem").display());
     let sidecar = Sidecar::ready(&config).await;
     let text = sidecar.get(SALES).await.text().await.unwrap();
     assert!(text.contains(r#""kind":"upstream_tls""#), "{text}");

@@ -20,6 +20,7 @@ mod fleet;
 mod forward_proxy;
 mod guard;
 mod heal;
+mod http2;
 mod interop;
 mod lifecycle;
 mod links;

@@ -247,6 +247,12 @@ pub(crate) const UPSTREAM: &[Field] = &[
         "/run/secrets/upstream.key",
         "The key of certificate_file, PEM.",
     ),
+    field(
+        "http2",
+        Text("false"),
+        "",
+        "Speak HTTP/2 where the upstream does (by ALPN, so with https only); otherwise HTTP/1.1 as ever.",
+    ),
     PROXY,
     PROXY_CREDENTIALS_FILE,
     field(

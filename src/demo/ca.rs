@@ -110,8 +110,12 @@ impl CertificateAuthority {
     }
 
     /// TLS as the issuer and the tenant speak it.
-    pub(super) fn server_config(&self) -> Result<ServerConfig, DemoError> {
-        self.config(WebPkiClientVerifier::no_client_auth())
+    pub(super) fn server_config(&self, http2: bool) -> Result<ServerConfig, DemoError> {
+        let mut config = self.config(WebPkiClientVerifier::no_client_auth())?;
+        if http2 {
+            config.alpn_protocols.insert(0, b"h2".to_vec());
+        }
+        Ok(config)
     }
 
     /// TLS as the issuer for client certificates speaks it: a client may show one, which then must be ours and must not

@@ -55,9 +55,9 @@ impl Listener {
     ) -> Result<(), DemoError> {
         let server = axum_server::from_tcp_rustls(self.socket, tls.clone())
             .map_err(|reason| DemoError::Bind { address: self.address, reason })?;
-        servers.tasks.spawn(
-            server.http1_only().handle(servers.handle.clone()).serve(routes.into_make_service()),
-        );
+        servers
+            .tasks
+            .spawn(server.handle(servers.handle.clone()).serve(routes.into_make_service()));
         Ok(())
     }
 

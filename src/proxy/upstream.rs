@@ -1,9 +1,11 @@
 //! The services behind us: names resolved, addresses tried in turn, pingora's peers made here and
 //! nowhere else.
 
+mod http2;
 mod tls;
 mod tunnel;
 
+pub(super) use http2::is_unprocessed;
 pub(super) use tls::TOO_OLD as TLS_TOO_OLD;
 pub(super) use tunnel::FAILED as PROXY_FAILED;
 
@@ -125,6 +127,9 @@ impl Upstream {
             HttpPeer::new((IpAddr::from([127, 0, 0, 1]), port), is_tls, host.clone());
         template.group_key = GROUPS.fetch_add(1, Ordering::Relaxed);
         set_timeouts(&mut template, config.timeouts);
+        if config.http2 && is_tls {
+            http2::offer(&mut template, config.timeouts);
+        }
         let transport = &config.transport;
         if let Some(proxy) = transport.proxy.to(origin) {
             (host, port) = (proxy.host.clone(), proxy.port);
@@ -340,6 +345,7 @@ mod tests {
             },
             csrf_fetch_path: None,
             transport: Transport::default(),
+            http2: false,
             certificate: None,
         };
         pingora::tls::install_default_crypto_provider();

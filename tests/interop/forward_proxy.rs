@@ -1,42 +1,13 @@
 //! Debian's forward proxies: tinyproxy, which wants credentials, and mitmproxy, which looks into TLS.
 
+use super::server::Running;
 use crate::support::sidecar::Sidecar;
 use crate::support::{Fixture, eventually, free_address, http};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Stdio;
-use tokio::net::TcpStream;
-use tokio::process::{Child, Command};
 
 const SALES: &str = "/api/v1/datasphere/consumption/relational/DEMO/SALES/SALES";
 const USERS: &str = "/api/v1/scim2/Users";
-
-struct Running {
-    address: SocketAddr,
-    log: std::path::PathBuf,
-    _child: Child,
-}
-
-impl Running {
-    async fn start(folder: &Path, program: &str, arguments: &[&str], address: SocketAddr) -> Self {
-        let log = folder.join("proxy.log");
-        let output = std::fs::File::create(&log).unwrap();
-        let child = Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().unwrap())
-            .stderr(output)
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap_or_else(|error| panic!("{program}: {error} (scripts/setup.sh --with-proxies)"));
-        eventually("the proxy listens", async || TcpStream::connect(address).await.is_ok()).await;
-        Self { address, log, _child: child }
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap()
-    }
-}
 
 async fn tinyproxy(folder: &Path) -> Running {
     let address = free_address();

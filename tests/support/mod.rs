@@ -5,6 +5,7 @@ pub(crate) mod caller;
 #[cfg(feature = "otlp")]
 pub(crate) mod collector;
 pub(crate) mod forward_proxy;
+pub(crate) mod http2;
 pub(crate) mod issuer;
 pub(crate) mod judge;
 pub(crate) mod one_token;
@@ -51,6 +52,11 @@ pub(crate) fn http() -> reqwest::Client {
         .unwrap()
 }
 
+/// Whether demo tenants are spoken to by HTTP/2: `make test` runs everything in both ways.
+fn over_http2() -> bool {
+    std::env::var_os("OVER_HTTP2").is_some()
+}
+
 /// A demo tenant with the files that a configuration in front of it names.
 pub(crate) struct Fixture {
     pub(crate) tenant: Tenant,
@@ -63,6 +69,7 @@ impl Fixture {
     }
 
     pub(crate) async fn start_with(options: TenantOptions) -> Self {
+        let options = TenantOptions { http2: over_http2(), ..options };
         let tenant = Tenant::start(options).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("ca.pem"), tenant.ca_pem()).unwrap();
@@ -88,7 +95,7 @@ clients:
     ca_file: {ca}
     {client}
 upstreams:
-  datasphere: {{ url: {url}, ca_file: {ca} }}
+  datasphere: {{ url: {url}, ca_file: {ca}{http2} }}
 {rest}
 ",
             token_url = self.tenant.token_url(),
@@ -96,6 +103,7 @@ upstreams:
             secret = self.path("secret").display(),
             ca = ca.display(),
             url = self.tenant.url(),
+            http2 = if over_http2() { ", http2: true" } else { "" },
         )
     }
 }

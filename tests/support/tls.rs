@@ -39,7 +39,17 @@ impl Authority {
         (params.signed_by(&key, &self.issuer).unwrap(), key)
     }
 
-    /// Writes a certificate for a caller, and its key, as files.
+    /// TLS of a server, with a certificate of this authority's.
+    pub(crate) fn server(&self) -> ServerConfig {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider);
+        let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let (certificate, key) = self.signed(|_| {});
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        builder.with_single_cert(vec![certificate.der().clone()], key).unwrap()
+    }
+
+    /// Writes a certificate, for a server or a caller, and its key, as files.
     pub(crate) fn write_certificate(&self, chain: &Path, key: &Path) {
         let (certificate, its_key) = self.signed(|_| {});
         std::fs::write(chain, certificate.pem()).unwrap();

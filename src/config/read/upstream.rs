@@ -35,6 +35,7 @@ pub(super) fn read<'n>(
     let timeouts = timeouts(reader, &section);
     let csrf_fetch_path = csrf_fetch_path(reader, &section);
     let transport = transport::read(reader, &section, environment);
+    let http2 = section.parse(reader, "http2", value::boolean);
     let certificate = certificate(reader, &section);
     let upstream = Upstream {
         name: entry.key.clone(),
@@ -42,6 +43,7 @@ pub(super) fn read<'n>(
         timeouts: timeouts?,
         csrf_fetch_path: csrf_fetch_path?,
         transport: transport?,
+        http2: http2?,
         certificate: certificate?,
     };
     Some((upstream, client.map(ClientId)))

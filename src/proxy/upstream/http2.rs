@@ -1,0 +1,34 @@
+//! HTTP/2 towards upstreams (RFC 9113): many requests share one connection.
+
+use crate::config::Timeouts;
+use pingora::Error;
+use pingora::protocols::tls::ALPN;
+use pingora::upstreams::peer::HttpPeer;
+
+/// How many requests share one connection at most: 100, the least that servers ought to allow (RFC 9113 section
+/// 6.5.2). Those that allow fewer are heeded.
+const MAX_STREAMS: u32 = 100;
+/// What an upstream may send of one answer before somebody reads it: 256 KiB, which makes 5 MB/s at a distance of
+/// 50 ms.
+const STREAM_WINDOW: u32 = 256 << 10;
+
+/// Offers HTTP/2, and takes HTTP/1.1 from whoever does not speak it.
+pub(super) fn offer(peer: &mut HttpPeer, timeouts: Timeouts) {
+    peer.options.alpn = ALPN::H2H1;
+    peer.options.max_h2_streams = MAX_STREAMS as usize;
+    peer.options.h2_stream_window_size = Some(STREAM_WINDOW);
+    // Readers that stall, be they all of a connection but one, leave that one its share.
+    peer.options.h2_connection_window_size = Some(STREAM_WINDOW * MAX_STREAMS);
+    // Many requests would wait for a connection that is silently gone.
+    peer.options.h2_ping_interval = Some(timeouts.idle);
+}
+
+/// Whether the upstream says that it has not begun with the request (RFC 9113 section 8.7): any method may be sent
+/// again. It says so when it closes a connection for others to be opened, as servers do after so many requests.
+pub(in crate::proxy) fn is_unprocessed(error: &Error) -> bool {
+    error.root_cause().downcast_ref::<h2::Error>().is_some_and(|error| {
+        error.is_remote()
+            && (error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR)
+                || error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM))
+    })
+}

@@ -1,0 +1,123 @@
+//! HTTP/2 towards the upstream: shared connections, refusals, goodbyes.
+
+use crate::support::http;
+use crate::support::http2::{Http2Upstream, Turn};
+use crate::support::issuer;
+use crate::support::sidecar::Sidecar;
+use crate::support::tls::{Authority, TlsUpstream};
+use crate::support::upstream::Peer;
+use futures_util::future::join_all;
+use rustls::version::TLS13;
+use tempfile::TempDir;
+
+struct World {
+    sidecar: Sidecar,
+    _issuer: Peer,
+    _folder: TempDir,
+}
+
+async fn before(authority: &Authority, url: &str, http2: bool) -> World {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, &authority.pem).unwrap();
+    let issuer = issuer::steady().await;
+    let config = issuer.config(url, "", "");
+    let keys = format!(", ca_file: {}, http2: {http2}, timeouts", ca.display());
+    let sidecar = Sidecar::ready(&config.replacen(", timeouts", &keys, 1)).await;
+    World { sidecar, _issuer: issuer, _folder: folder }
+}
+
+/// A sidecar in front of an upstream with a script.
+async fn scripted(script: &[Turn]) -> (World, Http2Upstream) {
+    let authority = Authority::new();
+    let upstream = Http2Upstream::start(&authority, script).await;
+    let world = before(&authority, &upstream.url(), true).await;
+    (world, upstream)
+}
+
+impl World {
+    async fn send(&self, method: &str, path: &str) -> (u16, usize) {
+        let method = method.parse().unwrap();
+        let request = http().request(method, format!("{}/free{path}", self.sidecar.url));
+        let answer = request.body("12345").send().await.unwrap();
+        (answer.status().as_u16(), answer.bytes().await.unwrap().len())
+    }
+}
+
+#[tokio::test]
+async fn http2_is_spoken_where_it_is_wished_and_known_and_else_http1() {
+    let authority = Authority::new();
+    let (new, old) = (
+        Http2Upstream::start(&authority, &[]).await,
+        TlsUpstream::start(&authority, &[&TLS13], None, |_| {}).await,
+    );
+    for (url, http2, status) in [
+        (new.url(), true, 200),
+        // It refuses whoever does not offer h2.
+        (new.url(), false, 502),
+        (old.url(), true, 200),
+    ] {
+        let world = before(&authority, &url, http2).await;
+        for method in ["GET", "POST"] {
+            assert_eq!(world.send(method, "/a").await.0, status, "{url} {http2}");
+        }
+    }
+    assert_eq!(new.answered(), ["GET /free/a", "POST /free/a"]);
+}
+
+#[tokio::test]
+async fn requests_at_once_share_a_connection() {
+    const AT_ONCE: usize = 60;
+    let (world, upstream) =
+        scripted(&[&[Turn::Answer(4)][..], &[Turn::Gather(AT_ONCE); AT_ONCE]].concat()).await;
+    // The connection is there when they come.
+    assert_eq!(world.send("GET", "/first").await, (200, 4));
+    let all = join_all((0..AT_ONCE).map(|_| world.send("GET", "/one"))).await;
+    assert!(all.iter().all(|answer| *answer == (200, 4)), "{all:?}");
+    assert_eq!(upstream.connections(), 1);
+}
+
+#[tokio::test]
+async fn what_the_upstream_has_not_begun_with_is_sent_again_whatever_it_is() {
+    for method in ["GET", "POST", "PUT"] {
+        let (world, upstream) = scripted(&[Turn::Answer(4), Turn::Refuse]).await;
+        assert_eq!(world.send("GET", "/before").await.0, 200);
+        assert_eq!(world.send(method, "/it").await, (200, 4), "{method}");
+        assert_eq!(upstream.answered(), ["GET /free/before", &format!("{method} /free/it")]);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_says_goodbye_costs_a_reader_nothing() {
+    let (world, upstream) = scripted(&[Turn::Answer(4), Turn::Leave]).await;
+    assert_eq!(world.send("GET", "/before").await.0, 200);
+    assert_eq!(world.send("GET", "/it").await, (200, 4));
+    assert_eq!((upstream.connections(), upstream.answered().len()), (2, 2));
+}
+
+#[tokio::test]
+async fn what_it_may_have_begun_with_is_not_sent_again() {
+    let (world, upstream) = scripted(&[Turn::Answer(4), Turn::Reset]).await;
+    assert_eq!(world.send("GET", "/before").await.0, 200);
+    assert_eq!(world.send("POST", "/it").await.0, 502);
+    assert_eq!(world.send("POST", "/next").await.0, 200);
+    assert_eq!(upstream.answered(), ["GET /free/before", "POST /free/next"]);
+}
+
+#[tokio::test]
+async fn a_reader_that_stalls_holds_up_no_other_on_the_same_connection() {
+    const LARGE: usize = 32 << 20;
+    let (world, upstream) = scripted(&[Turn::Answer(4), Turn::Answer(LARGE)]).await;
+    assert_eq!(world.send("GET", "/first").await.0, 200);
+    let url = format!("{}/free/large", world.sidecar.url);
+    let mut stalled = http().get(url).send().await.unwrap();
+    for _ in 0..20 {
+        assert_eq!(world.send("GET", "/small").await, (200, 4));
+    }
+    let mut read = 0;
+    while let Some(piece) = stalled.chunk().await.unwrap() {
+        read += piece.len();
+    }
+    assert_eq!(read, LARGE);
+    assert_eq!(upstream.connections(), 1);
+}

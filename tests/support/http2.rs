@@ -1,0 +1,141 @@
+//! An upstream that speaks nothing but HTTP/2, and resets or leaves as a script says.
+
+use super::tls::Authority;
+use bytes::Bytes;
+use h2::server::{SendResponse, handshake};
+use h2::{Reason, RecvStream};
+use http::{Request, Response};
+use rustls::ServerConfig;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::AbortOnDropHandle;
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Turn {
+    /// 200, with as many bytes.
+    Answer(usize),
+    /// Refused before it was begun with.
+    Refuse,
+    /// Refused for another reason, when it may have been begun with.
+    Reset,
+    /// The connection says goodbye, and this request is one of those that it does not take any more.
+    Leave,
+    /// 200 when so many others are under way.
+    Gather(usize),
+}
+
+#[derive(Default)]
+struct State {
+    script: VecDeque<Turn>,
+    connections: usize,
+    /// Method and path of the requests that were answered.
+    answered: Vec<String>,
+    under_way: usize,
+}
+
+pub(crate) struct Http2Upstream {
+    address: SocketAddr,
+    state: Arc<Mutex<State>>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Http2Upstream {
+    /// Each request takes the next turn of the script; after its end, all get an answer.
+    pub(crate) async fn start(authority: &Authority, script: &[Turn]) -> Self {
+        let mut config: ServerConfig = authority.server();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let state =
+            Arc::new(Mutex::new(State { script: script.to_vec().into(), ..State::default() }));
+        let shared = state.clone();
+        let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                connections.spawn(serve(stream, acceptor.clone(), shared.clone()));
+            }
+        });
+        Self { address, state, _task: AbortOnDropHandle::new(task) }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("https://localhost:{}", self.address.port())
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.state.lock().unwrap().connections
+    }
+
+    pub(crate) fn answered(&self) -> Vec<String> {
+        self.state.lock().unwrap().answered.clone()
+    }
+}
+
+async fn serve(stream: TcpStream, acceptor: TlsAcceptor, state: Arc<Mutex<State>>) -> Option<()> {
+    let stream = acceptor.accept(stream).await.ok()?;
+    state.lock().unwrap().connections += 1;
+    let mut connection = handshake(stream).await.ok()?;
+    let mut requests = JoinSet::new();
+    while let Some(accepted) = connection.accept().await {
+        let (request, answer) = accepted.ok()?;
+        let turn = state.lock().unwrap().script.pop_front().unwrap_or(Turn::Answer(4));
+        if matches!(turn, Turn::Leave) {
+            drop((request, answer));
+            connection.abrupt_shutdown(Reason::NO_ERROR);
+        } else {
+            requests.spawn(reply(turn, request, answer, state.clone()));
+        }
+    }
+    Some(())
+}
+
+async fn reply(
+    turn: Turn,
+    request: Request<RecvStream>,
+    mut answer: SendResponse<Bytes>,
+    state: Arc<Mutex<State>>,
+) -> Option<()> {
+    let length = match turn {
+        Turn::Refuse | Turn::Reset => {
+            let is_refusal = matches!(turn, Turn::Refuse);
+            answer.send_reset(if is_refusal {
+                Reason::REFUSED_STREAM
+            } else {
+                Reason::INTERNAL_ERROR
+            });
+            return None;
+        }
+        Turn::Gather(others) => {
+            state.lock().unwrap().under_way += 1;
+            while state.lock().unwrap().under_way < others {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            4
+        }
+        Turn::Answer(length) => length,
+        Turn::Leave => unreachable!("the connection itself leaves"),
+    };
+    let (head, mut body) = request.into_parts();
+    while let Some(data) = body.data().await {
+        body.flow_control().release_capacity(data.ok()?.len()).ok()?;
+    }
+    state.lock().unwrap().answered.push(format!("{} {}", head.method, head.uri.path()));
+    let mut sender = answer.send_response(Response::new(()), false).ok()?;
+    let mut left = length;
+    while left > 0 {
+        sender.reserve_capacity(left.min(16 << 10));
+        let capacity = std::future::poll_fn(|context| sender.poll_capacity(context)).await?.ok()?;
+        let piece = capacity.min(left);
+        left -= piece;
+        sender.send_data(Bytes::from(vec![b'x'; piece]), left == 0).ok()?;
+    }
+    Some(())
+}
