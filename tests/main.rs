@@ -36,5 +36,6 @@ mod sandbox;
 mod secrecy;
 mod smuggling;
 mod status;
+mod tenants;
 mod tls;
 mod token_life;
