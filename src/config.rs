@@ -99,6 +99,8 @@ pub struct Upstream {
     pub origin: Url,
     /// Time-outs towards it.
     pub timeouts: Timeouts,
+    /// How many requests it gets at once.
+    pub in_flight: Option<InFlight>,
     /// Where CSRF tokens are fetched, if they are managed; begins with `/`.
     pub csrf_fetch_path: Option<String>,
     /// How it is reached.
@@ -151,6 +153,17 @@ pub enum TlsVersion {
     V1_3,
 }
 
+/// How many requests an upstream gets at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InFlight {
+    /// Under way; at least one.
+    pub most: usize,
+    /// Waiting for their turn.
+    pub queue: usize,
+    /// How long each waits.
+    pub wait: Duration,
+}
+
 /// Time-outs towards an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
@@ -181,8 +194,19 @@ pub struct Route {
     pub strip_path: bool,
     /// Whether links of the upstreams' are rewritten, as far as the profile goes.
     pub links: bool,
+    /// Whether reads are sent again that the upstream has no time for.
+    pub retry: Option<Retry>,
     /// Headers added to each request.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// Sending a GET or HEAD again after a 429 or 503.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// How often it is sent at most; at least two.
+    pub attempts: u32,
+    /// How long one request waits in all.
+    pub max_wait: Duration,
 }
 
 /// Who may call.

@@ -39,6 +39,7 @@ pub mod otlp;
 mod place;
 pub mod proxy;
 pub mod readiness;
+mod retry_after;
 pub mod sandbox;
 pub mod secret;
 pub mod server;

@@ -19,6 +19,7 @@ pub mod links;
 pub mod profile;
 pub mod recover;
 pub(crate) mod respond;
+mod retry;
 pub mod route;
 pub(crate) mod trace;
 pub mod upstream;
@@ -250,6 +251,7 @@ impl ProxyHttp for Proxy {
         context.upstream_since.get_or_insert_with(Instant::now);
         Downstream::tell(session, Downstream::forgive);
         let route = context.route.clone().ok_or_else(defect)?;
+        context.retries.wait().await;
         if context.heal.is_due() && !heal::from_login_page(&route, session, context).await {
             return Err(heal::still_a_login_page());
         }
@@ -380,7 +382,8 @@ impl ProxyHttp for Proxy {
             return Ok(());
         }
         let route = context.route.clone().ok_or_else(defect)?;
-        heal::judge(&route, session, response, context).await
+        heal::judge(&route, session, response, context).await?;
+        retry::judge(&route, session, response, context)
     }
 
     async fn response_filter(

@@ -7,6 +7,7 @@ mod support;
 mod access_log;
 mod allocations;
 mod batches;
+mod busy;
 mod commands;
 mod configuration;
 mod container;

@@ -227,6 +227,13 @@ pub(crate) const UPSTREAM: &[Field] = &[
         "The OAuth client whose token is injected; an only client needs no mention.",
     ),
     field("timeouts", Nested, "", "Time-outs towards the upstream."),
+    field(
+        "max_in_flight",
+        Absent,
+        "20",
+        "How many requests the upstream gets at once; more stand in the queue. The default is no limit but limits.requests.",
+    ),
+    field("queue", Nested, "", "Where requests wait that max_in_flight keeps back."),
     field("csrf", Nested, "", "SAP's protection against cross-site requests."),
     field(
         "ca_file",
@@ -261,6 +268,11 @@ pub(crate) const UPSTREAM: &[Field] = &[
         "",
         "Allow http:// to a host that is not loopback. The token then travels unprotected.",
     ),
+];
+
+pub(crate) const QUEUE: &[Field] = &[
+    field("length", Text("100"), "", "How many may wait; more are answered 503 with Retry-After."),
+    field("wait", Text("5s"), "", "How long each may wait; then it is answered 503, too."),
 ];
 
 pub(crate) const CSRF: &[Field] = &[
@@ -319,6 +331,17 @@ pub(crate) const ROUTE: &[Field] = &[
         "",
         "Rewrite the tenant's own URLs in answers to this sidecar's, where the profile knows them; off leaves them.",
     ),
+    field(
+        "retry",
+        Absent,
+        "{ attempts: 3, max_wait: 10s }",
+        "Send a GET or HEAD again that the upstream answers with 429 or 503, after the time that its Retry-After asks for, or else 1s, 2s, 4s... attempts: how often in all (2 to 10, 3 unless given); max_wait: how long one request waits in all (10s unless given). What asks for more is passed on.",
+    ),
+];
+
+pub(crate) const RETRY: &[Field] = &[
+    field("attempts", Text("3"), "", "How often a request is sent in all."),
+    field("max_wait", Text("10s"), "", "How long one request waits in all."),
 ];
 
 pub(crate) const ACCESS: &[Field] = &[

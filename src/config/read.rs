@@ -68,7 +68,7 @@ impl<'n> Root<'n> {
         let (access, allow_remote) = access::read(reader, &access);
         let listen = self.listen(reader, allow_remote);
         let limits = self.child(reader, "limits", file::LIMITS);
-        let requests = limits.parse(reader, "requests", value::requests);
+        let requests = limits.parse(reader, "requests", value::requests(1));
         let workers = self.section.parse(reader, "workers", value::workers);
         let admin = self.child(reader, "admin", file::ADMIN);
         let admin_listen = admin.parse(reader, "listen", value::socket_address);

@@ -54,6 +54,7 @@ fn section(text: &mut String, fields: &[Field], indent: usize, lead: &str) {
                 section(text, file::UPSTREAM, 4, "");
             }
             "csrf" => section(text, file::CSRF, inner + 2, ""),
+            "queue" => section(text, file::QUEUE, inner + 2, ""),
             "timeouts" => section(text, file::TIMEOUTS, inner + 2, ""),
             "routes" => section(text, file::ROUTE, 2, "- "),
             "access" => section(text, file::ACCESS, inner + 2, ""),

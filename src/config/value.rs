@@ -74,11 +74,14 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     Ok(text.into())
 }
 
-pub(super) fn requests(text: &str) -> Result<u32, String> {
-    text.parse()
-        .ok()
-        .filter(|requests| (1..=1_000_000).contains(requests))
-        .ok_or_else(|| format!("`{text}` is not a number from 1 to 1000000"))
+/// A number of requests.
+pub(super) fn requests(least: u32) -> impl Fn(&str) -> Result<u32, String> {
+    move |text| {
+        text.parse()
+            .ok()
+            .filter(|requests| (least..=1_000_000).contains(requests))
+            .ok_or_else(|| format!("`{text}` is not a number from {least} to 1000000"))
+    }
 }
 
 /// A host's name as callers write it: no scheme, no port.

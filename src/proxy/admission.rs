@@ -2,6 +2,7 @@
 
 use super::guard::{self, Entry};
 use super::respond::Problem;
+use super::upstream::{Slot, Upstream};
 use super::{ClientHandle, Context, Proxy, RouteHandle, headers, route};
 use crate::error::ErrorKind;
 use crate::token::store::Usable;
@@ -50,6 +51,7 @@ impl Proxy {
         context.record.span.routed(&route.config.path);
         route.allows(request)?;
         let token = self.token_of(&route.client).await?;
+        context.slot = self.slot_of(&route.upstream).await?;
         context.token = Some(if outgrows_replay(request) {
             self.long_lived(&route.client, token).await
         } else {
@@ -73,6 +75,20 @@ impl Proxy {
         waited.map_err(|unavailable| Problem {
             retry_after: Some(unavailable.retry_after),
             ..Problem::new(unavailable.kind, no_token(unavailable.kind, &client.name))
+        })
+    }
+
+    /// The right to send a request to an upstream.
+    async fn slot_of(&self, upstream: &Upstream) -> Result<Option<Slot>, Problem> {
+        let entered = tokio::select! {
+            entered = upstream.enter() => entered,
+            () = self.drain.deadline() => {
+                return Err(Problem::new(ErrorKind::Draining, "the sidecar ends before it was its turn"));
+            }
+        };
+        entered.map_err(|full| Problem {
+            retry_after: Some(RETRY_AFTER),
+            ..Problem::new(ErrorKind::Overloaded, full.to_string())
         })
     }
 

@@ -10,8 +10,9 @@ use crate::proxy::echo::Echo;
 use crate::proxy::heal::Heal;
 use crate::proxy::links::{AnswerBody, RequestBody};
 use crate::proxy::profile::METHODS;
+use crate::proxy::retry::Retries;
 use crate::proxy::trace::Trace;
-use crate::proxy::upstream::Attempts;
+use crate::proxy::upstream::{Attempts, Slot};
 use crate::telemetry::ACCESS;
 use crate::token::store::Usable;
 use http::{Method, StatusCode};
@@ -53,6 +54,8 @@ pub struct Context {
     pub(crate) record: Record,
     /// Its part of its listener's load.
     pub(super) share: Option<Share>,
+    /// Its part of what its upstream gets at once.
+    pub(super) slot: Option<Slot>,
     /// Where it goes.
     pub(super) route: Option<Arc<RouteHandle>>,
     /// Which trace it belongs to.
@@ -69,6 +72,8 @@ pub struct Context {
     pub(super) echo: Option<Echo>,
     /// What became of a refused token.
     pub(super) heal: Heal,
+    /// What it waits for before it is sent again to an upstream that had no time.
+    pub(super) retries: Retries,
     /// What the caller was told by a local answer, for the access log.
     pub(crate) detail: Option<String>,
     /// Upstream addresses that were tried.
@@ -84,6 +89,7 @@ impl Context {
         Self {
             record: Record::new(metrics),
             share: None,
+            slot: None,
             trace: None,
             route: None,
             token: None,
@@ -92,6 +98,7 @@ impl Context {
             answer_body: None,
             echo: None,
             heal: Heal::default(),
+            retries: Retries::default(),
             detail: None,
             attempts: Attempts::default(),
             upstream_since: None,

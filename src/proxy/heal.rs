@@ -139,7 +139,7 @@ impl Heal {
         }
     }
 
-    fn replay(&mut self) -> Box<Error> {
+    pub(super) fn replay(&mut self) -> Box<Error> {
         self.replays += 1;
         Error::new_up(REPLAY)
     }

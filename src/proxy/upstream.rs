@@ -1,10 +1,12 @@
 //! The services behind us: names resolved, addresses tried in turn, pingora's peers made here and
 //! nowhere else.
 
+mod gate;
 mod http2;
 mod tls;
 mod tunnel;
 
+pub(super) use gate::Slot;
 pub(super) use http2::is_unprocessed;
 pub(super) use tls::TOO_OLD as TLS_TOO_OLD;
 pub(super) use tunnel::FAILED as PROXY_FAILED;
@@ -14,6 +16,7 @@ use crate::forward_proxy::Destination;
 use crate::http_client::{self, HttpClientError, Limits};
 use crate::place;
 use arc_swap::ArcSwapOption;
+use gate::{Full, Gate};
 use http::HeaderValue;
 use pingora::protocols::Digest;
 use pingora::protocols::tls::CaType;
@@ -68,6 +71,7 @@ pub struct Upstream {
     refreshing: AtomicBool,
     /// The position of the address that is tried first.
     preferred: AtomicUsize,
+    gate: Option<Gate>,
 }
 
 struct Resolved {
@@ -168,7 +172,16 @@ impl Upstream {
             resolving: Mutex::new(()),
             refreshing: AtomicBool::new(false),
             preferred: AtomicUsize::new(0),
+            gate: config.in_flight.map(Gate::new),
         })
+    }
+
+    /// The right to send a request, as soon as there is one; `None` without a limit.
+    pub(super) async fn enter(&self) -> Result<Option<Slot>, Full> {
+        match &self.gate {
+            Some(gate) => gate.enter().await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// The peer for a request's next attempt.
@@ -343,6 +356,7 @@ mod tests {
                 write: second * 3,
                 idle: second * 4,
             },
+            in_flight: None,
             csrf_fetch_path: None,
             transport: Transport::default(),
             http2: false,

@@ -2,7 +2,8 @@
 
 use super::claims::Claims;
 use super::{InvalidAnswer, Token, TokenError};
-use http::header::{DATE, RETRY_AFTER};
+use crate::retry_after;
+use http::header::DATE;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
@@ -44,9 +45,9 @@ pub fn judge(
     match status.as_u16() {
         200 => token(headers, body, now).map_err(TokenError::Invalid),
         400 | 401 | 403 => Err(TokenError::Refused { status, reason: reason(body) }),
-        429 => Err(TokenError::RateLimited { retry_after: retry_after(headers, now) }),
+        429 => Err(TokenError::RateLimited { retry_after: retry_after::read(headers, now) }),
         408 | 500..=599 => {
-            Err(TokenError::Server { status, retry_after: retry_after(headers, now) })
+            Err(TokenError::Server { status, retry_after: retry_after::read(headers, now) })
         }
         _ => Err(TokenError::NotAnIssuer { status }),
     }
@@ -111,16 +112,6 @@ fn clock_skew(headers: &HeaderMap, now: SystemTime) -> Option<f64> {
         Ok(ahead) => ahead.as_secs_f64(),
         Err(behind) => -behind.duration().as_secs_f64(),
     })
-}
-
-/// `Retry-After` in seconds or as a date (RFC 9110 section 10.2.3). A date in the past is zero.
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = httpdate::parse_http_date(text).ok()?;
-    Some(date.duration_since(now).unwrap_or_default())
 }
 
 /// The issuer's own words behind a refusal, where they are an OAuth error: ", code: description".
@@ -242,20 +233,6 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("invalid_client: Badcredentials[0m"), "{error}");
-    }
-
-    #[test]
-    fn retry_after_is_read_in_both_forms() {
-        let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
-        let asked = |text: &str| {
-            let headers = HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]);
-            retry_after(&headers, now).map(|asked| asked.as_secs())
-        };
-        assert_eq!(asked("7"), Some(7));
-        assert_eq!(asked(&httpdate::fmt_http_date(now + Duration::from_secs(9))), Some(9));
-        assert_eq!(asked(&httpdate::fmt_http_date(now - Duration::from_secs(9))), Some(0));
-        assert_eq!(asked("soon"), None);
-        assert_eq!(asked("-3"), None);
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub(crate) enum Behaviour {
     InPieces(Vec<String>),
     /// These bytes, and then the connection is closed.
     AnswerAndClose(String),
+    /// These bytes after a while, in which others are counted that come meanwhile.
+    Later(String),
     /// Nothing, with the connection kept open.
     Hang,
 }
@@ -77,6 +79,8 @@ struct State {
     /// Paths that are always answered alike, whatever the script says.
     fixed: Mutex<Vec<(String, Behaviour)>>,
     seen: Mutex<Vec<Seen>>,
+    /// How many are answered later, and how many at once there have been.
+    later: Mutex<(usize, usize)>,
 }
 
 pub(crate) struct Peer {
@@ -116,6 +120,11 @@ impl Peer {
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.state.seen.lock().unwrap().clone()
+    }
+
+    /// How many at once were to be answered [`Behaviour::Later`].
+    pub(crate) fn most_at_once(&self) -> usize {
+        self.state.later.lock().unwrap().1
     }
 
     pub(crate) fn url(&self) -> String {
@@ -174,6 +183,17 @@ async fn serve(mut stream: TcpStream, state: &State, always: &Behaviour) {
             Behaviour::AnswerAndClose(bytes) => {
                 let _ = stream.write_all(bytes.as_bytes()).await;
                 return;
+            }
+            Behaviour::Later(bytes) => {
+                {
+                    let mut later = state.later.lock().unwrap();
+                    *later = (later.0 + 1, later.1.max(later.0 + 1));
+                }
+                tokio::time::sleep(PIECE_PAUSE).await;
+                state.later.lock().unwrap().0 -= 1;
+                if stream.write_all(bytes.as_bytes()).await.is_err() {
+                    return;
+                }
             }
             Behaviour::Hang => std::future::pending().await,
         }

@@ -1,12 +1,13 @@
 //! Routes: given ones, or the profiles' own paths.
 
-use super::Root;
+use super::{Root, SECOND};
 use crate::config::file;
 use crate::config::node::{Node, Value};
 use crate::config::section::{Reader, Section, unknown};
-use crate::config::{ClientId, Place, Route, UpstreamId, value};
+use crate::config::{ClientId, Place, Retry, Route, UpstreamId, value};
 use crate::proxy::profile::{METHODS, Methods, PROFILES, Profile};
 use http::{HeaderName, HeaderValue};
+use std::time::Duration;
 
 impl<'n> Root<'n> {
     pub(super) fn routes(
@@ -69,6 +70,7 @@ impl<'n> Root<'n> {
                 methods: profile.methods,
                 strip_path: false,
                 links: true,
+                retry: None,
                 headers: Vec::new(),
             })
         });
@@ -115,6 +117,7 @@ impl<'n> Root<'n> {
         let methods = methods(reader, &section, profile);
         let strip_path = section.parse(reader, "strip_path", value::boolean);
         let links = section.parse(reader, "links", value::switch);
+        let retry = retry(reader, &section);
         let headers = headers(reader, &section);
         Some(Route {
             path: path?,
@@ -124,9 +127,24 @@ impl<'n> Root<'n> {
             methods: methods?,
             strip_path: strip_path?,
             links: links?,
+            retry: retry?,
             headers: headers?,
         })
     }
+}
+
+/// `Some(None)`: none.
+fn retry(reader: &mut Reader<'_>, route: &Section<'_>) -> Option<Option<Retry>> {
+    let Some(node) = route.node("retry") else {
+        return Some(None);
+    };
+    let section = Section::open(reader, node, &route.path("retry"), file::RETRY);
+    let attempts = section.parse(reader, "attempts", |text| {
+        let number = text.parse().ok().filter(|attempts| (2..=10).contains(attempts));
+        number.ok_or_else(|| format!("`{text}` is not a number from 2 to 10"))
+    });
+    let max_wait = section.parse(reader, "max_wait", value::duration(Duration::ZERO, 300 * SECOND));
+    Some(Some(Retry { attempts: attempts?, max_wait: max_wait? }))
 }
 
 pub(super) fn path(text: &str) -> Result<String, String> {

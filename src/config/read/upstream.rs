@@ -3,7 +3,7 @@
 use super::{HOUR, route, transport};
 use crate::config::node::{Entry, Node};
 use crate::config::section::{Reader, Section, join};
-use crate::config::{Client, ClientId, Timeouts, Upstream, file, value};
+use crate::config::{Client, ClientId, InFlight, Timeouts, Upstream, file, value};
 use crate::forward_proxy::ProxyChoice;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -33,6 +33,7 @@ pub(super) fn read<'n>(
             .ok()
     };
     let timeouts = timeouts(reader, &section);
+    let in_flight = in_flight(reader, &section);
     let csrf_fetch_path = csrf_fetch_path(reader, &section);
     let transport = transport::read(reader, &section, environment);
     let http2 = section.parse(reader, "http2", value::boolean);
@@ -41,6 +42,7 @@ pub(super) fn read<'n>(
         name: entry.key.clone(),
         origin: origin?,
         timeouts: timeouts?,
+        in_flight: in_flight?,
         csrf_fetch_path: csrf_fetch_path?,
         transport: transport?,
         http2: http2?,
@@ -93,6 +95,20 @@ fn timeouts(reader: &mut Reader<'_>, upstream: &Section<'_>) -> Option<Timeouts>
     let (connect, read) = (timeout("connect"), timeout("read"));
     let (write, idle) = (timeout("write"), timeout("idle"));
     Some(Timeouts { connect: connect?, read: read?, write: write?, idle: idle? })
+}
+
+/// `Some(None)`: without a limit.
+fn in_flight(reader: &mut Reader<'_>, upstream: &Section<'_>) -> Option<Option<InFlight>> {
+    const EMPTY: &Node = &Node::empty_map();
+    let node = upstream.node("queue").unwrap_or(EMPTY);
+    let section = Section::open(reader, node, &upstream.path("queue"), file::QUEUE);
+    let queue = section.parse(reader, "length", value::requests(0));
+    let wait = section.parse(reader, "wait", value::duration(Duration::ZERO, HOUR));
+    if upstream.node("max_in_flight").is_none() {
+        return Some(None);
+    }
+    let most = upstream.parse(reader, "max_in_flight", value::requests(1));
+    Some(Some(InFlight { most: most? as usize, queue: queue? as usize, wait: wait? }))
 }
 
 /// `Some(None)`: not managed.

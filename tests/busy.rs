@@ -1,0 +1,111 @@
+//! Upstreams that have no time: what passes through, what is sent again, what stands in a queue.
+
+use crate::support::http;
+use crate::support::issuer;
+use crate::support::sidecar::Sidecar;
+use crate::support::upstream::{Behaviour, Peer};
+use crate::support::{caller::Caller, eventually};
+use futures_util::future::join_all;
+
+struct World {
+    sidecar: Sidecar,
+    upstream: Peer,
+    _issuer: Peer,
+}
+
+/// A sidecar with more keys for the route `/free`, and more for the upstream.
+async fn world(route: &str, upstream_keys: &str) -> World {
+    let issuer = issuer::steady().await;
+    let upstream = Peer::start(Behaviour::ok("fine")).await;
+    let config = issuer
+        .config(&upstream.url(), "", "")
+        .replace("path: /free,", &format!("path: /free, {route}"))
+        .replace("timeouts: {", &format!("{upstream_keys} timeouts: {{"));
+    World { sidecar: Sidecar::ready(&config).await, upstream, _issuer: issuer }
+}
+
+fn busy(status: &str, retry_after: &str) -> Behaviour {
+    issuer::status(status, &format!("retry-after: {retry_after}\r\n"), "busy")
+}
+
+impl World {
+    async fn send(&self, method: &str) -> (u16, Option<String>) {
+        let request = http().request(method.parse().unwrap(), format!("{}/free", self.sidecar.url));
+        let answer = request.send().await.unwrap();
+        let asked = answer.headers().get("retry-after");
+        let asked = asked.map(|value| value.to_str().unwrap().to_owned());
+        (answer.status().as_u16(), asked)
+    }
+}
+
+#[tokio::test]
+async fn without_a_policy_a_429_or_503_passes_through_as_it_came() {
+    let world = world("", "").await;
+    for status in ["429 Too Many Requests", "503 Service Unavailable"] {
+        let seen = world.upstream.seen().len();
+        world.upstream.script([busy(status, "7")]);
+        let expected = status[..3].parse().unwrap();
+        assert_eq!(world.send("GET").await, (expected, Some("7".into())));
+        assert_eq!(world.upstream.seen().len(), seen + 1);
+    }
+}
+
+#[tokio::test]
+async fn with_a_policy_reads_are_sent_again_and_writes_are_not() {
+    let world = world("retry: { attempts: 3, max_wait: 5s },", "").await;
+    for (method, answers, status, sent) in [
+        ("GET", &["429 Too Many Requests", "503 Service Unavailable"][..], 200, 3),
+        ("HEAD", &["503 Service Unavailable"], 200, 2),
+        ("GET", &["429 Too Many Requests"; 3], 429, 3),
+        ("POST", &["429 Too Many Requests"], 429, 1),
+        ("PUT", &["503 Service Unavailable"], 503, 1),
+        ("DELETE", &["503 Service Unavailable"], 503, 1),
+    ] {
+        let before = world.upstream.seen().len();
+        world.upstream.script(answers.iter().map(|answer| busy(answer, "0")));
+        assert_eq!(world.send(method).await.0, status, "{method} {answers:?}");
+        assert_eq!(world.upstream.seen().len() - before, sent, "{method} {answers:?}");
+    }
+    // What would be too long is the caller's to decide.
+    world.upstream.script([busy("429 Too Many Requests", "6")]);
+    assert_eq!(world.send("GET").await, (429, Some("6".into())));
+}
+
+#[tokio::test]
+async fn a_wait_is_as_long_as_the_upstream_asks() {
+    let world = world("retry: { attempts: 2, max_wait: 5s },", "").await;
+    world.upstream.script([busy("429 Too Many Requests", "1")]);
+    let since = tokio::time::Instant::now();
+    assert_eq!(world.send("GET").await.0, 200);
+    assert!(since.elapsed() >= std::time::Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn an_upstream_gets_no_more_at_once_than_it_may_and_the_others_wait_their_turn() {
+    let world = world("", "max_in_flight: 3, queue: { length: 40, wait: 20s },").await;
+    let fine = issuer::status("200 OK", "", "fine");
+    let Behaviour::Answer(fine) = fine else { panic!("an answer") };
+    world.upstream.script((0..40).map(|_| Behaviour::Later(fine.clone())));
+    let answers = join_all((0..40).map(|_| world.send("GET"))).await;
+    assert!(answers.iter().all(|(status, _)| *status == 200), "{answers:?}");
+    assert_eq!(world.upstream.most_at_once(), 3);
+    assert_eq!(world.upstream.seen().len(), 40);
+}
+
+#[tokio::test]
+async fn who_finds_the_queue_full_or_waits_too_long_is_told_to_come_again() {
+    let world = world("", "max_in_flight: 1, queue: { length: 1, wait: 300ms },").await;
+    // It never answers, and its caller stays.
+    world.upstream.script([Behaviour::Hang]);
+    let mut first = Caller::connect(world.sidecar.host()).await;
+    first.send("GET /free HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    eventually("in flight", async || world.upstream.seen().len() == 1).await;
+    let overloaded = (503, Some("1".to_owned()));
+    let (second, third) = tokio::join!(world.send("GET"), world.send("GET"));
+    assert_eq!((second, third), (overloaded.clone(), overloaded));
+    assert_eq!(world.upstream.seen().len(), 1);
+    let series = r#"bearerd_requests_total{code_class="5xx",method="GET",outcome="overloaded""#;
+    eventually("counted", async || world.sidecar.metric(series).await == 2.0).await;
+    // Nobody waits for the first one's answer any more, and its slot is free.
+    eventually("served", async || world.send("GET").await.0 == 200).await;
+}
