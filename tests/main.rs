@@ -40,3 +40,4 @@ mod status;
 mod tenants;
 mod tls;
 mod token_life;
+mod uploads;
