@@ -1,6 +1,7 @@
 //! The services behind us: names resolved, addresses tried in turn, pingora's peers made here and
 //! nowhere else.
 
+mod addresses;
 mod gate;
 mod http2;
 mod tls;
@@ -15,30 +16,22 @@ use crate::config::{Timeouts, TlsVersion, Upstream as UpstreamConfig};
 use crate::forward_proxy::Destination;
 use crate::http_client::{self, HttpClientError, Limits};
 use crate::place;
-use arc_swap::ArcSwapOption;
+use addresses::{Addresses, ResolveError};
 use gate::{Full, Gate};
 use http::HeaderValue;
 use pingora::protocols::Digest;
+use pingora::protocols::l4::socket::SocketAddr;
 use pingora::protocols::tls::CaType;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorType};
 use reqwest::Client;
-use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::net::lookup_host;
-use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
-use tracing::warn;
 use tunnel::Tunnels;
 use url::Url;
 
-/// How long an answer of the resolver is used before it is asked again.
-const ADDRESSES_KEPT: Duration = Duration::from_secs(30);
-/// How long the resolver may take.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long fetching a CSRF token may take; the write waits for it.
 const CSRF_TIMEOUT: Duration = Duration::from_secs(15);
 /// How many addresses one request tries at most.
@@ -49,10 +42,6 @@ static GROUPS: AtomicU64 = AtomicU64::new(1);
 
 /// A service behind the sidecar.
 pub struct Upstream {
-    name: String,
-    /// Whose addresses are looked up: the upstream's, or those of the forward proxy on the way to it.
-    host: String,
-    port: u16,
     /// The `Host` of every request.
     pub(super) host_header: HeaderValue,
     /// Where CSRF tokens are fetched, if they are managed, and with what.
@@ -66,17 +55,11 @@ pub struct Upstream {
     private_anchors: Option<Arc<CaType>>,
     /// Whether the private anchors are tried first; what worked last time is.
     is_private: AtomicBool,
-    resolved: ArcSwapOption<Resolved>,
-    resolving: Mutex<()>,
-    refreshing: AtomicBool,
+    /// The upstream's, or those of the forward proxy on the way to it.
+    addresses: Arc<Addresses>,
     /// The position of the address that is tried first.
     preferred: AtomicUsize,
     gate: Option<Gate>,
-}
-
-struct Resolved {
-    at: Instant,
-    peers: Vec<HttpPeer>,
 }
 
 /// Which addresses one request has tried.
@@ -90,31 +73,6 @@ pub(super) struct Attempts {
     is_private: Option<bool>,
     /// Whether the others were tried before.
     has_turned: bool,
-}
-
-/// Why there is no address.
-#[derive(Debug, thiserror::Error)]
-pub enum ResolveError {
-    /// The resolver says so.
-    #[error("cannot resolve {host}: {source}")]
-    Lookup {
-        /// The configured name.
-        host: String,
-        /// The resolver's error.
-        source: io::Error,
-    },
-    /// The resolver does not answer.
-    #[error("cannot resolve {host}: no answer in time")]
-    Timeout {
-        /// The configured name.
-        host: String,
-    },
-    /// The name exists, but has no address.
-    #[error("{host} has no address")]
-    NoAddress {
-        /// The configured name.
-        host: String,
-    },
 }
 
 impl Upstream {
@@ -158,9 +116,6 @@ impl Upstream {
         template.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
         let private_anchors = transport.ca_file.as_deref().map(tls::private_anchors).transpose()?;
         Ok(Self {
-            name: config.name.clone(),
-            host,
-            port,
             host_header: host_header(origin),
             csrf_url: csrf_url(config),
             http,
@@ -168,9 +123,7 @@ impl Upstream {
             min_tls: transport.min_tls,
             is_private: AtomicBool::new(private_anchors.is_some()),
             private_anchors,
-            resolved: ArcSwapOption::empty(),
-            resolving: Mutex::new(()),
-            refreshing: AtomicBool::new(false),
+            addresses: Addresses::new(host, port),
             preferred: AtomicUsize::new(0),
             gate: config.in_flight.map(Gate::new),
         })
@@ -189,11 +142,13 @@ impl Upstream {
         self: &Arc<Self>,
         attempts: &mut Attempts,
     ) -> pingora::Result<HttpPeer> {
-        let resolved = self.resolved().await.map_err(|error| self.unresolved(error))?;
+        let addresses = self.addresses.get().await.map_err(|error| self.unresolved(error))?;
         let first = *attempts.first.get_or_insert_with(|| self.preferred.load(Ordering::Relaxed));
-        let position = first.wrapping_add(attempts.failed) % resolved.peers.len().max(1);
-        let peer = resolved.peers.get(position).cloned();
-        let mut peer = peer.ok_or_else(|| self.unresolved(self.no_address()))?;
+        let position = first.wrapping_add(attempts.failed) % addresses.len().max(1);
+        let address =
+            addresses.get(position).ok_or_else(|| Error::new_up(ErrorType::InternalError))?;
+        let mut peer = self.template.clone();
+        peer._address = SocketAddr::Inet(*address);
         let is_private =
             attempts.is_private.get_or_insert_with(|| self.is_private.load(Ordering::Relaxed));
         if *is_private {
@@ -241,75 +196,13 @@ impl Upstream {
             Ordering::Relaxed,
             Ordering::Relaxed,
         );
-        let known = self.resolved.load().as_ref().map_or(0, |resolved| resolved.peers.len());
-        attempts.failed < known.min(MAX_ADDRESSES)
-    }
-
-    /// The addresses: known ones at once, even while newer ones are being looked up.
-    async fn resolved(self: &Arc<Self>) -> Result<Arc<Resolved>, ResolveError> {
-        if let Some(resolved) = self.resolved.load_full() {
-            if resolved.at.elapsed() > ADDRESSES_KEPT
-                && !self.refreshing.swap(true, Ordering::AcqRel)
-            {
-                tokio::spawn(self.clone().refresh());
-            }
-            return Ok(resolved);
-        }
-        // One request asks, within its time; those behind it share the answer, or the same time-out.
-        let asking = async {
-            let _first = self.resolving.lock().await;
-            match self.resolved.load_full() {
-                Some(resolved) => Ok(resolved),
-                None => self.look_up().await,
-            }
-        };
-        let timed_out = |_| ResolveError::Timeout { host: self.host.clone() };
-        timeout(RESOLVE_TIMEOUT, asking).await.map_err(timed_out)?
-    }
-
-    /// Looks the name up anew; the known addresses stay when that fails.
-    async fn refresh(self: Arc<Self>) {
-        let timed_out = |_| ResolveError::Timeout { host: self.host.clone() };
-        let looked_up = timeout(RESOLVE_TIMEOUT, self.look_up()).await.map_err(timed_out);
-        if let Err(error) = looked_up.and_then(|found| found) {
-            warn!(upstream = self.name, "Using the known addresses on: {error}.");
-            if let Some(known) = self.resolved.load_full() {
-                self.resolved.store(Some(Arc::new(Resolved {
-                    at: Instant::now(),
-                    peers: known.peers.clone(),
-                })));
-            }
-        }
-        self.refreshing.store(false, Ordering::Release);
-    }
-
-    async fn look_up(&self) -> Result<Arc<Resolved>, ResolveError> {
-        let found = lookup_host((self.host.as_str(), self.port))
-            .await
-            .map_err(|source| ResolveError::Lookup { host: self.host.clone(), source })?;
-        let peers: Vec<_> = found.map(|address| self.peer_at(address)).collect();
-        if peers.is_empty() {
-            return Err(self.no_address());
-        }
-        let resolved = Arc::new(Resolved { at: Instant::now(), peers });
-        self.resolved.store(Some(resolved.clone()));
-        Ok(resolved)
-    }
-
-    fn peer_at(&self, address: SocketAddr) -> HttpPeer {
-        let mut peer = self.template.clone();
-        peer._address = pingora::protocols::l4::socket::SocketAddr::Inet(address);
-        peer
+        attempts.failed < self.addresses.count().min(MAX_ADDRESSES)
     }
 
     fn unresolved(&self, error: ResolveError) -> Box<Error> {
         let is_proxied = self.template.options.custom_l4.is_some();
         let kind = if is_proxied { PROXY_FAILED } else { ErrorType::ConnectNoRoute };
         Error::because(kind, error.to_string(), error).into_up()
-    }
-
-    fn no_address(&self) -> ResolveError {
-        ResolveError::NoAddress { host: self.host.clone() }
     }
 }
 
@@ -344,6 +237,7 @@ fn host_header(origin: &Url) -> HeaderValue {
 mod tests {
     use super::*;
     use crate::config::Transport;
+    use tokio::time::Instant;
 
     fn upstream(url: &str) -> Arc<Upstream> {
         let second = Duration::from_secs(1);
@@ -372,7 +266,10 @@ mod tests {
             let upstream = upstream(url);
             format!(
                 "{} {} {} {:?}",
-                upstream.host, upstream.port, upstream.template.sni, upstream.host_header
+                upstream.addresses.host,
+                upstream.addresses.port,
+                upstream.template.sni,
+                upstream.host_header
             )
         };
         assert_eq!(
@@ -401,52 +298,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_that_does_not_resolve_is_an_error_and_no_panic() {
-        let error = upstream("https://no-such-host.invalid")
-            .peer(&mut Attempts::default())
-            .await
-            .err()
-            .unwrap();
-        assert!(error.to_string().contains("no-such-host.invalid"), "{error}");
-    }
-
-    #[tokio::test]
-    async fn old_addresses_are_used_while_newer_ones_are_looked_up() {
-        let upstream = upstream("https://127.0.0.1:9");
-        let old = upstream.peer_at(([127, 0, 0, 7], 9).into());
-        let at = Instant::now() - ADDRESSES_KEPT * 2;
-        upstream.resolved.store(Some(Arc::new(Resolved { at, peers: vec![old] })));
-        let address = async || {
-            let peer = upstream.peer(&mut Attempts::default()).await.unwrap();
-            peer._address.as_inet().unwrap().ip().to_string()
-        };
-        assert_eq!(address().await, "127.0.0.7", "nobody waits for the resolver");
-        let renewed = async {
-            while address().await != "127.0.0.1" {
-                tokio::task::yield_now().await;
-            }
-        };
-        timeout(RESOLVE_TIMEOUT, renewed).await.expect("the name is looked up anew");
-    }
-
-    #[tokio::test]
-    async fn known_addresses_outlive_a_resolver_that_fails() {
-        let upstream = upstream("https://no-such-host.invalid");
-        let old = upstream.peer_at(([127, 0, 0, 7], 9).into());
-        let at = Instant::now() - ADDRESSES_KEPT * 2;
-        upstream.resolved.store(Some(Arc::new(Resolved { at, peers: vec![old] })));
-        upstream.clone().refresh().await;
-        let resolved = upstream.resolved.load_full().unwrap();
-        assert!(resolved.peers.len() == 1 && resolved.at.elapsed() < ADDRESSES_KEPT);
-    }
-
-    #[tokio::test]
     async fn a_failed_address_is_left_for_the_next_one() {
         let upstream = upstream("https://127.0.0.1:9");
-        let peers = [9, 10].map(|port| upstream.peer_at(([127, 0, 0, 1], port).into()));
-        upstream
-            .resolved
-            .store(Some(Arc::new(Resolved { at: Instant::now(), peers: peers.into() })));
+        let known = [9, 10].map(|port| ([127, 0, 0, 1], port).into());
+        upstream.addresses.set(Instant::now(), known.into());
         let port = async |attempts: &mut Attempts| {
             upstream.peer(attempts).await.unwrap()._address.as_inet().unwrap().port()
         };

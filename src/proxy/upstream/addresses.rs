@@ -1,0 +1,204 @@
+//! The addresses of a name: looked up ahead of need, kept for a while, and kept on when the resolver fails.
+
+use arc_swap::ArcSwapOption;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::net::lookup_host;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+use tracing::warn;
+
+/// How long an answer of the resolver is used before it is asked again; the system's resolver does not tell how long
+/// it holds.
+const KEPT: Duration = Duration::from_secs(30);
+/// Up to this age it is used while the resolver is asked; a request after a longer pause waits for the newer one.
+const STALE: Duration = Duration::from_secs(60);
+/// How long the resolver may take.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A name, and what is known of it.
+pub(super) struct Addresses {
+    pub(super) host: String,
+    pub(super) port: u16,
+    known: ArcSwapOption<Known>,
+    asking: Mutex<()>,
+    refreshing: AtomicBool,
+}
+
+/// What the resolver said; at least one address.
+struct Known {
+    at: Instant,
+    addresses: Arc<[SocketAddr]>,
+}
+
+impl Known {
+    fn is_younger(&self, age: Duration) -> bool {
+        self.at.elapsed() <= age
+    }
+}
+
+/// Why there is no address.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ResolveError {
+    /// The resolver says so.
+    #[error("cannot resolve {host}: {source}")]
+    Lookup {
+        /// The configured name.
+        host: String,
+        /// The resolver's error.
+        source: io::Error,
+    },
+    /// The resolver does not answer.
+    #[error("cannot resolve {host}: no answer in time")]
+    Timeout {
+        /// The configured name.
+        host: String,
+    },
+    /// The name exists, but has no address.
+    #[error("{host} has no address")]
+    NoAddress {
+        /// The configured name.
+        host: String,
+    },
+}
+
+impl Addresses {
+    /// Nothing is looked up yet.
+    pub(super) fn new(host: String, port: u16) -> Arc<Self> {
+        Arc::new(Self {
+            host,
+            port,
+            known: ArcSwapOption::empty(),
+            asking: Mutex::new(()),
+            refreshing: AtomicBool::new(false),
+        })
+    }
+
+    /// Known ones at once, even while newer ones are being looked up, unless they are too old.
+    pub(super) async fn get(self: &Arc<Self>) -> Result<Arc<[SocketAddr]>, ResolveError> {
+        let known = self.known.load_full();
+        if let Some(known) = known.as_ref().filter(|known| known.is_younger(STALE)) {
+            if !known.is_younger(KEPT) && !self.refreshing.swap(true, Ordering::AcqRel) {
+                tokio::spawn(self.clone().refresh());
+            }
+            return Ok(known.addresses.clone());
+        }
+        // One request asks; those behind it share the answer.
+        let asking = async {
+            let _first = self.asking.lock().await;
+            match self.known.load_full().filter(|known| known.is_younger(STALE)) {
+                Some(known) => Ok(known.addresses.clone()),
+                None => self.look_up().await,
+            }
+        };
+        match (self.in_time(asking).await, known) {
+            (Err(error), Some(known)) => Ok(self.keep(&known, &error)),
+            (asked, _) => asked,
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.known.load().as_ref().map_or(0, |known| known.addresses.len())
+    }
+
+    /// Looks the name up anew; the known addresses stay when that fails.
+    async fn refresh(self: Arc<Self>) {
+        let looked_up = self.in_time(self.look_up()).await;
+        if let (Err(error), Some(known)) = (looked_up, self.known.load_full()) {
+            self.keep(&known, &error);
+        }
+        self.refreshing.store(false, Ordering::Release);
+    }
+
+    async fn look_up(&self) -> Result<Arc<[SocketAddr]>, ResolveError> {
+        let host = || self.host.clone();
+        let found = lookup_host((self.host.as_str(), self.port)).await;
+        let found = found.map_err(|source| ResolveError::Lookup { host: host(), source })?;
+        let addresses: Arc<[_]> = found.collect();
+        if addresses.is_empty() {
+            return Err(ResolveError::NoAddress { host: host() });
+        }
+        self.set(Instant::now(), addresses.clone());
+        Ok(addresses)
+    }
+
+    async fn in_time<T>(
+        &self,
+        asking: impl Future<Output = Result<T, ResolveError>>,
+    ) -> Result<T, ResolveError> {
+        let timed_out = |_| ResolveError::Timeout { host: self.host.clone() };
+        timeout(RESOLVE_TIMEOUT, asking).await.map_err(timed_out)?
+    }
+
+    /// Uses known addresses on, as if they had been looked up now.
+    fn keep(&self, known: &Known, error: &ResolveError) -> Arc<[SocketAddr]> {
+        warn!(host = self.host, "Using the known addresses on: {error}.");
+        self.set(Instant::now(), known.addresses.clone());
+        known.addresses.clone()
+    }
+
+    /// Takes these for what the resolver said then.
+    pub(super) fn set(&self, at: Instant, addresses: Arc<[SocketAddr]>) {
+        self.known.store(Some(Arc::new(Known { at, addresses })));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: [u8; 4] = [127, 0, 0, 7];
+    const NEW: [u8; 4] = [127, 0, 0, 1];
+
+    /// A name that had an old address so long ago.
+    fn known(host: &str, age: Duration) -> Arc<Addresses> {
+        let addresses = Addresses::new(host.to_owned(), 9);
+        addresses.set(Instant::now() - age, [(OLD, 9).into()].into());
+        addresses
+    }
+
+    async fn address(addresses: &Arc<Addresses>) -> SocketAddr {
+        addresses.get().await.unwrap()[0]
+    }
+
+    #[tokio::test]
+    async fn a_name_that_does_not_resolve_is_an_error_and_no_panic() {
+        let error = Addresses::new("no-such-host.invalid".into(), 9).get().await.unwrap_err();
+        assert!(error.to_string().contains("no-such-host.invalid"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn old_addresses_are_used_while_newer_ones_are_looked_up() {
+        let addresses = known("127.0.0.1", (KEPT + STALE) / 2);
+        assert_eq!(address(&addresses).await, (OLD, 9).into(), "nobody waits for the resolver");
+        let renewed = async {
+            while address(&addresses).await != (NEW, 9).into() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(RESOLVE_TIMEOUT, renewed).await.expect("the name is looked up anew");
+    }
+
+    #[tokio::test]
+    async fn after_a_long_pause_newer_addresses_are_waited_for() {
+        assert_eq!(address(&known("127.0.0.1", STALE * 2)).await, (NEW, 9).into());
+    }
+
+    #[tokio::test]
+    async fn known_addresses_outlive_a_resolver_that_fails() {
+        for age in [(KEPT + STALE) / 2, STALE * 2] {
+            let addresses = known("no-such-host.invalid", age);
+            assert_eq!(address(&addresses).await, (OLD, 9).into());
+            let kept = async {
+                while !addresses.known.load_full().unwrap().is_younger(KEPT) {
+                    tokio::task::yield_now().await;
+                }
+            };
+            timeout(RESOLVE_TIMEOUT * 2, kept).await.expect("they count as new again");
+        }
+    }
+}
