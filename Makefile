@@ -5,7 +5,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # For each of the targets.
 FUZZ_SECONDS ?= 30
 
-.PHONY: help demo test lint unit instructions docs interop test-container interop-packages screenshots bench compare fleet fuzz fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config fuzz-setup release image setup
+.PHONY: help demo test lint unit instructions docs interop test-container interop-packages screenshots bench compare faults fleet fuzz fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config fuzz-setup release image setup
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -71,6 +71,9 @@ compare: release ## bearerd beside nginx, HAProxy and Envoy: ten minutes, and re
 	sh tests/interop/install-python.sh benches/compare envoy
 	mkdir -p $(TARGET)/compare && cp $(TARGET)/release/bearerd $(TARGET)/compare/
 	$(CARGO) bench --bench compare -- --measure $(TARGET)/compare/bearerd $(if $(QUICK),--quick,--write)
+
+faults: setup ## Ten minutes of faults on the way to the upstream; FAULTS_SEED repeats a run
+	FAULTS_SECONDS=$${FAULTS_SECONDS:-600} $(CARGO) test --test integration faults -- --nocapture
 
 fleet: ## Simulate 1, 100 and 10,000 sidecars; renew the tables and pictures of docs/fleet.md
 	$(CARGO) run --release --manifest-path benches/fleet/Cargo.toml --target-dir target/fleet

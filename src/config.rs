@@ -209,6 +209,11 @@ pub struct Retry {
     pub max_wait: Duration,
 }
 
+impl Retry {
+    /// No policy sends a request more often.
+    pub const MOST_ATTEMPTS: u32 = 10;
+}
+
 /// Who may call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Access {

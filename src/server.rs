@@ -5,7 +5,7 @@
 //! period, and does not tell which port it got. Its proxy is made to be driven by an accept loop
 //! such as this one. It gets a connection only when a request has begun: to wait for one, it holds 25 KiB.
 
-use crate::config::ListenAddress;
+use crate::config::{ListenAddress, Retry};
 use crate::error::ErrorKind;
 use crate::proxy::Proxy;
 use crate::proxy::downstream::{Downstream, Load, Socket};
@@ -36,9 +36,10 @@ use tracing::warn;
 /// With fewer, more requests at once would reconnect each time, at three times the cost of a request.
 const UPSTREAM_POOL: usize = 1024;
 /// How often one request may turn to the upstream: each address once, the other trust anchors, a pooled
-/// connection that turned out to be closed, a heal, and the looks into a suspect page. Zero would drop
-/// every request.
-const UPSTREAM_ATTEMPTS: usize = crate::proxy::upstream::MAX_ADDRESSES + 9;
+/// connection that turned out to be closed, a heal, the looks into a suspect page, and what `retry` allows. Zero
+/// would drop every request.
+const UPSTREAM_ATTEMPTS: usize =
+    crate::proxy::upstream::MAX_ADDRESSES + 9 + Retry::MOST_ATTEMPTS as usize;
 /// Only the owner of the process may connect to a Unix socket.
 const SOCKET_MODE: u32 = 0o600;
 /// Everybody may, and whose user id is not in the list is turned away.

@@ -72,6 +72,14 @@ async fn with_a_policy_reads_are_sent_again_and_writes_are_not() {
 }
 
 #[tokio::test]
+async fn as_many_attempts_as_can_be_configured_are_made() {
+    let world = world("retry: { attempts: 10 },", "").await;
+    world.upstream.script((0..9).map(|_| busy("429 Too Many Requests", "0")));
+    assert_eq!(world.send("GET").await.0, 200);
+    assert_eq!(world.upstream.seen().len(), 10);
+}
+
+#[tokio::test]
 async fn a_wait_is_as_long_as_the_upstream_asks() {
     let world = world("retry: { attempts: 2, max_wait: 5s },", "").await;
     world.upstream.script([busy("429 Too Many Requests", "1")]);

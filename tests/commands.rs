@@ -1,6 +1,7 @@
 //! The command line as a user types it: output, exit codes, files that ship.
 
 use crate::support::process::{bearerd, output};
+use crate::support::tls::Authority;
 use crate::support::{Fixture, process::Process};
 use std::path::{Path, PathBuf};
 
@@ -28,10 +29,16 @@ async fn passes_the_check(example: &Path, places: &[(&str, &Path)], variables: &
 
 #[tokio::test]
 async fn every_shipped_configuration_passes_the_check() {
-    let folder = tempfile::tempdir().unwrap();
-    let secret = folder.path().join("secret");
-    std::fs::write(&secret, "s3cret").unwrap();
-    let places = [("/run/secrets/client_secret", secret.as_path())];
+    let secrets = folder_of(&[
+        ("client_secret", "s3cret"),
+        ("dev_client_secret", "s3cret"),
+        ("test_client_secret", "s3cret"),
+        ("prod_client_secret", "s3cret"),
+        ("proxy_credentials", "user:s3cret"),
+        ("ca.pem", &Authority::new().pem),
+    ]);
+    let ca = secrets.path().join("ca.pem");
+    let places = [("/run/secrets", secrets.path()), ("/etc/ssl/private-ca.pem", &ca)];
     let mut checked = 0;
     for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("config")).unwrap() {
         let path = entry.unwrap().path();

@@ -17,6 +17,7 @@ mod demo;
 mod demo_credentials;
 mod diagnosis;
 mod documents;
+mod faults;
 mod fleet;
 mod forward_proxy;
 mod guard;

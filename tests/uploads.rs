@@ -60,7 +60,16 @@ impl Upstream {
 }
 
 const ASKS: &str = "Expect: 100-continue\r\nContent-Length: 5\r\n";
-const CREATED: &str = "HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n";
+
+/// The upstream says that it takes the body, and the caller sends it.
+async fn go_on(caller: &mut Caller, upstream: &mut Upstream) {
+    upstream.say("HTTP/1.1 100 Continue\r\n\r\n").await;
+    assert!(caller.head().await.starts_with("HTTP/1.1 100 "));
+    caller.send("hello").await;
+    assert_eq!(upstream.until("hello").await, "hello");
+    upstream.say("HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n").await;
+    assert!(caller.head().await.starts_with("HTTP/1.1 201 "));
+}
 
 #[tokio::test]
 async fn a_caller_that_asks_first_hears_the_upstreams_own_word() {
@@ -72,12 +81,7 @@ async fn a_caller_that_asks_first_hears_the_upstreams_own_word() {
         head.contains("expect: 100-continue") && head.contains("authorization: bearer"),
         "{head}"
     );
-    upstream.say("HTTP/1.1 100 Continue\r\n\r\n").await;
-    assert!(caller.head().await.starts_with("HTTP/1.1 100 "));
-    caller.send("hello").await;
-    assert_eq!(upstream.until("hello").await, "hello");
-    upstream.say(CREATED).await;
-    assert!(caller.head().await.starts_with("HTTP/1.1 201 "));
+    go_on(&mut caller, &mut upstream).await;
 }
 
 #[tokio::test]
@@ -99,12 +103,7 @@ async fn a_refused_token_is_healed_while_a_caller_still_waits_for_the_word() {
     upstream.say("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n").await;
     let mut upstream = world.accepted().await;
     upstream.until("\r\n\r\n").await;
-    upstream.say("HTTP/1.1 100 Continue\r\n\r\n").await;
-    assert!(caller.head().await.starts_with("HTTP/1.1 100 "));
-    caller.send("hello").await;
-    assert_eq!(upstream.until("hello").await, "hello");
-    upstream.say(CREATED).await;
-    assert!(caller.head().await.starts_with("HTTP/1.1 201 "));
+    go_on(&mut caller, &mut upstream).await;
 }
 
 #[tokio::test]

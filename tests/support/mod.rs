@@ -2,6 +2,7 @@
 //! and waiting with a deadline.
 
 pub(crate) mod caller;
+pub(crate) mod chaos;
 #[cfg(feature = "otlp")]
 pub(crate) mod collector;
 pub(crate) mod forward_proxy;

@@ -132,6 +132,10 @@ impl Process {
         timeout(limit, self.child.wait()).await.is_ok()
     }
 
+    pub(crate) fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
     /// Resident memory in KiB: the highest so far.
     pub(crate) fn peak_memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();

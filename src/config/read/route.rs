@@ -140,8 +140,9 @@ fn retry(reader: &mut Reader<'_>, route: &Section<'_>) -> Option<Option<Retry>> 
     };
     let section = Section::open(reader, node, &route.path("retry"), file::RETRY);
     let attempts = section.parse(reader, "attempts", |text| {
-        let number = text.parse().ok().filter(|attempts| (2..=10).contains(attempts));
-        number.ok_or_else(|| format!("`{text}` is not a number from 2 to 10"))
+        let most = Retry::MOST_ATTEMPTS;
+        let number = text.parse().ok().filter(|attempts| (2..=most).contains(attempts));
+        number.ok_or_else(|| format!("`{text}` is not a number from 2 to {most}"))
     });
     let max_wait = section.parse(reader, "max_wait", value::duration(Duration::ZERO, 300 * SECOND));
     Some(Some(Retry { attempts: attempts?, max_wait: max_wait? }))

@@ -1,0 +1,111 @@
+//! An upstream that fails in every way there is: each request ends in time and in a way that its caller can see, and
+//! nothing is left behind. `make faults` goes on for ten minutes; `FAULTS_SEED` repeats a run.
+
+use crate::support::chaos::{Chaos, body};
+use crate::support::issuer;
+use crate::support::process::Process;
+use crate::support::tls::Authority;
+use crate::support::{eventually, http};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+/// Connecting and TLS at two addresses, and all the reads of an answer, have a second each: what takes longer has no
+/// end.
+const LONGEST: Duration = Duration::from_secs(20);
+const CALLERS: u64 = 24;
+
+fn variable(name: &str, default: u64) -> u64 {
+    std::env::var_os(name).map_or(default, |text| text.to_str().unwrap().parse().unwrap())
+}
+
+/// How a request ended, for its caller.
+async fn request(url: &str, number: u64) -> String {
+    let is_write = number % 4 == 3;
+    let client = http();
+    let url = format!("{url}/free/{number}");
+    let request = if is_write { client.post(url).body(body(number)) } else { client.get(url) };
+    let Ok(answer) = request.send().await else { return "no answer".into() };
+    let status = answer.status();
+    let expected = body(number);
+    match (status.as_u16(), answer.bytes().await) {
+        (200, Ok(bytes)) => {
+            assert!(bytes == expected, "{number}: {} of {} bytes", bytes.len(), expected.len());
+            "whole".into()
+        }
+        (200, Err(_)) => "cut, and the caller sees it".into(),
+        (_, Ok(bytes)) => {
+            let problem: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+            problem["kind"].as_str().unwrap().to_owned()
+        }
+        (_, Err(error)) => panic!("{number}: {status} without its body: {error}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_the_upstream_does_requests_end_in_time_and_nothing_is_left_behind() {
+    let seed = variable("FAULTS_SEED", 1);
+    let until = Instant::now() + Duration::from_secs(variable("FAULTS_SECONDS", 15));
+    let authority = Authority::new();
+    let chaos = Chaos::start(&authority, seed).await;
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("upstream-ca.pem");
+    std::fs::write(&ca, &authority.pem).unwrap();
+    let issuer = issuer::steady().await;
+    let timeouts = "timeouts: { connect: 1s, read: 1s, write: 1s, idle: 2s }";
+    let config = issuer.config(&chaos.url(), "", "log: { level: info }").replace(
+        "timeouts: { connect: 1s, read: 1s }",
+        &format!("ca_file: {}, {timeouts}", ca.display()),
+    );
+    let logs = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("bearerd.yaml"), config).unwrap();
+    let file = folder.path().join("bearerd.yaml");
+    let process = Process::start_with(logs.path(), file.to_str().unwrap(), &[]).await;
+    eventually("ready", async || request(&process.url, 0).await != "token_unavailable").await;
+    let files = process.open_files();
+
+    let mut callers = JoinSet::new();
+    for caller in 0..CALLERS {
+        let url = process.url.clone();
+        callers.spawn(async move {
+            let mut ends = BTreeMap::new();
+            let mut number = caller;
+            while Instant::now() < until {
+                let ended = timeout(LONGEST, request(&url, number)).await;
+                let ended = ended.unwrap_or_else(|_| panic!("request {number} has no end"));
+                *ends.entry(ended).or_insert(0_u64) += 1;
+                number += CALLERS;
+            }
+            ends
+        });
+    }
+    let mut ends: BTreeMap<String, u64> = BTreeMap::new();
+    while let Some(caller) = callers.join_next().await {
+        for (end, count) in caller.unwrap_or_else(|error| panic!("seed {seed}: {error}")) {
+            *ends.entry(end).or_default() += count;
+        }
+    }
+    let expected = [
+        "cut, and the caller sees it",
+        "upstream_timeout",
+        "upstream_tls",
+        "upstream_unreachable",
+        "whole",
+    ];
+    assert_eq!(
+        ends.keys().map(String::as_str).collect::<Vec<_>>(),
+        expected,
+        "seed {seed}: {ends:?}"
+    );
+    assert!(ends["whole"] * 2 > ends.values().sum(), "most are whole: {ends:?}");
+
+    // Kept connections end after two seconds.
+    eventually("as few open files as before", async || process.open_files() <= files + 2).await;
+    let metrics = http().get(format!("{}/metrics", process.admin)).send().await.unwrap();
+    let metrics = metrics.text().await.unwrap();
+    assert!(metrics.contains("\nbearerd_requests_in_flight 0\n"), "{metrics}");
+    let memory = process.peak_memory();
+    assert!(memory < 96 << 10, "{memory} KiB");
+    println!("seed {seed}: {ends:?}, at most {memory} KiB");
+}

@@ -1,0 +1,209 @@
+//! An upstream that fails in every way a network knows, as a seed has it: the same seed, the same faults.
+
+use super::tls::Authority;
+use super::upstream::read_request;
+use fastrand::Rng;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, copy_bidirectional,
+};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::task::AbortOnDropHandle;
+
+/// Longer than any time-out of the sidecar in front of it.
+pub(crate) const STALL: Duration = Duration::from_secs(6);
+/// Between two bytes of what comes slowly.
+const DRIBBLE: Duration = Duration::from_millis(20);
+
+/// What is right for a request: its body, by its number.
+pub(crate) fn body(number: u64) -> Vec<u8> {
+    let length = Rng::with_seed(number).usize(..200_000);
+    (0..length).map(|place| b'a' + ((place as u64 + number) % 23) as u8).collect()
+}
+
+pub(crate) struct Chaos {
+    port: u16,
+    _tasks: Vec<AbortOnDropHandle<()>>,
+}
+
+impl Chaos {
+    /// Listens on both loopback addresses, of which one is gone at times.
+    pub(crate) async fn start(authority: &Authority, seed: u64) -> Self {
+        let acceptor = TlsAcceptor::from(Arc::new(authority.server()));
+        let first = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = first.local_addr().unwrap().port();
+        let connections = Arc::new(AtomicU64::new(seed));
+        let mut tasks = vec![listen(first, acceptor.clone(), connections.clone())];
+        // Where there is no IPv6, there is one address less to fail.
+        let second = SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], port));
+        tasks.push(AbortOnDropHandle::new(tokio::spawn(async move {
+            loop {
+                if let Ok(listener) = TcpListener::bind(second).await {
+                    let listening = listen(listener, acceptor.clone(), connections.clone());
+                    sleep(STALL).await;
+                    drop(listening);
+                }
+                sleep(STALL / 2).await;
+            }
+        })));
+        Self { port, _tasks: tasks }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("https://localhost:{}", self.port)
+    }
+}
+
+fn listen(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    connections: Arc<AtomicU64>,
+) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let mut serving = JoinSet::new();
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let rng = Rng::with_seed(connections.fetch_add(1, Ordering::Relaxed));
+            let acceptor = acceptor.clone();
+            serving.spawn(async move { connection(stream, acceptor, rng).await });
+            while serving.try_join_next().is_some() {}
+        }
+    }))
+}
+
+/// One connection, with a fault of its own or sound.
+async fn connection(stream: TcpStream, acceptor: TlsAcceptor, mut rng: Rng) -> Option<()> {
+    match rng.u8(..100) {
+        // A reset before a word was spoken.
+        0..5 => stream.set_zero_linger().ok(),
+        // Not a byte of TLS.
+        5..8 => {
+            sleep(STALL).await;
+            None
+        }
+        // TLS in small pieces, slow but steady.
+        8..14 => {
+            let (near, far) = tokio::io::duplex(64 << 10);
+            let (served, _) =
+                tokio::join!(requests(near, acceptor, rng), relay_slowly(stream, far));
+            served
+        }
+        // No TLS at all.
+        14..17 => {
+            let mut stream = stream;
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.ok()
+        }
+        // Half of it is closed at once.
+        17..20 => {
+            let mut stream = stream;
+            stream.shutdown().await.ok()?;
+            sleep(STALL).await;
+            None
+        }
+        _ => {
+            let _ = stream.set_nodelay(true);
+            requests(stream, acceptor, rng).await
+        }
+    }
+}
+
+/// Passes on what comes first in pieces of 100 bytes, and the rest as it is.
+async fn relay_slowly(mut outside: TcpStream, mut inside: DuplexStream) -> Option<()> {
+    for _ in 0..10 {
+        let mut piece = [0; 100];
+        let read = outside.read(&mut piece).await.ok()?;
+        inside.write_all(piece.get(..read)?).await.ok()?;
+        sleep(DRIBBLE).await;
+    }
+    copy_bidirectional(&mut outside, &mut inside).await.ok().map(|_| ())
+}
+
+async fn requests(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    acceptor: TlsAcceptor,
+    mut rng: Rng,
+) -> Option<()> {
+    let mut stream = timeout(STALL, acceptor.accept(stream)).await.ok()?.ok()?;
+    while let Some(seen) = read_request(&mut stream).await {
+        let number = seen.line().split(['/', ' ']).find_map(|part| part.parse().ok()).unwrap_or(0);
+        let body = body(number);
+        let (length, half) = (body.len(), body.len() / 2);
+        let whole = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+        match rng.u8(..100) {
+            // Closed without an answer.
+            0..4 => return None,
+            // No answer, or none in time.
+            4..7 => sleep(STALL).await,
+            // A header that ends in the middle.
+            7..10 => {
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Le").await.ok()?;
+                return None;
+            }
+            // No HTTP.
+            10..13 => {
+                stream.write_all(b"\x16\x03\x01 what is this\r\n\r\n").await.ok()?;
+                return None;
+            }
+            // Half a body, and an end in good order.
+            13..18 => {
+                stream.write_all(whole.as_bytes()).await.ok()?;
+                stream.write_all(&body[..half]).await.ok()?;
+                stream.shutdown().await.ok()?;
+                return None;
+            }
+            // Half a body in chunks, and the end of the connection instead of the last chunk.
+            18..23 => {
+                let head =
+                    format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{half:x}\r\n");
+                stream.write_all(head.as_bytes()).await.ok()?;
+                stream.write_all(&body[..half]).await.ok()?;
+                stream.shutdown().await.ok()?;
+                return None;
+            }
+            // Half a body, and silence.
+            23..26 => {
+                stream.write_all(whole.as_bytes()).await.ok()?;
+                stream.write_all(&body[..half]).await.ok()?;
+                stream.flush().await.ok()?;
+                sleep(STALL).await;
+                return None;
+            }
+            // An answer that comes byte by byte.
+            26..29 => {
+                for byte in whole.bytes() {
+                    stream.write_all(&[byte]).await.ok()?;
+                    stream.flush().await.ok()?;
+                    sleep(DRIBBLE).await;
+                }
+                stream.write_all(&body).await.ok()?;
+            }
+            // Chunks.
+            29..50 => {
+                stream
+                    .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+                    .await
+                    .ok()?;
+                for piece in body.chunks(1 + rng.usize(..40_000)) {
+                    stream.write_all(format!("{:x}\r\n", piece.len()).as_bytes()).await.ok()?;
+                    stream.write_all(piece).await.ok()?;
+                    stream.write_all(b"\r\n").await.ok()?;
+                }
+                stream.write_all(b"0\r\n\r\n").await.ok()?;
+            }
+            _ => {
+                stream.write_all(whole.as_bytes()).await.ok()?;
+                stream.write_all(&body).await.ok()?;
+            }
+        }
+        stream.flush().await.ok()?;
+    }
+    // What is left is read, so that an end is an end and no reset.
+    let _ = stream.read_to_end(&mut Vec::new()).await;
+    Some(())
+}
