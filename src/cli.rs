@@ -11,6 +11,9 @@ use clap::{Args, Parser, Subcommand};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 /// `EX_USAGE`: the command line or the configuration is wrong.
 const USAGE: u8 = 64;
@@ -112,9 +115,18 @@ fn whole(error: &anyhow::Error) -> String {
     })
 }
 
+/// Waits a moment only: a reader that stalls must not keep a process that has failed.
 fn complain(text: &str) {
-    // There is nowhere else to complain to.
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    const PATIENCE: Duration = Duration::from_secs(1);
+    let (text, (told, is_told)) = (text.to_owned(), mpsc::channel());
+    let complaining = thread::Builder::new().spawn(move || {
+        // There is nowhere else to complain to.
+        let _ = writeln!(std::io::stderr().lock(), "{text}");
+        let _ = told.send(());
+    });
+    if complaining.is_ok() {
+        let _ = is_told.recv_timeout(PATIENCE);
+    }
 }
 
 /// One line for each variable that is set and means nothing.

@@ -252,6 +252,9 @@ impl ProxyHttp for Proxy {
         Downstream::tell(session, Downstream::forgive);
         let route = context.route.clone().ok_or_else(defect)?;
         context.retries.wait().await;
+        if context.slot.is_none() {
+            context.slot = self.slot(&route.upstream).await?;
+        }
         if context.heal.is_due() && !heal::from_login_page(&route, session, context).await {
             return Err(heal::still_a_login_page());
         }
@@ -383,6 +386,9 @@ impl ProxyHttp for Proxy {
         }
         let route = context.route.clone().ok_or_else(defect)?;
         heal::judge(&route, session, response, context).await?;
+        if self.drain.has_begun() {
+            return Ok(());
+        }
         retry::judge(&route, session, response, context)
     }
 
@@ -466,8 +472,8 @@ impl ProxyHttp for Proxy {
         _context: &mut Context,
         client_reused: bool,
     ) -> Box<Error> {
-        if session.as_ref().retry_buffer_truncated() {
-            // Without its beginning, a body must not be sent.
+        if final_answer(session).is_some() || session.as_ref().retry_buffer_truncated() {
+            // An answer that has begun can't begin anew, and without its beginning a body must not be sent.
             error.set_retry(false);
         } else if heal::is_replay(&error) || upstream::is_unprocessed(&error) {
             error.set_retry(true);

@@ -9,8 +9,9 @@ use crate::config::{Log, LogFormat};
 use json::Json;
 use output::Output;
 use std::io::{self, IsTerminal, stderr};
-use tracing::Subscriber;
+use std::panic;
 use tracing::level_filters::LevelFilter;
+use tracing::{Subscriber, error};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -68,14 +69,18 @@ pub struct Logs {
 }
 
 impl Logs {
-    /// From now on, and until the guard is dropped, a thread of its own writes what is logged: a reader that
-    /// stalls holds up no request.
+    /// From now on, and until the guard is dropped, a thread of its own writes what is logged, panics too: a
+    /// reader that stalls holds up no request.
     ///
     /// # Errors
     ///
     /// The system has no thread for it.
     pub fn behind(&self) -> io::Result<Behind> {
-        self.output.behind()
+        let behind = self.output.behind()?;
+        panic::set_hook(Box::new(|panic| {
+            error!("A request or a task ended in a defect: {panic}.")
+        }));
+        Ok(behind)
     }
 }
 

@@ -103,6 +103,10 @@ fn a_way_to_a_server_that_makes_no_sense_is_told_without_its_password() {
             client("proxy: 'http://u:s3cret@p:1', proxy_credentials_file: /p"),
             "the proxy's URL holds a user name or password, too",
         ),
+        (
+            upstream("proxy: 'http://p:1'").replace("'https://t.example'", "'http://127.0.0.1:1'"),
+            "proxy: would see what goes there in the clear",
+        ),
         (upstream("min_tls: 1.1"), "min_tls: `1.1` is neither 1.2 nor 1.3"),
         (upstream("certificate_file: /c"), "private_key_file: missing; certificate_file needs it"),
         (upstream("private_key_file: /k"), "certificate_file: missing; private_key_file needs it"),

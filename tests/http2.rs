@@ -105,6 +105,19 @@ async fn what_it_may_have_begun_with_is_not_sent_again() {
 }
 
 #[tokio::test]
+async fn an_answer_that_has_begun_begins_no_second_time() {
+    for method in ["GET", "POST"] {
+        let (world, upstream) = scripted(&[Turn::Answer(4), Turn::BeginAndRefuse]).await;
+        assert_eq!(world.send("GET", "/before").await.0, 200);
+        let url = format!("{}/free/it", world.sidecar.url);
+        let answer = http().request(method.parse().unwrap(), url).send().await.unwrap();
+        let read = answer.bytes().await;
+        assert!(read.is_err(), "{method}: the caller sees that it is cut: {read:?}");
+        assert_eq!(upstream.answered(), ["GET /free/before", "begun /free/it"], "{method}");
+    }
+}
+
+#[tokio::test]
 async fn a_reader_that_stalls_holds_up_no_other_on_the_same_connection() {
     const LARGE: usize = 32 << 20;
     let (world, upstream) = scripted(&[Turn::Answer(4), Turn::Answer(LARGE)]).await;

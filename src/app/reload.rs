@@ -44,10 +44,12 @@ pub struct ConfigSource {
 }
 
 impl ConfigSource {
-    /// What the file holds; nothing if it can't be read, as in the middle of a swap.
-    async fn content(&self) -> Option<String> {
-        let file = self.file.clone()?;
-        in_time(move || read_small(&file).ok()).await.ok()?
+    /// What the file holds, if there is one; nothing if it can't be read, as in the middle of a swap.
+    async fn content(&self) -> Option<Option<String>> {
+        let Some(file) = self.file.clone() else {
+            return Some(None);
+        };
+        in_time(move || read_small(&file).ok()).await.ok()?.map(Some)
     }
 }
 
@@ -179,7 +181,7 @@ impl Reloader {
     }
 
     /// What a reload would begin with: the file, and those in force that say how servers are reached.
-    async fn look(&self, source: &ConfigSource) -> Option<(String, Files)> {
+    async fn look(&self, source: &ConfigSource) -> Option<(Option<String>, Files)> {
         let config = self.setup.config.clone();
         let files = in_time(move || files(&config)).await.ok()?;
         Some((source.content().await?, files))

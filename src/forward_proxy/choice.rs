@@ -44,10 +44,11 @@ impl ProxyChoice {
     pub fn to(&self, url: &Url) -> Option<&ForwardProxy> {
         match self {
             Self::Direct => None,
+            // What is in the clear a proxy would see: the configuration allows none on the way there.
+            _ if url.scheme() != "https" => None,
             Self::Through(proxy) => Some(proxy),
             Self::Unless(proxy, except) => {
-                let is_direct = url.scheme() != "https" || is_loopback(url) || except.names(url);
-                (!is_direct).then_some(proxy)
+                (!is_loopback(url) && !except.names(url)).then_some(proxy)
             }
         }
     }
@@ -134,17 +135,24 @@ impl Exception {
         if let Some(network) = network(bare) {
             return Ok(Self { whom: Whom::Addresses(network), port });
         }
+        if host == "*" {
+            return Ok(Self { whom: Whom::Everybody, port });
+        }
         let name = host.strip_prefix('*').unwrap_or(host);
-        let name = name.strip_prefix('.').unwrap_or(name).to_ascii_lowercase();
-        let whom = if host == "*" {
-            Whom::Everybody
-        } else if name.is_empty() || name.contains(['*', '/', '[', ']', ':', '@']) {
-            return Err(format!("has `{entry}`, which is no name, address or network"));
-        } else {
-            Whom::Domain(name)
-        };
-        Ok(Self { whom, port })
+        let name = without_root(name.strip_prefix('.').unwrap_or(name));
+        // As URLs have names: in lower case, and IDNA.
+        match Host::parse(name) {
+            Ok(Host::Domain(name)) if !name.contains('*') => {
+                Ok(Self { whom: Whom::Domain(name), port })
+            }
+            _ => Err(format!("has `{entry}`, which is no name, address or network")),
+        }
     }
+}
+
+/// A name without the dot that may stand for the root.
+fn without_root(name: &str) -> &str {
+    name.strip_suffix('.').unwrap_or(name)
 }
 
 /// An address alone is a network of one.
@@ -157,14 +165,15 @@ impl Whom {
         match (self, url.host()) {
             (Self::Everybody, _) => true,
             (Self::Domain(domain), Some(Host::Domain(name))) => {
-                let above = name.strip_suffix(domain.as_str());
+                let above = without_root(name).strip_suffix(domain.as_str());
                 above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
             }
             (Self::Addresses(network), Some(Host::Ipv4(address))) => {
                 network.contains(&IpAddr::V4(address))
             }
             (Self::Addresses(network), Some(Host::Ipv6(address))) => {
-                network.contains(&IpAddr::V6(address))
+                network.contains(&IpAddr::V6(address).to_canonical())
+                    || network.contains(&IpAddr::V6(address))
             }
             _ => false,
         }
@@ -210,6 +219,10 @@ mod tests {
             ("[fd00::1]:8443", "https://[fd00::1]:8443", false),
             ("[fd00::1]:8443", "https://[fd00::1]", true),
             ("10.0.0.0/8", "https://ten.example", true),
+            ("acme.example", "https://acme.example.", false),
+            ("acme.example.", "https://acme.example", false),
+            ("bücher.example", "https://xn--bcher-kva.example", false),
+            ("10.0.0.0/8", "https://[::ffff:10.0.0.1]", false),
             ("*", "https://acme.example", false),
             ("", "https://127.0.0.1:8443", false),
             ("", "https://localhost", false),

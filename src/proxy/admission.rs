@@ -3,7 +3,7 @@
 use super::guard::{self, Entry};
 use super::respond::Problem;
 use super::upstream::{Slot, Upstream};
-use super::{ClientHandle, Context, Proxy, RouteHandle, headers, route};
+use super::{ClientHandle, Context, Proxy, RouteHandle, failure, headers, route};
 use crate::error::ErrorKind;
 use crate::token::store::Usable;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
@@ -18,7 +18,7 @@ use std::time::Duration;
 pub(super) const REPLAY_BUFFER: u64 = 64 * 1024;
 
 /// When it may be worth to come again after a refusal for want of room.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl Proxy {
     /// Finds the route and the token, or says why there is none.
@@ -51,7 +51,6 @@ impl Proxy {
         context.record.span.routed(&route.config.path);
         route.allows(request)?;
         let token = self.token_of(&route.client).await?;
-        context.slot = self.slot_of(&route.upstream).await?;
         context.token = Some(if outgrows_replay(request) {
             self.long_lived(&route.client, token).await
         } else {
@@ -78,18 +77,12 @@ impl Proxy {
         })
     }
 
-    /// The right to send a request to an upstream.
-    async fn slot_of(&self, upstream: &Upstream) -> Result<Option<Slot>, Problem> {
-        let entered = tokio::select! {
-            entered = upstream.enter() => entered,
-            () = self.drain.deadline() => {
-                return Err(Problem::new(ErrorKind::Draining, "the sidecar ends before it was its turn"));
-            }
-        };
-        entered.map_err(|full| Problem {
-            retry_after: Some(RETRY_AFTER),
-            ..Problem::new(ErrorKind::Overloaded, full.to_string())
-        })
+    /// The right to send a request to an upstream, as soon as there is one.
+    pub(super) async fn slot(&self, upstream: &Upstream) -> pingora::Result<Option<Slot>> {
+        tokio::select! {
+            entered = upstream.enter() => entered.map_err(failure::full),
+            () = self.drain.deadline() => Err(failure::ended_meanwhile()),
+        }
     }
 
     /// Before a body that could not be sent twice: a token that will last, if one can be had in

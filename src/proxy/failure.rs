@@ -1,7 +1,8 @@
 //! What a pingora error means to the caller. Pure.
 
+use super::admission;
 use super::respond::Problem;
-use super::upstream::{PROXY_FAILED, TLS_TOO_OLD};
+use super::upstream::{Full, PROXY_FAILED, TLS_TOO_OLD};
 use crate::error::ErrorKind;
 use pingora::{Error, ErrorSource, ErrorType};
 use std::io;
@@ -11,6 +12,12 @@ use std::time::Duration;
 const EXPIRED: ErrorType = ErrorType::new("TokenExpired");
 /// When it may be worth to ask again after that.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// The upstream gets no more at once.
+const FULL: ErrorType = ErrorType::new("UpstreamFull");
+
+/// The process ends before it was the request's turn.
+const ENDED: ErrorType = ErrorType::new("Draining");
 
 /// The upstream answers with a login page, and a newer token does not help.
 pub(super) const LOGIN_PAGE: ErrorType = ErrorType::new("LoginPage");
@@ -26,6 +33,8 @@ pub(crate) fn kind_of(error: &Error) -> Option<ErrorKind> {
         etype if *etype == LOGIN_PAGE => return Some(ErrorKind::LoginPage),
         etype if *etype == PROXY_FAILED => return Some(ErrorKind::UpstreamProxy),
         etype if *etype == TLS_TOO_OLD => return Some(ErrorKind::UpstreamTls),
+        etype if *etype == FULL => return Some(ErrorKind::Overloaded),
+        etype if *etype == ENDED => return Some(ErrorKind::Draining),
         etype if *etype == EXPIRED => return Some(ErrorKind::TokenUnavailable),
         _ => {}
     }
@@ -58,18 +67,33 @@ pub(super) fn expired_meanwhile() -> Box<Error> {
     Error::new_in(EXPIRED)
 }
 
+/// Ends a request that finds no slot.
+pub(super) fn full(full: Full) -> Box<Error> {
+    Error::because(FULL, full.to_string(), full)
+}
+
+/// Ends a request whose turn did not come before the end of the process.
+pub(super) fn ended_meanwhile() -> Box<Error> {
+    Error::new_in(ENDED)
+}
+
 /// The local answer to an error.
 pub(super) fn problem(kind: ErrorKind, error: &Error) -> Problem {
-    let retry_after = (kind == ErrorKind::TokenUnavailable).then_some(RETRY_AFTER);
+    let retry_after = match kind {
+        ErrorKind::TokenUnavailable => Some(RETRY_AFTER),
+        ErrorKind::Overloaded => Some(admission::RETRY_AFTER),
+        _ => None,
+    };
     Problem { retry_after, ..Problem::new(kind, detail(kind, error)) }
 }
 
 /// What happened and what to do about it, for the caller's eyes.
 fn detail(kind: ErrorKind, error: &Error) -> String {
     match kind {
+        ErrorKind::Overloaded => told(error).to_owned(),
+        ErrorKind::Draining => "the sidecar ends before it was this request's turn".to_owned(),
         ErrorKind::UpstreamProxy => {
-            let told = error.context.as_ref().map_or("", |context| context.as_str());
-            format!("no way to the upstream through the forward proxy: {told}")
+            format!("no way to the upstream through the forward proxy: {}", told(error))
         }
         ErrorKind::UpstreamTls if *error.etype() == TLS_TOO_OLD => {
             "the upstream speaks an older version of TLS than its min_tls asks for; nothing was sent".to_owned()
@@ -101,9 +125,13 @@ fn detail(kind: ErrorKind, error: &Error) -> String {
     }
 }
 
+fn told(error: &Error) -> &str {
+    error.context.as_ref().map_or("", |context| context.as_str())
+}
+
 /// What the TLS library said: pingora quotes it at the end of its own sentence.
 fn tls_cause(error: &Error) -> &str {
-    let context = error.context.as_ref().map_or("", |context| context.as_str());
+    let context = told(error);
     context.rsplit("cause: ").next().unwrap_or(context)
 }
 

@@ -258,6 +258,8 @@ async fn renew(
     if !replayable || !newer {
         return false;
     }
+    // Meanwhile it is not under way.
+    context.slot = None;
     let Ok(newer) = client.store.wait_newer(token.generation, client.wait).await else {
         return false;
     };

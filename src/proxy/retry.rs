@@ -1,7 +1,7 @@
 //! A read that the upstream has no time for is sent again when it asks for that: `retry` of a route.
 
-use super::RouteHandle;
 use super::context::Context;
+use super::{RouteHandle, headers};
 use crate::config::Retry;
 use crate::retry_after;
 use http::{HeaderMap, Method, StatusCode};
@@ -57,7 +57,9 @@ pub(super) fn judge(
     response: &ResponseHeader,
     context: &mut Context,
 ) -> pingora::Result<()> {
-    let is_read = matches!(session.req_header().method, Method::GET | Method::HEAD);
+    let request = session.req_header();
+    let is_read = matches!(request.method, Method::GET | Method::HEAD)
+        && headers::tunnelled_methods(request).next().is_none();
     let Some(policy) = route.config.retry.filter(|_| is_read) else {
         return Ok(());
     };
@@ -73,6 +75,8 @@ pub(super) fn judge(
     retries.done += 1;
     retries.waited += wait;
     retries.at = Some(Instant::now() + wait);
+    // Meanwhile it is not under way.
+    context.slot = None;
     Err(context.heal.replay())
 }
 

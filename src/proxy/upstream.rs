@@ -7,7 +7,7 @@ mod http2;
 mod tls;
 mod tunnel;
 
-pub(super) use gate::Slot;
+pub(super) use gate::{Full, Slot};
 pub(super) use http2::is_unprocessed;
 pub(super) use tls::TOO_OLD as TLS_TOO_OLD;
 pub(super) use tunnel::FAILED as PROXY_FAILED;
@@ -17,7 +17,7 @@ use crate::forward_proxy::Destination;
 use crate::http_client::{self, HttpClientError, Limits};
 use crate::place;
 use addresses::{Addresses, ResolveError};
-use gate::{Full, Gate};
+use gate::Gate;
 use http::HeaderValue;
 use pingora::protocols::Digest;
 use pingora::protocols::l4::socket::SocketAddr;

@@ -6,8 +6,10 @@
 //! once.
 
 use super::ACCESS;
+use std::fs::File;
 use std::io::{self, ErrorKind, Write, stderr};
 use std::mem::{swap, take};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -57,7 +59,11 @@ enum State {
 
 impl Output {
     pub(super) fn stderr() -> Self {
-        Self::new(Box::new(stderr()))
+        // By a file of its own: whoever else writes to standard error does not wait for this one's lock.
+        match stderr().as_fd().try_clone_to_owned() {
+            Ok(descriptor) => Self::new(Box::new(File::from(descriptor))),
+            Err(_) => Self::new(Box::new(stderr())),
+        }
     }
 
     fn new(file: Box<dyn Write + Send>) -> Self {

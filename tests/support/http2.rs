@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -24,6 +25,8 @@ pub(crate) enum Turn {
     Refuse,
     /// Refused for another reason, when it may have been begun with.
     Reset,
+    /// The answer begins, and then it is refused, which makes no sense.
+    BeginAndRefuse,
     /// The connection says goodbye, and this request is one of those that it does not take any more.
     Leave,
     /// 200 when so many others are under way.
@@ -113,10 +116,19 @@ async fn reply(
             });
             return None;
         }
+        Turn::BeginAndRefuse => {
+            state.lock().unwrap().answered.push(format!("begun {}", request.uri().path()));
+            let mut sender = answer.send_response(Response::new(()), false).ok()?;
+            sender.send_data(Bytes::from_static(b"half"), false).ok()?;
+            // What is sent must have arrived before it is reset.
+            sleep(Duration::from_millis(200)).await;
+            sender.send_reset(Reason::REFUSED_STREAM);
+            return None;
+        }
         Turn::Gather(others) => {
             state.lock().unwrap().under_way += 1;
             while state.lock().unwrap().under_way < others {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                sleep(Duration::from_millis(5)).await;
             }
             4
         }

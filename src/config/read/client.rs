@@ -45,7 +45,12 @@ pub(super) fn client(
     let expires_on = section.parse(reader, "expires_on", value::date);
     let refresh_at = section.parse(reader, "refresh_at", value::fraction);
     let wait = section.parse(reader, "wait", value::duration(Duration::ZERO, 60 * SECOND));
-    let transport = transport::read(reader, &section, environment);
+    let url = match &source {
+        Some(Source::Parts { token_url, .. }) => Some(token_url),
+        Some(Source::Key { token_url, .. }) => token_url.as_ref(),
+        None => None,
+    };
+    let transport = transport::read(reader, &section, environment, url);
     Some(Client {
         name: entry.key.clone(),
         source: source?,

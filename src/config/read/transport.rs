@@ -5,6 +5,7 @@ use crate::config::section::{Reader, Section};
 use crate::config::{TlsVersion, Transport, value};
 use crate::forward_proxy::{ForwardProxy, ProxyChoice};
 use std::path::PathBuf;
+use url::Url;
 
 /// The forward proxy of the environment.
 pub(super) fn of_environment(reader: &mut Reader<'_>) -> ProxyChoice {
@@ -18,6 +19,7 @@ pub(super) fn read(
     reader: &mut Reader<'_>,
     section: &Section<'_>,
     environment: &ProxyChoice,
+    url: Option<&Url>,
 ) -> Option<Transport> {
     let ca_file = section.parse(reader, "ca_file", value::non_empty).map(PathBuf::from);
     let min_tls = section.parse(reader, "min_tls", |text| match text {
@@ -26,6 +28,13 @@ pub(super) fn read(
         other => Err(format!("`{other}` is neither 1.2 nor 1.3")),
     });
     let proxy = proxy(reader, section, environment);
+    if url.is_some_and(|url| url.scheme() == "http")
+        && matches!(&proxy, Some(ProxyChoice::Through(_)))
+    {
+        let message =
+            "would see what goes there in the clear; give an https URL, or take the proxy out";
+        reader.faults.push(section.place_of("proxy"), &section.path("proxy"), message);
+    }
     Some(Transport { ca_file, min_tls: min_tls?, proxy: proxy? })
 }
 

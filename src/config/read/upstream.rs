@@ -35,7 +35,7 @@ pub(super) fn read<'n>(
     let timeouts = timeouts(reader, &section);
     let in_flight = in_flight(reader, &section);
     let csrf_fetch_path = csrf_fetch_path(reader, &section);
-    let transport = transport::read(reader, &section, environment);
+    let transport = transport::read(reader, &section, environment, origin.as_ref());
     let http2 = section.parse(reader, "http2", value::boolean);
     let certificate = certificate(reader, &section);
     let upstream = Upstream {

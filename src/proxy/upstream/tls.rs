@@ -18,6 +18,8 @@ pub(in crate::proxy) const TOO_OLD: ErrorType = ErrorType::new("TlsTooOld");
 pub(super) fn private_anchors(ca_file: &Path) -> Result<Arc<CaType>, TrustError> {
     let anchors: Box<CaType> = trust::read_pem(ca_file)?
         .into_iter()
+        // pingora takes it for granted that they can be parsed.
+        .filter(|anchor| x509_parser::parse_x509_certificate(anchor).is_ok())
         .map(|anchor| WrappedX509::new(anchor.to_vec(), parse_x509))
         .collect();
     Ok(anchors.into())
