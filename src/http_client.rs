@@ -23,15 +23,15 @@ pub enum HttpClientError {
         "cannot use the client's certificate and key: {0}; both must be PEM, and fit each other"
     )]
     Certificate(#[source] reqwest::Error),
-    /// The same, as the proxy needs it.
+    /// The certificate by which requests to the upstream prove themselves.
     #[error("cannot use the certificate and key towards the upstream: {0}; both must be PEM")]
     Pem(String),
     /// The forward proxy.
     #[error("cannot use the forward proxy: {0}")]
     Proxy(#[source] reqwest::Error),
-    /// What the forward proxy wants to see.
+    /// A file that says who we are, to the server or to the forward proxy.
     #[error(transparent)]
-    ProxyCredentials(#[from] CredentialError),
+    Credential(#[from] CredentialError),
     /// The TLS library refuses the set-up.
     #[error("cannot set up TLS: {0}")]
     Tls(#[source] reqwest::Error),

@@ -64,13 +64,13 @@ impl<'n> Root<'n> {
     }
 
     fn config(&self, reader: &mut Reader<'_>) -> Option<Config> {
-        let access = self.child(reader, "access", file::ACCESS);
+        let access = self.section.child(reader, "access", file::ACCESS);
         let (access, allow_remote) = access::read(reader, &access);
         let listen = self.listen(reader, allow_remote);
-        let limits = self.child(reader, "limits", file::LIMITS);
+        let limits = self.section.child(reader, "limits", file::LIMITS);
         let requests = limits.parse(reader, "requests", value::requests(1));
         let workers = self.section.parse(reader, "workers", value::workers);
-        let admin = self.child(reader, "admin", file::ADMIN);
+        let admin = self.section.child(reader, "admin", file::ADMIN);
         let admin_listen = admin.parse(reader, "listen", value::socket_address);
         let proxy = transport::of_environment(reader);
         let clients = self.clients.iter().map(|entry| client::client(reader, entry, &proxy));
@@ -109,17 +109,6 @@ impl<'n> Root<'n> {
             log: log?,
             shutdown: shutdown?,
         })
-    }
-
-    /// A section directly below the root; missing ones read as empty.
-    fn child(
-        &self,
-        reader: &mut Reader<'_>,
-        key: &str,
-        fields: &'static [file::Field],
-    ) -> Section<'n> {
-        const EMPTY: &Node = &Node::empty_map();
-        Section::open(reader, self.section.node(key).unwrap_or(EMPTY), key, fields)
     }
 
     fn listen(
@@ -169,7 +158,7 @@ impl<'n> Root<'n> {
     }
 
     fn log(&self, reader: &mut Reader<'_>) -> Option<Log> {
-        let section = self.child(reader, "log", file::LOG);
+        let section = self.section.child(reader, "log", file::LOG);
         let level = section.parse(reader, "level", |text| match text {
             "error" => Ok(LevelFilter::ERROR),
             "warn" => Ok(LevelFilter::WARN),
@@ -191,7 +180,7 @@ impl<'n> Root<'n> {
     }
 
     fn shutdown(&self, reader: &mut Reader<'_>) -> Option<Shutdown> {
-        let section = self.child(reader, "shutdown", file::SHUTDOWN);
+        let section = self.section.child(reader, "shutdown", file::SHUTDOWN);
         let bounds = || value::duration(Duration::ZERO, HOUR);
         let lame_duck = section.parse(reader, "lame_duck", bounds());
         let grace = section.parse(reader, "grace", bounds());

@@ -57,6 +57,17 @@ impl<'n> Section<'n> {
         Self { path: path.to_owned(), place: &node.place, fields, entries }
     }
 
+    /// The section at `key`; a missing one reads as empty.
+    pub(crate) fn child(
+        &self,
+        reader: &mut Reader<'_>,
+        key: &str,
+        fields: &'static [Field],
+    ) -> Self {
+        const EMPTY: &Node = &Node::empty_map();
+        Self::open(reader, self.node(key).unwrap_or(EMPTY), &self.path(key), fields)
+    }
+
     /// The full path of a key, for messages.
     pub(crate) fn path(&self, key: &str) -> String {
         join(&self.path, key)

@@ -1,5 +1,6 @@
 //! An upstream that fails in every way a network knows, as a seed has it: the same seed, the same faults.
 
+use super::accepting;
 use super::tls::Authority;
 use super::upstream::read_request;
 use fastrand::Rng;
@@ -11,7 +12,6 @@ use tokio::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, copy_bidirectional,
 };
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
@@ -65,16 +65,10 @@ fn listen(
     acceptor: TlsAcceptor,
     connections: Arc<AtomicU64>,
 ) -> AbortOnDropHandle<()> {
-    AbortOnDropHandle::new(tokio::spawn(async move {
-        let mut serving = JoinSet::new();
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            let rng = Rng::with_seed(connections.fetch_add(1, Ordering::Relaxed));
-            let acceptor = acceptor.clone();
-            serving.spawn(async move { connection(stream, acceptor, rng).await });
-            while serving.try_join_next().is_some() {}
-        }
-    }))
+    accepting(listener, move |stream| {
+        let rng = Rng::with_seed(connections.fetch_add(1, Ordering::Relaxed));
+        connection(stream, acceptor.clone(), rng)
+    })
 }
 
 /// One connection, with a fault of its own or sound.

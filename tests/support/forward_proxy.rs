@@ -1,5 +1,6 @@
 //! A forward proxy: it passes bytes to whoever is asked for, looked for on loopback by the port, and remembers.
 
+use super::accepting;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional};
@@ -26,15 +27,11 @@ impl ForwardProxy {
         let address = listener.local_addr().unwrap();
         let (asked, answer) = <(Arc<Mutex<Vec<_>>>, Arc<Mutex<Option<String>>>)>::default();
         let (seen, said) = (asked.clone(), answer.clone());
-        let task = tokio::spawn(async move {
-            let mut tunnels = tokio::task::JoinSet::new();
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let (seen, said) = (seen.clone(), said.clone());
-                tunnels.spawn(async move { serve(stream, &seen, &said).await });
-            }
+        let task = accepting(listener, move |stream| {
+            let (seen, said) = (seen.clone(), said.clone());
+            async move { serve(stream, &seen, &said).await }
         });
-        Self { address, asked, answer, _task: AbortOnDropHandle::new(task) }
+        Self { address, asked, answer, _task: task }
     }
 
     /// Who was asked for, in order.

@@ -1,5 +1,6 @@
 //! An upstream that speaks nothing but HTTP/2, and resets or leaves as a script says.
 
+use super::accepting;
 use super::tls::Authority;
 use bytes::Bytes;
 use h2::server::{SendResponse, handshake};
@@ -59,14 +60,9 @@ impl Http2Upstream {
         let state =
             Arc::new(Mutex::new(State { script: script.to_vec().into(), ..State::default() }));
         let shared = state.clone();
-        let task = tokio::spawn(async move {
-            let mut connections = JoinSet::new();
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                connections.spawn(serve(stream, acceptor.clone(), shared.clone()));
-            }
-        });
-        Self { address, state, _task: AbortOnDropHandle::new(task) }
+        let task =
+            accepting(listener, move |stream| serve(stream, acceptor.clone(), shared.clone()));
+        Self { address, state, _task: task }
     }
 
     pub(crate) fn url(&self) -> String {

@@ -23,6 +23,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Long enough for a busy machine; a test that hits it has failed.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -30,6 +33,22 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 /// A port of loopback that nobody has, for a process that can't take any free one by itself.
 pub(crate) fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// Serves each connection of a listener, until dropped.
+pub(crate) fn accepting<F: Future<Output: Send> + Send + 'static>(
+    listener: tokio::net::TcpListener,
+    mut serve: impl FnMut(TcpStream) -> F + Send + 'static,
+) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let mut serving = JoinSet::new();
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let served = serve(stream);
+            serving.spawn(async move { drop(served.await) });
+            while serving.try_join_next().is_some() {}
+        }
+    }))
 }
 
 /// Asks until the answer is yes. Fails the test at the deadline.

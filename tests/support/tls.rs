@@ -1,5 +1,6 @@
 //! An upstream with TLS of any kind: old versions, certificates of callers wanted.
 
+use super::accepting;
 use super::upstream::read_request;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -41,10 +42,30 @@ impl Authority {
 
     /// TLS of a server, with a certificate of this authority's.
     pub(crate) fn server(&self) -> ServerConfig {
+        self.server_of(rustls::ALL_VERSIONS, None, |_| {})
+    }
+
+    /// The same of these versions, for these callers only, with a certificate changed like this.
+    fn server_of(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+        callers: Option<&Self>,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> ServerConfig {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(provider);
-        let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-        let (certificate, key) = self.signed(|_| {});
+        let builder = ServerConfig::builder_with_provider(provider.clone());
+        let builder = builder.with_protocol_versions(versions).unwrap();
+        let builder = match callers {
+            Some(callers) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(callers.der.clone()).unwrap();
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build();
+                builder.with_client_cert_verifier(verifier.unwrap())
+            }
+            None => builder.with_no_client_auth(),
+        };
+        let (certificate, key) = self.signed(change);
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
         builder.with_single_cert(vec![certificate.der().clone()], key).unwrap()
     }
@@ -71,36 +92,17 @@ impl TlsUpstream {
         callers: Option<&Authority>,
         change: impl FnOnce(&mut CertificateParams),
     ) -> Self {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(provider.clone());
-        let builder = builder.with_protocol_versions(versions).unwrap();
-        let builder = match callers {
-            Some(callers) => {
-                let mut roots = RootCertStore::empty();
-                roots.add(callers.der.clone()).unwrap();
-                let verifier =
-                    WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build();
-                builder.with_client_cert_verifier(verifier.unwrap())
-            }
-            None => builder.with_no_client_auth(),
-        };
-        let (certificate, key) = authority.signed(change);
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let config = builder.with_single_cert(vec![certificate.der().clone()], key).unwrap();
+        let config = authority.server_of(versions, callers, change);
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(AtomicUsize::new(0));
         let counted = requests.clone();
-        let task = tokio::spawn(async move {
-            let mut connections = tokio::task::JoinSet::new();
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                let (acceptor, counted) = (acceptor.clone(), counted.clone());
-                connections.spawn(async move { serve(stream, &acceptor, &counted).await });
-            }
+        let task = accepting(listener, move |stream| {
+            let (acceptor, counted) = (acceptor.clone(), counted.clone());
+            async move { serve(stream, &acceptor, &counted).await }
         });
-        Self { address, requests, _task: AbortOnDropHandle::new(task) }
+        Self { address, requests, _task: task }
     }
 
     pub(crate) fn url(&self) -> String {

@@ -1,7 +1,7 @@
 //! The services behind the sidecar.
 
 use super::{HOUR, route, transport};
-use crate::config::node::{Entry, Node};
+use crate::config::node::Entry;
 use crate::config::section::{Reader, Section, join};
 use crate::config::{Client, ClientId, InFlight, Timeouts, Upstream, file, value};
 use crate::forward_proxy::ProxyChoice;
@@ -87,9 +87,7 @@ fn origin_of_key(client: Option<&mut Client>, allow_cleartext: bool) -> Result<U
 }
 
 fn timeouts(reader: &mut Reader<'_>, upstream: &Section<'_>) -> Option<Timeouts> {
-    const EMPTY: &Node = &Node::empty_map();
-    let node = upstream.node("timeouts").unwrap_or(EMPTY);
-    let section = Section::open(reader, node, &upstream.path("timeouts"), file::TIMEOUTS);
+    let section = upstream.child(reader, "timeouts", file::TIMEOUTS);
     let mut timeout =
         |key| section.parse(reader, key, value::duration(Duration::from_millis(1), HOUR));
     let (connect, read) = (timeout("connect"), timeout("read"));
@@ -99,9 +97,7 @@ fn timeouts(reader: &mut Reader<'_>, upstream: &Section<'_>) -> Option<Timeouts>
 
 /// `Some(None)`: without a limit.
 fn in_flight(reader: &mut Reader<'_>, upstream: &Section<'_>) -> Option<Option<InFlight>> {
-    const EMPTY: &Node = &Node::empty_map();
-    let node = upstream.node("queue").unwrap_or(EMPTY);
-    let section = Section::open(reader, node, &upstream.path("queue"), file::QUEUE);
+    let section = upstream.child(reader, "queue", file::QUEUE);
     let queue = section.parse(reader, "length", value::requests(0));
     let wait = section.parse(reader, "wait", value::duration(Duration::ZERO, HOUR));
     if upstream.node("max_in_flight").is_none() {
@@ -113,9 +109,7 @@ fn in_flight(reader: &mut Reader<'_>, upstream: &Section<'_>) -> Option<Option<I
 
 /// `Some(None)`: not managed.
 fn csrf_fetch_path(reader: &mut Reader<'_>, upstream: &Section<'_>) -> Option<Option<String>> {
-    const EMPTY: &Node = &Node::empty_map();
-    let node = upstream.node("csrf").unwrap_or(EMPTY);
-    let section = Section::open(reader, node, &upstream.path("csrf"), file::CSRF);
+    let section = upstream.child(reader, "csrf", file::CSRF);
     let managed = section.parse(reader, "managed", value::boolean);
     let path = section.parse(reader, "fetch_path", route::path);
     let (managed, path) = (managed?, path?);
