@@ -21,22 +21,19 @@ pub mod recover;
 pub(crate) mod respond;
 mod retry;
 pub mod route;
+mod table;
 pub(crate) mod trace;
 pub mod upstream;
 
-use crate::config::{ClientId, Config, ListenAddress, Route, UpstreamId};
 use crate::drain::Drain;
-use crate::metrics::{ClientMetrics, Metrics, RouteMetrics};
+use crate::metrics::Metrics;
 use crate::otlp::Spans;
-use crate::token::store::TokenStore;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use context::{Context, Outcome, method_label};
-use csrf::Keeper;
 use downstream::{Downstream, Load};
 use echo::Echo;
-use guard::Guard;
 use headers::Injection;
 use http::header::{ACCEPT_ENCODING, EXPECT, TRANSFER_ENCODING};
 use http::{StatusCode, Version};
@@ -48,98 +45,20 @@ use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
 use respond::Problem;
-use route::Router;
-use std::collections::HashMap;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
+use table::RouteHandle;
 use tokio::time::Instant;
 use trace::Trace;
-use upstream::Upstream;
+
+pub use table::{ClientHandle, Table};
 
 /// A caller that reads nothing for this long has gone away. The system's buffers hold megabytes, so that
 /// one that reads slowly seems to read nothing for a while.
 const DOWNSTREAM_WRITE_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long the rest of a body that nobody wants is read, to keep the connection.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// What the proxy sees of an OAuth client.
-#[derive(Clone)]
-pub struct ClientHandle {
-    /// The client's name, for messages.
-    pub name: String,
-    /// Where its token is read.
-    pub store: Arc<TokenStore>,
-    /// How long a request may wait for one.
-    pub wait: Duration,
-    /// Where waits are counted.
-    pub metrics: ClientMetrics,
-}
-
-/// A route with all that its requests need.
-struct RouteHandle {
-    config: Route,
-    /// Segments to cut from the path; zero without `strip_path`.
-    cut: usize,
-    client: ClientHandle,
-    upstream: Arc<Upstream>,
-    /// Who speaks CSRF for the callers, where the profile needs it.
-    csrf: Option<Arc<Keeper>>,
-    /// Which links are rewritten, and to what.
-    links: Option<links::Plan>,
-    guard: Arc<Guard>,
-    metrics: Arc<RouteMetrics>,
-}
-
-/// What one configuration makes of requests. A reload puts another in its place; requests keep the
-/// route that they began with.
-pub struct Table {
-    guard: Arc<Guard>,
-    /// Requests under way at once.
-    limit: i64,
-    router: Router,
-    routes: Vec<Arc<RouteHandle>>,
-}
-
-impl Table {
-    /// Puts routes, clients and upstreams together; both lists are in the configuration's order.
-    /// `addresses` are where applications really connect.
-    pub fn new(
-        config: &Config,
-        guard: &Arc<Guard>,
-        addresses: &[ListenAddress],
-        clients: &[ClientHandle],
-        upstreams: &[Arc<Upstream>],
-        metrics: &Metrics,
-    ) -> Self {
-        // One keeper a client and upstream, however many routes they share.
-        let mut keepers: HashMap<(ClientId, UpstreamId), Option<Arc<Keeper>>> = HashMap::new();
-        let mut keeper = |route: &Route, upstream: &Upstream| {
-            let name = config.upstreams.get(route.upstream.0).map(|upstream| &upstream.name)?;
-            let new = || Keeper::new(upstream, metrics.csrf(name)).map(Arc::new);
-            keepers.entry((route.client, route.upstream)).or_insert_with(new).clone()
-        };
-        let routes = config.routes.iter().filter_map(|route| {
-            let upstream = upstreams.get(route.upstream.0)?.clone();
-            Some(Arc::new(RouteHandle {
-                config: route.clone(),
-                cut: if route.strip_path { route.path.matches('/').count() } else { 0 },
-                client: clients.get(route.client.0)?.clone(),
-                csrf: route.profile.csrf.then(|| keeper(route, &upstream)).flatten(),
-                upstream,
-                links: links::Plan::new(config, route, guard, addresses),
-                guard: guard.clone(),
-                metrics: Arc::new(metrics.route(&route.path)),
-            }))
-        });
-        Self {
-            guard: guard.clone(),
-            limit: config.limits.requests.into(),
-            router: Router::new(config.routes.iter().map(|route| route.path.as_str())),
-            routes: routes.collect(),
-        }
-    }
-}
 
 /// The proxy. Clones share everything: each worker has one.
 #[derive(Clone)]
