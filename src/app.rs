@@ -123,9 +123,9 @@ impl App {
         Self { spans, ..self }
     }
 
-    /// Where applications connect, with the real ports.
+    /// Where applications connect, with the real ports, in the configuration's order.
     pub fn addresses(&self) -> Vec<ListenAddress> {
-        self.listeners.iter().filter_map(Listener::address).collect()
+        self.listeners.iter().map(Listener::address).collect()
     }
 
     /// Where probes and Prometheus connect, with the real port.

@@ -34,7 +34,7 @@ use url::Url;
 /// Everything bearerd was told.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Where applications connect; never empty.
+    /// Where applications connect; never empty. A [`ListenerId`] is an index of this list.
     pub listen: Vec<ListenAddress>,
     /// Threads that serve requests; at least one.
     pub workers: usize,
@@ -57,6 +57,10 @@ pub struct Config {
     /// How the process ends.
     pub shutdown: Shutdown,
 }
+
+/// Names a listener of this configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListenerId(pub usize);
 
 /// Names a client of this configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -182,6 +186,8 @@ pub struct Timeouts {
 pub struct Route {
     /// The path as configured: begins with `/`, ends without it.
     pub path: String,
+    /// Where it is served, in ascending order; never empty. On each listener, paths are unique.
+    pub listen: Vec<ListenerId>,
     /// Where matching requests go.
     pub upstream: UpstreamId,
     /// Whose token they carry.
@@ -278,6 +284,21 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// The addresses that a route is served on.
+    pub fn addresses_of(&self, route: &Route) -> impl Iterator<Item = &ListenAddress> {
+        route.listen.iter().filter_map(|listener| self.listen.get(listener.0))
+    }
+
+    /// How a route is called in metrics and logs: by its path, which another listener's route may have,
+    /// too; then with its first address before it.
+    pub fn name_of(&self, route: &Route) -> String {
+        let namesakes = self.routes.iter().filter(|other| other.path == route.path).count();
+        match self.addresses_of(route).next().filter(|_| namesakes > 1) {
+            Some(address) => format!("{address}{}", route.path),
+            None => route.path.clone(),
+        }
+    }
+
     /// Reads a file, or without one the environment alone.
     ///
     /// # Errors

@@ -82,7 +82,7 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
         findings.append(&mut subject.findings);
     }
     for route in &config.routes {
-        let mut subject = Subject::new(format!("route {}", route.path));
+        let mut subject = Subject::new(format!("route {}", config.name_of(route)));
         let token = tokens.get(route.client.0).and_then(Option::as_ref);
         if let (Some(upstream), Some(token)) = (config.upstreams.get(route.upstream.0), token) {
             route::examine(route, upstream, token, &mut subject).await;

@@ -269,18 +269,19 @@ impl Metrics {
             self.prepare_client(&client.name);
         }
         for route in &config.routes {
-            let path = route.path.as_str();
+            let name = config.name_of(route);
+            let name = name.as_str();
             for method in route.methods.names() {
                 for class in CODE_CLASSES {
-                    let labels = [path, method, class, Outcome::Forwarded.label()];
+                    let labels = [name, method, class, Outcome::Forwarded.label()];
                     self.requests.with_label_values(&labels);
                 }
             }
-            self.request_duration.with_label_values(&[path]);
-            self.upstream_duration.with_label_values(&[path]);
-            self.stripped.with_label_values(&[path]);
-            self.links.with_label_values(&[path]);
-            self.echoes.with_label_values(&[path]);
+            self.request_duration.with_label_values(&[name]);
+            self.upstream_duration.with_label_values(&[name]);
+            self.stripped.with_label_values(&[name]);
+            self.links.with_label_values(&[name]);
+            self.echoes.with_label_values(&[name]);
         }
     }
 
@@ -312,7 +313,7 @@ impl Metrics {
             let clients = config.clients.iter().map(|client| ("client", client.name.clone()));
             let upstreams =
                 config.upstreams.iter().map(|upstream| ("upstream", upstream.name.clone()));
-            let routes = config.routes.iter().map(|route| ("route", route.path.clone()));
+            let routes = config.routes.iter().map(|route| ("route", config.name_of(route)));
             clients.chain(upstreams).chain(routes).collect()
         };
         for (label, value) in names(before).difference(&names(after)) {

@@ -25,6 +25,7 @@ mod table;
 pub(crate) mod trace;
 pub mod upstream;
 
+use crate::config::ListenerId;
 use crate::drain::Drain;
 use crate::metrics::Metrics;
 use crate::otlp::Spans;
@@ -81,8 +82,8 @@ impl Proxy {
     }
 
     /// The load of a listener in front of this proxy.
-    pub(crate) fn load(&self) -> Arc<Load> {
-        Arc::new(Load::new(self.metrics.clone()))
+    pub(crate) fn load(&self, listener: ListenerId) -> Arc<Load> {
+        Arc::new(Load::new(listener, self.metrics.clone()))
     }
 
     async fn respond(

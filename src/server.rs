@@ -5,7 +5,7 @@
 //! period, and does not tell which port it got. Its proxy is made to be driven by an accept loop
 //! such as this one. It gets a connection only when a request has begun: to wait for one, it holds 25 KiB.
 
-use crate::config::{ListenAddress, Retry};
+use crate::config::{ListenAddress, ListenerId, Retry};
 use crate::error::ErrorKind;
 use crate::proxy::Proxy;
 use crate::proxy::downstream::{Downstream, Load, Socket};
@@ -16,7 +16,7 @@ use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
 use rustix::process::getuid;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -52,8 +52,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 /// An address that is ours.
 #[derive(Debug)]
 pub enum Listener {
-    /// TCP.
-    Tcp(TcpListener),
+    /// TCP, and the address with its real port.
+    Tcp(TcpListener, SocketAddr),
     /// A Unix socket, its file, and who else than our own user may connect.
     Unix(UnixListener, SocketFile, Arc<[u32]>),
 }
@@ -116,7 +116,9 @@ impl Listener {
     /// The address is taken, not ours, or not permitted.
     pub fn bind(address: &ListenAddress, uids: &[u32]) -> Result<Self, BindError> {
         let bound = match address {
-            ListenAddress::Tcp(address) => TcpListener::bind(address).map(Self::Tcp),
+            ListenAddress::Tcp(address) => TcpListener::bind(address).and_then(|listener| {
+                listener.local_addr().map(|address| Self::Tcp(listener, address))
+            }),
             ListenAddress::Unix(path) => bind_unix(path, uids),
         };
         bound
@@ -125,16 +127,16 @@ impl Listener {
     }
 
     /// The address with its real port.
-    pub fn address(&self) -> Option<ListenAddress> {
+    pub fn address(&self) -> ListenAddress {
         match self {
-            Self::Tcp(listener) => listener.local_addr().ok().map(ListenAddress::Tcp),
-            Self::Unix(_, file, _) => Some(ListenAddress::Unix(file.path.clone())),
+            Self::Tcp(_, address) => ListenAddress::Tcp(*address),
+            Self::Unix(_, file, _) => ListenAddress::Unix(file.path.clone()),
         }
     }
 
     fn set_nonblocking(&self) -> io::Result<()> {
         match self {
-            Self::Tcp(listener) => listener.set_nonblocking(true),
+            Self::Tcp(listener, _) => listener.set_nonblocking(true),
             Self::Unix(listener, ..) => listener.set_nonblocking(true),
         }
     }
@@ -143,7 +145,9 @@ impl Listener {
     /// again with `SO_REUSEPORT`, keeps other processes from binding beside us.
     fn try_clone(&self) -> io::Result<Self> {
         match self {
-            Self::Tcp(listener) => listener.try_clone().map(Self::Tcp),
+            Self::Tcp(listener, address) => {
+                listener.try_clone().map(|listener| Self::Tcp(listener, *address))
+            }
             Self::Unix(listener, file, uids) => listener
                 .try_clone()
                 .map(|listener| Self::Unix(listener, file.clone(), uids.clone())),
@@ -152,7 +156,9 @@ impl Listener {
 
     fn into_tokio(self) -> io::Result<Accepting> {
         match self {
-            Self::Tcp(listener) => tokio::net::TcpListener::from_std(listener).map(Accepting::Tcp),
+            Self::Tcp(listener, _) => {
+                tokio::net::TcpListener::from_std(listener).map(Accepting::Tcp)
+            }
             Self::Unix(listener, _, uids) => tokio::net::UnixListener::from_std(listener)
                 .map(|listener| Accepting::Unix(listener, uids)),
         }
@@ -240,12 +246,12 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// Starts `count` workers on the same listeners.
+    /// Starts `count` workers on the same listeners, which are in the configuration's order.
     pub(crate) fn start(count: usize, listeners: Vec<Listener>, proxy: &Proxy) -> io::Result<Self> {
         let (alive, ended) = mpsc::channel(1);
         let sockets = listeners.iter().filter_map(|listener| match listener {
             Listener::Unix(_, file, _) => Some(file.clone()),
-            Listener::Tcp(_) => None,
+            Listener::Tcp(..) => None,
         });
         let workers = Self {
             sockets: sockets.collect(),
@@ -255,7 +261,8 @@ impl Workers {
             ended,
         };
         let conf = Arc::new(server_conf());
-        let loads: Vec<_> = listeners.iter().map(|_| proxy.load()).collect();
+        let loads: Vec<_> =
+            (0..listeners.len()).map(|index| proxy.load(ListenerId(index))).collect();
         for index in 0..count {
             let listeners =
                 listeners.iter().map(Listener::try_clone).collect::<io::Result<Vec<_>>>()?;

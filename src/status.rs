@@ -119,6 +119,8 @@ impl ClientState {
 pub struct RouteStatus {
     /// The path.
     pub path: String,
+    /// The addresses it is served on, as configured.
+    pub listen: Vec<String>,
     /// Its API family.
     pub profile: &'static str,
     /// What may be called.
@@ -235,6 +237,7 @@ fn routes(config: &Config) -> Vec<RouteStatus> {
         let upstream = config.upstreams.get(route.upstream.0)?;
         Some(RouteStatus {
             path: route.path.clone(),
+            listen: config.addresses_of(route).map(ToString::to_string).collect(),
             profile: route.profile.name,
             methods: route.methods.to_string(),
             upstream: upstream.name.clone(),

@@ -320,6 +320,65 @@ fn routes_are_refused_where_they_could_mean_two_things() {
     assert!(header.contains("is set by bearerd itself"), "{header}");
 }
 
+#[test]
+fn listeners_divide_routes_only_as_the_configuration_says() {
+    let two = "listen: [127.0.0.1:8080, unix:/run/b.sock]\n";
+    let of = |text: &str| -> Vec<Vec<usize>> {
+        let config = parse(text).unwrap_or_else(|faults| panic!("{faults}"));
+        let numbers = |route: &bearerd::config::Route| route.listen.iter().map(|id| id.0).collect();
+        config.routes.iter().map(numbers).collect()
+    };
+    let routes = "routes:
+  - { path: /a, profile: rest, listen: unix:/run/b.sock }
+  - { path: /a, profile: scim, listen: 127.0.0.1:8080 }
+  - { path: /b, profile: rest, listen: [unix:/run/b.sock, 127.0.0.1:8080] }
+";
+    assert_eq!(of(&format!("{two}{MINIMAL}{routes}")), [vec![1], vec![0], vec![0, 1]]);
+    let of_upstream =
+        MINIMAL.replace("'https://t.example'", "'https://t.example', listen: 127.0.0.1:8080");
+    let routes = "routes: [{ path: /a, profile: rest }, { path: /b, profile: rest, listen: unix:/run/b.sock }]\n";
+    assert_eq!(of(&format!("{two}{of_upstream}{routes}")), [[0], [1]]);
+
+    let told = |routes: &str| faults(&format!("{two}{MINIMAL}routes: [{routes}]\n"));
+    let other = told("{ path: /a, profile: rest, listen: 127.0.0.1:9090 }");
+    assert!(
+        other.contains("routes[0].listen: 127.0.0.1:9090 is not in `listen`, which has 127.0.0.1:8080, unix:/run/b.sock"),
+        "{other}"
+    );
+    let overlapping =
+        told("{ path: /a, profile: rest }, { path: /a, profile: scim, listen: 127.0.0.1:8080 }");
+    assert!(overlapping.contains("`/a` is routed already"), "{overlapping}");
+    let unused = told("{ path: /a, profile: rest, listen: 127.0.0.1:8080 }");
+    assert!(unused.contains("no route is served on unix:/run/b.sock"), "{unused}");
+    assert!(told("{ path: /a, profile: rest, listen: [] }").contains("the list is empty"));
+}
+
+#[test]
+fn several_upstreams_need_no_routes_on_listeners_of_their_own() {
+    let two = |first: &str, second: &str| {
+        format!(
+            "listen: [127.0.0.1:8080, 127.0.0.2:8080, 127.0.0.3:8080]
+clients:
+  c: {{ token_url: 'https://i.example/t', client_id: i, client_secret: s }}
+upstreams:
+  one: {{ url: 'https://one.example', listen: {first} }}
+  two: {{ url: 'https://two.example', listen: {second} }}
+"
+        )
+    };
+    let config = parse(&two("127.0.0.2:8080", "[127.0.0.1:8080, 127.0.0.3:8080]")).unwrap();
+    for route in &config.routes {
+        let listen: Vec<_> = route.listen.iter().map(|id| id.0).collect();
+        assert_eq!(listen, if route.upstream.0 == 0 { vec![1] } else { vec![0, 2] });
+    }
+    let scim: Vec<_> = config.routes.iter().filter(|route| route.path == "/api/v1/scim2").collect();
+    let names: Vec<_> = scim.into_iter().map(|route| config.name_of(route)).collect();
+    assert_eq!(names, ["127.0.0.2:8080/api/v1/scim2", "127.0.0.1:8080/api/v1/scim2"]);
+    let shared =
+        faults(&two("[127.0.0.1:8080, 127.0.0.2:8080]", "[127.0.0.2:8080, 127.0.0.3:8080]"));
+    assert!(shared.contains("or give each upstream a `listen` of its own"), "{shared}");
+}
+
 proptest! {
     #[test]
     fn no_text_panics(text in "[a-z:{}\\[\\] \n\"'$&*|>-]{0,80}") {

@@ -1,11 +1,13 @@
 //! Several tenants behind one sidecar: none of them ever sees a token of another one's.
 
-use crate::support::http;
 use crate::support::issuer;
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Behaviour, Peer};
+use crate::support::{eventually, http};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use reqwest::Response;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -14,7 +16,9 @@ use std::fmt::Write;
 struct World {
     clients: usize,
     upstreams: usize,
-    routes: BTreeMap<String, Route>,
+    listeners: usize,
+    /// By path and listener.
+    routes: BTreeMap<(String, usize), Route>,
     requests: Vec<Request>,
 }
 
@@ -29,11 +33,17 @@ struct Route {
 #[derive(Clone, Debug)]
 struct Request {
     path: String,
+    listener: usize,
     is_write: bool,
     /// A header that might lead a proxy astray.
     astray: Option<(&'static str, &'static str)>,
     /// Whether the upstream refuses the token once.
     is_refused: bool,
+}
+
+/// One for each listener, so that routes can name it before its port is known.
+fn address(listener: usize) -> String {
+    format!("127.0.0.{}:0", listener + 1)
 }
 
 fn path(most: usize) -> impl Strategy<Value = String> {
@@ -42,7 +52,7 @@ fn path(most: usize) -> impl Strategy<Value = String> {
 }
 
 fn worlds() -> impl Strategy<Value = World> {
-    (1..4_usize, 1..4_usize).prop_flat_map(|(clients, upstreams)| {
+    (1..4_usize, 1..4_usize, 1..4_usize).prop_flat_map(|(clients, upstreams, listeners)| {
         let profile = prop::sample::select(vec!["passthrough", "scim", "rest"]);
         let route = (0..clients, 0..upstreams, any::<bool>(), profile);
         let route = route.prop_map(|(client, upstream, strip_path, profile)| Route {
@@ -58,36 +68,48 @@ fn worlds() -> impl Strategy<Value = World> {
             ("cookie", "JSESSIONID=other"),
             ("x-csrf-token", "of-another"),
         ]);
-        let request = (path(3), any::<bool>(), prop::option::of(astray), prop::bool::weighted(0.2));
-        let request = request.prop_map(|(path, is_write, astray, is_refused)| Request {
+        let astray = prop::option::of(astray);
+        let request = (path(3), 0..listeners, any::<bool>(), astray, prop::bool::weighted(0.2));
+        let request = request.prop_map(|(path, listener, is_write, astray, is_refused)| Request {
             path,
+            listener,
             is_write,
             astray,
             is_refused,
         });
-        let routes = prop::collection::btree_map(path(2), route, 1..6);
-        (routes, prop::collection::vec(request, 1..24)).prop_map(move |(routes, requests)| World {
-            clients,
-            upstreams,
-            routes,
-            requests,
+        let routes = prop::collection::btree_map((path(2), 0..listeners), route.clone(), 0..9);
+        // Each listener has some route.
+        let least = prop::collection::vec((path(2), route), listeners);
+        let requests = prop::collection::vec(request, 1..24);
+        (routes, least, requests).prop_map(move |(mut routes, least, requests)| {
+            let least = least.into_iter().enumerate();
+            routes.extend(least.map(|(listener, (path, route))| ((path, listener), route)));
+            World { clients, upstreams, listeners, routes, requests }
         })
     })
 }
 
 impl World {
-    /// The longest of the routes whose segments the path begins with.
-    fn route_of(&self, path: &str) -> Option<&Route> {
+    /// The longest of the listener's routes whose segments the path begins with.
+    fn route_of(&self, request: &Request) -> Option<&Route> {
         let leads = |route: &str| {
-            path.strip_prefix(route).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            let rest = request.path.strip_prefix(route);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        let matching = self.routes.iter().filter(|(route, _)| leads(route));
-        matching.max_by_key(|(route, _)| route.len()).map(|(_, route)| route)
+        let matching = self
+            .routes
+            .iter()
+            .filter(|((route, listener), _)| *listener == request.listener && leads(route));
+        matching.max_by_key(|((route, _), _)| route.len()).map(|(_, route)| route)
     }
 
     fn config(&self, issuers: &[Peer], upstreams: &[Peer]) -> String {
-        let mut text =
-            String::from("listen: 127.0.0.1:0\nadmin: { listen: 127.0.0.1:0 }\nclients:\n");
+        let addresses: Vec<_> = (0..self.listeners).map(address).collect();
+        let mut text = format!(
+            "listen: [{}]\naccess: {{ hosts: [{}] }}\nadmin: {{ listen: 127.0.0.1:0 }}\nclients:\n",
+            addresses.join(", "),
+            addresses.join(", ").replace(":0", ""),
+        );
         for (number, issuer) in issuers.iter().enumerate() {
             let url = issuer.url();
             writeln!(
@@ -101,11 +123,12 @@ impl World {
             writeln!(text, "  u{number}: {{ url: \"{}\", client: c0 }}", upstream.url()).unwrap();
         }
         text += "routes:\n";
-        for (path, route) in &self.routes {
+        for ((path, listener), route) in &self.routes {
+            let listen = address(*listener);
             let Route { client, upstream, strip_path, profile } = route;
             writeln!(
                 text,
-                "  - {{ path: {path}, upstream: u{upstream}, client: c{client}, profile: {profile}, strip_path: {strip_path} }}"
+                "  - {{ path: {path}, listen: \"{listen}\", upstream: u{upstream}, client: c{client}, profile: {profile}, strip_path: {strip_path} }}"
             )
             .unwrap();
         }
@@ -129,11 +152,11 @@ impl World {
         }
         let sidecar = Sidecar::ready(&self.config(&issuers, &upstreams)).await;
         for (number, request) in self.requests.iter().enumerate() {
-            let route = self.route_of(&request.path);
+            let route = self.route_of(request);
             if let Some(route) = route.filter(|_| request.is_refused) {
                 upstreams[route.upstream].script([issuer::status("401 Unauthorized", "", "")]);
             }
-            let url = format!("{}{}?n={number}.", sidecar.url, request.path);
+            let url = format!("{}{}?n={number}.", sidecar.urls[request.listener], request.path);
             let method = if request.is_write { "POST" } else { "GET" };
             let mut sent = http().request(method.parse().unwrap(), url);
             if let Some((name, value)) = request.astray {
@@ -155,7 +178,7 @@ impl World {
                 let number = seen.line().split("?n=").nth(1);
                 if let Some(number) = number {
                     let number: usize = number.split('.').next().unwrap().parse().unwrap();
-                    let route = self.route_of(&self.requests[number].path).unwrap();
+                    let route = self.route_of(&self.requests[number]).unwrap();
                     arrived += 1;
                     prop_assert_eq!(route.upstream, place);
                     prop_assert!(is_of(route.client), "{} got {:?}", seen.line(), tokens);
@@ -166,7 +189,7 @@ impl World {
                 }
             }
         }
-        let routed = self.requests.iter().filter(|request| self.route_of(&request.path).is_some());
+        let routed = self.requests.iter().filter(|request| self.route_of(request).is_some());
         prop_assert!(arrived >= routed.count());
         Ok(())
     }
@@ -177,4 +200,124 @@ fn whatever_the_configuration_and_the_request_a_tenant_gets_the_token_of_its_rou
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut runner = TestRunner::new(Config { cases: 48, ..Config::default() });
     runner.run(&worlds(), |world| runtime.block_on(world.run())).unwrap();
+}
+
+/// Two tenants with the same paths, each on a listener of its own.
+struct Pair {
+    _issuers: [Peer; 2],
+    tenants: [Peer; 2],
+    sidecar: Sidecar,
+}
+
+impl Pair {
+    async fn start() -> Self {
+        let issuers = [
+            Peer::start(issuer::token("token-of-0.", 3600)).await,
+            Peer::start(issuer::token("token-of-1.", 3600)).await,
+        ];
+        let tenants =
+            [Peer::start(Behaviour::ok("0")).await, Peer::start(Behaviour::ok("1")).await];
+        let mut text = String::from(
+            "listen: [127.0.0.1:0, 127.0.0.2:0]
+access: { hosts: [localhost, 127.0.0.1, 127.0.0.2] }
+admin: { listen: 127.0.0.1:0 }
+",
+        );
+        text += "clients:\n";
+        for (number, issuer) in issuers.iter().enumerate() {
+            let url = issuer.url();
+            writeln!(text, "  c{number}: {{ token_url: \"{url}/oauth/token\", client_id: id, client_secret: s3cret }}").unwrap();
+        }
+        text += "upstreams:\n";
+        for (number, tenant) in tenants.iter().enumerate() {
+            let (url, listen) = (tenant.url(), address(number));
+            writeln!(
+                text,
+                "  u{number}: {{ url: \"{url}\", client: c{number}, listen: \"{listen}\" }}"
+            )
+            .unwrap();
+        }
+        Self { _issuers: issuers, tenants, sidecar: Sidecar::ready(&text).await }
+    }
+
+    /// Gets a URL as a tool does that knows nothing of tenants, and tells whose answer came.
+    async fn get(&self, url: &str) -> (Response, usize) {
+        let before = self.tenants.each_ref().map(|tenant| tenant.seen().len());
+        let answer = http().get(url).send().await.unwrap();
+        let after = self.tenants.each_ref().map(|tenant| tenant.seen().len());
+        let place = (0..2).find(|place| after[*place] > before[*place]).unwrap();
+        let token = self.tenants[place].seen()[before[place]].header("authorization").join("");
+        assert_eq!(token, format!("Bearer token-of-{place}."));
+        (answer, place)
+    }
+}
+
+const USERS: &str = "/api/v1/scim2/Users";
+
+#[tokio::test]
+async fn of_two_tenants_with_the_same_paths_each_is_reached_on_its_own_listener() {
+    let pair = Pair::start().await;
+    for place in 0..2 {
+        let (_, reached) = pair.get(&format!("{}{USERS}", pair.sidecar.urls[place])).await;
+        assert_eq!(reached, place);
+    }
+    for listen in ["127.0.0.1:0", "127.0.0.2:0"] {
+        let series = format!(
+            r#"bearerd_requests_total{{code_class="2xx",method="GET",outcome="forwarded",route="{listen}/api/v1/scim2"}}"#
+        );
+        eventually("counted", async || pair.sidecar.metric(&series).await == 1.0).await;
+    }
+}
+
+#[tokio::test]
+async fn links_between_tenants_lead_to_the_listener_of_the_one_they_mean() {
+    let pair = Pair::start().await;
+    for place in 0..2 {
+        for target in 0..2 {
+            let body =
+                format!(r#"{{"@odata.nextLink":"{}{USERS}?page=2"}}"#, pair.tenants[target].url());
+            let headers = format!(
+                "content-type: application/json\r\nlocation: {}{USERS}/7\r\n",
+                pair.tenants[target].url()
+            );
+            pair.tenants[place].script([issuer::status("200 OK", &headers, &body)]);
+            let path = "/api/v1/datasphere/consumption/catalog/spaces";
+            let (answer, _) = pair.get(&format!("{}{path}", pair.sidecar.urls[place])).await;
+            let location = answer.headers()["location"].to_str().unwrap().to_owned();
+            assert_eq!(location, format!("{}{USERS}/7", pair.sidecar.urls[target]));
+            let next = answer.json::<Value>().await.unwrap();
+            let next = next["@odata.nextLink"].as_str().unwrap();
+            assert_eq!(next, format!("{}{USERS}?page=2", pair.sidecar.urls[target]));
+            assert_eq!(pair.get(next).await.1, target);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_path_that_another_listener_serves_is_told_with_its_address() {
+    let issuer = issuer::steady().await;
+    let upstream = Peer::start(Behaviour::ok("")).await;
+    let yaml = issuer.config(&upstream.url(), "", "").replace("listen: 127.0.0.1:0\n", "");
+    let routes = "routes:
+  - { path: /a, profile: rest, listen: 127.0.0.1:0 }
+  - { path: /b, profile: rest, listen: [127.0.0.1:0, 127.0.0.2:0] }
+";
+    let head = yaml.split("routes:").next().unwrap();
+    let listen = "listen: [127.0.0.1:0, 127.0.0.2:0]\naccess: { hosts: [127.0.0.1, 127.0.0.2] }\n";
+    let sidecar = Sidecar::ready(&format!("{listen}{head}{routes}")).await;
+    let get = async |listener: usize, path: &str| {
+        let answer = http().get(format!("{}{path}", sidecar.urls[listener])).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    for (listener, path) in [(0, "/a"), (0, "/b"), (1, "/b")] {
+        assert_eq!(get(listener, path).await.0, 200, "{listener}{path}");
+    }
+    let (status, told) = get(1, "/a").await;
+    let address = sidecar.host();
+    assert!(
+        status == 404 && told.contains(&format!("not served here but on {address};")),
+        "{told}"
+    );
+    assert!(get(1, "/c").await.1.contains("no configured route"));
+    assert_eq!(upstream.seen().len(), 3);
 }

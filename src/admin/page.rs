@@ -166,6 +166,8 @@ fn events(events: &[EventStatus], now: SystemTime) -> Markup {
 }
 
 fn routes(routes: &[RouteStatus]) -> Markup {
+    // Where all are served everywhere, addresses tell nothing.
+    let is_divided = !routes.is_sorted_by(|one, next| one.listen == next.listen);
     html! {
         div.card.scroll tabindex="0" role="region" aria-labelledby="routes" {
             table {
@@ -177,7 +179,12 @@ fn routes(routes: &[RouteStatus]) -> Markup {
                 tbody {
                     @for route in routes {
                         tr {
-                            td { code { (route.path) } }
+                            td {
+                                code { (route.path) }
+                                @if is_divided {
+                                    @for address in &route.listen { br; span.soft { (address) } }
+                                }
+                            }
                             td { (route.profile) }
                             td { (route.methods) }
                             td { (route.upstream) br; span.soft { (route.origin) } }

@@ -51,9 +51,14 @@ fn explain(config: &Config) -> Result<String, std::fmt::Error> {
         let (upstream, client) = name(route);
         let batch = if route.profile.post_only_batch { " (POST on …/$batch only)" } else { "" };
         let cut = if route.strip_path { ", path cut" } else { "" };
+        let on: Vec<_> = config.addresses_of(route).map(ToString::to_string).collect();
+        let on = match on.len() == config.listen.len() {
+            true => String::new(),
+            false => format!(", on {}", on.join(" and ")),
+        };
         writeln!(
             text,
-            "  {:width$}  {:15}  to {upstream} as {client}{cut}: {}{batch}",
+            "  {:width$}  {:15}  to {upstream} as {client}{cut}{on}: {}{batch}",
             route.path, route.profile.name, route.methods
         )?;
     }

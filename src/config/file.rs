@@ -81,7 +81,7 @@ pub(crate) const ROOT: &[Field] = &[
         "routes",
         Absent,
         "",
-        "Which paths go where; whole segments, the longest path wins. Without routes, an only upstream gets the default paths of all profiles.",
+        "Which paths go where; whole segments, the longest path wins. Without routes, an only upstream gets the default paths of all profiles, and so does each of several that have `listen` addresses of their own.",
     ),
     field("access", Nested, "", "Who may call: whoever does has the rights of the OAuth client."),
     field("limits", Nested, "", "How much is served at once."),
@@ -226,6 +226,12 @@ pub(crate) const UPSTREAM: &[Field] = &[
         "technical-user",
         "The OAuth client whose token is injected; an only client needs no mention.",
     ),
+    field(
+        "listen",
+        Absent,
+        "127.0.0.2:8080",
+        "Where the upstream's routes are served, if not on every address of the root's `listen`: one of those, or a list. With addresses of their own for each, several upstreams need no `routes`.",
+    ),
     field("timeouts", Nested, "", "Time-outs towards the upstream."),
     field(
         "max_in_flight",
@@ -317,6 +323,12 @@ pub(crate) const ROUTE: &[Field] = &[
         "How the API behaves: odata, scim, transport, audit, rest, cli, csrf, cloud-transport or passthrough.",
     ),
     field("client", Absent, "technical-user", "Another client than the upstream's."),
+    field(
+        "listen",
+        Absent,
+        "127.0.0.2:8080",
+        "Where it is served, if not where its upstream says: one of the root's `listen` addresses, or a list.",
+    ),
     field("methods", Absent, "[GET, POST, PUT, PATCH, DELETE]", "Narrows the profile's methods."),
     field(
         "strip_path",

@@ -2,6 +2,7 @@
 
 mod access;
 mod client;
+mod listen;
 mod route;
 mod transport;
 mod upstream;
@@ -66,7 +67,9 @@ impl<'n> Root<'n> {
     fn config(&self, reader: &mut Reader<'_>) -> Option<Config> {
         let access = self.section.child(reader, "access", file::ACCESS);
         let (access, allow_remote) = access::read(reader, &access);
-        let listen = self.listen(reader, allow_remote);
+        let addresses = listen::read(reader, &self.section, allow_remote);
+        let listen: Vec<_> =
+            addresses.iter().flatten().map(|(address, _)| address.clone()).collect();
         let limits = self.section.child(reader, "limits", file::LIMITS);
         let requests = limits.parse(reader, "requests", value::requests(1));
         let workers = self.section.parse(reader, "workers", value::workers);
@@ -80,61 +83,32 @@ impl<'n> Root<'n> {
                 reader,
                 entry,
                 &proxy,
+                &listen,
                 |reader, section| self.reference(reader, section, "client", self.clients),
                 &mut clients,
             )
         });
-        let upstreams: Vec<_> = upstreams.collect();
-        let owners: Vec<_> = upstreams
-            .iter()
-            .map(|upstream| upstream.as_ref().and_then(|(_, client)| *client))
-            .collect();
-        let routes = self.routes(reader, &owners);
+        let (upstreams, inherited): (Vec<_>, Vec<_>) = upstreams.unzip();
+        let routes = self.routes(reader, &inherited, &listen);
+        if let (Some(addresses), Some(routes)) = (&addresses, &routes) {
+            listen::check_use(reader, addresses, routes);
+        }
         let sandbox = self.section.parse(reader, "sandbox", value::switch);
         let log = self.log(reader);
         let shutdown = self.shutdown(reader);
         Some(Config {
-            listen: listen?,
+            listen,
             access: access?,
             limits: Limits { requests: requests? },
             workers: workers?,
             admin_listen: admin_listen?,
             clients: clients.into_iter().collect::<Option<_>>()?,
-            upstreams: upstreams
-                .into_iter()
-                .map(|upstream| upstream.map(|(upstream, _)| upstream))
-                .collect::<Option<_>>()?,
+            upstreams: upstreams.into_iter().collect::<Option<_>>()?,
             routes: routes?,
             sandbox: sandbox?,
             log: log?,
             shutdown: shutdown?,
         })
-    }
-
-    fn listen(
-        &self,
-        reader: &mut Reader<'_>,
-        allow_remote: bool,
-    ) -> Option<Vec<value::ListenAddress>> {
-        let texts = self.section.list(reader, "listen");
-        if texts.is_empty() {
-            let place = self.section.place_of("listen");
-            reader.faults.push(
-                place,
-                "listen",
-                "the list is empty; give an address such as 127.0.0.1:8080",
-            );
-        }
-        texts
-            .into_iter()
-            .map(|text| {
-                value::listen(&text.value, allow_remote)
-                    .map_err(|message| reader.faults.push(text.place, &text.path, message))
-                    .ok()
-            })
-            .collect::<Vec<_>>()
-            .into_iter()
-            .collect()
     }
 
     /// The index of the entry that `key` names; an only entry needs no mention.

@@ -30,7 +30,7 @@ pub(super) fn request(session: &Session, error: Option<&Error>, context: &Contex
     };
     info!(
         target: ACCESS,
-        route = context.route.as_ref().map(|route| route.config.path.as_str()),
+        route = context.route.as_ref().map(|route| route.name.as_str()),
         method = record.method,
         path = &*readable(route::path_of(request.raw_path())),
         status = record.status.map(|status| status.as_u16()),

@@ -11,7 +11,6 @@ use http::{HeaderValue, Method, Version};
 use pingora::http::RequestHeader;
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::proxy::Session;
-use std::fmt::Display;
 use std::time::Duration;
 
 /// What pingora can keep of a body to send it again.
@@ -28,23 +27,23 @@ impl Proxy {
         context: &mut Context,
     ) -> Result<(), Problem> {
         let request = session.req_header();
-        let bad = |why: &dyn Display| Problem::new(ErrorKind::BadRequest, why.to_string());
-        check_framing(session).map_err(|why| bad(&why))?;
-        let found = {
+        check_framing(session).map_err(|why| Problem::new(ErrorKind::BadRequest, why))?;
+        let share = context.share.as_ref().ok_or_else(|| {
+            Problem::new(
+                ErrorKind::Internal,
+                "the request came in on no listener; please report this",
+            )
+        })?;
+        let route = {
             let table = self.table.load();
-            if context.share.as_ref().is_some_and(|share| share.requests() > table.limit) {
+            if share.requests() > table.limit {
                 let detail = "more requests at once than `limits.requests` allows; try again";
                 let retry_after = Some(RETRY_AFTER);
                 return Err(Problem { retry_after, ..Problem::new(ErrorKind::Overloaded, detail) });
             }
             guard::check_size(request)?;
             table.guard.judge(&request.headers, entry(session))?;
-            let found = table.router.find(request.raw_path()).map_err(|why| bad(&why))?;
-            found.and_then(|route| table.routes.get(route)).cloned()
-        };
-        let Some(route) = found else {
-            let detail = "no configured route matches this path; `bearerd check` lists the routes";
-            return Err(Problem::new(ErrorKind::NoRoute, detail));
+            table.find(share.listener(), request.raw_path())?
         };
         context.route = Some(route.clone());
         context.record.route = Some(route.metrics.clone());

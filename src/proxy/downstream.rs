@@ -393,6 +393,7 @@ impl GetSocketDigest for Downstream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ListenerId;
     use crate::metrics::Metrics;
     use std::time::Duration;
     use tokio::io::AsyncReadExt;
@@ -402,7 +403,7 @@ mod tests {
     pub(super) fn pair() -> (Downstream, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
-        (Downstream::new(Socket::Unix(ours), Arc::new(Load::new(metrics))), theirs)
+        (Downstream::new(Socket::Unix(ours), Arc::new(Load::new(ListenerId(0), metrics))), theirs)
     }
 
     pub(super) async fn read(downstream: &mut Downstream) -> io::Result<usize> {

@@ -145,7 +145,7 @@ impl Guard {
 }
 
 /// A `Host` without its port. What is no host at all is returned whole, and is in no list.
-fn name_of(host: &str) -> &str {
+pub(super) fn name_of(host: &str) -> &str {
     let (name, port) = match host.rfind(':') {
         Some(colon) if !host.ends_with(']') => host.split_at(colon),
         _ => (host, ""),

@@ -6,6 +6,7 @@
 
 mod answer;
 pub mod batch;
+mod door;
 mod format;
 mod header;
 pub mod json;
@@ -16,10 +17,11 @@ pub mod xml;
 use super::guard::Guard;
 use super::profile::Links;
 use super::{failure, route};
-use crate::config::{Config, ListenAddress, Route};
+use crate::config::{Config, ListenAddress, ListenerId, Route};
 use arc_swap::ArcSwapOption;
 use batch::{Back, BatchRewriter};
 use bytes::Bytes;
+use door::{Door, Doorman};
 use format::{Format, Rewriter};
 use http::header::{
     ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, RANGE,
@@ -39,21 +41,19 @@ pub(crate) use request::RequestBody;
 /// Headers that tell of bytes which are not what they were, once links are changed.
 const DIGESTS: [&str; 4] = ["content-md5", "digest", "content-digest", "repr-digest"];
 
-/// What is rewritten on a route, and to what.
+/// What is rewritten on a route, for callers of one listener, and to what.
 pub(super) struct Plan {
     bodies: Links,
-    /// The upstreams' origins, each with the path that goes before its own here.
-    targets: Vec<(Url, String)>,
+    /// The upstreams' origins, each with where it is found here.
+    targets: Vec<(Url, Door, String)>,
     /// The route's path, where it is cut from requests.
     prefix: Option<String>,
     /// The route's upstream.
     upstream: Url,
     /// Where requests to each path here go, the longest path first.
-    ours: Vec<(String, String)>,
-    /// Knows the names that can be ours.
-    guard: Arc<Guard>,
-    /// Our origin for callers that do not say how they reached us.
-    own: String,
+    ours: Vec<(Door, String, String)>,
+    /// Who tells which origins are ours.
+    doorman: Doorman,
     /// The maps for the latest `Host`; callers rarely use two.
     latest: ArcSwapOption<Maps>,
 }
@@ -68,10 +68,11 @@ struct Maps {
 }
 
 impl Plan {
-    /// The plan of a route. `None` where links are off.
+    /// The plan of a route, for callers of `listener`. `None` where links are off.
     pub(super) fn new(
         config: &Config,
         route: &Route,
+        listener: ListenerId,
         guard: &Arc<Guard>,
         addresses: &[ListenAddress],
     ) -> Option<Self> {
@@ -82,39 +83,36 @@ impl Plan {
         let (own_first, others): (Vec<_>, Vec<_>) =
             config.upstreams.iter().enumerate().partition(|(index, _)| *index == route.upstream.0);
         let upstreams = own_first.into_iter().chain(others);
-        let targets = upstreams.map(|(index, upstream)| {
+        let targets = upstreams.filter_map(|(index, upstream)| {
+            // Another upstream is reached by a route of its own; one on this listener that cuts nothing is best.
             let leads_there = |other: &&Route| other.upstream.0 == index;
-            // Another upstream is reached by a route of its own; one that cuts nothing is best.
-            let best = if route.upstream.0 == index {
-                Some(route)
+            let doors = config.routes.iter().filter(leads_there);
+            let doors =
+                doors.filter_map(|other| Some((Door::to(other, listener, addresses)?, other)));
+            let (door, best) = if route.upstream.0 == index {
+                (Door::Here, route)
             } else {
-                let mut routes = config.routes.iter().filter(leads_there);
-                let first = routes.clone().next();
-                routes.find(|route| !route.strip_path).or(first)
+                doors.min_by_key(|(door, other)| (*door != Door::Here, other.strip_path))?
             };
-            best.map(|best| (upstream.origin.clone(), cut_path(best)))
-        });
-        let own = addresses.iter().find_map(|address| match address {
-            ListenAddress::Tcp(address) => Some(format!("http://{address}")),
-            ListenAddress::Unix(_) => None,
+            Some((upstream.origin.clone(), door, cut_path(best)))
         });
         let upstream = config.upstreams.get(route.upstream.0)?;
         let theirs = config.routes.iter().filter_map(|route| {
             let upstream = config.upstreams.get(route.upstream.0)?;
             let path = if route.strip_path { "" } else { &route.path };
             let origin = upstream.origin.origin().ascii_serialization();
-            Some((route.path.clone(), format!("{origin}{path}")))
+            let door = Door::to(route, listener, addresses)?;
+            Some((door, route.path.clone(), format!("{origin}{path}")))
         });
         let mut ours: Vec<_> = theirs.collect();
-        ours.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
+        ours.sort_by_key(|(_, path, _)| std::cmp::Reverse(path.len()));
         Some(Self {
             bodies: route.profile.links,
-            targets: targets.flatten().collect(),
+            targets: targets.collect(),
             prefix: route.strip_path.then(|| route.path.clone()),
             upstream: upstream.origin.clone(),
             ours,
-            guard: guard.clone(),
-            own: own.unwrap_or_else(|| "http://localhost".to_owned()),
+            doorman: Doorman::new(route, listener, guard, addresses),
             latest: ArcSwapOption::empty(),
         })
     }
@@ -125,14 +123,11 @@ impl Plan {
         if let Some(latest) = self.latest.load_full().filter(|latest| latest.host == host) {
             return latest;
         }
-        let own = match host.to_str() {
-            Ok(text) if self.guard.knows(text) => format!("http://{text}"),
-            _ => self.own.clone(),
-        };
-        let pairs = self.targets.iter().flat_map(|(origin, path)| {
-            spellings(origin).into_iter().map(move |origin| (origin, path))
+        let own = self.doorman.own(&host);
+        let pairs = self.targets.iter().flat_map(|(origin, door, path)| {
+            let ours = format!("{}{path}", self.doorman.origin(*door, &own));
+            spellings(origin).into_iter().map(move |origin| (origin, ours.clone()))
         });
-        let pairs = pairs.map(|(origin, path)| (origin, format!("{own}{path}")));
         let maps = Arc::new(Maps {
             host,
             outward: Arc::new(OriginMap::new(pairs, self.prefix.clone())),
@@ -151,7 +146,9 @@ impl Plan {
         let host = (authority(own), authority(&theirs));
         // Absolute paths lose what the route cuts.
         let paths = self.prefix.iter().map(|prefix| (prefix.clone(), String::new()));
-        let ours = self.ours.iter().map(|(path, theirs)| (format!("{own}{path}"), theirs.clone()));
+        let ours = self.ours.iter().map(|(door, path, theirs)| {
+            (format!("{}{path}", self.doorman.origin(*door, own)), theirs.clone())
+        });
         let urls = paths.chain(ours).chain([(own.to_owned(), theirs)]);
         Back { urls: Arc::new(OriginMap::new(urls, None)), host }
     }

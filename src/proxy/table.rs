@@ -3,9 +3,11 @@
 use super::csrf::Keeper;
 use super::guard::Guard;
 use super::links::Plan;
-use super::route::Router;
+use super::respond::Problem;
+use super::route::{Router, TargetError};
 use super::upstream::Upstream;
-use crate::config::{ClientId, Config, ListenAddress, Route, UpstreamId};
+use crate::config::{ClientId, Config, ListenAddress, ListenerId, Route, UpstreamId};
+use crate::error::ErrorKind;
 use crate::metrics::{ClientMetrics, Metrics, RouteMetrics};
 use crate::token::store::TokenStore;
 use std::collections::HashMap;
@@ -25,8 +27,10 @@ pub struct ClientHandle {
     pub metrics: ClientMetrics,
 }
 
-/// A route with all that its requests need.
+/// A route with all that its requests to one listener need.
 pub(super) struct RouteHandle {
+    /// What it is called in metrics and logs.
+    pub(super) name: String,
     pub(super) config: Route,
     /// Segments to cut from the path; zero without `strip_path`.
     pub(super) cut: usize,
@@ -46,13 +50,20 @@ pub struct Table {
     pub(super) guard: Arc<Guard>,
     /// Requests under way at once.
     pub(super) limit: i64,
-    pub(super) router: Router,
-    pub(super) routes: Vec<Arc<RouteHandle>>,
+    /// In the configuration's order.
+    listeners: Vec<Served>,
+}
+
+/// What is served on one listener.
+struct Served {
+    address: ListenAddress,
+    router: Router,
+    routes: Vec<Arc<RouteHandle>>,
 }
 
 impl Table {
     /// Puts routes, clients and upstreams together; both lists are in the configuration's order.
-    /// `addresses` are where applications really connect.
+    /// `addresses` are where applications really connect, in that order, too.
     pub fn new(
         config: &Config,
         guard: &Arc<Guard>,
@@ -68,24 +79,65 @@ impl Table {
             let new = || Keeper::new(upstream, metrics.csrf(name)).map(Arc::new);
             keepers.entry((route.client, route.upstream)).or_insert_with(new).clone()
         };
-        let routes = config.routes.iter().filter_map(|route| {
+        let mut handle = |route: &Route, listener| {
             let upstream = upstreams.get(route.upstream.0)?.clone();
+            let name = config.name_of(route);
             Some(Arc::new(RouteHandle {
                 config: route.clone(),
                 cut: if route.strip_path { route.path.matches('/').count() } else { 0 },
                 client: clients.get(route.client.0)?.clone(),
                 csrf: route.profile.csrf.then(|| keeper(route, &upstream)).flatten(),
                 upstream,
-                links: Plan::new(config, route, guard, addresses),
+                links: Plan::new(config, route, listener, guard, addresses),
                 guard: guard.clone(),
-                metrics: Arc::new(metrics.route(&route.path)),
+                metrics: Arc::new(metrics.route(&name)),
+                name,
             }))
-        });
+        };
+        let served = |(index, address): (usize, &ListenAddress)| {
+            let listener = ListenerId(index);
+            let served = config.routes.iter().filter(|route| route.listen.contains(&listener));
+            Served {
+                address: address.clone(),
+                router: Router::new(served.clone().map(|route| route.path.as_str())),
+                routes: served.filter_map(|route| handle(route, listener)).collect(),
+            }
+        };
         Self {
             guard: guard.clone(),
             limit: config.limits.requests.into(),
-            router: Router::new(config.routes.iter().map(|route| route.path.as_str())),
-            routes: routes.collect(),
+            listeners: addresses.iter().enumerate().map(served).collect(),
         }
+    }
+
+    /// The route of a request to this listener.
+    ///
+    /// # Errors
+    /// The answer to one that has none.
+    pub(super) fn find(
+        &self,
+        listener: ListenerId,
+        target: &[u8],
+    ) -> Result<Arc<RouteHandle>, Problem> {
+        let served = self.listeners.get(listener.0);
+        let found = served.map_or(Ok(None), |served| served.find(target));
+        let found = found.map_err(|why| Problem::new(ErrorKind::BadRequest, why.to_string()))?;
+        found.cloned().ok_or_else(|| {
+            let elsewhere =
+                self.listeners.iter().find(|served| matches!(served.find(target), Ok(Some(_))));
+            let detail = match elsewhere {
+                Some(served) => format!("this path is not served here but on {}", served.address),
+                None => "no configured route matches this path".to_owned(),
+            };
+            let detail = format!("{detail}; `bearerd check` lists the routes");
+            Problem::new(ErrorKind::NoRoute, detail)
+        })
+    }
+}
+
+impl Served {
+    fn find(&self, target: &[u8]) -> Result<Option<&Arc<RouteHandle>>, TargetError> {
+        let found = self.router.find(target)?;
+        Ok(found.and_then(|index| self.routes.get(index)))
     }
 }

@@ -8,6 +8,8 @@ use bearerd::shutdown::Shutdown;
 pub(crate) struct Sidecar {
     /// `http://127.0.0.1:PORT`
     pub(crate) url: String,
+    /// The same of each TCP listener.
+    pub(crate) urls: Vec<String>,
     pub(crate) admin: String,
     shutdown: Shutdown,
     http: reqwest::Client,
@@ -19,12 +21,17 @@ impl Sidecar {
         let config =
             Config::parse("test.yaml", yaml, &Environment::default(), &Flags::default()).unwrap();
         let app = App::bind(config).unwrap();
-        let ListenAddress::Tcp(address) = app.addresses().remove(0) else { panic!("TCP") };
+        let tcp = app.addresses().into_iter().filter_map(|address| match address {
+            ListenAddress::Tcp(address) => Some(format!("http://{address}")),
+            ListenAddress::Unix(_) => None,
+        });
+        let urls: Vec<_> = tcp.collect();
         let admin = app.admin_address().unwrap();
         let shutdown = Shutdown::default();
         tokio::spawn(app.run(shutdown.clone()));
         Self {
-            url: format!("http://{address}"),
+            url: urls[0].clone(),
+            urls,
             admin: format!("http://{admin}"),
             shutdown,
             http: http(),

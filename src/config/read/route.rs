@@ -1,10 +1,11 @@
 //! Routes: given ones, or the profiles' own paths.
 
-use super::{Root, SECOND};
+use super::upstream::Inherited;
+use super::{Root, SECOND, listen};
 use crate::config::file;
 use crate::config::node::{Node, Value};
 use crate::config::section::{Reader, Section, unknown};
-use crate::config::{ClientId, Place, Retry, Route, UpstreamId, value};
+use crate::config::{ClientId, ListenAddress, ListenerId, Place, Retry, Route, UpstreamId, value};
 use crate::proxy::profile::{METHODS, Methods, PROFILES, Profile};
 use http::{HeaderName, HeaderValue};
 use std::time::Duration;
@@ -13,10 +14,11 @@ impl<'n> Root<'n> {
     pub(super) fn routes(
         &self,
         reader: &mut Reader<'_>,
-        owners: &[Option<ClientId>],
+        inherited: &[Inherited],
+        listen: &[ListenAddress],
     ) -> Option<Vec<Route>> {
         let Some(node) = self.section.node("routes") else {
-            return self.default_routes(reader, owners);
+            return self.default_routes(reader, inherited, listen);
         };
         let Value::List(items) = &node.value else {
             let message = format!("expected a list of routes, found {}", node.shape());
@@ -29,42 +31,61 @@ impl<'n> Root<'n> {
         let routes: Vec<_> = items
             .iter()
             .enumerate()
-            .map(|(index, item)| self.route(reader, item, index, owners))
+            .map(|(index, item)| self.route(reader, item, index, inherited, listen))
             .collect();
         let routes: Vec<_> = routes.into_iter().collect::<Option<_>>()?;
         for (index, route) in routes.iter().enumerate() {
-            if routes.iter().take(index).any(|other| other.path == route.path) {
+            let is_the_same = |other: &Route| {
+                other.path == route.path && listen::overlap(&other.listen, &route.listen)
+            };
+            if routes.iter().take(index).any(is_the_same) {
                 let place = items.get(index).map_or(&node.place, |item| &item.place);
-                let message = format!("`{}` is routed already; remove one of the two", route.path);
+                let message = format!(
+                    "`{}` is routed already; remove one of the two, or give each a `listen` of its own",
+                    route.path
+                );
                 reader.faults.push(place, &format!("routes[{index}].path"), message);
             }
         }
         Some(routes)
     }
 
-    /// The profiles' own paths, for an only upstream.
+    /// The profiles' own paths, for an only upstream, or for each on listeners of its own.
     fn default_routes(
         &self,
         reader: &mut Reader<'_>,
-        owners: &[Option<ClientId>],
+        inherited: &[Inherited],
+        listen: &[ListenAddress],
     ) -> Option<Vec<Route>> {
-        let [owner] = owners else {
-            if owners.len() > 1 {
-                reader.faults.push(
-                    self.section.place(),
-                    "routes",
-                    "missing; with several upstreams, say which paths go where",
-                );
-            }
+        if inherited.is_empty() {
+            // The fault is told already.
             return None;
+        }
+        let listeners = inherited.iter().map(|upstream| listeners(None, upstream, listen));
+        let listeners: Vec<_> = listeners.collect();
+        let is_alone = |(index, own): (usize, &Vec<ListenerId>)| {
+            !listeners.iter().take(index).any(|other| listen::overlap(own, other))
         };
-        let Some(client) = *owner else {
-            return self.no_client(reader, "upstreams", self.section.place_of("upstreams"));
-        };
-        let routes = PROFILES.iter().flat_map(|profile| {
-            profile.paths.iter().map(move |path| Route {
-                path: (*path).to_owned(),
-                upstream: UpstreamId(0),
+        if !listeners.iter().enumerate().all(is_alone) {
+            reader.faults.push(
+                self.section.place(),
+                "routes",
+                "missing; with several upstreams, say which paths go where, or give each upstream a `listen` of its own",
+            );
+            return None;
+        }
+        let mut routes = Vec::new();
+        for (index, (upstream, listen)) in inherited.iter().zip(&listeners).enumerate() {
+            let Some(client) = upstream.client else {
+                return self.no_client(reader, "upstreams", self.section.place_of("upstreams"));
+            };
+            let paths = PROFILES.iter().flat_map(|profile| {
+                profile.paths.iter().map(move |path| (profile, (*path).to_owned()))
+            });
+            routes.extend(paths.map(|(profile, path)| Route {
+                path,
+                listen: listen.clone(),
+                upstream: UpstreamId(index),
                 client,
                 profile,
                 methods: profile.methods,
@@ -72,9 +93,9 @@ impl<'n> Root<'n> {
                 links: true,
                 retry: None,
                 headers: Vec::new(),
-            })
-        });
-        Some(routes.collect())
+            }));
+        }
+        Some(routes)
     }
 
     fn no_client<T>(&self, reader: &mut Reader<'_>, path: &str, place: &Place) -> Option<T> {
@@ -94,7 +115,8 @@ impl<'n> Root<'n> {
         reader: &mut Reader<'_>,
         node: &'n Node,
         index: usize,
-        owners: &[Option<ClientId>],
+        inherited: &[Inherited],
+        listen: &[ListenAddress],
     ) -> Option<Route> {
         let section = Section::open(reader, node, &format!("routes[{index}]"), file::ROUTE);
         let path = section.parse(reader, "path", path);
@@ -105,8 +127,11 @@ impl<'n> Root<'n> {
             reader.faults.push(section.place(), &section.path("upstream"), message);
         }
         let own = self.reference(reader, &section, "client", self.clients);
-        let inherited = upstream.and_then(|upstream| owners.get(upstream).copied().flatten());
-        let client = if section.node("client").is_some() { own.map(ClientId) } else { inherited };
+        let inherited = upstream.and_then(|upstream| inherited.get(upstream));
+        let client = match section.node("client") {
+            Some(_) => own.map(ClientId),
+            None => inherited.and_then(|inherited| inherited.client),
+        };
         let client = match client {
             Some(client) => Some(client),
             None if section.node("client").is_none() && upstream.is_some() => {
@@ -114,6 +139,7 @@ impl<'n> Root<'n> {
             }
             None => None,
         };
+        let chosen = listen::chosen(reader, &section, listen);
         let methods = methods(reader, &section, profile);
         let strip_path = section.parse(reader, "strip_path", value::boolean);
         let links = section.parse(reader, "links", value::switch);
@@ -121,6 +147,7 @@ impl<'n> Root<'n> {
         let headers = headers(reader, &section);
         Some(Route {
             path: path?,
+            listen: listeners(chosen, inherited?, listen),
             upstream: UpstreamId(upstream?),
             client: client?,
             profile: profile?,
@@ -131,6 +158,15 @@ impl<'n> Root<'n> {
             headers: headers?,
         })
     }
+}
+
+/// Where a route is served: as it says itself, or its upstream, or else everywhere.
+fn listeners(
+    own: Option<Vec<ListenerId>>,
+    inherited: &Inherited,
+    listen: &[ListenAddress],
+) -> Vec<ListenerId> {
+    own.or_else(|| inherited.listen.clone()).unwrap_or_else(|| listen::all(listen))
 }
 
 /// `Some(None)`: none.

@@ -1,45 +1,68 @@
 //! The services behind the sidecar.
 
-use super::{HOUR, route, transport};
+use super::{HOUR, listen, route, transport};
 use crate::config::node::Entry;
 use crate::config::section::{Reader, Section, join};
-use crate::config::{Client, ClientId, InFlight, Timeouts, Upstream, file, value};
+use crate::config::{
+    Client, ClientId, InFlight, ListenAddress, ListenerId, Timeouts, Upstream, file, value,
+};
 use crate::forward_proxy::ProxyChoice;
 use std::path::PathBuf;
 use std::time::Duration;
 use url::Url;
 
-/// An upstream, and the client whose token it gets. `client_of` finds that one in the section.
+/// What the routes to an upstream inherit, as far as it is told there.
+pub(super) struct Inherited {
+    /// Whose token they carry.
+    pub(super) client: Option<ClientId>,
+    /// Where they are served.
+    pub(super) listen: Option<Vec<ListenerId>>,
+}
+
+/// An upstream, and what its routes inherit. `client_of` finds the client in the section.
 pub(super) fn read<'n>(
     reader: &mut Reader<'_>,
     entry: &'n Entry,
     environment: &ProxyChoice,
+    listen: &[ListenAddress],
     client_of: impl FnOnce(&mut Reader<'_>, &Section<'n>) -> Option<usize>,
     clients: &mut [Option<Client>],
-) -> Option<(Upstream, Option<ClientId>)> {
+) -> (Option<Upstream>, Inherited) {
     let path = join("upstreams", &entry.key);
     let section = Section::open(reader, &entry.node, &path, file::UPSTREAM);
+    let client = client_of(reader, &section);
+    let key = client.and_then(|client| clients.get_mut(client)?.as_mut());
+    let upstream = upstream(reader, &entry.key, &section, environment, key);
+    let listen = listen::chosen(reader, &section, listen);
+    (upstream, Inherited { client: client.map(ClientId), listen })
+}
+
+fn upstream(
+    reader: &mut Reader<'_>,
+    name: &str,
+    section: &Section<'_>,
+    environment: &ProxyChoice,
+    client: Option<&mut Client>,
+) -> Option<Upstream> {
     let cleartext = section.parse(reader, "allow_cleartext", value::boolean);
     let cleartext = cleartext.unwrap_or(true);
-    let client = client_of(reader, &section);
     let origin = if section.node("url").is_some() {
         section.parse(reader, "url", |text| value::origin(text, cleartext))
     } else {
-        let key = client.and_then(|client| clients.get_mut(client)?.as_mut());
-        origin_of_key(key, cleartext)
+        origin_of_key(client, cleartext)
             .map_err(|message| {
                 reader.faults.push(section.place(), &section.path("url"), message);
             })
             .ok()
     };
-    let timeouts = timeouts(reader, &section);
-    let in_flight = in_flight(reader, &section);
-    let csrf_fetch_path = csrf_fetch_path(reader, &section);
-    let transport = transport::read(reader, &section, environment, origin.as_ref());
+    let timeouts = timeouts(reader, section);
+    let in_flight = in_flight(reader, section);
+    let csrf_fetch_path = csrf_fetch_path(reader, section);
+    let transport = transport::read(reader, section, environment, origin.as_ref());
     let http2 = section.parse(reader, "http2", value::boolean);
-    let certificate = certificate(reader, &section);
-    let upstream = Upstream {
-        name: entry.key.clone(),
+    let certificate = certificate(reader, section);
+    Some(Upstream {
+        name: name.to_owned(),
         origin: origin?,
         timeouts: timeouts?,
         in_flight: in_flight?,
@@ -47,8 +70,7 @@ pub(super) fn read<'n>(
         transport: transport?,
         http2: http2?,
         certificate: certificate?,
-    };
-    Some((upstream, client.map(ClientId)))
+    })
 }
 
 /// Both or none.

@@ -1,5 +1,6 @@
 //! How much is under way on a listener: `limits.requests` is judged by it.
 
+use crate::config::ListenerId;
 use crate::metrics::Metrics;
 use crate::proxy::access_log;
 use crate::proxy::respond::Problem;
@@ -8,13 +9,14 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 /// The requests under way that came in on one listener.
 pub(crate) struct Load {
+    listener: ListenerId,
     requests: AtomicI64,
     pub(super) metrics: Arc<Metrics>,
 }
 
 impl Load {
-    pub(crate) const fn new(metrics: Arc<Metrics>) -> Self {
-        Self { requests: AtomicI64::new(0), metrics }
+    pub(crate) const fn new(listener: ListenerId, metrics: Arc<Metrics>) -> Self {
+        Self { listener, requests: AtomicI64::new(0), metrics }
     }
 
     /// Counts what was turned away before it was read.
@@ -33,6 +35,11 @@ impl Load {
 pub(crate) struct Share(Arc<Load>);
 
 impl Share {
+    /// Which listener it is.
+    pub(crate) fn listener(&self) -> ListenerId {
+        self.0.listener
+    }
+
     /// How many requests the listener has, this one among them.
     pub(crate) fn requests(&self) -> i64 {
         self.0.requests.load(Ordering::Relaxed)
