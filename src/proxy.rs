@@ -33,7 +33,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use context::{Context, Outcome, method_label};
-use downstream::{Downstream, Load};
+use downstream::{Downstream, Load, while_there};
 use echo::Echo;
 use headers::Injection;
 use http::header::{ACCEPT_ENCODING, EXPECT, TRANSFER_ENCODING};
@@ -145,7 +145,7 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         context: &mut Context,
     ) -> pingora::Result<bool> {
-        match self.admit(session, context).await {
+        match while_there(session, self.admit(session, context)).await? {
             Ok(()) => {
                 let plan = context.route.as_ref().and_then(|route| route.links.as_ref());
                 if let Some(plan) = plan {
@@ -171,9 +171,9 @@ impl ProxyHttp for Proxy {
         context.upstream_since.get_or_insert_with(Instant::now);
         Downstream::tell(session, Downstream::forgive);
         let route = context.route.clone().ok_or_else(defect)?;
-        context.retries.wait().await;
+        while_there(session, context.retries.wait()).await?;
         if context.slot.is_none() {
-            context.slot = self.slot(&route.upstream).await?;
+            context.slot = while_there(session, self.slot(&route.upstream)).await??;
         }
         if context.heal.is_due() && !heal::from_login_page(&route, session, context).await {
             return Err(heal::still_a_login_page());

@@ -117,3 +117,58 @@ async fn who_finds_the_queue_full_or_waits_too_long_is_told_to_come_again() {
     // Nobody waits for the first one's answer any more, and its slot is free.
     eventually("served", async || world.send("GET").await.0 == 200).await;
 }
+
+const LEFT: &str = r#"outcome="downstream_closed",route="/free""#;
+
+/// How many callers have left.
+async fn left(world: &World, method: &str) -> f64 {
+    let head = r#"bearerd_requests_total{code_class="none",method="#;
+    world.sidecar.metric(&format!("{head}\"{method}\",{LEFT}")).await
+}
+
+#[tokio::test]
+async fn who_leaves_the_queue_frees_its_place_whatever_it_has_sent() {
+    let world = world("", "max_in_flight: 1, queue: { length: 1, wait: 600s },").await;
+    world.upstream.script([Behaviour::Hang]);
+    let mut first = Caller::connect(world.sidecar.host()).await;
+    first.send("GET /free HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    eventually("in flight", async || world.upstream.seen().len() == 1).await;
+    let post = "POST /free HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n";
+    for (count, rest) in [(1.0, ""), (2.0, "half"), (3.0, "all of it")] {
+        let mut second = Caller::connect(world.sidecar.host()).await;
+        second.send(post).await;
+        // Its place is the only one.
+        eventually("in the queue", async || world.send("GET").await.0 == 503).await;
+        second.send(rest).await;
+        drop(second);
+        eventually("missed", async || left(&world, "POST").await == count).await;
+    }
+    assert_eq!(world.upstream.seen().len(), 1, "nothing of it went upstream");
+}
+
+#[tokio::test]
+async fn who_leaves_before_the_next_attempt_is_missed_at_once() {
+    let world = world("retry: { attempts: 2, max_wait: 300s },", "").await;
+    world.upstream.script([busy("429 Too Many Requests", "300")]);
+    let mut caller = Caller::connect(world.sidecar.host()).await;
+    caller.send("GET /free HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    eventually("refused", async || world.upstream.seen().len() == 1).await;
+    // What it sends meanwhile is the beginning of its next request.
+    caller.send("GET /free HTTP/1.1\r\n").await;
+    drop(caller);
+    eventually("missed", async || left(&world, "GET").await == 1.0).await;
+}
+
+#[tokio::test]
+async fn who_leaves_before_there_is_a_token_is_missed_at_once() {
+    let issuer = Peer::start(Behaviour::Hang).await;
+    let upstream = Peer::start(Behaviour::ok("fine")).await;
+    let config = issuer.config(&upstream.url(), "wait: 60s", "");
+    let world = World { sidecar: Sidecar::start(&config), upstream, _issuer: issuer };
+    let mut caller = Caller::connect(world.sidecar.host()).await;
+    caller.send("GET /free HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    eventually("waits", async || world.sidecar.metric("bearerd_requests_in_flight").await == 1.0)
+        .await;
+    drop(caller);
+    eventually("missed", async || left(&world, "GET").await == 1.0).await;
+}

@@ -5,6 +5,7 @@
 //! pingora answers by itself, without calling a hook, is put in bearerd's words and counted.
 
 mod clock;
+mod departure;
 mod load;
 mod socket;
 
@@ -30,6 +31,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
 
+pub(crate) use departure::while_there;
 pub(crate) use load::{Load, Share};
 pub(crate) use socket::Socket;
 

@@ -1,10 +1,10 @@
 //! TCP or a Unix socket, read and written alike.
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
 
 /// What carries the bytes.
@@ -20,6 +20,37 @@ impl Socket {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(context),
             Self::Unix(stream) => stream.poll_read_ready(context),
+        }
+    }
+
+    /// The same connection once more, to be watched apart from this.
+    pub(super) fn twin(&self) -> io::Result<Self> {
+        match self {
+            Self::Tcp(stream) => {
+                let twin = stream.as_fd().try_clone_to_owned()?;
+                TcpStream::from_std(twin.into()).map(Self::Tcp)
+            }
+            Self::Unix(stream) => {
+                let twin = stream.as_fd().try_clone_to_owned()?;
+                UnixStream::from_std(twin.into()).map(Self::Unix)
+            }
+        }
+    }
+
+    /// What the other side has done since this was asked for the last time.
+    pub(super) async fn news(&self) -> io::Result<Ready> {
+        let seen = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+        match self {
+            Self::Tcp(stream) => {
+                let ready = stream.ready(Interest::READABLE).await?;
+                let _ = stream.try_io(Interest::READABLE, seen);
+                Ok(ready)
+            }
+            Self::Unix(stream) => {
+                let ready = stream.ready(Interest::READABLE).await?;
+                let _ = stream.try_io(Interest::READABLE, seen);
+                Ok(ready)
+            }
         }
     }
 }
@@ -83,5 +114,29 @@ impl AsyncWrite for Socket {
             Self::Tcp(stream) => stream.is_write_vectored(),
             Self::Unix(stream) => stream.is_write_vectored(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::timeout;
+
+    #[tokio::test]
+    async fn a_twin_tells_of_each_news_once_and_leaves_the_bytes_alone() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut ours = Socket::Unix(ours);
+        let twin = ours.twin().unwrap();
+        theirs.write_all(b"body").await.unwrap();
+        assert!(!twin.news().await.unwrap().is_read_closed());
+        let again = timeout(Duration::from_millis(50), twin.news()).await;
+        assert!(again.is_err(), "it would be asked over and over");
+        drop(theirs);
+        assert!(twin.news().await.unwrap().is_read_closed());
+        let mut bytes = String::new();
+        ours.read_to_string(&mut bytes).await.unwrap();
+        assert_eq!(bytes, "body");
     }
 }
