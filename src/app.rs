@@ -15,7 +15,7 @@ use crate::metrics::Metrics;
 use crate::otlp::Spans;
 use crate::proxy::Proxy;
 use crate::readiness::Readiness;
-use crate::server::{BindError, Listener, Workers};
+use crate::server::{BindError, Engines, Listener, Workers};
 use crate::shutdown::Shutdown;
 use crate::status::Board;
 use crate::token::oauth::SourceError;
@@ -155,7 +155,8 @@ impl App {
         let board = Arc::new(Board::new(readiness, self.metrics.clone(), &setup.config));
         let hosts = setup.config.access.hosts.clone().into();
         start_admin(&self.admin, Admin { board: board.clone(), hosts }, &control)?;
-        let workers = Workers::start(self.workers, self.listeners, &proxy)?;
+        let engines = Engines::new(self.workers, proxy.clone(), &setup.surroundings.anchors)?;
+        let workers = Workers::start(&engines, self.listeners)?;
         drop(starting);
         for address in &addresses {
             info!(%address, "Listening.");
@@ -165,6 +166,7 @@ impl App {
             setup: Arc::new(setup),
             addresses,
             proxy,
+            engines,
             board,
             metrics: self.metrics,
             control: control.clone(),

@@ -3,9 +3,15 @@
 //! The system's come from where OpenSSL looks, or from `SSL_CERT_FILE` and `SSL_CERT_DIR`.
 
 use crate::files::read_small;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 /// Trust anchors that can't be used.
@@ -47,7 +53,52 @@ pub fn read_pem(path: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError>
     Ok(certificates)
 }
 
-/// The system's trust anchors. Those that can't be parsed are left out.
-pub(crate) fn system() -> Vec<CertificateDer<'static>> {
-    rustls_native_certs::load_native_certs().certs
+/// The system's trust anchors as they were at a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SystemAnchors(Vec<CertificateDer<'static>>);
+
+impl SystemAnchors {
+    /// As they are now. What can't be an anchor is left out.
+    pub(crate) fn load() -> Self {
+        let mut anchors = rustls_native_certs::load_native_certs().certs;
+        anchors.sort_unstable_by(|one, other| one.as_ref().cmp(other.as_ref()));
+        anchors.dedup();
+        anchors.retain(|anchor| RootCertStore::empty().add(anchor.clone()).is_ok());
+        Self(anchors)
+    }
+
+    /// Whether there is none.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All of them.
+    pub(crate) fn store(&self) -> RootCertStore {
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(self.0.iter().cloned());
+        store
+    }
+
+    /// As PEM in a file of which only this process knows: pingora takes files only, and of its own reading of
+    /// the system's one broken anchor would be the end.
+    pub(crate) fn to_file(&self) -> io::Result<MemoryFile> {
+        let mut file = File::from(memfd_create("trust anchors", MemfdFlags::CLOEXEC)?);
+        for anchor in &self.0 {
+            let text = STANDARD.encode(anchor);
+            writeln!(file, "-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----")?;
+        }
+        Ok(MemoryFile(file))
+    }
+}
+
+/// A file that is gone when this is dropped.
+#[derive(Debug)]
+pub(crate) struct MemoryFile(File);
+
+impl MemoryFile {
+    /// Its path for this process, where the system has `/proc`.
+    pub(crate) fn path(&self) -> Option<String> {
+        let path = format!("/proc/self/fd/{}", self.0.as_raw_fd());
+        File::open(&path).is_ok().then_some(path)
+    }
 }

@@ -233,3 +233,72 @@ async fn an_authority_that_leaves_the_ca_file_is_trusted_no_longer_and_its_conne
     }
     assert_eq!(upstream.requests(), requests);
 }
+
+#[tokio::test]
+async fn a_self_signed_certificate_is_refused_until_it_is_in_the_ca_file() {
+    let (upstream, pem) = TlsUpstream::self_signed().await;
+    let folder = folder_with(&Authority::new());
+    let (_issuer, sidecar) = before(&upstream, folder.path(), "").await;
+    let (status, text) = answer(&sidecar).await;
+    assert!(status == 502 && text.contains(r#""kind":"upstream_tls""#), "{text}");
+    assert_eq!(upstream.requests(), 0);
+    std::fs::write(folder.path().join("upstream-ca.pem"), pem).unwrap();
+    let (_issuer, sidecar) = before(&upstream, folder.path(), "").await;
+    assert_eq!(answer(&sidecar).await.0, 200);
+}
+
+/// A sidecar for two upstreams, which trusts the system's anchors only: those of this file.
+async fn with_system_anchors(
+    folder: &Path,
+    anchors: &Path,
+    upstreams: [&TlsUpstream; 2],
+) -> (Peer, Process) {
+    let issuer = issuer::steady().await;
+    let [first, second] = upstreams.map(TlsUpstream::url);
+    let config = issuer
+        .config(&first, "", "")
+        .replace("upstreams:", &format!("upstreams:\n  second: {{ url: \"{second}\" }}"));
+    let config = config.replace("profile:", "upstream: u, profile:");
+    let config =
+        format!("{config}  - {{ path: /second, upstream: second, profile: passthrough }}\n");
+    let environment = [("SSL_CERT_FILE", anchors.to_str().unwrap())];
+    (issuer, Process::start_in(folder, &config, &environment).await)
+}
+
+#[tokio::test]
+async fn the_systems_anchors_are_read_again_on_a_reload() {
+    let (first, second) = (Authority::new(), Authority::new());
+    let folder = folder_with(&first);
+    let anchors = folder.path().join("system.pem");
+    std::fs::write(&anchors, &first.pem).unwrap();
+    let upstreams = [
+        &TlsUpstream::start(&first, &[&TLS13], None, |_| {}).await,
+        &TlsUpstream::start(&second, &[&TLS13], None, |_| {}).await,
+    ];
+    let (_issuer, process) = with_system_anchors(folder.path(), &anchors, upstreams).await;
+    let ask = async |path: &str| {
+        http().get(format!("{}{path}", process.url)).send().await.unwrap().status().as_u16()
+    };
+    eventually("ready", async || ask("/free").await == 200).await;
+    assert_eq!(ask("/second").await, 502);
+    std::fs::write(&anchors, &second.pem).unwrap();
+    process.signal("HUP").await;
+    eventually("trusted", async || ask("/second").await == 200).await;
+    let requests = upstreams[0].requests();
+    assert_eq!(ask("/free").await, 502, "its kept connection is not used");
+    assert_eq!(upstreams[0].requests(), requests);
+}
+
+#[tokio::test]
+async fn what_can_be_no_anchor_among_the_systems_harms_nobody() {
+    let authority = Authority::new();
+    let folder = folder_with(&authority);
+    let anchors = folder.path().join("system.pem");
+    let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    std::fs::write(&anchors, format!("{broken}{}", authority.pem)).unwrap();
+    let upstream = TlsUpstream::start(&authority, &[&TLS13], None, |_| {}).await;
+    let upstreams = [&upstream, &upstream];
+    let (_issuer, process) = with_system_anchors(folder.path(), &anchors, upstreams).await;
+    let ask = async || http().get(format!("{}/free", process.url)).send().await.unwrap().status();
+    eventually("trusted", async || ask().await == 200).await;
+}

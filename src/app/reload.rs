@@ -4,12 +4,13 @@
 //! not there yet must get a token before the new configuration counts.
 
 use super::client::RunningClient;
-use super::setup::{Files, Prepared, Setup, files};
+use super::setup::{Files, Prepared, Setup, Surroundings, files};
 use super::{AppError, Control};
 use crate::config::{Config, ConfigError, ListenAddress};
 use crate::files::read_small;
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
+use crate::server::Engines;
 use crate::status::Board;
 use crate::telemetry::LevelHandle;
 use crate::watch::{POLL, Watch};
@@ -133,6 +134,7 @@ pub(super) struct Reloader {
     pub(super) setup: Arc<Setup>,
     pub(super) addresses: Vec<ListenAddress>,
     pub(super) proxy: Proxy,
+    pub(super) engines: Engines,
     pub(super) board: Arc<Board>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) control: Control,
@@ -153,7 +155,7 @@ impl Reloader {
         };
         loop {
             let mut is_asked = false;
-            let files = self.setup.files.keys().map(PathBuf::as_path);
+            let files = self.setup.surroundings.files.keys().map(PathBuf::as_path);
             let watch = Watch::new(source.file.as_deref().into_iter().chain(files));
             while !is_asked {
                 let retry_at = retry.map_or_else(|| Instant::now() + POLL * 2, |(at, _)| at);
@@ -216,8 +218,8 @@ impl Reloader {
         let config = in_time(move || load()).await??;
         let before = &self.setup.config;
         let wanted = config.clone();
-        let files = in_time(move || files(&wanted)).await?;
-        if config == *before && files == self.setup.files {
+        let surroundings = in_time(move || Surroundings::of(&wanted)).await?;
+        if config == *before && surroundings == self.setup.surroundings {
             return Ok(ReloadOutcome::Unchanged);
         }
         for (name, changes) in [
@@ -234,6 +236,10 @@ impl Reloader {
         }
         let setup = self.setup.clone();
         let prepared = in_time(move || Prepared::new(config, Some(&setup))).await??;
+        let anchors = &prepared.surroundings.anchors;
+        let is_new = *anchors != self.setup.surroundings.anchors;
+        let successors = is_new.then(|| self.engines.successors(anchors)).transpose();
+        let successors = successors.map_err(AppError::System)?;
         let (setup, newcomers) = prepared.start(&self.metrics, &self.control);
         if let Err(refusal) = first_tokens(&newcomers).await {
             self.metrics.retire(&setup.config, &self.setup.config);
@@ -242,6 +248,9 @@ impl Reloader {
                 client.handle.metrics.publish_facts();
             }
             return Err(refusal);
+        }
+        if let Some(successors) = successors {
+            self.engines.replace(successors);
         }
         self.proxy.replace(setup.table(&self.addresses, &self.metrics));
         self.board.readiness().replace_clients(setup.handles());

@@ -10,12 +10,34 @@ use crate::proxy::guard::{Credential, Guard};
 use crate::proxy::upstream::Upstream;
 use crate::proxy::{ClientHandle, Table};
 use crate::secret::Secret;
+use crate::trust::SystemAnchors;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tracing::warn;
 
 /// What each file holds that says how a server is reached. One that can't be read is not there.
 pub(super) type Files = BTreeMap<PathBuf, Secret>;
+
+/// What stands outside of the configuration and says how servers are reached.
+#[derive(Clone, PartialEq)]
+pub(super) struct Surroundings {
+    pub(super) files: Files,
+    pub(super) anchors: SystemAnchors,
+}
+
+impl Surroundings {
+    /// Reads all of it.
+    pub(super) fn of(config: &Config) -> Self {
+        Self { files: files(config), anchors: SystemAnchors::load() }
+    }
+
+    /// Whether both say the same to whom these files matter.
+    fn are_alike<'a>(&self, other: &Self, mut files: impl Iterator<Item = &'a Path>) -> bool {
+        self.anchors == other.anchors
+            && files.all(|path| self.files.get(path) == other.files.get(path))
+    }
+}
 
 /// Reads trust anchors, certificates and credentials for proxies.
 pub(super) fn files(config: &Config) -> Files {
@@ -28,7 +50,7 @@ pub(super) fn files(config: &Config) -> Files {
 /// A configuration with all that was read for it. Nothing runs, and nothing was sent.
 pub(super) struct Prepared {
     config: Config,
-    files: Files,
+    pub(super) surroundings: Surroundings,
     guard: Arc<Guard>,
     clients: Vec<MaybeRunning>,
     upstreams: Vec<Arc<Upstream>>,
@@ -42,7 +64,7 @@ enum MaybeRunning {
 /// A configuration in force.
 pub(super) struct Setup {
     pub(super) config: Config,
-    pub(super) files: Files,
+    pub(super) surroundings: Surroundings,
     guard: Arc<Guard>,
     pub(super) clients: Vec<Arc<RunningClient>>,
     upstreams: Vec<Arc<Upstream>>,
@@ -53,12 +75,17 @@ impl Prepared {
     /// on as they are.
     pub(super) fn new(config: Config, before: Option<&Setup>) -> Result<Self, AppError> {
         let guard = Arc::new(guard(&config.access)?);
-        let files = files(&config);
-        let holds_the_same =
-            |path: &Path| before.is_some_and(|before| before.files.get(path) == files.get(path));
+        let surroundings = Surroundings::of(&config);
+        if surroundings.anchors.is_empty() {
+            warn!(
+                "The system has no trust anchors, so that only those of `ca_file` count; does SSL_CERT_FILE name a file of certificates?"
+            );
+        }
         let running = |wanted: &Client| {
-            let known = before?.clients.iter().find(|client| client.config == *wanted)?;
-            wanted.transport.files().all(holds_the_same).then(|| known.clone())
+            let before = before?;
+            let known = before.clients.iter().find(|client| client.config == *wanted)?;
+            let goes_on = surroundings.are_alike(&before.surroundings, wanted.transport.files());
+            goes_on.then(|| known.clone())
         };
         let clients = config.clients.iter().map(|client| match running(client) {
             Some(running) => Ok(MaybeRunning::Running(running)),
@@ -66,9 +93,10 @@ impl Prepared {
         });
         let clients = clients.collect::<Result<_, AppError>>()?;
         let known = |wanted: &config::Upstream| {
-            let before = before.filter(|_| wanted.files().all(holds_the_same))?;
+            let before = before?;
             let position = before.config.upstreams.iter().position(|known| known == wanted)?;
-            before.upstreams.get(position).cloned()
+            let goes_on = surroundings.are_alike(&before.surroundings, wanted.files());
+            before.upstreams.get(position).filter(|_| goes_on).cloned()
         };
         let upstreams = config.upstreams.iter().map(|upstream| match known(upstream) {
             Some(known) => Ok(known),
@@ -77,7 +105,7 @@ impl Prepared {
                 .map_err(|source| AppError::Upstream { upstream: upstream.name.clone(), source }),
         });
         let upstreams = upstreams.collect::<Result<_, AppError>>()?;
-        Ok(Self { config, files, guard, clients, upstreams })
+        Ok(Self { config, surroundings, guard, clients, upstreams })
     }
 
     /// Starts the clients that do not run yet, and tells which ones these are.
@@ -97,8 +125,8 @@ impl Prepared {
             }
         };
         let clients = self.clients.into_iter().map(start).collect();
-        let Self { config, files, guard, upstreams, .. } = self;
-        (Setup { config, files, guard, clients, upstreams }, newcomers)
+        let Self { config, surroundings, guard, upstreams, .. } = self;
+        (Setup { config, surroundings, guard, clients, upstreams }, newcomers)
     }
 }
 

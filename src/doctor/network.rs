@@ -7,9 +7,9 @@ use crate::place;
 use crate::secret::Secret;
 use crate::token::advice as issuer_advice;
 use crate::token::expiry::not_after;
-use crate::trust;
+use crate::trust::{self, SystemAnchors};
+use rustls::ClientConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
-use rustls::{ClientConfig, RootCertStore};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::net::{TcpStream, lookup_host};
@@ -124,8 +124,7 @@ async fn tls(stream: TcpStream, server: &Server<'_>, subject: &mut Subject) {
 }
 
 fn config(server: &Server<'_>) -> Result<ClientConfig, String> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(trust::system());
+    let mut roots = SystemAnchors::load().store();
     if let Some(path) = &server.transport.ca_file {
         roots.add_parsable_certificates(trust::read_pem(path).map_err(|error| error.to_string())?);
     }

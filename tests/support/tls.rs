@@ -92,7 +92,25 @@ impl TlsUpstream {
         callers: Option<&Authority>,
         change: impl FnOnce(&mut CertificateParams),
     ) -> Self {
-        let config = authority.server_of(versions, callers, change);
+        Self::serving(authority.server_of(versions, callers, change)).await
+    }
+
+    /// The same with a certificate that nobody signed but its own key; and that, as PEM.
+    pub(crate) async fn self_signed() -> (Self, String) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let pem = certificate.pem();
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider);
+        let builder = builder.with_protocol_versions(rustls::ALL_VERSIONS).unwrap();
+        let config = builder.with_no_client_auth();
+        let config = config.with_single_cert(vec![certificate.der().clone()], key).unwrap();
+        (Self::serving(config).await, pem)
+    }
+
+    async fn serving(config: ServerConfig) -> Self {
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

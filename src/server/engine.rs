@@ -1,0 +1,70 @@
+//! pingora's part of each worker: its pool of connections to upstreams, and the trust anchors of new ones.
+
+use crate::config::Retry;
+use crate::proxy::Proxy;
+use crate::proxy::upstream::MAX_ADDRESSES;
+use crate::trust::SystemAnchors;
+use arc_swap::ArcSwap;
+use pingora::proxy::{HttpProxy, http_proxy};
+use pingora::server::configuration::ServerConf;
+use std::io;
+use std::sync::Arc;
+
+/// Idle upstream connections that a worker keeps: as many as a listener serves requests at once, by default.
+/// With fewer, more requests at once would reconnect each time, at three times the cost of a request.
+const UPSTREAM_POOL: usize = 1024;
+/// How often one request may turn to the upstream: each address once, the other trust anchors, a pooled
+/// connection that turned out to be closed, a heal, the looks into a suspect page, and what `retry` allows. Zero
+/// would drop every request.
+const UPSTREAM_ATTEMPTS: usize = MAX_ADDRESSES + 9 + Retry::MOST_ATTEMPTS as usize;
+
+/// One worker's.
+pub(super) type Engine = ArcSwap<HttpProxy<Proxy>>;
+
+/// Those of all workers.
+#[derive(Clone)]
+pub(crate) struct Engines {
+    pub(super) proxy: Proxy,
+    pub(super) engines: Arc<[Arc<Engine>]>,
+}
+
+impl Engines {
+    /// For so many workers.
+    pub(crate) fn new(count: usize, proxy: Proxy, anchors: &SystemAnchors) -> io::Result<Self> {
+        let engines = build(count, &proxy, anchors)?;
+        let engines = engines.into_iter().map(|engine| Arc::new(Engine::from_pointee(engine)));
+        Ok(Self { engines: engines.collect(), proxy })
+    }
+
+    /// Their successors, which trust these anchors.
+    pub(crate) fn successors(&self, anchors: &SystemAnchors) -> io::Result<Successors> {
+        build(self.engines.len(), &self.proxy, anchors).map(Successors)
+    }
+
+    /// From now on, requests go over connections of these. Those that are under way stay where they are.
+    pub(crate) fn replace(&self, successors: Successors) {
+        for (engine, successor) in self.engines.iter().zip(successors.0) {
+            engine.store(Arc::new(successor));
+        }
+    }
+}
+
+/// Engines that are yet to take the others' place.
+pub(crate) struct Successors(Vec<HttpProxy<Proxy>>);
+
+/// The one place where pingora's settings are made.
+fn build(
+    count: usize,
+    proxy: &Proxy,
+    anchors: &SystemAnchors,
+) -> io::Result<Vec<HttpProxy<Proxy>>> {
+    let file = anchors.to_file()?;
+    let conf = Arc::new(ServerConf {
+        threads: 1,
+        upstream_keepalive_pool_size: UPSTREAM_POOL,
+        max_retries: UPSTREAM_ATTEMPTS,
+        ca_file: file.path(),
+        ..ServerConf::default()
+    });
+    Ok((0..count).map(|_| http_proxy(&conf, proxy.clone())).collect())
+}
