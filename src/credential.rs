@@ -194,6 +194,12 @@ pub enum CredentialError {
         /// The configured path.
         path: PathBuf,
     },
+    /// Which of the private keys fits the certificate would be a guess.
+    #[error("{} holds several private keys; leave the one that fits the certificate", shown(path))]
+    SeveralKeys {
+        /// The configured path.
+        path: PathBuf,
+    },
     /// The key's file or folder can't be read.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -391,7 +397,12 @@ pub(crate) fn read_certificate(
     chain: &Path,
     key: &Path,
 ) -> Result<(String, Secret), CredentialError> {
-    Ok((read_secret(chain)?.expose().to_owned(), read_secret(key)?))
+    let (chain, secret) = (read_secret(chain)?, read_secret(key)?);
+    let begins = |line: &&str| line.starts_with("-----BEGIN ") && line.contains("PRIVATE KEY");
+    if secret.expose().lines().filter(begins).count() > 1 {
+        return Err(CredentialError::SeveralKeys { path: key.to_owned() });
+    }
+    Ok((chain.expose().to_owned(), secret))
 }
 
 /// Reads a file that holds one secret. Editors and `echo` end it with a line break; no secret does.
@@ -408,4 +419,22 @@ pub(crate) fn read_secret(path: &Path) -> Result<Secret, CredentialError> {
         return Err(CredentialError::Empty { path: path.to_owned() });
     }
     Ok(Secret::new(secret.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_private_keys_none_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let (chain, key) = (folder.path().join("crt"), folder.path().join("key"));
+        std::fs::write(&chain, "-----BEGIN CERTIFICATE-----").unwrap();
+        let one = "-----BEGIN EC PARAMETERS-----\n-----END EC PARAMETERS-----\n-----BEGIN EC PRIVATE KEY-----\nx\n-----END EC PRIVATE KEY-----\n";
+        std::fs::write(&key, one).unwrap();
+        assert!(read_certificate(&chain, &key).is_ok());
+        std::fs::write(&key, format!("{one}-----BEGIN PRIVATE KEY-----\n")).unwrap();
+        let told = read_certificate(&chain, &key).unwrap_err().to_string();
+        assert!(told.contains("several private keys"), "{told}");
+    }
 }

@@ -389,9 +389,12 @@ impl ProxyHttp for Proxy {
         _peer: &HttpPeer,
         session: &mut Session,
         mut error: Box<Error>,
-        _context: &mut Context,
+        context: &mut Context,
         client_reused: bool,
     ) -> Box<Error> {
+        if let Some(route) = context.route.as_ref().filter(|_| upstream::wants_http1(&error)) {
+            route.upstream.use_http1();
+        }
         if final_answer(session).is_some() || session.as_ref().retry_buffer_truncated() {
             // An answer that has begun can't begin anew, and without its beginning a body must not be sent.
             error.set_retry(false);

@@ -7,7 +7,7 @@ use crate::support::sidecar::Sidecar;
 use crate::support::tls::{Authority, TlsUpstream};
 use crate::support::upstream::Peer;
 use futures_util::future::join_all;
-use rustls::version::TLS13;
+use rustls::version::{TLS12, TLS13};
 use tempfile::TempDir;
 
 struct World {
@@ -17,12 +17,16 @@ struct World {
 }
 
 async fn before(authority: &Authority, url: &str, http2: bool) -> World {
+    before_with(authority, url, &format!("http2: {http2}")).await
+}
+
+async fn before_with(authority: &Authority, url: &str, keys: &str) -> World {
     let folder = tempfile::tempdir().unwrap();
     let ca = folder.path().join("ca.pem");
     std::fs::write(&ca, &authority.pem).unwrap();
     let issuer = issuer::steady().await;
     let config = issuer.config(url, "", "");
-    let keys = format!(", ca_file: {}, http2: {http2}, timeouts", ca.display());
+    let keys = format!(", ca_file: {}, {keys}, timeouts", ca.display());
     let sidecar = Sidecar::ready(&config.replacen(", timeouts", &keys, 1)).await;
     World { sidecar, _issuer: issuer, _folder: folder }
 }
@@ -85,6 +89,33 @@ async fn what_the_upstream_has_not_begun_with_is_sent_again_whatever_it_is() {
         assert_eq!(world.send(method, "/it").await, (200, 4), "{method}");
         assert_eq!(upstream.answered(), ["GET /free/before", &format!("{method} /free/it")]);
     }
+}
+
+#[tokio::test]
+async fn who_wants_http1_gets_it_for_this_request_and_all_others() {
+    for method in ["GET", "POST"] {
+        let authority = Authority::new();
+        let config = authority.server();
+        let upstream =
+            Http2Upstream::serving(config, &["h2", "http/1.1"], &[Turn::WantHttp1]).await;
+        let world = before(&authority, &upstream.url(), true).await;
+        assert_eq!(world.send(method, "/it").await, (200, 4), "{method}");
+        assert_eq!(world.send("POST", "/next").await, (200, 4), "{method}");
+        assert_eq!((upstream.by_http1(), upstream.answered().len()), (2, 0), "{method}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_whose_tls_is_too_old_is_used_for_no_second_request() {
+    let authority = Authority::new();
+    let config = authority.server_of(&[&TLS12], None, |_| {});
+    let upstream = Http2Upstream::serving(config, &["h2"], &[]).await;
+    let world = before_with(&authority, &upstream.url(), "http2: true, min_tls: 1.3").await;
+    for connections in 1..=3 {
+        assert_eq!(world.send("GET", "/a").await.0, 502);
+        assert_eq!(upstream.connections(), connections);
+    }
+    assert_eq!(upstream.answered().len(), 0);
 }
 
 #[tokio::test]

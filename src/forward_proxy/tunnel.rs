@@ -81,8 +81,10 @@ impl Destination {
             if read == 0 {
                 return Err(TunnelError::NoAnswer(io::ErrorKind::UnexpectedEof.into()));
             }
-            if let Some(judged) = judge(&answer) {
-                return judged;
+            match judge(&answer) {
+                Some(judged) => return judged,
+                None if answer.len() >= LONGEST => return Err(TunnelError::NotHttp),
+                None => {}
             }
         }
     }
@@ -94,11 +96,16 @@ fn judge(answer: &[u8]) -> Option<Result<(), TunnelError>> {
     let mut parsed = Response::new(&mut headers);
     let header = match parsed.parse(answer) {
         Ok(Status::Complete(header)) => header,
-        Ok(Status::Partial) if answer.len() < LONGEST => return None,
-        Ok(Status::Partial) | Err(_) => return Some(Err(TunnelError::NotHttp)),
+        Ok(Status::Partial) => return None,
+        Err(_) => return Some(Err(TunnelError::NotHttp)),
     };
     let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok());
+    let is_interim = |status: &StatusCode| {
+        status.is_informational() && *status != StatusCode::SWITCHING_PROTOCOLS
+    };
     Some(match status {
+        // The answer itself is yet to come.
+        Some(status) if is_interim(&status) => return judge(answer.get(header..)?),
         // In TLS the client speaks first: what comes behind the header is from nobody whom we asked.
         Some(status) if status.is_success() && answer.len() == header => Ok(()),
         Some(status) if !status.is_success() => Err(TunnelError::Refused { status }),
@@ -158,6 +165,8 @@ mod tests {
             ),
             ("HTTP/1.1 503 Service Unavailable\r\n\r\n", "cannot reach the server"),
             ("HTTP/1.1 302 Found\r\nLocation: http://login/\r\n\r\n", "302 Found"),
+            ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 403 Forbidden\r\n\r\n", "403 Forbidden"),
+            ("HTTP/1.1 101 Switching Protocols\r\n\r\n", "101 Switching"),
             ("SSH-2.0-OpenSSH_9.2\r\n", "not HTTP"),
             ("HTTP/1.1 200 OK\r\n\r\nsurplus", "not HTTP"),
             ("HTTP/1.1 200 OK\r\n", "no answer"),
@@ -169,9 +178,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_interim_answer_is_none_yet() {
+        let says = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\nX: y\r\n\r\nHTTP/1.1 200 OK\r\n\r\n";
+        for step in [1, 30, 1_000] {
+            let (opened, _) = opened("proxy:1", says, step).await;
+            assert!(opened.is_ok(), "{opened:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_proxy_that_never_ends_its_header_is_left() {
         let endless = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(2 * LONGEST));
-        let error = opened("proxy:1", &endless, 1_000).await.0.unwrap_err();
-        assert!(matches!(error, TunnelError::NotHttp), "{error}");
+        for endless in [endless, "HTTP/1.1 100 Continue\r\n\r\n".repeat(LONGEST / 20)] {
+            let error = opened("proxy:1", &endless, 1_000).await.0.unwrap_err();
+            assert!(matches!(error, TunnelError::NotHttp), "{error}");
+        }
     }
 }

@@ -8,7 +8,7 @@ mod tls;
 mod tunnel;
 
 pub(super) use gate::{Full, Slot};
-pub(super) use http2::is_unprocessed;
+pub(super) use http2::{is_unprocessed, wants_http1};
 pub(super) use tls::TOO_OLD as TLS_TOO_OLD;
 pub(super) use tunnel::FAILED as PROXY_FAILED;
 
@@ -21,7 +21,7 @@ use gate::Gate;
 use http::HeaderValue;
 use pingora::protocols::Digest;
 use pingora::protocols::l4::socket::SocketAddr;
-use pingora::protocols::tls::CaType;
+use pingora::protocols::tls::{ALPN, CaType};
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorType};
 use reqwest::Client;
@@ -37,9 +37,6 @@ const CSRF_TIMEOUT: Duration = Duration::from_secs(15);
 /// How many addresses one request tries at most.
 pub(crate) const MAX_ADDRESSES: usize = 4;
 
-/// Keeps the connections of upstreams apart that have one address: their trust anchors may differ.
-static GROUPS: AtomicU64 = AtomicU64::new(1);
-
 /// A service behind the sidecar.
 pub struct Upstream {
     /// The `Host` of every request.
@@ -50,6 +47,10 @@ pub struct Upstream {
     /// Everything of a peer but its address; it trusts the system's anchors.
     template: HttpPeer,
     min_tls: TlsVersion,
+    /// It speaks HTTP/2 but wants HTTP/1.1, if not for all requests then for some that can't be told apart.
+    wants_http1: AtomicBool,
+    /// Whose connections are ours. A new one leaves those behind that were found wanting.
+    group: AtomicU64,
     /// Those of `ca_file`. A connection has either these or the system's: pingora builds, and keeps, a
     /// store of its own for each connection whose anchors are not the system's.
     private_anchors: Option<Arc<CaType>>,
@@ -87,7 +88,6 @@ impl Upstream {
         // The address is replaced before use; a literal one keeps pingora from resolving names.
         let mut template =
             HttpPeer::new((IpAddr::from([127, 0, 0, 1]), port), is_tls, host.clone());
-        template.group_key = GROUPS.fetch_add(1, Ordering::Relaxed);
         set_timeouts(&mut template, config.timeouts);
         if config.http2 && is_tls {
             http2::offer(&mut template, config.timeouts);
@@ -121,6 +121,8 @@ impl Upstream {
             http,
             template,
             min_tls: transport.min_tls,
+            wants_http1: AtomicBool::new(false),
+            group: AtomicU64::new(new_group()),
             is_private: AtomicBool::new(private_anchors.is_some()),
             private_anchors,
             addresses: Addresses::new(host, port),
@@ -149,6 +151,10 @@ impl Upstream {
             addresses.get(position).ok_or_else(|| Error::new_up(ErrorType::InternalError))?;
         let mut peer = self.template.clone();
         peer._address = SocketAddr::Inet(*address);
+        peer.group_key = self.group.load(Ordering::Relaxed);
+        if self.wants_http1.load(Ordering::Relaxed) {
+            peer.options.alpn = ALPN::H1;
+        }
         let is_private =
             attempts.is_private.get_or_insert_with(|| self.is_private.load(Ordering::Relaxed));
         if *is_private {
@@ -165,11 +171,20 @@ impl Upstream {
         self.try_other_anchors(attempts, error) || self.try_next(attempts)
     }
 
+    /// From now on, HTTP/2 is not offered any more.
+    pub(super) fn use_http1(&self) {
+        self.wants_http1.store(true, Ordering::Relaxed);
+    }
+
     /// Refuses a connection whose TLS is older than is asked for.
     pub(super) fn judge(&self, digest: Option<&Digest>) -> pingora::Result<()> {
         let tls = digest.and_then(|digest| digest.ssl_digest.as_deref());
         if tls::is_new_enough(tls, self.min_tls) {
             return Ok(());
+        }
+        if self.template.options.alpn.get_max_http_version() > 1 {
+            // Of HTTP/2, it is in the pool already.
+            self.group.store(new_group(), Ordering::Relaxed);
         }
         Err(Error::new_up(tls::TOO_OLD))
     }
@@ -204,6 +219,12 @@ impl Upstream {
         let kind = if is_proxied { PROXY_FAILED } else { ErrorType::ConnectNoRoute };
         Error::because(kind, error.to_string(), error).into_up()
     }
+}
+
+/// Keeps the connections of upstreams apart that have one address: their trust anchors may differ.
+fn new_group() -> u64 {
+    static GROUPS: AtomicU64 = AtomicU64::new(1);
+    GROUPS.fetch_add(1, Ordering::Relaxed)
 }
 
 fn csrf_url(config: &UpstreamConfig) -> Option<Url> {

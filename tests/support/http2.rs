@@ -1,7 +1,7 @@
-//! An upstream that speaks nothing but HTTP/2, and resets or leaves as a script says.
+//! An upstream that speaks HTTP/2, and resets or leaves as a script says.
 
 use super::accepting;
-use super::tls::Authority;
+use super::tls::{Authority, answer_all};
 use bytes::Bytes;
 use h2::server::{SendResponse, handshake};
 use h2::{Reason, RecvStream};
@@ -9,6 +9,7 @@ use http::{Request, Response};
 use rustls::ServerConfig;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -24,6 +25,8 @@ pub(crate) enum Turn {
     Answer(usize),
     /// Refused before it was begun with.
     Refuse,
+    /// Refused, since it wants to be asked by HTTP/1.1.
+    WantHttp1,
     /// Refused for another reason, when it may have been begun with.
     Reset,
     /// The answer begins, and then it is refused, which makes no sense.
@@ -41,6 +44,8 @@ struct State {
     /// Method and path of the requests that were answered.
     answered: Vec<String>,
     under_way: usize,
+    /// How many came by HTTP/1.1.
+    by_http1: Arc<AtomicUsize>,
 }
 
 pub(crate) struct Http2Upstream {
@@ -52,8 +57,16 @@ pub(crate) struct Http2Upstream {
 impl Http2Upstream {
     /// Each request takes the next turn of the script; after its end, all get an answer.
     pub(crate) async fn start(authority: &Authority, script: &[Turn]) -> Self {
-        let mut config: ServerConfig = authority.server();
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        Self::serving(authority.server(), &["h2"], script).await
+    }
+
+    /// The same with TLS of another kind and for these protocols. By HTTP/1.1, all get an answer.
+    pub(crate) async fn serving(
+        mut config: ServerConfig,
+        protocols: &[&str],
+        script: &[Turn],
+    ) -> Self {
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -73,6 +86,10 @@ impl Http2Upstream {
         self.state.lock().unwrap().connections
     }
 
+    pub(crate) fn by_http1(&self) -> usize {
+        self.state.lock().unwrap().by_http1.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn answered(&self) -> Vec<String> {
         self.state.lock().unwrap().answered.clone()
     }
@@ -81,6 +98,11 @@ impl Http2Upstream {
 async fn serve(stream: TcpStream, acceptor: TlsAcceptor, state: Arc<Mutex<State>>) -> Option<()> {
     let stream = acceptor.accept(stream).await.ok()?;
     state.lock().unwrap().connections += 1;
+    if stream.get_ref().1.alpn_protocol() == Some(b"http/1.1") {
+        let by_http1 = state.lock().unwrap().by_http1.clone();
+        answer_all(stream, &by_http1).await;
+        return Some(());
+    }
     let mut connection = handshake(stream).await.ok()?;
     let mut requests = JoinSet::new();
     while let Some(accepted) = connection.accept().await {
@@ -103,12 +125,11 @@ async fn reply(
     state: Arc<Mutex<State>>,
 ) -> Option<()> {
     let length = match turn {
-        Turn::Refuse | Turn::Reset => {
-            let is_refusal = matches!(turn, Turn::Refuse);
-            answer.send_reset(if is_refusal {
-                Reason::REFUSED_STREAM
-            } else {
-                Reason::INTERNAL_ERROR
+        Turn::Refuse | Turn::WantHttp1 | Turn::Reset => {
+            answer.send_reset(match turn {
+                Turn::Refuse => Reason::REFUSED_STREAM,
+                Turn::WantHttp1 => Reason::HTTP_1_1_REQUIRED,
+                _ => Reason::INTERNAL_ERROR,
             });
             return None;
         }

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
 
 /// An authority and what it signs.
@@ -46,7 +47,7 @@ impl Authority {
     }
 
     /// The same of these versions, for these callers only, with a certificate changed like this.
-    fn server_of(
+    pub(crate) fn server_of(
         &self,
         versions: &[&'static SupportedProtocolVersion],
         callers: Option<&Self>,
@@ -134,7 +135,12 @@ impl TlsUpstream {
 }
 
 async fn serve(stream: TcpStream, acceptor: &TlsAcceptor, counted: &AtomicUsize) {
-    let Ok(mut stream) = acceptor.accept(stream).await else { return };
+    let Ok(stream) = acceptor.accept(stream).await else { return };
+    answer_all(stream, counted).await;
+}
+
+/// Answers 200 to every request of a connection, by HTTP/1.1.
+pub(crate) async fn answer_all(mut stream: TlsStream<TcpStream>, counted: &AtomicUsize) {
     while read_request(&mut stream).await.is_some() {
         counted.fetch_add(1, Ordering::SeqCst);
         let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine";

@@ -1,6 +1,7 @@
 //! HTTP/2 towards upstreams (RFC 9113): many requests share one connection.
 
 use crate::config::Timeouts;
+use h2::Reason;
 use pingora::Error;
 use pingora::protocols::tls::ALPN;
 use pingora::upstreams::peer::HttpPeer;
@@ -26,9 +27,18 @@ pub(super) fn offer(peer: &mut HttpPeer, timeouts: Timeouts) {
 /// Whether the upstream says that it has not begun with the request (RFC 9113 section 8.7): any method may be sent
 /// again. It says so when it closes a connection for others to be opened, as servers do after so many requests.
 pub(in crate::proxy) fn is_unprocessed(error: &Error) -> bool {
-    error.root_cause().downcast_ref::<h2::Error>().is_some_and(|error| {
-        error.is_remote()
-            && (error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR)
-                || error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM))
-    })
+    remote(error).is_some_and(|error| {
+        error.is_go_away() && error.reason() == Some(Reason::NO_ERROR)
+            || error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM)
+    }) || wants_http1(error)
+}
+
+/// Whether the upstream wants to be asked by HTTP/1.1 (RFC 9113 section 7), and so has not begun either.
+pub(in crate::proxy) fn wants_http1(error: &Error) -> bool {
+    remote(error).is_some_and(|error| error.reason() == Some(Reason::HTTP_1_1_REQUIRED))
+}
+
+/// What the upstream itself calls an error.
+fn remote(error: &Error) -> Option<&h2::Error> {
+    error.root_cause().downcast_ref::<h2::Error>().filter(|error| error.is_remote())
 }
