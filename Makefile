@@ -72,8 +72,8 @@ compare: release ## bearerd beside nginx, HAProxy and Envoy: ten minutes, and re
 	mkdir -p $(TARGET)/compare && cp $(TARGET)/release/bearerd $(TARGET)/compare/
 	$(CARGO) bench --bench compare -- --measure $(TARGET)/compare/bearerd $(if $(QUICK),--quick,--write)
 
-faults: setup ## Ten minutes of faults on the way to the upstream; FAULTS_SEED repeats a run
-	FAULTS_SECONDS=$${FAULTS_SECONDS:-600} $(CARGO) test --test integration faults -- --nocapture
+faults: setup ## Ten minutes of faults on each way to the upstream; FAULTS_SEED repeats a run
+	FAULTS_SECONDS=$${FAULTS_SECONDS:-600} $(CARGO) test --test integration faults::whatever -- --nocapture
 
 fleet: ## Simulate 1, 100 and 10,000 sidecars; renew the tables and pictures of docs/fleet.md
 	$(CARGO) run --release --manifest-path benches/fleet/Cargo.toml --target-dir target/fleet

@@ -1,7 +1,7 @@
-//! An upstream that fails in every way there is: each request ends in time and in a way that its caller can see, and
+//! An upstream, or a forward proxy before it, that fails in every way there is: each request ends in time and in a way that its caller can see, and
 //! nothing is left behind. `make faults` goes on for ten minutes; `FAULTS_SEED` repeats a run.
 
-use crate::support::chaos::{Chaos, body};
+use crate::support::chaos::{Chaos, ChaoticProxy, body};
 use crate::support::issuer;
 use crate::support::process::Process;
 use crate::support::tls::Authority;
@@ -43,31 +43,19 @@ async fn request(url: &str, number: u64) -> String {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_the_upstream_does_requests_end_in_time_and_nothing_is_left_behind() {
-    let seed = variable("FAULTS_SEED", 1);
-    let until = Instant::now() + Duration::from_secs(variable("FAULTS_SECONDS", 15));
-    let authority = Authority::new();
-    let chaos = Chaos::start(&authority, seed).await;
-    let folder = tempfile::tempdir().unwrap();
-    let ca = folder.path().join("upstream-ca.pem");
-    std::fs::write(&ca, &authority.pem).unwrap();
-    let issuer = issuer::steady().await;
-    let timeouts = "timeouts: { connect: 1s, read: 1s, write: 1s, idle: 2s }";
-    let config = issuer.config(&chaos.url(), "", "log: { level: info }").replace(
-        "timeouts: { connect: 1s, read: 1s }",
-        &format!("ca_file: {}, {timeouts}", ca.display()),
-    );
-    let logs = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("bearerd.yaml"), config).unwrap();
-    let file = folder.path().join("bearerd.yaml");
-    let process = Process::start_with(logs.path(), file.to_str().unwrap(), &[]).await;
-    eventually("ready", async || request(&process.url, 0).await != "token_unavailable").await;
-    let files = process.open_files();
+/// The way to the upstream.
+struct Way {
+    /// As ALPN names it.
+    protocol: &'static str,
+    is_proxied: bool,
+}
 
+/// Keeps callers busy until the time is up, and tells how their requests ended.
+async fn ends(url: &str, seed: u64) -> BTreeMap<String, u64> {
+    let until = Instant::now() + Duration::from_secs(variable("FAULTS_SECONDS", 15));
     let mut callers = JoinSet::new();
     for caller in 0..CALLERS {
-        let url = process.url.clone();
+        let url = url.to_owned();
         callers.spawn(async move {
             let mut ends = BTreeMap::new();
             let mut number = caller;
@@ -86,18 +74,40 @@ async fn whatever_the_upstream_does_requests_end_in_time_and_nothing_is_left_beh
             *ends.entry(end).or_default() += count;
         }
     }
-    let expected = [
-        "cut, and the caller sees it",
-        "upstream_timeout",
-        "upstream_tls",
-        "upstream_unreachable",
-        "whole",
-    ];
-    assert_eq!(
-        ends.keys().map(String::as_str).collect::<Vec<_>>(),
-        expected,
-        "seed {seed}: {ends:?}"
+    ends
+}
+
+/// Goes this way for a while, and tells how the requests ended: in all of the expected ways and no other.
+async fn survive(way: Way, expected: &[&str]) -> String {
+    let seed = variable("FAULTS_SEED", 1);
+    let authority = Authority::new();
+    let chaos = Chaos::start(&authority, way.protocol, seed).await;
+    let proxy = ChaoticProxy::start(seed).await;
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("upstream-ca.pem");
+    std::fs::write(&ca, &authority.pem).unwrap();
+    let issuer = issuer::steady().await;
+    let timeouts = "timeouts: { connect: 1s, read: 1s, write: 1s, idle: 2s }";
+    let proxied = way.is_proxied.then(|| format!("proxy: \"http://{}\",", proxy.address));
+    let config = issuer.config(&chaos.url(), "", "log: { level: info }").replace(
+        "timeouts: { connect: 1s, read: 1s }",
+        &format!(
+            "ca_file: {}, http2: {}, {} {timeouts}",
+            ca.display(),
+            way.protocol == "h2",
+            proxied.unwrap_or_default()
+        ),
     );
+    let logs = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bearerd.yaml");
+    std::fs::write(&file, config).unwrap();
+    let process = Process::start_with(logs.path(), file.to_str().unwrap(), &[]).await;
+    eventually("ready", async || request(&process.url, 0).await != "token_unavailable").await;
+    let files = process.open_files();
+
+    let ends = ends(&process.url, seed).await;
+    let kinds: Vec<_> = ends.keys().map(String::as_str).collect();
+    assert_eq!(kinds, expected, "seed {seed}: {ends:?}");
     assert!(ends["whole"] * 2 > ends.values().sum(), "most are whole: {ends:?}");
 
     // Kept connections end after two seconds.
@@ -107,5 +117,36 @@ async fn whatever_the_upstream_does_requests_end_in_time_and_nothing_is_left_beh
     assert!(metrics.contains("\nbearerd_requests_in_flight 0\n"), "{metrics}");
     let memory = process.peak_memory();
     assert!(memory < 96 << 10, "{memory} KiB");
-    println!("seed {seed}: {ends:?}, at most {memory} KiB");
+    format!("{}, seed {seed}: {ends:?}, at most {memory} KiB", way.protocol)
+}
+
+const DIRECT: [&str; 5] = [
+    "cut, and the caller sees it",
+    "upstream_timeout",
+    "upstream_tls",
+    "upstream_unreachable",
+    "whole",
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_the_upstream_does_requests_end_in_time_and_nothing_is_left_behind() {
+    println!("{}", survive(Way { protocol: "http/1.1", is_proxied: false }, &DIRECT).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_it_does_over_http2_requests_end_in_time_and_nothing_is_left_behind() {
+    println!("{}", survive(Way { protocol: "h2", is_proxied: false }, &DIRECT).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_a_forward_proxy_does_requests_end_in_time_and_nothing_is_left_behind() {
+    let expected = [
+        "cut, and the caller sees it",
+        "upstream_proxy",
+        "upstream_timeout",
+        "upstream_tls",
+        "upstream_unreachable",
+        "whole",
+    ];
+    println!("{}", survive(Way { protocol: "http/1.1", is_proxied: true }, &expected).await);
 }

@@ -1,8 +1,13 @@
 //! An upstream that fails in every way a network knows, as a seed has it: the same seed, the same faults.
 
+mod http1;
+mod http2;
+mod proxy;
+
+pub(crate) use proxy::ChaoticProxy;
+
 use super::accepting;
 use super::tls::Authority;
-use super::upstream::read_request;
 use fastrand::Rng;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,15 +32,22 @@ pub(crate) fn body(number: u64) -> Vec<u8> {
     (0..length).map(|place| b'a' + ((place as u64 + number) % 23) as u8).collect()
 }
 
+/// The number of a request, in its path.
+fn number_in(text: &str) -> u64 {
+    text.split(['/', ' ']).find_map(|part| part.parse().ok()).unwrap_or(0)
+}
+
 pub(crate) struct Chaos {
     port: u16,
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
 impl Chaos {
-    /// Listens on both loopback addresses, of which one is gone at times.
-    pub(crate) async fn start(authority: &Authority, seed: u64) -> Self {
-        let acceptor = TlsAcceptor::from(Arc::new(authority.server()));
+    /// Speaks this protocol, as ALPN names it. Listens on both loopback addresses, of which one is gone at times.
+    pub(crate) async fn start(authority: &Authority, protocol: &str, seed: u64) -> Self {
+        let mut config = authority.server();
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(config));
         let first = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = first.local_addr().unwrap().port();
         let connections = Arc::new(AtomicU64::new(seed));
@@ -118,86 +130,16 @@ async fn relay_slowly(mut outside: TcpStream, mut inside: DuplexStream) -> Optio
     copy_bidirectional(&mut outside, &mut inside).await.ok().map(|_| ())
 }
 
+/// TLS, and then what was agreed upon in it.
 async fn requests(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     acceptor: TlsAcceptor,
-    mut rng: Rng,
+    rng: Rng,
 ) -> Option<()> {
-    let mut stream = timeout(STALL, acceptor.accept(stream)).await.ok()?.ok()?;
-    while let Some(seen) = read_request(&mut stream).await {
-        let number = seen.line().split(['/', ' ']).find_map(|part| part.parse().ok()).unwrap_or(0);
-        let body = body(number);
-        let (length, half) = (body.len(), body.len() / 2);
-        let whole = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
-        match rng.u8(..100) {
-            // Closed without an answer.
-            0..4 => return None,
-            // No answer, or none in time.
-            4..7 => sleep(STALL).await,
-            // A header that ends in the middle.
-            7..10 => {
-                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Le").await.ok()?;
-                return None;
-            }
-            // No HTTP.
-            10..13 => {
-                stream.write_all(b"\x16\x03\x01 what is this\r\n\r\n").await.ok()?;
-                return None;
-            }
-            // Half a body, and an end in good order.
-            13..18 => {
-                stream.write_all(whole.as_bytes()).await.ok()?;
-                stream.write_all(&body[..half]).await.ok()?;
-                stream.shutdown().await.ok()?;
-                return None;
-            }
-            // Half a body in chunks, and the end of the connection instead of the last chunk.
-            18..23 => {
-                let head =
-                    format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{half:x}\r\n");
-                stream.write_all(head.as_bytes()).await.ok()?;
-                stream.write_all(&body[..half]).await.ok()?;
-                stream.shutdown().await.ok()?;
-                return None;
-            }
-            // Half a body, and silence.
-            23..26 => {
-                stream.write_all(whole.as_bytes()).await.ok()?;
-                stream.write_all(&body[..half]).await.ok()?;
-                stream.flush().await.ok()?;
-                sleep(STALL).await;
-                return None;
-            }
-            // An answer that comes byte by byte.
-            26..29 => {
-                for byte in whole.bytes() {
-                    stream.write_all(&[byte]).await.ok()?;
-                    stream.flush().await.ok()?;
-                    sleep(DRIBBLE).await;
-                }
-                stream.write_all(&body).await.ok()?;
-            }
-            // Chunks.
-            29..50 => {
-                stream
-                    .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-                    .await
-                    .ok()?;
-                for piece in body.chunks(1 + rng.usize(..40_000)) {
-                    stream.write_all(format!("{:x}\r\n", piece.len()).as_bytes()).await.ok()?;
-                    stream.write_all(piece).await.ok()?;
-                    stream.write_all(b"\r\n").await.ok()?;
-                }
-                stream.write_all(b"0\r\n\r\n").await.ok()?;
-            }
-            _ => {
-                stream.write_all(whole.as_bytes()).await.ok()?;
-                stream.write_all(&body).await.ok()?;
-            }
-        }
-        stream.flush().await.ok()?;
+    let stream = timeout(STALL, acceptor.accept(stream)).await.ok()?.ok()?;
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        http2::serve(stream, rng).await
+    } else {
+        http1::serve(stream, rng).await
     }
-    // What is left is read, so that an end is an end and no reset.
-    let _ = stream.read_to_end(&mut Vec::new()).await;
-    Some(())
 }
