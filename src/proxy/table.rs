@@ -96,12 +96,10 @@ impl Table {
         };
         let served = |(index, address): (usize, &ListenAddress)| {
             let listener = ListenerId(index);
-            let served = config.routes.iter().filter(|route| route.listen.contains(&listener));
-            Served {
-                address: address.clone(),
-                router: Router::new(served.clone().map(|route| route.path.as_str())),
-                routes: served.filter_map(|route| handle(route, listener)).collect(),
-            }
+            let routes = config.routes.iter().filter(|route| route.listen.contains(&listener));
+            let routes: Vec<_> = routes.filter_map(|route| handle(route, listener)).collect();
+            let router = Router::new(routes.iter().map(|route| route.config.path.as_str()));
+            Served { address: address.clone(), router, routes }
         };
         Self {
             guard: guard.clone(),
