@@ -382,8 +382,8 @@ impl ProxyHttp for Proxy {
         Ok(None)
     }
 
-    /// Our replays; and a read that hit a kept connection which the upstream had closed. A write may
-    /// have been executed before that, and is not sent again, idempotent or not.
+    /// Our replays; and a read that hit a kept connection which the upstream had closed, or was cut over HTTP/2. A write
+    /// may have been executed before that, and is not sent again, idempotent or not.
     fn error_while_proxy(
         &self,
         _peer: &HttpPeer,
@@ -401,6 +401,9 @@ impl ProxyHttp for Proxy {
         } else if heal::is_replay(&error) || upstream::is_unprocessed(&error) {
             error.set_retry(true);
         } else if session.req_header().method.is_safe() {
+            if context.attempts.may_try_again(&error) {
+                error.set_retry(true);
+            }
             error.retry.decide_reuse(client_reused);
         } else {
             error.set_retry(false);

@@ -136,6 +136,25 @@ async fn what_it_may_have_begun_with_is_not_sent_again() {
 }
 
 #[tokio::test]
+async fn a_read_that_is_cut_is_sent_again_and_not_for_ever() {
+    for cut in [Turn::Reset, Turn::Die] {
+        let (world, upstream) = scripted(&[Turn::Answer(4), cut, cut]).await;
+        assert_eq!(world.send("GET", "/before").await.0, 200);
+        assert_eq!(world.send("GET", "/it").await.0, 200, "{cut:?}");
+        assert_eq!(upstream.answered(), ["GET /free/before", "GET /free/it"], "{cut:?}");
+        let (world, upstream) = scripted(&[cut; 9]).await;
+        assert_eq!(world.send("GET", "/it").await.0, 502, "{cut:?}");
+        assert_eq!(upstream.asked(), 3, "{cut:?}");
+        let (world, upstream) = scripted(&[cut]).await;
+        assert_eq!(world.send("POST", "/it").await.0, 502, "{cut:?}");
+        assert_eq!(upstream.asked(), 1, "{cut:?}");
+    }
+    let (world, upstream) = scripted(&[Turn::Calm]).await;
+    assert_eq!(world.send("GET", "/it").await.0, 502, "it has enough of us");
+    assert_eq!(upstream.asked(), 1);
+}
+
+#[tokio::test]
 async fn an_answer_that_has_begun_begins_no_second_time() {
     for method in ["GET", "POST"] {
         let (world, upstream) = scripted(&[Turn::Answer(4), Turn::BeginAndRefuse]).await;

@@ -3,7 +3,7 @@
 use super::{Settings, print, warn_of_unknown};
 use anyhow::Context;
 use bearerd::app;
-use bearerd::config::{Client, Config, Environment, Transport};
+use bearerd::config::{Client, Config, Environment, ListenAddress, Transport};
 use bearerd::credential::Source;
 use bearerd::forward_proxy::ForwardProxy;
 use std::fmt::Write;
@@ -21,6 +21,9 @@ fn explain(config: &Config) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
     for address in &config.listen {
         writeln!(text, "Applications connect to {address} ({} worker(s)).", config.workers)?;
+    }
+    if config.listen.iter().any(|address| matches!(address, ListenAddress::Tcp(_))) {
+        writeln!(text, "Over TCP, they call it by the names {}.", config.access.hosts.join(", "))?;
     }
     writeln!(text, "Probes and Prometheus connect to {}.\n", config.admin_listen)?;
     for client in &config.clients {

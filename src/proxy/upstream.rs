@@ -37,6 +37,9 @@ const CSRF_TIMEOUT: Duration = Duration::from_secs(15);
 /// How many addresses one request tries at most.
 pub(crate) const MAX_ADDRESSES: usize = 4;
 
+/// How often a read is sent again that was cut over HTTP/2.
+pub(crate) const MAX_CUTS: usize = 2;
+
 /// A service behind the sidecar.
 pub struct Upstream {
     /// The `Host` of every request.
@@ -74,6 +77,18 @@ pub(super) struct Attempts {
     is_private: Option<bool>,
     /// Whether the others were tried before.
     has_turned: bool,
+    /// How often it was cut over HTTP/2.
+    cut: usize,
+}
+
+impl Attempts {
+    /// Notes an error that ended a read before its answer began. Tells whether HTTP/2 is to blame, where what befalls
+    /// one request, or their connection, need not befall it again.
+    pub(super) fn may_try_again(&mut self, error: &Error) -> bool {
+        let is_cut = http2::is_cut(error);
+        self.cut += usize::from(is_cut);
+        is_cut && self.cut <= MAX_CUTS
+    }
 }
 
 impl Upstream {

@@ -2,7 +2,7 @@
 
 use crate::config::Retry;
 use crate::proxy::Proxy;
-use crate::proxy::upstream::MAX_ADDRESSES;
+use crate::proxy::upstream::{MAX_ADDRESSES, MAX_CUTS};
 use crate::trust::SystemAnchors;
 use arc_swap::ArcSwap;
 use pingora::proxy::{HttpProxy, http_proxy};
@@ -14,9 +14,9 @@ use std::sync::Arc;
 /// With fewer, more requests at once would reconnect each time, at three times the cost of a request.
 const UPSTREAM_POOL: usize = 1024;
 /// How often one request may turn to the upstream: each address once, the other trust anchors, a pooled
-/// connection that turned out to be closed, a heal, the looks into a suspect page, and what `retry` allows. Zero
+/// connection that turned out to be closed, cuts over HTTP/2, a heal, the looks into a suspect page, and what `retry` allows. Zero
 /// would drop every request.
-const UPSTREAM_ATTEMPTS: usize = MAX_ADDRESSES + 9 + Retry::MOST_ATTEMPTS as usize;
+const UPSTREAM_ATTEMPTS: usize = MAX_ADDRESSES + MAX_CUTS + 9 + Retry::MOST_ATTEMPTS as usize;
 
 /// One worker's.
 pub(super) type Engine = ArcSwap<HttpProxy<Proxy>>;

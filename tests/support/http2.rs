@@ -29,6 +29,10 @@ pub(crate) enum Turn {
     WantHttp1,
     /// Refused for another reason, when it may have been begun with.
     Reset,
+    /// Refused, since there are too many.
+    Calm,
+    /// The connection ends without a word.
+    Die,
     /// The answer begins, and then it is refused, which makes no sense.
     BeginAndRefuse,
     /// The connection says goodbye, and this request is one of those that it does not take any more.
@@ -41,6 +45,7 @@ pub(crate) enum Turn {
 struct State {
     script: VecDeque<Turn>,
     connections: usize,
+    asked: usize,
     /// Method and path of the requests that were answered.
     answered: Vec<String>,
     under_way: usize,
@@ -86,6 +91,11 @@ impl Http2Upstream {
         self.state.lock().unwrap().connections
     }
 
+    /// How many requests have come, by HTTP/2.
+    pub(crate) fn asked(&self) -> usize {
+        self.state.lock().unwrap().asked
+    }
+
     pub(crate) fn by_http1(&self) -> usize {
         self.state.lock().unwrap().by_http1.load(Ordering::SeqCst)
     }
@@ -107,12 +117,20 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, state: Arc<Mutex<State>
     let mut requests = JoinSet::new();
     while let Some(accepted) = connection.accept().await {
         let (request, answer) = accepted.ok()?;
-        let turn = state.lock().unwrap().script.pop_front().unwrap_or(Turn::Answer(4));
-        if matches!(turn, Turn::Leave) {
-            drop((request, answer));
-            connection.abrupt_shutdown(Reason::NO_ERROR);
-        } else {
-            requests.spawn(reply(turn, request, answer, state.clone()));
+        let turn = {
+            let mut state = state.lock().unwrap();
+            state.asked += 1;
+            state.script.pop_front().unwrap_or(Turn::Answer(4))
+        };
+        match turn {
+            Turn::Leave => {
+                drop((request, answer));
+                connection.abrupt_shutdown(Reason::NO_ERROR);
+            }
+            Turn::Die => return None,
+            _ => {
+                requests.spawn(reply(turn, request, answer, state.clone()));
+            }
         }
     }
     Some(())
@@ -125,9 +143,10 @@ async fn reply(
     state: Arc<Mutex<State>>,
 ) -> Option<()> {
     let length = match turn {
-        Turn::Refuse | Turn::WantHttp1 | Turn::Reset => {
+        Turn::Refuse | Turn::WantHttp1 | Turn::Reset | Turn::Calm => {
             answer.send_reset(match turn {
                 Turn::Refuse => Reason::REFUSED_STREAM,
+                Turn::Calm => Reason::ENHANCE_YOUR_CALM,
                 Turn::WantHttp1 => Reason::HTTP_1_1_REQUIRED,
                 _ => Reason::INTERNAL_ERROR,
             });
@@ -150,7 +169,7 @@ async fn reply(
             4
         }
         Turn::Answer(length) => length,
-        Turn::Leave => unreachable!("the connection itself leaves"),
+        Turn::Leave | Turn::Die => unreachable!("the connection itself goes"),
     };
     let (head, mut body) = request.into_parts();
     while let Some(data) = body.data().await {

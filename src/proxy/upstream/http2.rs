@@ -38,6 +38,15 @@ pub(in crate::proxy) fn wants_http1(error: &Error) -> bool {
     remote(error).is_some_and(|error| error.reason() == Some(Reason::HTTP_1_1_REQUIRED))
 }
 
+/// Whether a stream, or its connection, ended before its answer did. The upstream may have begun with the request. One
+/// that has enough of us is not asked again.
+pub(super) fn is_cut(error: &Error) -> bool {
+    let error = error.root_cause().downcast_ref::<h2::Error>();
+    error.is_some_and(|error| {
+        error.is_io() || error.is_remote() && error.reason() != Some(Reason::ENHANCE_YOUR_CALM)
+    })
+}
+
 /// What the upstream itself calls an error.
 fn remote(error: &Error) -> Option<&h2::Error> {
     error.root_cause().downcast_ref::<h2::Error>().filter(|error| error.is_remote())
