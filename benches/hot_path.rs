@@ -7,7 +7,7 @@
 #[path = "../tests/support/one_token.rs"]
 mod one_token;
 
-use bearerd::config::{Config, Environment, Flags};
+use bearerd::config::{Config, Environment, Flags, ListenerId};
 use bearerd::drain::Drain;
 use bearerd::http_client::set_up_tls;
 use bearerd::metrics::Metrics;
@@ -121,7 +121,9 @@ impl<'a> Way<'a> {
     fn new(proxy: &'a Proxy) -> Self {
         let mut session = Session::new_h1(Box::new(Cursor::new(REQUEST.as_bytes().to_vec())));
         assert!(session.as_downstream_mut().read_request().now_or_never().unwrap().unwrap());
-        Self { proxy, session, context: proxy.new_ctx() }
+        let mut context = proxy.new_ctx();
+        proxy.enter(ListenerId(0), &mut context);
+        Self { proxy, session, context }
     }
 
     fn begun(mut self) -> Self {

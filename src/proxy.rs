@@ -86,6 +86,11 @@ impl Proxy {
         Arc::new(Load::new(listener, self.metrics.clone()))
     }
 
+    /// Counts a request of this listener, for whoever calls the hooks without a connection of ours, as benchmarks do.
+    pub fn enter(&self, listener: ListenerId, context: &mut Context) {
+        context.share = Some(self.load(listener).enter());
+    }
+
     async fn respond(
         &self,
         session: &mut Session,
