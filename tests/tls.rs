@@ -255,9 +255,11 @@ async fn with_system_anchors(
 ) -> (Peer, Process) {
     let issuer = issuer::steady().await;
     let [first, second] = upstreams.map(TlsUpstream::url);
-    let config = issuer
-        .config(&first, "", "")
-        .replace("upstreams:", &format!("upstreams:\n  second: {{ url: \"{second}\" }}"));
+    let config = issuer.config(&first, "", "").replace(
+        "upstreams:",
+        &format!("upstreams:\n  second: {{ url: \"{second}\", timeouts: {{ idle: 1s }} }}"),
+    );
+    let config = config.replace("read: 1s", "read: 1s, idle: 1s");
     let config = config.replace("profile:", "upstream: u, profile:");
     let config =
         format!("{config}  - {{ path: /second, upstream: second, profile: passthrough }}\n");
@@ -287,6 +289,14 @@ async fn the_systems_anchors_are_read_again_on_a_reload() {
     let requests = upstreams[0].requests();
     assert_eq!(ask("/free").await, 502, "its kept connection is not used");
     assert_eq!(upstreams[0].requests(), requests);
+
+    let files = process.open_files();
+    for (authority, path) in [(&first, "/free"), (&second, "/second")].repeat(4) {
+        std::fs::write(&anchors, &authority.pem).unwrap();
+        process.signal("HUP").await;
+        eventually("trusted", async || ask(path).await == 200).await;
+    }
+    eventually("what was kept is closed", async || process.open_files() <= files + 1).await;
 }
 
 #[tokio::test]
