@@ -30,6 +30,8 @@ pub struct Watch {
 
 impl Watch {
     /// Watches these paths. Where the system can't, the clock is left, and the log says so.
+    ///
+    /// It begins with a change: what became of them between their reading and this, nobody saw.
     pub fn new<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Self {
         let changed = Arc::new(Notify::new());
         let folders = folders(paths);
@@ -51,6 +53,7 @@ impl Watch {
             let seconds = POLL.as_secs();
             warn!("Cannot watch for changes ({error}); looking every {seconds} s instead.");
         });
+        changed.notify_one();
         Self { changed, _watcher: watching.ok() }
     }
 
@@ -83,4 +86,18 @@ fn folders<'a>(paths: impl IntoIterator<Item = &'a Path>) -> BTreeMap<PathBuf, R
         }
     }
     folders
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_changed_before_the_watch_began_is_looked_at_without_waiting_for_the_clock() {
+        let folder = tempfile::tempdir().unwrap();
+        let began = Instant::now();
+        let watch = Watch::new([folder.path().join("secret").as_path()]);
+        watch.changed().await;
+        assert!(began.elapsed() < POLL, "{:?}", began.elapsed());
+    }
 }

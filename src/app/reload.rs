@@ -15,6 +15,7 @@ use crate::status::Board;
 use crate::telemetry::LevelHandle;
 use crate::watch::{POLL, Watch};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -157,6 +158,8 @@ impl Reloader {
             let mut is_asked = false;
             let files = self.setup.surroundings.files.keys().map(PathBuf::as_path);
             let watch = Watch::new(source.file.as_deref().into_iter().chain(files));
+            // Kept while others are heard: left in the middle, it would forget the change that it waits on.
+            let mut changed = pin!(watch.changed());
             while !is_asked {
                 let retry_at = retry.map_or_else(|| Instant::now() + POLL * 2, |(at, _)| at);
                 tokio::select! {
@@ -168,7 +171,8 @@ impl Reloader {
                     }
                     () = self.control.reload.notified() => is_asked = retry.is_none(),
                     () = sleep_until(retry_at) => is_asked = retry.is_some(),
-                    () = watch.changed() => {
+                    () = &mut changed => {
+                        changed.set(watch.changed());
                         let found = self.look(&source).await;
                         if found.is_some() && found != seen {
                             (is_asked, retry) = (true, None);
