@@ -3,8 +3,10 @@
 use super::ForwardProxy;
 use crate::credential::CredentialError;
 use crate::place;
+use http::header::PROXY_AUTHENTICATE;
 use http::{HeaderValue, StatusCode};
-use httparse::{EMPTY_HEADER, Response, Status};
+use httparse::{EMPTY_HEADER, Header, Response, Status};
+use std::borrow::Cow;
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use url::Url;
@@ -30,18 +32,27 @@ pub(crate) enum TunnelError {
     #[error("the proxy gives no answer: {0}")]
     NoAnswer(#[source] io::Error),
     /// The proxy says no.
-    #[error("the proxy answers {status}; {}", advice(*status))]
+    #[error("the proxy answers {status}; {}", advice(*status, foreign))]
     Refused {
         /// What it says.
         status: StatusCode,
+        /// The authentication schemes that it asks for, where Basic is none of them.
+        foreign: Vec<String>,
     },
     /// What it says is no HTTP answer.
     #[error("the proxy's answer is not HTTP; is it a proxy?")]
     NotHttp,
 }
 
-fn advice(status: StatusCode) -> &'static str {
-    match status {
+fn advice(status: StatusCode, foreign: &[String]) -> Cow<'static, str> {
+    if !foreign.is_empty() {
+        let schemes = foreign.join(" or ");
+        return format!(
+            "it wants {schemes}, and bearerd speaks Basic only; ask who runs it for Basic or an exception, or put a proxy of your own before it that speaks {schemes}"
+        )
+        .into();
+    }
+    let told = match status {
         // tinyproxy says 401 to credentials that are wrong.
         StatusCode::PROXY_AUTHENTICATION_REQUIRED | StatusCode::UNAUTHORIZED => {
             "give it the right user name and password, in its URL or in proxy_credentials_file"
@@ -50,7 +61,28 @@ fn advice(status: StatusCode) -> &'static str {
             "it does not allow this destination, or its port; ask who runs it"
         }
         _ => "it cannot reach the server, or has no time",
-    }
+    };
+    told.into()
+}
+
+/// The schemes of `Proxy-Authenticate` (RFC 9110 section 11.7.1), if Basic is none of them: what stands at the beginning of
+/// each line, as proxies write it.
+fn foreign_schemes(headers: &[Header]) -> Vec<String> {
+    let challenges = headers.iter().filter(|header| {
+        header.name.eq_ignore_ascii_case(PROXY_AUTHENTICATE.as_str()) && !header.value.is_empty()
+    });
+    let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
+    let scheme = |header: &Header| {
+        header
+            .value
+            .iter()
+            .take_while(|byte| is_token(byte))
+            .map(|byte| char::from(*byte))
+            .collect()
+    };
+    let schemes: Vec<String> = challenges.map(scheme).collect();
+    let is_ours = schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case("Basic"));
+    if is_ours { Vec::new() } else { schemes }
 }
 
 impl Destination {
@@ -108,7 +140,10 @@ fn judge(answer: &[u8]) -> Option<Result<(), TunnelError>> {
         Some(status) if is_interim(&status) => return judge(answer.get(header..)?),
         // In TLS the client speaks first: what comes behind the header is from nobody whom we asked.
         Some(status) if status.is_success() && answer.len() == header => Ok(()),
-        Some(status) if !status.is_success() => Err(TunnelError::Refused { status }),
+        Some(status) if !status.is_success() => {
+            let foreign = foreign_schemes(parsed.headers);
+            Err(TunnelError::Refused { status, foreign })
+        }
         _ => Err(TunnelError::NotHttp),
     })
 }
@@ -159,6 +194,14 @@ mod tests {
     async fn a_refusal_is_told_with_its_status_and_what_to_do() {
         for (says, told) in [
             ("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n<html>", "proxy_credentials_file"),
+            (
+                "HTTP/1.1 407 x\r\nProxy-Authenticate: Negotiate\r\nproxy-authenticate: NTLM abc\r\n\r\n",
+                "it wants Negotiate or NTLM",
+            ),
+            (
+                "HTTP/1.1 407 x\r\nProxy-Authenticate: NTLM\r\nProxy-Authenticate: basic realm=x\r\n\r\n",
+                "proxy_credentials_file",
+            ),
             (
                 "HTTP/1.0 403 Forbidden\r\nContent-Length: 5\r\n\r\n",
                 "403 Forbidden; it does not allow",
