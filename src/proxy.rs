@@ -202,13 +202,12 @@ impl ProxyHttp for Proxy {
         _session: &mut Session,
         _peer: &HttpPeer,
         context: &mut Context,
-        mut error: Box<Error>,
+        error: Box<Error>,
     ) -> Box<Error> {
-        let upstream = context.route.as_ref().map(|route| &route.upstream);
-        let more =
-            upstream.is_some_and(|upstream| upstream.try_again(&mut context.attempts, &error));
-        error.set_retry(more);
-        error
+        match &context.route {
+            Some(route) => route.upstream.try_again(&mut context.attempts, error),
+            None => error,
+        }
     }
 
     async fn connected_to_upstream(

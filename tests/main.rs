@@ -29,6 +29,7 @@ mod links;
 mod local_answers;
 mod memory;
 mod monitoring;
+mod names;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod reload;

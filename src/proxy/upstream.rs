@@ -16,16 +16,16 @@ use crate::config::{Timeouts, TlsVersion, Upstream as UpstreamConfig};
 use crate::forward_proxy::Destination;
 use crate::http_client::{self, HttpClientError, Limits};
 use crate::place;
-use addresses::{Addresses, ResolveError};
+use addresses::{Addresses, Known, ResolveError};
 use gate::Gate;
 use http::HeaderValue;
 use pingora::protocols::Digest;
-use pingora::protocols::l4::socket::SocketAddr;
+use pingora::protocols::l4::socket::SocketAddr as PeerAddress;
 use pingora::protocols::tls::{ALPN, CaType};
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorType};
 use reqwest::Client;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -69,10 +69,14 @@ pub struct Upstream {
 /// Which addresses one request has tried.
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
-    /// The position of the first one.
-    first: Option<usize>,
-    /// How many of them could not be connected to.
-    failed: usize,
+    /// The latest, and what the resolver had said before it.
+    latest: Option<(Address, Arc<Known>)>,
+    /// Those that could not be connected to.
+    failed: Vec<SocketAddr>,
+    /// Whether the resolver may know more than before the latest.
+    asks_anew: bool,
+    /// Why the latest failed: the request ends with this, if there is no other.
+    failure: Option<Box<Error>>,
     /// Whether the private anchors are the ones to trust.
     is_private: Option<bool>,
     /// Whether the others were tried before.
@@ -81,7 +85,26 @@ pub(super) struct Attempts {
     cut: usize,
 }
 
+/// One of several that are tried in turn.
+#[derive(Clone, Copy, Debug)]
+struct Address {
+    /// Its place in the turn, which goes round.
+    position: usize,
+    address: SocketAddr,
+}
+
 impl Attempts {
+    /// The first of these that has not failed yet, beginning at that position.
+    fn next(&self, known: &Known, first: usize) -> Option<Address> {
+        let count = known.addresses.len();
+        let mut turn = (0..count).filter_map(|offset| {
+            let position = first.wrapping_add(offset);
+            let address = *known.addresses.get(position.checked_rem(count)?)?;
+            Some(Address { position, address })
+        });
+        turn.find(|next| !self.failed.contains(&next.address))
+    }
+
     /// Notes an error that ended a read before its answer began. Tells whether HTTP/2 is to blame, where what befalls
     /// one request, or their connection, need not befall it again.
     pub(super) fn may_try_again(&mut self, error: &Error) -> bool {
@@ -159,13 +182,20 @@ impl Upstream {
         self: &Arc<Self>,
         attempts: &mut Attempts,
     ) -> pingora::Result<HttpPeer> {
-        let addresses = self.addresses.get().await.map_err(|error| self.unresolved(error))?;
-        let first = *attempts.first.get_or_insert_with(|| self.preferred.load(Ordering::Relaxed));
-        let position = first.wrapping_add(attempts.failed) % addresses.len().max(1);
-        let address =
-            addresses.get(position).ok_or_else(|| Error::new_up(ErrorType::InternalError))?;
+        let found = match &attempts.latest {
+            Some((_, known)) if attempts.asks_anew => self.addresses.after(known).await,
+            _ => self.addresses.get().await,
+        };
+        attempts.asks_anew = false;
+        let known = found.map_err(|error| self.unresolved(error))?;
+        let Some(next) = attempts.next(&known, self.preferred.load(Ordering::Relaxed)) else {
+            // The resolver knows no other ones.
+            let failure = attempts.failure.take();
+            return Err(failure.unwrap_or_else(|| Error::new_up(ErrorType::ConnectNoRoute)));
+        };
+        attempts.latest = Some((next, known));
         let mut peer = self.template.clone();
-        peer._address = SocketAddr::Inet(*address);
+        peer._address = PeerAddress::Inet(next.address);
         peer.group_key = self.group.load(Ordering::Relaxed);
         if self.wants_http1.load(Ordering::Relaxed) {
             peer.options.alpn = ALPN::H1;
@@ -178,12 +208,19 @@ impl Upstream {
         Ok(peer)
     }
 
-    /// Notes that the latest attempt could not connect. Tells whether another one is worth while.
-    pub(super) fn try_again(&self, attempts: &mut Attempts, error: &Error) -> bool {
-        if tunnel::is_refusal(error) {
-            return false;
+    /// Notes that the latest attempt could not connect, and why. Where another one is worth while, what is returned
+    /// asks for it.
+    pub(super) fn try_again(&self, attempts: &mut Attempts, mut error: Box<Error>) -> Box<Error> {
+        let is_final = tunnel::is_refusal(&error)
+            || !(self.try_other_anchors(attempts, &error) || self.try_next(attempts));
+        error.set_retry(false);
+        if is_final {
+            return error;
         }
-        self.try_other_anchors(attempts, error) || self.try_next(attempts)
+        let mut again = Error::new_up(error.etype().clone());
+        again.set_retry(true);
+        attempts.failure = Some(error);
+        again
     }
 
     /// From now on, HTTP/2 is not offered any more.
@@ -215,18 +252,21 @@ impl Upstream {
         true
     }
 
-    /// Tells whether there is another address to try; from now on, requests begin with that one.
+    /// Tells whether there may be another address to try; from now on, requests begin with that one.
     fn try_next(&self, attempts: &mut Attempts) -> bool {
-        let tried = attempts.first.unwrap_or_default().wrapping_add(attempts.failed);
-        attempts.failed += 1;
+        let Some((tried, known)) = &attempts.latest else { return false };
+        attempts.failed.push(tried.address);
         // Of many requests that failed at one address, the first moves on for all.
         let _ = self.preferred.compare_exchange(
-            tried,
-            tried.wrapping_add(1),
+            tried.position,
+            tried.position.wrapping_add(1),
             Ordering::Relaxed,
             Ordering::Relaxed,
         );
-        attempts.failed < self.addresses.count().min(MAX_ADDRESSES)
+        let is_known = attempts.next(known, tried.position).is_some();
+        // When all have failed, the name may have moved.
+        attempts.asks_anew = !is_known && known.is_doubtful();
+        attempts.failed.len() < MAX_ADDRESSES && (is_known || attempts.asks_anew)
     }
 
     fn unresolved(&self, error: ResolveError) -> Box<Error> {
@@ -273,7 +313,6 @@ fn host_header(origin: &Url) -> HeaderValue {
 mod tests {
     use super::*;
     use crate::config::Transport;
-    use tokio::time::Instant;
 
     fn upstream(url: &str) -> Arc<Upstream> {
         let second = Duration::from_secs(1);
@@ -336,17 +375,40 @@ mod tests {
     #[tokio::test]
     async fn a_failed_address_is_left_for_the_next_one() {
         let upstream = upstream("https://127.0.0.1:9");
-        let known = [9, 10].map(|port| ([127, 0, 0, 1], port).into());
-        upstream.addresses.set(Instant::now(), known.into());
+        let known = [9, 10].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        upstream.addresses.pretend(Duration::ZERO, known);
         let port = async |attempts: &mut Attempts| {
             upstream.peer(attempts).await.unwrap()._address.as_inet().unwrap().port()
         };
+        let fails = |attempts: &mut Attempts, why| {
+            let error = Error::explain(ErrorType::ConnectRefused, why).into_up();
+            upstream.try_again(attempts, error).retry()
+        };
         let (mut one, mut other) = (Attempts::default(), Attempts::default());
         assert_eq!((port(&mut one).await, port(&mut other).await), (9, 9));
-        assert!(upstream.try_next(&mut one) && upstream.try_next(&mut other), "there is a second");
+        assert!(fails(&mut one, "") && fails(&mut other, ""), "there is a second");
         assert_eq!((port(&mut one).await, port(&mut other).await), (10, 10));
         assert_eq!(port(&mut Attempts::default()).await, 10, "others begin with what may work");
-        assert!(!upstream.try_next(&mut one), "there is no third");
+        assert!(fails(&mut one, "the last"), "the resolver may know another");
+        let error = upstream.peer(&mut one).await.unwrap_err();
+        let told = error.context.as_ref().map(|context| context.as_str().to_owned());
+        assert_eq!(
+            (error.etype(), told.as_deref()),
+            (&ErrorType::ConnectRefused, Some("the last"))
+        );
         assert_eq!(port(&mut Attempts::default()).await, 9, "and come back to the first");
+    }
+
+    #[tokio::test]
+    async fn addresses_that_lead_nowhere_are_left_for_those_that_the_resolver_knows_by_now() {
+        let upstream = upstream("https://127.0.0.1:9");
+        upstream.addresses.pretend(Duration::ZERO, [([127, 0, 0, 9], 9).into()]);
+        let mut attempts = Attempts::default();
+        for address in ["127.0.0.9:9", "127.0.0.1:9"] {
+            let peer = upstream.peer(&mut attempts).await.unwrap();
+            assert_eq!(peer._address.to_string(), address);
+            let again = upstream.try_again(&mut attempts, Error::new_up(ErrorType::ConnectRefused));
+            assert_eq!(again.retry(), address == "127.0.0.9:9", "it is asked once");
+        }
     }
 }

@@ -7,9 +7,11 @@ mod proxy;
 pub(crate) use proxy::ChaoticProxy;
 
 use super::accepting;
+use super::names::Names;
 use super::tls::Authority;
 use fastrand::Rng;
-use std::net::SocketAddr;
+use std::future::pending;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -23,6 +25,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// Longer than any time-out of the sidecar in front of it.
 pub(crate) const STALL: Duration = Duration::from_secs(6);
+/// Where it is, and where it is at times.
+pub(crate) const FIRST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+pub(crate) const SECOND: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 /// Between two bytes of what comes slowly.
 const DRIBBLE: Duration = Duration::from_millis(20);
 
@@ -39,32 +44,50 @@ fn number_in(text: &str) -> u64 {
 
 pub(crate) struct Chaos {
     port: u16,
-    _tasks: Vec<AbortOnDropHandle<()>>,
+    _tasks: [AbortOnDropHandle<()>; 2],
 }
 
 impl Chaos {
-    /// Speaks this protocol, as ALPN names it. Listens on both loopback addresses, of which one is gone at times.
-    pub(crate) async fn start(authority: &Authority, protocol: &str, seed: u64) -> Self {
+    /// Speaks this protocol, as ALPN names it. Listens on two loopback addresses, of which one is gone at times, and the
+    /// other moves, if there are `names` that know where to.
+    pub(crate) async fn start(
+        authority: &Authority,
+        protocol: &str,
+        seed: u64,
+        names: Option<Arc<Names>>,
+    ) -> Self {
         let mut config = authority.server();
         config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        let first = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let first = TcpListener::bind((FIRST, 0)).await.unwrap();
         let port = first.local_addr().unwrap().port();
         let connections = Arc::new(AtomicU64::new(seed));
-        let mut tasks = vec![listen(first, acceptor.clone(), connections.clone())];
+        let listen = move |listener| listen(listener, acceptor.clone(), connections.clone());
+        let mut here = listen(first);
+        let there = listen.clone();
+        let moving = tokio::spawn(async move {
+            let Some(names) = names else { return pending().await };
+            for last in (2..=250).cycle() {
+                sleep(STALL).await;
+                let next = IpAddr::from([127, 0, 0, last]);
+                let listener = TcpListener::bind((next, port)).await.unwrap();
+                names.point_to(&[next, SECOND]);
+                // What came to the old address is cut.
+                drop(std::mem::replace(&mut here, listen(listener)));
+            }
+        });
         // Where there is no IPv6, there is one address less to fail.
-        let second = SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], port));
-        tasks.push(AbortOnDropHandle::new(tokio::spawn(async move {
+        let fading = tokio::spawn(async move {
             loop {
-                if let Ok(listener) = TcpListener::bind(second).await {
-                    let listening = listen(listener, acceptor.clone(), connections.clone());
+                if let Ok(listener) = TcpListener::bind((SECOND, port)).await {
+                    let listening = there(listener);
                     sleep(STALL).await;
                     drop(listening);
                 }
                 sleep(STALL / 2).await;
             }
-        })));
-        Self { port, _tasks: tasks }
+        });
+        Self { port, _tasks: [moving, fading].map(AbortOnDropHandle::new) }
     }
 
     pub(crate) fn url(&self) -> String {

@@ -9,6 +9,7 @@ pub(crate) mod forward_proxy;
 pub(crate) mod http2;
 pub(crate) mod issuer;
 pub(crate) mod judge;
+pub(crate) mod names;
 pub(crate) mod one_token;
 pub(crate) mod process;
 pub(crate) mod promql;

@@ -1,5 +1,6 @@
 //! The real binary as a process of its own: signals, exit codes, memory, output.
 
+use super::names::Names;
 use super::{DEADLINE, eventually};
 use bearerd::demo::TenantOptions;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,12 @@ pub(crate) fn tool(name: &str) -> PathBuf {
 }
 
 pub(crate) fn bearerd() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_bearerd"));
+    starting(env!("CARGO_BIN_EXE_bearerd"))
+}
+
+/// A program that knows nothing of the environment of the tests, and does not outlive them.
+pub(super) fn starting(program: &str) -> Command {
+    let mut command = Command::new(program);
     command.env_clear().kill_on_drop(true).stdin(Stdio::null());
     command
 }
@@ -63,25 +69,27 @@ impl Process {
     /// The same in an environment.
     pub(crate) async fn start_in(folder: &Path, yaml: &str, environment: &[(&str, &str)]) -> Self {
         let config = written(folder, yaml);
-        Self::spawn(folder, config.to_str().unwrap(), &[], environment).await
+        let mut command = bearerd();
+        command.envs(environment.iter().copied());
+        Self::spawn(command, folder, config.to_str().unwrap(), &[]).await
     }
 
+    /// The same among names of its own.
     /// The same with a file that is there. `folder` takes the log.
     pub(crate) async fn start_with(folder: &Path, config: &str, arguments: &[&str]) -> Self {
-        Self::spawn(folder, config, arguments, &[]).await
+        Self::spawn(bearerd(), folder, config, arguments).await
     }
 
-    async fn spawn(
-        folder: &Path,
-        config: &str,
-        arguments: &[&str],
-        environment: &[(&str, &str)],
-    ) -> Self {
+    /// The same among names of its own.
+    pub(crate) async fn start_among(names: &Names, folder: &Path, config: &str) -> Self {
+        Self::spawn(names.bearerd(), folder, config, &[]).await
+    }
+
+    async fn spawn(mut command: Command, folder: &Path, config: &str, arguments: &[&str]) -> Self {
         let log = folder.join("log");
-        let child = bearerd()
+        let child = command
             .args(["run", "--config", config])
             .args(arguments)
-            .envs(environment.iter().copied())
             .stderr(std::fs::File::create(&log).unwrap())
             .spawn()
             .unwrap();

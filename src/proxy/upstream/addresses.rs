@@ -1,4 +1,6 @@
 //! The addresses of a name: looked up ahead of need, kept for a while, and kept on when the resolver fails.
+//!
+//! A name that moves is followed within [`STALE`]; at once, when nobody is at its old addresses any more.
 
 use arc_swap::ArcSwapOption;
 use std::io;
@@ -13,9 +15,11 @@ use tracing::warn;
 
 /// How long an answer of the resolver is used before it is asked again; the system's resolver does not tell how long
 /// it holds.
-const KEPT: Duration = Duration::from_secs(30);
+const KEPT: Duration = Duration::from_secs(15);
 /// Up to this age it is used while the resolver is asked; a request after a longer pause waits for the newer one.
-const STALE: Duration = Duration::from_secs(60);
+const STALE: Duration = Duration::from_secs(30);
+/// When addresses lead nowhere, the resolver is asked anew; as long as that goes on, no more often than this.
+const DOUBT: Duration = Duration::from_secs(1);
 /// How long the resolver may take.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -28,13 +32,22 @@ pub(super) struct Addresses {
     refreshing: AtomicBool,
 }
 
-/// What the resolver said; at least one address.
-struct Known {
+/// What the resolver said.
+#[derive(Debug)]
+pub(super) struct Known {
     at: Instant,
-    addresses: Arc<[SocketAddr]>,
+    /// At least one.
+    pub(super) addresses: Box<[SocketAddr]>,
+    /// Whether those before led nowhere.
+    is_second_thought: bool,
 }
 
 impl Known {
+    /// Whether it is worth while to ask the resolver anew, if these lead nowhere.
+    pub(super) fn is_doubtful(&self) -> bool {
+        !(self.is_second_thought && self.is_younger(DOUBT))
+    }
+
     fn is_younger(&self, age: Duration) -> bool {
         self.at.elapsed() <= age
     }
@@ -78,52 +91,61 @@ impl Addresses {
     }
 
     /// Known ones at once, even while newer ones are being looked up, unless they are too old.
-    pub(super) async fn get(self: &Arc<Self>) -> Result<Arc<[SocketAddr]>, ResolveError> {
-        let known = self.known.load_full();
-        if let Some(known) = known.as_ref().filter(|known| known.is_younger(STALE)) {
-            if !known.is_younger(KEPT) && !self.refreshing.swap(true, Ordering::AcqRel) {
-                tokio::spawn(self.clone().refresh());
+    pub(super) async fn get(self: &Arc<Self>) -> Result<Arc<Known>, ResolveError> {
+        match self.known.load_full().filter(|known| known.is_younger(STALE)) {
+            Some(known) => {
+                if !known.is_younger(KEPT) && !self.refreshing.swap(true, Ordering::AcqRel) {
+                    tokio::spawn(self.clone().refresh());
+                }
+                Ok(known)
             }
-            return Ok(known.addresses.clone());
+            None => self.newer(|known| known.is_younger(STALE), false).await,
         }
-        // One request asks; those behind it share the answer.
+    }
+
+    /// Those of a newer answer than this one, which led nowhere.
+    pub(super) async fn after(&self, that: &Known) -> Result<Arc<Known>, ResolveError> {
+        self.newer(|known| known.at > that.at, true).await
+    }
+
+    /// Those that are new enough. Of many requests one asks the resolver, and those behind it share the answer. Where
+    /// there is none, the known ones are used on.
+    async fn newer(
+        &self,
+        is_enough: impl Fn(&Known) -> bool,
+        is_second_thought: bool,
+    ) -> Result<Arc<Known>, ResolveError> {
         let asking = async {
             let _first = self.asking.lock().await;
-            match self.known.load_full().filter(|known| known.is_younger(STALE)) {
-                Some(known) => Ok(known.addresses.clone()),
-                None => self.look_up().await,
+            match self.known.load_full().filter(|known| is_enough(known)) {
+                Some(known) => Ok(known),
+                None => self.look_up(is_second_thought).await,
             }
         };
-        match (self.in_time(asking).await, known) {
-            (Err(error), Some(known)) => Ok(self.keep(&known, &error)),
+        match (self.in_time(asking).await, self.known.load_full()) {
+            (Err(error), Some(known)) => Ok(self.keep(&known, &error, is_second_thought)),
             (asked, _) => asked,
         }
     }
 
-    /// How many there are.
-    pub(super) fn count(&self) -> usize {
-        self.known.load().as_ref().map_or(0, |known| known.addresses.len())
-    }
-
     /// Looks the name up anew; the known addresses stay when that fails.
     async fn refresh(self: Arc<Self>) {
-        let looked_up = self.in_time(self.look_up()).await;
+        let looked_up = self.in_time(self.look_up(false)).await;
         if let (Err(error), Some(known)) = (looked_up, self.known.load_full()) {
-            self.keep(&known, &error);
+            self.keep(&known, &error, false);
         }
         self.refreshing.store(false, Ordering::Release);
     }
 
-    async fn look_up(&self) -> Result<Arc<[SocketAddr]>, ResolveError> {
+    async fn look_up(&self, is_second_thought: bool) -> Result<Arc<Known>, ResolveError> {
         let host = || self.host.clone();
         let found = lookup_host((self.host.as_str(), self.port)).await;
         let found = found.map_err(|source| ResolveError::Lookup { host: host(), source })?;
-        let addresses: Arc<[_]> = found.collect();
+        let addresses: Box<[_]> = found.collect();
         if addresses.is_empty() {
             return Err(ResolveError::NoAddress { host: host() });
         }
-        self.set(Instant::now(), addresses.clone());
-        Ok(addresses)
+        Ok(self.set(Known { at: Instant::now(), addresses, is_second_thought }))
     }
 
     async fn in_time<T>(
@@ -135,15 +157,23 @@ impl Addresses {
     }
 
     /// Uses known addresses on, as if they had been looked up now.
-    fn keep(&self, known: &Known, error: &ResolveError) -> Arc<[SocketAddr]> {
+    fn keep(&self, known: &Known, error: &ResolveError, is_second_thought: bool) -> Arc<Known> {
         warn!(host = self.host, "Using the known addresses on: {error}.");
-        self.set(Instant::now(), known.addresses.clone());
-        known.addresses.clone()
+        let addresses = known.addresses.clone();
+        self.set(Known { at: Instant::now(), addresses, is_second_thought })
     }
 
-    /// Takes these for what the resolver said then.
-    pub(super) fn set(&self, at: Instant, addresses: Arc<[SocketAddr]>) {
-        self.known.store(Some(Arc::new(Known { at, addresses })));
+    fn set(&self, known: Known) -> Arc<Known> {
+        let known = Arc::new(known);
+        self.known.store(Some(known.clone()));
+        known
+    }
+
+    /// Takes these for what the resolver said so long ago.
+    #[cfg(test)]
+    pub(super) fn pretend(&self, age: Duration, addresses: impl Into<Box<[SocketAddr]>>) {
+        let (at, addresses) = (Instant::now() - age, addresses.into());
+        self.set(Known { at, addresses, is_second_thought: false });
     }
 }
 
@@ -151,18 +181,18 @@ impl Addresses {
 mod tests {
     use super::*;
 
-    const OLD: [u8; 4] = [127, 0, 0, 7];
-    const NEW: [u8; 4] = [127, 0, 0, 1];
+    const OLD_ADDRESS: [u8; 4] = [127, 0, 0, 7];
+    const NEW_ADDRESS: [u8; 4] = [127, 0, 0, 1];
 
     /// A name that had an old address so long ago.
     fn known(host: &str, age: Duration) -> Arc<Addresses> {
         let addresses = Addresses::new(host.to_owned(), 9);
-        addresses.set(Instant::now() - age, [(OLD, 9).into()].into());
+        addresses.pretend(age, [(OLD_ADDRESS, 9).into()]);
         addresses
     }
 
     async fn address(addresses: &Arc<Addresses>) -> SocketAddr {
-        addresses.get().await.unwrap()[0]
+        addresses.get().await.unwrap().addresses[0]
     }
 
     #[tokio::test]
@@ -174,9 +204,13 @@ mod tests {
     #[tokio::test]
     async fn old_addresses_are_used_while_newer_ones_are_looked_up() {
         let addresses = known("127.0.0.1", (KEPT + STALE) / 2);
-        assert_eq!(address(&addresses).await, (OLD, 9).into(), "nobody waits for the resolver");
+        assert_eq!(
+            address(&addresses).await,
+            (OLD_ADDRESS, 9).into(),
+            "nobody waits for the resolver"
+        );
         let renewed = async {
-            while address(&addresses).await != (NEW, 9).into() {
+            while address(&addresses).await != (NEW_ADDRESS, 9).into() {
                 tokio::task::yield_now().await;
             }
         };
@@ -185,14 +219,25 @@ mod tests {
 
     #[tokio::test]
     async fn after_a_long_pause_newer_addresses_are_waited_for() {
-        assert_eq!(address(&known("127.0.0.1", STALE * 2)).await, (NEW, 9).into());
+        assert_eq!(address(&known("127.0.0.1", STALE * 2)).await, (NEW_ADDRESS, 9).into());
+    }
+
+    #[tokio::test]
+    async fn what_led_nowhere_is_asked_for_anew_once_for_all() {
+        let addresses = known("127.0.0.1", Duration::ZERO);
+        let old = addresses.get().await.unwrap();
+        assert!(old.is_doubtful());
+        let (one, other) = tokio::join!(addresses.after(&old), addresses.after(&old));
+        let (one, other) = (one.unwrap(), other.unwrap());
+        assert_eq!(one.addresses[..], [(NEW_ADDRESS, 9).into()]);
+        assert!(Arc::ptr_eq(&one, &other) && !one.is_doubtful());
     }
 
     #[tokio::test]
     async fn known_addresses_outlive_a_resolver_that_fails() {
         for age in [(KEPT + STALE) / 2, STALE * 2] {
             let addresses = known("no-such-host.invalid", age);
-            assert_eq!(address(&addresses).await, (OLD, 9).into());
+            assert_eq!(address(&addresses).await, (OLD_ADDRESS, 9).into());
             let kept = async {
                 while !addresses.known.load_full().unwrap().is_younger(KEPT) {
                     tokio::task::yield_now().await;
