@@ -119,13 +119,25 @@ pub(crate) fn cause(error: reqwest::Error) -> String {
     while let Some(source) = cause.source() {
         cause = source;
     }
-    match cause.to_string() {
-        // The library keeps the proxy's status to itself.
-        told if told.starts_with("tunnel error") => {
-            format!(
-                "the forward proxy refuses the tunnel ({told}); `bearerd doctor` tells its answer"
-            )
+    cause.to_string()
+}
+
+/// How a forward proxy says no to a tunnel, as far as the library tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TunnelRefusal {
+    /// By 407: it wants credentials, or other ones.
+    Credentials,
+    /// By any other status.
+    Other,
+}
+
+impl TunnelRefusal {
+    /// Of a request whose innermost [`cause`] is told like this.
+    pub(crate) fn of(cause: &str) -> Option<Self> {
+        match cause.strip_prefix("tunnel error: ")? {
+            "proxy authorization required" => Some(Self::Credentials),
+            "unsuccessful" => Some(Self::Other),
+            _ => None,
         }
-        told => told,
     }
 }

@@ -16,6 +16,7 @@ pub mod schedule;
 pub mod store;
 
 use crate::error::ErrorKind;
+use crate::http_client::TunnelRefusal;
 use http::{HeaderValue, StatusCode};
 use schedule::RetryClass;
 use std::time::Duration;
@@ -60,6 +61,9 @@ pub enum TokenError {
     /// No connection: name, network, TLS.
     #[error("cannot reach the token endpoint: {0}")]
     Connect(String),
+    /// The forward proxy on the way there says no.
+    #[error("the forward proxy refuses the way to the token endpoint")]
+    Proxy(TunnelRefusal),
     /// No whole answer in time.
     #[error("the token endpoint did not answer in time")]
     Timeout,
@@ -124,9 +128,10 @@ pub enum InvalidAnswer {
 
 impl TokenError {
     /// The outcomes a token request can have, as metric labels.
-    pub const OUTCOMES: [&str; 9] = [
+    pub const OUTCOMES: [&str; 10] = [
         "success",
         "connect_error",
+        "proxy_refused",
         "timeout",
         "rate_limited",
         "server_error",
@@ -140,6 +145,7 @@ impl TokenError {
     pub const fn outcome(&self) -> &'static str {
         match self {
             Self::Connect(_) => "connect_error",
+            Self::Proxy(_) => "proxy_refused",
             Self::Timeout => "timeout",
             Self::RateLimited { .. } => "rate_limited",
             Self::Server { .. } => "server_error",
@@ -161,7 +167,11 @@ impl TokenError {
                 _ => RetryClass::Server,
             },
             Self::Invalid(_) | Self::Panicked => RetryClass::Server,
-            Self::Refused { .. } | Self::NotAnIssuer { .. } => RetryClass::Refused,
+            Self::Proxy(TunnelRefusal::Other) => RetryClass::Server,
+            // Nor is a proxy to see wrong credentials over and over: their account may be locked for that.
+            Self::Refused { .. }
+            | Self::NotAnIssuer { .. }
+            | Self::Proxy(TunnelRefusal::Credentials) => RetryClass::Refused,
         }
     }
 

@@ -4,6 +4,7 @@ use crate::support::forward_proxy::{Asked, ForwardProxy};
 use crate::support::process::{Process, bearerd, output};
 use crate::support::sidecar::Sidecar;
 use crate::support::{Fixture, eventually, http};
+use serde_json::Value;
 
 const SALES: &str = "/api/v1/datasphere/consumption/relational/DEMO/SALES/SALES?$top=1";
 const USERS: &str = "/api/v1/scim2/Users";
@@ -108,6 +109,31 @@ async fn a_proxy_that_refuses_is_told_with_its_status() {
         "{text}"
     );
     assert_eq!(fixture.tenant.seen().tenant_requests, 0);
+}
+
+#[tokio::test]
+async fn an_issuer_behind_a_proxy_that_refuses_is_told_and_credentials_are_not_tried_over_and_over()
+{
+    let (fixture, proxy) = (Fixture::start().await, ForwardProxy::start().await);
+    let keys = format!("proxy: \"http://tool:wrong@{}\"", proxy.address);
+    for (status, advice, least, most) in [
+        ("407 Proxy Authentication Required", "proxy_credentials_file", 27.0, 33.0),
+        ("503 Service Unavailable", "`bearerd doctor` tells its answer", 0.0, 1.0),
+    ] {
+        proxy.answer(&format!("HTTP/1.1 {status}\r\n\r\n"));
+        let folder = tempfile::tempdir().unwrap();
+        let process = Process::start(folder.path(), &with(&elsewhere(&fixture), &keys), &[]).await;
+        let refusal = async || {
+            let log = process.log();
+            let mut lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+            lines.find(|line| line["outcome"] == "proxy_refused")
+        };
+        eventually("refused", async || refusal().await.is_some()).await;
+        let refusal = refusal().await.unwrap();
+        assert!(refusal["message"].as_str().unwrap().contains(advice), "{refusal}");
+        let next = refusal["next_attempt_seconds"].as_f64().unwrap();
+        assert!((least..=most).contains(&next), "{refusal}");
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use super::{InvalidAnswer, TokenError};
 use crate::credential::{Identity, Proof, SecretAuth};
+use crate::http_client::TunnelRefusal;
 
 /// What went wrong, and what to do.
 pub fn with(error: &TokenError, advice: Option<&'static str>) -> String {
@@ -45,6 +46,10 @@ pub(crate) fn token(error: &TokenError, identity: &Identity) -> Option<&'static 
             "60 token requests a second are allowed for all clients of the subaccount together"
         }
         TokenError::Connect(reason) => return tls(reason),
+        TokenError::Proxy(TunnelRefusal::Credentials) => {
+            "by 407: give it the right user name and password, in its URL or in proxy_credentials_file; `bearerd doctor` tells what it wants"
+        }
+        TokenError::Proxy(TunnelRefusal::Other) => "`bearerd doctor` tells its answer",
         _ => return None,
     })
 }

@@ -9,7 +9,7 @@ use super::answer::{self, MAX_ANSWER};
 use super::{InvalidAnswer, Token, TokenError, TokenSource, advice};
 use crate::config::Client;
 use crate::credential::{Identity, Proof};
-use crate::http_client::{self, HttpClientError, Limits};
+use crate::http_client::{self, HttpClientError, Limits, TunnelRefusal};
 use crate::secret::Secret;
 use assertion::Signer;
 use client_auth::Evidence;
@@ -193,7 +193,8 @@ fn failed(error: reqwest::Error) -> TokenError {
     if error.is_timeout() {
         return TokenError::Timeout;
     }
-    TokenError::Connect(http_client::cause(error))
+    let cause = http_client::cause(error);
+    TunnelRefusal::of(&cause).map_or(TokenError::Connect(cause), TokenError::Proxy)
 }
 
 #[cfg(test)]
