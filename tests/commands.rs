@@ -284,3 +284,23 @@ async fn an_ending_process_leaves_its_successors_socket_alone() {
     assert_eq!(new.exit_code().await, Some(0));
     assert!(!socket.exists());
 }
+
+#[tokio::test]
+async fn the_check_tells_which_address_callers_cannot_use_as_a_name() {
+    let folder = folder_of(&[(
+        "b.yaml",
+        "listen: [127.0.0.1:8080, 127.0.0.2:8080]
+clients:
+  c: { token_url: 'https://i.example/oauth/token', client_id: id, client_secret: s3cret }
+upstreams:
+  u: { url: 'https://t.example' }
+",
+    )]);
+    let checked =
+        output(bearerd().args(["check", "--config"]).arg(folder.path().join("b.yaml"))).await;
+    let told = text(&checked.stdout);
+    assert!(
+        told.contains("Not by 127.0.0.2:8080,") && !told.contains("Not by 127.0.0.1"),
+        "{told}"
+    );
+}

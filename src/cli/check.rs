@@ -7,6 +7,7 @@ use bearerd::config::{Client, Config, Environment, ListenAddress, Transport};
 use bearerd::credential::Source;
 use bearerd::forward_proxy::ForwardProxy;
 use std::fmt::Write;
+use std::net::IpAddr;
 use url::Url;
 
 pub(super) fn check(settings: &Settings, environment: &Environment) -> anyhow::Result<()> {
@@ -23,7 +24,14 @@ fn explain(config: &Config) -> Result<String, std::fmt::Error> {
         writeln!(text, "Applications connect to {address} ({} worker(s)).", config.workers)?;
     }
     if config.listen.iter().any(|address| matches!(address, ListenAddress::Tcp(_))) {
-        writeln!(text, "Over TCP, they call it by the names {}.", config.access.hosts.join(", "))?;
+        let hosts = &config.access.hosts;
+        writeln!(text, "Over TCP, they call it by the names {}.", hosts.join(", "))?;
+        for address in config.listen.iter().filter(|address| !is_named(address, hosts)) {
+            writeln!(
+                text,
+                "Not by {address}, however: that address is not in `access.hosts`, and no link will lead there from another one."
+            )?;
+        }
     }
     writeln!(text, "Probes and Prometheus connect to {}.\n", config.admin_listen)?;
     for client in &config.clients {
@@ -73,6 +81,16 @@ fn explain(config: &Config) -> Result<String, std::fmt::Error> {
 fn way(transport: &Transport, url: &Url) -> String {
     let proxy = transport.proxy.to(url).map(ForwardProxy::authority);
     proxy.map_or_else(String::new, |proxy| format!(" through the forward proxy {proxy}"))
+}
+
+/// Whether callers may use an address as a name. A Unix socket and "all addresses" have none.
+fn is_named(address: &ListenAddress, hosts: &[String]) -> bool {
+    let ListenAddress::Tcp(address) = address else { return true };
+    let ip = match address.ip() {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    };
+    address.ip().is_unspecified() || hosts.contains(&ip)
 }
 
 fn explain_client(text: &mut String, client: &Client) -> std::fmt::Result {

@@ -124,8 +124,10 @@ impl Plan {
             return latest;
         }
         let own = self.doorman.own(&host);
-        let pairs = self.targets.iter().flat_map(|(origin, door, path)| {
-            let ours = format!("{}{path}", self.doorman.origin(*door, &own));
+        let targets = self.targets.iter().filter_map(|(origin, door, path)| {
+            Some((origin, format!("{}{path}", self.doorman.origin(*door, &own)?)))
+        });
+        let pairs = targets.flat_map(|(origin, ours)| {
             spellings(origin).into_iter().map(move |origin| (origin, ours.clone()))
         });
         let maps = Arc::new(Maps {
@@ -146,8 +148,8 @@ impl Plan {
         let host = (authority(own), authority(&theirs));
         // Absolute paths lose what the route cuts.
         let paths = self.prefix.iter().map(|prefix| (prefix.clone(), String::new()));
-        let ours = self.ours.iter().map(|(door, path, theirs)| {
-            (format!("{}{path}", self.doorman.origin(*door, own)), theirs.clone())
+        let ours = self.ours.iter().filter_map(|(door, path, theirs)| {
+            Some((format!("{}{path}", self.doorman.origin(*door, own)?), theirs.clone()))
         });
         let urls = paths.chain(ours).chain([(own.to_owned(), theirs)]);
         Back { urls: Arc::new(OriginMap::new(urls, None)), host }

@@ -63,18 +63,19 @@ impl Doorman {
     }
 
     /// The origin of a door, for callers that use `own`. The name that led them here leads to another
-    /// port of this address, too; another address has to be named.
-    pub(super) fn origin(&self, door: Door, own: &str) -> String {
+    /// port of this address, too. Another address has to be named; where callers may not, there is no way:
+    /// at that port of this address there may be somebody else.
+    pub(super) fn origin(&self, door: Door, own: &str) -> Option<String> {
         let Door::At(address) = door else {
-            return own.to_owned();
+            return Some(own.to_owned());
         };
         let is_here = self.here.is_some_and(|here| here.ip() == address.ip());
-        let literal = address.to_string();
-        if !is_here && !address.ip().is_unspecified() && self.guard.knows(&literal) {
-            return format!("http://{literal}");
+        if is_here || address.ip().is_unspecified() {
+            let authority = own.strip_prefix("http://").unwrap_or(own);
+            return Some(format!("http://{}:{}", name_of(authority), address.port()));
         }
-        let authority = own.strip_prefix("http://").unwrap_or(own);
-        format!("http://{}:{}", name_of(authority), address.port())
+        let literal = address.to_string();
+        self.guard.knows(&literal).then(|| format!("http://{literal}"))
     }
 }
 
@@ -108,31 +109,31 @@ mod tests {
     #[test]
     fn another_port_of_the_address_keeps_the_name_that_led_here() {
         let doorman = doorman(Some("127.0.0.1:8080"), &["localhost", "127.0.0.1", "127.0.0.2"]);
-        let origin = |door| doorman.origin(door, "http://localhost:8080");
+        let origin = |door| doorman.origin(door, "http://localhost:8080").unwrap();
         assert_eq!(origin(Door::Here), "http://localhost:8080");
         assert_eq!(origin(at("127.0.0.1:8180")), "http://localhost:8180");
         assert_eq!(origin(at("127.0.0.2:8080")), "http://127.0.0.2:8080");
         assert_eq!(origin(at("0.0.0.0:8180")), "http://localhost:8180");
         assert_eq!(
-            doorman.origin(at("127.0.0.1:8180"), "http://127.0.0.1"),
+            doorman.origin(at("127.0.0.1:8180"), "http://127.0.0.1").unwrap(),
             "http://127.0.0.1:8180"
         );
     }
 
     #[test]
-    fn an_address_that_callers_may_not_name_is_reached_by_the_name_they_may() {
+    fn no_link_leads_to_an_address_that_callers_may_not_name() {
         let doorman = doorman(Some("127.0.0.1:8080"), &["tenants.internal", "[::1]"]);
         let origin = |door| doorman.origin(door, "http://tenants.internal:8080");
-        assert_eq!(origin(at("127.0.0.2:8180")), "http://tenants.internal:8180");
-        assert_eq!(origin(at("[::1]:8180")), "http://[::1]:8180");
+        assert_eq!(origin(at("127.0.0.2:8080")), None);
+        assert_eq!(origin(at("[::1]:8080")).as_deref(), Some("http://[::1]:8080"));
     }
 
     #[test]
     fn from_a_unix_socket_the_address_has_to_be_named() {
         let doorman = doorman(None, &["localhost", "127.0.0.1"]);
         assert_eq!(
-            doorman.origin(at("127.0.0.1:8080"), "http://localhost"),
-            "http://127.0.0.1:8080"
+            doorman.origin(at("127.0.0.1:8080"), "http://localhost").as_deref(),
+            Some("http://127.0.0.1:8080")
         );
     }
 }
