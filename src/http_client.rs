@@ -5,7 +5,7 @@ use crate::config::{TlsVersion, Transport};
 use crate::credential::CredentialError;
 use crate::forward_proxy::ForwardProxy;
 use crate::secret::Secret;
-use crate::trust::{self, TrustError};
+use crate::trust::{self, SystemAnchors, TrustError};
 use reqwest::{Certificate, Client, Identity, Proxy, tls};
 use std::error::Error;
 use std::time::Duration;
@@ -86,10 +86,15 @@ pub(crate) fn build(limits: &Limits<'_>) -> Result<Client, HttpClientError> {
         Some(proxy) => builder.proxy(tunnel(proxy)?),
         None => builder.no_proxy(),
     };
-    builder
+    let has_own = !anchors.is_empty();
+    let builder = match limits.url.scheme() {
+        "https" => builder.https_only(true).tls_certs_merge(anchors),
+        // There is nothing to verify, and so it needs no anchors.
+        _ => builder.tls_certs_only(anchors),
+    };
+    let built = builder
         .user_agent(concat!("bearerd/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
-        .https_only(limits.url.scheme() == "https")
         .tls_version_min(match min_tls {
             TlsVersion::V1_2 => tls::Version::TLS_1_2,
             TlsVersion::V1_3 => tls::Version::TLS_1_3,
@@ -97,9 +102,11 @@ pub(crate) fn build(limits: &Limits<'_>) -> Result<Client, HttpClientError> {
         .connect_timeout(limits.connect)
         .timeout(limits.whole)
         .pool_max_idle_per_host(limits.kept)
-        .tls_certs_merge(anchors)
-        .build()
-        .map_err(HttpClientError::Tls)
+        .build();
+    built.map_err(|error| match !has_own && SystemAnchors::load().is_empty() {
+        true => TrustError::Nobody.into(),
+        false => HttpClientError::Tls(error),
+    })
 }
 
 /// A proxy that is asked for tunnels.

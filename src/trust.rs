@@ -25,6 +25,11 @@ pub enum TrustError {
         /// What is wrong.
         reason: String,
     },
+    /// There is nobody to trust.
+    #[error(
+        "the system has no trust anchors, and there is no ca_file; give that, or let SSL_CERT_FILE name a file of certificates"
+    )]
+    Nobody,
     /// The file holds no certificate at all.
     #[error("{} holds no certificate; ca_file needs PEM certificates", path.display())]
     Empty {

@@ -41,6 +41,32 @@ fn defaults_are_those_of_the_reference() {
 }
 
 #[test]
+fn what_has_no_effect_where_it_stands_is_refused() {
+    let told = faults(
+        "clients:
+  a: { token_url: http://127.0.0.1:9/token, client_id: id, client_secret: s3cret, min_tls: 1.3 }
+upstreams:
+  u: { url: http://127.0.0.1:9, http2: true }
+routes:
+  - { path: /a, profile: scim, methods: [POST], retry: { attempts: 2 } }
+",
+    );
+    let expected = [
+        "b.yaml:2:92: clients.a.min_tls: is for https",
+        "upstreams.u.http2: is for https",
+        "routes[0].retry: is for GET and HEAD",
+    ];
+    for part in expected {
+        assert!(told.contains(part), "{part}\n---\n{told}");
+    }
+    assert_eq!(told.lines().count(), expected.len(), "{told}");
+    assert!(
+        parse(&MINIMAL.replace("'https://t.example'", "'http://127.0.0.1:9', http2: false"))
+            .is_ok()
+    );
+}
+
+#[test]
 fn all_faults_are_told_at_once_with_line_column_path_and_advice() {
     let told = faults(
         "listen: 0.0.0.0:8080

@@ -1,7 +1,7 @@
 //! Verified TLS or nothing: towards the upstream and towards the issuer.
 
 use crate::support::issuer;
-use crate::support::process::Process;
+use crate::support::process::{Process, bearerd, output, written};
 use crate::support::sidecar::Sidecar;
 use crate::support::tls::{Authority, TlsUpstream};
 use crate::support::upstream::Peer;
@@ -311,4 +311,25 @@ async fn what_can_be_no_anchor_among_the_systems_harms_nobody() {
     let (_issuer, process) = with_system_anchors(folder.path(), &anchors, upstreams).await;
     let ask = async || http().get(format!("{}/free", process.url)).send().await.unwrap().status();
     eventually("trusted", async || ask().await == 200).await;
+}
+
+#[tokio::test]
+async fn where_there_is_nobody_to_trust_the_start_says_what_to_give() {
+    let folder = tempfile::tempdir().unwrap();
+    let nobody = folder.path().join("empty.pem");
+    std::fs::write(&nobody, "").unwrap();
+    let environment = [("SSL_CERT_FILE", nobody.to_str().unwrap())];
+    let issuer = issuer::steady().await;
+    let config = issuer.config("http://127.0.0.1:9", "", "");
+    // Nothing here is verified.
+    let process = Process::start_in(folder.path(), &config, &environment).await;
+    drop(process);
+    let config = config.replace("http://127.0.0.1:9", "https://acme.test");
+    let config = written(folder.path(), &config);
+    let mut command = bearerd();
+    command.args(["run", "--config"]).arg(config).envs(environment);
+    let ended = output(&mut command).await;
+    let told = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{told}");
+    assert!(told.contains("no trust anchors, and there is no ca_file"), "{told}");
 }

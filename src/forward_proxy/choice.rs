@@ -142,12 +142,17 @@ impl Exception {
         let name = without_root(name.strip_prefix('.').unwrap_or(name));
         // As URLs have names: in lower case, and IDNA.
         match Host::parse(name) {
-            Ok(Host::Domain(name)) if !name.contains('*') => {
+            Ok(Host::Domain(name)) if name.bytes().all(is_of_name) => {
                 Ok(Self { whom: Whom::Domain(name), port })
             }
             _ => Err(format!("has `{entry}`, which is no name, address or network")),
         }
     }
+}
+
+/// Hosts of URLs may hold more, such as the semicolon that some put between two names.
+const fn is_of_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_')
 }
 
 /// A name without the dot that may stand for the root.
@@ -240,6 +245,8 @@ mod tests {
             ("https_proxy", "https://proxy.corp", "TLS to the proxy"),
             ("NO_PROXY", "acme.example:x", "no port"),
             ("no_proxy", "a*.example", "no name"),
+            ("NO_PROXY", "a.example;b.example", "no name"),
+            ("NO_PROXY", "10.*", "no name"),
             ("NO_PROXY", "10.0.0.0/33", "no name"),
         ] {
             let environment = Environment::from_iter([("HTTPS_PROXY", "p:1"), (name, value)]);

@@ -7,7 +7,7 @@ use crate::config::node::{Node, Value};
 use crate::config::section::{Reader, Section, unknown};
 use crate::config::{ClientId, ListenAddress, ListenerId, Place, Retry, Route, UpstreamId, value};
 use crate::proxy::profile::{METHODS, Methods, PROFILES, Profile};
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Method};
 use std::time::Duration;
 
 impl<'n> Root<'n> {
@@ -144,6 +144,13 @@ impl<'n> Root<'n> {
         let strip_path = section.parse(reader, "strip_path", value::boolean);
         let links = section.parse(reader, "links", value::switch);
         let retry = retry(reader, &section);
+        let only_writes = methods.is_some_and(|methods| {
+            ![Method::GET, Method::HEAD].iter().any(|read| methods.contains(read))
+        });
+        if only_writes && section.node("retry").is_some() {
+            let message = "is for GET and HEAD, which this route does not take; take it out";
+            reader.faults.push(section.place_of("retry"), &section.path("retry"), message);
+        }
         let headers = headers(reader, &section);
         Some(Route {
             path: path?,

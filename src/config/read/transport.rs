@@ -10,7 +10,7 @@ use url::Url;
 /// The forward proxy of the environment.
 pub(super) fn of_environment(reader: &mut Reader<'_>) -> ProxyChoice {
     ProxyChoice::of(reader.environment).unwrap_or_else(|(name, message)| {
-        reader.faults.push(&Place::Environment(name.to_owned()), name, message);
+        reader.faults.push(&Place::Environment(name.to_owned()), "", message);
         ProxyChoice::Direct
     })
 }
@@ -27,15 +27,31 @@ pub(super) fn read(
         "1.3" => Ok(TlsVersion::V1_3),
         other => Err(format!("`{other}` is neither 1.2 nor 1.3")),
     });
+    check_tls(reader, section, "min_tls", url);
     let proxy = proxy(reader, section, environment);
-    if url.is_some_and(|url| url.scheme() == "http")
-        && matches!(&proxy, Some(ProxyChoice::Through(_)))
-    {
+    if is_cleartext(url) && matches!(&proxy, Some(ProxyChoice::Through(_))) {
         let message =
             "would see what goes there in the clear; give an https URL, or take the proxy out";
         reader.faults.push(section.place_of("proxy"), &section.path("proxy"), message);
     }
     Some(Transport { ca_file, min_tls: min_tls?, proxy: proxy? })
+}
+
+fn is_cleartext(url: Option<&Url>) -> bool {
+    url.is_some_and(|url| url.scheme() == "http")
+}
+
+/// Notes a key that asks for something of TLS where there is none.
+pub(super) fn check_tls(
+    reader: &mut Reader<'_>,
+    section: &Section<'_>,
+    key: &str,
+    url: Option<&Url>,
+) {
+    if section.node(key).is_some() && is_cleartext(url) {
+        let message = "is for https; give an https URL, or take it out";
+        reader.faults.push(section.place_of(key), &section.path(key), message);
+    }
 }
 
 fn proxy(

@@ -60,6 +60,9 @@ fn upstream(
     let csrf_fetch_path = csrf_fetch_path(reader, section);
     let transport = transport::read(reader, section, environment, origin.as_ref());
     let http2 = section.parse(reader, "http2", value::boolean);
+    if http2 == Some(true) {
+        transport::check_tls(reader, section, "http2", origin.as_ref());
+    }
     let certificate = certificate(reader, section);
     Some(Upstream {
         name: name.to_owned(),
