@@ -36,8 +36,8 @@ use context::{Context, Outcome, method_label};
 use downstream::{Downstream, Load, while_there};
 use echo::Echo;
 use headers::Injection;
-use http::header::{ACCEPT_ENCODING, EXPECT, TRANSFER_ENCODING};
-use http::{StatusCode, Version};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use http::{HeaderMap, Method, StatusCode, Version};
 use links::RequestBody;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -177,11 +177,12 @@ impl ProxyHttp for Proxy {
         Downstream::tell(session, Downstream::forgive);
         let route = context.route.clone().ok_or_else(defect)?;
         while_there(session, context.retries.wait()).await?;
-        if context.slot.is_none() {
-            context.slot = while_there(session, self.slot(&route.upstream)).await??;
-        }
         if context.heal.is_due() && !heal::from_login_page(&route, session, context).await {
             return Err(heal::still_a_login_page());
+        }
+        // The heal's waiting is none for the upstream.
+        if context.slot.is_none() {
+            context.slot = while_there(session, self.slot(&route.upstream)).await??;
         }
         // Of several attempts, each has the token of its time; a CSRF token goes with just that one.
         if let Some(token) = route.client.store.usable() {
@@ -193,7 +194,8 @@ impl ProxyHttp for Proxy {
             };
             context.token = Some(token);
         }
-        route.upstream.peer(&mut context.attempts).await.map(Box::new)
+        let peer = route.upstream.peer(session.req_header(), &mut context.attempts).await;
+        peer.map(Box::new)
     }
 
     /// Nothing was sent yet, so another address or other trust anchors may be tried.
@@ -330,6 +332,7 @@ impl ProxyHttp for Proxy {
             }
             return Ok(());
         }
+        let is_whole = has_no_body(&session.req_header().method, response);
         Downstream::tell(session, Downstream::is_answered);
         let took = context.upstream_since.map(|since| since.elapsed());
         context.upstream_took = took;
@@ -356,6 +359,9 @@ impl ProxyHttp for Proxy {
             route.metrics.links_rewritten(count);
             context.answer_body = body;
         }
+        if is_whole {
+            Downstream::tell(session, Downstream::has_answered);
+        }
         context.echo = Echo::in_answer_to(context);
         if let (Some(echo), Some(route)) = (&mut context.echo, &context.route) {
             let looks_on = echo.clean_header(response);
@@ -367,9 +373,23 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
+    /// The end of an answer's body, where trailers come behind it: they are not for callers of HTTP/1.1.
+    async fn response_trailer_filter(
+        &self,
+        session: &mut Session,
+        _trailers: &mut HeaderMap,
+        context: &mut Context,
+    ) -> pingora::Result<Option<Bytes>> {
+        let mut rest = None;
+        let ended = self.response_body_filter(session, &mut rest, true, context);
+        // pingora would go on as if nothing were missing.
+        ended.inspect_err(|_| Downstream::tell(session, Downstream::cut))?;
+        Ok(rest)
+    }
+
     fn response_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
         context: &mut Context,
@@ -382,6 +402,9 @@ impl ProxyHttp for Proxy {
             let before = echo.removed();
             echo.clean_body(body, end_of_stream);
             route.metrics.token_echoed(echo.removed() - before);
+        }
+        if end_of_stream {
+            Downstream::tell(session, Downstream::has_answered);
         }
         Ok(None)
     }
@@ -402,13 +425,18 @@ impl ProxyHttp for Proxy {
         if final_answer(session).is_some() || session.as_ref().retry_buffer_truncated() {
             // An answer that has begun can't begin anew, and without its beginning a body must not be sent.
             error.set_retry(false);
-        } else if heal::is_replay(&error) || upstream::is_unprocessed(&error) {
+        } else if heal::is_replay(&error) {
             error.set_retry(true);
-        } else if session.req_header().method.is_safe() {
+        } else if let Some(again) = context.attempts.was_declined(&error) {
+            error.set_retry(again);
+        } else if only_reads(session.req_header()) {
             if context.attempts.may_try_again(&error) {
                 error.set_retry(true);
             }
             error.retry.decide_reuse(client_reused);
+            if client_reused && error.retry() {
+                context.attempts.was_dead();
+            }
         } else {
             error.set_retry(false);
         }
@@ -445,9 +473,13 @@ impl ProxyHttp for Proxy {
             // The header is out already: closing the connection is all that can be said.
             Some(_) if answered => {
                 context.record.outcome = match error.esource() {
+                    ErrorSource::Downstream if owes_surplus(session) => Outcome::Forwarded,
                     ErrorSource::Downstream => Outcome::DownstreamClosed,
                     _ => Outcome::UpstreamIncomplete,
                 };
+                if session.req_header().version == Version::HTTP_10 {
+                    Downstream::tell(session, Downstream::cut);
+                }
                 0
             }
             Some(kind) => {
@@ -487,6 +519,23 @@ impl ProxyHttp for Proxy {
 /// The header that ends the waiting; informational ones are written, too.
 fn final_answer(session: &Session) -> Option<&ResponseHeader> {
     session.response_written().filter(|response| !response.status.is_informational())
+}
+
+/// Whether an answer is its header alone (RFC 9110 section 6.4.1).
+fn has_no_body(method: &Method, response: &ResponseHeader) -> bool {
+    method == Method::HEAD
+        || matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        || response.headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0")
+}
+
+/// Whether all is said, and only the caller's body has not come.
+fn owes_surplus(session: &Session) -> bool {
+    Downstream::of(session).is_some_and(Downstream::owes_surplus)
+}
+
+/// Whether a request changes nothing, so that it may be sent twice.
+fn only_reads(request: &RequestHeader) -> bool {
+    headers::all_methods(&request.method, &request.headers, Method::is_safe)
 }
 
 /// A hook ran without the one before it.

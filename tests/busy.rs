@@ -172,3 +172,16 @@ async fn who_leaves_before_there_is_a_token_is_missed_at_once() {
     drop(caller);
     eventually("missed", async || left(&world, "GET").await == 1.0).await;
 }
+
+#[tokio::test]
+async fn a_request_that_is_sent_again_with_a_new_token_stands_in_the_queue_once_more() {
+    let world = world("", "max_in_flight: 1, queue: { length: 40, wait: 20s },").await;
+    let Behaviour::Answer(fine) = issuer::status("200 OK", "", "fine") else { panic!("an answer") };
+    let page = "<html><script>location='/oauth/authorize?x'</script></html>";
+    let login = issuer::status("200 OK", "content-type: text/html\r\n", page);
+    world.upstream.script([login]);
+    world.upstream.script((0..20).map(|_| Behaviour::Later(fine.clone())));
+    let answers = join_all((0..10).map(|_| world.send("GET"))).await;
+    assert!(answers.iter().all(|(status, _)| *status == 200), "{answers:?}");
+    assert_eq!(world.upstream.most_at_once(), 1);
+}

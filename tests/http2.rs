@@ -1,5 +1,6 @@
 //! HTTP/2 towards the upstream: shared connections, refusals, goodbyes.
 
+use crate::requests::raw;
 use crate::support::http;
 use crate::support::http2::{Http2Upstream, Turn};
 use crate::support::issuer;
@@ -183,4 +184,47 @@ async fn a_reader_that_stalls_holds_up_no_other_on_the_same_connection() {
     }
     assert_eq!(read, LARGE);
     assert_eq!(upstream.connections(), 1);
+}
+
+#[tokio::test]
+async fn what_http2_would_carry_worse_goes_by_http1() {
+    let authority = Authority::new();
+    let upstream = Http2Upstream::serving(authority.server(), &["h2", "http/1.1"], &[]).await;
+    let world = before(&authority, &upstream.url(), true).await;
+    let host = world.sidecar.host();
+    let large = format!("Content-Length: 70000\r\n\r\n{}", "x".repeat(70_000));
+    for (count, request) in [
+        "POST /free/a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        "POST /free/a HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{}",
+        &format!("POST /free/a HTTP/1.1\r\n{large}"),
+        "GET /free/a HTTP/1.0\r\n\r\n",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (line, rest) = request.split_once("\r\n").unwrap();
+        let request = format!("{line}\r\nHost: {host}\r\nConnection: close\r\n{rest}");
+        let answer = raw(host, &request).await;
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("fine"), "{answer}");
+        assert_eq!((upstream.by_http1(), upstream.asked()), (count + 1, count));
+        assert_eq!(world.send("POST", "/b").await, (200, 4), "it is no reason to leave HTTP/2");
+    }
+}
+
+#[tokio::test]
+async fn a_body_with_trailers_behind_it_is_whole() {
+    // The end might have become our token, and is held for that.
+    let text = "it says steady-tok";
+    let (world, _upstream) = scripted(&[Turn::Trailed(text)]).await;
+    let answer = world.sidecar.get("/free").await;
+    assert_eq!(answer.text().await.unwrap(), text);
+}
+
+#[tokio::test]
+async fn an_upstream_that_goes_on_refusing_is_left_alone() {
+    let (world, upstream) = scripted(&[Turn::Refuse; 20]).await;
+    for (method, asked) in [("GET", 4), ("POST", 8)] {
+        assert_eq!(world.send(method, "/it").await.0, 502, "{method}");
+        assert_eq!(upstream.asked(), asked, "{method}");
+    }
 }

@@ -3,10 +3,14 @@
 use crate::support::issuer;
 use crate::support::process::Process;
 use crate::support::sidecar::Sidecar;
-use crate::support::upstream::{Behaviour, Peer, Seen};
-use crate::support::{DEADLINE, eventually, http};
+use crate::support::upstream::{Behaviour, Peer, Seen, read_request};
+use crate::support::{DEADLINE, accepting, eventually, http};
+use futures_util::future::join_all;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 /// Sends raw bytes and reads until the other side closes.
@@ -251,4 +255,69 @@ async fn a_write_that_may_have_been_executed_is_not_sent_again() {
         assert_eq!(answer.unwrap().status(), 502, "{method}");
         assert_eq!(upstream.seen().len(), 2, "{method}");
     }
+}
+
+#[tokio::test]
+async fn a_write_in_the_clothes_of_a_read_is_not_sent_again() {
+    let (_issuer, upstream, sidecar) = world().await;
+    let html = "content-type: text/html\r\n";
+    for (answer, status) in [
+        (issuer::status("200 OK", html, "<html>done</html>"), 200),
+        (Behaviour::AnswerAndClose(String::new()), 502),
+    ] {
+        // It leaves a kept connection.
+        assert_eq!(sidecar.get("/free").await.status(), 200);
+        let before = upstream.seen().len();
+        upstream.script([answer]);
+        let request = http().get(format!("{}/free", sidecar.url));
+        let answer = request.header("X-HTTP-Method", "DELETE").send().await.unwrap();
+        assert_eq!(answer.status(), status);
+        assert_eq!(upstream.seen().len() - before, 1, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn of_many_kept_connections_that_are_dead_a_read_tries_one() {
+    const KEPT: usize = 40;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (begun, dead) = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
+    let counted = dead.clone();
+    let _serving = accepting(listener, move |mut stream| {
+        let (begun, dead) = (begun.clone(), counted.clone());
+        async move {
+            read_request(&mut stream).await?;
+            begun.fetch_add(1, Ordering::SeqCst);
+            // All of the first ones are there at once, each with a connection of its own.
+            while begun.load(Ordering::SeqCst) < KEPT {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.ok()?;
+            // It takes a second request, and is gone.
+            read_request(&mut stream).await?;
+            dead.fetch_add(1, Ordering::SeqCst);
+            Some(())
+        }
+    });
+    let issuer = issuer::steady().await;
+    let sidecar =
+        Sidecar::ready(&issuer.config(&url, "", "").replace("read: 1s", "read: 20s")).await;
+    let all = join_all((0..KEPT).map(|_| sidecar.get("/free"))).await;
+    assert!(all.iter().all(|answer| answer.status() == 200));
+    assert_eq!(sidecar.get("/free").await.status(), 200);
+    assert_eq!(dead.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_caller_of_http_1_0_sees_that_its_body_was_cut() {
+    let (_issuer, upstream, sidecar) = world().await;
+    upstream.script([Behaviour::AnswerAndClose(
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n".into(),
+    )]);
+    let mut stream = TcpStream::connect(sidecar.host()).await.unwrap();
+    stream.write_all(b"GET /free HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    let read = timeout(DEADLINE, stream.read_to_end(&mut answer)).await.expect("an end in time");
+    let error = read.expect_err("a plain end would look like the body's");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }

@@ -137,3 +137,27 @@ async fn a_sender_that_leaves_takes_the_upstreams_request_along() {
         r#"bearerd_requests_total{code_class="none",method="PUT",outcome="downstream_closed""#;
     eventually("counted", async || world.sidecar.metric(series).await == 1.0).await;
 }
+
+#[tokio::test]
+async fn a_caller_that_is_answered_early_and_sends_no_more_is_not_waited_for() {
+    let world = world().await;
+    let mut open = Vec::new();
+    for lines in [ASKS, "Content-Length: 1000\r\n", "Transfer-Encoding: chunked\r\n"] {
+        for answer in ["Content-Length: 5\r\n\r\nlarge", "Content-Length: 0\r\n\r\n"] {
+            let caller = world.caller(lines).await;
+            let mut upstream = world.accepted().await;
+            upstream.until("\r\n\r\n").await;
+            upstream.say(&format!("HTTP/1.1 413 Content Too Large\r\n{answer}")).await;
+            open.push((caller, upstream, answer));
+        }
+    }
+    let count = open.len() as f64;
+    for (mut caller, _upstream, answer) in open {
+        let said = caller.rest().await;
+        assert!(said.starts_with("HTTP/1.1 413 "), "{said}");
+        assert!(answer.ends_with(said.rsplit("\r\n\r\n").next().unwrap()), "{said}");
+    }
+    let series = r#"bearerd_requests_total{code_class="4xx",method="PUT",outcome="forwarded""#;
+    eventually("counted", async || world.sidecar.metric(series).await == count).await;
+    assert_eq!(world.sidecar.metric("bearerd_requests_in_flight").await, 0.0);
+}

@@ -92,17 +92,20 @@ impl Prepared {
             None => Ok(MaybeRunning::Prepared(Box::new(PreparedClient::new(client)?))),
         });
         let clients = clients.collect::<Result<_, AppError>>()?;
-        let known = |wanted: &config::Upstream| {
-            let before = before?;
-            let position = before.config.upstreams.iter().position(|known| known == wanted)?;
-            let goes_on = surroundings.are_alike(&before.surroundings, wanted.files());
-            before.upstreams.get(position).filter(|_| goes_on).cloned()
-        };
-        let upstreams = config.upstreams.iter().map(|upstream| match known(upstream) {
-            Some(known) => Ok(known),
-            None => Upstream::new(upstream)
-                .map(Arc::new)
-                .map_err(|source| AppError::Upstream { upstream: upstream.name.clone(), source }),
+        let upstreams = config.upstreams.iter().map(|wanted| {
+            let namesake = before.and_then(|before| {
+                let mut both = before.config.upstreams.iter().zip(&before.upstreams);
+                let (known, upstream) = both.find(|(known, _)| known.name == wanted.name)?;
+                let goes_on =
+                    known == wanted && surroundings.are_alike(&before.surroundings, wanted.files());
+                Some((upstream, goes_on))
+            });
+            match namesake {
+                Some((known, true)) => Ok(known.clone()),
+                _ => Upstream::new(wanted)
+                    .map(|new| Arc::new(new.succeeding(namesake.map(|(known, _)| &**known))))
+                    .map_err(|source| AppError::Upstream { upstream: wanted.name.clone(), source }),
+            }
         });
         let upstreams = upstreams.collect::<Result<_, AppError>>()?;
         Ok(Self { config, surroundings, guard, clients, upstreams })

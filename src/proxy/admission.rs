@@ -102,15 +102,13 @@ impl RouteHandle {
             && route.profile.post_only_batch
             && !route::is_batch(request.raw_path());
         // What is no method at all is one that no route has.
-        let is_allowed = |method: &HeaderValue| {
-            Method::from_bytes(method.as_bytes())
-                .is_ok_and(|method| route.methods.contains(&method))
-        };
-        let tunnel_allowed = headers::tunnelled_methods(request).all(is_allowed);
-        if route.methods.contains(&request.method) && tunnel_allowed && !refused {
+        let is_allowed = headers::all_methods(&request.method, &request.headers, |method| {
+            route.methods.contains(method)
+        });
+        if is_allowed && !refused {
             return Ok(());
         }
-        let detail = if !tunnel_allowed {
+        let detail = if !is_allowed && route.methods.contains(&request.method) {
             format!(
                 "profile {} on this route takes {}, in X-HTTP-Method too",
                 route.profile.name, route.methods
@@ -129,7 +127,7 @@ impl RouteHandle {
 
 /// Whether the body is larger than what can be kept for a replay, or may be: chunked ones tell
 /// nothing.
-fn outgrows_replay(request: &RequestHeader) -> bool {
+pub(super) fn outgrows_replay(request: &RequestHeader) -> bool {
     let length = request.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     match length {
         Some(length) => length.parse::<u64>().is_ok_and(|length| length > REPLAY_BUFFER),

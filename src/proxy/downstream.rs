@@ -52,8 +52,10 @@ enum Debt {
     Awaited,
     /// A body, or its rest.
     Body,
-    /// A body that is not needed any more: the answer is on its way.
+    /// A body that may not be needed any more: the answer is on its way.
     Waived,
+    /// A body that nobody needs: the answer is out.
+    Surplus,
     /// Nothing; we owe an answer.
     Answer,
     /// Nothing, and neither do we.
@@ -61,12 +63,13 @@ enum Debt {
 }
 
 impl Debt {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Nothing,
         Self::Header,
         Self::Awaited,
         Self::Body,
         Self::Waived,
+        Self::Surplus,
         Self::Answer,
         Self::Settled,
     ];
@@ -87,12 +90,14 @@ pub(crate) struct Downstream {
     clock: Clock,
     /// The debt is a new one, whose time the clock does not know yet.
     is_new: AtomicBool,
-    /// The clock has run while nobody read.
+    /// The clock has run while nobody read, or before we said something.
     is_forgiven: AtomicBool,
     /// What came before our answer was out: the beginning of the next request.
     early: Vec<u8>,
     /// An answer of ours that stands for pingora's.
     instead: Option<Bytes>,
+    /// Nothing is said any more.
+    is_cut: AtomicBool,
 }
 
 impl Downstream {
@@ -108,6 +113,7 @@ impl Downstream {
             is_forgiven: AtomicBool::new(false),
             early: Vec::new(),
             instead: None,
+            is_cut: AtomicBool::new(false),
         }
     }
 
@@ -165,9 +171,28 @@ impl Downstream {
         }
     }
 
-    /// The answer is out, or there will be none.
+    /// All of the answer is out; what is left of the body is not waited for.
+    pub(crate) fn has_answered(&self) {
+        if matches!(self.debt(), Debt::Awaited | Debt::Body | Debt::Waived) {
+            self.owe(Debt::Surplus);
+        }
+    }
+
+    /// The request is over.
     pub(crate) fn end(&self) {
         self.owe(Debt::Settled);
+    }
+
+    /// The answer ends here although there is more of it: the connection is reset, so that its end is not taken for
+    /// the answer's.
+    pub(crate) fn cut(&self) {
+        self.is_cut.store(true, Ordering::Relaxed);
+        self.socket.get_ref().reset_when_closed();
+    }
+
+    /// Whether nothing is missing but what the caller had to say.
+    pub(crate) fn owes_surplus(&self) -> bool {
+        self.debt() == Debt::Surplus
     }
 
     /// Counts a request of this connection.
@@ -270,6 +295,9 @@ fn too_slow() -> Problem {
 /// What is left in the buffer goes out, if the caller takes it at once.
 impl Drop for Downstream {
     fn drop(&mut self) {
+        if *self.is_cut.get_mut() {
+            return;
+        }
         let _ = Pin::new(&mut self.socket).poll_flush(&mut Context::from_waker(Waker::noop()));
     }
 }
@@ -324,10 +352,14 @@ impl AsyncWrite for Downstream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.is_cut.load(Ordering::Relaxed) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         if self.speaks_instead(bytes) {
             ready!(self.poll_instead(context))?;
             return Poll::Ready(Ok(bytes.len()));
         }
+        self.is_forgiven.store(true, Ordering::Relaxed);
         Pin::new(&mut self.socket).poll_write(context, bytes)
     }
 
@@ -336,6 +368,10 @@ impl AsyncWrite for Downstream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_cut.load(Ordering::Relaxed) {
+            // It would say that all is well.
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.socket).poll_shutdown(context)
     }
 
@@ -344,10 +380,14 @@ impl AsyncWrite for Downstream {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.is_cut.load(Ordering::Relaxed) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         if self.speaks_instead(slices.first().map_or(&[], |first| first)) {
             ready!(self.poll_instead(context))?;
             return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
         }
+        self.is_forgiven.store(true, Ordering::Relaxed);
         Pin::new(&mut self.socket).poll_write_vectored(context, slices)
     }
 
@@ -360,7 +400,7 @@ impl AsyncWrite for Downstream {
 impl Shutdown for Downstream {
     async fn shutdown(&mut self) {
         // A caller that is gone needs no farewell.
-        let _ = self.socket.shutdown().await;
+        let _ = AsyncWriteExt::shutdown(self).await;
     }
 }
 

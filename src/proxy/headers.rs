@@ -5,7 +5,7 @@
 use http::header::{
     AUTHORIZATION, CONTENT_LENGTH, FORWARDED, HOST, PROXY_AUTHORIZATION, TRANSFER_ENCODING,
 };
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use pingora::http::{RequestHeader, ResponseHeader};
 
 const X_APPROUTER_AUTHORIZATION: &str = "x-approuter-authorization";
@@ -65,9 +65,20 @@ fn is_stripped(name: &HeaderName) -> bool {
 
 /// Every method that a request stands for besides its own: OData V2 servers obey `X-HTTP-Method`,
 /// others its kin, and nobody knows which of several.
-pub(super) fn tunnelled_methods(request: &RequestHeader) -> impl Iterator<Item = &HeaderValue> {
+pub(super) fn tunnelled_methods(headers: &HeaderMap) -> impl Iterator<Item = &HeaderValue> {
     let is_one = |name: &HeaderName| METHOD_OVERRIDES.iter().any(|known| resembles(name, known));
-    request.headers.iter().filter(move |(name, _)| is_one(name)).map(|(_, value)| value)
+    headers.iter().filter(move |(name, _)| is_one(name)).map(|(_, value)| value)
+}
+
+/// Whether this is true of a request's own method, and of every other that it stands for.
+pub(super) fn all_methods(
+    method: &Method,
+    headers: &HeaderMap,
+    is_true: impl Fn(&Method) -> bool,
+) -> bool {
+    let known = |value: &HeaderValue| Method::from_bytes(value.as_bytes()).ok();
+    is_true(method)
+        && tunnelled_methods(headers).all(|value| known(value).is_some_and(|one| is_true(&one)))
 }
 
 /// Equal, if `_` counts as `-`: CGI-like servers do not tell the two apart. Names are lower-case.
@@ -167,7 +178,7 @@ mod tests {
             ("X-Method-Override", "PATCH"),
             ("X-HTTP-Methods", "no"),
         ]);
-        let mut methods: Vec<_> = tunnelled_methods(&request).collect();
+        let mut methods: Vec<_> = tunnelled_methods(&request.headers).collect();
         methods.sort();
         assert_eq!(methods, ["DELETE", "GET", "PATCH", "PUT"]);
     }

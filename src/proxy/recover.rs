@@ -1,5 +1,6 @@
 //! Does an answer refuse the token, and may its request be sent again? Pure.
 
+use super::headers::all_methods;
 use super::profile::Replay;
 use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -82,7 +83,7 @@ pub fn judge(
         200 if is_html(response) && !is_empty(response) && !asks_for_html(request) => {
             if sets_login_cookie(response) {
                 Verdict::Refused(Refusal::LoginPage)
-            } else if method == Method::GET {
+            } else if all_methods(method, request, |method| method == Method::GET) {
                 Verdict::Suspect
             } else {
                 // Only a GET is answered with a login page; HEAD has no body to look into.
@@ -100,10 +101,10 @@ pub fn is_login_page(start: &[u8]) -> bool {
 }
 
 /// Whether a request may be sent a second time after a refusal before processing.
-pub fn may_replay(replay: Replay, method: &Method) -> bool {
+pub fn may_replay(replay: Replay, method: &Method, request: &HeaderMap) -> bool {
     match replay {
         Replay::Any => true,
-        Replay::Idempotent => method.is_idempotent(),
+        Replay::Idempotent => all_methods(method, request, Method::is_idempotent),
     }
 }
 
@@ -285,6 +286,9 @@ mod tests {
         assert_eq!(judge(Method::GET, "application/json"), Verdict::Suspect);
         assert_eq!(judge(Method::GET, "Text/HTML, */*;q=0.1"), Verdict::Answer);
         assert_eq!(judge(Method::POST, "*/*"), Verdict::Answer);
+        let tunnelled = headers(&[("x-http-method", "DELETE")]);
+        let html = headers(&[("content-type", "text/html")]);
+        assert_eq!(super::judge(&Method::GET, &tunnelled, StatusCode::OK, &html), Verdict::Answer);
     }
 
     #[test]
@@ -296,10 +300,15 @@ mod tests {
 
     #[test]
     fn a_profile_that_replays_idempotent_requests_replays_no_post() {
-        assert!(may_replay(Replay::Any, &Method::POST));
-        assert!(may_replay(Replay::Idempotent, &Method::PUT));
-        assert!(!may_replay(Replay::Idempotent, &Method::POST));
-        assert!(!may_replay(Replay::Idempotent, &Method::PATCH));
+        let may = |replay, method, tunnelled: &str| {
+            may_replay(replay, &method, &headers(&[("x-http-method", tunnelled)]))
+        };
+        assert!(may(Replay::Any, Method::POST, "PATCH"));
+        assert!(may(Replay::Idempotent, Method::PUT, "DELETE"));
+        assert!(!may(Replay::Idempotent, Method::POST, "PUT"));
+        assert!(!may(Replay::Idempotent, Method::PUT, "PATCH"));
+        assert!(!may(Replay::Idempotent, Method::GET, "no method"));
+        assert!(may_replay(Replay::Idempotent, &Method::PUT, &HeaderMap::new()));
     }
 
     proptest! {

@@ -58,8 +58,9 @@ pub(super) fn judge(
     context: &mut Context,
 ) -> pingora::Result<()> {
     let request = session.req_header();
-    let is_read = matches!(request.method, Method::GET | Method::HEAD)
-        && headers::tunnelled_methods(request).next().is_none();
+    let is_read = headers::all_methods(&request.method, &request.headers, |method| {
+        matches!(*method, Method::GET | Method::HEAD)
+    });
     let Some(policy) = route.config.retry.filter(|_| is_read) else {
         return Ok(());
     };

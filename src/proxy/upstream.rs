@@ -8,7 +8,7 @@ mod tls;
 mod tunnel;
 
 pub(super) use gate::{Full, Slot};
-pub(super) use http2::{is_unprocessed, wants_http1};
+pub(super) use http2::wants_http1;
 pub(super) use tls::TOO_OLD as TLS_TOO_OLD;
 pub(super) use tunnel::FAILED as PROXY_FAILED;
 
@@ -17,8 +17,10 @@ use crate::forward_proxy::Destination;
 use crate::http_client::{self, HttpClientError, Limits};
 use crate::place;
 use addresses::{Addresses, Known, ResolveError};
+use arc_swap::ArcSwap;
 use gate::Gate;
 use http::HeaderValue;
+use pingora::http::RequestHeader;
 use pingora::protocols::Digest;
 use pingora::protocols::l4::socket::SocketAddr as PeerAddress;
 use pingora::protocols::tls::{ALPN, CaType};
@@ -27,7 +29,7 @@ use pingora::{Error, ErrorType};
 use reqwest::Client;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tunnel::Tunnels;
 use url::Url;
@@ -39,6 +41,9 @@ pub(crate) const MAX_ADDRESSES: usize = 4;
 
 /// How often a read is sent again that was cut over HTTP/2.
 pub(crate) const MAX_CUTS: usize = 2;
+
+/// How often a request is sent again that the upstream refused to begin with: it may have enough to do.
+const MAX_REFUSALS: usize = 3;
 
 /// A service behind the sidecar.
 pub struct Upstream {
@@ -61,16 +66,16 @@ pub struct Upstream {
     is_private: AtomicBool,
     /// The upstream's, or those of the forward proxy on the way to it.
     addresses: Arc<Addresses>,
-    /// The position of the address that is tried first.
-    preferred: AtomicUsize,
-    gate: Option<Gate>,
+    /// Addresses that could not be connected to lately.
+    shunned: ArcSwap<Vec<SocketAddr>>,
+    gate: Option<Arc<Gate>>,
 }
 
 /// Which addresses one request has tried.
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
     /// The latest, and what the resolver had said before it.
-    latest: Option<(Address, Arc<Known>)>,
+    latest: Option<(SocketAddr, Arc<Known>)>,
     /// Those that could not be connected to.
     failed: Vec<SocketAddr>,
     /// Whether the resolver may know more than before the latest.
@@ -83,26 +88,21 @@ pub(super) struct Attempts {
     has_turned: bool,
     /// How often it was cut over HTTP/2.
     cut: usize,
-}
-
-/// One of several that are tried in turn.
-#[derive(Clone, Copy, Debug)]
-struct Address {
-    /// Its place in the turn, which goes round.
-    position: usize,
-    address: SocketAddr,
+    /// How often the upstream refused to begin with it.
+    refused: usize,
+    /// A kept connection was dead, and so may be the others: it is to be a new one.
+    wants_new: bool,
 }
 
 impl Attempts {
-    /// The first of these that has not failed yet, beginning at that position.
-    fn next(&self, known: &Known, first: usize) -> Option<Address> {
-        let count = known.addresses.len();
-        let mut turn = (0..count).filter_map(|offset| {
-            let position = first.wrapping_add(offset);
-            let address = *known.addresses.get(position.checked_rem(count)?)?;
-            Some(Address { position, address })
-        });
-        turn.find(|next| !self.failed.contains(&next.address))
+    /// The first of these that has not failed yet; of those that others are to shun, only if there is no other.
+    fn next(&self, known: &Known, shunned: &[SocketAddr]) -> Option<SocketAddr> {
+        let untried = known.addresses.iter().filter(|address| !self.failed.contains(address));
+        untried
+            .clone()
+            .find(|address| !shunned.contains(address))
+            .or_else(|| untried.clone().next())
+            .copied()
     }
 
     /// Notes an error that ended a read before its answer began. Tells whether HTTP/2 is to blame, where what befalls
@@ -111,6 +111,21 @@ impl Attempts {
         let is_cut = http2::is_cut(error);
         self.cut += usize::from(is_cut);
         is_cut && self.cut <= MAX_CUTS
+    }
+
+    /// Notes an error by which the upstream says that it has not begun with the request, if it does. Tells whether to
+    /// send it again.
+    pub(super) fn was_declined(&mut self, error: &Error) -> Option<bool> {
+        if http2::is_refused(error) {
+            self.refused += 1;
+            return Some(self.refused <= MAX_REFUSALS);
+        }
+        http2::is_unprocessed(error).then_some(true)
+    }
+
+    /// Notes that the kept connection was dead.
+    pub(super) fn was_dead(&mut self) {
+        self.wants_new = true;
     }
 }
 
@@ -164,9 +179,23 @@ impl Upstream {
             is_private: AtomicBool::new(private_anchors.is_some()),
             private_anchors,
             addresses: Addresses::new(host, port),
-            preferred: AtomicUsize::new(0),
-            gate: config.in_flight.map(Gate::new),
+            shunned: ArcSwap::default(),
+            gate: config.in_flight.map(Gate::new).map(Arc::new),
         })
+    }
+
+    /// Takes the place of another one. Requests that are still under way there count here, too, where the limits are
+    /// the same.
+    #[must_use]
+    pub fn succeeding(mut self, before: Option<&Self>) -> Self {
+        let same = |ours: &Gate, theirs: &Gate| ours.limits == theirs.limits;
+        if let (Some(ours), Some(theirs)) =
+            (&mut self.gate, before.and_then(|before| before.gate.as_ref()))
+            && same(ours, theirs)
+        {
+            *ours = theirs.clone();
+        }
+        self
     }
 
     /// The right to send a request, as soon as there is one; `None` without a limit.
@@ -177,9 +206,10 @@ impl Upstream {
         }
     }
 
-    /// The peer for a request's next attempt.
+    /// The peer for the next attempt of this request.
     pub(super) async fn peer(
         self: &Arc<Self>,
+        request: &RequestHeader,
         attempts: &mut Attempts,
     ) -> pingora::Result<HttpPeer> {
         let found = match &attempts.latest {
@@ -188,17 +218,24 @@ impl Upstream {
         };
         attempts.asks_anew = false;
         let known = found.map_err(|error| self.unresolved(error))?;
-        let Some(next) = attempts.next(&known, self.preferred.load(Ordering::Relaxed)) else {
+        let Some(address) = attempts.next(&known, &self.shunned.load()) else {
             // The resolver knows no other ones.
             let failure = attempts.failure.take();
             return Err(failure.unwrap_or_else(|| Error::new_up(ErrorType::ConnectNoRoute)));
         };
-        attempts.latest = Some((next, known));
+        attempts.latest = Some((address, known));
         let mut peer = self.template.clone();
-        peer._address = PeerAddress::Inet(next.address);
-        peer.group_key = self.group.load(Ordering::Relaxed);
-        if self.wants_http1.load(Ordering::Relaxed) {
+        peer._address = PeerAddress::Inet(address);
+        peer.group_key = match std::mem::take(&mut attempts.wants_new) {
+            true => new_group(),
+            false => self.group.load(Ordering::Relaxed),
+        };
+        if self.speaks_http2()
+            && (self.wants_http1.load(Ordering::Relaxed) || http2::is_better_without(request))
+        {
             peer.options.alpn = ALPN::H1;
+            // Others would take these connections rather than a new one that speaks HTTP/2.
+            peer.group_key |= OF_HTTP1;
         }
         let is_private =
             attempts.is_private.get_or_insert_with(|| self.is_private.load(Ordering::Relaxed));
@@ -223,6 +260,10 @@ impl Upstream {
         again
     }
 
+    fn speaks_http2(&self) -> bool {
+        self.template.options.alpn.get_max_http_version() > 1
+    }
+
     /// From now on, HTTP/2 is not offered any more.
     pub(super) fn use_http1(&self) {
         self.wants_http1.store(true, Ordering::Relaxed);
@@ -234,7 +275,7 @@ impl Upstream {
         if tls::is_new_enough(tls, self.min_tls) {
             return Ok(());
         }
-        if self.template.options.alpn.get_max_http_version() > 1 {
+        if self.speaks_http2() {
             // Of HTTP/2, it is in the pool already.
             self.group.store(new_group(), Ordering::Relaxed);
         }
@@ -255,15 +296,14 @@ impl Upstream {
     /// Tells whether there may be another address to try; from now on, requests begin with that one.
     fn try_next(&self, attempts: &mut Attempts) -> bool {
         let Some((tried, known)) = &attempts.latest else { return false };
-        attempts.failed.push(tried.address);
-        // Of many requests that failed at one address, the first moves on for all.
-        let _ = self.preferred.compare_exchange(
-            tried.position,
-            tried.position.wrapping_add(1),
-            Ordering::Relaxed,
-            Ordering::Relaxed,
-        );
-        let is_known = attempts.next(known, tried.position).is_some();
+        attempts.failed.push(*tried);
+        self.shunned.rcu(|shunned| {
+            let is_shunned = |address: &SocketAddr| address == tried || shunned.contains(address);
+            let all: Vec<_> = known.addresses.iter().copied().filter(is_shunned).collect();
+            // Where none is left, those that failed before may work again.
+            if all.len() < known.addresses.len() { all } else { vec![*tried] }
+        });
+        let is_known = attempts.next(known, &[]).is_some();
         // When all have failed, the name may have moved.
         attempts.asks_anew = !is_known && known.is_doubtful();
         attempts.failed.len() < MAX_ADDRESSES && (is_known || attempts.asks_anew)
@@ -275,6 +315,9 @@ impl Upstream {
         Error::because(kind, error.to_string(), error).into_up()
     }
 }
+
+/// Marks the groups of connections that speak HTTP/1.1 to an upstream of HTTP/2. There are never so many groups.
+const OF_HTTP1: u64 = 1 << 63;
 
 /// Keeps the connections of upstreams apart that have one address: their trust anchors may differ.
 fn new_group() -> u64 {
@@ -312,7 +355,7 @@ fn host_header(origin: &Url) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Transport;
+    use crate::config::{InFlight, Transport};
 
     fn upstream(url: &str) -> Arc<Upstream> {
         let second = Duration::from_secs(1);
@@ -333,6 +376,10 @@ mod tests {
         };
         pingora::tls::install_default_crypto_provider();
         Arc::new(Upstream::new(&config).unwrap())
+    }
+
+    fn request() -> RequestHeader {
+        RequestHeader::build("GET", b"/", None).unwrap()
     }
 
     #[test]
@@ -360,8 +407,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_successor_counts_what_is_under_way_at_its_predecessor() {
+        let second = Duration::from_secs(1);
+        let with = |most| {
+            let limits = InFlight { most, queue: 0, wait: second };
+            let upstream = Arc::into_inner(upstream("https://127.0.0.1:9")).unwrap();
+            Upstream { gate: Some(Arc::new(Gate::new(limits))), ..upstream }
+        };
+        let before = with(1);
+        let _slot = before.enter().await.unwrap();
+        assert!(with(1).succeeding(Some(&before)).enter().await.is_err());
+        assert!(with(2).succeeding(Some(&before)).enter().await.is_ok(), "the limit is another");
+        assert!(with(1).succeeding(None).enter().await.is_ok());
+    }
+
+    #[tokio::test]
     async fn every_timeout_is_set_on_every_peer() {
-        let peer = upstream("https://127.0.0.1:9").peer(&mut Attempts::default()).await.unwrap();
+        let peer = upstream("https://127.0.0.1:9")
+            .peer(&request(), &mut Attempts::default())
+            .await
+            .unwrap();
         let options = &peer.options;
         let seconds = |duration: Option<Duration>| duration.unwrap().as_secs();
         assert_eq!(seconds(options.connection_timeout), 1);
@@ -378,7 +443,7 @@ mod tests {
         let known = [9, 10].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
         upstream.addresses.pretend(Duration::ZERO, known);
         let port = async |attempts: &mut Attempts| {
-            upstream.peer(attempts).await.unwrap()._address.as_inet().unwrap().port()
+            upstream.peer(&request(), attempts).await.unwrap()._address.as_inet().unwrap().port()
         };
         let fails = |attempts: &mut Attempts, why| {
             let error = Error::explain(ErrorType::ConnectRefused, why).into_up();
@@ -390,7 +455,7 @@ mod tests {
         assert_eq!((port(&mut one).await, port(&mut other).await), (10, 10));
         assert_eq!(port(&mut Attempts::default()).await, 10, "others begin with what may work");
         assert!(fails(&mut one, "the last"), "the resolver may know another");
-        let error = upstream.peer(&mut one).await.unwrap_err();
+        let error = upstream.peer(&request(), &mut one).await.unwrap_err();
         let told = error.context.as_ref().map(|context| context.as_str().to_owned());
         assert_eq!(
             (error.etype(), told.as_deref()),
@@ -400,12 +465,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_failed_address_stays_behind_in_whatever_order_the_resolver_tells_them() {
+        let upstream = upstream("https://127.0.0.1:9");
+        let [dead, alive] = [8, 9].map(|last| SocketAddr::from(([127, 0, 0, last], 9)));
+        upstream.addresses.pretend(Duration::ZERO, [dead, alive]);
+        let mut attempts = Attempts::default();
+        upstream.peer(&request(), &mut attempts).await.unwrap();
+        upstream.try_again(&mut attempts, Error::new_up(ErrorType::ConnectTimedout));
+        for order in [[alive, dead], [dead, alive]] {
+            upstream.addresses.pretend(Duration::ZERO, order);
+            let peer = upstream.peer(&request(), &mut Attempts::default()).await.unwrap();
+            assert_eq!(peer._address.as_inet(), Some(&alive));
+        }
+    }
+
+    #[tokio::test]
     async fn addresses_that_lead_nowhere_are_left_for_those_that_the_resolver_knows_by_now() {
         let upstream = upstream("https://127.0.0.1:9");
         upstream.addresses.pretend(Duration::ZERO, [([127, 0, 0, 9], 9).into()]);
         let mut attempts = Attempts::default();
         for address in ["127.0.0.9:9", "127.0.0.1:9"] {
-            let peer = upstream.peer(&mut attempts).await.unwrap();
+            let peer = upstream.peer(&request(), &mut attempts).await.unwrap();
             assert_eq!(peer._address.to_string(), address);
             let again = upstream.try_again(&mut attempts, Error::new_up(ErrorType::ConnectRefused));
             assert_eq!(again.retry(), address == "127.0.0.9:9", "it is asked once");

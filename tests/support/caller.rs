@@ -1,7 +1,7 @@
 //! A caller over a bare connection, for what no HTTP client would do.
 
 use super::DEADLINE;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -15,6 +15,14 @@ impl Caller {
 
     pub(crate) async fn send(&mut self, bytes: &str) {
         self.0.get_mut().write_all(bytes.as_bytes()).await.unwrap();
+    }
+
+    /// Reads until the other side closes the connection.
+    pub(crate) async fn rest(&mut self) -> String {
+        let mut rest = Vec::new();
+        let reading = self.0.read_to_end(&mut rest);
+        timeout(DEADLINE, reading).await.expect("closed in time").unwrap();
+        String::from_utf8(rest).unwrap()
     }
 
     /// The next answer's header, up to its empty line.

@@ -5,7 +5,7 @@ use super::tls::{Authority, answer_all};
 use bytes::Bytes;
 use h2::server::{SendResponse, handshake};
 use h2::{Reason, RecvStream};
-use http::{Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response};
 use rustls::ServerConfig;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -39,6 +39,8 @@ pub(crate) enum Turn {
     Leave,
     /// 200 when so many others are under way.
     Gather(usize),
+    /// 200, with this and trailers behind it.
+    Trailed(&'static str),
 }
 
 #[derive(Default)]
@@ -167,6 +169,16 @@ async fn reply(
                 sleep(Duration::from_millis(5)).await;
             }
             4
+        }
+        Turn::Trailed(text) => {
+            let mut sender = answer.send_response(Response::new(()), false).ok()?;
+            sender.send_data(Bytes::from_static(text.as_bytes()), false).ok()?;
+            let trailers = [("server-timing", "all;dur=1")];
+            let trailers = trailers.map(|(name, value)| {
+                (HeaderName::from_static(name), HeaderValue::from_static(value))
+            });
+            sender.send_trailers(trailers.into_iter().collect()).ok()?;
+            return None;
         }
         Turn::Answer(length) => length,
         Turn::Leave | Turn::Die => unreachable!("the connection itself goes"),

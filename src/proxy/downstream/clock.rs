@@ -15,6 +15,8 @@ const IDLE_TIME: Duration = Duration::from_secs(60);
 pub(super) const HEADER_TIME: Duration = Duration::from_secs(60);
 /// How long a caller of a body may let us wait, all in all.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The same of a body that came to nothing: the answer is out, and whoever goes on sending has not heard it yet.
+const PATIENCE_AFTERWARDS: Duration = Duration::from_secs(2);
 /// Each byte of it gives so much back, 16 of them a second: slow is not the same as hostile.
 const PATIENCE_A_BYTE: Duration = Duration::from_micros(62_500);
 
@@ -35,10 +37,11 @@ impl Clock {
     pub(super) fn received(&mut self, debt: Debt, count: usize) {
         let Some(since) = self.since else { return };
         // A header's time runs on, a body's stands still while we are not waiting.
-        if debt == Debt::Body {
+        if matches!(debt, Debt::Body | Debt::Waived | Debt::Surplus)
+            && let Some(whole) = whole(debt)
+        {
             let back = PATIENCE_A_BYTE.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
-            self.left =
-                self.left.saturating_sub(since.elapsed()).saturating_add(back).min(PATIENCE);
+            self.left = self.left.saturating_sub(since.elapsed()).saturating_add(back).min(whole);
             self.since = None;
         }
     }
@@ -48,19 +51,14 @@ impl Clock {
         self.debt = None;
     }
 
-    /// Nobody has read for a while: the waiting begins anew.
+    /// Nobody has read for a while, or something was said: the waiting begins anew.
     pub(super) const fn forgive(&mut self) {
         self.since = None;
     }
 
     /// None came. Ready when the caller's time is up.
     pub(super) fn poll(&mut self, debt: Debt, context: &mut Context<'_>) -> Poll<()> {
-        let whole = match debt {
-            Debt::Header => HEADER_TIME,
-            Debt::Body => PATIENCE,
-            Debt::Nothing | Debt::Settled => IDLE_TIME,
-            Debt::Awaited | Debt::Waived | Debt::Answer => return Poll::Pending,
-        };
+        let Some(whole) = whole(debt) else { return Poll::Pending };
         if self.debt != Some(debt) {
             (self.debt, self.since, self.left) = (Some(debt), None, whole);
         }
@@ -70,6 +68,17 @@ impl Clock {
             timer.as_mut().reset(deadline);
         }
         Future::poll(timer.as_mut(), context)
+    }
+}
+
+/// How long somebody may take who owes this; nothing where it is not the caller's turn.
+const fn whole(debt: Debt) -> Option<Duration> {
+    match debt {
+        Debt::Header => Some(HEADER_TIME),
+        Debt::Body | Debt::Waived => Some(PATIENCE),
+        Debt::Surplus => Some(PATIENCE_AFTERWARDS),
+        Debt::Nothing | Debt::Settled => Some(IDLE_TIME),
+        Debt::Awaited | Debt::Answer => None,
     }
 }
 
@@ -227,14 +236,26 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn once_the_answer_goes_out_the_body_may_stop() {
-        let (mut downstream, mut caller) = pair();
-        downstream.begin(true, false);
-        downstream.is_answered();
-        caller.write_all(b"x").await.unwrap();
-        assert_eq!(read(&mut downstream).await.unwrap(), 1);
-        let stopped = tokio::time::timeout(10 * PATIENCE, read(&mut downstream)).await;
-        assert!(stopped.is_err(), "nobody waits for it");
+    async fn while_the_answer_goes_out_the_body_may_stop_and_then_it_is_not_waited_for() {
+        for expects_word in [false, true] {
+            let (mut downstream, mut caller) = pair();
+            downstream.begin(true, expects_word);
+            downstream.is_answered();
+            for _ in 0..10 {
+                let waiting = tokio::time::timeout(PATIENCE - SECOND, read(&mut downstream)).await;
+                assert!(waiting.is_err(), "there is more to say");
+                downstream.write_all(b"part of the answer").await.unwrap();
+            }
+            downstream.has_answered();
+            for _ in 0..10 {
+                caller.write_all(&[b'x'; 32]).await.unwrap();
+                assert_eq!(read(&mut downstream).await.unwrap(), 32, "it may still be on its way");
+                advance(SECOND).await;
+            }
+            let begun = Instant::now();
+            assert_eq!(read(&mut downstream).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+            assert_eq!(begun.elapsed(), PATIENCE_AFTERWARDS);
+        }
     }
 
     #[tokio::test(start_paused = true)]

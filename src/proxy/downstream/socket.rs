@@ -23,6 +23,14 @@ impl Socket {
         }
     }
 
+    /// From now on, closing it is a reset, where there are resets.
+    pub(super) fn reset_when_closed(&self) {
+        if let Self::Tcp(stream) = self {
+            // Without it the end is a plain one, as on a Unix socket.
+            let _ = stream.set_zero_linger();
+        }
+    }
+
     /// The same connection once more, to be watched apart from this.
     pub(super) fn twin(&self) -> io::Result<Self> {
         match self {

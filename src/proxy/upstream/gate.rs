@@ -2,7 +2,6 @@
 
 use crate::config::InFlight;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -11,7 +10,7 @@ pub(super) struct Gate {
     slots: Arc<Semaphore>,
     /// Places in the queue.
     places: Semaphore,
-    wait: Duration,
+    pub(super) limits: InFlight,
 }
 
 /// The right to be in flight; given back when dropped.
@@ -38,7 +37,7 @@ impl Gate {
         Self {
             slots: Arc::new(Semaphore::new(limits.most)),
             places: Semaphore::new(limits.queue),
-            wait: limits.wait,
+            limits,
         }
     }
 
@@ -49,7 +48,7 @@ impl Gate {
             return Ok(Slot { _permit: permit });
         }
         let _place = self.places.try_acquire().map_err(|_| Full::Queue)?;
-        let turn = timeout(self.wait, self.slots.clone().acquire_owned()).await;
+        let turn = timeout(self.limits.wait, self.slots.clone().acquire_owned()).await;
         // It is never closed.
         let permit = turn.map_err(|_| Full::Wait)?.map_err(|_| Full::Wait)?;
         Ok(Slot { _permit: permit })
@@ -60,6 +59,7 @@ impl Gate {
 mod tests {
     use super::*;
     use futures_util::FutureExt;
+    use std::time::Duration;
 
     const WAIT: Duration = Duration::from_secs(5);
 

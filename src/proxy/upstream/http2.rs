@@ -1,8 +1,12 @@
 //! HTTP/2 towards upstreams (RFC 9113): many requests share one connection.
 
 use crate::config::Timeouts;
+use crate::proxy::admission::outgrows_replay;
 use h2::Reason;
+use http::Version;
+use http::header::EXPECT;
 use pingora::Error;
+use pingora::http::RequestHeader;
 use pingora::protocols::tls::ALPN;
 use pingora::upstreams::peer::HttpPeer;
 
@@ -24,13 +28,27 @@ pub(super) fn offer(peer: &mut HttpPeer, timeouts: Timeouts) {
     peer.options.h2_ping_interval = Some(timeouts.idle);
 }
 
+/// Whether a request is sent by HTTP/1.1 in any case. Of HTTP/2, pingora counts the time for an answer from the request's
+/// header on, however long its body takes; does not pass on that the upstream wants the body; and divides an answer
+/// into chunks, which callers of HTTP/1.0 do not know.
+pub(super) fn is_better_without(request: &RequestHeader) -> bool {
+    request.version == Version::HTTP_10
+        || request.headers.contains_key(EXPECT)
+        || outgrows_replay(request)
+}
+
 /// Whether the upstream says that it has not begun with the request (RFC 9113 section 8.7): any method may be sent
 /// again. It says so when it closes a connection for others to be opened, as servers do after so many requests.
-pub(in crate::proxy) fn is_unprocessed(error: &Error) -> bool {
-    remote(error).is_some_and(|error| {
-        error.is_go_away() && error.reason() == Some(Reason::NO_ERROR)
-            || error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM)
-    }) || wants_http1(error)
+pub(super) fn is_unprocessed(error: &Error) -> bool {
+    let is_goodbye =
+        |error: &h2::Error| error.is_go_away() && error.reason() == Some(Reason::NO_ERROR);
+    remote(error).is_some_and(is_goodbye) || wants_http1(error)
+}
+
+/// Whether it says so of this request alone, on a connection that goes on.
+pub(super) fn is_refused(error: &Error) -> bool {
+    remote(error)
+        .is_some_and(|error| error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM))
 }
 
 /// Whether the upstream wants to be asked by HTTP/1.1 (RFC 9113 section 7), and so has not begun either.
