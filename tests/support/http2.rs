@@ -39,7 +39,7 @@ pub(crate) enum Turn {
     Leave,
     /// 200 when so many others are under way.
     Gather(usize),
-    /// 200, with this and trailers behind it.
+    /// 200, with this JSON and trailers behind it.
     Trailed(&'static str),
 }
 
@@ -171,7 +171,8 @@ async fn reply(
             4
         }
         Turn::Trailed(text) => {
-            let mut sender = answer.send_response(Response::new(()), false).ok()?;
+            let header = Response::builder().header("content-type", "application/json");
+            let mut sender = answer.send_response(header.body(()).unwrap(), false).ok()?;
             sender.send_data(Bytes::from_static(text.as_bytes()), false).ok()?;
             let trailers = [("server-timing", "all;dur=1")];
             let trailers = trailers.map(|(name, value)| {
