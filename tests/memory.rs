@@ -4,6 +4,7 @@ use crate::support::process::Process;
 use crate::support::{Fixture, eventually};
 use bearerd::http_client::set_up_tls;
 use bytes::Bytes;
+use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -44,6 +45,26 @@ async fn a_gibibyte_up_and_one_down_stay_under_64_mib() {
 
     let peak = process.peak_memory();
     assert!(peak < LIMIT_KIB, "the highest resident memory was {peak} KiB");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_caller_that_does_not_read_its_answer_costs_less_than_a_mebibyte() {
+    const SLOW: u64 = 48;
+    // More than the system's buffers take on both sides.
+    const LARGE: usize = 16 << 20;
+    let fixture = Fixture::start().await;
+    let process = Process::start(fixture.folder.path(), &fixture.config("", ""), &[]).await;
+    let http = patient();
+    let url = format!("{}/api/v1/content/packages/large?bytes={LARGE}", process.url);
+    let answered = async || http.get(&url).send().await.is_ok_and(|answer| answer.status() == 200);
+    eventually("served", answered).await;
+    let before = process.peak_memory();
+    let slow = join_all((0..SLOW).map(|_| http.get(&url).send())).await;
+    for answer in slow {
+        assert_eq!(answer.unwrap().bytes().await.unwrap().len(), LARGE);
+    }
+    let each = (process.peak_memory() - before) / SLOW;
+    assert!(each < 1024, "{each} KiB");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

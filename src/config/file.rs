@@ -264,7 +264,7 @@ pub(crate) const UPSTREAM: &[Field] = &[
         "http2",
         Text("false"),
         "",
-        "Speak HTTP/2 where the upstream does (by ALPN, so with https only); otherwise HTTP/1.1 as ever.",
+        "Speak HTTP/2 where the upstream does (by ALPN, so with https only); otherwise HTTP/1.1 as ever, and for long uploads in any case.",
     ),
     PROXY,
     PROXY_CREDENTIALS_FILE,
@@ -403,7 +403,7 @@ pub(crate) const LIMITS: &[Field] = &[field(
     "requests",
     Text("1024"),
     "",
-    "Requests under way at once on a listener; more are answered 503 with Retry-After.",
+    "Requests under way at once on a listener; more are answered 503 with Retry-After. Each whose caller does not read its answer costs up to 1 MiB.",
 )];
 
 pub(crate) const LOG: &[Field] = &[
