@@ -103,9 +103,12 @@ pub(crate) fn build(limits: &Limits<'_>) -> Result<Client, HttpClientError> {
         .timeout(limits.whole)
         .pool_max_idle_per_host(limits.kept)
         .build();
-    built.map_err(|error| match !has_own && SystemAnchors::load().is_empty() {
-        true => TrustError::Nobody.into(),
-        false => HttpClientError::Tls(error),
+    built.map_err(|error| {
+        let is_of_trust = format!("{error:?}").contains("CA certificates");
+        match is_of_trust && !has_own && SystemAnchors::load().is_empty() {
+            true => TrustError::Nobody.into(),
+            false => HttpClientError::Tls(error),
+        }
     })
 }
 
@@ -134,17 +137,16 @@ pub(crate) fn cause(error: reqwest::Error) -> String {
 pub enum TunnelRefusal {
     /// By 407: it wants credentials, or other ones.
     Credentials,
-    /// By any other status.
+    /// By any other status, or without a word.
     Other,
 }
 
 impl TunnelRefusal {
     /// Of a request whose innermost [`cause`] is told like this.
     pub(crate) fn of(cause: &str) -> Option<Self> {
-        match cause.strip_prefix("tunnel error: ")? {
-            "proxy authorization required" => Some(Self::Credentials),
-            "unsuccessful" => Some(Self::Other),
-            _ => None,
-        }
+        Some(match cause.strip_prefix("tunnel error: ")? {
+            "proxy authorization required" => Self::Credentials,
+            _ => Self::Other,
+        })
     }
 }

@@ -15,6 +15,7 @@ mod failure;
 pub mod guard;
 pub(crate) mod headers;
 pub(crate) mod heal;
+mod held;
 pub mod links;
 pub mod profile;
 pub mod recover;
@@ -155,9 +156,15 @@ impl ProxyHttp for Proxy {
                 let plan = context.route.as_ref().and_then(|route| route.links.as_ref());
                 if let Some(plan) = plan {
                     context.request_body = RequestBody::prepare(plan, session).await?;
-                    if session.as_downstream_mut().is_body_done() {
-                        Downstream::tell(session, Downstream::has_all);
-                    }
+                }
+                let upstream = context.route.as_ref().map(|route| &route.upstream);
+                let is_to_wait =
+                    upstream.is_some_and(|upstream| upstream.offers_http2(session.req_header()));
+                if is_to_wait && !session.as_downstream_mut().is_body_done() {
+                    held::hold(session, |_| {}).await?;
+                }
+                if session.as_downstream_mut().is_body_done() {
+                    Downstream::tell(session, Downstream::has_all);
                 }
                 Ok(false)
             }
@@ -188,7 +195,7 @@ impl ProxyHttp for Proxy {
         if let Some(token) = route.client.store.usable() {
             context.csrf = match &route.csrf {
                 Some(keeper) if csrf::speaks_for(session.req_header()) => {
-                    keeper.session(&token).await
+                    while_there(session, keeper.session(&token)).await?
                 }
                 _ => None,
             };
@@ -333,6 +340,7 @@ impl ProxyHttp for Proxy {
             return Ok(());
         }
         let is_whole = has_no_body(&session.req_header().method, response);
+        context.is_refused = response.status >= StatusCode::MULTIPLE_CHOICES;
         Downstream::tell(session, Downstream::is_answered);
         let took = context.upstream_since.map(|since| since.elapsed());
         context.upstream_took = took;
@@ -360,7 +368,7 @@ impl ProxyHttp for Proxy {
             context.answer_body = body;
         }
         if is_whole {
-            Downstream::tell(session, Downstream::has_answered);
+            has_answered(session, context);
         }
         context.echo = Echo::in_answer_to(context);
         if let (Some(echo), Some(route)) = (&mut context.echo, &context.route) {
@@ -404,7 +412,7 @@ impl ProxyHttp for Proxy {
             route.metrics.token_echoed(echo.removed() - before);
         }
         if end_of_stream {
-            Downstream::tell(session, Downstream::has_answered);
+            has_answered(session, context);
         }
         Ok(None)
     }
@@ -427,7 +435,7 @@ impl ProxyHttp for Proxy {
             error.set_retry(false);
         } else if heal::is_replay(&error) {
             error.set_retry(true);
-        } else if let Some(again) = context.attempts.was_declined(&error) {
+        } else if let Some(again) = context.attempts.was_declined(&error, client_reused) {
             error.set_retry(again);
         } else if only_reads(session.req_header()) {
             if context.attempts.may_try_again(&error) {
@@ -435,7 +443,7 @@ impl ProxyHttp for Proxy {
             }
             error.retry.decide_reuse(client_reused);
             if client_reused && error.retry() {
-                context.attempts.was_dead();
+                context.attempts.was_dead(&error);
             }
         } else {
             error.set_retry(false);
@@ -467,17 +475,15 @@ impl ProxyHttp for Proxy {
         let answered = final_answer(session).is_some();
         let status = match failure::kind_of(error) {
             None => {
-                context.record.outcome = Outcome::DownstreamClosed;
+                context.record.outcome = end_of(session, error);
                 0
             }
             // The header is out already: closing the connection is all that can be said.
             Some(_) if answered => {
-                context.record.outcome = match error.esource() {
-                    ErrorSource::Downstream if owes_surplus(session) => Outcome::Forwarded,
-                    ErrorSource::Downstream => Outcome::DownstreamClosed,
-                    _ => Outcome::UpstreamIncomplete,
-                };
-                if session.req_header().version == Version::HTTP_10 {
+                context.record.outcome = end_of(session, error);
+                if context.record.outcome == Outcome::UpstreamIncomplete
+                    && session.req_header().version == Version::HTTP_10
+                {
                     Downstream::tell(session, Downstream::cut);
                 }
                 0
@@ -528,9 +534,24 @@ fn has_no_body(method: &Method, response: &ResponseHeader) -> bool {
         || response.headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0")
 }
 
-/// Whether all is said, and only the caller's body has not come.
-fn owes_surplus(session: &Session) -> bool {
-    Downstream::of(session).is_some_and(Downstream::owes_surplus)
+/// All of the answer is here, and on its way to the caller: what is left of the request is no matter of the upstream's.
+fn has_answered(session: &Session, context: &mut Context) {
+    let is_refused = context.is_refused;
+    Downstream::tell(session, |downstream| downstream.has_answered(is_refused));
+    context.slot = None;
+}
+
+/// How a request ended by an error of which its caller hears nothing any more.
+fn end_of(session: &Session, error: &Error) -> Outcome {
+    let is_of_writing = matches!(error.etype(), ErrorType::WriteError | ErrorType::WriteTimedout);
+    match Downstream::of(session) {
+        // To write there was in vain.
+        Some(downstream) if downstream.is_cut() => Outcome::UpstreamIncomplete,
+        // All was said; the rest of the body is what did not come.
+        Some(downstream) if downstream.is_surplus() && !is_of_writing => Outcome::Forwarded,
+        _ if *error.esource() == ErrorSource::Downstream => Outcome::DownstreamClosed,
+        _ => Outcome::UpstreamIncomplete,
+    }
 }
 
 /// Whether a request changes nothing, so that it may be sent twice.

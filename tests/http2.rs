@@ -1,12 +1,13 @@
 //! HTTP/2 towards the upstream: shared connections, refusals, goodbyes.
 
 use crate::requests::raw;
-use crate::support::http;
+use crate::support::caller::Caller;
 use crate::support::http2::{Http2Upstream, Turn};
 use crate::support::issuer;
 use crate::support::sidecar::Sidecar;
 use crate::support::tls::{Authority, TlsUpstream};
 use crate::support::upstream::Peer;
+use crate::support::{eventually, http};
 use futures_util::future::join_all;
 use rustls::version::{TLS12, TLS13};
 use tempfile::TempDir;
@@ -227,4 +228,27 @@ async fn an_upstream_that_goes_on_refusing_is_left_alone() {
         assert_eq!(world.send(method, "/it").await.0, 502, "{method}");
         assert_eq!(upstream.asked(), asked, "{method}");
     }
+}
+
+#[tokio::test]
+async fn an_upstream_that_turns_all_away_is_left_alone() {
+    let (world, upstream) = scripted(&[Turn::Leave; 20]).await;
+    assert_eq!(world.send("GET", "/it").await.0, 502);
+    // Three times more; and twice where the connection's end was seen before its goodbye.
+    assert!(upstream.asked() <= 6, "{}", upstream.asked());
+}
+
+#[tokio::test]
+async fn a_request_is_sent_when_its_body_is_here() {
+    let (world, upstream) = scripted(&[]).await;
+    let mut slow = Caller::connect(world.sidecar.host()).await;
+    slow.send("PUT /free/slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhello")
+        .await;
+    let under_way = "bearerd_requests_in_flight 1";
+    eventually("begun", async || world.sidecar.probe("/metrics").await.1.contains(under_way)).await;
+    assert_eq!(world.send("POST", "/other").await.0, 200);
+    assert_eq!(upstream.asked(), 1);
+    slow.send("world").await;
+    assert!(slow.head().await.starts_with("HTTP/1.1 200 "));
+    assert_eq!(upstream.answered(), ["POST /free/other", "PUT /free/slow"]);
 }

@@ -20,18 +20,29 @@ struct World {
 struct Upstream(TcpStream);
 
 async fn world() -> World {
+    world_with("").await
+}
+
+/// The same with more keys for the upstream.
+async fn world_with(keys: &str) -> World {
     let issuer = issuer::steady().await;
     let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", upstream.local_addr().unwrap());
     let config = issuer.config(&url, "", "").replace("read: 1s", "read: 20s");
+    let config = config.replace("timeouts:", &format!("{keys} timeouts:"));
     World { sidecar: Sidecar::ready(&config).await, upstream, _issuer: issuer }
 }
 
 impl World {
     /// A caller that has sent the header of an upload with these header lines.
     async fn caller(&self, lines: &str) -> Caller {
+        self.caller_of("HTTP/1.1", lines).await
+    }
+
+    /// The same of a version.
+    async fn caller_of(&self, version: &str, lines: &str) -> Caller {
         let mut caller = Caller::connect(self.sidecar.host()).await;
-        caller.send(&format!("PUT /free HTTP/1.1\r\nHost: localhost\r\n{lines}\r\n")).await;
+        caller.send(&format!("PUT /free {version}\r\nHost: localhost\r\n{lines}\r\n")).await;
         caller
     }
 
@@ -142,9 +153,14 @@ async fn a_sender_that_leaves_takes_the_upstreams_request_along() {
 async fn a_caller_that_is_answered_early_and_sends_no_more_is_not_waited_for() {
     let world = world().await;
     let mut open = Vec::new();
-    for lines in [ASKS, "Content-Length: 1000\r\n", "Transfer-Encoding: chunked\r\n"] {
+    for (version, lines) in [
+        ("HTTP/1.1", ASKS),
+        ("HTTP/1.1", "Content-Length: 1000\r\n"),
+        ("HTTP/1.1", "Transfer-Encoding: chunked\r\n"),
+        ("HTTP/1.0", "Content-Length: 1000\r\n"),
+    ] {
         for answer in ["Content-Length: 5\r\n\r\nlarge", "Content-Length: 0\r\n\r\n"] {
-            let caller = world.caller(lines).await;
+            let caller = world.caller_of(version, lines).await;
             let mut upstream = world.accepted().await;
             upstream.until("\r\n\r\n").await;
             upstream.say(&format!("HTTP/1.1 413 Content Too Large\r\n{answer}")).await;
@@ -160,4 +176,17 @@ async fn a_caller_that_is_answered_early_and_sends_no_more_is_not_waited_for() {
     let series = r#"bearerd_requests_total{code_class="4xx",method="PUT",outcome="forwarded""#;
     eventually("counted", async || world.sidecar.metric(series).await == count).await;
     assert_eq!(world.sidecar.metric("bearerd_requests_in_flight").await, 0.0);
+}
+
+#[tokio::test]
+async fn once_the_answer_is_whole_another_request_gets_its_turn() {
+    let world = world_with("max_in_flight: 1,").await;
+    let mut first = world.caller("Content-Length: 1000\r\n").await;
+    let mut upstream = world.accepted().await;
+    upstream.until("\r\n\r\n").await;
+    upstream.say("HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\nok").await;
+    assert!(first.head().await.starts_with("HTTP/1.1 202 "));
+    // The first one may still send its body.
+    let _second = world.caller("Content-Length: 0\r\n").await;
+    world.accepted().await.until("\r\n\r\n").await;
 }

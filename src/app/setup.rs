@@ -95,7 +95,10 @@ impl Prepared {
         let upstreams = config.upstreams.iter().map(|wanted| {
             let namesake = before.and_then(|before| {
                 let mut both = before.config.upstreams.iter().zip(&before.upstreams);
-                let (known, upstream) = both.find(|(known, _)| known.name == wanted.name)?;
+                let is_it = |known: &config::Upstream| {
+                    known.name == wanted.name && known.origin == wanted.origin
+                };
+                let (known, upstream) = both.find(|(known, _)| is_it(known))?;
                 let goes_on =
                     known == wanted && surroundings.are_alike(&before.surroundings, wanted.files());
                 Some((upstream, goes_on))

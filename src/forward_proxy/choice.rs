@@ -124,6 +124,7 @@ impl Exception {
             return Ok(Self { whom: Whom::Addresses(network), port: None });
         }
         let (host, port) = match entry.rsplit_once(':') {
+            Some(_) if entry.ends_with(']') => (entry, None),
             Some((host, port)) => {
                 let port =
                     port.parse().map_err(|_| format!("has `{entry}`, which ends with no port"))?;
@@ -223,6 +224,7 @@ mod tests {
             ("fd00::1", "https://[fd00::1]", false),
             ("[fd00::1]:8443", "https://[fd00::1]:8443", false),
             ("[fd00::1]:8443", "https://[fd00::1]", true),
+            ("[fd00::1]", "https://[fd00::1]", false),
             ("10.0.0.0/8", "https://ten.example", true),
             ("acme.example", "https://acme.example.", false),
             ("acme.example.", "https://acme.example", false),

@@ -66,6 +66,8 @@ pub struct Context {
     pub(super) csrf: Option<Arc<Session>>,
     /// What is done to the request's body.
     pub(super) request_body: Option<RequestBody>,
+    /// Whether the answer says that nothing will come of the request: a status from 300 on.
+    pub(super) is_refused: bool,
     /// What is done to the answer's body.
     pub(super) answer_body: Option<AnswerBody>,
     /// Looks for our token in the answer.
@@ -95,6 +97,7 @@ impl Context {
             token: None,
             csrf: None,
             request_body: None,
+            is_refused: false,
             answer_body: None,
             echo: None,
             heal: Heal::default(),

@@ -90,7 +90,7 @@ pub(crate) struct Downstream {
     clock: Clock,
     /// The debt is a new one, whose time the clock does not know yet.
     is_new: AtomicBool,
-    /// The clock has run while nobody read, or before we said something.
+    /// The clock has run while nobody read.
     is_forgiven: AtomicBool,
     /// What came before our answer was out: the beginning of the next request.
     early: Vec<u8>,
@@ -126,7 +126,7 @@ impl Downstream {
     }
 
     /// Tells the connection of a request what has become of it.
-    pub(crate) fn tell(session: &Session, news: fn(&Self)) {
+    pub(crate) fn tell(session: &Session, news: impl FnOnce(&Self)) {
         if let Some(downstream) = Self::of(session) {
             news(downstream);
         }
@@ -166,15 +166,18 @@ impl Downstream {
 
     /// The answer is on its way; what is left of the body may come or not.
     pub(crate) fn is_answered(&self) {
-        if matches!(self.debt(), Debt::Awaited | Debt::Body) {
+        if self.debt() == Debt::Body {
             self.owe(Debt::Waived);
         }
     }
 
-    /// All of the answer is out; what is left of the body is not waited for.
-    pub(crate) fn has_answered(&self) {
-        if matches!(self.debt(), Debt::Awaited | Debt::Body | Debt::Waived) {
-            self.owe(Debt::Surplus);
+    /// All of the answer is out. A body that nobody has asked for, or that was refused, is not waited for.
+    pub(crate) fn has_answered(&self, is_refused: bool) {
+        match self.debt() {
+            Debt::Awaited => self.owe(Debt::Surplus),
+            Debt::Body | Debt::Waived if is_refused => self.owe(Debt::Surplus),
+            Debt::Waived => self.owe(Debt::Body),
+            _ => {}
         }
     }
 
@@ -190,8 +193,13 @@ impl Downstream {
         self.socket.get_ref().reset_when_closed();
     }
 
-    /// Whether nothing is missing but what the caller had to say.
-    pub(crate) fn owes_surplus(&self) -> bool {
+    /// Whether it was.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.is_cut.load(Ordering::Relaxed)
+    }
+
+    /// Whether all is said, and only a body is missing that nobody needs.
+    pub(crate) fn is_surplus(&self) -> bool {
         self.debt() == Debt::Surplus
     }
 
@@ -352,14 +360,13 @@ impl AsyncWrite for Downstream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.is_cut.load(Ordering::Relaxed) {
+        if self.is_cut() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         if self.speaks_instead(bytes) {
             ready!(self.poll_instead(context))?;
             return Poll::Ready(Ok(bytes.len()));
         }
-        self.is_forgiven.store(true, Ordering::Relaxed);
         Pin::new(&mut self.socket).poll_write(context, bytes)
     }
 
@@ -368,7 +375,7 @@ impl AsyncWrite for Downstream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.is_cut.load(Ordering::Relaxed) {
+        if self.is_cut() {
             // It would say that all is well.
             return Poll::Ready(Ok(()));
         }
@@ -380,14 +387,13 @@ impl AsyncWrite for Downstream {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.is_cut.load(Ordering::Relaxed) {
+        if self.is_cut() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         if self.speaks_instead(slices.first().map_or(&[], |first| first)) {
             ready!(self.poll_instead(context))?;
             return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
         }
-        self.is_forgiven.store(true, Ordering::Relaxed);
         Pin::new(&mut self.socket).poll_write_vectored(context, slices)
     }
 

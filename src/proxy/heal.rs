@@ -4,6 +4,7 @@
 //! makes it drop that answer and begin a new attempt, with the request's body out of its buffer.
 
 use super::context::Context;
+use super::downstream::while_there;
 use super::recover::{self, PEEK, Refusal, Verdict};
 use super::{RouteHandle, csrf, failure};
 use crate::metrics::ClientMetrics;
@@ -261,7 +262,8 @@ async fn renew(
     }
     // Meanwhile it is not under way.
     context.slot = None;
-    let Ok(newer) = client.store.wait_newer(token.generation, client.wait).await else {
+    let newer = client.store.wait_newer(token.generation, client.wait);
+    let Ok(Ok(newer)) = while_there(session, newer).await else {
         return false;
     };
     record.outcome = HealOutcome::Unanswered;

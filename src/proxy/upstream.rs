@@ -115,17 +115,18 @@ impl Attempts {
 
     /// Notes an error by which the upstream says that it has not begun with the request, if it does. Tells whether to
     /// send it again.
-    pub(super) fn was_declined(&mut self, error: &Error) -> Option<bool> {
-        if http2::is_refused(error) {
+    pub(super) fn was_declined(&mut self, error: &Error, is_kept: bool) -> Option<bool> {
+        // A connection that was kept may have been about to close; one that says so at once turns requests away.
+        if http2::is_refused(error) || http2::is_goodbye(error) && !is_kept {
             self.refused += 1;
             return Some(self.refused <= MAX_REFUSALS);
         }
-        http2::is_unprocessed(error).then_some(true)
+        (http2::is_goodbye(error) || wants_http1(error)).then_some(true)
     }
 
-    /// Notes that the kept connection was dead.
-    pub(super) fn was_dead(&mut self) {
-        self.wants_new = true;
+    /// Notes that a kept connection was dead. Of HTTP/2 there is one, and it is not kept any more.
+    pub(super) fn was_dead(&mut self, error: &Error) {
+        self.wants_new = !http2::is_of_http2(error);
     }
 }
 
@@ -184,8 +185,8 @@ impl Upstream {
         })
     }
 
-    /// Takes the place of another one. Requests that are still under way there count here, too, where the limits are
-    /// the same.
+    /// Takes the place of another one of the same origin. Requests that are still under way there count here, too, where
+    /// the limits are the same.
     #[must_use]
     pub fn succeeding(mut self, before: Option<&Self>) -> Self {
         let same = |ours: &Gate, theirs: &Gate| ours.limits == theirs.limits;
@@ -226,13 +227,12 @@ impl Upstream {
         attempts.latest = Some((address, known));
         let mut peer = self.template.clone();
         peer._address = PeerAddress::Inet(address);
-        peer.group_key = match std::mem::take(&mut attempts.wants_new) {
-            true => new_group(),
-            false => self.group.load(Ordering::Relaxed),
-        };
-        if self.speaks_http2()
-            && (self.wants_http1.load(Ordering::Relaxed) || http2::is_better_without(request))
-        {
+        peer.group_key = self.group.load(Ordering::Relaxed);
+        if std::mem::take(&mut attempts.wants_new) {
+            // Nobody else will use it.
+            (peer.group_key, peer.options.idle_timeout) = (new_group(), Some(Duration::ZERO));
+        }
+        if self.speaks_http2() && !self.offers_http2(request) {
             peer.options.alpn = ALPN::H1;
             // Others would take these connections rather than a new one that speaks HTTP/2.
             peer.group_key |= OF_HTTP1;
@@ -258,6 +258,14 @@ impl Upstream {
         again.set_retry(true);
         attempts.failure = Some(error);
         again
+    }
+
+    /// Whether a request may be sent by HTTP/2. Then its body has to be here: nothing tells us there that an answer has come
+    /// to its end before the body has.
+    pub(super) fn offers_http2(&self, request: &RequestHeader) -> bool {
+        self.speaks_http2()
+            && !self.wants_http1.load(Ordering::Relaxed)
+            && !http2::is_better_without(request)
     }
 
     fn speaks_http2(&self) -> bool {

@@ -15,7 +15,7 @@ const IDLE_TIME: Duration = Duration::from_secs(60);
 pub(super) const HEADER_TIME: Duration = Duration::from_secs(60);
 /// How long a caller of a body may let us wait, all in all.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The same of a body that came to nothing: the answer is out, and whoever goes on sending has not heard it yet.
+/// The same of a body that came to nothing: the refusal is out, and whoever goes on sending has not heard it yet.
 const PATIENCE_AFTERWARDS: Duration = Duration::from_secs(2);
 /// Each byte of it gives so much back, 16 of them a second: slow is not the same as hostile.
 const PATIENCE_A_BYTE: Duration = Duration::from_micros(62_500);
@@ -37,7 +37,7 @@ impl Clock {
     pub(super) fn received(&mut self, debt: Debt, count: usize) {
         let Some(since) = self.since else { return };
         // A header's time runs on, a body's stands still while we are not waiting.
-        if matches!(debt, Debt::Body | Debt::Waived | Debt::Surplus)
+        if matches!(debt, Debt::Body | Debt::Surplus)
             && let Some(whole) = whole(debt)
         {
             let back = PATIENCE_A_BYTE.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
@@ -51,7 +51,7 @@ impl Clock {
         self.debt = None;
     }
 
-    /// Nobody has read for a while, or something was said: the waiting begins anew.
+    /// Nobody has read for a while: the waiting begins anew.
     pub(super) const fn forgive(&mut self) {
         self.since = None;
     }
@@ -75,10 +75,10 @@ impl Clock {
 const fn whole(debt: Debt) -> Option<Duration> {
     match debt {
         Debt::Header => Some(HEADER_TIME),
-        Debt::Body | Debt::Waived => Some(PATIENCE),
+        Debt::Body => Some(PATIENCE),
         Debt::Surplus => Some(PATIENCE_AFTERWARDS),
         Debt::Nothing | Debt::Settled => Some(IDLE_TIME),
-        Debt::Awaited | Debt::Answer => None,
+        Debt::Awaited | Debt::Waived | Debt::Answer => None,
     }
 }
 
@@ -236,17 +236,21 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn while_the_answer_goes_out_the_body_may_stop_and_then_it_is_not_waited_for() {
-        for expects_word in [false, true] {
+    async fn while_the_answer_goes_out_the_body_may_stop_and_then_a_refused_one_is_not_waited_for()
+    {
+        for (expects_word, is_refused, patience) in [
+            (false, true, PATIENCE_AFTERWARDS),
+            (false, false, PATIENCE),
+            // Nobody has asked for it.
+            (true, true, PATIENCE_AFTERWARDS),
+            (true, false, PATIENCE_AFTERWARDS),
+        ] {
             let (mut downstream, mut caller) = pair();
             downstream.begin(true, expects_word);
             downstream.is_answered();
-            for _ in 0..10 {
-                let waiting = tokio::time::timeout(PATIENCE - SECOND, read(&mut downstream)).await;
-                assert!(waiting.is_err(), "there is more to say");
-                downstream.write_all(b"part of the answer").await.unwrap();
-            }
-            downstream.has_answered();
+            let waiting = tokio::time::timeout(10 * PATIENCE, read(&mut downstream)).await;
+            assert!(waiting.is_err(), "there is more to say");
+            downstream.has_answered(is_refused);
             for _ in 0..10 {
                 caller.write_all(&[b'x'; 32]).await.unwrap();
                 assert_eq!(read(&mut downstream).await.unwrap(), 32, "it may still be on its way");
@@ -254,7 +258,8 @@ mod tests {
             }
             let begun = Instant::now();
             assert_eq!(read(&mut downstream).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
-            assert_eq!(begun.elapsed(), PATIENCE_AFTERWARDS);
+            assert_eq!(begun.elapsed(), patience, "{expects_word} {is_refused}");
+            assert_eq!(downstream.is_surplus(), patience == PATIENCE_AFTERWARDS);
         }
     }
 

@@ -20,6 +20,8 @@ const KEPT: Duration = Duration::from_secs(15);
 const STALE: Duration = Duration::from_secs(30);
 /// When addresses lead nowhere, the resolver is asked anew; as long as that goes on, no more often than this.
 const DOUBT: Duration = Duration::from_secs(1);
+/// The log is not told of a resolver that fails more often.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 /// How long the resolver may take.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -30,6 +32,8 @@ pub(super) struct Addresses {
     known: ArcSwapOption<Known>,
     asking: Mutex<()>,
     refreshing: AtomicBool,
+    /// When the log was last told of a failure.
+    told: ArcSwapOption<Instant>,
 }
 
 /// What the resolver said.
@@ -38,14 +42,14 @@ pub(super) struct Known {
     at: Instant,
     /// At least one.
     pub(super) addresses: Box<[SocketAddr]>,
-    /// Whether those before led nowhere.
-    is_second_thought: bool,
+    /// Until then, it is no use to ask again.
+    settled_until: Instant,
 }
 
 impl Known {
     /// Whether it is worth while to ask the resolver anew, if these lead nowhere.
     pub(super) fn is_doubtful(&self) -> bool {
-        !(self.is_second_thought && self.is_younger(DOUBT))
+        Instant::now() >= self.settled_until
     }
 
     fn is_younger(&self, age: Duration) -> bool {
@@ -87,6 +91,7 @@ impl Addresses {
             known: ArcSwapOption::empty(),
             asking: Mutex::new(()),
             refreshing: AtomicBool::new(false),
+            told: ArcSwapOption::empty(),
         })
     }
 
@@ -99,13 +104,13 @@ impl Addresses {
                 }
                 Ok(known)
             }
-            None => self.newer(|known| known.is_younger(STALE), false).await,
+            None => self.newer(|known| known.is_younger(STALE), Duration::ZERO).await,
         }
     }
 
     /// Those of a newer answer than this one, which led nowhere.
     pub(super) async fn after(&self, that: &Known) -> Result<Arc<Known>, ResolveError> {
-        self.newer(|known| known.at > that.at, true).await
+        self.newer(|known| known.at > that.at, DOUBT).await
     }
 
     /// Those that are new enough. Of many requests one asks the resolver, and those behind it share the answer. Where
@@ -113,31 +118,32 @@ impl Addresses {
     async fn newer(
         &self,
         is_enough: impl Fn(&Known) -> bool,
-        is_second_thought: bool,
+        settled: Duration,
     ) -> Result<Arc<Known>, ResolveError> {
         let asking = async {
             let _first = self.asking.lock().await;
             match self.known.load_full().filter(|known| is_enough(known)) {
                 Some(known) => Ok(known),
-                None => self.look_up(is_second_thought).await,
+                None => self.look_up(settled).await,
             }
         };
         match (self.in_time(asking).await, self.known.load_full()) {
-            (Err(error), Some(known)) => Ok(self.keep(&known, &error, is_second_thought)),
+            (Err(error), Some(known)) => Ok(self.keep(&known, &error)),
             (asked, _) => asked,
         }
     }
 
     /// Looks the name up anew; the known addresses stay when that fails.
     async fn refresh(self: Arc<Self>) {
-        let looked_up = self.in_time(self.look_up(false)).await;
+        let looked_up = self.in_time(self.look_up(Duration::ZERO)).await;
         if let (Err(error), Some(known)) = (looked_up, self.known.load_full()) {
-            self.keep(&known, &error, false);
+            self.keep(&known, &error);
         }
         self.refreshing.store(false, Ordering::Release);
     }
 
-    async fn look_up(&self, is_second_thought: bool) -> Result<Arc<Known>, ResolveError> {
+    /// The resolver's answer, which then counts as settled for so long.
+    async fn look_up(&self, settled: Duration) -> Result<Arc<Known>, ResolveError> {
         let host = || self.host.clone();
         let found = lookup_host((self.host.as_str(), self.port)).await;
         let found = found.map_err(|source| ResolveError::Lookup { host: host(), source })?;
@@ -145,7 +151,7 @@ impl Addresses {
         if addresses.is_empty() {
             return Err(ResolveError::NoAddress { host: host() });
         }
-        Ok(self.set(Known { at: Instant::now(), addresses, is_second_thought }))
+        Ok(self.set(addresses, settled))
     }
 
     async fn in_time<T>(
@@ -156,15 +162,21 @@ impl Addresses {
         timeout(RESOLVE_TIMEOUT, asking).await.map_err(timed_out)?
     }
 
-    /// Uses known addresses on, as if they had been looked up now.
-    fn keep(&self, known: &Known, error: &ResolveError, is_second_thought: bool) -> Arc<Known> {
-        warn!(host = self.host, "Using the known addresses on: {error}.");
-        let addresses = known.addresses.clone();
-        self.set(Known { at: Instant::now(), addresses, is_second_thought })
+    /// Uses known addresses on, as if they had been looked up now. Requests do not wait for a resolver that fails again
+    /// and again.
+    fn keep(&self, known: &Known, error: &ResolveError) -> Arc<Known> {
+        let now = Instant::now();
+        let last = self.told.load_full();
+        if last.is_none_or(|last| now.duration_since(*last) >= TOLD_EVERY) {
+            self.told.store(Some(Arc::new(now)));
+            warn!(host = self.host, "Using the known addresses on: {error}.");
+        }
+        self.set(known.addresses.clone(), KEPT)
     }
 
-    fn set(&self, known: Known) -> Arc<Known> {
-        let known = Arc::new(known);
+    fn set(&self, addresses: Box<[SocketAddr]>, settled: Duration) -> Arc<Known> {
+        let at = Instant::now();
+        let known = Arc::new(Known { at, addresses, settled_until: at + settled });
         self.known.store(Some(known.clone()));
         known
     }
@@ -173,7 +185,7 @@ impl Addresses {
     #[cfg(test)]
     pub(super) fn pretend(&self, age: Duration, addresses: impl Into<Box<[SocketAddr]>>) {
         let (at, addresses) = (Instant::now() - age, addresses.into());
-        self.set(Known { at, addresses, is_second_thought: false });
+        self.known.store(Some(Arc::new(Known { at, addresses, settled_until: at })));
     }
 }
 
@@ -244,6 +256,8 @@ mod tests {
                 }
             };
             timeout(RESOLVE_TIMEOUT * 2, kept).await.expect("they count as new again");
+            let known = addresses.get().await.unwrap();
+            assert!(!known.is_doubtful(), "nobody waits for the resolver over and over");
         }
     }
 }

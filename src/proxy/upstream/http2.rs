@@ -39,10 +39,9 @@ pub(super) fn is_better_without(request: &RequestHeader) -> bool {
 
 /// Whether the upstream says that it has not begun with the request (RFC 9113 section 8.7): any method may be sent
 /// again. It says so when it closes a connection for others to be opened, as servers do after so many requests.
-pub(super) fn is_unprocessed(error: &Error) -> bool {
-    let is_goodbye =
-        |error: &h2::Error| error.is_go_away() && error.reason() == Some(Reason::NO_ERROR);
-    remote(error).is_some_and(is_goodbye) || wants_http1(error)
+pub(super) fn is_goodbye(error: &Error) -> bool {
+    remote(error)
+        .is_some_and(|error| error.is_go_away() && error.reason() == Some(Reason::NO_ERROR))
 }
 
 /// Whether it says so of this request alone, on a connection that goes on.
@@ -63,6 +62,11 @@ pub(super) fn is_cut(error: &Error) -> bool {
     error.is_some_and(|error| {
         error.is_io() || error.is_remote() && error.reason() != Some(Reason::ENHANCE_YOUR_CALM)
     })
+}
+
+/// Whether it befell a connection that speaks HTTP/2.
+pub(super) fn is_of_http2(error: &Error) -> bool {
+    error.root_cause().is::<h2::Error>()
 }
 
 /// What the upstream itself calls an error.
