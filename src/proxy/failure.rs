@@ -47,9 +47,9 @@ pub(crate) fn kind_of(error: &Error) -> Option<ErrorKind> {
         (_, ConnectTimedout | TLSHandshakeTimedout | ReadTimedout | WriteTimedout) => {
             ErrorKind::UpstreamTimeout
         }
-        (_, TLSHandshakeFailure | TLSWantX509Lookup | InvalidCert | HandshakeError) => {
-            ErrorKind::UpstreamTls
-        }
+        (_, TLSHandshakeFailure | TLSWantX509Lookup | InvalidCert) => ErrorKind::UpstreamTls,
+        // That of HTTP/2: TLS stands.
+        (_, HandshakeError) => ErrorKind::UpstreamUnreachable,
         (ErrorSource::Upstream, _) => ErrorKind::UpstreamUnreachable,
         (ErrorSource::Internal | ErrorSource::Unset, _) => ErrorKind::Internal,
     })
@@ -146,6 +146,10 @@ mod tests {
         assert_eq!(up(ErrorType::ConnectionClosed), Some(ErrorKind::UpstreamUnreachable));
         assert_eq!(up(ErrorType::InvalidHTTPHeader), Some(ErrorKind::UpstreamUnreachable));
         assert_eq!(up(ErrorType::ReadTimedout), Some(ErrorKind::UpstreamTimeout));
+        assert_eq!(
+            kind_of(&Error::new(ErrorType::HandshakeError)),
+            Some(ErrorKind::UpstreamUnreachable)
+        );
         assert_eq!(up(ErrorType::ConnectTimedout), Some(ErrorKind::UpstreamTimeout));
         assert_eq!(up(ErrorType::TLSHandshakeFailure), Some(ErrorKind::UpstreamTls));
         let down = |etype| kind_of(&Error::new_down(etype));
