@@ -11,6 +11,7 @@ pub mod context;
 pub(crate) mod csrf;
 pub(crate) mod downstream;
 mod echo;
+mod ending;
 mod failure;
 pub mod guard;
 pub(crate) mod headers;
@@ -36,16 +37,17 @@ use bytes::Bytes;
 use context::{Context, Outcome, method_label};
 use downstream::{Downstream, Load, while_there};
 use echo::Echo;
+use ending::{end_of, final_answer, has_answered, has_no_body};
 use headers::Injection;
-use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, StatusCode, Version};
+use http::header::{ACCEPT_ENCODING, EXPECT, TRANSFER_ENCODING};
+use http::{HeaderMap, StatusCode, Version};
 use links::RequestBody;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorSource, ErrorType};
+use pingora::{Error, ErrorType};
 use respond::Problem;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -417,8 +419,7 @@ impl ProxyHttp for Proxy {
         Ok(None)
     }
 
-    /// Our replays; and a read that hit a kept connection which the upstream had closed, or was cut over HTTP/2. A write
-    /// may have been executed before that, and is not sent again, idempotent or not.
+    /// Our replays, and what may be sent again after a broken connection.
     fn error_while_proxy(
         &self,
         _peer: &HttpPeer,
@@ -435,18 +436,9 @@ impl ProxyHttp for Proxy {
             error.set_retry(false);
         } else if heal::is_replay(&error) {
             error.set_retry(true);
-        } else if let Some(again) = context.attempts.was_declined(&error, client_reused) {
-            error.set_retry(again);
-        } else if only_reads(session.req_header()) {
-            if context.attempts.may_try_again(&error) {
-                error.set_retry(true);
-            }
-            error.retry.decide_reuse(client_reused);
-            if client_reused && error.retry() {
-                context.attempts.was_dead(&error);
-            }
         } else {
-            error.set_retry(false);
+            let only_reads = headers::only_reads(session.req_header());
+            context.attempts.decide(&mut error, only_reads, client_reused);
         }
         error
     }
@@ -520,43 +512,6 @@ impl ProxyHttp for Proxy {
         let path = access_log::readable(route::path_of(session.req_header().raw_path()));
         format!("{} {path}", context.record.method)
     }
-}
-
-/// The header that ends the waiting; informational ones are written, too.
-fn final_answer(session: &Session) -> Option<&ResponseHeader> {
-    session.response_written().filter(|response| !response.status.is_informational())
-}
-
-/// Whether an answer is its header alone (RFC 9110 section 6.4.1).
-fn has_no_body(method: &Method, response: &ResponseHeader) -> bool {
-    method == Method::HEAD
-        || matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-        || response.headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0")
-}
-
-/// All of the answer is here, and on its way to the caller: what is left of the request is no matter of the upstream's.
-fn has_answered(session: &Session, context: &mut Context) {
-    let is_refused = context.is_refused;
-    Downstream::tell(session, |downstream| downstream.has_answered(is_refused));
-    context.slot = None;
-}
-
-/// How a request ended by an error of which its caller hears nothing any more.
-fn end_of(session: &Session, error: &Error) -> Outcome {
-    let is_of_writing = matches!(error.etype(), ErrorType::WriteError | ErrorType::WriteTimedout);
-    match Downstream::of(session) {
-        // To write there was in vain.
-        Some(downstream) if downstream.is_cut() => Outcome::UpstreamIncomplete,
-        // All was said; the rest of the body is what did not come.
-        Some(downstream) if downstream.is_surplus() && !is_of_writing => Outcome::Forwarded,
-        _ if *error.esource() == ErrorSource::Downstream => Outcome::DownstreamClosed,
-        _ => Outcome::UpstreamIncomplete,
-    }
-}
-
-/// Whether a request changes nothing, so that it may be sent twice.
-fn only_reads(request: &RequestHeader) -> bool {
-    headers::all_methods(&request.method, &request.headers, Method::is_safe)
 }
 
 /// A hook ran without the one before it.

@@ -1,8 +1,9 @@
 //! The access log: one event a request, and one for what never became a request.
 
 use super::context::{Context, Outcome};
+use super::ending::final_answer;
 use super::respond::Problem;
-use super::{final_answer, route};
+use super::route;
 use crate::metrics::{Metrics, OTHER};
 use crate::telemetry::ACCESS;
 use http::{HeaderMap, HeaderName};

@@ -8,18 +8,14 @@ mod clock;
 mod departure;
 mod load;
 mod socket;
+mod traits;
 
 use super::respond::Problem;
 use crate::error::ErrorKind;
-use async_trait::async_trait;
 use bytes::{Buf, Bytes};
 use clock::{Clock, HEADER_TIME};
+use pingora::protocols::SocketDigest;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::raw_connect::ProxyDigest;
-use pingora::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
-    TimingDigest, UniqueID, UniqueIDType,
-};
 use pingora::proxy::Session;
 use std::fmt;
 use std::future::poll_fn;
@@ -29,7 +25,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll, Waker, ready};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
 
 pub(crate) use departure::while_there;
 pub(crate) use load::{Load, Share};
@@ -402,49 +398,13 @@ impl AsyncWrite for Downstream {
     }
 }
 
-#[async_trait]
-impl Shutdown for Downstream {
-    async fn shutdown(&mut self) {
-        // A caller that is gone needs no farewell.
-        let _ = AsyncWriteExt::shutdown(self).await;
-    }
-}
-
-impl UniqueID for Downstream {
-    fn id(&self) -> UniqueIDType {
-        self.socket.get_ref().as_raw_fd()
-    }
-}
-
-impl Ssl for Downstream {}
-
-impl Peek for Downstream {}
-
-impl GetTimingDigest for Downstream {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        Vec::new()
-    }
-}
-
-impl GetProxyDigest for Downstream {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        None
-    }
-}
-
-impl GetSocketDigest for Downstream {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        Some(self.digest.clone())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::ListenerId;
     use crate::metrics::Metrics;
     use std::time::Duration;
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixStream;
 
     /// A connection, and its other end.

@@ -2,11 +2,14 @@
 //! nowhere else.
 
 mod addresses;
+mod attempts;
 mod gate;
 mod http2;
 mod tls;
 mod tunnel;
 
+pub(super) use attempts::Attempts;
+pub(crate) use attempts::{MAX_ADDRESSES, MAX_CUTS};
 pub(super) use gate::{Full, Slot};
 pub(super) use http2::wants_http1;
 pub(super) use tls::TOO_OLD as TLS_TOO_OLD;
@@ -16,7 +19,7 @@ use crate::config::{Timeouts, TlsVersion, Upstream as UpstreamConfig};
 use crate::forward_proxy::Destination;
 use crate::http_client::{self, HttpClientError, Limits};
 use crate::place;
-use addresses::{Addresses, Known, ResolveError};
+use addresses::{Addresses, ResolveError};
 use arc_swap::ArcSwap;
 use gate::Gate;
 use http::HeaderValue;
@@ -36,15 +39,6 @@ use url::Url;
 
 /// How long fetching a CSRF token may take; the write waits for it.
 const CSRF_TIMEOUT: Duration = Duration::from_secs(15);
-/// How many addresses one request tries at most.
-pub(crate) const MAX_ADDRESSES: usize = 4;
-
-/// How often a read is sent again that was cut over HTTP/2.
-pub(crate) const MAX_CUTS: usize = 2;
-
-/// How often a request is sent again that the upstream refused to begin with: it may have enough to do.
-const MAX_REFUSALS: usize = 3;
-
 /// A service behind the sidecar.
 pub struct Upstream {
     /// The `Host` of every request.
@@ -69,65 +63,6 @@ pub struct Upstream {
     /// Addresses that could not be connected to lately.
     shunned: ArcSwap<Vec<SocketAddr>>,
     gate: Option<Arc<Gate>>,
-}
-
-/// Which addresses one request has tried.
-#[derive(Debug, Default)]
-pub(super) struct Attempts {
-    /// The latest, and what the resolver had said before it.
-    latest: Option<(SocketAddr, Arc<Known>)>,
-    /// Those that could not be connected to.
-    failed: Vec<SocketAddr>,
-    /// Whether the resolver may know more than before the latest.
-    asks_anew: bool,
-    /// Why the latest failed: the request ends with this, if there is no other.
-    failure: Option<Box<Error>>,
-    /// Whether the private anchors are the ones to trust.
-    is_private: Option<bool>,
-    /// Whether the others were tried before.
-    has_turned: bool,
-    /// How often it was cut over HTTP/2.
-    cut: usize,
-    /// How often the upstream refused to begin with it.
-    refused: usize,
-    /// A kept connection was dead, and so may be the others: it is to be a new one.
-    wants_new: bool,
-}
-
-impl Attempts {
-    /// The first of these that has not failed yet; of those that others are to shun, only if there is no other.
-    fn next(&self, known: &Known, shunned: &[SocketAddr]) -> Option<SocketAddr> {
-        let untried = known.addresses.iter().filter(|address| !self.failed.contains(address));
-        untried
-            .clone()
-            .find(|address| !shunned.contains(address))
-            .or_else(|| untried.clone().next())
-            .copied()
-    }
-
-    /// Notes an error that ended a read before its answer began. Tells whether HTTP/2 is to blame, where what befalls
-    /// one request, or their connection, need not befall it again.
-    pub(super) fn may_try_again(&mut self, error: &Error) -> bool {
-        let is_cut = http2::is_cut(error);
-        self.cut += usize::from(is_cut);
-        is_cut && self.cut <= MAX_CUTS
-    }
-
-    /// Notes an error by which the upstream says that it has not begun with the request, if it does. Tells whether to
-    /// send it again.
-    pub(super) fn was_declined(&mut self, error: &Error, is_kept: bool) -> Option<bool> {
-        // A connection that was kept may have been about to close; one that says so at once turns requests away.
-        if http2::is_refused(error) || http2::is_goodbye(error) && !is_kept {
-            self.refused += 1;
-            return Some(self.refused <= MAX_REFUSALS);
-        }
-        (http2::is_goodbye(error) || wants_http1(error)).then_some(true)
-    }
-
-    /// Notes that a kept connection was dead. Of HTTP/2 there is one, and it is not kept any more.
-    pub(super) fn was_dead(&mut self, error: &Error) {
-        self.wants_new = !http2::is_of_http2(error);
-    }
 }
 
 impl Upstream {
