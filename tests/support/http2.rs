@@ -12,10 +12,12 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
 
 /// What becomes of a request.
@@ -37,6 +39,8 @@ pub(crate) enum Turn {
     BeginAndRefuse,
     /// The connection says goodbye, and this request is one of those that it does not take any more.
     Leave,
+    /// The connection says goodbye before it takes any request.
+    TurnAway,
     /// 200 when so many others are under way.
     Gather(usize),
     /// 200, with this JSON and trailers behind it.
@@ -115,6 +119,10 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, state: Arc<Mutex<State>
         answer_all(stream, &by_http1).await;
         return Some(());
     }
+    let is_turned_away = matches!(state.lock().unwrap().script.front(), Some(Turn::TurnAway));
+    if is_turned_away {
+        return turn_away(stream, &state).await;
+    }
     let mut connection = handshake(stream).await.ok()?;
     let mut requests = JoinSet::new();
     while let Some(accepted) = connection.accept().await {
@@ -136,6 +144,20 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, state: Arc<Mutex<State>
         }
     }
     Some(())
+}
+
+/// Says that it takes no stream at all, which the library has no word for (RFC 9113 section 6.8).
+async fn turn_away(mut stream: TlsStream<TcpStream>, state: &Mutex<State>) -> Option<()> {
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    {
+        let mut state = state.lock().unwrap();
+        state.script.pop_front();
+        state.asked += 1;
+    }
+    stream.write_all(&[&SETTINGS[..], &GOAWAY].concat()).await.ok()?;
+    // Closed at once, it might not be heard.
+    tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.ok().map(|_| ())
 }
 
 async fn reply(
@@ -182,7 +204,7 @@ async fn reply(
             return None;
         }
         Turn::Answer(length) => length,
-        Turn::Leave | Turn::Die => unreachable!("the connection itself goes"),
+        Turn::Leave | Turn::Die | Turn::TurnAway => unreachable!("the connection itself goes"),
     };
     let (head, mut body) = request.into_parts();
     while let Some(data) = body.data().await {
