@@ -16,7 +16,6 @@ mod failure;
 pub mod guard;
 pub(crate) mod headers;
 pub(crate) mod heal;
-mod held;
 pub mod links;
 pub mod profile;
 pub mod recover;
@@ -158,15 +157,9 @@ impl ProxyHttp for Proxy {
                 let plan = context.route.as_ref().and_then(|route| route.links.as_ref());
                 if let Some(plan) = plan {
                     context.request_body = RequestBody::prepare(plan, session).await?;
-                }
-                let upstream = context.route.as_ref().map(|route| &route.upstream);
-                let is_to_wait =
-                    upstream.is_some_and(|upstream| upstream.offers_http2(session.req_header()));
-                if is_to_wait && !session.as_downstream_mut().is_body_done() {
-                    held::hold(session, |_| {}).await?;
-                }
-                if session.as_downstream_mut().is_body_done() {
-                    Downstream::tell(session, Downstream::has_all);
+                    if session.as_downstream_mut().is_body_done() {
+                        Downstream::tell(session, Downstream::has_all);
+                    }
                 }
                 Ok(false)
             }
@@ -197,7 +190,7 @@ impl ProxyHttp for Proxy {
         if let Some(token) = route.client.store.usable() {
             context.csrf = match &route.csrf {
                 Some(keeper) if csrf::speaks_for(session.req_header()) => {
-                    while_there(session, keeper.session(&token)).await?
+                    keeper.session(&token).await
                 }
                 _ => None,
             };
@@ -343,7 +336,10 @@ impl ProxyHttp for Proxy {
         }
         let is_whole = has_no_body(&session.req_header().method, response);
         context.is_refused = response.status >= StatusCode::MULTIPLE_CHOICES;
-        Downstream::tell(session, Downstream::is_answered);
+        if response.version != Version::HTTP_2 {
+            // Of HTTP/2, nothing tells us of each end: the caller's patience has to.
+            Downstream::tell(session, Downstream::is_answered);
+        }
         let took = context.upstream_since.map(|since| since.elapsed());
         context.upstream_took = took;
         if let (Some(route), Some(took)) = (&context.route, took) {
@@ -439,6 +435,9 @@ impl ProxyHttp for Proxy {
         } else {
             let only_reads = headers::only_reads(session.req_header());
             context.attempts.decide(&mut error, only_reads, client_reused);
+            if let Some(route) = context.route.as_ref().filter(|_| client_reused && error.retry()) {
+                route.upstream.leave(&mut context.attempts, &error);
+            }
         }
         error
     }

@@ -1,13 +1,12 @@
 //! HTTP/2 towards the upstream: shared connections, refusals, goodbyes.
 
 use crate::requests::raw;
-use crate::support::caller::Caller;
+use crate::support::http;
 use crate::support::http2::{Http2Upstream, Turn};
 use crate::support::issuer;
 use crate::support::sidecar::Sidecar;
 use crate::support::tls::{Authority, TlsUpstream};
 use crate::support::upstream::Peer;
-use crate::support::{eventually, http};
 use futures_util::future::join_all;
 use rustls::version::{TLS12, TLS13};
 use tempfile::TempDir;
@@ -232,7 +231,7 @@ async fn an_upstream_that_goes_on_refusing_is_left_alone() {
 
 #[tokio::test]
 async fn an_upstream_that_turns_all_away_is_left_alone() {
-    let (world, upstream) = scripted(&[Turn::TurnAway; 20]).await;
+    let (world, upstream) = scripted(&[Turn::Dismiss; 20]).await;
     for method in ["GET", "POST"] {
         let before = upstream.asked();
         assert_eq!(world.send(method, "/it").await.0, 502, "{method}");
@@ -242,16 +241,11 @@ async fn an_upstream_that_turns_all_away_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_request_is_sent_when_its_body_is_here() {
-    let (world, upstream) = scripted(&[]).await;
-    let mut slow = Caller::connect(world.sidecar.host()).await;
-    slow.send("PUT /free/slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhello")
-        .await;
-    let under_way = "bearerd_requests_in_flight 1";
-    eventually("begun", async || world.sidecar.probe("/metrics").await.1.contains(under_way)).await;
-    assert_eq!(world.send("POST", "/other").await.0, 200);
-    assert_eq!(upstream.asked(), 1);
-    slow.send("world").await;
-    assert!(slow.head().await.starts_with("HTTP/1.1 200 "));
-    assert_eq!(upstream.answered(), ["POST /free/other", "PUT /free/slow"]);
+async fn a_connection_that_dies_at_each_second_request_costs_a_reader_nothing() {
+    let turns = [Turn::Answer(4), Turn::Die].repeat(20);
+    let (world, upstream) = scripted(&turns).await;
+    for _ in 0..20 {
+        assert_eq!(world.send("GET", "/it").await.0, 200);
+    }
+    assert_eq!(upstream.answered().len(), 20);
 }

@@ -48,6 +48,8 @@ enum Debt {
     Awaited,
     /// A body, or its rest.
     Body,
+    /// A body that was not told to come, nor will be: the answer is on its way.
+    Unasked,
     /// A body that may not be needed any more: the answer is on its way.
     Waived,
     /// A body that nobody needs: the answer is out.
@@ -59,11 +61,12 @@ enum Debt {
 }
 
 impl Debt {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Nothing,
         Self::Header,
         Self::Awaited,
         Self::Body,
+        Self::Unasked,
         Self::Waived,
         Self::Surplus,
         Self::Answer,
@@ -86,7 +89,7 @@ pub(crate) struct Downstream {
     clock: Clock,
     /// The debt is a new one, whose time the clock does not know yet.
     is_new: AtomicBool,
-    /// The clock has run while nobody read.
+    /// The clock has run while nobody read, or before we said something.
     is_forgiven: AtomicBool,
     /// What came before our answer was out: the beginning of the next request.
     early: Vec<u8>,
@@ -150,7 +153,7 @@ impl Downstream {
         });
     }
 
-    /// For a while nobody has read: that is not the caller's.
+    /// For a while nobody has read, or it was we who spoke: that is not the caller's.
     pub(crate) fn forgive(&self) {
         self.is_forgiven.store(true, Ordering::Relaxed);
     }
@@ -162,15 +165,17 @@ impl Downstream {
 
     /// The answer is on its way; what is left of the body may come or not.
     pub(crate) fn is_answered(&self) {
-        if self.debt() == Debt::Body {
-            self.owe(Debt::Waived);
+        match self.debt() {
+            Debt::Awaited => self.owe(Debt::Unasked),
+            Debt::Body => self.owe(Debt::Waived),
+            _ => {}
         }
     }
 
     /// All of the answer is out. A body that nobody has asked for, or that was refused, is not waited for.
     pub(crate) fn has_answered(&self, is_refused: bool) {
         match self.debt() {
-            Debt::Awaited => self.owe(Debt::Surplus),
+            Debt::Awaited | Debt::Unasked => self.owe(Debt::Surplus),
             Debt::Body | Debt::Waived if is_refused => self.owe(Debt::Surplus),
             Debt::Waived => self.owe(Debt::Body),
             _ => {}
@@ -232,6 +237,7 @@ impl Downstream {
         match debt {
             Debt::Nothing | Debt::Settled if begins => self.owe(Debt::Header),
             Debt::Awaited => self.owe(Debt::Body),
+            Debt::Unasked => self.owe(Debt::Waived),
             _ => self.clock.received(debt, bytes.len()),
         }
     }
@@ -363,6 +369,7 @@ impl AsyncWrite for Downstream {
             ready!(self.poll_instead(context))?;
             return Poll::Ready(Ok(bytes.len()));
         }
+        self.forgive();
         Pin::new(&mut self.socket).poll_write(context, bytes)
     }
 
@@ -390,6 +397,7 @@ impl AsyncWrite for Downstream {
             ready!(self.poll_instead(context))?;
             return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
         }
+        self.forgive();
         Pin::new(&mut self.socket).poll_write_vectored(context, slices)
     }
 

@@ -163,11 +163,14 @@ impl Upstream {
         let mut peer = self.template.clone();
         peer._address = PeerAddress::Inet(address);
         peer.group_key = self.group.load(Ordering::Relaxed);
+        attempts.group = peer.group_key;
         if std::mem::take(&mut attempts.wants_new) {
             // Nobody else will use it.
             (peer.group_key, peer.options.idle_timeout) = (new_group(), Some(Duration::ZERO));
         }
-        if self.speaks_http2() && !self.offers_http2(request) {
+        if self.speaks_http2()
+            && (self.wants_http1.load(Ordering::Relaxed) || http2::is_better_without(request))
+        {
             peer.options.alpn = ALPN::H1;
             // Others would take these connections rather than a new one that speaks HTTP/2.
             peer.group_key |= OF_HTTP1;
@@ -195,12 +198,15 @@ impl Upstream {
         again
     }
 
-    /// Whether a request may be sent by HTTP/2. Then its body has to be here: nothing tells us there that an answer has come
-    /// to its end before the body has.
-    pub(super) fn offers_http2(&self, request: &RequestHeader) -> bool {
-        self.speaks_http2()
-            && !self.wants_http1.load(Ordering::Relaxed)
-            && !http2::is_better_without(request)
+    /// Leaves a kept connection behind that was dead, before it is tried again.
+    pub(super) fn leave(&self, attempts: &mut Attempts, error: &Error) {
+        if http2::is_of_http2(error) {
+            // It is kept for a moment yet. Of many requests that it carried, the first moves on for all.
+            let (ours, new) = (attempts.group, new_group());
+            let _ = self.group.compare_exchange(ours, new, Ordering::Relaxed, Ordering::Relaxed);
+        } else {
+            attempts.wants_new = true;
+        }
     }
 
     fn speaks_http2(&self) -> bool {

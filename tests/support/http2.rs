@@ -40,7 +40,7 @@ pub(crate) enum Turn {
     /// The connection says goodbye, and this request is one of those that it does not take any more.
     Leave,
     /// The connection says goodbye before it takes any request.
-    TurnAway,
+    Dismiss,
     /// 200 when so many others are under way.
     Gather(usize),
     /// 200, with this JSON and trailers behind it.
@@ -119,7 +119,7 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, state: Arc<Mutex<State>
         answer_all(stream, &by_http1).await;
         return Some(());
     }
-    let is_turned_away = matches!(state.lock().unwrap().script.front(), Some(Turn::TurnAway));
+    let is_turned_away = matches!(state.lock().unwrap().script.front(), Some(Turn::Dismiss));
     if is_turned_away {
         return turn_away(stream, &state).await;
     }
@@ -204,7 +204,7 @@ async fn reply(
             return None;
         }
         Turn::Answer(length) => length,
-        Turn::Leave | Turn::Die | Turn::TurnAway => unreachable!("the connection itself goes"),
+        Turn::Leave | Turn::Die | Turn::Dismiss => unreachable!("the connection itself goes"),
     };
     let (head, mut body) = request.into_parts();
     while let Some(data) = body.data().await {

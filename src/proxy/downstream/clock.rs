@@ -78,7 +78,7 @@ const fn whole(debt: Debt) -> Option<Duration> {
         Debt::Body => Some(PATIENCE),
         Debt::Surplus => Some(PATIENCE_AFTERWARDS),
         Debt::Nothing | Debt::Settled => Some(IDLE_TIME),
-        Debt::Awaited | Debt::Waived | Debt::Answer => None,
+        Debt::Awaited | Debt::Unasked | Debt::Waived | Debt::Answer => None,
     }
 }
 
@@ -238,18 +238,27 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn while_the_answer_goes_out_the_body_may_stop_and_then_a_refused_one_is_not_waited_for()
     {
-        for (expects_word, is_refused, patience) in [
-            (false, true, PATIENCE_AFTERWARDS),
-            (false, false, PATIENCE),
+        for (expects_word, begins, is_refused, patience) in [
+            (false, false, true, PATIENCE_AFTERWARDS),
+            (false, false, false, PATIENCE),
             // Nobody has asked for it.
-            (true, true, PATIENCE_AFTERWARDS),
-            (true, false, PATIENCE_AFTERWARDS),
+            (true, false, true, PATIENCE_AFTERWARDS),
+            (true, false, false, PATIENCE_AFTERWARDS),
+            // It comes all the same.
+            (true, true, true, PATIENCE_AFTERWARDS),
+            (true, true, false, PATIENCE),
         ] {
             let (mut downstream, mut caller) = pair();
             downstream.begin(true, expects_word);
             downstream.is_answered();
             let waiting = tokio::time::timeout(10 * PATIENCE, read(&mut downstream)).await;
             assert!(waiting.is_err(), "there is more to say");
+            if begins {
+                caller.write_all(b"x").await.unwrap();
+                assert_eq!(read(&mut downstream).await.unwrap(), 1);
+                let waiting = tokio::time::timeout(10 * PATIENCE, read(&mut downstream)).await;
+                assert!(waiting.is_err(), "there still is");
+            }
             downstream.has_answered(is_refused);
             for _ in 0..10 {
                 caller.write_all(&[b'x'; 32]).await.unwrap();
@@ -260,6 +269,17 @@ mod tests {
             assert_eq!(read(&mut downstream).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
             assert_eq!(begun.elapsed(), patience, "{expects_word} {is_refused}");
             assert_eq!(downstream.is_surplus(), patience == PATIENCE_AFTERWARDS);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_listens_may_be_silent() {
+        let (mut downstream, _caller) = pair();
+        downstream.begin(true, false);
+        for _ in 0..10 {
+            let waiting = tokio::time::timeout(PATIENCE - SECOND, read(&mut downstream)).await;
+            assert!(waiting.is_err());
+            downstream.write_all(b"part of an answer").await.unwrap();
         }
     }
 

@@ -7,13 +7,17 @@
 use super::format::Rewriter;
 use super::{DIGESTS, Plan};
 use crate::proxy::admission::REPLAY_BUFFER;
-use crate::proxy::held::hold;
 use crate::proxy::route;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
-use pingora::Error;
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
+use pingora::{Error, ErrorType};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long the next bytes may take of a body that is read before the request is sent.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What is done to a request's body.
 pub(crate) enum RequestBody {
@@ -46,7 +50,9 @@ impl RequestBody {
         };
         let length = request.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         match length.and_then(|length| length.parse::<u64>().ok()) {
-            Some(length) if length <= REPLAY_BUFFER => Self::hold(rewriter, session).await,
+            Some(length) if length <= REPLAY_BUFFER => {
+                Self::hold(rewriter, session).await.map_err(Error::into_down)
+            }
             Some(_) if !route::is_batch(request.raw_path()) => Ok(None),
             _ => Ok(Some(Self::Streaming(rewriter))),
         }
@@ -57,11 +63,17 @@ impl RequestBody {
         let continued =
             expects.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         if continued {
-            let told = session.as_downstream_mut().write_continue_response().await;
-            told.map_err(Error::into_down)?;
+            session.as_downstream_mut().write_continue_response().await?;
         }
+        // What is read now is sent out of this buffer, which holds all of it.
+        session.enable_retry_buffering();
         let mut body = Vec::new();
-        hold(session, |chunk| rewriter.push(chunk, &mut body)).await?;
+        let late = |_| Error::new_down(ErrorType::ReadTimedout);
+        while let Some(chunk) =
+            timeout(READ_TIMEOUT, session.read_request_body()).await.map_err(late)??
+        {
+            rewriter.push(&chunk, &mut body);
+        }
         rewriter.finish(&mut body);
         let has_changed = continued || rewriter.rewritten() > 0;
         Ok(has_changed.then(|| Self::Held { body: body.into(), continued }))
