@@ -435,9 +435,6 @@ impl ProxyHttp for Proxy {
         } else {
             let only_reads = headers::only_reads(session.req_header());
             context.attempts.decide(&mut error, only_reads, client_reused);
-            if let Some(route) = context.route.as_ref().filter(|_| client_reused && error.retry()) {
-                route.upstream.leave(&mut context.attempts, &error);
-            }
         }
         error
     }

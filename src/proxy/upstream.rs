@@ -163,7 +163,6 @@ impl Upstream {
         let mut peer = self.template.clone();
         peer._address = PeerAddress::Inet(address);
         peer.group_key = self.group.load(Ordering::Relaxed);
-        attempts.group = peer.group_key;
         if std::mem::take(&mut attempts.wants_new) {
             // Nobody else will use it.
             (peer.group_key, peer.options.idle_timeout) = (new_group(), Some(Duration::ZERO));
@@ -196,17 +195,6 @@ impl Upstream {
         again.set_retry(true);
         attempts.failure = Some(error);
         again
-    }
-
-    /// Leaves a kept connection behind that was dead, before it is tried again.
-    pub(super) fn leave(&self, attempts: &mut Attempts, error: &Error) {
-        if http2::is_of_http2(error) {
-            // It is kept for a moment yet. Of many requests that it carried, the first moves on for all.
-            let (ours, new) = (attempts.group, new_group());
-            let _ = self.group.compare_exchange(ours, new, Ordering::Relaxed, Ordering::Relaxed);
-        } else {
-            attempts.wants_new = true;
-        }
     }
 
     fn speaks_http2(&self) -> bool {

@@ -34,8 +34,6 @@ pub(in crate::proxy) struct Attempts {
     cut: usize,
     /// How often the upstream refused to begin with it.
     refused: usize,
-    /// The group of the connection of the latest.
-    pub(super) group: u64,
     /// A kept connection was dead, and so may be the others: it is to be a new one.
     pub(super) wants_new: bool,
 }
@@ -62,6 +60,8 @@ impl Attempts {
                 error.set_retry(true);
             }
             error.retry.decide_reuse(is_kept);
+            // A kept connection was dead, and so may be the others. Of HTTP/2 there is one, and it is not kept any more.
+            self.wants_new = is_kept && error.retry() && !http2::is_of_http2(error);
         } else {
             error.set_retry(false);
         }
