@@ -249,3 +249,13 @@ async fn a_connection_that_dies_at_each_second_request_costs_a_reader_nothing() 
     }
     assert_eq!(upstream.answered().len(), 20);
 }
+
+#[tokio::test]
+async fn who_knows_only_http2_gets_everything_by_it() {
+    let (world, upstream) = scripted(&[]).await;
+    for count in 1..=2 {
+        let upload = http().put(format!("{}/free/it", world.sidecar.url)).body("x".repeat(70_000));
+        assert_eq!(upload.send().await.unwrap().status(), 200);
+        assert_eq!(upstream.answered().len(), count);
+    }
+}

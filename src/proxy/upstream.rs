@@ -51,6 +51,8 @@ pub struct Upstream {
     min_tls: TlsVersion,
     /// It speaks HTTP/2 but wants HTTP/1.1, if not for all requests then for some that can't be told apart.
     wants_http1: AtomicBool,
+    /// It speaks nothing but HTTP/2.
+    knows_only_http2: AtomicBool,
     /// Whose connections are ours. A new one leaves those behind that were found wanting.
     group: AtomicU64,
     /// Those of `ca_file`. A connection has either these or the system's: pingora builds, and keeps, a
@@ -111,6 +113,7 @@ impl Upstream {
             template,
             min_tls: transport.min_tls,
             wants_http1: AtomicBool::new(false),
+            knows_only_http2: AtomicBool::new(false),
             group: AtomicU64::new(new_group()),
             is_private: AtomicBool::new(private_anchors.is_some()),
             private_anchors,
@@ -167,9 +170,7 @@ impl Upstream {
             // Nobody else will use it.
             (peer.group_key, peer.options.idle_timeout) = (new_group(), Some(Duration::ZERO));
         }
-        if self.speaks_http2()
-            && (self.wants_http1.load(Ordering::Relaxed) || http2::is_better_without(request))
-        {
+        if self.speaks_http2() && self.needs_http1(request) {
             peer.options.alpn = ALPN::H1;
             // Others would take these connections rather than a new one that speaks HTTP/2.
             peer.group_key |= OF_HTTP1;
@@ -186,7 +187,9 @@ impl Upstream {
     /// asks for it.
     pub(super) fn try_again(&self, attempts: &mut Attempts, mut error: Box<Error>) -> Box<Error> {
         let is_final = tunnel::is_refusal(&error)
-            || !(self.try_other_anchors(attempts, &error) || self.try_next(attempts));
+            || !(self.try_other_anchors(attempts, &error)
+                || self.try_http2(&error)
+                || self.try_next(attempts));
         error.set_retry(false);
         if is_final {
             return error;
@@ -195,6 +198,19 @@ impl Upstream {
         again.set_retry(true);
         attempts.failure = Some(error);
         again
+    }
+
+    /// Whether a request goes by HTTP/1.1 although the upstream may speak HTTP/2.
+    fn needs_http1(&self, request: &RequestHeader) -> bool {
+        let may_choose = !self.knows_only_http2.load(Ordering::Relaxed);
+        self.wants_http1.load(Ordering::Relaxed) || may_choose && http2::is_better_without(request)
+    }
+
+    /// What would better go by HTTP/1.1 goes by HTTP/2 to whoever knows nothing else.
+    fn try_http2(&self, error: &Error) -> bool {
+        self.speaks_http2()
+            && tls::has_no_protocol(error)
+            && !self.knows_only_http2.swap(true, Ordering::Relaxed)
     }
 
     fn speaks_http2(&self) -> bool {

@@ -57,7 +57,9 @@ impl Chaos {
         names: Option<Arc<Names>>,
     ) -> Self {
         let mut config = authority.server();
-        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        // Whoever speaks HTTP/2 speaks the other, too.
+        let protocols = [protocol, "http/1.1"].map(|name| name.as_bytes().to_vec());
+        config.alpn_protocols = protocols.into();
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let first = TcpListener::bind((FIRST, 0)).await.unwrap();
         let port = first.local_addr().unwrap().port();

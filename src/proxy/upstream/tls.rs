@@ -48,6 +48,12 @@ pub(super) fn is_untrusted(error: &Error) -> bool {
         && ["UnknownIssuer", "BadSignature"].iter().any(|reason| context.contains(reason))
 }
 
+/// Whether the server speaks none of the protocols that were offered (RFC 7301 section 3.2).
+pub(super) fn has_no_protocol(error: &Error) -> bool {
+    let context = error.context.as_ref().map_or("", |context| context.as_str());
+    *error.etype() == ErrorType::TLSHandshakeFailure && context.contains("NoApplicationProtocol")
+}
+
 /// Whether a connection's version is the least one or later. pingora can't be told to offer no older one:
 /// what is too old is found out before anything is sent.
 pub(super) fn is_new_enough(digest: Option<&SslDigest>, least: TlsVersion) -> bool {
