@@ -4,7 +4,7 @@ use super::context::Context;
 use super::{RouteHandle, headers};
 use crate::config::Retry;
 use crate::retry_after;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use std::time::{Duration, SystemTime};
@@ -58,10 +58,8 @@ pub(super) fn judge(
     context: &mut Context,
 ) -> pingora::Result<()> {
     let request = session.req_header();
-    let is_read = headers::all_methods(&request.method, &request.headers, |method| {
-        matches!(*method, Method::GET | Method::HEAD)
-    });
-    let Some(policy) = route.config.retry.filter(|_| is_read) else {
+    // Of the methods that a route can take, those are GET and HEAD.
+    let Some(policy) = route.config.retry.filter(|_| headers::only_reads(request)) else {
         return Ok(());
     };
     // Without its beginning, a body can't be sent again.

@@ -127,10 +127,9 @@ impl Upstream {
     /// the limits are the same.
     #[must_use]
     pub fn succeeding(mut self, before: Option<&Self>) -> Self {
-        let same = |ours: &Gate, theirs: &Gate| ours.limits == theirs.limits;
         if let (Some(ours), Some(theirs)) =
             (&mut self.gate, before.and_then(|before| before.gate.as_ref()))
-            && same(ours, theirs)
+            && ours.limits == theirs.limits
         {
             *ours = theirs.clone();
         }
