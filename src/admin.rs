@@ -1,7 +1,10 @@
 //! The admin listener: probes, metrics, and the status page. It reads; it decides nothing and changes
 //! nothing.
 
+mod connections;
 mod page;
+
+pub(crate) use connections::serve;
 
 use crate::readiness::Report;
 use crate::status::Board;

@@ -15,7 +15,7 @@ use crate::metrics::Metrics;
 use crate::otlp::Spans;
 use crate::proxy::Proxy;
 use crate::readiness::Readiness;
-use crate::server::{BindError, Engines, Listener, Workers};
+use crate::server::{BindError, Engines, Listener, Room, Workers};
 use crate::shutdown::Shutdown;
 use crate::status::Board;
 use crate::token::oauth::SourceError;
@@ -154,9 +154,11 @@ impl App {
         let starting = readiness.pending_until_dropped("listeners");
         let board = Arc::new(Board::new(readiness, self.metrics.clone(), &setup.config));
         let hosts = setup.config.access.hosts.clone().into();
-        start_admin(&self.admin, Admin { board: board.clone(), hosts }, &control)?;
-        let engines = Engines::new(self.workers, proxy.clone(), &setup.surroundings.anchors)?;
-        let workers = Workers::start(&engines, self.listeners)?;
+        let room = Room::of_process(self.workers);
+        start_admin(&self.admin, Admin { board: board.clone(), hosts }, room.admin, &control)?;
+        let anchors = &setup.surroundings.anchors;
+        let engines = Engines::new(self.workers, room.pooled, proxy.clone(), anchors)?;
+        let workers = Workers::start(&engines, self.listeners, room.callers)?;
         drop(starting);
         for address in &addresses {
             info!(%address, "Listening.");
@@ -183,16 +185,18 @@ impl App {
     }
 }
 
-fn start_admin(listener: &TcpListener, admin: Admin, control: &Control) -> io::Result<()> {
+fn start_admin(
+    listener: &TcpListener,
+    admin: Admin,
+    most: usize,
+    control: &Control,
+) -> io::Result<()> {
     let address = listener.local_addr()?;
     let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
     info!(%address, "Admin is listening.");
-    let router = admin::router(admin);
+    let serving = admin::serve(listener, admin::router(admin), most);
     let stop = control.stop.clone();
-    control.tasks.spawn(async move {
-        let serving = async { axum::serve(listener, router).await };
-        stop.run_until_cancelled(serving).await;
-    });
+    control.tasks.spawn(async move { stop.run_until_cancelled(serving).await });
     Ok(())
 }
 

@@ -6,7 +6,7 @@
 //! was replayed once with a newer one, where that is possible.
 
 mod access_log;
-mod admission;
+pub(crate) mod admission;
 pub mod context;
 pub(crate) mod csrf;
 pub(crate) mod downstream;

@@ -7,35 +7,41 @@
 
 mod engine;
 mod listener;
+pub(crate) mod room;
+mod seats;
 
 pub(crate) use engine::Engines;
 pub use listener::{BindError, Listener, SocketFile};
+pub(crate) use room::{Failure, Room};
 
 use crate::config::ListenerId;
 use crate::error::ErrorKind;
-use crate::proxy::downstream::{Downstream, Load};
+use crate::proxy::admission::RETRY_AFTER;
+use crate::proxy::downstream::{Downstream, Load, Socket};
 use crate::proxy::respond::Problem;
 use engine::Engine;
 use listener::{Accepted, Accepting};
 use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
+use seats::Seats;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream as UnixCaller;
 use tokio::runtime::Builder;
 use tokio::select;
 use tokio::sync::{mpsc, watch};
+use tokio::task::yield_now;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+/// How long a caller has for whom there is no room. Others wait behind it.
+const AT_ONCE: Duration = Duration::from_millis(5);
 /// How long a caller that may not call has to read so.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// How long to wait after a failed accept, usually for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// Tells a stranger so. What it sends is read for a while: closing at once would take the answer away.
 async fn turn_away(mut stream: UnixCaller, load: Arc<Load>) {
@@ -64,8 +70,13 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// Starts them on the same listeners, which are in the configuration's order.
-    pub(crate) fn start(engines: &Engines, listeners: Vec<Listener>) -> io::Result<Self> {
+    /// Starts them on the same listeners, which are in the configuration's order. Each serves so many
+    /// connections at most.
+    pub(crate) fn start(
+        engines: &Engines,
+        listeners: Vec<Listener>,
+        most: usize,
+    ) -> io::Result<Self> {
         let (alive, ended) = mpsc::channel(1);
         let sockets = listeners.iter().filter_map(|listener| match listener {
             Listener::Unix(_, file, _) => Some(file.clone()),
@@ -87,6 +98,7 @@ impl Workers {
             let worker = Worker {
                 listeners,
                 engine: engine.clone(),
+                most,
                 stop: workers.stop.clone(),
                 force: workers.force.clone(),
             };
@@ -135,6 +147,7 @@ impl Workers {
 struct Worker {
     listeners: Vec<(Listener, Arc<Load>)>,
     engine: Arc<Engine>,
+    most: usize,
     stop: CancellationToken,
     force: CancellationToken,
 }
@@ -143,11 +156,13 @@ impl Worker {
     async fn run(self) -> io::Result<()> {
         let connections = TaskTracker::new();
         let (shutdown, watch) = watch::channel(false);
+        let seats = Seats::new(self.most);
         for (listener, load) in self.listeners {
             let accepting = accept_loop(
                 listener.into_tokio()?,
                 load,
                 self.engine.clone(),
+                seats.clone(),
                 connections.clone(),
                 watch.clone(),
             );
@@ -168,24 +183,56 @@ async fn accept_loop(
     listener: Accepting,
     load: Arc<Load>,
     engine: Arc<Engine>,
+    seats: Arc<Seats>,
     connections: TaskTracker,
     shutdown: watch::Receiver<bool>,
 ) {
     loop {
         match listener.accept().await {
-            Ok(Accepted::Stranger(stream)) => {
-                connections.spawn(turn_away(stream, load.clone()));
+            Ok(accepted) => {
+                match (accepted, seats.make_room()) {
+                    (Accepted::Caller(socket), true) => seats.serve(&connections, |seat| {
+                        let downstream = Box::new(Downstream::new(socket, load.clone(), seat));
+                        serve(downstream, engine.clone(), shutdown.clone())
+                    }),
+                    (Accepted::Stranger(stream), true) => {
+                        seats.serve(&connections, |_| turn_away(stream, load.clone()));
+                    }
+                    (Accepted::Caller(socket), false) => refuse(socket, &load).await,
+                    (Accepted::Stranger(_), false) => {}
+                }
+                // The new one is looked at before a burst of others can take its place.
+                yield_now().await;
             }
-            Ok(Accepted::Caller(socket)) => {
-                let downstream = Box::new(Downstream::new(socket, load.clone()));
-                connections.spawn(serve(downstream, engine.clone(), shutdown.clone()));
-            }
-            Err(error) => {
-                warn!("Cannot accept a connection: {error}; is the limit of open files too low?");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+            Err(error) => match Failure::of(&error) {
+                Failure::Connection => yield_now().await,
+                // The file of an idle connection is free as soon as its task is gone.
+                Failure::Resources if seats.evict() => yield_now().await,
+                Failure::Resources => {
+                    warn!(
+                        "Cannot accept a connection: {error}; is the limit of open files too low?"
+                    );
+                    tokio::time::sleep(room::PAUSE).await;
+                }
+            },
         }
     }
+}
+
+/// Refuses a caller for whom there is no room. It is answered at once or not at all.
+async fn refuse(mut socket: Socket, load: &Load) {
+    let detail = "more connections than the limit of open files allows; try again";
+    let retry_after = Some(RETRY_AFTER);
+    let problem = Problem { retry_after, ..Problem::new(ErrorKind::Overloaded, detail) };
+    load.turned_away(&problem);
+    let farewell = async {
+        // What is here already is read: otherwise the connection's end would take the answer away.
+        let mut request = [0; 4096];
+        socket.write_all(&problem.to_wire()).await?;
+        socket.shutdown().await?;
+        socket.read(&mut request).await
+    };
+    let _ = timeout(AT_ONCE, farewell).await;
 }
 
 /// Hands pingora the requests of a connection, one after the other.

@@ -17,7 +17,7 @@ use std::time::Duration;
 pub(super) const REPLAY_BUFFER: u64 = 64 * 1024;
 
 /// When it may be worth to come again after a refusal for want of room.
-pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 impl Proxy {
     /// Finds the route and the token, or says why there is none.

@@ -7,6 +7,7 @@
 mod clock;
 mod departure;
 mod load;
+mod seat;
 mod socket;
 mod traits;
 
@@ -29,6 +30,7 @@ use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
 
 pub(crate) use departure::while_there;
 pub(crate) use load::{Load, Share};
+pub(crate) use seat::Seat;
 pub(crate) use socket::Socket;
 
 /// So much of what a caller sends before its answer is out is kept; the system keeps the rest.
@@ -83,6 +85,7 @@ pub(crate) struct Downstream {
     socket: BufWriter<Socket>,
     digest: Arc<SocketDigest>,
     load: Arc<Load>,
+    seat: Arc<Seat>,
     /// A [`Debt`]; the hooks have only a shared reference.
     debt: AtomicU8,
     /// Of the header or body that is due.
@@ -100,12 +103,13 @@ pub(crate) struct Downstream {
 }
 
 impl Downstream {
-    pub(crate) fn new(socket: Socket, load: Arc<Load>) -> Self {
+    pub(crate) fn new(socket: Socket, load: Arc<Load>, seat: Arc<Seat>) -> Self {
         let digest = Arc::new(SocketDigest::from_raw_fd(socket.as_raw_fd()));
         Self {
             socket: BufWriter::with_capacity(WRITE_BUFFER, socket),
             digest,
             load,
+            seat,
             debt: AtomicU8::new(Debt::Nothing as u8),
             clock: Clock::default(),
             is_new: AtomicBool::new(false),
@@ -146,6 +150,7 @@ impl Downstream {
 
     /// The header is here.
     pub(crate) fn begin(&self, has_body: bool, expects_word: bool) {
+        self.seat.occupy();
         self.owe(match (has_body, expects_word) {
             (false, _) => Debt::Answer,
             (true, false) => Debt::Body,
@@ -184,6 +189,7 @@ impl Downstream {
 
     /// The request is over.
     pub(crate) fn end(&self) {
+        self.seat.release();
         self.owe(Debt::Settled);
     }
 
@@ -419,7 +425,9 @@ mod tests {
     pub(super) fn pair() -> (Downstream, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
-        (Downstream::new(Socket::Unix(ours), Arc::new(Load::new(ListenerId(0), metrics))), theirs)
+        let load = Arc::new(Load::new(ListenerId(0), metrics));
+        let seat = Arc::new(Seat::new(Arc::default()));
+        (Downstream::new(Socket::Unix(ours), load, seat), theirs)
     }
 
     pub(super) async fn read(downstream: &mut Downstream) -> io::Result<usize> {

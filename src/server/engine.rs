@@ -10,9 +10,6 @@ use pingora::server::configuration::ServerConf;
 use std::io;
 use std::sync::Arc;
 
-/// Idle upstream connections that a worker keeps: as many as a listener serves requests at once, by default.
-/// With fewer, more requests at once would reconnect each time, at three times the cost of a request.
-const UPSTREAM_POOL: usize = 1024;
 /// How often one request may turn to the upstream: each address once, the other trust anchors, a pooled
 /// connection that turned out to be closed, cuts over HTTP/2, a heal, the looks into a suspect page, and what `retry` allows. Zero
 /// would drop every request.
@@ -26,19 +23,26 @@ pub(super) type Engine = ArcSwap<HttpProxy<Proxy>>;
 pub(crate) struct Engines {
     pub(super) proxy: Proxy,
     pub(super) engines: Arc<[Arc<Engine>]>,
+    /// Idle upstream connections that each keeps.
+    pooled: usize,
 }
 
 impl Engines {
-    /// For so many workers.
-    pub(crate) fn new(count: usize, proxy: Proxy, anchors: &SystemAnchors) -> io::Result<Self> {
-        let engines = build(count, &proxy, anchors)?;
+    /// For so many workers, each of which keeps so many idle connections to upstreams.
+    pub(crate) fn new(
+        count: usize,
+        pooled: usize,
+        proxy: Proxy,
+        anchors: &SystemAnchors,
+    ) -> io::Result<Self> {
+        let engines = build(count, pooled, &proxy, anchors)?;
         let engines = engines.into_iter().map(|engine| Arc::new(Engine::from_pointee(engine)));
-        Ok(Self { engines: engines.collect(), proxy })
+        Ok(Self { engines: engines.collect(), proxy, pooled })
     }
 
     /// Their successors, which trust these anchors.
     pub(crate) fn successors(&self, anchors: &SystemAnchors) -> io::Result<Successors> {
-        build(self.engines.len(), &self.proxy, anchors).map(Successors)
+        build(self.engines.len(), self.pooled, &self.proxy, anchors).map(Successors)
     }
 
     /// From now on, requests go over connections of these. Those that are under way stay where they are.
@@ -55,13 +59,14 @@ pub(crate) struct Successors(Vec<HttpProxy<Proxy>>);
 /// The one place where pingora's settings are made.
 fn build(
     count: usize,
+    pooled: usize,
     proxy: &Proxy,
     anchors: &SystemAnchors,
 ) -> io::Result<Vec<HttpProxy<Proxy>>> {
     let file = anchors.to_file()?;
     let conf = Arc::new(ServerConf {
         threads: 1,
-        upstream_keepalive_pool_size: UPSTREAM_POOL,
+        upstream_keepalive_pool_size: pooled,
         max_retries: UPSTREAM_ATTEMPTS,
         ca_file: file.path(),
         ..ServerConf::default()

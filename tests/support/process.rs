@@ -26,6 +26,14 @@ pub(super) fn starting(program: &str) -> Command {
     command
 }
 
+/// bearerd that may open so many files and no more. It keeps its process id.
+pub(crate) fn with_files(most: u32) -> Command {
+    let plain = bearerd();
+    let mut command = starting("prlimit");
+    command.arg(format!("--nofile={most}:{most}")).arg(plain.as_std().get_program());
+    command
+}
+
 /// Runs a command that ends by itself.
 pub(crate) async fn output(command: &mut Command) -> Output {
     timeout(DEADLINE, command.output()).await.expect("the command ends in time").unwrap()
@@ -83,6 +91,12 @@ impl Process {
     /// The same among names of its own.
     pub(crate) async fn start_among(names: &Names, folder: &Path, config: &str) -> Self {
         Self::spawn(names.bearerd(), folder, config, &[]).await
+    }
+
+    /// The same by a command that becomes bearerd.
+    pub(crate) async fn start_by(command: Command, folder: &Path, yaml: &str) -> Self {
+        let config = written(folder, yaml);
+        Self::spawn(command, folder, config.to_str().unwrap(), &[]).await
     }
 
     async fn spawn(mut command: Command, folder: &Path, config: &str, arguments: &[&str]) -> Self {

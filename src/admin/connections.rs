@@ -1,0 +1,153 @@
+//! The connections of the admin listener: few at once, none for long, and each with little memory. Anybody
+//! who reaches it may be a stranger.
+
+use crate::server::{Failure, room};
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::task::yield_now;
+use tokio::time::{sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::warn;
+
+/// How long a header may take, and how long a connection may be silent before the next one. Probes and
+/// scrapers send theirs at once.
+const HEADER_TIME: Duration = Duration::from_secs(10);
+/// After this time a connection takes no further request. A scraper then makes another one.
+const LIFE: Duration = Duration::from_secs(60);
+/// How long the answer may take that is under way then. A reader that does not read ends with it.
+const FAREWELL: Duration = Duration::from_secs(10);
+/// Buffered of a request, and of an answer beyond its body: 16 KiB, room for a browser's cookies.
+const BUFFER: usize = 16 << 10;
+
+/// Accepts for ever, and serves at most so many connections at once. One more takes the place of the oldest,
+/// so that strangers who hold all of them keep no probe waiting.
+pub(crate) async fn serve(listener: TcpListener, router: Router, most: usize) {
+    let mut connections: VecDeque<AbortOnDropHandle<()>> = VecDeque::new();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                connections.retain(|connection| !connection.is_finished());
+                while connections.len() >= most.max(1) {
+                    connections.pop_front();
+                }
+                // A prober that is gone already fails later, and alone.
+                let _ = stream.set_nodelay(true);
+                let connection = tokio::spawn(connection(stream, router.clone()));
+                connections.push_back(AbortOnDropHandle::new(connection));
+                // The new one is looked at before a burst of others can take its place.
+                yield_now().await;
+            }
+            Err(error) => match Failure::of(&error) {
+                Failure::Connection => yield_now().await,
+                Failure::Resources => {
+                    warn!("The admin listener cannot accept a connection: {error}.");
+                    connections.pop_front();
+                    sleep(room::PAUSE).await;
+                }
+            },
+        }
+    }
+}
+
+/// Serves the requests of one connection.
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, router: Router) {
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME)
+        .max_buf_size(BUFFER)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut serving = pin!(serving);
+    if timeout(LIFE, &mut serving).await.is_err() {
+        serving.as_mut().graceful_shutdown();
+        // However it ends, the connection ends with it.
+        let _ = timeout(FAREWELL, serving).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::time::Instant;
+
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+    /// The other end of a connection that is answered with so many bytes, and how long it lasts.
+    fn begun(answer: usize) -> (DuplexStream, AbortOnDropHandle<Duration>) {
+        let (ours, theirs) = duplex(1024);
+        let router = Router::new().route("/", get(move || async move { "x".repeat(answer) }));
+        let lasts = tokio::spawn(async move {
+            let begin = Instant::now();
+            connection(ours, router).await;
+            begin.elapsed()
+        });
+        (theirs, AbortOnDropHandle::new(lasts))
+    }
+
+    async fn answer(stream: &mut DuplexStream) -> String {
+        let mut answer = vec![0; 1024];
+        let read = stream.read(&mut answer).await.unwrap();
+        String::from_utf8(answer[..read].to_vec()).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_header_that_does_not_end_and_a_kept_connection_without_a_request_are_cut() {
+        let (_silent, lasts) = begun(1);
+        assert_eq!(lasts.await.unwrap(), HEADER_TIME);
+        let (mut unfinished, lasts) = begun(1);
+        unfinished.write_all(b"GET / HTTP/1.1\r\nX: ").await.unwrap();
+        assert_eq!(lasts.await.unwrap(), HEADER_TIME);
+        let (mut kept, lasts) = begun(1);
+        kept.write_all(REQUEST).await.unwrap();
+        assert!(answer(&mut kept).await.starts_with("HTTP/1.1 200 OK"));
+        assert_eq!(lasts.await.unwrap(), HEADER_TIME);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_never_read_or_a_byte_at_a_time_is_given_up() {
+        let (mut never, lasts) = begun(1 << 20);
+        never.write_all(REQUEST).await.unwrap();
+        assert_eq!(lasts.await.unwrap(), LIFE + FAREWELL);
+        let (mut slow, lasts) = begun(1 << 20);
+        slow.write_all(REQUEST).await.unwrap();
+        let _reading = AbortOnDropHandle::new(tokio::spawn(async move {
+            while slow.read_u8().await.is_ok() {
+                sleep(Duration::from_secs(1)).await;
+            }
+        }));
+        assert_eq!(lasts.await.unwrap(), LIFE + FAREWELL);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_used_ends_with_an_answer_after_its_life() {
+        let (mut used, lasts) = begun(1);
+        let begin = Instant::now();
+        loop {
+            if used.write_all(REQUEST).await.is_err() || answer(&mut used).await.is_empty() {
+                break;
+            }
+            sleep(HEADER_TIME / 2).await;
+        }
+        assert_eq!(lasts.await.unwrap(), LIFE);
+        assert!(begin.elapsed() <= LIFE + HEADER_TIME);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_header_beyond_the_buffer_is_refused() {
+        let (mut long, lasts) = begun(1);
+        let header = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(2 * BUFFER));
+        // It is refused before all of it is read.
+        let _ = long.write_all(header.as_bytes()).await;
+        assert!(answer(&mut long).await.starts_with("HTTP/1.1 431 "));
+        drop(long);
+        assert!(lasts.await.unwrap() < HEADER_TIME);
+    }
+}

@@ -1,0 +1,145 @@
+//! The callers' connections of one worker. When there is no room for another one, the one that has been
+//! idle for the longest time goes: strangers who connect and say nothing shut nobody out.
+
+use crate::proxy::downstream::Seat;
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+/// The log is not told more often that idle connections are closed.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+
+/// Room for some connections.
+pub(super) struct Seats {
+    most: usize,
+    /// Counts connections and their pauses, so that the oldest pause has the least number.
+    turns: Arc<AtomicU64>,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Default)]
+struct Taken {
+    seats: HashMap<u64, (Arc<Seat>, AbortHandle)>,
+    told: Option<Instant>,
+}
+
+/// Frees the seat of a connection that has ended.
+struct Leaving {
+    seats: Arc<Seats>,
+    number: u64,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.seats.taken().seats.remove(&self.number);
+    }
+}
+
+impl Seats {
+    pub(super) fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { most, turns: Arc::default(), taken: Mutex::default() })
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there is a seat, or one could be freed. No: all are busy.
+    pub(super) fn make_room(&self) -> bool {
+        self.taken().seats.len() < self.most || self.evict()
+    }
+
+    /// Ends the connection that has been idle for the longest time, if one is. To be called where the
+    /// connections are served: on another thread it could begin with a request in the same moment.
+    pub(super) fn evict(&self) -> bool {
+        let mut taken = self.taken();
+        let idle = taken
+            .seats
+            .iter()
+            .filter_map(|(number, (seat, _))| Some((seat.idle_since()?, *number)))
+            .min();
+        let Some((_, task)) = idle.and_then(|(_, number)| taken.seats.remove(&number)) else {
+            return false;
+        };
+        task.abort();
+        let now = Instant::now();
+        if taken.told.is_none_or(|told| now.duration_since(told) >= TOLD_EVERY) {
+            taken.told = Some(now);
+            let most = self.most;
+            warn!(most, "More connections than the limit of open files allows; closing idle ones.");
+        }
+        true
+    }
+
+    /// Serves a connection on a seat of its own.
+    pub(super) fn serve<F: Future<Output = ()> + Send + 'static>(
+        self: &Arc<Self>,
+        connections: &TaskTracker,
+        serve: impl FnOnce(Arc<Seat>) -> F,
+    ) {
+        let seat = Arc::new(Seat::new(self.turns.clone()));
+        let number = seat.number();
+        let leaving = Leaving { seats: self.clone(), number };
+        let serving = serve(seat.clone());
+        let task = connections.spawn(async move {
+            let _leaving = leaving;
+            serving.await;
+        });
+        if !task.is_finished() {
+            self.taken().seats.insert(number, (seat, task.abort_handle()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::pending;
+    use tokio::task::yield_now;
+
+    /// Takes a seat for ever.
+    fn sit(seats: &Arc<Seats>, connections: &TaskTracker) -> Arc<Seat> {
+        let mut seat = None;
+        seats.serve(connections, |given| {
+            seat = Some(given);
+            pending()
+        });
+        seat.unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_longest_idle_connection_makes_room_and_a_busy_one_never_does() {
+        let (seats, connections) = (Seats::new(3), TaskTracker::new());
+        let [first, second, third] = [(); 3].map(|()| {
+            assert!(seats.make_room());
+            sit(&seats, &connections)
+        });
+        first.occupy();
+        second.occupy();
+        second.release();
+        assert!(seats.make_room(), "in the place of the third, whose pause is the oldest");
+        yield_now().await;
+        assert_eq!(connections.len(), 2);
+        assert!(third.idle_since() < second.idle_since());
+        sit(&seats, &connections).occupy();
+        assert!(seats.make_room(), "in the place of the second");
+        sit(&seats, &connections).occupy();
+        assert!(!seats.make_room(), "all are busy");
+        first.release();
+        assert!(seats.make_room());
+    }
+
+    #[tokio::test]
+    async fn who_leaves_frees_the_seat() {
+        let (seats, connections) = (Seats::new(1), TaskTracker::new());
+        seats.serve(&connections, |seat| async move { seat.occupy() });
+        connections.close();
+        connections.wait().await;
+        assert!(seats.taken().seats.is_empty());
+    }
+}
