@@ -54,6 +54,7 @@ use std::time::Duration;
 use table::RouteHandle;
 use tokio::time::Instant;
 use trace::Trace;
+use upstream::Attempts;
 
 pub use table::{ClientHandle, Table};
 
@@ -217,12 +218,13 @@ impl ProxyHttp for Proxy {
     async fn connected_to_upstream(
         &self,
         _session: &mut Session,
-        _reused: bool,
+        is_kept: bool,
         _peer: &HttpPeer,
         _fd: RawFd,
         digest: Option<&Digest>,
         context: &mut Context,
     ) -> pingora::Result<()> {
+        context.attempts.is_kept = is_kept;
         let route = context.route.as_ref().ok_or_else(defect)?;
         route.upstream.judge(digest)
     }
@@ -311,6 +313,12 @@ impl ProxyHttp for Proxy {
         }
         if response.status.is_informational() {
             return Ok(());
+        }
+        if context.attempts.is_of_idleness(response)
+            && headers::only_reads(session.req_header())
+            && !session.as_ref().retry_buffer_truncated()
+        {
+            return Err(Attempts::idle_answer());
         }
         let route = context.route.clone().ok_or_else(defect)?;
         heal::judge(&route, session, response, context).await?;

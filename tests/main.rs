@@ -25,6 +25,7 @@ mod guard;
 mod heal;
 mod http2;
 mod interop;
+mod kept;
 mod lifecycle;
 mod links;
 mod local_answers;

@@ -2,7 +2,7 @@
 
 use super::admission;
 use super::respond::Problem;
-use super::upstream::{Full, PROXY_FAILED, TLS_TOO_OLD};
+use super::upstream::{Full, PROXY_FAILED, TLS_TOO_OLD, is_silence};
 use crate::error::ErrorKind;
 use pingora::{Error, ErrorSource, ErrorType};
 use std::io;
@@ -47,6 +47,7 @@ pub(crate) fn kind_of(error: &Error) -> Option<ErrorKind> {
         (_, ConnectTimedout | TLSHandshakeTimedout | ReadTimedout | WriteTimedout) => {
             ErrorKind::UpstreamTimeout
         }
+        (ErrorSource::Upstream, _) if is_silence(error) => ErrorKind::UpstreamTimeout,
         (_, TLSHandshakeFailure | TLSWantX509Lookup | InvalidCert) => ErrorKind::UpstreamTls,
         // That of HTTP/2: TLS stands.
         (_, HandshakeError) => ErrorKind::UpstreamUnreachable,
@@ -102,6 +103,9 @@ fn detail(kind: ErrorKind, error: &Error) -> String {
             "no trusted TLS connection to the upstream: {}; if its certificate is signed by a private authority, set the upstream's ca_file",
             tls_cause(error)
         ),
+        ErrorKind::UpstreamTimeout if is_silence(error) => {
+            "the connection to the upstream is dead: nothing came back, not even from its network; check the network, VPN or NAT between, and whether the upstream stands still".to_owned()
+        }
         ErrorKind::UpstreamTimeout => format!(
             "the upstream took too long ({}); if it needs more time, raise the upstream's timeouts",
             error.etype().as_str()

@@ -5,6 +5,7 @@ mod addresses;
 mod attempts;
 mod gate;
 mod http2;
+mod loss;
 mod tls;
 mod tunnel;
 
@@ -12,6 +13,7 @@ pub(super) use attempts::Attempts;
 pub(crate) use attempts::{MAX_ADDRESSES, MAX_CUTS};
 pub(super) use gate::{Full, Slot};
 pub(super) use http2::wants_http1;
+pub(super) use loss::is_silence;
 pub(super) use tls::TOO_OLD as TLS_TOO_OLD;
 pub(super) use tunnel::FAILED as PROXY_FAILED;
 
@@ -188,6 +190,7 @@ impl Upstream {
         let is_final = tunnel::is_refusal(&error)
             || !(self.try_other_anchors(attempts, &error)
                 || self.try_http2(&error)
+                || attempts.is_worth_another_stream(&error)
                 || self.try_next(attempts));
         error.set_retry(false);
         if is_final {
@@ -414,6 +417,19 @@ mod tests {
             (&ErrorType::ConnectRefused, Some("the last"))
         );
         assert_eq!(port(&mut Attempts::default()).await, 9, "and come back to the first");
+    }
+
+    #[tokio::test]
+    async fn a_kept_connection_of_http2_that_is_gone_is_no_fault_of_its_address() {
+        let upstream = upstream("https://127.0.0.1:9");
+        let mut attempts = Attempts::default();
+        upstream.peer(&request(), &mut attempts).await.unwrap();
+        for tried in 1..=MAX_CUTS + 1 {
+            let gone = loss::tests::gone().await;
+            let error = Error::because(ErrorType::H2Error, "while creating new stream", gone);
+            let again = upstream.try_again(&mut attempts, error.into_up());
+            assert_eq!((again.retry(), attempts.failed.len()), (true, tried / (MAX_CUTS + 1)));
+        }
     }
 
     #[tokio::test]

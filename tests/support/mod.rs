@@ -3,6 +3,7 @@
 
 pub(crate) mod caller;
 pub(crate) mod chaos;
+pub(crate) mod closing;
 #[cfg(feature = "otlp")]
 pub(crate) mod collector;
 pub(crate) mod forward_proxy;

@@ -55,12 +55,13 @@ pub(in crate::proxy) fn wants_http1(error: &Error) -> bool {
     remote(error).is_some_and(|error| error.reason() == Some(Reason::HTTP_1_1_REQUIRED))
 }
 
-/// Whether a stream, or its connection, ended before its answer did. The upstream may have begun with the request. One
-/// that has enough of us is not asked again.
+/// Whether a stream, or its connection, ended before its answer did, be it since what came was no HTTP/2. The upstream
+/// may have begun with the request. One that has enough of us is not asked again.
 pub(super) fn is_cut(error: &Error) -> bool {
     let error = error.root_cause().downcast_ref::<h2::Error>();
     error.is_some_and(|error| {
-        error.is_io() || error.is_remote() && error.reason() != Some(Reason::ENHANCE_YOUR_CALM)
+        let is_by_word = error.is_remote() || error.is_go_away();
+        error.is_io() || is_by_word && error.reason() != Some(Reason::ENHANCE_YOUR_CALM)
     })
 }
 
