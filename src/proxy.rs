@@ -8,6 +8,7 @@
 mod access_log;
 pub(crate) mod admission;
 pub mod context;
+mod cookies;
 pub(crate) mod csrf;
 pub(crate) mod downstream;
 mod echo;
@@ -47,6 +48,7 @@ use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
+use profile::Csrf;
 use respond::Problem;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -189,12 +191,7 @@ impl ProxyHttp for Proxy {
         }
         // Of several attempts, each has the token of its time; a CSRF token goes with just that one.
         if let Some(token) = route.client.store.usable() {
-            context.csrf = match &route.csrf {
-                Some(keeper) if csrf::speaks_for(session.req_header()) => {
-                    keeper.session(&token).await
-                }
-                _ => None,
-            };
+            context.csrf = csrf::session_for(&route, session.req_header(), &token, context).await;
             context.token = Some(token);
         }
         let peer = route.upstream.peer(session.req_header(), &mut context.attempts).await;
@@ -263,6 +260,7 @@ impl ProxyHttp for Proxy {
                 request.insert_header(trace::TRACEPARENT, header)?;
             }
         }
+        cookies::restore(request)?;
         if let Some(session) = &context.csrf {
             csrf::inject(request, session)?;
         }
@@ -336,6 +334,7 @@ impl ProxyHttp for Proxy {
     ) -> pingora::Result<()> {
         if response.status.is_informational() {
             headers::strip_answer(response);
+            strip_sessions(session, response, context);
             if let (Some(mut echo), Some(route)) = (Echo::in_answer_to(context), &context.route) {
                 echo.clean_header(response);
                 route.metrics.token_echoed(echo.removed());
@@ -361,8 +360,7 @@ impl ProxyHttp for Proxy {
             response.remove_header(&TRANSFER_ENCODING);
         }
         headers::strip_answer(response);
-        let is_managed = context.route.as_ref().is_some_and(|route| route.csrf.is_some());
-        csrf::strip(session.req_header(), response, is_managed);
+        strip_sessions(session, response, context);
         if heal::hold_back(session, response, context) {
             return Ok(());
         }
@@ -516,6 +514,24 @@ impl ProxyHttp for Proxy {
         let path = access_log::readable(route::path_of(session.req_header().raw_path()));
         format!("{} {path}", context.record.method)
     }
+}
+
+/// Keeps our session from the caller, and makes its own one that comes back.
+fn strip_sessions(session: &Session, response: &mut ResponseHeader, context: &Context) {
+    let Some(route) = &context.route else {
+        return;
+    };
+    let is_managed = context.csrf.is_some()
+        || route.csrf.is_some() && route.config.profile.csrf == Csrf::Managed;
+    csrf::strip(session.req_header(), response, is_managed);
+    let config = &route.config;
+    let place = cookies::Place {
+        // No listener speaks TLS.
+        is_tls: false,
+        upstream: &route.cookie_domain,
+        prefix: config.strip_path.then_some(&config.path),
+    };
+    cookies::adapt(response, place);
 }
 
 /// A hook ran without the one before it.

@@ -1,9 +1,10 @@
 //! CSRF spoken for callers that do not know it, against both of the tenant's regimes.
 
+use crate::support::caller::Caller;
 use crate::support::issuer::{self, token};
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Behaviour, Peer};
-use crate::support::{Fixture, eventually, http};
+use crate::support::{DEADLINE, Fixture, eventually, http};
 use bearerd::demo::{CsrfRegime, Faults, Seen};
 use futures_util::future::join_all;
 use proptest::prelude::*;
@@ -156,6 +157,211 @@ async fn a_fetch_that_fails_lets_the_write_go_out_without() {
     assert!(seen.iter().skip(1).all(|seen| seen.header("x-csrf-token").is_empty()));
     let refused = r#"bearerd_csrf_fetches_total{outcome="refused",upstream="u"}"#;
     assert_eq!(sidecar.metric(refused).await, 1.0);
+}
+
+/// A write to a route with managed CSRF.
+async fn write(sidecar: &Sidecar) -> StatusCode {
+    let request = http().post(format!("{}/users/x", sidecar.url)).body("b");
+    request.send().await.unwrap().status()
+}
+
+/// What came to an upstream: the method of each request, and its CSRF token.
+fn order(upstream: &Peer) -> Vec<String> {
+    let seen = upstream.seen();
+    let shown = seen.iter().map(|seen| {
+        let method = seen.line().split(' ').next().unwrap().to_owned();
+        format!("{method} {}", seen.header("x-csrf-token").join(","))
+    });
+    shown.collect()
+}
+
+fn required() -> Behaviour {
+    issuer::status("403 Forbidden", "x-csrf-token: Required\r\n", "")
+}
+
+fn csrf_token(token: &str) -> Behaviour {
+    issuer::status("200 OK", &format!("x-csrf-token: {token}\r\n"), "")
+}
+
+#[tokio::test]
+async fn after_a_fetch_that_failed_the_first_complaint_brings_a_token() {
+    let issuer = issuer::steady().await;
+    let upstream = Peer::start(Behaviour::ok("fine")).await;
+    let trouble = || issuer::status("503 Away", "", "");
+    upstream.script([trouble(), required(), csrf_token("a"), Behaviour::ok("")]);
+    let sidecar = Sidecar::ready(&issuer.config(&upstream.url(), "", "")).await;
+    assert_eq!(write(&sidecar).await, 200);
+    assert_eq!(order(&upstream), ["GET fetch", "POST ", "GET fetch", "POST a"]);
+    assert_eq!(write(&sidecar).await, 200);
+    assert_eq!(order(&upstream)[4..], ["POST a"]);
+}
+
+#[tokio::test]
+async fn while_asking_fails_a_complaint_is_passed_on_without_another_try_of_the_write() {
+    let issuer = issuer::steady().await;
+    let upstream = Peer::start(required()).await;
+    upstream.always("/api/v1/csrf", issuer::status("503 Away", "", ""));
+    let sidecar = Sidecar::ready(&issuer.config(&upstream.url(), "", "")).await;
+    assert_eq!(write(&sidecar).await, 403);
+    assert_eq!(order(&upstream), ["GET fetch", "POST ", "GET fetch"]);
+}
+
+#[tokio::test]
+async fn a_fetch_that_is_answered_with_an_error_and_a_token_counts() {
+    for status in ["400 Bad", "403 Forbidden", "404 Not Found", "405 Not Allowed", "501 No"] {
+        let issuer = issuer::steady().await;
+        let upstream = Peer::start(Behaviour::ok("fine")).await;
+        let answer = "x-csrf-token: abc\r\nset-cookie: s=1; Path=/; Secure\r\n";
+        upstream.always("/api/v1/csrf", issuer::status(status, answer, "no"));
+        let sidecar = Sidecar::ready(&issuer.config(&upstream.url(), "", "")).await;
+        for _ in 0..2 {
+            assert_eq!(write(&sidecar).await, 200);
+        }
+        assert_eq!(order(&upstream), ["GET fetch", "POST abc", "POST abc"], "{status}");
+        assert_eq!(upstream.seen()[1].header("cookie"), ["s=1"]);
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_cannot_be_sent_again_goes_out_with_a_session_that_was_just_asked_for() {
+    for is_chunked in [false, true] {
+        let (fixture, sidecar) = world(Faults::default()).await;
+        assert_eq!(create(&http(), &sidecar, "A").await.status(), 201);
+        // Tokens without a session are good for nothing now.
+        let session = Faults { csrf: CsrfRegime::Session, ..Faults::default() };
+        fixture.tenant.set_faults(session);
+        let chunks = std::iter::repeat_with(|| Ok::<_, std::io::Error>(vec![7; 10_000])).take(10);
+        let body = match is_chunked {
+            false => vec![7; 100_000].into(),
+            true => reqwest::Body::wrap_stream(futures_util::stream::iter(chunks)),
+        };
+        let request = http().post(format!("{}/api/v1/content/jobs", sidecar.url)).body(body);
+        assert_eq!(request.send().await.unwrap().status(), 202);
+        assert_eq!(counts(&fixture.tenant.seen()), (2, 0, 2));
+    }
+}
+
+#[tokio::test]
+async fn a_session_is_asked_for_with_its_cookies_and_before_the_caller_is_told_to_go_on() {
+    let issuer = issuer::steady().await;
+    let upstream = Peer::start(Behaviour::ok("fine")).await;
+    let first = "x-csrf-token: a\r\nset-cookie: s=1; Path=/\r\nset-cookie: i=1\r\n";
+    let next = "x-csrf-token: b\r\nset-cookie: s=2; Path=/\r\n";
+    upstream.script([
+        issuer::status("200 OK", first, ""),
+        Behaviour::ok("small"),
+        issuer::status("200 OK", next, ""),
+    ]);
+    let sidecar = Sidecar::ready(&issuer.config(&upstream.url(), "", "")).await;
+    assert_eq!(write(&sidecar).await, 200);
+    let mut caller = Caller::connect(sidecar.host()).await;
+    let head = format!("POST /users/x HTTP/1.1\r\nHost: {}\r\n", sidecar.host());
+    caller.send(&format!("{head}Expect: 100-continue\r\nContent-Length: 70000\r\n\r\n")).await;
+    eventually("the fetch", async || upstream.seen().len() == 3).await;
+    caller.send(&"x".repeat(70_000)).await;
+    assert!(caller.head().await.starts_with("HTTP/1.1 200"));
+    assert_eq!(order(&upstream), ["GET fetch", "POST a", "GET fetch", "POST b"]);
+    let cookies: Vec<_> =
+        upstream.seen().iter().map(|seen| seen.header("cookie").join("; ")).collect();
+    assert_eq!(cookies, ["", "s=1; i=1", "s=1; i=1", "i=1; s=2"]);
+}
+
+#[tokio::test]
+async fn a_session_whose_cookies_are_refused_is_replaced_by_a_new_one() {
+    let issuer = issuer::steady().await;
+    let upstream = Peer::start(Behaviour::ok("fine")).await;
+    let first = "x-csrf-token: a\r\nset-cookie: s=1\r\n";
+    upstream.script([
+        issuer::status("200 OK", first, ""),
+        Behaviour::ok("small"),
+        issuer::status("401 No", "", ""),
+        csrf_token("b"),
+    ]);
+    let sidecar = Sidecar::ready(&issuer.config(&upstream.url(), "", "")).await;
+    assert_eq!(write(&sidecar).await, 200);
+    let upload = http().put(format!("{}/users/x", sidecar.url)).body(vec![7; 70_000]);
+    assert_eq!(upload.send().await.unwrap().status(), 200);
+    assert_eq!(order(&upstream)[1..], ["POST a", "GET fetch", "GET fetch", "PUT b"]);
+    assert_eq!(upstream.seen()[3].header("cookie"), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_batch_of_reads_that_is_refused_for_want_of_a_token_gets_one() {
+    let issuer = issuer::steady().await;
+    let upstream = Peer::start(Behaviour::ok("fine")).await;
+    upstream.script([required(), csrf_token("a")]);
+    let sidecar = Sidecar::ready(&issuer.config(&upstream.url(), "", "")).await;
+    let part = "Content-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n";
+    let batch = format!("--b\r\n{part}GET Orders HTTP/1.1\r\n\r\n\r\n--b--\r\n");
+    for _ in 0..2 {
+        let request = http().post(format!("{}/data/$batch", sidecar.url)).body(batch.clone());
+        let answer = request.header("content-type", "multipart/mixed; boundary=b").send().await;
+        assert_eq!(answer.unwrap().text().await.unwrap(), "fine");
+    }
+    let expected = ["POST ", "GET fetch", "POST a", "POST a"];
+    assert_eq!(order(&upstream), expected, "once it has asked, a token is sent");
+    upstream.script([issuer::status("200 OK", "set-cookie: a=b\r\n", "")]);
+    let read = sidecar.get("/data/Orders").await;
+    assert_eq!(read.headers()["set-cookie"], "a=b", "a read's cookies are its caller's");
+    assert_eq!(order(&upstream)[4..], ["GET "]);
+}
+
+/// A caller with a cookie jar, which calls the sidecar by a name: jars make exceptions for loopback.
+fn jar(sidecar: &Sidecar) -> (reqwest::Client, String) {
+    let address: std::net::SocketAddr = sidecar.host().parse().unwrap();
+    let jar = reqwest::Client::builder().no_proxy().cookie_store(true);
+    let jar = jar.resolve("sidecar.test", address).timeout(DEADLINE).build().unwrap();
+    (jar, format!("http://sidecar.test:{}", address.port()))
+}
+
+const NAMED: &str = "access: { hosts: [sidecar.test, 127.0.0.1] }";
+
+#[tokio::test]
+async fn a_caller_with_a_cookie_jar_speaks_csrf_itself_over_plain_http() {
+    let fixture = Fixture::start().await;
+    fixture.tenant.set_faults(Faults { csrf: CsrfRegime::Session, ..Faults::default() });
+    let sidecar = Sidecar::ready(&fixture.config("", NAMED)).await;
+    let (jar, url) = jar(&sidecar);
+    let fetch = jar.get(format!("{url}/api/v1/csrf")).header("x-csrf-token", "fetch");
+    let token = fetch.send().await.unwrap().headers()["x-csrf-token"].clone();
+    for name in ["A", "B"] {
+        let request = jar.post(format!("{url}{USERS}")).header("x-csrf-token", &token);
+        let user = format!(r#"{{"userName":"{name}"}}"#);
+        assert_eq!(request.body(user).send().await.unwrap().status(), 201);
+    }
+    assert_eq!(counts(&fixture.tenant.seen()), (1, 0, 2));
+}
+
+#[tokio::test]
+async fn a_jar_gives_each_cookie_back_as_the_upstream_named_it() {
+    let issuer = issuer::steady().await;
+    let upstream = Peer::start(Behaviour::ok("fine")).await;
+    let sidecar =
+        Sidecar::ready(&issuer.config(&upstream.url(), "", NAMED).replace(
+            "profile: passthrough }",
+            "profile: passthrough, links: off, strip_path: true }",
+        ))
+        .await;
+    let (jar, url) = jar(&sidecar);
+    let cookies: String = [
+        "__Host-a=1; Path=/; Secure; HttpOnly; SameSite=None; Partitioned",
+        "__secure-b=2; Path=/; SECURE",
+        "c=3; Domain=127.0.0.1; Path=/; Secure",
+        "bearerd.d=4",
+        "e=5; Path=/in; Secure",
+    ]
+    .map(|cookie| format!("set-cookie: {cookie}\r\n"))
+    .concat();
+    upstream.script([issuer::status("200 OK", &cookies, "")]);
+    for _ in 0..2 {
+        jar.get(format!("{url}/free/in/x")).send().await.unwrap();
+    }
+    let seen = upstream.seen();
+    assert!(seen[0].header("cookie").is_empty());
+    let [cookies] = seen[1].header("cookie")[..] else { panic!("{}", seen[1].head) };
+    let mut cookies: Vec<_> = cookies.split("; ").collect();
+    cookies.sort_unstable();
+    assert_eq!(cookies, ["__Host-a=1", "__secure-b=2", "bearerd.d=4", "c=3", "e=5"]);
 }
 
 #[tokio::test]

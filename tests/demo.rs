@@ -918,8 +918,8 @@ mod csrf {
         };
         let (token, lines) = fetch().await;
         let [session, instance] = lines.as_slice() else { panic!("{lines:?}") };
-        let session = session.strip_suffix("; Path=/; HttpOnly").unwrap();
-        let instance = instance.strip_suffix("; Path=/").unwrap();
+        let session = session.strip_suffix("; Path=/; HttpOnly; Secure").unwrap();
+        let instance = instance.strip_suffix("; Path=/; Secure").unwrap();
         assert!(session.starts_with("JSESSIONID=") && instance.starts_with("__VCAP_ID__="));
         let (_, others) = fetch().await;
         let other = others[0].split(';').next().unwrap();

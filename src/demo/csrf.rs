@@ -138,8 +138,8 @@ pub(super) fn give(
     let cookies = session.as_ref().map(|[id, instance]| {
         let [id_name, instance_name] = COOKIES;
         AppendHeaders([
-            (SET_COOKIE, format!("{id_name}={id}; Path=/; HttpOnly")),
-            (SET_COOKIE, format!("{instance_name}={instance}; Path=/")),
+            (SET_COOKIE, format!("{id_name}={id}; Path=/; HttpOnly; Secure")),
+            (SET_COOKIE, format!("{instance_name}={instance}; Path=/; Secure")),
         ])
     });
     state.csrf.add(token.clone(), Grant { bearer, session });

@@ -4,16 +4,19 @@
 //! tenants the cookies of that fetch too. bearerd fetches one for each access token, keeps it, and
 //! sends it with the writes of callers that bring none.
 
-use super::recover::{self, Verdict};
+use super::admission::outgrows_replay;
+use super::profile::Csrf;
+use super::recover::{self, Refusal, Verdict};
 use super::upstream::Upstream;
+use super::{Context, RouteHandle, headers};
 use crate::metrics::CsrfMetrics;
 use crate::token::store::Usable;
 use arc_swap::ArcSwapOption;
 use cookie::Cookie;
 use http::header::{AUTHORIZATION, COOKIE, SET_COOKIE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
-use reqwest::{Client, Response};
+use reqwest::Client;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -26,8 +29,14 @@ pub(super) const CSRF_TOKEN: HeaderName = HeaderName::from_static("x-csrf-token"
 const CUSTOM_AUTH: HeaderName = HeaderName::from_static("x-sap-sac-custom-auth");
 /// The most that is kept of cookies, in bytes: front doors refuse larger headers.
 const MAX_COOKIES: usize = 16 * 1024;
-/// After a fetch that failed, writes go out without a token for this long before the next fetch.
-const PAUSE: Duration = Duration::from_secs(5);
+/// After a fetch that failed, writes go out without a token for this long before the next fetch, and twice as
+/// long after each further one: they may not need one. The upstream says if they do.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+const MOST_PAUSE: Duration = Duration::from_secs(60);
+/// The same where a token is known to be needed. Nothing works without one, so that an upstream that is well
+/// again must not be found so much later.
+const FIRST_PRESSING_PAUSE: Duration = Duration::from_millis(200);
+const MOST_PRESSING_PAUSE: Duration = Duration::from_secs(5);
 
 /// How a fetch ended; the label of `csrf_fetches_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +65,74 @@ impl FetchOutcome {
     }
 }
 
+/// Why a session is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Need {
+    /// For a write that can be sent again if the session turns out to be stale.
+    Usual,
+    /// The upstream has just refused a write for want of a token: the one that was sent is forgotten.
+    Required(Instant),
+    /// For a write that can't be sent again: the session has to be found good after this moment.
+    Sure(Instant),
+}
+
+impl Need {
+    /// Since when it is known that the upstream must be asked, if it is.
+    const fn since(self) -> Option<Instant> {
+        match self {
+            Self::Usual => None,
+            Self::Required(since) | Self::Sure(since) => Some(since),
+        }
+    }
+}
+
+/// Fetches that failed one after the other.
+#[derive(Clone, Copy, Debug)]
+struct Failing {
+    /// The access token with which they were tried.
+    generation: u64,
+    /// When the last one ended.
+    at: Instant,
+    /// How many there were.
+    fetches: u32,
+    /// How many of them were asked for by more than [`Need::Usual`].
+    pressing: u32,
+}
+
+impl Failing {
+    /// The failures with one more.
+    fn with(before: Option<Self>, generation: u64, need: Need, at: Instant) -> Self {
+        let before = before.filter(|before| before.generation == generation);
+        let (fetches, pressing) = before.map_or((0, 0), |before| (before.fetches, before.pressing));
+        Self {
+            generation,
+            at,
+            fetches: fetches.saturating_add(1),
+            pressing: pressing.saturating_add(u32::from(need.since().is_some())),
+        }
+    }
+
+    /// Whether it is worth while to ask again.
+    fn is_over(&self, generation: u64, need: Need, now: Instant) -> bool {
+        let pause = match need.since() {
+            _ if self.generation != generation => return true,
+            // What is known from before that failure was answered by it.
+            Some(since) if since <= self.at => return false,
+            Some(_) => pause(FIRST_PRESSING_PAUSE, self.pressing, MOST_PRESSING_PAUSE),
+            None => pause(FIRST_PAUSE, self.fetches, MOST_PAUSE),
+        };
+        now >= self.at + pause
+    }
+}
+
+/// How long to wait after so many failures.
+fn pause(first: Duration, failures: u32, most: Duration) -> Duration {
+    match failures.checked_sub(1) {
+        None => Duration::ZERO,
+        Some(doublings) => first.saturating_mul(2_u32.saturating_pow(doublings)).min(most),
+    }
+}
+
 /// Keeps the CSRF token of one OAuth client at one upstream.
 #[derive(Debug)]
 pub(crate) struct Keeper {
@@ -63,9 +140,8 @@ pub(crate) struct Keeper {
     url: Url,
     metrics: CsrfMetrics,
     current: ArcSwapOption<Session>,
-    /// Held while fetching: the others wait for the same answer. Tells when a fetch last failed, and
-    /// for which access token.
-    fetching: Mutex<Option<(u64, Instant)>>,
+    /// Held while fetching: the others wait for the same answer.
+    fetching: Mutex<Option<Failing>>,
     serial: AtomicU64,
 }
 
@@ -75,6 +151,8 @@ pub(super) struct Session {
     /// Of the access token with which it was fetched; it is good for no other.
     generation: u64,
     serial: u64,
+    /// When the fetch began: the session was good after that.
+    asked: Instant,
     token: Option<HeaderValue>,
     /// Name and value, as they were set.
     cookies: Vec<(String, String)>,
@@ -95,24 +173,31 @@ impl Keeper {
 
     /// The session that goes with an access token: the one that is kept, or a new one. `None` when
     /// it cannot be had now.
-    pub(super) async fn session(&self, token: &Usable) -> Option<Arc<Session>> {
-        if let Some(kept) = self.kept(token.generation) {
+    pub(super) async fn session(&self, token: &Usable, need: Need) -> Option<Arc<Session>> {
+        if let Some(kept) = self.good(token.generation, need) {
             return Some(kept);
         }
-        let mut failed = self.fetching.lock().await;
-        if let Some(kept) = self.kept(token.generation) {
+        let mut failing = self.fetching.lock().await;
+        if let Some(kept) = self.good(token.generation, need) {
             return Some(kept);
         }
-        if failed.is_some_and(|(of, at)| of == token.generation && at.elapsed() < PAUSE) {
-            return None;
+        let kept = self.kept(token.generation);
+        let asked = Instant::now();
+        if failing.is_some_and(|failing| !failing.is_over(token.generation, need, asked)) {
+            return kept;
         }
-        let (outcome, session) = self.fetch(token).await;
+        let (outcome, session) = self.renew(token, kept.as_deref()).await;
         self.metrics.fetched(outcome);
-        *failed = session.is_none().then(|| (token.generation, Instant::now()));
-        let session = Arc::new(session?);
-        let kept = self.current.load();
+        let Some(session) = session else {
+            *failing = Some(Failing::with(*failing, token.generation, need, Instant::now()));
+            // One that may have ended is better than none.
+            return kept;
+        };
+        *failing = None;
+        let session = Arc::new(session);
+        let current = self.current.load();
         // A late fetch of an old access token must not take a newer one's place.
-        if kept.as_ref().is_none_or(|kept| kept.generation <= session.generation) {
+        if current.as_ref().is_none_or(|current| current.generation <= session.generation) {
             self.current.store(Some(session.clone()));
         }
         Some(session)
@@ -120,6 +205,15 @@ impl Keeper {
 
     fn kept(&self, generation: u64) -> Option<Arc<Session>> {
         self.current.load_full().filter(|session| session.generation == generation)
+    }
+
+    /// The session that is kept, if it is good for this.
+    fn good(&self, generation: u64, need: Need) -> Option<Arc<Session>> {
+        self.kept(generation).filter(|session| match need {
+            Need::Usual | Need::Required(_) => true,
+            // Where none was needed, nothing can be stale.
+            Need::Sure(since) => session.asked >= since || session.token.is_none(),
+        })
     }
 
     /// The upstream does not accept this session; the next write gets another. Of many writes that
@@ -131,42 +225,79 @@ impl Keeper {
         }
     }
 
-    async fn fetch(&self, token: &Usable) -> (FetchOutcome, Option<Session>) {
-        let request = self
+    /// Fetches a session: as a browser does, with the cookies of the one that is kept, which lives on if it
+    /// is still good. Where it does not, a new one is asked for.
+    async fn renew(
+        &self,
+        token: &Usable,
+        kept: Option<&Session>,
+    ) -> (FetchOutcome, Option<Session>) {
+        let with_cookies = kept.filter(|kept| !kept.cookies.is_empty());
+        let (outcome, session) = self.fetch(token, with_cookies).await;
+        let has_token = session.as_ref().is_some_and(|session| session.token.is_some());
+        if with_cookies.is_none() || has_token || outcome == FetchOutcome::Failed {
+            return (outcome, session);
+        }
+        self.fetch(token, None).await
+    }
+
+    async fn fetch(
+        &self,
+        token: &Usable,
+        kept: Option<&Session>,
+    ) -> (FetchOutcome, Option<Session>) {
+        let asked = Instant::now();
+        let mut request = self
             .http
             .get(self.url.clone())
             .header(AUTHORIZATION, token.authorization.clone())
             .header(CUSTOM_AUTH, "true")
             .header(CSRF_TOKEN, "fetch");
-        let answer = match request.send().await {
-            Ok(answer) if is_answer(&answer) => answer,
-            Ok(_) => return (FetchOutcome::Refused, None),
-            Err(_) => return (FetchOutcome::Failed, None),
+        let before = kept.map_or(&[][..], |kept| &kept.cookies);
+        if !before.is_empty() {
+            let pairs: Vec<_> =
+                before.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let Ok(mut value) = HeaderValue::from_str(&pairs.join("; ")) else {
+                return (FetchOutcome::Refused, None);
+            };
+            value.set_sensitive(true);
+            request = request.header(COOKIE, value);
+        }
+        let Ok(answer) = request.send().await else {
+            return (FetchOutcome::Failed, None);
         };
+        let token_value = told(answer.headers());
+        let outcome = outcome(answer.status(), answer.headers(), token_value.is_some());
+        let cookies = cookies(before, answer.headers());
+        let size = cookies.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
+        if outcome == FetchOutcome::Refused || size > MAX_COOKIES {
+            return (FetchOutcome::Refused, None);
+        }
         let session = Session {
             generation: token.generation,
             serial: self.serial.fetch_add(1, Ordering::Relaxed),
-            token: told(answer.headers()),
-            cookies: cookies(answer.headers()),
-        };
-        if session.cookies.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>()
-            > MAX_COOKIES
-        {
-            return (FetchOutcome::Refused, None);
-        }
-        let outcome = match session.token {
-            Some(_) => FetchOutcome::Fetched,
-            None => FetchOutcome::NoneNeeded,
+            asked,
+            token: token_value,
+            cookies,
         };
         (outcome, Some(session))
     }
 }
 
-/// Whether a fetch was answered at all: a login page is none, nor is any other HTML.
-fn is_answer(answer: &Response) -> bool {
-    let verdict =
-        recover::judge(&Method::GET, &HeaderMap::new(), answer.status(), answer.headers());
-    answer.status().is_success() && verdict == Verdict::Answer
+/// What an answer to a fetch says. One with a token counts whatever its status: not each path that gives
+/// tokens is a resource that can be read. A login page does not count.
+fn outcome(status: StatusCode, headers: &HeaderMap, has_token: bool) -> FetchOutcome {
+    let is_login = match recover::judge(&Method::GET, &HeaderMap::new(), status, headers) {
+        Verdict::Refused(refusal) => refusal != Refusal::Forbidden,
+        Verdict::Suspect => !has_token,
+        Verdict::Answer | Verdict::WantsCsrf => false,
+    };
+    match has_token {
+        _ if is_login => FetchOutcome::Refused,
+        true => FetchOutcome::Fetched,
+        false if status.is_success() => FetchOutcome::NoneNeeded,
+        false => FetchOutcome::Refused,
+    }
 }
 
 /// The token in an answer, sensitive as all that lets somebody write.
@@ -177,9 +308,10 @@ fn told(answer: &HeaderMap) -> Option<HeaderValue> {
     (!is_complaint && !token.is_empty()).then_some(token)
 }
 
-/// The cookies that an answer sets, the last of each name, without those that it deletes.
-fn cookies(answer: &HeaderMap) -> Vec<(String, String)> {
-    let mut kept: Vec<(String, String)> = Vec::new();
+/// The cookies that were there before and that an answer sets, the last of each name, without those that
+/// it deletes.
+fn cookies(before: &[(String, String)], answer: &HeaderMap) -> Vec<(String, String)> {
+    let mut kept = before.to_vec();
     let set = answer.get_all(SET_COOKIE).iter().filter_map(|value| value.to_str().ok());
     for cookie in set.filter_map(|text| Cookie::parse(text).ok()) {
         kept.retain(|(name, _)| name != cookie.name());
@@ -197,17 +329,34 @@ fn is_deletion(cookie: &Cookie<'_>) -> bool {
         || cookie.expires_datetime().is_some_and(|expiry| expiry <= now)
 }
 
-/// Whether bearerd speaks CSRF for this request: it is a write, and its caller does not do so itself.
-pub(super) fn speaks_for(request: &RequestHeader) -> bool {
-    is_write(&request.method) && !does_itself(request)
+/// The session that a request is sent with, where bearerd speaks CSRF for its caller.
+pub(super) async fn session_for(
+    route: &RouteHandle,
+    request: &RequestHeader,
+    token: &Usable,
+    context: &Context,
+) -> Option<Arc<Session>> {
+    let keeper = route.csrf.as_ref()?;
+    let is_managed = route.config.profile.csrf == Csrf::Managed;
+    let wants = || request.method == Method::POST && route.wants_csrf.load(Ordering::Relaxed);
+    let is_spoken_for = context.heal.is_for_csrf() || is_managed && is_write(request) || wants();
+    if !is_spoken_for || does_itself(request) {
+        return None;
+    }
+    let need = match context.upstream_since {
+        Some(since) if outgrows_replay(request) => Need::Sure(since),
+        _ => Need::Usual,
+    };
+    keeper.session(token, need).await
 }
 
-fn is_write(method: &Method) -> bool {
-    matches!(*method, Method::POST | Method::PUT | Method::PATCH | Method::DELETE)
+/// What only reads needs no token, whatever its method.
+fn is_write(request: &RequestHeader) -> bool {
+    !headers::only_reads(request)
 }
 
 /// Whether the caller sends a token of its own, or asks for one.
-fn does_itself(request: &RequestHeader) -> bool {
+pub(super) fn does_itself(request: &RequestHeader) -> bool {
     request.headers.contains_key(CSRF_TOKEN)
 }
 
@@ -247,7 +396,8 @@ fn is_named(pair: &[u8], name: &str) -> bool {
 }
 
 /// Takes out of an answer what belongs to bearerd's own CSRF: callers that do not speak it are
-/// confused by the token (the `datasphere` CLI prints nothing), and must not keep the cookies.
+/// confused by the token (the `datasphere` CLI prints nothing), and must not keep the cookies where
+/// bearerd keeps them.
 pub(super) fn strip(request: &RequestHeader, response: &mut ResponseHeader, is_managed: bool) {
     if does_itself(request) {
         return;
@@ -275,6 +425,7 @@ mod tests {
         Session {
             generation: 1,
             serial: 1,
+            asked: Instant::now(),
             token: Some(HeaderValue::from_static("abc")),
             cookies: cookies.collect(),
         }
@@ -321,7 +472,10 @@ mod tests {
             answer.append(SET_COOKIE, HeaderValue::from_static(value));
         }
         let kept = [("a".to_owned(), "1".to_owned()), ("c".to_owned(), "x=y".to_owned())];
-        assert_eq!(cookies(&answer), kept);
+        assert_eq!(cookies(&[], &answer), kept);
+        let before = ["a", "b", "d"].map(|name| (name.to_owned(), "old".to_owned()));
+        let merged = [("d".to_owned(), "old".to_owned())].into_iter().chain(kept);
+        assert_eq!(cookies(&before, &answer), merged.collect::<Vec<_>>());
         answer.insert(CSRF_TOKEN, HeaderValue::from_static("Required"));
         assert!(told(&answer).is_none());
         answer.insert(CSRF_TOKEN, HeaderValue::from_static("abc"));
@@ -329,11 +483,68 @@ mod tests {
     }
 
     #[test]
-    fn only_writes_of_callers_that_bring_nothing_are_spoken_for() {
-        assert!(speaks_for(&request(&[])));
-        assert!(!speaks_for(&request(&[("X-CSRF-Token", "own")])));
+    fn only_writes_need_a_token_and_only_callers_that_bring_none_are_spoken_for() {
+        assert!(is_write(&request(&[])) && !does_itself(&request(&[])));
+        assert!(does_itself(&request(&[("X-CSRF-Token", "own")])));
         let read = RequestHeader::build("GET", b"/", None).unwrap();
-        assert!(!speaks_for(&read));
+        assert!(!is_write(&read));
+    }
+
+    #[test]
+    fn an_answer_with_a_token_counts_whatever_its_status_and_a_login_page_never() {
+        let outcome = |status: u16, lines: &[(&'static str, &'static str)]| {
+            let line = |(name, value): &(&'static str, &'static str)| {
+                (HeaderName::from_static(name), HeaderValue::from_static(value))
+            };
+            let headers: HeaderMap = lines.iter().map(line).collect();
+            let status = StatusCode::from_u16(status).unwrap();
+            outcome(status, &headers, told(&headers).is_some())
+        };
+        let token = ("x-csrf-token", "abc");
+        for status in [200, 204, 400, 403, 404, 405, 406, 415, 429, 500, 501, 503] {
+            assert_eq!(outcome(status, &[token]), FetchOutcome::Fetched, "{status}");
+        }
+        let html = ("content-type", "text/html");
+        assert_eq!(outcome(404, &[token, html]), FetchOutcome::Fetched);
+        assert_eq!(outcome(200, &[]), FetchOutcome::NoneNeeded);
+        let login = ("location", "/oauth/authorize");
+        for (status, headers) in [
+            (401, vec![token]),
+            (302, vec![token, login]),
+            (200, vec![token, html, ("set-cookie", "locationAfterLogin=x")]),
+            (200, vec![html]),
+            (403, vec![("x-csrf-token", "Required")]),
+            (404, vec![]),
+            (500, vec![]),
+        ] {
+            assert_eq!(outcome(status, &headers), FetchOutcome::Refused, "{status} {headers:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn asking_pauses_longer_while_it_fails_and_a_complaint_ends_the_pause() {
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        let fail = |before, need| Failing::with(before, 1, need, start);
+        let once = fail(None, Need::Usual);
+        let over = |failing: &Failing, need, seconds: f64| {
+            failing.is_over(1, need, start + Duration::from_secs_f64(seconds))
+        };
+        assert!(!over(&once, Need::Usual, 4.9) && over(&once, Need::Usual, 5.0));
+        let twice = fail(Some(once), Need::Usual);
+        assert!(!over(&twice, Need::Usual, 9.9) && over(&twice, Need::Usual, 10.0));
+        let often = (0..50).fold(None, |before, _| Some(fail(before, Need::Usual))).unwrap();
+        assert!(!over(&often, Need::Usual, 59.9) && over(&often, Need::Usual, 60.0));
+        let later = start + second / 1000;
+        for need in [Need::Required, Need::Sure] {
+            assert!(over(&often, need(later), 0.001), "at once");
+            assert!(!over(&often, need(start), 9.0), "it was answered by that failure");
+            let pressed = fail(Some(often), need(later));
+            assert!(!over(&pressed, need(later), 0.19) && over(&pressed, need(later), 0.2));
+            let more = (0..50).fold(pressed, |before, _| fail(Some(before), need(later)));
+            assert!(!over(&more, need(later), 4.9) && over(&more, need(later), 5.0));
+        }
+        assert!(often.is_over(2, Need::Usual, start), "another access token is another case");
     }
 
     #[test]

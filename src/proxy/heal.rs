@@ -4,6 +4,7 @@
 //! makes it drop that answer and begin a new attempt, with the request's body out of its buffer.
 
 use super::context::Context;
+use super::csrf::Need;
 use super::downstream::while_there;
 use super::recover::{self, PEEK, Refusal, Verdict};
 use super::{RouteHandle, csrf, failure};
@@ -15,6 +16,7 @@ use http::{StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -71,8 +73,8 @@ pub(crate) struct Heal {
     replays: u32,
     /// The refusal that was dealt with; there is at most one.
     record: Option<Record>,
-    /// Whether the request was sent again with another CSRF token; at most once.
-    csrf_replayed: bool,
+    /// Whether the request is sent again with another CSRF token; at most once.
+    is_for_csrf: bool,
     /// A login page was found in a body; it is dealt with at the beginning of the next attempt.
     due: bool,
     peek: Peek,
@@ -119,6 +121,11 @@ impl Heal {
     /// Whether the next attempt shall not ask for a compressed body.
     pub(super) const fn wants_plain_body(&self) -> bool {
         matches!(self.peek, Peek::AsksForPlain)
+    }
+
+    /// Whether the upstream has refused the request for want of a CSRF token, and another is there.
+    pub(super) const fn is_for_csrf(&self) -> bool {
+        self.is_for_csrf
     }
 
     /// 1 for a request that was sent once.
@@ -184,11 +191,8 @@ pub(super) async fn judge(
         }
         Verdict::WantsCsrf => {
             context.heal.answered();
-            if let (Some(keeper), Some(refused)) = (&route.csrf, context.csrf.take()) {
-                keeper.forget(&refused);
-            }
-            if may_renew_csrf(route, session, context) {
-                context.heal.csrf_replayed = true;
+            if renew_csrf(route, session, context).await {
+                context.heal.is_for_csrf = true;
                 return Err(context.heal.replay());
             }
             Ok(())
@@ -212,13 +216,27 @@ pub(super) async fn judge(
     }
 }
 
-/// Whether a write that lacked a good CSRF token is sent again with another. It was not executed, so
-/// that this is safe whatever its method; its body must still be held.
-fn may_renew_csrf(route: &RouteHandle, session: &Session, context: &Context) -> bool {
-    route.csrf.is_some()
-        && csrf::speaks_for(session.req_header())
-        && !context.heal.csrf_replayed
-        && !session.as_ref().retry_buffer_truncated()
+/// Gets another session for a request that lacked a good CSRF token, if it may be sent again with it. It was
+/// not executed, so that this is safe whatever its method; its body must still be held.
+async fn renew_csrf(route: &RouteHandle, session: &Session, context: &mut Context) -> bool {
+    let (Some(keeper), Some(token)) = (&route.csrf, &context.token) else {
+        return false;
+    };
+    if csrf::does_itself(session.req_header()) {
+        return false;
+    }
+    match &context.csrf {
+        Some(refused) => keeper.forget(refused),
+        // Others of its kind will need one, too.
+        None => route.wants_csrf.store(true, Ordering::Relaxed),
+    }
+    if context.heal.is_for_csrf || session.as_ref().retry_buffer_truncated() {
+        return false;
+    }
+    // Meanwhile it is not under way.
+    context.slot = None;
+    let newer = keeper.session(token, Need::Required(Instant::now()));
+    matches!(while_there(session, newer).await, Ok(Some(_)))
 }
 
 /// Deals with a login page that was found in a body. `false`: there is nothing more to try.

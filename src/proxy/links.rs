@@ -213,8 +213,7 @@ impl Plan {
         response: &mut ResponseHeader,
     ) -> pingora::Result<(u64, Option<AnswerBody>)> {
         let map = self.maps(&request.headers).outward.clone();
-        let domain = self.upstream.host_str().unwrap_or_default();
-        let count = header::rewrite(response, &map, domain);
+        let count = header::rewrite(response, &map);
         let passes = !self.touches_bodies(request)
             || request.method == Method::HEAD
             || response.headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0")

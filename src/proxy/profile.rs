@@ -77,6 +77,17 @@ pub enum Replay {
     Idempotent,
 }
 
+/// For which requests bearerd speaks CSRF, if their callers do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Csrf {
+    /// For none.
+    Off,
+    /// For what the upstream refused for want of a token.
+    IfAsked,
+    /// For all writes.
+    Managed,
+}
+
 /// In which bodies the tenant's links become the sidecar's ([`super::links`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Links {
@@ -101,8 +112,8 @@ pub struct Profile {
     pub post_only_batch: bool,
     /// Send `x-sap-sac-custom-auth: true`, without which these APIs answer a bearer with a login page.
     pub custom_auth: bool,
-    /// Speak CSRF for callers that do not.
-    pub csrf: bool,
+    /// Whether CSRF is spoken for callers that do not.
+    pub csrf: Csrf,
     /// Whose links are rewritten.
     pub links: Links,
     /// What may be sent again after a refused token.
@@ -118,7 +129,7 @@ const fn profile(name: &'static str, paths: &'static [&'static str]) -> Profile 
         methods: Methods::ALL,
         post_only_batch: false,
         custom_auth: true,
-        csrf: true,
+        csrf: Csrf::Managed,
         links: Links::Json,
         replay: Replay::Any,
         probe: "",
@@ -131,7 +142,7 @@ pub static PROFILES: [Profile; 9] = [
         methods: Methods::READ_AND_POST,
         post_only_batch: true,
         custom_auth: false,
-        csrf: false,
+        csrf: Csrf::IfAsked,
         links: Links::JsonAndXml,
         probe: "/catalog/spaces",
         ..profile("odata", &["/api/v1/datasphere/consumption", "/api/v1/dwc"])
@@ -153,14 +164,14 @@ pub static PROFILES: [Profile; 9] = [
     },
     Profile {
         methods: Methods::READ,
-        csrf: false,
+        csrf: Csrf::Off,
         links: Links::Off,
         ..profile("csrf", &["/api/v1/csrf"])
     },
-    Profile { custom_auth: false, csrf: false, ..profile("cloud-transport", &[]) },
+    Profile { custom_auth: false, csrf: Csrf::Off, ..profile("cloud-transport", &[]) },
     Profile {
         custom_auth: false,
-        csrf: false,
+        csrf: Csrf::Off,
         links: Links::Off,
         replay: Replay::Idempotent,
         ..profile("passthrough", &[])
@@ -202,15 +213,15 @@ mod tests {
         assert_eq!(
             shown,
             [
-                "odata [GET, HEAD, POST] (true, false, false, JsonAndXml, Any)",
-                "scim [GET, HEAD, POST, PUT, PATCH, DELETE] (false, true, true, Json, Any)",
-                "transport [GET, HEAD, POST, PUT, PATCH, DELETE] (false, true, true, Json, Any)",
-                "audit [GET, HEAD, POST] (false, true, true, Off, Any)",
-                "rest [GET, HEAD, POST, PUT, PATCH, DELETE] (false, true, true, Json, Idempotent)",
-                "cli [GET, HEAD, POST, PUT, PATCH, DELETE] (false, true, true, Json, Idempotent)",
-                "csrf [GET, HEAD] (false, true, false, Off, Any)",
-                "cloud-transport [GET, HEAD, POST, PUT, PATCH, DELETE] (false, false, false, Json, Any)",
-                "passthrough [GET, HEAD, POST, PUT, PATCH, DELETE] (false, false, false, Off, Idempotent)",
+                "odata [GET, HEAD, POST] (true, false, IfAsked, JsonAndXml, Any)",
+                "scim [GET, HEAD, POST, PUT, PATCH, DELETE] (false, true, Managed, Json, Any)",
+                "transport [GET, HEAD, POST, PUT, PATCH, DELETE] (false, true, Managed, Json, Any)",
+                "audit [GET, HEAD, POST] (false, true, Managed, Off, Any)",
+                "rest [GET, HEAD, POST, PUT, PATCH, DELETE] (false, true, Managed, Json, Idempotent)",
+                "cli [GET, HEAD, POST, PUT, PATCH, DELETE] (false, true, Managed, Json, Idempotent)",
+                "csrf [GET, HEAD] (false, true, Off, Off, Any)",
+                "cloud-transport [GET, HEAD, POST, PUT, PATCH, DELETE] (false, false, Off, Json, Any)",
+                "passthrough [GET, HEAD, POST, PUT, PATCH, DELETE] (false, false, Off, Off, Idempotent)",
             ]
         );
     }

@@ -3,15 +3,18 @@
 use super::csrf::Keeper;
 use super::guard::Guard;
 use super::links::Plan;
+use super::profile::Csrf;
 use super::respond::Problem;
 use super::route::{Router, TargetError};
 use super::upstream::Upstream;
 use crate::config::{ClientId, Config, ListenAddress, ListenerId, Route, UpstreamId};
 use crate::error::ErrorKind;
 use crate::metrics::{ClientMetrics, Metrics, RouteMetrics};
+use crate::place;
 use crate::token::store::TokenStore;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// What the proxy sees of an OAuth client.
@@ -36,8 +39,12 @@ pub(super) struct RouteHandle {
     pub(super) cut: usize,
     pub(super) client: ClientHandle,
     pub(super) upstream: Arc<Upstream>,
-    /// Who speaks CSRF for the callers, where the profile needs it.
+    /// Who speaks CSRF for the callers, where the profile may need it.
     pub(super) csrf: Option<Arc<Keeper>>,
+    /// Whether the upstream has asked for a CSRF token where none was sent by itself.
+    pub(super) wants_csrf: AtomicBool,
+    /// The upstream's host, for which its cookies may be.
+    pub(super) cookie_domain: String,
     /// Which links are rewritten, and to what.
     pub(super) links: Option<Plan>,
     pub(super) guard: Arc<Guard>,
@@ -86,7 +93,12 @@ impl Table {
                 config: route.clone(),
                 cut: if route.strip_path { route.path.matches('/').count() } else { 0 },
                 client: clients.get(route.client.0)?.clone(),
-                csrf: route.profile.csrf.then(|| keeper(route, &upstream)).flatten(),
+                csrf: match route.profile.csrf {
+                    Csrf::Off => None,
+                    Csrf::IfAsked | Csrf::Managed => keeper(route, &upstream),
+                },
+                wants_csrf: AtomicBool::new(false),
+                cookie_domain: place::host(&config.upstreams.get(route.upstream.0)?.origin),
                 upstream,
                 links: Plan::new(config, route, listener, guard, addresses),
                 guard: guard.clone(),

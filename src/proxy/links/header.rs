@@ -1,10 +1,8 @@
-//! Links in headers: `Location`, `Content-Location`, `Link`, the domain of cookies, and the entity tags
-//! of bodies whose bytes change. Pure.
+//! Links in headers: `Location`, `Content-Location`, `Link`, and the entity tags of bodies whose bytes
+//! change. Pure.
 
 use super::origin::OriginMap;
-use http::header::{
-    CONTENT_LOCATION, ETAG, IF_MATCH, IF_NONE_MATCH, LINK, LOCATION, REFERER, SET_COOKIE,
-};
+use http::header::{CONTENT_LOCATION, ETAG, IF_MATCH, IF_NONE_MATCH, LINK, LOCATION, REFERER};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::{RequestHeader, ResponseHeader};
 
@@ -13,13 +11,12 @@ const DESTINATION: HeaderName = HeaderName::from_static("destination");
 const MARK: &str = "~bearerd\"";
 
 /// Rewrites the links of an answer's header. Returns how many were changed.
-pub(super) fn rewrite(response: &mut ResponseHeader, map: &OriginMap, upstream: &str) -> u64 {
+pub(super) fn rewrite(response: &mut ResponseHeader, map: &OriginMap) -> u64 {
     let mut count = 0;
     for name in [LOCATION, CONTENT_LOCATION] {
         count += replace(response, &name, |url| map.rewrite(url));
     }
     count += replace(response, &LINK, |links| rewrite_link(links, map));
-    replace(response, &SET_COOKIE, |cookie| rewrite_cookie(cookie, map, upstream));
     count
 }
 
@@ -82,37 +79,6 @@ fn split_quoted(text: &str) -> Option<(&str, &str)> {
         ends
     })?;
     Some((text.get(..end)?, text.get(end + 1..)?))
-}
-
-/// A cookie for the tenant's domain would never come back to the sidecar: without a domain it does.
-/// Nor would one for a path that begins otherwise here.
-fn rewrite_cookie(cookie: &str, map: &OriginMap, upstream: &str) -> Option<String> {
-    let mut changed = false;
-    let mut kept = Vec::new();
-    for (index, attribute) in cookie.split(';').enumerate() {
-        let (name, value) = attribute.split_once('=').unwrap_or((attribute, ""));
-        // The first pair is the cookie itself, whatever its name.
-        let is = |known: &str| index > 0 && name.trim().eq_ignore_ascii_case(known);
-        if is("domain") && covers(value.trim(), upstream) {
-            changed = true;
-        // Cookies of this name are for the root alone (RFC 6265bis section 4.1.3.2).
-        } else if is("path")
-            && !cookie.trim_start().starts_with("__Host-")
-            && let Some(ours) = map.rewrite(value.trim())
-        {
-            changed = true;
-            kept.push(format!("{name}={ours}"));
-        } else {
-            kept.push(attribute.to_owned());
-        }
-    }
-    changed.then(|| kept.join(";"))
-}
-
-/// Whether a cookie's domain holds the upstream's host.
-fn covers(domain: &str, upstream: &str) -> bool {
-    let domain = domain.trim_start_matches('.').to_ascii_lowercase();
-    !domain.is_empty() && (upstream == domain || upstream.ends_with(&format!(".{domain}")))
 }
 
 /// Makes the entity tag of a body weak whose bytes are changed (RFC 9110 section 8.8.1).
@@ -195,7 +161,7 @@ mod tests {
     fn rewritten(name: &'static str, value: &'static str) -> (String, u64) {
         let mut response = ResponseHeader::build(200, None).unwrap();
         response.insert_header(name, value).unwrap();
-        let count = rewrite(&mut response, &map(), "acme.example");
+        let count = rewrite(&mut response, &map());
         (response.headers[name].to_str().unwrap().to_owned(), count)
     }
 
@@ -225,22 +191,6 @@ mod tests {
         {
             assert_eq!(rewritten("link", broken), (broken.to_owned(), 0));
         }
-    }
-
-    #[test]
-    fn a_cookie_of_the_tenants_domain_comes_back_to_us() {
-        let cookie = |value| rewritten("set-cookie", value).0;
-        assert_eq!(cookie("a=b; Domain=acme.example; Path=/"), "a=b; Path=/");
-        assert_eq!(cookie("a=b; domain=.example; Path=/"), "a=b; Path=/");
-        assert_eq!(cookie("a=b; Domain=other.example"), "a=b; Domain=other.example");
-        assert_eq!(cookie("domain=acme.example; Path=/x"), "domain=acme.example; Path=/x");
-        let map = OriginMap::new([], Some("/ctm".to_owned()));
-        assert_eq!(rewrite_cookie("__Host-a=b; Path=/; Secure", &map, "acme.example"), None);
-        let cut = |cookie| rewrite_cookie(cookie, &map, "acme.example");
-        assert_eq!(
-            cut("path=/a; Path=/v2; Secure").as_deref(),
-            Some("path=/a; Path=/ctm/v2; Secure")
-        );
     }
 
     #[test]
