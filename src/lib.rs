@@ -25,6 +25,7 @@
 
 pub mod admin;
 pub mod app;
+mod clock;
 pub mod config;
 pub mod credential;
 pub mod demo;
@@ -46,6 +47,7 @@ pub mod server;
 pub mod shutdown;
 pub mod status;
 pub mod telemetry;
+pub mod text;
 pub mod token;
 pub mod trust;
 pub mod watch;

@@ -258,9 +258,10 @@ mod tests {
     use crate::error::ErrorKind;
     use crate::metrics::Metrics;
     use crate::token::Token;
+    use crate::token::instant::Instant;
     use crate::token::store::{Failure, TokenStore};
     use http::HeaderValue;
-    use tokio::time::{Instant, advance};
+    use tokio::time::advance;
 
     fn readiness() -> (Readiness, Arc<TokenStore>, Drain) {
         let store = Arc::new(TokenStore::new());

@@ -8,6 +8,7 @@ pub mod advice;
 pub mod answer;
 pub mod claims;
 pub mod expiry;
+pub mod instant;
 pub mod oauth;
 pub mod plan;
 pub mod refresher;
@@ -53,6 +54,12 @@ pub trait TokenSource: Send + Sync + 'static {
     fn advice(&self, _error: &TokenError) -> Option<&'static str> {
         None
     }
+
+    /// How far the issuer's clock is ahead of ours now, in seconds, if any of its answers told its time: a
+    /// refusal does, too.
+    fn clock_skew(&self) -> Option<f64> {
+        None
+    }
 }
 
 /// Why there is no new token. Messages never hold a secret, a token or an issuer's whole answer.
@@ -95,7 +102,7 @@ pub enum TokenError {
         /// The answer's status.
         status: StatusCode,
     },
-    /// 200, but not with a token.
+    /// A status of success, but not with a token.
     #[error("the issuer's answer holds no usable token: {0}")]
     Invalid(InvalidAnswer),
     /// The source panicked: a defect in bearerd.
@@ -103,12 +110,15 @@ pub enum TokenError {
     Panicked,
 }
 
-/// What is wrong with a token answer of status 200.
+/// What is wrong with a token answer whose status is one of success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidAnswer {
     /// More than 64 KiB.
     #[error("it is larger than 64 KiB")]
     TooLarge,
+    /// A compression that was not asked for, and that bearerd does not know; or it is broken.
+    #[error("it is compressed, which was not asked for, and can't be inflated")]
+    Encoding,
     /// HTML from a login page or a corporate proxy, or anything else that is no JSON object.
     #[error("it is not a JSON object (a login page or a proxy's page?)")]
     NotJson,
@@ -124,6 +134,9 @@ pub enum InvalidAnswer {
     /// Zero, negative or no number.
     #[error("`expires_in` is not a positive number")]
     Lifetime,
+    /// By the issuer's clock and by ours.
+    #[error("its token has expired already")]
+    Expired,
 }
 
 impl TokenError {

@@ -9,6 +9,7 @@ mod admin;
 mod allocations;
 mod batches;
 mod busy;
+mod clocks;
 mod commands;
 mod configuration;
 mod container;

@@ -50,6 +50,7 @@ Set some and keep the others:
   curl -X PATCH -d '{{\"tenant\": \"login_page\", \"login_page_delay_ms\": 500}}' http://{address}/faults
   curl -X PATCH -d '{{\"csrf\": \"session\", \"csrf_reject_next\": 1}}' http://{address}/faults
   curl -X PATCH -d '{{\"next_links\": \"relative\"}}' http://{address}/faults
+  curl -X PATCH -d '{{\"issuer_clock_s\": -90}}' http://{address}/faults
 
 Set some and reset the others:
   curl -X PUT -d '{{\"issuer_delay_ms\": 2000}}' http://{address}/faults

@@ -17,6 +17,9 @@ pub struct Faults {
     pub issuer_retry_after: Option<String>,
     /// How long the token endpoint waits before it answers, in milliseconds.
     pub issuer_delay_ms: u64,
+    /// How many seconds the issuer's clock is ahead of the machine's: in its `Date`, in its tokens, and when it judges
+    /// an assertion. Negative: behind.
+    pub issuer_clock_s: i64,
     /// What the tenant's API does instead of its work.
     pub tenant: TenantFault,
     /// How long the tenant's API waits before it answers, in milliseconds.
@@ -41,6 +44,7 @@ impl Default for Faults {
             issuer: IssuerFault::None,
             issuer_retry_after: None,
             issuer_delay_ms: 0,
+            issuer_clock_s: 0,
             tenant: TenantFault::None,
             tenant_delay_ms: 0,
             login_page_delay_ms: 0,

@@ -8,10 +8,11 @@ mod certificate;
 mod credentials;
 
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CACHE_CONTROL, DATE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
@@ -22,7 +23,6 @@ use uuid::Uuid;
 
 use super::answer;
 use super::faults::{Faults, IssuerFault, delay, hang};
-use super::keys::unix_now;
 use super::seen::Seen;
 use super::state::{Shared, TenantState};
 use assertion::AssertionRefusal;
@@ -98,17 +98,27 @@ async fn respond(
     let faults = state.faults();
     delay(faults.issuer_delay_ms).await;
     if let Some(response) = fault(&faults).await {
-        return response;
+        return dated(state, response);
     }
     let granted =
         check().and_then(|proof| Ok((proof, grant(state, faults.token_lifetime, parameters)?)));
-    match granted {
+    let response = match granted {
         Ok((proof, answer)) => {
             state.count(|seen| note(seen, proof));
             no_store(Json(answer).into_response())
         }
         Err(refusal) => refusal.into_response(),
+    };
+    dated(state, response)
+}
+
+/// Says what time it is by the issuer's clock.
+fn dated(state: &TenantState, mut response: Response) -> Response {
+    let time = UNIX_EPOCH + Duration::from_secs(state.issuer_now());
+    if let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(time)) {
+        response.headers_mut().insert(DATE, date);
     }
+    response
 }
 
 /// How a client proved itself.
@@ -183,7 +193,7 @@ fn narrow(wanted: &str) -> Result<Vec<&str>, Refusal> {
 /// The token's payload. A technical user is its OAuth client: `sub`, `cid` and `azp` are the client id, and there is
 /// no `user_name`.
 fn claims(state: &TenantState, lifetime: u64, scopes: &[&str], id: &str) -> Value {
-    let now = unix_now();
+    let now = state.issuer_now();
     json!({
         "jti": id,
         "ext_attr": {

@@ -8,7 +8,7 @@ use super::client::Client;
 use super::content::Jobs;
 use super::csrf::CsrfTokens;
 use super::faults::{Faults, TenantFault};
-use super::keys::Keys;
+use super::keys::{Keys, unix_now};
 use super::rest::Runs;
 use super::scim::Directory;
 use super::seen::Seen;
@@ -65,6 +65,11 @@ impl TenantState {
 
     pub(super) fn faults(&self) -> Faults {
         lock(&self.faults).clone()
+    }
+
+    /// What time it is by the issuer's clock, in seconds since 1970.
+    pub(super) fn issuer_now(&self) -> u64 {
+        unix_now().saturating_add_signed(lock(&self.faults).issuer_clock_s)
     }
 
     pub(super) fn set_faults(&self, faults: Faults) {

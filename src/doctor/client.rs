@@ -64,24 +64,28 @@ async fn token(client: &Client, identity: Identity, subject: &mut Subject) -> Op
             return None;
         }
     };
-    let token = match source.fetch().await {
-        Ok(token) => token,
+    let fetched = source.fetch().await;
+    match &fetched {
+        Ok(token) => subject.ok("token", describe(token)),
         Err(error) => {
-            let advice = source.advice(&error).map(str::to_owned);
+            let advice = source.advice(error).map(str::to_owned);
             subject.add("token", Verdict::Failed, error.to_string(), advice);
-            return None;
         }
-    };
-    subject.ok("token", describe(&token));
-    if let Some(skew) = token.clock_skew {
-        let is_wrong = skew.abs() > SKEW;
-        let verdict = if is_wrong { Verdict::Warning } else { Verdict::Ok };
-        let direction = if skew < 0.0 { "behind" } else { "ahead of" };
-        let detail = format!("the issuer's clock is {:.0} s {direction} ours", skew.abs());
-        let advice = is_wrong.then(|| "set this machine's clock (NTP)".to_owned());
-        subject.add("clock", verdict, detail, advice);
     }
-    Some(token)
+    // A refusal tells the time, too, and may be for that.
+    if let Some(skew) = source.clock_skew() {
+        clock(skew, subject);
+    }
+    fetched.ok()
+}
+
+fn clock(skew: f64, subject: &mut Subject) {
+    let is_wrong = skew.abs() > SKEW;
+    let verdict = if is_wrong { Verdict::Warning } else { Verdict::Ok };
+    let direction = if skew < 0.0 { "behind" } else { "ahead of" };
+    let detail = format!("the issuer's clock is {:.0} s {direction} ours", skew.abs());
+    let advice = is_wrong.then(|| "set this machine's clock (NTP)".to_owned());
+    subject.add("clock", verdict, detail, advice);
 }
 
 /// What a token says, without the token.

@@ -1,6 +1,7 @@
 //! What is told of one OAuth client: to Prometheus, and to people on the status page.
 
 use super::Metrics;
+use crate::clock;
 use crate::credential::ReloadOutcome;
 use crate::proxy::heal::HealOutcome;
 use crate::proxy::recover::Refusal;
@@ -69,7 +70,7 @@ impl ClientMetrics {
     }
 
     pub(crate) fn beat(&self) {
-        self.set(&self.families.token_heartbeat, unix(SystemTime::now()));
+        self.set(&self.families.token_heartbeat, unix(clock::wall()));
     }
 
     /// When the OAuth client or its certificate expires, if that is known.
@@ -133,7 +134,7 @@ impl ClientMetrics {
         next_refresh: Duration,
         clock_skew: Option<f64>,
     ) {
-        let now = SystemTime::now();
+        let now = clock::wall();
         // Its life began when it was asked for: the answer may have taken a while.
         let issued = now - age;
         self.learn(|facts| {
@@ -152,13 +153,34 @@ impl ClientMetrics {
         self.note(Happening::TokenIssued, detail);
     }
 
-    pub(crate) fn failed(&self, failures: u32, next_attempt: Duration, message: &str) {
-        let next_attempt = SystemTime::now() + next_attempt;
+    /// The wall clock was set forward by so many seconds, or back: what is told in its time moves along.
+    pub(crate) fn wall_clock_was_set(&self, seconds: f64) {
+        self.learn(|facts| {
+            for time in [&mut facts.issued, &mut facts.expires, &mut facts.next_refresh] {
+                *time = time.map(|time| clock::moved(time, seconds));
+            }
+            facts.clock_skew = facts.clock_skew.map(|skew| skew - seconds);
+        });
+        self.publish_facts();
+    }
+
+    pub(crate) fn failed(
+        &self,
+        failures: u32,
+        next_attempt: Duration,
+        message: &str,
+        clock_skew: Option<f64>,
+    ) {
+        let next_attempt = clock::wall() + next_attempt;
         self.int_gauge(&self.families.token_failures).set(failures.into());
         self.set(&self.families.token_next_refresh, unix(next_attempt));
+        if let Some(skew) = clock_skew {
+            self.set(&self.families.clock_skew, skew);
+        }
         self.learn(|facts| {
             facts.consecutive_failures = failures;
             facts.next_refresh = Some(next_attempt);
+            facts.clock_skew = clock_skew.or(facts.clock_skew);
         });
         self.note(Happening::TokenRequestFailed, message);
     }

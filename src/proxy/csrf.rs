@@ -10,16 +10,18 @@ use super::recover::{self, Refusal, Verdict};
 use super::upstream::Upstream;
 use super::{Context, RouteHandle, headers};
 use crate::metrics::CsrfMetrics;
+use crate::retry_after::server_time;
 use crate::token::store::Usable;
 use arc_swap::ArcSwapOption;
 use cookie::Cookie;
+use cookie::time::OffsetDateTime;
 use http::header::{AUTHORIZATION, COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use reqwest::Client;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use url::Url;
@@ -309,24 +311,26 @@ fn told(answer: &HeaderMap) -> Option<HeaderValue> {
 }
 
 /// The cookies that were there before and that an answer sets, the last of each name, without those that
-/// it deletes.
+/// it deletes: by the server's clock, for ours may be ahead of it.
 fn cookies(before: &[(String, String)], answer: &HeaderMap) -> Vec<(String, String)> {
+    let now = server_time(answer).unwrap_or_else(SystemTime::now).into();
     let mut kept = before.to_vec();
     let set = answer.get_all(SET_COOKIE).iter().filter_map(|value| value.to_str().ok());
     for cookie in set.filter_map(|text| Cookie::parse(text).ok()) {
         kept.retain(|(name, _)| name != cookie.name());
-        if !is_deletion(&cookie) {
+        if !is_deletion(&cookie, now) {
             kept.push((cookie.name().to_owned(), cookie.value().to_owned()));
         }
     }
     kept
 }
 
-/// RFC 6265 section 3.1: a cookie is removed by an expiry in the past.
-fn is_deletion(cookie: &Cookie<'_>) -> bool {
-    let now = cookie::time::OffsetDateTime::now_utc();
-    cookie.max_age().is_some_and(|age| !age.is_positive())
-        || cookie.expires_datetime().is_some_and(|expiry| expiry <= now)
+/// RFC 6265 section 3.1: a cookie is removed by an expiry in the past; `Max-Age` goes before `Expires`.
+fn is_deletion(cookie: &Cookie<'_>, now: OffsetDateTime) -> bool {
+    match cookie.max_age() {
+        Some(age) => !age.is_positive(),
+        None => cookie.expires_datetime().is_some_and(|expiry| expiry <= now),
+    }
 }
 
 /// The session that a request is sent with, where bearerd speaks CSRF for its caller.
@@ -480,6 +484,18 @@ mod tests {
         assert!(told(&answer).is_none());
         answer.insert(CSRF_TOKEN, HeaderValue::from_static("abc"));
         assert!(told(&answer).unwrap().is_sensitive());
+    }
+
+    #[test]
+    fn a_cookie_ends_by_the_servers_clock() {
+        let cookies = |date: &'static str| {
+            let set = "a=1; Expires=Fri, 01 Jan 2010 12:00:00 GMT";
+            let headers = [(SET_COOKIE, set), (http::header::DATE, date)];
+            let headers = headers.map(|(name, value)| (name, HeaderValue::from_static(value)));
+            cookies(&[], &HeaderMap::from_iter(headers)).len()
+        };
+        assert_eq!(cookies("Fri, 01 Jan 2010 10:00:00 GMT"), 1, "ours is years ahead");
+        assert_eq!(cookies("Fri, 01 Jan 2010 14:00:00 GMT"), 0);
     }
 
     #[test]

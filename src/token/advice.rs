@@ -74,6 +74,9 @@ fn refused_client(reason: &str, identity: &Identity) -> &'static str {
     {
         return "the secret holds a character that raw Basic garbles at SAP; leave client_auth out (post), or use basic-encoded";
     }
+    if matches!(identity.proof, Proof::SigningKey(..)) && is_about_time(reason) {
+        return "the issuer refuses the times in the assertion: set this machine's clock (NTP); `bearerd doctor` tells how far the issuer's is from it";
+    }
     match identity.proof {
         Proof::Secret(..) => {
             "check client_id and secret; a client that has expired (three months after its creation, unless set otherwise) gets a new secret when it is activated again"
@@ -82,9 +85,30 @@ fn refused_client(reason: &str, identity: &Identity) -> &'static str {
             "is the certificate the one that was registered for this client, and token_url the host with `.cert.` in it?"
         }
         Proof::SigningKey(..) => {
-            "does the issuer know the public key, under this key_id, and take private_key_jwt at all?"
+            "does the issuer know the public key, under this key_id, and take private_key_jwt at all? If it does, compare this machine's clock with the issuer's (`bearerd doctor`)"
         }
     }
+}
+
+/// Whether an issuer's words about an assertion hint at its times.
+fn is_about_time(reason: &str) -> bool {
+    const PHRASES: [&str; 11] = [
+        "expir",
+        "not yet",
+        "before use",
+        "not before",
+        "in the future",
+        "not active",
+        "no longer valid",
+        "time range",
+        "too old",
+        "issued at",
+        "clock",
+    ];
+    const WORDS: [&str; 5] = ["exp", "iat", "nbf", "skew", "lifetime"];
+    let reason = reason.to_ascii_lowercase();
+    let mut words = reason.split(|letter: char| !letter.is_ascii_alphanumeric());
+    PHRASES.iter().any(|phrase| reason.contains(phrase)) || words.any(|word| WORDS.contains(&word))
 }
 
 #[cfg(test)]
@@ -129,6 +153,28 @@ mod tests {
         assert!(refused(", unauthorized: Bad credentials", &basic).contains("basic-encoded"));
         let plain = identity(SecretAuth::Basic, "ab");
         assert!(!refused(", unauthorized: Bad credentials", &plain).contains("basic-encoded"));
+    }
+
+    #[test]
+    fn an_assertion_that_is_refused_by_its_time_has_the_clock_in_its_advice() {
+        let secret = identity(SecretAuth::Post, "a");
+        let key = Proof::SigningKey(Secret::new("key".into()), None);
+        let signed = Identity { proof: key, ..secret.clone() };
+        for reason in [
+            ", invalid_client: the assertion has expired",
+            ", invalid_client: JWT before use time",
+            ", invalid_client: Token is not active",
+            ", invalid_client: AADSTS700024: Client assertion is not within its valid time range.",
+            ", invalid_client: the claim `iat` is in the future",
+            ", invalid_client: nbf",
+        ] {
+            assert!(refused(reason, &signed).contains("set this machine's clock"), "{reason}");
+            assert!(!refused(reason, &secret).contains("clock"), "{reason}");
+        }
+        for reason in ["", ", invalid_client: Immediate association of initiator failed"] {
+            let advice = refused(reason, &signed);
+            assert!(advice.starts_with("does the issuer know") && advice.contains("clock"));
+        }
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! The issuer's answer: pure, so that every malformed one has a tested result.
 
+mod body;
+
+pub(super) use body::{is_whole, plain};
+
 use super::claims::Claims;
 use super::{InvalidAnswer, Token, TokenError};
-use crate::retry_after;
-use http::header::DATE;
+use crate::{clock, retry_after};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
@@ -32,7 +35,8 @@ struct Failure {
     error_description: Option<String>,
 }
 
-/// Judges a whole answer. `body` is at most [`MAX_ANSWER`] bytes long.
+/// Judges a whole answer. `body` is at most [`MAX_ANSWER`] bytes long, and `now` is our own clock's word, which
+/// alone decides nothing.
 ///
 /// # Errors
 /// What the status or the content says, by kind.
@@ -44,6 +48,11 @@ pub fn judge(
 ) -> Result<Token, TokenError> {
     match status.as_u16() {
         200 => token(headers, body, now).map_err(TokenError::Invalid),
+        // RFC 6749 says 200. Others with a token mean the same, and without JSON they mean something else.
+        201..=299 => token(headers, body, now).map_err(|invalid| match invalid {
+            InvalidAnswer::NotJson => TokenError::NotAnIssuer { status },
+            invalid => TokenError::Invalid(invalid),
+        }),
         400 | 401 | 403 => Err(TokenError::Refused { status, reason: reason(body) }),
         429 => Err(TokenError::RateLimited { retry_after: retry_after::read(headers, now) }),
         408 | 500..=599 => {
@@ -56,27 +65,36 @@ pub fn judge(
 fn token(headers: &HeaderMap, body: &[u8], now: SystemTime) -> Result<Token, InvalidAnswer> {
     let answer: Success = serde_json::from_slice(body).map_err(|_| InvalidAnswer::NotJson)?;
     let access_token = match &answer.access_token {
-        Some(Value::String(text)) if !text.trim().is_empty() => text.as_str(),
+        Some(Value::String(text)) if !text.trim().is_empty() => text.trim(),
         _ => return Err(InvalidAnswer::NoAccessToken),
     };
     match &answer.token_type {
-        // RFC 6749 requires it, and says that its letters' case does not matter.
-        Some(Value::String(text)) if text.eq_ignore_ascii_case("bearer") => {}
+        Some(Value::String(text)) if is_bearer(text) => {}
         None => {}
         Some(_) => return Err(InvalidAnswer::TokenType),
     }
-    let lifetime = match &answer.expires_in {
-        None | Some(Value::Null) => {
-            let claims = Claims::of(access_token);
-            claims.and_then(|claims| claims.lifetime()).unwrap_or(DEFAULT_LIFETIME)
-        }
-        Some(told) => lifetime(told)?,
+    let told = match &answer.expires_in {
+        None | Some(Value::Null) => None,
+        Some(told) => Some(lifetime(told)?),
     };
+    let left = match Claims::of(access_token) {
+        None => None,
+        Some(claims) => claims.left(retry_after::server_time(headers), now)?,
+    };
+    // The earlier end counts: caches of issuers give tokens that have lived for a while, and the full time with them.
+    let lifetime = told.into_iter().chain(left).min().unwrap_or(DEFAULT_LIFETIME);
     Ok(Token {
         authorization: authorization(access_token)?,
         lifetime: lifetime.min(MAX_LIFETIME),
         clock_skew: clock_skew(headers, now),
     })
+}
+
+/// RFC 6749 requires it, and says that its letters' case does not matter. Some write `BearerToken`, or nothing.
+fn is_bearer(token_type: &str) -> bool {
+    let letters = token_type.bytes().filter(u8::is_ascii_alphanumeric);
+    let letters: Vec<u8> = letters.map(|byte| byte.to_ascii_lowercase()).collect();
+    matches!(&letters[..], b"bearer" | b"bearertoken") || token_type.trim().is_empty()
 }
 
 /// `Bearer` and the token, if it is a `b64token` (RFC 6750 section 2.1).
@@ -107,11 +125,7 @@ fn lifetime(told: &Value) -> Result<Duration, InvalidAnswer> {
 }
 
 fn clock_skew(headers: &HeaderMap, now: SystemTime) -> Option<f64> {
-    let told = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
-    Some(match told.duration_since(now) {
-        Ok(ahead) => ahead.as_secs_f64(),
-        Err(behind) => -behind.duration().as_secs_f64(),
-    })
+    retry_after::server_time(headers).map(|theirs| clock::ahead(theirs, now))
 }
 
 /// The issuer's own words behind a refusal, where they are an OAuth error: ", code: description".
@@ -140,6 +154,7 @@ mod tests {
     use super::*;
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    use http::header::DATE;
     use proptest::prelude::*;
     use std::time::UNIX_EPOCH;
 
@@ -209,7 +224,91 @@ mod tests {
         assert_eq!(invalid(r#"{"access_token":"ä"}"#), InvalidAnswer::NotABearerToken);
         assert_eq!(invalid(r#"{"access_token":"t","token_type":"mac"}"#), InvalidAnswer::TokenType);
         assert_eq!(invalid(r#"{"access_token":"t","token_type":1}"#), InvalidAnswer::TokenType);
-        assert!(judged(r#"{"access_token":"t","token_type":"BEARER"}"#).is_ok());
+        assert_eq!(
+            invalid(r#"{"access_token":"t","token_type":"bear"}"#),
+            InvalidAnswer::TokenType
+        );
+    }
+
+    #[test]
+    fn a_bearer_token_is_one_under_all_its_names() {
+        for name in ["bearer", "BEARER", "BearerToken", "Bearer Token", " bearer ", ""] {
+            let answer = format!(r#"{{"access_token":"t","token_type":"{name}"}}"#);
+            assert!(judged(&answer).is_ok(), "{name}");
+        }
+        let surrounded = judged(r#"{"access_token":" t\n","token_type":null}"#).unwrap();
+        assert_eq!(surrounded.authorization, "Bearer t");
+    }
+
+    #[test]
+    fn a_token_is_one_with_any_status_of_success() {
+        let judged = |status: u16, body: &str| {
+            let status = StatusCode::from_u16(status).unwrap();
+            judge(status, &HeaderMap::new(), body.as_bytes(), UNIX_EPOCH)
+        };
+        for status in [200, 201, 202, 203, 206, 299] {
+            assert!(judged(status, r#"{"access_token":"t"}"#).is_ok(), "{status}");
+            let outcome = judged(status, r#"{"access_token":""}"#).unwrap_err().outcome();
+            assert_eq!(outcome, "invalid_answer", "{status}");
+        }
+        assert_eq!(judged(302, r#"{"access_token":"t"}"#).unwrap_err().outcome(), "not_an_issuer");
+    }
+
+    /// The lifetime of a token with these times in it, of an issuer whose clock says `date`, by ours that says `now`.
+    fn lifetime_by_clocks(
+        expires_in: &str,
+        claims: &str,
+        date: Option<u64>,
+        now: u64,
+    ) -> Result<u64, InvalidAnswer> {
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let date = date.map(|date| (DATE, httpdate::fmt_http_date(at(date)).parse().unwrap()));
+        let body = format!(r#"{{"access_token":"{}"{expires_in}}}"#, jwt(claims));
+        let judged = judge(StatusCode::OK, &date.into_iter().collect(), body.as_bytes(), at(now));
+        match judged {
+            Ok(token) => Ok(token.lifetime.as_secs()),
+            Err(TokenError::Invalid(why)) => Err(why),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_earlier_of_expires_in_and_the_tokens_own_end_counts() {
+        const HOUR: &str = r#","expires_in":3600"#;
+        let fresh = r#"{"iat":10000,"exp":13600}"#;
+        for (expires_in, claims, date, lifetime) in [
+            (HOUR, fresh, Some(10_000), 3600),
+            (HOUR, fresh, None, 3600),
+            (r#","expires_in":60"#, fresh, Some(10_000), 60),
+            // Out of the issuer's cache.
+            (HOUR, fresh, Some(13_500), 100),
+            ("", fresh, Some(13_500), 100),
+            (HOUR, r#"{"iat":10000,"exp":10300}"#, None, 300),
+            (HOUR, r#"{"exp":10300}"#, Some(10_000), 300),
+            // Nobody but us says what time it is.
+            (HOUR, r#"{"exp":10300}"#, None, 3600),
+            // What stands in front of the issuer has another clock.
+            ("", fresh, Some(2_000), 3600),
+            // Not the times of a token that was ever valid.
+            (HOUR, r#"{"iat":10000,"exp":0}"#, Some(10_000), 3600),
+            (HOUR, r#"{"iat":"soon","exp":"later"}"#, Some(10_000), 3600),
+        ] {
+            // A machine two hours ahead, or behind, gets the same.
+            for ours in [10_000, 17_200, 2_800] {
+                let told = lifetime_by_clocks(expires_in, claims, date, ours);
+                assert_eq!(told, Ok(lifetime), "{expires_in} {claims} {date:?} {ours}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_has_expired_only_if_both_clocks_say_so() {
+        let old = r#"{"iat":10000,"exp":13600}"#;
+        let told = |date, ours| lifetime_by_clocks(r#","expires_in":3600"#, old, Some(date), ours);
+        assert_eq!(told(20_000, 20_000), Err(InvalidAnswer::Expired));
+        assert_eq!(told(13_600, 13_600), Err(InvalidAnswer::Expired));
+        assert_eq!(told(20_000, 10_000), Ok(3600), "a wrong clock in front of the issuer");
+        assert_eq!(told(10_000, 20_000), Ok(3600), "ours is wrong");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What an access token says about itself. Its signature is for the resource to check.
 
+use super::InvalidAnswer;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
@@ -44,6 +45,28 @@ impl Claims {
             issued: time("iat"),
             expires: time("exp"),
         })
+    }
+
+    /// How long it still lives by the issuer's clock, as far as it tells: `date` is what that said when it gave the
+    /// token, and without it the time of issue stands for that. `ours` is our own clock, which may be wrong and
+    /// decides nothing alone.
+    ///
+    /// # Errors
+    /// It has expired, by both clocks.
+    pub(super) fn left(
+        &self,
+        date: Option<SystemTime>,
+        ours: SystemTime,
+    ) -> Result<Option<Duration>, InvalidAnswer> {
+        let whole = self.lifetime();
+        let Some(end) = self.expires.filter(|_| whole.is_some() || self.issued.is_none()) else {
+            return Ok(None);
+        };
+        match date.map(|date| end.duration_since(date).unwrap_or_default()) {
+            Some(left) if left.is_zero() && end <= ours => Err(InvalidAnswer::Expired),
+            Some(left) if left.is_zero() => Ok(whole),
+            left => Ok(left.into_iter().chain(whole).min()),
+        }
     }
 
     /// How long it lives from when it was issued.

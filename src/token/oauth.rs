@@ -2,17 +2,22 @@
 
 mod assertion;
 mod client_auth;
+mod issuer_clock;
 
 pub use assertion::KeyError;
 
 use super::answer::{self, MAX_ANSWER};
+use super::instant::Instant;
 use super::{InvalidAnswer, Token, TokenError, TokenSource, advice};
+use crate::clock;
 use crate::config::Client;
 use crate::credential::{Identity, Proof};
 use crate::http_client::{self, HttpClientError, Limits, TunnelRefusal};
 use crate::secret::Secret;
-use assertion::Signer;
+use assertion::{BACKDATED, Signer};
 use client_auth::Evidence;
+use http::HeaderMap;
+use issuer_clock::IssuerClock;
 use reqwest::Response;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,6 +39,10 @@ pub struct OAuthSource {
     http: reqwest::Client,
     /// Whether the later of two secrets is the one that works.
     later: AtomicBool,
+    /// What time it is where assertions are judged.
+    clock: IssuerClock,
+    /// Whether assertions are taken by our own clock's time, and not by the time that the issuer tells.
+    is_our_time: AtomicBool,
 }
 
 /// A client that can't ask for tokens.
@@ -84,6 +93,8 @@ impl OAuthSource {
             signer,
             http,
             later: AtomicBool::new(false),
+            clock: IssuerClock::default(),
+            is_our_time: AtomicBool::new(false),
         })
     }
 
@@ -99,16 +110,51 @@ impl OAuthSource {
             .body(form);
         let answer = request.send().await.map_err(failed)?;
         let (status, headers) = (answer.status(), answer.headers().clone());
-        let body = bounded_body(answer).await?;
-        let judged = answer::judge(status, &headers, &body, SystemTime::now());
+        self.clock.learn(&headers, Instant::now());
+        let body = bounded_body(answer, &headers).await?;
+        let body = answer::plain(&headers, &body).map_err(TokenError::Invalid)?.into_owned();
+        let body = body.as_bytes();
+        let judged = answer::judge(status, &headers, body, clock::wall());
         judged.map_err(|error| {
             let sent = match evidence {
                 Evidence::Secret(_, secret) => Some(*secret),
-                Evidence::Certificate | Evidence::Assertion(_) => None,
+                Evidence::Certificate | Evidence::Assertion(..) => None,
             };
             let of_key = self.identity.token_params.iter().map(|(_, value)| value);
-            without_echo(error, &body, sent.into_iter().chain(of_key))
+            without_echo(error, body, sent.into_iter().chain(of_key))
         })
+    }
+
+    /// One token request with an assertion; a second one where the first is refused and there are two opinions
+    /// about what time it is: the issuer's, as its answers tell, and ours.
+    async fn ask_signed(&self, signer: &Signer) -> Result<Token, TokenError> {
+        let is_ours = self.is_our_time.load(Ordering::Relaxed);
+        let times = || [self.clock.time(Instant::now()), Some(clock::wall())];
+        let [theirs, ours] = times();
+        let first = theirs.filter(|_| !is_ours).or(ours).unwrap_or_else(clock::wall);
+        let refused = match self.ask(&Evidence::Assertion(signer, first)).await {
+            Err(refused @ TokenError::Refused { .. }) => refused,
+            judged => return judged,
+        };
+        // The refusal may be the first answer that tells the issuer's time.
+        let distance = |time: &SystemTime| clock::ahead(*time, first).abs();
+        let others = times().into_iter().flatten();
+        let other = others.max_by(|one, other| distance(one).total_cmp(&distance(other)));
+        let Some(other) = other.filter(|other| distance(other) > BACKDATED.as_secs_f64()) else {
+            return Err(refused);
+        };
+        let token = match self.ask(&Evidence::Assertion(signer, other)).await {
+            Err(TokenError::Refused { .. }) => return Err(refused),
+            judged => judged?,
+        };
+        let is_ours = Some(first) == theirs;
+        self.is_our_time.store(is_ours, Ordering::Relaxed);
+        let whose = if is_ours { "this machine's" } else { "the issuer's" };
+        info!(
+            client = self.name,
+            "An assertion is refused by its time; {whose} clock is used now."
+        );
+        Ok(token)
     }
 }
 
@@ -117,7 +163,7 @@ impl TokenSource for OAuthSource {
     async fn fetch(&self) -> Result<Token, TokenError> {
         let (auth, first, next) = match (&self.identity.proof, &self.signer) {
             (Proof::Secret(auth, secret, next), _) => (*auth, secret, next.as_ref()),
-            (_, Some(signer)) => return self.ask(&Evidence::Assertion(signer)).await,
+            (_, Some(signer)) => return self.ask_signed(signer).await,
             (_, None) => return self.ask(&Evidence::Certificate).await,
         };
         let Some(next) = next else {
@@ -144,6 +190,10 @@ impl TokenSource for OAuthSource {
 
     fn advice(&self, error: &TokenError) -> Option<&'static str> {
         advice::token(error, &self.identity)
+    }
+
+    fn clock_skew(&self) -> Option<f64> {
+        self.clock.time(Instant::now()).map(|theirs| clock::ahead(theirs, clock::wall()))
     }
 }
 
@@ -177,10 +227,17 @@ fn without_echo<'a>(
     }
 }
 
-/// The body, up to [`MAX_ANSWER`].
-async fn bounded_body(mut answer: Response) -> Result<Vec<u8>, TokenError> {
+/// The body, up to [`MAX_ANSWER`]. How it ends does not matter once a whole document is there: some servers close
+/// without TLS's `close_notify`, others never.
+async fn bounded_body(mut answer: Response, headers: &HeaderMap) -> Result<Vec<u8>, TokenError> {
     let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(failed)? {
+    loop {
+        let chunk = match answer.chunk().await {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => break,
+            Err(_) if answer::is_whole(headers, &body) => break,
+            Err(error) => return Err(failed(error)),
+        };
         if body.len() + chunk.len() > MAX_ANSWER {
             return Err(TokenError::Invalid(InvalidAnswer::TooLarge));
         }

@@ -2,9 +2,9 @@
 //! and the random number are arguments. The [`refresher`](super::refresher) drives it, and so does the
 //! simulation of a fleet in `benches/fleet`.
 
+use super::instant::Instant;
 use super::schedule::{self, Ceiling, RetryClass};
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// Failures of one sort, one after the other: the issuer is in trouble, or it refuses the client. A
 /// back-off begins anew with the other sort: an issuer that comes back from an outage and refuses the

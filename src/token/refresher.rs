@@ -1,24 +1,31 @@
 //! The loop that owns fetching: one a client, so that there is never more than one token request
 //! under way. It ends on shutdown and on nothing else.
 
+use super::instant::Instant;
 use super::plan::{Plan, Streak};
 use super::schedule::retry_after;
 use super::store::{Failure, TokenStore};
 use super::{Token, TokenError, TokenSource, advice};
+use crate::clock::{self, Pace};
 use crate::credential::ReloadOutcome;
 use crate::metrics::ClientMetrics;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// How often the loop shows that it lives while it has nothing to do.
+/// How often the loop shows that it lives while it has nothing to do. Timers stand still while the machine
+/// sleeps: after that, it is this long at most before the loop looks at the clock again.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// The same failure is logged once in this time, however often it happens.
 const REPEAT_LOG: Duration = Duration::from_secs(60);
+
+/// A wall clock that is set forward by more may be all that is seen of a pause: a hypervisor that pauses a
+/// machine stops its other clocks, too, and the token may have ended meanwhile.
+const PAUSE: f64 = 60.0;
 
 /// A newer source. It is tried before it takes the place of the one in use.
 #[derive(Clone, Default)]
@@ -53,6 +60,7 @@ pub struct Refresher {
     store: Arc<TokenStore>,
     metrics: ClientMetrics,
     plan: Plan,
+    pace: Pace,
     last_logged: Option<(&'static str, Instant)>,
 }
 
@@ -75,6 +83,7 @@ impl Refresher {
             store,
             metrics,
             plan: Plan::new(Instant::now(), refresh_at),
+            pace: Pace::new(Instant::now(), clock::wall()),
             last_logged: None,
         }
     }
@@ -97,6 +106,7 @@ impl Refresher {
     async fn idle(&mut self) -> Turn {
         loop {
             self.beat();
+            self.look_at_clock();
             let now = Instant::now();
             let refresh = self.plan.due();
             let candidate = self.candidate.as_ref().map(|candidate| candidate.due);
@@ -109,7 +119,7 @@ impl Refresher {
             }
             let next = candidate.map_or(refresh, |candidate| candidate.min(refresh));
             tokio::select! {
-                () = sleep_until(next.min(now + HEARTBEAT)) => {}
+                () = sleep((next - now).min(HEARTBEAT)) => {}
                 () = self.store.unwanted(), if self.plan.has_token() => self.plan.hurry(),
                 Ok(()) = self.offers.changed() => {
                     let source = self.offers.borrow_and_update().0.clone();
@@ -124,6 +134,25 @@ impl Refresher {
     fn beat(&self) {
         self.store.beat();
         self.metrics.beat();
+    }
+
+    /// Keeps what is told in the wall clock's time right when that clock is set. The token in hand serves on:
+    /// by the clock that it ages by, its time is not over.
+    fn look_at_clock(&mut self) {
+        let Some(step) = self.pace.step(Instant::now(), clock::wall()) else {
+            return;
+        };
+        self.metrics.wall_clock_was_set(step);
+        let is_pause = step > PAUSE && self.plan.has_token();
+        if is_pause {
+            self.plan.hurry();
+        }
+        info!(
+            client = self.name,
+            seconds = step,
+            refresh = is_pause,
+            "The machine's wall clock was set, or the machine was paused."
+        );
     }
 
     /// One token request.
@@ -217,7 +246,7 @@ impl Refresher {
             next_attempt: self.plan.urgent(),
             message: message.clone(),
         });
-        self.metrics.failed(failures, until(due), &message);
+        self.metrics.failed(failures, until(due), &message, self.source.clock_skew());
         if self.is_news(error.outcome()) {
             warn!(
                 client = self.name,
@@ -249,6 +278,7 @@ fn until(moment: Instant) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::machine;
     use crate::error::ErrorKind;
     use crate::metrics::Metrics;
     use crate::token::InvalidAnswer;
@@ -288,6 +318,7 @@ mod tests {
         script: Arc<Script>,
         store: Arc<TokenStore>,
         offers: watch::Sender<Offer>,
+        metrics: ClientMetrics,
         _stop: tokio_util::sync::DropGuard,
     }
 
@@ -303,9 +334,10 @@ mod tests {
         let stop = CancellationToken::new();
         let (offers, offered) = watch::channel(Offer::default());
         let (source, metrics) = (script.clone(), metrics.client("c"));
-        let refresher = Refresher::new("c".into(), source, offered, store.clone(), metrics, 0.5);
+        let told = metrics.clone();
+        let refresher = Refresher::new("c".into(), source, offered, store.clone(), told, 0.5);
         tokio::spawn(refresher.run(stop.clone()));
-        Running { script, store, offers, _stop: stop.drop_guard() }
+        Running { script, store, offers, metrics, _stop: stop.drop_guard() }
     }
 
     impl Running {
@@ -495,6 +527,51 @@ mod tests {
         sleep(Duration::from_secs(600)).await;
         assert_eq!(wrong.asked.lock().unwrap().len(), 1);
         assert!(running.store.news().untaken.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_sleep_the_next_token_is_there_within_a_heartbeat() {
+        let running = start([]);
+        running.store.wait(Duration::from_secs(1)).await.unwrap();
+        machine::sleep(Duration::from_secs(9 * 3600));
+        assert!(!running.store.is_usable());
+        sleep(HEARTBEAT + Duration::from_secs(1)).await;
+        assert!(running.store.is_usable());
+        assert_eq!(running.asked().len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_request_after_a_sleep_does_not_wait_for_the_heartbeat() {
+        let running = start([]);
+        running.store.wait(Duration::from_secs(1)).await.unwrap();
+        machine::sleep(Duration::from_secs(9 * 3600));
+        let token = running.store.wait(Duration::from_millis(500)).await.unwrap();
+        assert_eq!(token.generation, 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wall_clock_set_forward_brings_one_new_token_and_set_back_none() {
+        let running = start([]);
+        running.store.wait(Duration::from_secs(1)).await.unwrap();
+        for (set, asked) in [(-7200.0, 1), (30.0, 1), (9.0 * 3600.0, 2)] {
+            machine::set_wall_clock(set);
+            assert!(running.store.is_usable(), "{set}");
+            sleep(HEARTBEAT * 4).await;
+            assert_eq!(running.asked().len(), asked, "{set}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_told_in_the_wall_clocks_time_follows_it() {
+        let running = start([Ok(43_200)]);
+        running.store.wait(Duration::from_secs(1)).await.unwrap();
+        let ends_in = || clock::ahead(running.metrics.facts().expires.unwrap(), clock::wall());
+        // Set forward, it would bring a new token; of a minute, it does not.
+        for set in [-7200.0, 50.0] {
+            machine::set_wall_clock(set);
+            sleep(HEARTBEAT * 2).await;
+            assert!((43_200.0 - ends_in()).abs() < 30.0, "{set}: {}", ends_in());
+        }
     }
 
     #[tokio::test(start_paused = true)]

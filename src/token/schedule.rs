@@ -1,8 +1,8 @@
 //! When to refresh and when to retry. Pure: the time and the random number are arguments.
 
+use super::instant::Instant;
 use std::collections::VecDeque;
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// The ceiling of token requests a minute and client: a defect must not become an attack.
 pub const CEILING: usize = 20;

@@ -4,6 +4,7 @@
 //! reference count. Only the [`refresher`](super::refresher) writes.
 
 use super::Token;
+use super::instant::Instant;
 use super::schedule::usable_for;
 use crate::error::ErrorKind;
 use arc_swap::ArcSwapOption;
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 /// A token that came because its predecessor was refused, and is refused itself, is not replaced
 /// for this long: the fault is not the token's, and the issuer must not be asked over and over.
@@ -34,8 +35,9 @@ pub struct TokenStore {
     unwanted: AtomicU64,
     /// Wakes the refresher when `unwanted` has changed.
     wake: Notify,
-    created: Instant,
-    /// The refresher's last sign of life, in milliseconds since `created`.
+    created: tokio::time::Instant,
+    /// The refresher's last sign of life, in milliseconds since `created`. By tokio's clock: while the machine
+    /// sleeps, no heart beats.
     heartbeat: AtomicU64,
 }
 
@@ -120,7 +122,7 @@ impl TokenStore {
             rejected: AtomicU64::new(0),
             unwanted: AtomicU64::new(0),
             wake: Notify::new(),
-            created: Instant::now(),
+            created: tokio::time::Instant::now(),
             heartbeat: AtomicU64::new(0),
         }
     }
@@ -164,10 +166,22 @@ impl TokenStore {
             if let Some(usable) = self.usable().filter(|usable| usable.generation > than) {
                 return Ok(usable);
             }
+            self.replace_ended();
             let hopeless = matches!(&failure, Some(failure) if failure.next_attempt > deadline);
-            if hopeless || !matches!(timeout_at(deadline, news.changed()).await, Ok(Ok(()))) {
+            let left = deadline - Instant::now();
+            if hopeless || !matches!(timeout(left, news.changed()).await, Ok(Ok(()))) {
                 return Err(unavailable(news.borrow().failure.as_ref()));
             }
+        }
+    }
+
+    /// A token may end while the machine sleeps, and the refresher's timer sleeps on for a while then.
+    fn replace_ended(&self) {
+        let current = self.current.load();
+        if let Some(current) = current.as_ref()
+            && Instant::now() >= current.usable_until
+        {
+            self.replace(current.generation);
         }
     }
 
@@ -299,6 +313,7 @@ fn unavailable(failure: Option<&Failure>) -> Unavailable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::machine;
 
     fn token(text: &'static str, lifetime: u64) -> Token {
         Token {
@@ -327,6 +342,32 @@ mod tests {
         assert!(store.usable().is_none() && !store.is_usable());
         assert_eq!(store.publish(token("Bearer 2", 60), Instant::now()), 2);
         assert_eq!(store.usable().unwrap().authorization, "Bearer 2");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_ends_while_the_machine_sleeps_and_a_request_asks_for_the_next_one() {
+        let store = TokenStore::new();
+        store.publish(token("Bearer 1", 43_200), Instant::now());
+        machine::sleep(Duration::from_secs(9 * 3600));
+        let usable = store.usable().unwrap();
+        assert!(!usable.is_over() && !store.is_short_lived(), "three hours are left");
+        store.beat();
+        machine::sleep(Duration::from_secs(3 * 3600));
+        assert!(usable.is_over() && store.usable().is_none() && !store.is_usable());
+        assert!(store.since_heartbeat().is_zero(), "nothing is stuck that only slept");
+        assert!(!asked(&store).await);
+        store.wait(Duration::ZERO).await.unwrap_err();
+        assert!(asked(&store).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wall_clock_that_is_set_does_not_touch_the_token() {
+        let store = TokenStore::new();
+        store.publish(token("Bearer 1", 600), Instant::now());
+        for set in [86_400.0, -2.0 * 86_400.0] {
+            machine::set_wall_clock(set);
+            assert!(store.is_usable() && !store.is_short_lived());
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -382,7 +423,7 @@ mod tests {
 
     /// Whether the refresher has been asked for a newer token.
     async fn asked(store: &TokenStore) -> bool {
-        tokio::time::timeout(Duration::from_millis(1), store.unwanted()).await.is_ok()
+        timeout(Duration::from_millis(1), store.unwanted()).await.is_ok()
     }
 
     #[tokio::test(start_paused = true)]

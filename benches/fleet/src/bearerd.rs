@@ -3,6 +3,7 @@
 #[path = "../../../src"]
 mod source {
     pub mod token {
+        pub mod instant;
         pub mod plan;
         pub mod schedule;
     }

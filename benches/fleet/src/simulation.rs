@@ -2,13 +2,13 @@
 //! and restarts. Nothing sleeps, and random numbers are seeded: the same scenario always ends the same.
 
 use super::issuer::Issuer;
+use bearerd::token::instant::Instant;
 use bearerd::token::plan::Plan;
 use bearerd::token::schedule::{RetryClass, usable_for};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::Range;
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// From a request to its answer.
 const LATENCY: Duration = Duration::from_millis(100);
@@ -97,7 +97,7 @@ impl Agenda {
 /// Lets it happen.
 pub(crate) fn run(scenario: &Scenario) -> Outcome {
     // The zero of virtual time: only differences to it are ever looked at.
-    let zero = Instant::now();
+    let zero = Instant::default();
     let mut random = Random(scenario.seed);
     let mut issuer = scenario.issuer.clone();
     let mut agenda = Agenda::default();

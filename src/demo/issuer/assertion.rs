@@ -28,6 +28,10 @@ struct Claims {
     sub: String,
     aud: Audience,
     exp: u64,
+    #[serde(default)]
+    iat: u64,
+    #[serde(default)]
+    nbf: u64,
     jti: String,
 }
 
@@ -54,6 +58,8 @@ pub(super) enum AssertionRefusal {
     Audience(String),
     #[error("the assertion has expired")]
     Expired,
+    #[error("the assertion is not yet valid: `iat` or `nbf` is in the future")]
+    Early,
     #[error("the assertion expires more than {LONGEST} s from now")]
     TooLong,
     #[error("the assertion was used before")]
@@ -86,6 +92,9 @@ pub(super) fn check(
     }
     if claims.exp <= now {
         return Err(AssertionRefusal::Expired);
+    }
+    if claims.iat.max(claims.nbf) > now {
+        return Err(AssertionRefusal::Early);
     }
     if claims.exp - now > LONGEST {
         return Err(AssertionRefusal::TooLong);

@@ -15,7 +15,6 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::{Parameters, Proof, Refusal, assertion};
-use crate::demo::keys::unix_now;
 use crate::demo::state::TenantState;
 
 /// Checks the client's id and secret, or its assertion, wherever they are. Basic goes before parameters, as in UAA.
@@ -30,7 +29,7 @@ pub(super) fn check(
             from_basic(value.as_bytes(), is_encoded(headers)).ok_or(Refusal::BadCredentials)?
         }
         None if assertion::is_in(parameters) => {
-            assertion::check(client, &state.token_url(), parameters, unix_now())?;
+            assertion::check(client, &state.token_url(), parameters, state.issuer_now())?;
             return Ok(Proof::Assertion);
         }
         None => from_parameters(parameters).ok_or(Refusal::NoCredentials)?,

@@ -15,8 +15,11 @@ use uuid::Uuid;
 
 /// The form parameter that says what the assertion is.
 pub(super) const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-/// How long one is valid. It is used at once; the rest is for clocks that disagree.
+/// How long one is valid, with the time before its making. It is used at once; the rest is for clocks that disagree.
 const LIFETIME: Duration = Duration::from_secs(300);
+/// How long before its making one begins to be valid: an issuer whose clock is a second behind ours would refuse
+/// one that is issued in its future.
+pub(super) const BACKDATED: Duration = Duration::from_secs(60);
 
 /// A private key that can't sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,9 +64,10 @@ impl Signer {
         Ok(Self { pair, key_id, random })
     }
 
-    /// An assertion of this client for this token endpoint, valid from now.
+    /// An assertion of this client for this token endpoint, made `now` by whichever clock is to be believed.
     pub(super) fn assertion(&self, client_id: &str, token_url: &Url, now: SystemTime) -> String {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let issued = now.saturating_sub(BACKDATED);
         let header = match &self.key_id {
             Some(key_id) => json!({ "typ": "JWT", "alg": self.algorithm(), "kid": key_id }),
             None => json!({ "typ": "JWT", "alg": self.algorithm() }),
@@ -73,8 +77,8 @@ impl Signer {
             "sub": client_id,
             "aud": token_url.as_str(),
             "jti": Uuid::new_v4().to_string(),
-            "iat": now.as_secs(),
-            "exp": (now + LIFETIME).as_secs(),
+            "iat": issued.as_secs(),
+            "exp": (issued + LIFETIME).as_secs(),
         });
         let part = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let message = format!("{}.{}", part(&header), part(&claims));
@@ -128,7 +132,7 @@ mod tests {
         let claims = part(claims);
         assert_eq!((&claims["iss"], &claims["sub"]), (&json!("sb-1!b2|c!b3"), &claims["iss"]));
         assert_eq!(claims["aud"], url.as_str());
-        assert_eq!((&claims["iat"], &claims["exp"]), (&json!(1000), &json!(1300)));
+        assert_eq!((&claims["iat"], &claims["exp"]), (&json!(940), &json!(1240)));
         assert_ne!(signer.assertion("c", &url, now), signer.assertion("c", &url, now), "`jti`");
     }
 

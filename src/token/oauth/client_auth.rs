@@ -18,7 +18,8 @@ pub(super) enum Evidence<'a> {
     Secret(SecretAuth, &'a Secret),
     /// The TLS handshake does.
     Certificate,
-    Assertion(&'a Signer),
+    /// Signed at this time.
+    Assertion(&'a Signer, SystemTime),
 }
 
 /// The headers and the form body of a token request.
@@ -48,8 +49,8 @@ pub(super) fn request(
         Evidence::Certificate => {
             form.append_pair("client_id", client_id);
         }
-        Evidence::Assertion(signer) => {
-            let assertion = signer.assertion(client_id, token_url, SystemTime::now());
+        Evidence::Assertion(signer, now) => {
+            let assertion = signer.assertion(client_id, token_url, *now);
             form.append_pair("client_id", client_id);
             form.append_pair("client_assertion_type", assertion::TYPE);
             form.append_pair("client_assertion", &assertion);

@@ -1,0 +1,82 @@
+//! Text as editors, shells and servers write it. Pure.
+
+use std::borrow::Cow;
+
+/// Bytes that are no text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotText {
+    /// Neither UTF-8, nor UTF-16 with a byte order mark.
+    #[error("is not UTF-8 text; save it as UTF-8")]
+    Encoding,
+    /// UTF-16 that does not say so, most probably.
+    #[error(
+        "holds zero bytes: it is UTF-16 without a byte order mark, or no text; save it as UTF-8"
+    )]
+    Zeros,
+}
+
+/// The text of UTF-8, with a byte order mark or without, and of UTF-16 with one: PowerShell's `>` writes that.
+///
+/// # Errors
+/// The bytes are something else.
+pub fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, NotText> {
+    let text = match bytes {
+        [0xff, 0xfe, rest @ ..] => Cow::Owned(utf16(rest, u16::from_le_bytes)?),
+        [0xfe, 0xff, rest @ ..] => Cow::Owned(utf16(rest, u16::from_be_bytes)?),
+        [0xef, 0xbb, 0xbf, rest @ ..] => Cow::Borrowed(utf8(rest)?),
+        _ => Cow::Borrowed(utf8(bytes)?),
+    };
+    if text.contains('\0') { Err(NotText::Zeros) } else { Ok(text) }
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, NotText> {
+    std::str::from_utf8(bytes).map_err(|_| NotText::Encoding)
+}
+
+fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, NotText> {
+    let (units, []) = bytes.as_chunks() else {
+        return Err(NotText::Encoding);
+    };
+    // Room for all of it, so that no copy of a secret stays behind where a buffer grew.
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for character in char::decode_utf16(units.iter().copied().map(unit)) {
+        text.push(character.map_err(|_| NotText::Encoding)?);
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As PowerShell writes it, and as others do.
+    fn encodings(text: &str) -> [Vec<u8>; 4] {
+        let utf16 = |bytes: fn(u16) -> [u8; 2]| {
+            format!("\u{feff}{text}").encode_utf16().flat_map(bytes).collect::<Vec<u8>>()
+        };
+        [
+            text.into(),
+            format!("\u{feff}{text}").into(),
+            utf16(u16::to_le_bytes),
+            utf16(u16::to_be_bytes),
+        ]
+    }
+
+    #[test]
+    fn text_is_read_in_every_encoding_that_says_what_it_is() {
+        for text in ["", "s3cret", "gr\u{fc}n \u{20ac} \u{1f511}"] {
+            for bytes in encodings(text) {
+                assert_eq!(decode(&bytes).as_deref(), Ok(text), "{bytes:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_is_refused() {
+        for bytes in [&b"\xfc"[..], b"\xff\xfea", b"\xff\xfe\x00\xd8"] {
+            assert_eq!(decode(bytes), Err(NotText::Encoding), "{bytes:?}");
+        }
+        let without_mark: Vec<u8> = "s3cret".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert_eq!(decode(&without_mark), Err(NotText::Zeros));
+    }
+}

@@ -1,0 +1,136 @@
+//! The body of an issuer's answer as it comes: compressed though nobody asked for that, or with a byte order mark.
+
+use super::MAX_ANSWER;
+use crate::text;
+use crate::token::InvalidAnswer;
+use flate2::read::{DeflateDecoder, GzDecoder, ZlibDecoder};
+use http::HeaderMap;
+use http::header::CONTENT_ENCODING;
+use serde::de::IgnoredAny;
+use std::borrow::Cow;
+use std::io::Read;
+
+/// How gzip begins (RFC 1952 section 2.3.1).
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+/// The text of a body of at most [`MAX_ANSWER`] bytes, which is no longer either.
+///
+/// # Errors
+/// It is compressed in a way that bearerd does not know, or is too long.
+pub(in crate::token) fn plain<'b>(
+    headers: &HeaderMap,
+    body: &'b [u8],
+) -> Result<Cow<'b, str>, InvalidAnswer> {
+    let inflated = inflated(headers, body)?;
+    // What can't be read as text is judged as far as it can.
+    Ok(match inflated {
+        Cow::Borrowed(bytes) => {
+            text::decode(bytes).unwrap_or_else(|_| String::from_utf8_lossy(bytes))
+        }
+        Cow::Owned(bytes) => {
+            let text = text::decode(&bytes).map(Cow::into_owned);
+            text.unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into_owned()).into()
+        }
+    })
+}
+
+/// Whether a body is a whole JSON document. One that was cut off is none.
+pub(in crate::token) fn is_whole(headers: &HeaderMap, body: &[u8]) -> bool {
+    let plain = plain(headers, body);
+    plain.is_ok_and(|text| {
+        text.trim_start().starts_with('{') && serde_json::from_str::<IgnoredAny>(&text).is_ok()
+    })
+}
+
+/// What a body begins with counts more than its header: there are proxies that inflate and leave the header in.
+fn inflated<'b>(headers: &HeaderMap, body: &'b [u8]) -> Result<Cow<'b, [u8]>, InvalidAnswer> {
+    if body.starts_with(&GZIP) {
+        return bounded(GzDecoder::new(body)).map(Cow::Owned);
+    }
+    let coding = headers.get(CONTENT_ENCODING).map(|coding| coding.as_bytes().trim_ascii());
+    let is_plain = body.trim_ascii_start().starts_with(b"{");
+    match coding {
+        None | Some(b"" | b"identity") => Ok(body.into()),
+        _ if is_plain || body.is_empty() => Ok(body.into()),
+        // RFC 9110 section 8.4.1.2: with zlib's header, and often without.
+        Some(coding) if coding.eq_ignore_ascii_case(b"deflate") => {
+            let inflated = bounded(ZlibDecoder::new(body));
+            inflated.or_else(|_| bounded(DeflateDecoder::new(body))).map(Cow::Owned)
+        }
+        Some(_) => Err(InvalidAnswer::Encoding),
+    }
+}
+
+fn bounded(inflating: impl Read) -> Result<Vec<u8>, InvalidAnswer> {
+    let mut inflated = Vec::new();
+    let most = u64::try_from(MAX_ANSWER + 1).unwrap_or(u64::MAX);
+    inflating.take(most).read_to_end(&mut inflated).map_err(|_| InvalidAnswer::Encoding)?;
+    if inflated.len() > MAX_ANSWER { Err(InvalidAnswer::TooLarge) } else { Ok(inflated) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::Compression;
+    use flate2::read::{DeflateEncoder, GzEncoder, ZlibEncoder};
+
+    const JSON: &str = r#"{"access_token":"t"}"#;
+
+    fn read(mut from: impl Read) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        from.read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
+    fn told(coding: &str, body: &[u8]) -> Result<String, InvalidAnswer> {
+        let headers = HeaderMap::from_iter([(CONTENT_ENCODING, coding.parse().unwrap())]);
+        plain(&headers, body).map(Cow::into_owned)
+    }
+
+    #[test]
+    fn a_compressed_answer_is_inflated_whatever_its_header_says() {
+        let gzip = read(GzEncoder::new(JSON.as_bytes(), Compression::default()));
+        for coding in ["gzip", "x-gzip", "GZIP", "", "identity", "br"] {
+            assert_eq!(told(coding, &gzip).as_deref(), Ok(JSON), "{coding}");
+        }
+        assert_eq!(plain(&HeaderMap::new(), &gzip).as_deref(), Ok(JSON));
+        let zlib = read(ZlibEncoder::new(JSON.as_bytes(), Compression::default()));
+        let raw = read(DeflateEncoder::new(JSON.as_bytes(), Compression::default()));
+        assert_eq!(told("deflate", &zlib).as_deref(), Ok(JSON));
+        assert_eq!(told("Deflate", &raw).as_deref(), Ok(JSON));
+        assert_eq!(told("gzip", JSON.as_bytes()).as_deref(), Ok(JSON), "inflated on the way");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_an_answer() {
+        let marked = format!("\u{feff}{JSON}");
+        let utf16: Vec<u8> = marked.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for body in [marked.as_bytes(), &utf16] {
+            assert_eq!(plain(&HeaderMap::new(), body).as_deref(), Ok(JSON));
+        }
+        let gzip = read(GzEncoder::new(marked.as_bytes(), Compression::default()));
+        assert_eq!(told("gzip", &gzip).as_deref(), Ok(JSON));
+    }
+
+    #[test]
+    fn what_is_compressed_otherwise_broken_or_a_bomb_is_refused() {
+        assert_eq!(told("br", b"\x0b\x02"), Err(InvalidAnswer::Encoding));
+        assert_eq!(told("gzip", b"\x1f\x8bnonsense"), Err(InvalidAnswer::Encoding));
+        let bomb = vec![b' '; MAX_ANSWER * 100];
+        let bomb = read(GzEncoder::new(bomb.as_slice(), Compression::best()));
+        assert!(bomb.len() < MAX_ANSWER);
+        assert_eq!(told("gzip", &bomb), Err(InvalidAnswer::TooLarge));
+    }
+
+    #[test]
+    fn only_a_whole_document_is_whole() {
+        let headers = HeaderMap::new();
+        assert!(is_whole(&headers, JSON.as_bytes()));
+        for cut in 0..JSON.len() {
+            assert!(!is_whole(&headers, &JSON.as_bytes()[..cut]), "{cut}");
+        }
+        let gzip = read(GzEncoder::new(JSON.as_bytes(), Compression::default()));
+        assert!(is_whole(&headers, &gzip) && !is_whole(&headers, &gzip[..gzip.len() - 9]));
+        assert!(!is_whole(&headers, b"<html>"));
+    }
+}

@@ -1,0 +1,123 @@
+//! Clocks that disagree: the issuer's, this machine's, and what stands between.
+
+use crate::support::issuer;
+use crate::support::process::{bearerd, output, written};
+use crate::support::sidecar::Sidecar;
+use crate::support::upstream::{Behaviour, Peer, Seen};
+use crate::support::{Fixture, eventually};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bearerd::demo::{Faults, IssuerFault};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
+use serde_json::Value;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+const SALES: &str = "/api/v1/datasphere/consumption/relational/DEMO/SALES/SALES?$top=1";
+const HOUR: i64 = 3600;
+
+fn unix_now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().try_into().unwrap()
+}
+
+fn issuer_clock(seconds: i64) -> Faults {
+    Faults { issuer_clock_s: seconds, ..Faults::default() }
+}
+
+/// A configuration whose client signs assertions with a key that the issuer knows.
+fn signing(fixture: &Fixture) -> String {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    fixture.tenant.register_client_key(&key.public_key_pem()).unwrap();
+    std::fs::write(fixture.path("key.pem"), key.serialize_pem()).unwrap();
+    let secret = format!("client_secret_file: {}", fixture.path("secret").display());
+    let client = format!(
+        "client_auth: private-key-jwt\n    private_key_file: {}",
+        fixture.path("key.pem").display()
+    );
+    fixture.config("", "").replace(&secret, &client)
+}
+
+async fn token_requests(sidecar: &Sidecar, outcome: &str) -> f64 {
+    let labels = format!(r#"{{client="technical-user",outcome="{outcome}"}}"#);
+    sidecar.metric(&format!("bearerd_token_requests_total{labels}")).await
+}
+
+#[tokio::test]
+async fn a_machine_whose_clock_is_hours_off_gets_and_uses_its_tokens() {
+    for ahead in [-2 * HOUR, 2 * HOUR] {
+        let fixture = Fixture::start().await;
+        fixture.tenant.set_faults(issuer_clock(ahead));
+        let sidecar = Sidecar::ready(&fixture.config("", "")).await;
+        assert_eq!(sidecar.get(SALES).await.status(), 200, "{ahead}");
+        let lifetime = sidecar.metric("bearerd_token_expiry_timestamp_seconds").await
+            - sidecar.metric("bearerd_token_issued_timestamp_seconds").await;
+        assert!((lifetime - 43_200.0).abs() < 2.0, "{ahead}: {lifetime}");
+        let skew = sidecar.metric("bearerd_clock_skew_seconds").await;
+        assert!((skew - ahead as f64).abs() < 5.0, "{ahead}: {skew}");
+    }
+}
+
+#[tokio::test]
+async fn an_assertion_is_taken_by_an_issuer_whose_clock_is_another_one() {
+    for (ahead, requests) in [(0, 1), (-1, 1), (-50, 1), (150, 1), (-2 * HOUR, 2), (2 * HOUR, 2)] {
+        let fixture = Fixture::start().await;
+        fixture.tenant.set_faults(issuer_clock(ahead));
+        let sidecar = Sidecar::ready(&signing(&fixture)).await;
+        assert_eq!(sidecar.get(SALES).await.status(), 200, "{ahead}");
+        assert_eq!(token_requests(&sidecar, "success").await, 1.0, "{ahead}");
+        assert_eq!(fixture.tenant.seen().token_requests, requests, "{ahead}: it learns the time");
+        // From now on it knows.
+        fixture.tenant.rotate_keys();
+        assert_eq!(sidecar.get(SALES).await.status(), 200, "{ahead}");
+        assert_eq!(fixture.tenant.seen().token_requests, requests + 1, "{ahead}");
+    }
+}
+
+/// The claims of the assertion in a token request.
+fn assertion(seen: &Seen) -> Value {
+    let form = url::form_urlencoded::parse(&seen.body).into_owned();
+    let found = form.into_iter().find(|(name, _)| name == "client_assertion").unwrap().1;
+    let claims = URL_SAFE_NO_PAD.decode(found.split('.').nth(1).unwrap()).unwrap();
+    serde_json::from_slice(&claims).unwrap()
+}
+
+#[tokio::test]
+async fn an_issuer_behind_a_front_with_a_wrong_clock_is_asked_by_our_own_time_again() {
+    let date = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    let date = format!("date: {}\r\n", httpdate::fmt_http_date(date));
+    let token = r#"{"access_token":"t","token_type":"bearer","expires_in":3600}"#;
+    let refusal = issuer::status("401 Unauthorized", &date, r#"{"error":"invalid_client"}"#);
+    let issuer = Peer::start(issuer::status("200 OK", &date, token)).await;
+    let upstream = Peer::start(issuer::status("401 Unauthorized", "", "")).await;
+    upstream.script([Behaviour::ok("fine")]);
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("key.pem");
+    std::fs::write(&path, key.serialize_pem()).unwrap();
+    let client = format!("client_auth: private-key-jwt, private_key_file: {}", path.display());
+    let config = issuer.config(&upstream.url(), &client, "").replace("client_secret: s3cret,", "");
+    let sidecar = Sidecar::ready(&config).await;
+    assert_eq!(sidecar.get("/free").await.status(), 200);
+    issuer.script([refusal]);
+    // Refused by the upstream, it asks for another token.
+    sidecar.get("/free").await;
+    eventually("asked twice more", async || issuer.seen().len() >= 3).await;
+    let times: Vec<_> =
+        issuer.seen().iter().map(|seen| assertion(seen)["iat"].as_i64().unwrap()).collect();
+    let is_ours = |time: i64| (unix_now() - time).abs() < 600;
+    assert!(is_ours(times[0]), "nobody has told another time yet: {times:?}");
+    assert!((times[1] - 1_000_000_000).abs() < 600, "by the issuer's word: {times:?}");
+    assert!(is_ours(times[2]), "which is not what it judges by: {times:?}");
+}
+
+#[tokio::test]
+async fn the_doctor_tells_of_the_clock_when_the_issuer_refuses() {
+    let fixture = Fixture::start().await;
+    let refusing = Faults { issuer: IssuerFault::RefuseClient, ..issuer_clock(-2 * HOUR) };
+    fixture.tenant.set_faults(refusing);
+    let config = written(fixture.folder.path(), &signing(&fixture));
+    let mut command = bearerd();
+    let ended = output(command.args(["doctor", "--config"]).arg(config)).await;
+    let told = String::from_utf8(ended.stdout).unwrap();
+    assert!(told.contains("the issuer's clock is 7200 s behind ours"), "{told}");
+    assert!(told.contains("set this machine's clock (NTP)"), "{told}");
+}
