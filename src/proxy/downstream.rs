@@ -7,6 +7,7 @@
 mod clock;
 mod departure;
 mod load;
+mod request_line;
 mod seat;
 mod socket;
 mod traits;
@@ -18,6 +19,7 @@ use clock::{Clock, HEADER_TIME};
 use pingora::protocols::SocketDigest;
 use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
+use request_line::RequestLine;
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -96,6 +98,8 @@ pub(crate) struct Downstream {
     is_forgiven: AtomicBool,
     /// What came before our answer was out: the beginning of the next request.
     early: Vec<u8>,
+    /// How far the request line is read.
+    line: RequestLine,
     /// An answer of ours that stands for pingora's.
     instead: Option<Bytes>,
     /// Nothing is said any more.
@@ -115,6 +119,7 @@ impl Downstream {
             is_new: AtomicBool::new(false),
             is_forgiven: AtomicBool::new(false),
             early: Vec::new(),
+            line: RequestLine::default(),
             instead: None,
             is_cut: AtomicBool::new(false),
         }
@@ -237,6 +242,23 @@ impl Downstream {
         Debt::ALL.into_iter().find(|known| *known as u8 == debt).unwrap_or(Debt::Nothing)
     }
 
+    /// Takes note of what was read into `buffer` behind `before`, and mends what is of a request line.
+    fn took(&mut self, debt: Debt, buffer: &mut ReadBuf<'_>, before: usize) {
+        if matches!(debt, Debt::Nothing | Debt::Settled) {
+            self.line = RequestLine::default();
+        }
+        let bytes = buffer.filled().get(before..).unwrap_or_default();
+        if (debt.is_before_hooks() || debt == Debt::Settled)
+            && let Some(mended) = self.line.read(bytes)
+        {
+            buffer.set_filled(before);
+            let (now, later) = mended.split_at(mended.len().min(buffer.remaining()));
+            buffer.put_slice(now);
+            self.early.splice(..0, later.iter().copied());
+        }
+        self.received(debt, buffer.filled().get(before..).unwrap_or_default());
+    }
+
     fn received(&mut self, debt: Debt, bytes: &[u8]) {
         // Empty lines before a request are nothing (RFC 9112 section 2.2).
         let begins = bytes.iter().any(|byte| !b"\r\n".contains(byte));
@@ -335,17 +357,16 @@ impl AsyncRead for Downstream {
         if debt == Debt::Answer {
             return this.poll_early(context);
         }
+        let before = buffer.filled().len();
         if !this.early.is_empty() {
             let count = this.early.len().min(buffer.remaining());
-            let bytes: Vec<u8> = this.early.drain(..count).collect();
-            buffer.put_slice(&bytes);
-            this.received(debt, &bytes);
+            buffer.put_slice(this.early.get(..count).unwrap_or_default());
+            this.early.drain(..count);
+            this.took(debt, buffer, before);
             return Poll::Ready(Ok(()));
         }
-        let before = buffer.filled().len();
         if let Poll::Ready(read) = Pin::new(&mut this.socket).poll_read(context, buffer) {
-            let bytes = buffer.filled().get(before..).unwrap_or_default();
-            this.received(debt, bytes);
+            this.took(debt, buffer, before);
             return Poll::Ready(read);
         }
         ready!(this.poll_clock(context));
