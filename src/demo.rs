@@ -44,7 +44,7 @@ use axum_server::tls_rustls::RustlsConfig;
 
 use ca::CertificateAuthority;
 use client::Client;
-pub use faults::{CsrfRegime, Faults, IssuerFault, NextLinks, TenantFault};
+pub use faults::{CatalogBase, CsrfRegime, Faults, IssuerFault, NextLinks, TenantFault};
 use keys::Keys;
 use listener::{Listener, Servers};
 pub use seen::{LastRequest, Seen};

@@ -34,6 +34,8 @@ pub struct Faults {
     pub csrf_reject_next: u32,
     /// How the OData answers write the link to the next page. No fault, but every client has met one form only.
     pub next_links: NextLinks,
+    /// Where the catalog says that assets are. No fault either.
+    pub catalog_base: CatalogBase,
 }
 
 impl Default for Faults {
@@ -51,8 +53,20 @@ impl Default for Faults {
             csrf: CsrfRegime::Stateless,
             csrf_reject_next: 0,
             next_links: NextLinks::Absolute,
+            catalog_base: CatalogBase::Current,
         }
     }
+}
+
+/// Where the catalog says that assets are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CatalogBase {
+    /// Below `/api/v1/datasphere/consumption`.
+    #[default]
+    Current,
+    /// Below `/dwaas-core/odata/v4/consumption`, as on newer tenants.
+    DwaasCore,
 }
 
 /// What the token endpoint does instead of its work.

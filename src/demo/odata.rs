@@ -20,12 +20,16 @@ use serde_json::{Value, json};
 use std::io;
 
 use super::answer;
-use super::faults::NextLinks;
+use super::faults::{CatalogBase, NextLinks};
 use super::login::origin;
 use super::state::Shared;
 
 /// The base of today.
 const CURRENT: &str = "/api/v1/datasphere/consumption";
+/// The base that catalogs of newer tenants point to.
+const CORE: &str = "/dwaas-core/odata/v4";
+/// Where assets are under it.
+const CORE_CONSUMPTION: &str = "/dwaas-core/odata/v4/consumption";
 /// The base of before, which clients still use.
 const OLD: &str = "/api/v1/dwc";
 /// Where relational assets are under the old base; the current one has no `consumption` twice.
@@ -36,6 +40,7 @@ pub(super) fn routes() -> Router<Shared> {
     Router::new()
         .route("/api/v1/datasphere/consumption/{*resource}", get(read))
         .route("/api/v1/dwc/{*resource}", get(read))
+        .route("/dwaas-core/odata/v4/{*resource}", get(read))
 }
 
 /// OData resource paths hold `$`, `'`, `(` and `)`, which clients send as they are or percent-encoded. So they are
@@ -49,13 +54,10 @@ async fn read(State(state): State<Shared>, uri: Uri, headers: HeaderMap) -> Resp
             &headers,
             &listing(&here, &path, "spaces", json!([{ "name": "DEMO", "label": "Demo space" }])),
         ),
-        "catalog/assets" => json_body(
-            &headers,
-            &listing(&here, &path, "assets", json!([catalog_entry(&state.tenant_origin)])),
-        ),
-        "catalog/spaces('DEMO')/assets('SALES')" => {
-            json_body(&headers, &catalog_entry(&state.tenant_origin))
+        "catalog/assets" => {
+            json_body(&headers, &listing(&here, &path, "assets", json!([catalog_entry(&state)])))
         }
+        "catalog/spaces('DEMO')/assets('SALES')" => json_body(&headers, &catalog_entry(&state)),
         "relational/DEMO/SALES" | "relational/DEMO/SALES/" => json_body(
             &headers,
             &json!({
@@ -82,13 +84,11 @@ async fn read(State(state): State<Shared>, uri: Uri, headers: HeaderMap) -> Resp
 
 /// The base under which the service lives, and the resource behind it.
 fn split(path: &str) -> (&'static str, &str) {
-    if let Some(resource) = path.strip_prefix(OLD_CONSUMPTION) {
-        (OLD_CONSUMPTION, resource.trim_start_matches('/'))
-    } else if let Some(resource) = path.strip_prefix(CURRENT) {
-        (CURRENT, resource.trim_start_matches('/'))
-    } else {
-        (OLD, path.strip_prefix(OLD).unwrap_or(path).trim_start_matches('/'))
-    }
+    // The longest first.
+    let bases = [OLD_CONSUMPTION, CORE_CONSUMPTION, CURRENT, CORE, OLD];
+    let found = bases.into_iter().find_map(|base| Some((base, path.strip_prefix(base)?)));
+    let (base, resource) = found.unwrap_or((OLD, path));
+    (base, resource.trim_start_matches('/'))
 }
 
 fn listing(origin: &str, path: &str, set: &str, value: Value) -> Value {
@@ -97,8 +97,12 @@ fn listing(origin: &str, path: &str, set: &str, value: Value) -> Value {
 }
 
 /// An asset in the catalog. Its URLs are the tenant's own, whatever `Host` the request had.
-fn catalog_entry(tenant: &str) -> Value {
-    let service = format!("{tenant}{CURRENT}/relational/DEMO/SALES");
+fn catalog_entry(state: &Shared) -> Value {
+    let base = match state.faults().catalog_base {
+        CatalogBase::Current => CURRENT,
+        CatalogBase::DwaasCore => CORE_CONSUMPTION,
+    };
+    let service = format!("{}{base}/relational/DEMO/SALES", state.tenant_origin);
     json!({
         "name": "SALES",
         "label": "Sales",
