@@ -312,13 +312,13 @@ impl ProxyHttp for Proxy {
         if response.status.is_informational() {
             return Ok(());
         }
+        let route = context.route.clone().ok_or_else(defect)?;
         if context.attempts.is_of_idleness(response)
-            && headers::only_reads(session.req_header())
+            && route.only_reads(session.req_header())
             && !session.as_ref().retry_buffer_truncated()
         {
             return Err(Attempts::idle_answer());
         }
-        let route = context.route.clone().ok_or_else(defect)?;
         heal::judge(&route, session, response, context).await?;
         if self.drain.has_begun() {
             return Ok(());
@@ -439,7 +439,8 @@ impl ProxyHttp for Proxy {
         } else if heal::is_replay(&error) {
             error.set_retry(true);
         } else {
-            let only_reads = headers::only_reads(session.req_header());
+            let route = context.route.as_ref();
+            let only_reads = route.is_some_and(|route| route.only_reads(session.req_header()));
             context.attempts.decide(&mut error, only_reads, client_reused);
         }
         error

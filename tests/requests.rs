@@ -4,8 +4,10 @@ use crate::support::issuer;
 use crate::support::process::Process;
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Behaviour, Peer, Seen, read_request};
-use crate::support::{DEADLINE, accepting, eventually, http};
+use crate::support::{DEADLINE, Fixture, accepting, eventually, http};
+use bearerd::demo::{CatalogBase, Faults};
 use futures_util::future::join_all;
+use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -223,6 +225,67 @@ async fn a_method_in_a_header_is_judged_like_any_other() {
     assert_eq!(post("/free", "MERGE").await, 405);
     assert!(upstream.seen().is_empty());
     assert_eq!(post("/free", "DELETE").await, 200);
+}
+
+/// The read-only example is what such a tool is given.
+#[tokio::test]
+async fn a_catalog_that_leads_to_the_other_base_is_read_by_a_read_only_tool() {
+    let fixture = Fixture::start().await;
+    let catalog_base = CatalogBase::DwaasCore;
+    fixture.tenant.set_faults(Faults { catalog_base, ..Faults::default() });
+    let example = include_str!("../config/odata-read-only.yaml");
+    let (_, routes) = example.split_once("\nroutes:\n").unwrap();
+    for routes in [format!("routes:\n{routes}"), String::new()] {
+        let sidecar = Sidecar::ready(&fixture.config("", &routes)).await;
+        let assets = "/api/v1/datasphere/consumption/catalog/assets";
+        let catalog: Value = sidecar.get(assets).await.json().await.unwrap();
+        let asset = catalog["value"][0].clone();
+        for (key, media) in
+            [("assetRelationalDataUrl", "json"), ("assetRelationalMetadataUrl", "xml")]
+        {
+            let url = asset[key].as_str().unwrap();
+            let base = format!("{}/dwaas-core/odata/v4/consumption/", sidecar.url);
+            assert!(url.starts_with(&base), "{url}");
+            let answer = http().get(url).send().await.unwrap();
+            assert_eq!(answer.status(), 200, "{url}");
+            let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
+            assert!(kind.contains(media), "{kind}");
+        }
+        let newer = sidecar.get("/dwaas-core/odata/v4/catalog/spaces").await;
+        assert_eq!(newer.status(), 200);
+        let seen = sidecar.get("/dwaas-core/api/v1/discovery").await;
+        assert_eq!(seen.status(), if routes.is_empty() { 200 } else { 404 }, "no wider than that");
+    }
+}
+
+#[tokio::test]
+async fn what_a_specification_reads_by_post_is_a_read() {
+    let issuer = issuer::steady().await;
+    let upstream = Peer::start(Behaviour::ok("")).await;
+    let routes = "  - { path: /reads, profile: odata, methods: [GET] }
+  - { path: /people, profile: scim, methods: [GET] }";
+    let sidecar = Sidecar::ready(&issuer.config(&upstream.url(), "", routes)).await;
+    let post = async |path: &str| {
+        let request = http().post(format!("{}{path}", sidecar.url)).body("$top=1");
+        request.send().await.unwrap().status()
+    };
+    assert_eq!(post("/reads/Orders/$query?a").await, 200, "where GET is allowed");
+    assert_eq!(post("/people/Users/.search").await, 200);
+    let tokens: Vec<_> = upstream
+        .seen()
+        .iter()
+        .flat_map(|seen| seen.header("x-csrf-token").len().checked_sub(1))
+        .collect();
+    assert!(tokens.is_empty(), "no CSRF token is sent, nor fetched");
+    assert_eq!(upstream.seen().len(), 2);
+    for path in ["/reads/Orders", "/reads/Orders/$query/x", "/people/Users", "/people/.search/x"] {
+        assert_eq!(post(path).await, 405, "{path}");
+    }
+    // A connection that breaks before the answer: a read is sent again.
+    upstream.script([Behaviour::AnswerAndClose(String::new())]);
+    assert_eq!(post("/people/.search").await, 200);
+    upstream.script([Behaviour::AnswerAndClose(String::new())]);
+    assert_eq!(post("/free/.search").await, 502, "there it says nothing");
 }
 
 #[tokio::test]

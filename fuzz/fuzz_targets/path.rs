@@ -38,11 +38,12 @@ fuzz_target!(|target: &[u8]| {
         let resolved: Vec<u8> = percent_decode(url.path().as_bytes()).collect();
         assert_eq!(plain(&resolved), found, "resolved");
     }
-    // With parameters cut off, as Java servers do, where these stand in no segment of a route.
+    // With parameters cut off, as Java servers do.
     let bare: Vec<Vec<u8>> = decoded
         .split(|byte| *byte == b'/')
         .map(|segment| segment.split(|byte| *byte == b';').next().unwrap_or_default().to_vec())
         .collect();
     let has_dots = bare.iter().any(|segment| segment == b"." || segment == b"..");
     assert!(!has_dots, "a dot segment for some server");
+    assert_eq!(plain(&bare.join(&b'/')), found, "without parameters");
 });

@@ -60,7 +60,11 @@ fn explain(config: &Config) -> Result<String, std::fmt::Error> {
     writeln!(text, "\nRoutes:")?;
     for route in &config.routes {
         let (upstream, client) = name(route);
-        let batch = if route.profile.post_only_batch { " (POST on …/$batch only)" } else { "" };
+        let batch = if route.profile.post_only_reads {
+            " (POST on …/$batch and …/$query only)"
+        } else {
+            ""
+        };
         let cut = if route.strip_path { ", path cut" } else { "" };
         let on: Vec<_> = config.addresses_of(route).map(ToString::to_string).collect();
         let on = match on.len() == config.listen.len() {

@@ -7,7 +7,7 @@ use super::{ClientHandle, Context, Proxy, RouteHandle, failure, headers, route};
 use crate::error::ErrorKind;
 use crate::token::store::Usable;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::{HeaderValue, Method, Version};
+use http::{HeaderMap, HeaderValue, Method, Version};
 use pingora::http::RequestHeader;
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::proxy::Session;
@@ -48,7 +48,7 @@ impl Proxy {
         context.route = Some(route.clone());
         context.record.route = Some(route.metrics.clone());
         context.record.span.routed(&route.config.path);
-        route.allows(request)?;
+        route.allows(&request.method, &request.headers, request.raw_path())?;
         let token = self.token_of(&route.client).await?;
         context.token = Some(if outgrows_replay(request) {
             self.long_lived(&route.client, token).await
@@ -96,25 +96,37 @@ impl Proxy {
 }
 
 impl RouteHandle {
-    fn allows(&self, request: &RequestHeader) -> Result<(), Problem> {
+    /// Whether a request with these may take this route.
+    ///
+    /// # Errors
+    /// The answer to one that may not.
+    pub(super) fn allows(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+        target: &[u8],
+    ) -> Result<(), Problem> {
         let route = &self.config;
-        let refused = request.method == Method::POST
-            && route.profile.post_only_batch
-            && !route::is_batch(request.raw_path());
+        let is_read = self.reads_by_post(target);
+        let refused = *method == Method::POST
+            && route.profile.post_only_reads
+            && !is_read
+            && !route::ends_with(target, route::BATCH);
         // What is no method at all is one that no route has.
-        let is_allowed = headers::all_methods(&request.method, &request.headers, |method| {
+        let is_allowed = headers::all_methods(method, headers, |method| {
             route.methods.contains(method)
+                || is_read && *method == Method::POST && route.methods.contains(&Method::GET)
         });
         if is_allowed && !refused {
             return Ok(());
         }
-        let detail = if !is_allowed && route.methods.contains(&request.method) {
+        let detail = if !is_allowed && route.methods.contains(method) {
             format!(
                 "profile {} on this route takes {}, in X-HTTP-Method too",
                 route.profile.name, route.methods
             )
         } else if refused {
-            format!("profile {} takes POST only on …/$batch", route.profile.name)
+            format!("profile {} takes POST only on …/$batch and …/$query", route.profile.name)
         } else {
             format!("profile {} on this route takes {}", route.profile.name, route.methods)
         };
@@ -122,6 +134,18 @@ impl RouteHandle {
             allow: Some(route.methods.to_string()),
             ..Problem::new(ErrorKind::MethodNotAllowed, detail)
         })
+    }
+
+    /// Whether a request changes nothing, so that it may be sent twice.
+    pub(super) fn only_reads(&self, request: &RequestHeader) -> bool {
+        headers::all_methods(&request.method, &request.headers, |method| {
+            method.is_safe() || *method == Method::POST && self.reads_by_post(request.raw_path())
+        })
+    }
+
+    /// Whether a POST to this target reads.
+    fn reads_by_post(&self, target: &[u8]) -> bool {
+        self.config.profile.reads_by_post.iter().any(|name| route::ends_with(target, name))
     }
 }
 

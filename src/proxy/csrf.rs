@@ -8,7 +8,7 @@ use super::admission::outgrows_replay;
 use super::profile::Csrf;
 use super::recover::{self, Refusal, Verdict};
 use super::upstream::Upstream;
-use super::{Context, RouteHandle, headers};
+use super::{Context, RouteHandle};
 use crate::metrics::CsrfMetrics;
 use crate::retry_after::server_time;
 use crate::token::store::Usable;
@@ -343,7 +343,8 @@ pub(super) async fn session_for(
     let keeper = route.csrf.as_ref()?;
     let is_managed = route.config.profile.csrf == Csrf::Managed;
     let wants = || request.method == Method::POST && route.wants_csrf.load(Ordering::Relaxed);
-    let is_spoken_for = context.heal.is_for_csrf() || is_managed && is_write(request) || wants();
+    let is_spoken_for =
+        context.heal.is_for_csrf() || is_managed && !route.only_reads(request) || wants();
     if !is_spoken_for || does_itself(request) {
         return None;
     }
@@ -352,11 +353,6 @@ pub(super) async fn session_for(
         _ => Need::Usual,
     };
     keeper.session(token, need).await
-}
-
-/// What only reads needs no token, whatever its method.
-fn is_write(request: &RequestHeader) -> bool {
-    !headers::only_reads(request)
 }
 
 /// Whether the caller sends a token of its own, or asks for one.
@@ -499,11 +495,9 @@ mod tests {
     }
 
     #[test]
-    fn only_writes_need_a_token_and_only_callers_that_bring_none_are_spoken_for() {
-        assert!(is_write(&request(&[])) && !does_itself(&request(&[])));
+    fn only_callers_that_bring_no_token_are_spoken_for() {
+        assert!(!does_itself(&request(&[])));
         assert!(does_itself(&request(&[("X-CSRF-Token", "own")])));
-        let read = RequestHeader::build("GET", b"/", None).unwrap();
-        assert!(!is_write(&read));
     }
 
     #[test]

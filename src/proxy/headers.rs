@@ -81,11 +81,6 @@ pub(super) fn all_methods(
         && tunnelled_methods(headers).all(|value| known(value).is_some_and(|one| is_true(&one)))
 }
 
-/// Whether a request changes nothing, so that it may be sent twice.
-pub(super) fn only_reads(request: &RequestHeader) -> bool {
-    all_methods(&request.method, &request.headers, Method::is_safe)
-}
-
 /// Equal, if `_` counts as `-`: CGI-like servers do not tell the two apart. Names are lower-case.
 fn resembles(name: &HeaderName, known: &str) -> bool {
     name.as_str().len() == known.len() && begins_like(name, known)

@@ -271,7 +271,8 @@ async fn renew(
     }
     let request = session.req_header();
     let replayable = !session.as_ref().retry_buffer_truncated()
-        && recover::may_replay(route.config.profile.replay, &request.method, &request.headers);
+        && (route.only_reads(request)
+            || recover::may_replay(route.config.profile.replay, &request.method, &request.headers));
     // Until told otherwise: also if the caller leaves while it waits for the token.
     let outcome = if replayable { HealOutcome::NoToken } else { HealOutcome::NotReplayable };
     let record = heal.record.insert(Record { metrics: client.metrics.clone(), refusal, outcome });

@@ -161,7 +161,7 @@ impl Plan {
             return None;
         }
         let content_type = request.headers.get(CONTENT_TYPE)?.to_str().ok()?;
-        let is_batch = route::is_batch(request.raw_path());
+        let is_batch = route::ends_with(request.raw_path(), route::BATCH);
         let back = &self.maps(&request.headers).back;
         if is_batch && let Some(batch) = BatchRewriter::new(content_type, back) {
             return Some(Rewriter::Batch(Box::new(batch)));

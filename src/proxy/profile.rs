@@ -108,8 +108,10 @@ pub struct Profile {
     pub paths: &'static [&'static str],
     /// What may be called.
     pub methods: Methods,
-    /// POST only where the path ends in `/$batch`: a batch of reads is a POST (OData 4.01 part 1, section 11.7).
-    pub post_only_batch: bool,
+    /// POST only where it reads: a batch of reads is a POST, too (OData 4.01 part 1, section 11.7).
+    pub post_only_reads: bool,
+    /// Last segments of paths where a POST reads: see [`READS_BY_POST`].
+    pub reads_by_post: &'static [&'static str],
     /// Send `x-sap-sac-custom-auth: true`, without which these APIs answer a bearer with a login page.
     pub custom_auth: bool,
     /// Whether CSRF is spoken for callers that do not.
@@ -122,12 +124,17 @@ pub struct Profile {
     pub probe: &'static str,
 }
 
+/// Where a specification lets a client read by POST, since the query may be too long for a URL or not for
+/// everybody's log: OData 4.01 URL conventions section 11, RFC 7644 section 3.4.3.
+const READS_BY_POST: &[&str] = &["$query", ".search"];
+
 const fn profile(name: &'static str, paths: &'static [&'static str]) -> Profile {
     Profile {
         name,
         paths,
         methods: Methods::ALL,
-        post_only_batch: false,
+        post_only_reads: false,
+        reads_by_post: READS_BY_POST,
         custom_auth: true,
         csrf: Csrf::Managed,
         links: Links::Json,
@@ -140,12 +147,20 @@ const fn profile(name: &'static str, paths: &'static [&'static str]) -> Profile 
 pub static PROFILES: [Profile; 9] = [
     Profile {
         methods: Methods::READ_AND_POST,
-        post_only_batch: true,
+        post_only_reads: true,
         custom_auth: false,
         csrf: Csrf::IfAsked,
         links: Links::JsonAndXml,
         probe: "/catalog/spaces",
-        ..profile("odata", &["/api/v1/datasphere/consumption", "/api/v1/dwc"])
+        ..profile(
+            "odata",
+            &[
+                "/api/v1/datasphere/consumption",
+                "/api/v1/dwc",
+                "/dwaas-core/odata/v4/catalog",
+                "/dwaas-core/odata/v4/consumption",
+            ],
+        )
     },
     Profile {
         probe: "/ServiceProviderConfig",
@@ -168,8 +183,14 @@ pub static PROFILES: [Profile; 9] = [
         links: Links::Off,
         ..profile("csrf", &["/api/v1/csrf"])
     },
-    Profile { custom_auth: false, csrf: Csrf::Off, ..profile("cloud-transport", &[]) },
     Profile {
+        custom_auth: false,
+        csrf: Csrf::Off,
+        reads_by_post: &[],
+        ..profile("cloud-transport", &[])
+    },
+    Profile {
+        reads_by_post: &[],
         custom_auth: false,
         csrf: Csrf::Off,
         links: Links::Off,
@@ -206,7 +227,7 @@ mod tests {
         let shown: Vec<_> = PROFILES
             .iter()
             .map(|p| {
-                let flags = (p.post_only_batch, p.custom_auth, p.csrf, p.links, p.replay);
+                let flags = (p.post_only_reads, p.custom_auth, p.csrf, p.links, p.replay);
                 format!("{} [{}] {flags:?}", p.name, p.methods)
             })
             .collect();

@@ -1,7 +1,7 @@
 //! A read that the upstream has no time for is sent again when it asks for that: `retry` of a route.
 
+use super::RouteHandle;
 use super::context::Context;
-use super::{RouteHandle, headers};
 use crate::config::Retry;
 use crate::retry_after;
 use http::{HeaderMap, StatusCode};
@@ -58,8 +58,7 @@ pub(super) fn judge(
     context: &mut Context,
 ) -> pingora::Result<()> {
     let request = session.req_header();
-    // Of the methods that a route can take, those are GET and HEAD.
-    let Some(policy) = route.config.retry.filter(|_| headers::only_reads(request)) else {
+    let Some(policy) = route.config.retry.filter(|_| route.only_reads(request)) else {
         return Ok(());
     };
     // Without its beginning, a body can't be sent again.

@@ -1,10 +1,15 @@
 //! Which route a request takes. Pure: bytes in, a decision out.
 //!
 //! Paths are compared by whole, percent-decoded segments, and forwarded as they were sent. A path
-//! that an upstream might read differently from us is refused before any route is looked for:
-//! otherwise `/api/v1/scim2/..%2fcontent` would pass as SCIM and arrive as transport.
+//! is refused where an upstream could read it as the path of another route: otherwise
+//! `/api/v1/datasphere/consumption;x` would pass as REST and arrive as OData. What servers make of
+//! a path is in [`Readings`].
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
+
+/// Ends the path of a batch of requests (OData 4.01 part 1, section 11.7).
+pub(super) const BATCH: &str = "$batch";
 
 /// What is wrong with a request target. The message is shown to the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,15 +28,22 @@ pub enum TargetError {
     /// `.` or `..` as a segment, however written; `%252e` is `.` to a server that decodes twice.
     #[error("the path holds `.` or `..` as a segment; send the path it stands for")]
     DotSegment,
-    /// `%00`, `%5c`, or `%2f` where it would change the route.
-    #[error("the path holds an encoded separator or NUL where it would change the route")]
-    EncodedSeparator,
-    /// A character in more bytes of UTF-8 than it takes: `%c0%ae` is `.` to whoever does not mind.
+    /// `%00`.
+    #[error("the path holds an encoded NUL")]
+    Nul,
+    /// Decoded again, without `;…`, with `\\` as `/`, or with `//` as `/`, it is the path of another route.
+    #[error(
+        "the path can be read as one of another route (encoded twice, or by `;`, `\\`, `%2f` or `//`); send it in its plain form"
+    )]
+    Ambiguous,
+    /// `//host` is what a route with `strip_path` would send.
+    #[error(
+        "without the part that this route cuts, the path begins with `//` and can be read as a host; send one `/`"
+    )]
+    Authority,
+    /// A character in more bytes of UTF-8 than it takes: lenient servers read `%c0%ae` as `.`.
     #[error("the path holds a character in an overlong form of UTF-8")]
     Overlong,
-    /// `//` where it would change the route.
-    #[error("the path holds `//` where it would change the route")]
-    EmptySegment,
 }
 
 /// Finds the route of a path.
@@ -39,8 +51,6 @@ pub enum TargetError {
 pub struct Router {
     /// Longest path first, then as configured.
     routes: Vec<(Vec<String>, usize)>,
-    /// The length of the longest path, in segments.
-    depth: usize,
 }
 
 impl Router {
@@ -56,51 +66,139 @@ impl Router {
             .collect();
         routes
             .sort_by_key(|(segments, _): &(Vec<String>, usize)| std::cmp::Reverse(segments.len()));
-        let depth = routes.first().map_or(0, |(segments, _)| segments.len());
-        Self { routes, depth }
+        Self { routes }
     }
 
     /// The position of the route for a request target (path and query as on the wire), or `None`
     /// when no route matches.
     ///
     /// # Errors
-    /// The target is malformed, or could be read in more than one way.
+    /// The target is malformed, or could be read as that of another route.
     pub fn find(&self, target: &[u8]) -> Result<Option<usize>, TargetError> {
         let path = path_of(target);
-        self.check(path)?;
-        Ok(self.routes.iter().find(|(route, _)| begins_with(path, route)).map(|(_, index)| *index))
+        check(path)?;
+        let found = self.route_of(path, |segment| unescape(segment));
+        if Readings::differ(path) {
+            for reading in Readings::of(path)? {
+                if reading.split(|byte| *byte == b'/').any(is_dot_segment) {
+                    return Err(TargetError::DotSegment);
+                }
+                if self.route_of(&reading, |segment| segment.into()) != found {
+                    return Err(TargetError::Ambiguous);
+                }
+            }
+        }
+        Ok(found)
     }
 
-    fn check(&self, path: &[u8]) -> Result<(), TargetError> {
-        if path.first() != Some(&b'/') {
-            return Err(TargetError::NotOriginForm);
-        }
-        if path.iter().any(|byte| matches!(byte, 0..=b' ' | 0x7f | b'\\' | b'#')) {
-            return Err(TargetError::Character);
-        }
-        let mut segments = segments(path).enumerate().peekable();
-        while let Some((index, segment)) = segments.next() {
-            let may_change_route = index < self.depth;
-            let is_last = segments.peek().is_none();
-            if segment.is_empty() && may_change_route && !is_last {
-                return Err(TargetError::EmptySegment);
-            }
-            let decoded = decode(segment)?;
-            if decoded.iter().any(|byte| matches!(byte, 0 | b'\\'))
-                || may_change_route && decoded.contains(&b'/')
-            {
-                return Err(TargetError::EncodedSeparator);
-            }
-            if is_overlong(&decoded) {
-                return Err(TargetError::Overlong);
-            }
-            let again = unescape(&decoded);
-            if again.split(|byte| matches!(byte, b'/' | b'\\')).any(is_dot_segment) {
-                return Err(TargetError::DotSegment);
-            }
-        }
-        Ok(())
+    /// The route whose segments a path begins with, each decoded by `decode`.
+    fn route_of<'p>(
+        &self,
+        path: &'p [u8],
+        decode: impl Fn(&'p [u8]) -> Cow<'p, [u8]>,
+    ) -> Option<usize> {
+        let begins = |route: &[String]| {
+            let mut given = segments(path);
+            route
+                .iter()
+                .all(|wanted| given.next().is_some_and(|one| *decode(one) == *wanted.as_bytes()))
+        };
+        self.routes.iter().find(|(route, _)| begins(route)).map(|(_, index)| *index)
     }
+}
+
+/// What is refused whatever the routes are.
+fn check(path: &[u8]) -> Result<(), TargetError> {
+    if path.first() != Some(&b'/') {
+        return Err(TargetError::NotOriginForm);
+    }
+    if path.iter().any(|byte| matches!(byte, 0..=b' ' | 0x7f | b'\\' | b'#')) {
+        return Err(TargetError::Character);
+    }
+    for segment in segments(path) {
+        let decoded = decode(segment)?;
+        if decoded.contains(&0) {
+            return Err(TargetError::Nul);
+        }
+        if is_overlong(&decoded) {
+            return Err(TargetError::Overlong);
+        }
+        if is_dot_segment(&decoded) {
+            return Err(TargetError::DotSegment);
+        }
+    }
+    Ok(())
+}
+
+/// What a server does to a path.
+type Step = fn(&[u8]) -> Vec<u8>;
+
+/// Every path that a server may take another one for.
+///
+/// Servers decode once or several times, read `%2f` as `/`, cut `;…` off a segment, take `\` for `/` and `//`
+/// for `/`: any of these, in any order, at least one decoding among them.
+struct Readings;
+
+impl Readings {
+    /// A path with more readings than this is encoded more often than any client does.
+    const MOST: usize = 64;
+
+    /// Whether a path has more than one reading that matters. Most have not.
+    fn differ(path: &[u8]) -> bool {
+        let has_separator = path.contains(&b';') || path.windows(2).any(|pair| pair == b"//");
+        let mut escapes = path.split(|byte| *byte == b'%').skip(1).filter_map(escaped);
+        has_separator || escapes.any(|(byte, _)| matches!(byte, b'%' | b'/' | b'\\' | b';'))
+    }
+
+    /// # Errors
+    /// There are too many.
+    fn of(path: &[u8]) -> Result<Vec<Vec<u8>>, TargetError> {
+        let as_sent = Self::closure([path.to_vec()], &[cut_parameters, slashed, joined])?;
+        let decoded = as_sent.iter().map(|path| unescape(path).into_owned());
+        Self::closure(
+            decoded,
+            &[|path| unescape(path).into_owned(), cut_parameters, slashed, joined],
+        )
+    }
+
+    /// The paths, and all that these steps make of them.
+    fn closure(
+        paths: impl IntoIterator<Item = Vec<u8>>,
+        steps: &[Step],
+    ) -> Result<Vec<Vec<u8>>, TargetError> {
+        let mut known: Vec<Vec<u8>> = Vec::new();
+        let mut new: VecDeque<Vec<u8>> = paths.into_iter().collect();
+        while let Some(path) = new.pop_front() {
+            if known.contains(&path) {
+                continue;
+            }
+            if known.len() == Self::MOST {
+                return Err(TargetError::Ambiguous);
+            }
+            new.extend(steps.iter().map(|step| step(&path)).filter(|next| *next != path));
+            known.push(path);
+        }
+        Ok(known)
+    }
+}
+
+/// The path as Java servers read it: without `;…` in its segments.
+fn cut_parameters(path: &[u8]) -> Vec<u8> {
+    let bare = |segment: &[u8]| segment.split(|byte| *byte == b';').next().map(<[u8]>::to_vec);
+    let segments: Vec<_> = path.split(|byte| *byte == b'/').filter_map(bare).collect();
+    segments.join(&b'/')
+}
+
+/// The path as Windows servers read it.
+fn slashed(path: &[u8]) -> Vec<u8> {
+    path.iter().map(|byte| if *byte == b'\\' { b'/' } else { *byte }).collect()
+}
+
+/// The path without its empty segments.
+fn joined(path: &[u8]) -> Vec<u8> {
+    let mut path = path.to_vec();
+    path.dedup_by(|next, last| *next == b'/' && *last == b'/');
+    path
 }
 
 /// `.` and `..`, also with a parameter behind: Java servers read `..;x` as `..`.
@@ -114,25 +212,15 @@ pub(crate) fn path_of(target: &[u8]) -> &[u8] {
     target.split(|byte| *byte == b'?').next().unwrap_or(target)
 }
 
-/// Whether the last segment is `$batch`.
-pub(super) fn is_batch(target: &[u8]) -> bool {
+/// Whether the last segment is this one.
+pub(super) fn ends_with(target: &[u8], name: &str) -> bool {
     let last = segments(path_of(target)).last().and_then(|segment| decode(segment).ok());
-    last.is_some_and(|segment| *segment == *b"$batch")
+    last.is_some_and(|segment| *segment == *name.as_bytes())
 }
 
 /// What stands between the slashes of a path that begins with one.
 fn segments(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/').skip(1)
-}
-
-fn begins_with(path: &[u8], route: &[String]) -> bool {
-    let mut given = segments(path);
-    route.iter().all(|wanted| {
-        given
-            .next()
-            .and_then(|segment| decode(segment).ok())
-            .is_some_and(|segment| *segment == *wanted.as_bytes())
-    })
 }
 
 /// Percent-decodes once. Nothing is copied where there is no `%`.
@@ -186,6 +274,14 @@ pub(crate) fn without_prefix(target: &[u8], count: usize) -> Cow<'_, [u8]> {
     }
 }
 
+/// Whether a target without the `count` first segments begins with `//`, in any reading.
+pub(crate) fn leaves_authority(target: &[u8], count: usize) -> bool {
+    let rest = without_prefix(target, count);
+    let decoded = unescape(path_of(&rest));
+    let again = unescape(&decoded);
+    [&*decoded, &*again].iter().any(|path| matches!(path, [b'/', b'/' | b'\\', ..]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,15 +331,14 @@ mod tests {
             ("/api/v1/scim2/%c0%ae%c0%ae/content", Overlong),
             ("/api/v1/scim2/x/..%e0%80%afcontent", Overlong),
             ("/api/v1/scim2/x/..%f0%80%80%afcontent", Overlong),
-            ("/api/v1/scim2%2fUsers", EncodedSeparator),
-            ("/api%2Fv1/scim2", EncodedSeparator),
-            ("/api/v1/scim2/Users/a%5cb", EncodedSeparator),
-            ("/api/v1/scim2/Users/a%00", EncodedSeparator),
+            ("/api/v1/scim2%2fUsers", Ambiguous),
+            ("/api%2Fv1/scim2", Ambiguous),
+            ("/api/v1/scim2/Users/a%00", Nul),
             ("/api/v1/scim2/Users\\x", Character),
             ("/api/v1/scim2/#x", Character),
             ("/api/v1/scim2/a b", Character),
-            ("//api/v1/scim2", EmptySegment),
-            ("/api//v1/scim2", EmptySegment),
+            ("//api/v1/scim2", Ambiguous),
+            ("/api//v1/scim2", Ambiguous),
             ("/api/v1/scim2/%zz", Escape),
             ("/api/v1/scim2/%2", Escape),
             ("/api/v1/scim2/%", Escape),
@@ -255,8 +350,52 @@ mod tests {
     }
 
     #[test]
+    fn a_narrow_route_cannot_be_passed_by_under_a_wide_one() {
+        for target in [
+            "/api/v1/datasphere/consumption;x",
+            "/api/v1/datasphere/consumption;x/catalog",
+            "/api/v1/datasphere/consumption%3bx/catalog",
+            "/api/v1/datasphere/consumption%253Bx/catalog",
+            "/api/v1/datasphere/%2563onsumption/catalog",
+            "/api/v1/datasphere/%252563onsumption/catalog",
+            "/api/v1/datasphere/x%2f/../consumption",
+            "/api/v1/datasphere//consumption/catalog",
+            "/api/v1/datasphere/;a/consumption/catalog",
+            "/api/v1/datasphere/%2fconsumption",
+            "/api/v1/datasphere%2fconsumption/x",
+            "/api/v1/datasphere%5cconsumption/x",
+            "/api/v1/datasphere/%5cconsumption/x",
+            "/api/v1/datasphere/%255Cconsumption/x",
+            "/api/v1/datasphere/%3bx%2fconsumption/x",
+            "/api/v1/datasphere/%253b%252fconsumption",
+            "/api/v1/datasphere;/consumption",
+            "/api/v1/datasphere/consumption/%252e%252e/x",
+            "/api/v1/datasphere/consumption/%25252e%25252e/x",
+            "/x;/y",
+            "/x%252f",
+            "/x/%252525252525252525252525252525252525252525252525252525252525252525252525252525252525252525252525252525252525252525252525252525252525252541",
+        ] {
+            assert!(
+                matches!(find(target), Err(TargetError::Ambiguous | TargetError::DotSegment)),
+                "{target}: {:?}",
+                find(target)
+            );
+        }
+    }
+
+    #[test]
+    fn how_long_another_route_is_does_not_matter() {
+        for target in ["/x//y", "/x/a%2fb", "/x/a%5Cb", "/x/a%255Cb;c//d", "/x/%3B;"] {
+            assert_eq!(find(target), Ok(Some(3)), "{target}");
+        }
+    }
+
+    #[test]
     fn what_odata_and_scim_need_is_no_ambiguity() {
         for target in [
+            "/api/v1/scim2/Users('CORP%5Cjdoe')",
+            "/api/v1/scim2/Users/CORP%5cjdoe",
+            "/api/v1/datasphere/consumption/relational/S/V/V(K='a%3Bb;c%2F%2Fd')",
             "/api/v1/datasphere/consumption/catalog/spaces('A%2FB')/assets('C')",
             "/api/v1/datasphere/consumption/relational/S/V/_V(P='x%20y',D=2024-01-01)/Set?$filter=a%20eq%20'..'",
             "/api/v1/datasphere/consumption/relational/S/V/V(K='a/b')?x=/../y",
@@ -271,8 +410,20 @@ mod tests {
 
     #[test]
     fn a_batch_is_known_however_it_is_written() {
-        assert!(is_batch(b"/a/$batch?x") && is_batch(b"/a/%24batch") && is_batch(b"/$batch"));
-        assert!(!is_batch(b"/a/x$batch") && !is_batch(b"/a/$batch/b") && !is_batch(b"/a?/$batch"));
+        let is_batch = |target: &str| ends_with(target.as_bytes(), "$batch");
+        assert!(is_batch("/a/$batch?x") && is_batch("/a/%24batch") && is_batch("/$batch"));
+        assert!(!is_batch("/a/x$batch") && !is_batch("/a/$batch/b") && !is_batch("/a?/$batch"));
+    }
+
+    #[test]
+    fn no_cut_path_is_taken_for_a_host() {
+        let leaves = |target: &str| leaves_authority(target.as_bytes(), 1);
+        for target in
+            ["/ctm//evil", "/ctm//evil/x", "/ctm/%2fevil", "/ctm/%5Cevil", "/ctm/%252fevil"]
+        {
+            assert!(leaves(target), "{target}");
+        }
+        assert!(!leaves("/ctm/evil//x") && !leaves("/ctm") && !leaves("/ctm/?//x"));
     }
 
     #[test]
@@ -294,8 +445,27 @@ mod tests {
             if router.find(&target).is_ok() {
                 let decoded = decode(path_of(&target)).unwrap();
                 prop_assert!(!decoded.split(|byte| *byte == b'/').any(|s| s == b".." || s == b"."));
-                prop_assert!(!decoded.contains(&0) && !decoded.contains(&b'\\'));
+                prop_assert!(!decoded.contains(&0));
             }
+        }
+
+        #[test]
+        fn no_reading_of_an_accepted_path_takes_another_route(
+            pieces in prop::collection::vec(prop::sample::select(vec![
+                "/", "a", "b", "x", ";", "%3b", "%2f", "%5C", "%25", "5c", "2f", "3b", "%61", "61", "//", ".", "%2e",
+            ]), 0..12),
+        ) {
+            let target = format!("/{}", pieces.concat());
+            let router = Router::new(["/a", "/a/b", "/b"]);
+            let Ok(found) = router.find(target.as_bytes()) else { return Ok(()) };
+            // A server that decodes until nothing changes, and one that mends all on its way.
+            let mut path = target.into_bytes();
+            for _ in 0..12 {
+                path = unescape(&path).into_owned();
+            }
+            let plain = |path: &[u8]| router.route_of(path, |segment| segment.into());
+            prop_assert_eq!(plain(&path), found);
+            prop_assert_eq!(plain(&joined(&cut_parameters(&slashed(&path)))), found);
         }
 
         #[test]

@@ -5,7 +5,7 @@ use super::guard::Guard;
 use super::links::Plan;
 use super::profile::Csrf;
 use super::respond::Problem;
-use super::route::{Router, TargetError};
+use super::route::{Router, TargetError, leaves_authority};
 use super::upstream::Upstream;
 use crate::config::{ClientId, Config, ListenAddress, ListenerId, Route, UpstreamId};
 use crate::error::ErrorKind;
@@ -148,6 +148,10 @@ impl Table {
 impl Served {
     fn find(&self, target: &[u8]) -> Result<Option<&Arc<RouteHandle>>, TargetError> {
         let found = self.router.find(target)?;
-        Ok(found.and_then(|index| self.routes.get(index)))
+        let route = found.and_then(|index| self.routes.get(index));
+        if route.is_some_and(|route| route.cut > 0 && leaves_authority(target, route.cut)) {
+            return Err(TargetError::Authority);
+        }
+        Ok(route)
     }
 }

@@ -53,7 +53,7 @@ impl RequestBody {
             Some(length) if length <= REPLAY_BUFFER => {
                 Self::hold(rewriter, session).await.map_err(Error::into_down)
             }
-            Some(_) if !route::is_batch(request.raw_path()) => Ok(None),
+            Some(_) if !route::ends_with(request.raw_path(), route::BATCH) => Ok(None),
             _ => Ok(Some(Self::Streaming(rewriter))),
         }
     }
