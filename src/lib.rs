@@ -40,6 +40,7 @@ pub mod otlp;
 mod place;
 pub mod proxy;
 pub mod readiness;
+mod redact;
 mod retry_after;
 pub mod sandbox;
 pub mod secret;

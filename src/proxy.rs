@@ -11,7 +11,6 @@ pub mod context;
 mod cookies;
 pub(crate) mod csrf;
 pub(crate) mod downstream;
-mod echo;
 mod ending;
 mod failure;
 pub mod guard;
@@ -20,6 +19,7 @@ pub(crate) mod heal;
 pub mod links;
 pub mod profile;
 pub mod recover;
+mod redaction;
 pub(crate) mod respond;
 mod retry;
 pub mod route;
@@ -31,12 +31,12 @@ use crate::config::ListenerId;
 use crate::drain::Drain;
 use crate::metrics::Metrics;
 use crate::otlp::Spans;
+use crate::redact::Redactor;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use context::{Context, Outcome, method_label};
 use downstream::{Downstream, Load, while_there};
-use echo::Echo;
 use ending::{end_of, final_answer, has_answered, has_no_body};
 use headers::Injection;
 use http::header::{ACCEPT_ENCODING, EXPECT, TRANSFER_ENCODING};
@@ -192,6 +192,8 @@ impl ProxyHttp for Proxy {
         // Of several attempts, each has the token of its time; a CSRF token goes with just that one.
         if let Some(token) = route.client.store.usable() {
             context.csrf = csrf::session_for(&route, session.req_header(), &token, context).await;
+            context.add(route.secrets.clone());
+            context.add(context.csrf.as_ref().and_then(|session| session.secrets()));
             context.token = Some(token);
         }
         let peer = route.upstream.peer(session.req_header(), &mut context.attempts).await;
@@ -265,7 +267,7 @@ impl ProxyHttp for Proxy {
             csrf::inject(request, session)?;
         }
         context.answer_body = None;
-        context.echo = None;
+        context.redactor = None;
         if let Some(plan) = &route.links {
             plan.prepare(session.req_header(), request)?;
             if let Some(body) = &mut context.request_body {
@@ -335,9 +337,8 @@ impl ProxyHttp for Proxy {
         if response.status.is_informational() {
             headers::strip_answer(response);
             strip_sessions(session, response, context);
-            if let (Some(mut echo), Some(route)) = (Echo::in_answer_to(context), &context.route) {
-                echo.clean_header(response);
-                route.metrics.token_echoed(echo.removed());
+            if let (Some(secrets), Some(route)) = (redaction::secrets(context), &context.route) {
+                route.metrics.token_echoed(redaction::clean_header(&secrets, response));
             }
             return Ok(());
         }
@@ -374,13 +375,9 @@ impl ProxyHttp for Proxy {
         if is_whole {
             has_answered(session, context);
         }
-        context.echo = Echo::in_answer_to(context);
-        if let (Some(echo), Some(route)) = (&mut context.echo, &context.route) {
-            let looks_on = echo.clean_header(response);
-            route.metrics.token_echoed(echo.removed());
-            if !looks_on {
-                context.echo = None;
-            }
+        if let (Some(secrets), Some(route)) = (redaction::secrets(context), &context.route) {
+            route.metrics.token_echoed(redaction::clean_header(&secrets, response));
+            context.redactor = Some(Redactor::new(secrets));
         }
         Ok(())
     }
@@ -410,10 +407,8 @@ impl ProxyHttp for Proxy {
         if let (Some(transformed), Some(route)) = (&mut context.answer_body, &context.route) {
             route.metrics.links_rewritten(links::transform(transformed, body, end_of_stream)?);
         }
-        if let (Some(echo), Some(route)) = (&mut context.echo, &context.route) {
-            let before = echo.removed();
-            echo.clean_body(body, end_of_stream);
-            route.metrics.token_echoed(echo.removed() - before);
+        if let (Some(redactor), Some(route)) = (&mut context.redactor, &context.route) {
+            route.metrics.token_echoed(redactor.push(body, end_of_stream));
         }
         if end_of_stream {
             has_answered(session, context);

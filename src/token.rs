@@ -15,6 +15,7 @@ pub mod refresher;
 pub mod rotation;
 pub mod schedule;
 pub mod store;
+mod valid;
 
 use crate::error::ErrorKind;
 use crate::http_client::TunnelRefusal;

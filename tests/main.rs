@@ -35,6 +35,7 @@ mod monitoring;
 mod names;
 #[cfg(feature = "otlp")]
 mod otlp;
+mod redaction;
 mod reload;
 mod requests;
 mod rotation;

@@ -5,7 +5,9 @@ use crate::config::{Route, Upstream};
 use crate::http_client::{self, Limits};
 use crate::proxy::headers::CUSTOM_AUTH;
 use crate::proxy::recover::{self, PEEK, Refusal};
+use crate::redact::Secrets;
 use crate::token::Token;
+use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, LOCATION};
 use http::{HeaderMap, HeaderValue, Method};
 use reqwest::Response;
@@ -55,7 +57,8 @@ pub(super) async fn examine(
     };
     match answer {
         Ok(answer) => {
-            judge(route, &headers, answer, &format!("GET {target}"), started, subject).await
+            let call = Call { said: format!("GET {target}"), token, started };
+            judge(route, &headers, answer, &call, subject).await
         }
         Err(error) => {
             let detail = format!("GET {target}: {}", error.without_url());
@@ -73,16 +76,35 @@ fn target(route: &Route) -> String {
     if target.starts_with('/') { target } else { format!("/{target}") }
 }
 
+/// What was called.
+struct Call<'a> {
+    /// In words.
+    said: String,
+    token: &'a Token,
+    started: Instant,
+}
+
+impl Call<'_> {
+    /// What an answer says, without what it was given.
+    fn quoted(&self, words: &str) -> String {
+        let token = Bytes::copy_from_slice(self.token.text().as_bytes());
+        let secrets = Secrets::new([token], 1);
+        match secrets.and_then(|secrets| secrets.removed_from(words.as_bytes())) {
+            Some((clean, _)) => String::from_utf8_lossy(&clean).into_owned(),
+            None => words.to_owned(),
+        }
+    }
+}
+
 async fn judge(
     route: &Route,
     request: &HeaderMap,
     mut answer: Response,
-    call: &str,
-    started: Instant,
+    call: &Call<'_>,
     subject: &mut Subject,
 ) {
     let (status, headers) = (answer.status(), answer.headers().clone());
-    let detail = format!("{call}: {status} in {} ms", started.elapsed().as_millis());
+    let detail = format!("{}: {status} in {} ms", call.said, call.started.elapsed().as_millis());
     let refusal = match recover::judge(&Method::GET, request, status, &headers) {
         recover::Verdict::Refused(refusal) => Some(refusal),
         recover::Verdict::Suspect => {
@@ -107,7 +129,8 @@ async fn judge(
     };
     // Its query may hold what is nobody's business.
     let to = headers.get(LOCATION).and_then(|to| to.to_str().ok()?.split(['?', '#']).next());
-    let detail = to.map_or_else(|| detail.clone(), |to| format!("{detail}, to {to}"));
+    let detail =
+        to.map_or_else(|| detail.clone(), |to| format!("{detail}, to {}", call.quoted(to)));
     subject.add("call", verdict, detail, advice.map(str::to_owned));
 }
 

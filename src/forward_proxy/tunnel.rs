@@ -3,6 +3,10 @@
 use super::ForwardProxy;
 use crate::credential::CredentialError;
 use crate::place;
+use crate::redact::Secrets;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use http::header::PROXY_AUTHENTICATE;
 use http::{HeaderValue, StatusCode};
 use httparse::{EMPTY_HEADER, Header, Response, Status};
@@ -14,6 +18,10 @@ use url::Url;
 /// The header of a proxy's answer is not longer: 8 KiB. What a refusal says to people is not read.
 const LONGEST: usize = 8 << 10;
 const MOST_HEADERS: usize = 64;
+/// No authentication scheme has a longer name.
+const LONGEST_SCHEME: usize = 32;
+/// What is shorter may stand in any word.
+const SHORTEST_SECRET: usize = 4;
 
 /// What a proxy is asked for.
 #[derive(Clone, Debug)]
@@ -77,6 +85,7 @@ fn foreign_schemes(headers: &[Header]) -> Vec<String> {
             .value
             .iter()
             .take_while(|byte| is_token(byte))
+            .take(LONGEST_SCHEME)
             .map(|byte| char::from(*byte))
             .collect()
     };
@@ -114,12 +123,34 @@ impl Destination {
                 return Err(TunnelError::NoAnswer(io::ErrorKind::UnexpectedEof.into()));
             }
             match judge(&answer) {
-                Some(judged) => return judged,
+                Some(judged) => return judged.map_err(|error| self.unquoted(error)),
                 None if answer.len() >= LONGEST => return Err(TunnelError::NotHttp),
                 None => {}
             }
         }
     }
+}
+
+impl Destination {
+    /// The same, unless it quotes what the proxy was given.
+    fn unquoted(&self, error: TunnelError) -> TunnelError {
+        let secrets = self.authorization.as_ref().and_then(secrets_in);
+        match (error, secrets) {
+            (TunnelError::Refused { status, mut foreign }, Some(secrets)) => {
+                foreign.retain(|scheme| !secrets.are_in(scheme.as_bytes()));
+                TunnelError::Refused { status, foreign }
+            }
+            (error, _) => error,
+        }
+    }
+}
+
+/// The user name with its password, and the password alone, in a `Proxy-Authorization`.
+fn secrets_in(authorization: &HeaderValue) -> Option<Secrets> {
+    let encoded = authorization.as_bytes().strip_prefix(b"Basic ")?;
+    let both = STANDARD.decode(encoded).ok()?;
+    let password = both.splitn(2, |byte| *byte == b':').nth(1).unwrap_or_default().to_vec();
+    Secrets::new([both, password].map(Bytes::from), SHORTEST_SECRET)
 }
 
 /// What the proxy has said so far; nothing as long as its header has not ended.
@@ -217,6 +248,17 @@ mod tests {
         ] {
             let error = opened("proxy:1", says, 1_000).await.0.unwrap_err().to_string();
             assert!(error.contains(told), "{says:?}: {error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_says_our_password_back_is_not_quoted() {
+        for said in ["s3cret-word", "dXNlcjpzM2NyZXQtd29yZA", "7333637265742d776f7264"] {
+            let says = format!("HTTP/1.1 407 x\r\nProxy-Authenticate: {said}\r\n\r\n");
+            let error =
+                opened("http://user:s3cret-word@proxy:1", &says, 1_000).await.0.unwrap_err();
+            let told = error.to_string();
+            assert!(!told.contains(said) && told.contains("proxy_credentials_file"), "{told}");
         }
     }
 

@@ -68,8 +68,8 @@ impl RouteMetrics {
         self.links.inc_by(count);
     }
 
-    pub(crate) fn token_echoed(&self, count: u64) {
-        self.echoes.inc_by(count);
+    pub(crate) fn token_echoed(&self, count: usize) {
+        self.echoes.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
     }
 
     pub(crate) fn authorization_stripped(&self) {

@@ -6,13 +6,13 @@ use crate::otlp::Span;
 use crate::proxy::RouteHandle;
 use crate::proxy::csrf::Session;
 use crate::proxy::downstream::Share;
-use crate::proxy::echo::Echo;
 use crate::proxy::heal::Heal;
 use crate::proxy::links::{AnswerBody, RequestBody};
 use crate::proxy::profile::METHODS;
 use crate::proxy::retry::Retries;
 use crate::proxy::trace::Trace;
 use crate::proxy::upstream::{Attempts, Slot};
+use crate::redact::{Redactor, Secrets};
 use crate::telemetry::ACCESS;
 use crate::token::store::Usable;
 use http::{Method, StatusCode};
@@ -70,8 +70,10 @@ pub struct Context {
     pub(super) is_refused: bool,
     /// What is done to the answer's body.
     pub(super) answer_body: Option<AnswerBody>,
-    /// Looks for our token in the answer.
-    pub(super) echo: Option<Echo>,
+    /// What was added to the request besides the access token, in any attempt, and is for the upstream alone.
+    pub(super) added: Option<Secrets>,
+    /// Takes our secrets out of the answer's body.
+    pub(super) redactor: Option<Redactor>,
     /// What became of a refused token.
     pub(super) heal: Heal,
     /// What it waits for before it is sent again to an upstream that had no time.
@@ -99,7 +101,8 @@ impl Context {
             request_body: None,
             is_refused: false,
             answer_body: None,
-            echo: None,
+            added: None,
+            redactor: None,
             heal: Heal::default(),
             retries: Retries::default(),
             detail: None,
@@ -107,6 +110,14 @@ impl Context {
             upstream_since: None,
             upstream_took: None,
         }
+    }
+
+    /// The request takes these along, too.
+    pub(super) fn add(&mut self, secrets: Option<Secrets>) {
+        self.added = match (self.added.take(), secrets) {
+            (Some(before), Some(secrets)) => Some(before.and(&secrets)),
+            (before, secrets) => before.or(secrets),
+        };
     }
 }
 

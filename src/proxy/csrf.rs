@@ -10,9 +10,11 @@ use super::recover::{self, Refusal, Verdict};
 use super::upstream::Upstream;
 use super::{Context, RouteHandle};
 use crate::metrics::CsrfMetrics;
+use crate::redact::Secrets;
 use crate::retry_after::server_time;
 use crate::token::store::Usable;
 use arc_swap::ArcSwapOption;
+use bytes::Bytes;
 use cookie::Cookie;
 use cookie::time::OffsetDateTime;
 use http::header::{AUTHORIZATION, COOKIE, SET_COOKIE};
@@ -147,6 +149,13 @@ pub(crate) struct Keeper {
     serial: AtomicU64,
 }
 
+/// A shorter value may stand in any text.
+const SHORTEST_SECRET: usize = 8;
+/// A value that is shorter than this and a word or a number, `disabled` or `20261130`, is no session's.
+const SHORTEST_WORD: usize = 16;
+/// Cookies with settings, which stand in any link: `sap-language=EN&sap-client=100`.
+const SETTINGS: [&str; 2] = ["sap-usercontext", "sap-language"];
+
 /// What a fetch brought.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -158,6 +167,25 @@ pub(super) struct Session {
     token: Option<HeaderValue>,
     /// Name and value, as they were set.
     cookies: Vec<(String, String)>,
+}
+
+impl Session {
+    /// What of it lets others write: its token, and the values of its cookies.
+    pub(super) fn secrets(&self) -> Option<Secrets> {
+        let cookies = self.cookies.iter().filter(|(name, value)| is_secret(name, value));
+        let values = cookies.map(|(_, value)| value.trim_matches('"').as_bytes());
+        let all = values.chain(self.token.iter().map(HeaderValue::as_bytes));
+        Secrets::new(all.map(Bytes::copy_from_slice), SHORTEST_SECRET)
+    }
+}
+
+/// Whether a cookie's value could be a session's.
+fn is_secret(name: &str, value: &str) -> bool {
+    let is_word = value.bytes().all(|byte| byte.is_ascii_alphabetic())
+        || value.bytes().all(|byte| byte.is_ascii_digit());
+    let is_setting = SETTINGS.iter().any(|known| known.eq_ignore_ascii_case(name));
+    let is_short_word = is_word && value.len() < SHORTEST_WORD;
+    !is_setting && !is_short_word
 }
 
 impl Keeper {

@@ -4,6 +4,7 @@ use super::csrf::Keeper;
 use super::guard::Guard;
 use super::links::Plan;
 use super::profile::Csrf;
+use super::redaction;
 use super::respond::Problem;
 use super::route::{Router, TargetError, leaves_authority};
 use super::upstream::Upstream;
@@ -11,6 +12,7 @@ use crate::config::{ClientId, Config, ListenAddress, ListenerId, Route, Upstream
 use crate::error::ErrorKind;
 use crate::metrics::{ClientMetrics, Metrics, RouteMetrics};
 use crate::place;
+use crate::redact::Secrets;
 use crate::token::store::TokenStore;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -45,6 +47,8 @@ pub(super) struct RouteHandle {
     pub(super) wants_csrf: AtomicBool,
     /// The upstream's host, for which its cookies may be.
     pub(super) cookie_domain: String,
+    /// What is secret of the headers that it adds.
+    pub(super) secrets: Option<Secrets>,
     /// Which links are rewritten, and to what.
     pub(super) links: Option<Plan>,
     pub(super) guard: Arc<Guard>,
@@ -91,6 +95,7 @@ impl Table {
             let name = config.name_of(route);
             Some(Arc::new(RouteHandle {
                 config: route.clone(),
+                secrets: redaction::of_headers(&route.headers),
                 cut: if route.strip_path { route.path.matches('/').count() } else { 0 },
                 client: clients.get(route.client.0)?.clone(),
                 csrf: match route.profile.csrf {

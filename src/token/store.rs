@@ -6,8 +6,10 @@
 use super::Token;
 use super::instant::Instant;
 use super::schedule::usable_for;
+use super::valid::Valid;
 use crate::error::ErrorKind;
-use arc_swap::ArcSwapOption;
+use crate::redact::Secrets;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use http::HeaderValue;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +30,8 @@ const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct TokenStore {
     current: ArcSwapOption<Current>,
+    /// The current token, and those before it that are still valid.
+    valid: ArcSwap<Valid>,
     news: watch::Sender<News>,
     /// The latest generation that the upstream refused.
     rejected: AtomicU64,
@@ -118,6 +122,7 @@ impl TokenStore {
     pub fn new() -> Self {
         Self {
             current: ArcSwapOption::empty(),
+            valid: ArcSwap::default(),
             news: watch::Sender::default(),
             rejected: AtomicU64::new(0),
             unwanted: AtomicU64::new(0),
@@ -137,6 +142,11 @@ impl TokenStore {
             generation: current.generation,
             until: current.usable_until,
         })
+    }
+
+    /// The tokens that nobody else may see: the current one, and those before it that are still valid.
+    pub(crate) fn secrets(&self) -> Option<Secrets> {
+        self.valid.load().secrets().cloned()
     }
 
     /// Whether a request would be served right now.
@@ -243,6 +253,8 @@ impl TokenStore {
     pub(crate) fn publish(&self, token: Token, received: Instant) -> u64 {
         let previous = self.news.borrow().generation;
         let generation = previous + 1;
+        let valid = self.valid.load().with(&token, received);
+        self.valid.store(Arc::new(valid));
         self.current.store(Some(Arc::new(Current {
             authorization: token.authorization,
             generation,

@@ -1,0 +1,355 @@
+//! The redactor: takes secrets out of what others say, in whatever clothes they come.
+//!
+//! A debugging front door sends a request's header back as HTML, as JSON, in a query, or in base64; an issuer
+//! quotes the secret that it refuses. [`Secrets`] are what must not be seen. They are found raw and in all that
+//! [`clothes`] knows, nested in each other, too. [`Redactor`] does the same for a body that comes in chunks.
+//! What it can't see stands in `SECURITY.md`.
+//!
+//! Nearly every text holds none, and is to cost next to nothing. A secret in any clothes is an unbroken run of
+//! few kinds of characters that is at least as long as the secret. So of a text only every so-many-th byte is
+//! looked at, and only a run that is long enough is undressed: the longer the secret, the less is read.
+
+mod clothes;
+#[cfg(test)]
+mod tests;
+
+use bytes::Bytes;
+use clothes::{Layer, Place};
+use memchr::memmem;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// What takes a secret's place, where there is room for it.
+pub(crate) const REMOVED: &str = "[token removed]";
+/// What fills a place up, so that a body keeps its length.
+const FILLER: u8 = b'*';
+/// How much of a body is looked at: errors and echoes are short.
+const LOOKED_AT: usize = 64 * 1024;
+/// A beginning of a secret that is shorter, undressed, is passed on at once, or a chunk that ends in the secret's
+/// first letter would be short of it until the next one comes. If it was one, the rest goes all the same.
+const WORTH_HOLDING: usize = 4;
+/// What one character of a secret takes at most in clothes over clothes: each of the eight of `&#x0041;` as eight.
+const WIDEST: usize = 64;
+/// So much that has gone by is kept, for beginnings that were not worth holding.
+const KEPT: usize = WIDEST * WORTH_HOLDING;
+/// A shorter run is not worth skipping to: the text is undressed as a whole.
+const SHORTEST_RUN: usize = 4;
+
+/// What must not be seen. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Secrets(Arc<Known>);
+
+struct Known {
+    secrets: Vec<Bytes>,
+    /// The length of the shortest.
+    least: usize,
+    /// An unbroken run that each of them brings along, in any clothes, is at least this long.
+    run: usize,
+    /// They are nothing but such a run.
+    is_run: bool,
+    /// One of them holds a space, which is `+` in a form.
+    has_space: bool,
+}
+
+/// Where secrets are.
+#[derive(Default)]
+pub(crate) struct Found {
+    /// In order, and apart.
+    places: Vec<Range<usize>>,
+    /// Where something begins that may go on behind the end.
+    open: Vec<usize>,
+}
+
+impl Secrets {
+    /// What must not be seen, but for what is shorter than `shortest`, which may stand in any text. `None`:
+    /// nothing is left.
+    pub(crate) fn new(secrets: impl IntoIterator<Item = Bytes>, shortest: usize) -> Option<Self> {
+        let mut known: Vec<Bytes> = Vec::new();
+        for secret in secrets.into_iter().filter(|secret| secret.len() >= shortest.max(1)) {
+            // Where it is a dressed one itself, what it stands for is as good.
+            for one in clothes::undressed(&secret).map(Bytes::from).into_iter().chain([secret]) {
+                if one.len() >= shortest.max(1) && !known.contains(&one) {
+                    known.push(one);
+                }
+            }
+        }
+        Self::of(known)
+    }
+
+    fn of(secrets: Vec<Bytes>) -> Option<Self> {
+        let least = secrets.iter().map(Bytes::len).min()?;
+        let runs = |secret: &Bytes| {
+            let runs = secret.split(|byte| !clothes::is_plain(*byte)).map(<[u8]>::len);
+            runs.max().unwrap_or_default()
+        };
+        let run = secrets.iter().map(runs).min()?;
+        let is_run = secrets.iter().flatten().all(|byte| clothes::is_plain(*byte));
+        let has_space = secrets.iter().flatten().any(|byte| *byte == b' ');
+        Some(Self(Arc::new(Known { secrets, least, run, is_run, has_space })))
+    }
+
+    /// All of these, and all of those.
+    pub(crate) fn and(&self, other: &Self) -> Self {
+        let is_new = |secret: &&Bytes| !self.0.secrets.contains(secret);
+        let more = other.0.secrets.iter().filter(is_new);
+        // Of two sets that are not empty, neither is their union.
+        Self::of(self.0.secrets.iter().chain(more).cloned().collect())
+            .unwrap_or_else(|| self.clone())
+    }
+
+    /// Whether one of them is in a text.
+    pub(crate) fn are_in(&self, text: &[u8]) -> bool {
+        !self.find(text, false).places.is_empty()
+    }
+
+    /// Whether one of them is in a name that may have lost its case.
+    pub(crate) fn are_in_name(&self, name: &[u8]) -> bool {
+        if !self.may_be_in(name) {
+            return false;
+        }
+        let name = name.to_ascii_lowercase();
+        let is_in = |secret: &Bytes| memmem::find(&name, &secret.to_ascii_lowercase()).is_some();
+        self.0.secrets.iter().any(is_in)
+    }
+
+    /// Whether a text is long enough for one of them.
+    pub(crate) fn may_be_in(&self, text: &[u8]) -> bool {
+        text.len() >= self.0.least
+    }
+
+    /// A text without them, and how many there were; nothing, as nearly always, if there were none.
+    pub(crate) fn removed_from(&self, text: &[u8]) -> Option<(Vec<u8>, usize)> {
+        let places = self.find(text, false).places;
+        if places.is_empty() {
+            return None;
+        }
+        let (mut clean, mut done) = (Vec::with_capacity(text.len()), 0);
+        for place in &places {
+            clean.extend_from_slice(text.get(done..place.start).unwrap_or_default());
+            clean.extend_from_slice(REMOVED.as_bytes());
+            done = place.end;
+        }
+        clean.extend_from_slice(text.get(done..).unwrap_or_default());
+        Some((clean, places.len()))
+    }
+
+    /// Looks for them in a text, which may go on.
+    fn find(&self, text: &[u8], goes_on: bool) -> Found {
+        let known = &*self.0;
+        let mut found = Found::default();
+        if known.is_run {
+            let mut from = 0;
+            while let Some(run) = clothes::next_run(text, from, known.run) {
+                from = run.end;
+                let open = goes_on && run.end == text.len();
+                let layer = Layer::bare(text.get(run.clone()).unwrap_or_default(), run.start, open);
+                known.look_into(&layer, 0, &mut found);
+            }
+            // A beginning may be shorter than a secret.
+            let last = clothes::last_run(text);
+            if goes_on && (1..known.run).contains(&(text.len() - last)) {
+                let layer = Layer::bare(text.get(last..).unwrap_or_default(), last, true);
+                known.look_into(&layer, 0, &mut found);
+            }
+        } else if known.run < SHORTEST_RUN
+            || clothes::next_run(text, 0, known.run).is_some()
+            || goes_on
+        {
+            known.look_into(&Layer::bare(text, 0, goes_on), 0, &mut found);
+        }
+        found.in_order()
+    }
+
+    /// How much of a text's end may belong to a secret that goes on behind it.
+    fn reach(&self, text: &[u8]) -> usize {
+        if self.0.is_run { text.len() - clothes::last_run(text) } else { text.len() }
+    }
+
+    /// Whether a secret may begin in so many last bytes and go on in this.
+    fn may_go_on(&self, before: usize, text: &[u8]) -> bool {
+        let first = clothes::first_run(text);
+        before > 0 && (!self.0.is_run || first == text.len() || before + first >= self.0.run)
+    }
+}
+
+impl Known {
+    /// Looks for secrets in a text and under its clothes.
+    fn look_into(&self, layer: &Layer<'_>, depth: usize, found: &mut Found) {
+        for secret in &self.secrets {
+            if secret.len() <= layer.text.len() {
+                let places = memmem::find_iter(layer.text, secret);
+                found.places.extend(places.map(|at| layer.place(at..at + secret.len())));
+            }
+            if layer.is_open
+                && let Some(at) = beginning_in(layer.text, secret)
+            {
+                found.open.push(layer.place(at..layer.text.len()).start);
+            }
+        }
+        if depth == clothes::DEEPEST {
+            return;
+        }
+        let wanted = clothes::Wanted { least: self.least, has_space: self.has_space };
+        clothes::take_off(layer, &wanted, &mut |under| {
+            let layer = under.layer();
+            if !self.is_run {
+                return self.look_into(&layer, depth + 1, found);
+            }
+            // Of what was no encoded text at all, nothing is left to look at.
+            for run in clothes::runs(layer.text) {
+                let is_last = layer.is_open && run.end == layer.text.len();
+                let least = if is_last { WORTH_HOLDING } else { self.least };
+                if run.len() >= least {
+                    self.look_into(&layer.part(run, is_last), depth + 1, found);
+                }
+            }
+        });
+    }
+}
+
+impl Found {
+    fn in_order(mut self) -> Self {
+        self.places.sort_unstable_by_key(|place| (place.start, place.end));
+        let mut apart: Vec<Place> = Vec::with_capacity(self.places.len());
+        for place in self.places {
+            match apart.last_mut() {
+                Some(last) if place.start < last.end => last.end = last.end.max(place.end),
+                _ => apart.push(place),
+            }
+        }
+        self.places = apart;
+        self
+    }
+
+    /// Where the first of what may go on begins, if that is in no secret that was found.
+    fn first_open(&self) -> Option<usize> {
+        let is_free = |at: &&usize| !self.places.iter().any(|place| place.contains(at));
+        self.open.iter().filter(is_free).min().copied()
+    }
+}
+
+/// Where a text's end begins a secret, if it is worth to be held back.
+fn beginning_in(text: &[u8], secret: &[u8]) -> Option<usize> {
+    let from = text.len().saturating_sub(secret.len() - 1);
+    let end = text.get(from..).unwrap_or_default();
+    let first = *secret.first()?;
+    let last = (end.len() + 1).saturating_sub(WORTH_HOLDING);
+    let at = memchr::memchr_iter(first, end.get(..last)?)
+        .find(|at| end.get(*at..).is_some_and(|end| secret.starts_with(end)))?;
+    Some(from + at)
+}
+
+/// Takes secrets out of a body that comes in chunks. Its length stays true.
+pub(crate) struct Redactor {
+    secrets: Secrets,
+    /// How many bytes of the body have gone by.
+    seen: usize,
+    /// The end of the last chunk, which may be the beginning of a secret.
+    held: Vec<u8>,
+    /// What was before that has gone by; a secret may have begun in it.
+    gone: Vec<u8>,
+}
+
+impl Redactor {
+    pub(crate) const fn new(secrets: Secrets) -> Self {
+        Self { secrets, seen: 0, held: Vec::new(), gone: Vec::new() }
+    }
+
+    /// Removes secrets from the next chunk of a body. Returns how many there were.
+    pub(crate) fn push(&mut self, chunk: &mut Option<Bytes>, is_end: bool) -> usize {
+        let left = LOOKED_AT.saturating_sub(self.seen);
+        if left == 0 && self.held.is_empty() {
+            return 0;
+        }
+        let input = chunk.take().unwrap_or_default();
+        if left == 0 || input.len() <= left {
+            let (output, count) = self.clean(&input, is_end);
+            *chunk = output.map_or_else(|| some(input), |output| some(output.into()));
+            return count;
+        }
+        // Of a large chunk, the rest is not looked at.
+        let (first, rest) = (input.slice(..left), input.slice(left..));
+        let (first_output, first_count) = self.clean(&first, false);
+        let (rest_output, rest_count) = match self.held.is_empty() {
+            true => (None, 0),
+            false => self.clean(&rest, is_end),
+        };
+        *chunk = some(match (first_output, rest_output) {
+            (None, None) => input,
+            (first_output, rest_output) => {
+                let first = first_output.map_or(first, Bytes::from);
+                let rest = rest_output.map_or(rest, Bytes::from);
+                [first, rest].concat().into()
+            }
+        });
+        first_count + rest_count
+    }
+
+    /// What becomes of a chunk, if it does not stay as it is.
+    fn clean(&mut self, input: &[u8], is_end: bool) -> (Option<Vec<u8>>, usize) {
+        let is_alone = self.held.is_empty() && !self.secrets.may_go_on(self.gone.len(), input);
+        if is_alone {
+            let found = self.secrets.find(input, !is_end);
+            if found.places.is_empty() && found.open.is_empty() {
+                // As nearly always.
+                self.gone.clear();
+                if !is_end {
+                    let kept = self.secrets.reach(input).min(KEPT);
+                    self.gone.extend_from_slice(end_of(input, kept));
+                }
+                self.seen += input.len();
+                return (None, 0);
+            }
+            self.gone.clear();
+            return self.replace(input.to_vec(), &found, is_end);
+        }
+        let mut body = std::mem::take(&mut self.gone);
+        let gone = body.len();
+        body.append(&mut self.held);
+        body.extend_from_slice(input);
+        let found = self.secrets.find(&body, !is_end);
+        self.gone = body.get(..gone).unwrap_or_default().to_vec();
+        self.replace(body, &found, is_end)
+    }
+
+    /// Replaces what was found in `body`, which begins with what has gone by, and holds back what may be the
+    /// beginning of more.
+    fn replace(
+        &mut self,
+        mut body: Vec<u8>,
+        found: &Found,
+        is_end: bool,
+    ) -> (Option<Vec<u8>>, usize) {
+        let gone = self.gone.len();
+        for place in &found.places {
+            if let Some(place) = body.get_mut(place.clone()) {
+                place.fill(FILLER);
+                if let Some(start) = place.get_mut(..REMOVED.len()) {
+                    start.copy_from_slice(REMOVED.as_bytes());
+                }
+            }
+        }
+        self.held.clear();
+        if !is_end && let Some(open) = found.first_open() {
+            self.held = body.split_off(open.max(gone));
+        }
+        self.gone.clear();
+        if !is_end {
+            let kept = self.secrets.reach(&body).min(KEPT);
+            self.gone.extend_from_slice(end_of(&body, kept));
+        }
+        // What takes a secret's place is as long as the secret.
+        body.drain(..gone.min(body.len()));
+        self.seen += body.len();
+        (Some(body), found.places.len())
+    }
+}
+
+fn end_of(text: &[u8], length: usize) -> &[u8] {
+    text.get(text.len() - length..).unwrap_or_default()
+}
+
+/// An empty chunk would end a chunked body.
+fn some(chunk: Bytes) -> Option<Bytes> {
+    (!chunk.is_empty()).then_some(chunk)
+}

@@ -1,0 +1,323 @@
+use super::*;
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use proptest::prelude::*;
+
+const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.eyJqdGkiOiJ4In0.c2ln";
+
+fn secrets(secret: &str) -> Secrets {
+    Secrets::new([Bytes::copy_from_slice(secret.as_bytes())], 8).unwrap()
+}
+
+/// What becomes of a body in chunks of these sizes, and how many secrets were in it.
+fn clean(secrets: &Secrets, body: &[u8], sizes: &[usize]) -> (Vec<u8>, usize) {
+    let mut redactor = Redactor::new(secrets.clone());
+    let (mut output, mut count) = (Vec::new(), 0);
+    let mut rest = body;
+    let mut sizes = sizes.iter().cycle();
+    loop {
+        let (now, later) = rest.split_at((*sizes.next().unwrap()).min(rest.len()));
+        rest = later;
+        let is_end = rest.is_empty();
+        let mut chunk = Some(Bytes::copy_from_slice(now));
+        count += redactor.push(&mut chunk, is_end);
+        assert!(
+            chunk.as_ref().is_none_or(|chunk| !chunk.is_empty()),
+            "it would end a chunked body"
+        );
+        output.extend_from_slice(&chunk.unwrap_or_default());
+        let longest = secrets.0.secrets.iter().map(Bytes::len).max().unwrap();
+        assert!(redactor.held.len() <= WIDEST * (longest + 1));
+        assert!(redactor.gone.len() <= KEPT);
+        if is_end {
+            return (output, count);
+        }
+    }
+}
+
+fn filled(length: usize) -> String {
+    format!("{REMOVED}{}", "*".repeat(length - REMOVED.len()))
+}
+
+/// A way to write a secret.
+#[derive(Clone, Copy, Debug)]
+enum Dress {
+    Raw,
+    PercentAll(bool),
+    PercentReserved(bool),
+    /// Each so-many-th character.
+    PercentSome(usize),
+    PercentU,
+    Form,
+    Named,
+    Decimal(bool),
+    Hexadecimal(bool),
+    Json,
+    JsonAll(bool),
+    Bytes,
+    /// Behind so many other bytes.
+    Base64(usize),
+    Base64Url(usize),
+    Hex(bool),
+}
+
+impl Dress {
+    fn on(self, text: &str) -> String {
+        let each = |one: &dyn Fn(u8) -> String| text.bytes().map(one).collect::<String>();
+        let is_unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        let percent = |byte: u8, upper| match upper {
+            true => format!("%{byte:02X}"),
+            false => format!("%{byte:02x}"),
+        };
+        let raw = |byte: u8| char::from(byte).to_string();
+        match self {
+            Self::Raw => text.to_owned(),
+            Self::PercentAll(upper) => each(&|byte| percent(byte, upper)),
+            Self::PercentReserved(upper) => each(&|byte| match is_unreserved(byte) {
+                true => raw(byte),
+                false => percent(byte, upper),
+            }),
+            Self::PercentSome(step) => {
+                let one = |(at, byte): (usize, u8)| match byte != b'%' && at % step > 0 {
+                    true => raw(byte),
+                    false => percent(byte, at % 2 == 0),
+                };
+                text.bytes().enumerate().map(one).collect()
+            }
+            Self::PercentU => each(&|byte| format!("%u{byte:04x}")),
+            Self::Form => url::form_urlencoded::byte_serialize(text.as_bytes()).collect(),
+            Self::Named => each(&|byte| match byte {
+                b'&' => "&amp;".into(),
+                b'<' => "&lt;".into(),
+                b'>' => "&gt;".into(),
+                b'"' => "&quot;".into(),
+                b'\'' => "&#39;".into(),
+                b'.' => "&period;".into(),
+                b'_' => "&lowbar;".into(),
+                other => raw(other),
+            }),
+            Self::Decimal(ends) => {
+                each(&|byte| format!("&#{byte:03}{}", if ends { ";" } else { "" }))
+            }
+            Self::Hexadecimal(upper) => each(&|byte| match upper {
+                true => format!("&#X{byte:02X};"),
+                false => format!("&#x{byte:04x};"),
+            }),
+            Self::Json => {
+                let quoted = serde_json::to_string(text).unwrap().replace('/', "\\/");
+                quoted[1..quoted.len() - 1].to_owned()
+            }
+            Self::JsonAll(upper) => each(&|byte| match upper {
+                true => format!("\\u{byte:04X}"),
+                false => format!("\\u{byte:04x}"),
+            }),
+            Self::Bytes => each(&|byte| format!("\\x{byte:02x}")),
+            Self::Base64(behind) => STANDARD.encode(format!("{}{text}", &"id:"[..behind])),
+            Self::Base64Url(behind) => {
+                URL_SAFE_NO_PAD.encode(format!("{}{text}:", &"id:"[..behind]))
+            }
+            Self::Hex(upper) => each(&|byte| match upper {
+                true => format!("{byte:02X}"),
+                false => format!("{byte:02x}"),
+            }),
+        }
+    }
+
+    fn any() -> impl Strategy<Value = Self> {
+        prop_oneof![
+            Just(Self::Raw),
+            any::<bool>().prop_map(Self::PercentAll),
+            any::<bool>().prop_map(Self::PercentReserved),
+            (1_usize..8).prop_map(Self::PercentSome),
+            Just(Self::PercentU),
+            Just(Self::Form),
+            Just(Self::Named),
+            any::<bool>().prop_map(Self::Decimal),
+            any::<bool>().prop_map(Self::Hexadecimal),
+            Just(Self::Json),
+            any::<bool>().prop_map(Self::JsonAll),
+            Just(Self::Bytes),
+            (0_usize..4).prop_map(Self::Base64),
+            (0_usize..4).prop_map(Self::Base64Url),
+            any::<bool>().prop_map(Self::Hex),
+        ]
+    }
+}
+
+/// Of what was kept from a body, all that was not to be seen is gone.
+fn judge(secret: &str, dresses: &[Dress], before: &str, after: &str, sizes: &[usize]) {
+    let dressed = dresses.iter().fold(secret.to_owned(), |text, dress| dress.on(&text));
+    let body = format!("{before}\n{dressed}\n{after}");
+    let secrets = secrets(secret);
+    let (output, count) = clean(&secrets, body.as_bytes(), sizes);
+    let output = String::from_utf8(output).unwrap();
+    assert_eq!(output.len(), body.len(), "{dressed}: {output}");
+    assert!(count > 0, "{dressed} passes");
+    assert!(output.starts_with(before) && output.ends_with(after), "{dressed}: {output}");
+    let middle = &output[before.len() + 1..output.len() - after.len() - 1];
+    let removed = middle.chars().filter(|seen| *seen == '*').count();
+    assert!(removed + REMOVED.len() + KEPT + 8 >= middle.len(), "{dressed}: {output}");
+    assert!(!secrets.are_in(output.as_bytes()), "{dressed}: {output}");
+    // As a whole, in a header.
+    let (whole, _) = secrets.removed_from(body.as_bytes()).unwrap();
+    let whole = String::from_utf8(whole).unwrap();
+    let outside = whole
+        .strip_prefix(&format!("{before}\n"))
+        .and_then(|rest| rest.strip_suffix(&format!("\n{after}")));
+    let [left, right] = outside.unwrap().split(REMOVED).collect::<Vec<_>>()[..] else {
+        panic!("{dressed}: {whole}")
+    };
+    // What base64 has besides, and the end of what was cut.
+    assert!(left.len() + right.len() <= 48, "{dressed}: {whole}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_clothes_and_no_chunks_hide_a_secret(
+        secret in prop_oneof!["[ -~]{8,60}", "[A-Za-z0-9._-]{8,60}", "[A-Za-z0-9+/]{8,40}={0,2}"],
+        first in Dress::any(),
+        second in Dress::any(),
+        before in "[a-z0-9 \":,{]{0,20}",
+        after in "[a-z0-9 \":,}]{0,20}",
+        sizes in prop::collection::vec(1_usize..80, 1..5),
+    ) {
+        judge(&secret, &[first, second], &before, &after, &sizes);
+    }
+
+    #[test]
+    fn a_body_without_a_secret_stays_as_it_is(
+        secret in prop_oneof!["[ -~]{8,40}", "[A-Za-z0-9._-]{8,60}"],
+        body in prop_oneof!["[ -~]{0,300}", "([a-z%&#;]{0,12}\\\\u00[0-9a-f]{2}|&#[0-9]{2};|%[0-9A-F]{2}){0,40}", "[A-Za-z0-9+/]{0,300}"],
+        sizes in prop::collection::vec(1_usize..80, 1..5),
+    ) {
+        let (output, count) = clean(&secrets(&secret), body.as_bytes(), &sizes);
+        prop_assert_eq!(count, 0);
+        prop_assert_eq!(output, body.as_bytes());
+    }
+
+    #[test]
+    fn nothing_panics_and_no_length_changes(
+        secret in prop_oneof!["[ -~]{8,20}", "[ab%&#;]{8,12}"],
+        body in prop::collection::vec(prop_oneof![any::<u8>(), prop::sample::select(b"%&#;\\u0041abx".to_vec())], 0..300),
+        sizes in prop::collection::vec(1_usize..20, 1..5),
+    ) {
+        let secrets = secrets(&secret);
+        let body = [&body[..], secret.as_bytes(), &body].concat();
+        let (output, count) = clean(&secrets, &body, &sizes);
+        prop_assert_eq!(output.len(), body.len());
+        prop_assert!(count > 0);
+        prop_assert!(memmem::find(&output, secret.as_bytes()).is_none());
+    }
+
+    #[test]
+    fn of_a_raw_token_at_most_its_first_letters_are_seen(
+        parts in prop::collection::vec(prop_oneof![
+            Just(TOKEN.to_owned()),
+            (1..TOKEN.len()).prop_map(|length| TOKEN[..length].to_owned()),
+            "[a-z.é ]{0,30}",
+        ], 0..8),
+        sizes in prop::collection::vec(1_usize..60, 1..5),
+    ) {
+        let body = parts.concat();
+        let wanted = body.replace(TOKEN, &filled(TOKEN.len()));
+        let (output, count) = clean(&secrets(TOKEN), body.as_bytes(), &sizes);
+        prop_assert_eq!(output.len(), wanted.len());
+        prop_assert!(memmem::find(&output, TOKEN.as_bytes()).is_none());
+        let pairs = output.iter().zip(wanted.bytes().zip(body.bytes()));
+        let odd = pairs.filter(|(is, (wanted, _))| *is != wanted);
+        prop_assert!(odd.count() <= count * (2 * WORTH_HOLDING + REMOVED.len()));
+        prop_assert_eq!(count, body.matches(TOKEN).count());
+    }
+}
+
+#[test]
+fn every_dress_over_every_other_is_taken_off() {
+    let all = [
+        Dress::Raw,
+        Dress::PercentAll(true),
+        Dress::PercentAll(false),
+        Dress::PercentReserved(true),
+        Dress::PercentReserved(false),
+        Dress::PercentSome(3),
+        Dress::PercentU,
+        Dress::Form,
+        Dress::Named,
+        Dress::Decimal(true),
+        Dress::Decimal(false),
+        Dress::Hexadecimal(true),
+        Dress::Hexadecimal(false),
+        Dress::Json,
+        Dress::JsonAll(true),
+        Dress::JsonAll(false),
+        Dress::Bytes,
+        Dress::Base64(0),
+        Dress::Base64(1),
+        Dress::Base64(2),
+        Dress::Base64(3),
+        Dress::Base64Url(1),
+        Dress::Base64Url(2),
+        Dress::Base64Url(3),
+        Dress::Hex(true),
+        Dress::Hex(false),
+    ];
+    for secret in [TOKEN, "7d3f$aV+/9=de<m>o \"&'\\%41\\u0041", "b5e9d3a5"] {
+        for first in all {
+            for second in all {
+                judge(secret, &[first, second], "{\"a\": ", "}", &[4096]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_chunk_that_ends_in_the_tokens_first_letters_is_not_short_of_them() {
+    let mut redactor = Redactor::new(secrets(TOKEN));
+    let mut chunk = Some(Bytes::from_static(b"done e"));
+    redactor.push(&mut chunk, false);
+    assert_eq!(chunk.unwrap(), "done e");
+}
+
+#[test]
+fn a_body_is_looked_at_up_to_its_limit_however_large_its_chunks() {
+    let secrets = secrets(TOKEN);
+    let late = [vec![b' '; LOOKED_AT], TOKEN.as_bytes().to_vec()].concat();
+    for size in [LOOKED_AT, late.len(), 999] {
+        assert_eq!(clean(&secrets, &late, &[size]), (late.clone(), 0));
+    }
+    let early =
+        [vec![b' '; LOOKED_AT - 10], TOKEN.as_bytes().to_vec(), vec![b' '; LOOKED_AT]].concat();
+    for size in [LOOKED_AT - 5, early.len(), 999] {
+        let (output, count) = clean(&secrets, &early, &[size]);
+        assert_eq!(count, 1, "one that begins before it");
+        assert!(memmem::find(&output, TOKEN.as_bytes()).is_none() && output.len() == early.len());
+    }
+}
+
+#[test]
+fn several_secrets_are_looked_for_at_once() {
+    let both = secrets(TOKEN).and(&secrets("of the session"));
+    let body = format!("{TOKEN} {} of the session", URL_SAFE_NO_PAD.encode(TOKEN));
+    let (output, count) = both.removed_from(body.as_bytes()).unwrap();
+    assert_eq!((output, count), (b"[token removed] [token removed] [token removed]".to_vec(), 3));
+    assert!(Secrets::new([Bytes::from_static(b"x")], 8).is_none(), "it may stand in any text");
+}
+
+#[test]
+fn a_cookie_that_is_encoded_itself_is_known_by_what_it_stands_for_too() {
+    let cookie = secrets("s%3Aabcdefgh.ijk%2Fl");
+    assert!(cookie.are_in(b"session=s%3Aabcdefgh.ijk%2Fl"));
+    assert!(cookie.are_in(b"session s:abcdefgh.ijk/l"));
+    assert!(cookie.are_in(b"session=s%253Aabcdefgh.ijk%252Fl"));
+}
+
+#[test]
+fn of_a_text_without_long_runs_next_to_nothing_is_read() {
+    let long = "x".repeat(1_000);
+    let text = "{\"name\":\"Miller\",\"city\":\"Cologne\"},".repeat(1_000);
+    assert_eq!(clothes::next_run(text.as_bytes(), 0, 1_000), None);
+    let text = format!("{text}{long}{text}");
+    let run = clothes::next_run(text.as_bytes(), 0, 1_000).unwrap();
+    assert_eq!(&text[run], long);
+}
