@@ -17,6 +17,7 @@ pub mod guard;
 pub(crate) mod headers;
 pub(crate) mod heal;
 pub mod links;
+mod passing;
 pub mod profile;
 pub mod recover;
 mod redaction;
@@ -36,7 +37,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use context::{Context, Outcome, method_label};
-use downstream::{Downstream, Load, while_there};
+use downstream::{Downstream, Load, WRITE_TIMEOUT, while_there};
 use ending::{end_of, final_answer, has_answered, has_no_body};
 use headers::Injection;
 use http::header::{ACCEPT_ENCODING, EXPECT, TRANSFER_ENCODING};
@@ -60,9 +61,6 @@ use upstream::Attempts;
 
 pub use table::{ClientHandle, Table};
 
-/// A caller that reads nothing for this long has gone away. The system's buffers hold megabytes, so that
-/// one that reads slowly seems to read nothing for a while.
-const DOWNSTREAM_WRITE_TIMEOUT: Duration = Duration::from_secs(300);
 /// How long the rest of a body that nobody wants is read, to keep the connection.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -107,6 +105,7 @@ impl Proxy {
             session.set_keepalive(None);
         }
         self.metrics.rejected(problem.kind);
+        passing::forget(session, &mut context.passing);
         let sent = problem.send(session).await;
         context.detail = Some(problem.detail);
         sent
@@ -140,7 +139,7 @@ impl ProxyHttp for Proxy {
         context.record.method = method_label(&request.method);
         let trace = context.trace.insert(Trace::of(&request.headers));
         context.record.span = self.spans.begin(request, trace);
-        session.set_write_timeout(Some(DOWNSTREAM_WRITE_TIMEOUT));
+        session.set_write_timeout(Some(WRITE_TIMEOUT));
         session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
         if session.req_header().version == Version::HTTP_10 {
             // Such a caller knows no informational answers (RFC 9110 section 15.2).
@@ -266,7 +265,7 @@ impl ProxyHttp for Proxy {
         if let Some(session) = &context.csrf {
             csrf::inject(request, session)?;
         }
-        context.answer_body = None;
+        passing::forget(session, &mut context.passing);
         context.redactor = None;
         if let Some(plan) = &route.links {
             plan.prepare(session.req_header(), request)?;
@@ -356,21 +355,22 @@ impl ProxyHttp for Proxy {
         if self.drain.has_begun() {
             session.set_keepalive(None);
         }
-        if session.req_header().version == Version::HTTP_10 {
-            // Nor does it know chunks: its body ends with the connection (RFC 9112 section 6.1).
-            response.remove_header(&TRANSFER_ENCODING);
-        }
         headers::strip_answer(response);
         strip_sessions(session, response, context);
         if heal::hold_back(session, response, context) {
             return Ok(());
         }
+        let mut changed = None;
         if let Some((route, plan)) =
             context.route.as_ref().and_then(|route| Some((route, route.links.as_ref()?)))
         {
             let (count, body) = plan.answer(session.req_header(), response)?;
             route.metrics.links_rewritten(count);
-            context.answer_body = body;
+            changed = body.map(|body| (route.clone(), body));
+        }
+        if session.req_header().version == Version::HTTP_10 {
+            // Nor does it know chunks: its body ends with the connection (RFC 9112 section 6.1).
+            response.remove_header(&TRANSFER_ENCODING);
         }
         if is_whole {
             has_answered(session, context);
@@ -378,6 +378,9 @@ impl ProxyHttp for Proxy {
         if let (Some(secrets), Some(route)) = (redaction::secrets(context), &context.route) {
             route.metrics.token_echoed(redaction::clean_header(&secrets, response));
             context.redactor = Some(Redactor::new(secrets));
+        }
+        if let Some((route, body)) = changed {
+            passing::begin(session, &route, body, context);
         }
         Ok(())
     }
@@ -404,9 +407,7 @@ impl ProxyHttp for Proxy {
         context: &mut Context,
     ) -> pingora::Result<Option<Duration>> {
         heal::look_into(body, end_of_stream, context)?;
-        if let (Some(transformed), Some(route)) = (&mut context.answer_body, &context.route) {
-            route.metrics.links_rewritten(links::transform(transformed, body, end_of_stream)?);
-        }
+        passing::see(session, body.as_ref(), end_of_stream, context)?;
         if let (Some(redactor), Some(route)) = (&mut context.redactor, &context.route) {
             route.metrics.token_echoed(redactor.push(body, end_of_stream));
         }
@@ -463,13 +464,9 @@ impl ProxyHttp for Proxy {
         context: &mut Context,
     ) -> FailToProxy {
         let answered = final_answer(session).is_some();
-        let status = match failure::kind_of(error) {
+        let status = match failure::kind_of(error).filter(|_| !answered) {
+            // The caller is gone, or the header is out already: closing the connection is all that can be said.
             None => {
-                context.record.outcome = end_of(session, error);
-                0
-            }
-            // The header is out already: closing the connection is all that can be said.
-            Some(_) if answered => {
                 context.record.outcome = end_of(session, error);
                 if context.record.outcome == Outcome::UpstreamIncomplete
                     && session.req_header().version == Version::HTTP_10

@@ -1,5 +1,6 @@
 //! Callers stay inside: a link of the tenant's that they follow leads through the sidecar.
 
+use crate::support::caller::Caller;
 use crate::support::issuer;
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Behaviour, Peer};
@@ -201,6 +202,50 @@ async fn a_compressed_answer_that_is_broken_never_looks_whole() {
     upstream.script([compressed("application/json", b"no gzip at all")]);
     let detail = sidecar.get("/data/x").await.text().await.unwrap();
     assert!(detail.contains("compressed answer is broken"), "{detail}");
+}
+
+#[tokio::test]
+async fn a_compressed_answer_that_breaks_off_ends_the_connection_and_is_the_upstreams_fault() {
+    let (_issuer, upstream, sidecar) = raw().await;
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    let link = format!(r#"{{"@odata.nextLink":"{}/data/x"}}"#, upstream.url());
+    encoder.write_all(link.as_bytes()).unwrap();
+    let whole = encoder.finish().unwrap();
+    let mut count = 0.0;
+    for cut in [1, 8, 9] {
+        upstream.script([compressed("application/json", &whole[..whole.len() - cut])]);
+        let mut caller = Caller::connect(sidecar.host()).await;
+        caller.send("GET /data/x HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        let said = caller.rest().await;
+        assert!(said.starts_with("HTTP/1.1 200 OK\r\n"), "{said}");
+        assert!(!said.ends_with("\r\n0\r\n\r\n"), "it never looks whole: {said}");
+        count += 1.0;
+        let series = r#"bearerd_requests_total{code_class="2xx",method="GET",outcome="upstream_incomplete",route="/data""#;
+        eventually("counted", async || sidecar.metric(series).await == count).await;
+    }
+}
+
+#[tokio::test]
+async fn gzip_by_its_old_name_and_with_padding_behind_it_is_read() {
+    let (_issuer, upstream, sidecar) = raw().await;
+    let (theirs, ours) = (upstream.url(), sidecar.url.clone());
+    let page = |origin: &str| format!(r#"{{"@odata.nextLink":"{origin}/data/x"}}"#);
+    let Behaviour::Bytes(answer) = gzip("application/json", &page(&theirs)) else { unreachable!() };
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
+    let body = &answer[end..];
+    for coding in ["x-gzip", "X-GZIP", "gzip", "identity, gzip"] {
+        for padding in [0, 1, 512] {
+            let body = [body, &vec![0; padding]].concat();
+            let head = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-encoding: {coding}\r\ncontent-length: {}\r\n\r\n",
+                body.len()
+            );
+            upstream.script([Behaviour::Bytes([head.as_bytes(), &body].concat())]);
+            let answer = sidecar.get("/data/x").await;
+            assert!(!answer.headers().contains_key("content-encoding"), "{coding}");
+            assert_eq!(answer.text().await.unwrap(), page(&ours), "{coding} {padding}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,14 +1,23 @@
 //! What streams, and who dawdles, leaves the process small.
 
 use crate::support::process::Process;
-use crate::support::{Fixture, eventually};
+use crate::support::upstream::Peer;
+use crate::support::{Fixture, accepting, eventually, issuer};
 use bearerd::http_client::set_up_tls;
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
 
 const GIB: usize = 1 << 30;
 const CHUNK: usize = 1 << 20;
@@ -103,4 +112,266 @@ async fn two_thousand_callers_that_dawdle_keep_nobody_waiting() {
     }
     let peak = process.peak_memory();
     assert!(peak < 2 * LIMIT_KIB, "the highest resident memory was {peak} KiB");
+}
+
+/// How a page is compressed, and what it says.
+struct Page {
+    start: Vec<u8>,
+    /// A mebibyte of it, which may come as often as one likes.
+    middle: Vec<u8>,
+    end: Vec<u8>,
+}
+
+impl Page {
+    /// Of rows that are like each other: 300 to 1 and more.
+    fn of_rows() -> Self {
+        let row = |id: usize| {
+            format!(
+                r#"{{"ID":{},"Region":"EMEA","Product":"Bicycle","Amount":79.19}},"#,
+                1000 + id / 100
+            )
+        };
+        Self::of(&(0..CHUNK / row(0).len()).map(row).collect::<String>())
+    }
+
+    /// As compressible as a page can be: nearly 1,000 to 1.
+    fn of_spaces() -> Self {
+        let digits: String =
+            (0..40_u64).map(|n| (n.wrapping_mul(0x9e37_79b9) % 10).to_string()).collect();
+        Self::of(&format!("\"{digits}\",{}", " ".repeat(CHUNK - 43)))
+    }
+
+    fn of(middle: &str) -> Self {
+        let gzip = |plain: &str| {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+            encoder.write_all(plain.as_bytes()).unwrap();
+            encoder.finish().unwrap()
+        };
+        Self { start: gzip("{\"value\":["), middle: gzip(middle), end: gzip("0]}") }
+    }
+
+    fn ratio(&self) -> usize {
+        CHUNK / self.middle.len()
+    }
+}
+
+/// A tenant that answers with as many mebibytes of a page as a path ends with. Of what is sent to it, it reads the
+/// header only, and never answers.
+struct Flood {
+    url: String,
+    /// How many compressed bytes have been written.
+    written: Arc<AtomicUsize>,
+    _serving: AbortOnDropHandle<()>,
+}
+
+impl Flood {
+    async fn start(page: Page) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (page, written) = (Arc::new(page), Arc::new(AtomicUsize::new(0)));
+        let counted = written.clone();
+        let serving =
+            accepting(listener, move |stream| flood(stream, page.clone(), counted.clone()));
+        Self { url, written, _serving: serving }
+    }
+}
+
+async fn flood(mut stream: TcpStream, page: Arc<Page>, written: Arc<AtomicUsize>) -> Option<()> {
+    loop {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.ok()?);
+        }
+        let head = String::from_utf8(head).unwrap();
+        let target = head.split(' ').nth(1).unwrap();
+        if head.starts_with("POST") {
+            std::future::pending::<()>().await;
+        }
+        let count: usize = target.rsplit('/').next().unwrap().parse().unwrap();
+        let length = page.start.len() + count * page.middle.len() + page.end.len();
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\ncontent-length: {length}\r\n\r\n"
+        );
+        stream.write_all(&[head.as_bytes(), &page.start].concat()).await.ok()?;
+        for _ in 0..count {
+            stream.write_all(&page.middle).await.ok()?;
+            written.fetch_add(page.middle.len(), Ordering::Relaxed);
+        }
+        stream.write_all(&page.end).await.ok()?;
+    }
+}
+
+/// A sidecar as a process of its own in front of such a tenant.
+struct World {
+    process: Process,
+    flood: Flood,
+    http: reqwest::Client,
+    _issuer: Peer,
+    _folder: TempDir,
+}
+
+/// More than anybody reads.
+const ENDLESS: usize = 1 << 20;
+
+impl World {
+    async fn start(page: Page) -> Self {
+        let (issuer, flood) = (issuer::steady().await, Flood::start(page).await);
+        let folder = tempfile::tempdir().unwrap();
+        let config = issuer.config(&flood.url, "", "log: { level: info }");
+        let config = config.replace("read: 1s", "read: 60s");
+        let process = Process::start(folder.path(), &config, &[]).await;
+        let world = Self { process, flood, http: patient(), _issuer: issuer, _folder: folder };
+        let served = async || {
+            world.http.get(world.url(0)).send().await.is_ok_and(|answer| answer.status() == 200)
+        };
+        eventually("served", served).await;
+        world
+    }
+
+    /// Where so many mebibytes are.
+    fn url(&self, mebibytes: usize) -> String {
+        format!("{}/data/{mebibytes}", self.process.url)
+    }
+
+    fn host(&self) -> &str {
+        self.process.url.strip_prefix("http://").unwrap()
+    }
+
+    /// Reads so many mebibytes, and tells how many bytes there were.
+    async fn read(&self, mebibytes: usize) -> usize {
+        let answer = self.http.get(self.url(mebibytes)).send().await.unwrap();
+        answer.bytes_stream().fold(0, async |sum, chunk| sum + chunk.unwrap().len()).await
+    }
+
+    /// Waits until no more is read of what is there for it.
+    async fn is_held_up(&self) {
+        let mut before = 0;
+        eventually("nothing more is read", async || {
+            // Whoever was ready when this was asked has had its turn when it is answered.
+            self.read(0).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let now = self.flood.written.load(Ordering::Relaxed);
+            std::mem::replace(&mut before, now) == now
+        })
+        .await;
+    }
+
+    /// Sends this and reads nothing.
+    async fn send(&self, head: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.host()).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream
+    }
+
+    /// A caller that asks for a page without end, and reads nothing of it.
+    async fn deaf(&self) -> TcpStream {
+        self.send(&format!("GET /data/{ENDLESS} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await
+    }
+
+    /// A caller that sends a body in chunks of 16 KiB, as often as they are taken.
+    async fn upload(&self, path: &str, content_type: &str, chunk: String) -> AbortOnDropHandle<()> {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        );
+        let mut stream = self.send(&head).await;
+        let written = self.flood.written.clone();
+        let chunk = format!("{:x}\r\n{chunk}\r\n", chunk.len());
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            while stream.write_all(chunk.as_bytes()).await.is_ok() {
+                written.fetch_add(chunk.len(), Ordering::Relaxed);
+            }
+        }))
+    }
+
+    /// An upload of any kind of content.
+    async fn plain_upload(&self) -> AbortOnDropHandle<()> {
+        self.upload("/free/x", "application/octet-stream", "x".repeat(16 << 10)).await
+    }
+
+    /// A batch of reads without end.
+    async fn batch(&self) -> AbortOnDropHandle<()> {
+        let name = "x".repeat(1000);
+        let part = format!(
+            "--b\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\nGET http://localhost/data/{name} HTTP/1.1\r\nAccept: application/json\r\n\r\n\r\n"
+        );
+        self.upload("/data/$batch", "multipart/mixed; boundary=b", part.repeat(14)).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn eight_callers_of_any_kind_leave_it_under_64_mib() {
+    const CALLERS: usize = 8;
+    for (page, ratios) in [(Page::of_rows(), 300..1000), (Page::of_spaces(), 900..1000)] {
+        assert!(ratios.contains(&page.ratio()), "{}", page.ratio());
+        let world = World::start(page).await;
+        // The first mebibytes of a page may be as compressible as they like.
+        let readers = join_all((0..CALLERS).map(|_| world.read(40))).await;
+        assert!(readers.iter().all(|bytes| *bytes > 39 * CHUNK), "{readers:?}");
+        let _deaf = join_all((0..CALLERS).map(|_| world.deaf())).await;
+        world.is_held_up().await;
+        let peak = world.process.peak_memory();
+        assert!(peak < LIMIT_KIB, "the highest resident memory was {peak} KiB");
+    }
+    let world = World::start(Page::of_rows()).await;
+    let mut uploads = join_all((0..CALLERS / 2).map(|_| world.plain_upload())).await;
+    uploads.extend(join_all((0..CALLERS / 2).map(|_| world.batch())).await);
+    world.is_held_up().await;
+    let peak = world.process.peak_memory();
+    assert!(peak < LIMIT_KIB, "the highest resident memory was {peak} KiB");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_further_caller_of_any_kind_costs_less_than_a_mebibyte() {
+    const FURTHER: u64 = 48;
+    for kind in ["deaf to rows", "deaf to spaces", "fast", "upload", "batch"] {
+        let page = if kind == "deaf to spaces" { Page::of_spaces() } else { Page::of_rows() };
+        let world = World::start(page).await;
+        world.read(1).await;
+        let before = world.process.peak_memory();
+        let (mut deaf, mut uploads) = (Vec::new(), Vec::new());
+        for _ in 0..FURTHER {
+            match kind {
+                "upload" => uploads.push(world.plain_upload().await),
+                "batch" => uploads.push(world.batch().await),
+                "fast" => {}
+                _ => deaf.push(world.deaf().await),
+            }
+        }
+        if kind == "fast" {
+            join_all((0..FURTHER).map(|_| world.read(4))).await;
+        }
+        world.is_held_up().await;
+        let each = (world.process.peak_memory() - before) / FURTHER;
+        assert!(each < 1024, "{kind}: {each} KiB");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fast_readers_of_what_inflates_do_not_starve_another_caller() {
+    const READERS: usize = 4;
+    const ASKED: usize = 20;
+    let world = Arc::new(World::start(Page::of_rows()).await);
+    let read = Arc::new(AtomicUsize::new(0));
+    let mut readers = JoinSet::new();
+    for _ in 0..READERS {
+        let (world, read) = (world.clone(), read.clone());
+        readers.spawn(async move {
+            let answer = world.http.get(world.url(ENDLESS)).send().await.unwrap();
+            let mut stream = answer.bytes_stream();
+            while let Some(chunk) = stream.next().await {
+                read.fetch_add(chunk.unwrap().len(), Ordering::Relaxed);
+            }
+        });
+    }
+    eventually("they read", async || read.load(Ordering::Relaxed) > READERS * CHUNK).await;
+    // What they get while another caller waits for its answer.
+    let mut meanwhile = Vec::new();
+    for _ in 0..ASKED {
+        let before = read.load(Ordering::Relaxed);
+        world.read(0).await;
+        meanwhile.push(read.load(Ordering::Relaxed) - before);
+    }
+    meanwhile.sort_unstable();
+    let usually = meanwhile[ASKED / 2];
+    assert!(usually < READERS * 8 * CHUNK, "{usually} bytes were read by others during a request");
 }

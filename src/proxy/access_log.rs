@@ -2,6 +2,7 @@
 
 use super::context::{Context, Outcome};
 use super::ending::final_answer;
+use super::passing;
 use super::respond::Problem;
 use super::route;
 use crate::metrics::{Metrics, OTHER};
@@ -41,11 +42,11 @@ pub(super) fn request(session: &Session, error: Option<&Error>, context: &Contex
         duration_ms = milliseconds(record.elapsed()),
         upstream_ms = context.upstream_took.map(milliseconds),
         request_bytes = session.body_bytes_read(),
-        response_bytes = session.body_bytes_sent(),
+        response_bytes = passing::body_bytes(session, context),
         correlation_id = id(&CORRELATION_ID),
         vcap_request_id = id(&VCAP_REQUEST_ID),
         trace_id = context.trace.as_ref().map(|trace| trace.id()),
-        error = error.map(|error| error.etype().as_str()),
+        error = error.map(|error| passing::cause(session, error).as_str()),
         detail = context.detail,
         "Request."
     );

@@ -7,7 +7,8 @@ use crate::proxy::RouteHandle;
 use crate::proxy::csrf::Session;
 use crate::proxy::downstream::Share;
 use crate::proxy::heal::Heal;
-use crate::proxy::links::{AnswerBody, RequestBody};
+use crate::proxy::links::RequestBody;
+use crate::proxy::passing::Passing;
 use crate::proxy::profile::METHODS;
 use crate::proxy::retry::Retries;
 use crate::proxy::trace::Trace;
@@ -68,8 +69,8 @@ pub struct Context {
     pub(super) request_body: Option<RequestBody>,
     /// Whether the answer says that nothing will come of the request: a status from 300 on.
     pub(super) is_refused: bool,
-    /// What is done to the answer's body.
-    pub(super) answer_body: Option<AnswerBody>,
+    /// What the hooks still do for an answer whose body is changed behind them.
+    pub(super) passing: Option<Passing>,
     /// What was added to the request besides the access token, in any attempt, and is for the upstream alone.
     pub(super) added: Option<Secrets>,
     /// Takes our secrets out of the answer's body.
@@ -100,7 +101,7 @@ impl Context {
             csrf: None,
             request_body: None,
             is_refused: false,
-            answer_body: None,
+            passing: None,
             added: None,
             redactor: None,
             heal: Heal::default(),

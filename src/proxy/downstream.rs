@@ -6,8 +6,11 @@
 
 mod clock;
 mod departure;
+mod framing;
 mod load;
+mod passage;
 mod request_line;
+mod rework;
 mod seat;
 mod socket;
 mod traits;
@@ -16,6 +19,7 @@ use super::respond::Problem;
 use crate::error::ErrorKind;
 use bytes::{Buf, Bytes};
 use clock::{Clock, HEADER_TIME};
+use passage::Stall;
 use pingora::protocols::SocketDigest;
 use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
@@ -25,13 +29,16 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
 
 pub(crate) use departure::while_there;
+pub(crate) use framing::Framing;
 pub(crate) use load::{Load, Share};
+pub(super) use passage::WRITE_TIMEOUT;
+pub(crate) use rework::Rework;
 pub(crate) use seat::Seat;
 pub(crate) use socket::Socket;
 
@@ -104,6 +111,13 @@ pub(crate) struct Downstream {
     instead: Option<Bytes>,
     /// Nothing is said any more.
     is_cut: AtomicBool,
+    /// The answer that is changed on its way; the hooks put it here.
+    rework: Mutex<Option<Box<Rework>>>,
+    /// How long its body is, once that is known.
+    length: AtomicU64,
+    /// How long the latest one became.
+    reworked: AtomicU64,
+    stall: Stall,
 }
 
 impl Downstream {
@@ -122,6 +136,10 @@ impl Downstream {
             line: RequestLine::default(),
             instead: None,
             is_cut: AtomicBool::new(false),
+            rework: Mutex::new(None),
+            length: AtomicU64::new(u64::MAX),
+            reworked: AtomicU64::new(0),
+            stall: Stall::default(),
         }
     }
 
@@ -397,10 +415,14 @@ impl AsyncWrite for Downstream {
             return Poll::Ready(Ok(bytes.len()));
         }
         self.forgive();
+        if self.reworks() {
+            return self.poll_rework(context, bytes);
+        }
         Pin::new(&mut self.socket).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_made(context))?;
         Pin::new(&mut self.socket).poll_flush(context)
     }
 
@@ -425,6 +447,10 @@ impl AsyncWrite for Downstream {
             return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
         }
         self.forgive();
+        if self.reworks() {
+            let first = slices.iter().find(|slice| !slice.is_empty());
+            return self.poll_rework(context, first.map_or(&[], |first| first));
+        }
         Pin::new(&mut self.socket).poll_write_vectored(context, slices)
     }
 

@@ -31,8 +31,10 @@ pub(super) fn has_answered(session: &Session, context: &mut Context) {
 pub(super) fn end_of(session: &Session, error: &Error) -> Outcome {
     let is_of_writing = matches!(error.etype(), ErrorType::WriteError | ErrorType::WriteTimedout);
     match Downstream::of(session) {
-        // To write there was in vain.
-        Some(downstream) if downstream.is_cut() => Outcome::UpstreamIncomplete,
+        // To write there was in vain, or there was nothing that could be written.
+        Some(downstream) if downstream.is_cut() || downstream.is_broken() => {
+            Outcome::UpstreamIncomplete
+        }
         // All was said; the rest of the body is what did not come.
         Some(downstream) if downstream.is_surplus() && !is_of_writing => Outcome::Forwarded,
         _ if *error.esource() == ErrorSource::Downstream => Outcome::DownstreamClosed,

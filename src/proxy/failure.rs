@@ -111,7 +111,7 @@ fn detail(kind: ErrorKind, error: &Error) -> String {
             error.etype().as_str()
         ),
         ErrorKind::UpstreamUnreachable if *error.etype() == BAD_COMPRESSION => {
-            "the upstream's compressed answer is broken, or inflates by more than 32 MiB at once; `links: off` on the route passes it as it is".to_owned()
+            "the upstream's compressed answer is broken; `links: off` on the route passes it as it is".to_owned()
         }
         ErrorKind::UpstreamUnreachable => format!(
             "the upstream did not answer ({}); check the upstream's url and the network",

@@ -4,11 +4,12 @@
 //! its data after the first page. What is rewritten is a closed list: headers here, and in bodies only
 //! what [`json`] and [`xml`] know to be links. Business data stays byte for byte.
 
-mod answer;
+pub(super) mod answer;
 pub mod batch;
 mod door;
 mod format;
 mod header;
+mod inflate;
 pub mod json;
 pub mod origin;
 mod request;
@@ -16,11 +17,10 @@ pub mod xml;
 
 use super::guard::Guard;
 use super::profile::Links;
-use super::{failure, route};
+use super::route;
 use crate::config::{Config, ListenAddress, ListenerId, Route};
 use arc_swap::ArcSwapOption;
 use batch::{Back, BatchRewriter};
-use bytes::Bytes;
 use door::{Door, Doorman};
 use format::{Format, Rewriter};
 use http::header::{
@@ -30,7 +30,6 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use json::JsonRewriter;
 use origin::OriginMap;
-use pingora::Error;
 use pingora::http::{RequestHeader, ResponseHeader};
 use std::sync::Arc;
 use url::Url;
@@ -238,11 +237,8 @@ impl Plan {
             }
             return Ok((count, None));
         }
-        let codings: Vec<&[u8]> =
-            response.headers.get_all(CONTENT_ENCODING).iter().map(HeaderValue::as_bytes).collect();
-        let is = |wanted: &[u8]| matches!(codings[..], [one] if one.eq_ignore_ascii_case(wanted));
-        let is_gzip = is(b"gzip");
-        let is_readable = is_gzip || codings.is_empty() || is(b"identity");
+        let coding = Coding::of(&response.headers);
+        let (is_gzip, is_readable) = (coding == Coding::Gzip, coding != Coding::Other);
         let format = format.filter(|_| is_readable);
         // The caller did not ask for the compression, if we did: it gets a plain body.
         let must_decode = is_gzip && !accepts_gzip(&request.headers);
@@ -265,20 +261,27 @@ impl Plan {
     }
 }
 
-/// Passes a chunk through what is done to the body.
-pub(super) fn transform(
-    body: &mut AnswerBody,
-    chunk: &mut Option<Bytes>,
-    is_end: bool,
-) -> pingora::Result<u64> {
-    let before = body.rewritten();
-    let input = chunk.take().unwrap_or_default();
-    let output = body.push(&input, is_end).map_err(|error| {
-        Error::because(failure::BAD_COMPRESSION, "decompressing the upstream's answer", error)
-            .into_up()
-    })?;
-    *chunk = (!output.is_empty()).then(|| output.into());
-    Ok(body.rewritten() - before)
+/// How a body is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Coding {
+    Plain,
+    Gzip,
+    Other,
+}
+
+impl Coding {
+    fn of(headers: &HeaderMap) -> Self {
+        let values = headers.get_all(CONTENT_ENCODING).iter();
+        let codings = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+        codings.fold(Self::Plain, |coding, name| {
+            // `x-gzip` is an old name of it (RFC 9110 section 8.4.1.3).
+            match (coding, &*name.trim_ascii().to_ascii_lowercase()) {
+                (coding, b"" | b"identity") => coding,
+                (Self::Plain, b"gzip" | b"x-gzip") => Self::Gzip,
+                _ => Self::Other,
+            }
+        })
+    }
 }
 
 /// What stands before a path here that the upstream does not have.
@@ -327,6 +330,25 @@ mod tests {
         assert!(!accepts("gzip;q=0, *") && accepts("identity, *;q=0.1, br;q=0"));
         assert!(!accepts("br") && !accepts("gzip;q=0") && !accepts("identity"));
         assert!(!accepts_gzip(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn gzip_is_known_by_each_of_its_names_and_only_by_itself() {
+        let of = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(CONTENT_ENCODING, HeaderValue::from_static(value));
+            }
+            Coding::of(&headers)
+        };
+        for gzip in [&["gzip"][..], &["X-GZip"], &["identity, gzip"], &["", "x-gzip "]] {
+            assert_eq!(of(gzip), Coding::Gzip, "{gzip:?}");
+        }
+        assert!([&[][..], &[""], &["identity"]].iter().all(|plain| of(plain) == Coding::Plain));
+        for other in [&["br"][..], &["gzip, gzip"], &["gzip", "x-gzip"], &["gzip, br"], &["x gzip"]]
+        {
+            assert_eq!(of(other), Coding::Other, "{other:?}");
+        }
     }
 
     #[test]

@@ -1,78 +1,103 @@
 //! An answer's body on its way to the caller: decompressed if it has to be, and its links rewritten,
-//! chunk by chunk.
+//! step by step. However much a chunk inflates to or grows, a step makes little.
 
 use super::format::{Format, Rewriter};
+use super::inflate::{Inflater, Step, may_begin};
 use super::origin::OriginMap;
-use flate2::write::MultiGzDecoder;
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 
-/// How much compressed data is inflated at once; a thousand times as much can come out.
-const SLICE: usize = 2048;
-/// The most that one chunk of an upstream may inflate to: more is no answer but an attack. SAP's own
-/// limit of a page is 20 MB.
-const MOST_OUTPUT: usize = 32 << 20;
+/// So much is rewritten at once. A link takes a few bytes, and what takes its place a hundred.
+const PIECE: usize = 8 * 1024;
 
 /// What is done to an answer's body.
 pub(crate) struct AnswerBody {
-    is_gzip: bool,
-    decoder: Option<MultiGzDecoder<Vec<u8>>>,
+    inflating: Option<Inflating>,
     rewriter: Rewriter,
+}
+
+struct Inflating {
+    inflater: Inflater,
+    plain: Box<[u8]>,
 }
 
 impl AnswerBody {
     pub(super) fn new(is_gzip: bool, format: Option<Format>, map: &Arc<OriginMap>) -> Self {
-        Self { is_gzip, decoder: None, rewriter: Rewriter::new(format, map) }
+        let inflating = || Inflating {
+            inflater: Inflater::default(),
+            plain: vec![0; PIECE].into_boxed_slice(),
+        };
+        Self { inflating: is_gzip.then(inflating), rewriter: Rewriter::new(format, map) }
     }
 
-    /// The output for one more chunk of input, and for the end.
+    /// Whether it is compressed.
+    pub(crate) const fn is_gzip(&self) -> bool {
+        self.inflating.is_some()
+    }
+
+    /// Whether a compressed body may begin with these bytes.
+    pub(crate) fn may_begin(bytes: &[u8]) -> bool {
+        may_begin(bytes)
+    }
+
+    /// Takes some of the input and appends to the output what is decided. A step that is idle tells that
+    /// all of the input is taken.
     ///
     /// # Errors
-    /// The compressed data is broken, ends too early, or grows beyond all measure.
-    pub(super) fn push(&mut self, input: &[u8], is_end: bool) -> io::Result<Vec<u8>> {
-        let mut output = Vec::with_capacity(input.len() + 64);
-        if self.is_gzip {
-            // In slices, so that what one of them inflates to stays small.
-            for slice in input.chunks(SLICE) {
-                let plain = self.inflate(slice)?;
-                self.rewriter.push(&plain, &mut output);
-                if output.len() > MOST_OUTPUT {
-                    return Err(io::Error::other("the compressed data inflates too much"));
-                }
-            }
-            if let Some(mut decoder) = self.decoder.take_if(|_| is_end) {
-                decoder.try_finish()?;
-                self.rewriter.push(decoder.get_ref(), &mut output);
-            }
-        } else {
-            self.rewriter.push(input, &mut output);
-        }
-        if is_end {
-            self.rewriter.finish(&mut output);
-        }
-        Ok(output)
+    /// The compressed data is broken, or grows beyond all measure.
+    pub(crate) fn step(&mut self, input: &[u8], output: &mut Vec<u8>) -> io::Result<Step> {
+        let Some(Inflating { inflater, plain }) = &mut self.inflating else {
+            let piece = input.get(..PIECE).unwrap_or(input);
+            self.rewriter.push(piece, output);
+            return Ok(Step { taken: piece.len(), made: 0 });
+        };
+        let step = inflater.step(input, plain)?;
+        self.rewriter.push(plain.get(..step.made).unwrap_or_default(), output);
+        Ok(step)
     }
 
-    /// The decoder begins with the first byte: a body that has none is empty, not broken.
-    fn inflate(&mut self, input: &[u8]) -> io::Result<Vec<u8>> {
-        let decoder = self.decoder.get_or_insert_with(|| MultiGzDecoder::new(Vec::new()));
-        decoder.write_all(input)?;
-        // What there is goes on now: the rest may be long in coming.
-        decoder.flush()?;
-        Ok(std::mem::take(decoder.get_mut()))
+    /// Ends the body, of which all steps were taken: what is held back is appended to the output.
+    ///
+    /// # Errors
+    /// The compressed data ends too early.
+    pub(crate) fn finish(&mut self, output: &mut Vec<u8>) -> io::Result<()> {
+        if self.inflating.as_ref().is_some_and(|inflating| !inflating.inflater.is_whole()) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.rewriter.finish(output);
+        Ok(())
     }
 
     /// How many links were changed so far.
-    pub(super) fn rewritten(&self) -> u64 {
+    pub(crate) fn rewritten(&self) -> u64 {
         self.rewriter.rewritten()
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use flate2::Compression;
     use flate2::write::GzEncoder;
+    use std::io::Write;
+
+    /// The body of an answer in JSON whose links from `https://t` lead to `http://ours`.
+    pub(crate) fn json_body(is_gzip: bool) -> AnswerBody {
+        let pairs = [("https://t".to_owned(), "http://ours".to_owned())];
+        let map = Arc::new(OriginMap::new(pairs, None));
+        AnswerBody::new(is_gzip, Some(Format::Json), &map)
+    }
+
+    fn all(body: &mut AnswerBody, mut input: &[u8]) -> io::Result<Vec<u8>> {
+        let mut output = Vec::new();
+        loop {
+            let step = body.step(input, &mut output)?;
+            input = &input[step.taken..];
+            if step.is_idle() {
+                return Ok(output);
+            }
+        }
+    }
 
     #[test]
     fn what_a_flush_brings_goes_on_at_once() {
@@ -82,17 +107,40 @@ mod tests {
         let first = std::mem::take(encoder.get_mut());
         encoder.write_all(b"\"second\":2}").unwrap();
         let rest = encoder.finish().unwrap();
-        let mut body = AnswerBody::new(true, Some(Format::Json), &Arc::default());
-        assert_eq!(body.push(&first, false).unwrap(), b"{\"first\":1,");
-        assert_eq!(body.push(&rest, true).unwrap(), b"\"second\":2}");
+        let mut body = json_body(true);
+        assert_eq!(all(&mut body, &first).unwrap(), b"{\"first\":1,");
+        assert_eq!(all(&mut body, &rest).unwrap(), b"\"second\":2}");
+        body.finish(&mut Vec::new()).unwrap();
     }
 
     #[test]
     fn a_body_that_ends_too_early_is_an_error_and_one_that_never_begins_is_empty() {
-        let gzip = |is_gzip| AnswerBody::new(is_gzip, None, &Arc::default());
-        assert_eq!(gzip(true).push(b"", true).unwrap(), b"");
-        assert!(gzip(true).push(&[0x1f, 0x8b], true).is_err());
-        assert!(gzip(true).push(b"no gzip", true).is_err());
-        assert_eq!(gzip(false).push(b"plain", true).unwrap(), b"plain");
+        let finished = |is_gzip, bytes: &[u8]| {
+            let mut body = AnswerBody::new(is_gzip, None, &Arc::default());
+            let mut output = all(&mut body, bytes)?;
+            body.finish(&mut output)?;
+            Ok::<_, io::Error>(output)
+        };
+        assert_eq!(finished(true, b"").unwrap(), b"");
+        assert!(finished(true, &[0x1f, 0x8b]).is_err());
+        assert!(finished(true, b"no gzip").is_err());
+        assert_eq!(finished(false, b"plain").unwrap(), b"plain");
+    }
+
+    #[test]
+    fn a_step_makes_little_whatever_it_takes() {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(&vec![b' '; 8 << 20]).unwrap();
+        let compressed = encoder.finish().unwrap();
+        let links = format!("{{\"__next\":[{}]}}", "\"https://t\",".repeat(50_000));
+        for (is_gzip, input) in [(true, compressed.as_slice()), (false, links.as_bytes())] {
+            let (mut body, mut input, mut output) = (json_body(is_gzip), input, Vec::new());
+            while !input.is_empty() {
+                let step = body.step(input, &mut output).unwrap();
+                assert!(output.len() <= 2 * PIECE, "{}", output.len());
+                output.clear();
+                input = &input[step.taken..];
+            }
+        }
     }
 }

@@ -1,0 +1,221 @@
+//! How pingora frames an answer, read back: its header, and a body in chunks (RFC 9112 section 7.1) or
+//! bare. Pure. What it reads is pingora's own writing, in whatever pieces.
+
+use std::io;
+
+/// The most digits of a chunk's size.
+const LONGEST_SIZE: u32 = 15;
+
+/// Finds the end of the header that a body follows.
+#[derive(Debug, Default)]
+pub(super) struct Head {
+    /// How many bytes of it have gone by.
+    at: usize,
+    /// Its status is 1xx: another header follows, not a body.
+    is_interim: bool,
+    /// How many lines have ended since the last byte of one.
+    ends: usize,
+}
+
+impl Head {
+    /// How many of these bytes belong to headers, and whether the body comes next.
+    pub(super) fn read(&mut self, bytes: &[u8]) -> (usize, bool) {
+        for (index, byte) in bytes.iter().enumerate() {
+            // Behind `HTTP/1.1 `.
+            if self.at == 9 {
+                self.is_interim = *byte == b'1';
+            }
+            self.at += 1;
+            match byte {
+                b'\n' => self.ends += 1,
+                b'\r' => {}
+                _ => self.ends = 0,
+            }
+            if self.ends == 2 && !std::mem::take(self).is_interim {
+                return (index + 1, true);
+            }
+        }
+        (bytes.len(), false)
+    }
+}
+
+/// How a body is framed, on the way in and out alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// In chunks; the last one ends it.
+    Chunks,
+    /// As it is, up to the end of the connection: callers of HTTP/1.0 know no chunks.
+    Bare,
+}
+
+impl Framing {
+    /// Appends data in its frame. None is no chunk: that would be the last.
+    pub(super) fn write(self, data: &[u8], output: &mut Vec<u8>) {
+        if data.is_empty() {
+            return;
+        }
+        if self == Self::Chunks {
+            output.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
+        }
+        output.extend_from_slice(data);
+        if self == Self::Chunks {
+            output.extend_from_slice(b"\r\n");
+        }
+    }
+
+    /// Appends the end.
+    pub(super) fn end(self, output: &mut Vec<u8>) {
+        if self == Self::Chunks {
+            output.extend_from_slice(b"0\r\n\r\n");
+        }
+    }
+}
+
+/// The next bytes of a framed body.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Piece<'a> {
+    /// So many belong to the frame.
+    Frame(usize),
+    /// The body's own. Whoever takes them says how many: [`Chunks::took`].
+    Data(&'a [u8]),
+    /// So many belong to the frame's end, and the body is over.
+    End(usize),
+}
+
+/// Reads a body in chunks.
+#[derive(Debug, Default)]
+pub(super) enum Chunks {
+    /// In a chunk's size, of which this has been read, in so many digits.
+    #[default]
+    Start,
+    Size(u64, u32),
+    /// In a chunk's data, of which so much is left.
+    Data(u64),
+    /// In the end of the line behind it.
+    Behind,
+    /// In the empty line behind the last chunk.
+    Last,
+}
+
+impl Chunks {
+    /// What comes next in the input, which is not empty.
+    ///
+    /// # Errors
+    /// It is no chunk.
+    pub(super) fn next<'a>(&mut self, input: &'a [u8]) -> io::Result<Piece<'a>> {
+        let mut read = 0;
+        while let Some(byte) = input.get(read) {
+            if let Self::Data(left) = self {
+                if read > 0 {
+                    break;
+                }
+                let length = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+                return Ok(Piece::Data(input.get(..length).unwrap_or_default()));
+            }
+            read += 1;
+            *self = match (&self, byte) {
+                (Self::Start | Self::Size(..), digit) if digit.is_ascii_hexdigit() => {
+                    self.with(*digit)?
+                }
+                (Self::Size(..) | Self::Behind | Self::Last, b'\r') => continue,
+                (Self::Size(0, _), b'\n') => Self::Last,
+                (Self::Size(size, _), b'\n') => Self::Data(*size),
+                (Self::Behind, b'\n') => Self::Start,
+                (Self::Last, b'\n') => return Ok(Piece::End(read)),
+                _ => return Err(io::Error::other("pingora does not frame as it did")),
+            };
+        }
+        Ok(Piece::Frame(read))
+    }
+
+    fn with(&self, digit: u8) -> io::Result<Self> {
+        let (size, digits) =
+            if let Self::Size(size, digits) = self { (*size, *digits) } else { (0, 0) };
+        let digit = char::from(digit).to_digit(16).filter(|_| digits < LONGEST_SIZE);
+        let digit = digit.ok_or_else(|| io::Error::other("a chunk is too large"))?;
+        Ok(Self::Size(size * 16 + u64::from(digit), digits + 1))
+    }
+
+    /// So many bytes of the data were taken.
+    pub(super) fn took(&mut self, count: usize) {
+        if let Self::Data(left) = self {
+            *left = left.saturating_sub(count as u64);
+            if *left == 0 {
+                *self = Self::Behind;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_body_follows_the_first_header_that_is_no_interim_one() {
+        let interim = b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
+        let last = b"HTTP/1.1 200 OK\r\nx: 1\r\n\r\n";
+        let stream = [&interim[..], interim, last, b"\r\n\r\nbody"].concat();
+        let end = 2 * interim.len() + last.len();
+        assert_eq!(Head::default().read(&stream), (end, true));
+        let mut head = Head::default();
+        let at = stream.iter().position(|byte| head.read(&[*byte]).1);
+        assert_eq!(at, Some(end - 1), "byte by byte");
+    }
+
+    /// What is framed, read in pieces of this size; and whether it ended.
+    fn read(framed: &[u8], size: usize) -> io::Result<(Vec<u8>, bool)> {
+        let (mut chunks, mut data) = (Chunks::default(), Vec::new());
+        for mut piece in framed.chunks(size) {
+            while !piece.is_empty() {
+                let taken = match chunks.next(piece)? {
+                    Piece::Frame(count) => count,
+                    Piece::Data(bytes) => {
+                        // Never all at once.
+                        let bytes = &bytes[..bytes.len().div_ceil(2)];
+                        data.extend_from_slice(bytes);
+                        chunks.took(bytes.len());
+                        bytes.len()
+                    }
+                    Piece::End(count) => {
+                        assert_eq!(count, piece.len(), "nothing follows");
+                        return Ok((data, true));
+                    }
+                };
+                assert!(taken > 0);
+                piece = &piece[taken..];
+            }
+        }
+        Ok((data, false))
+    }
+
+    #[test]
+    fn what_is_no_chunk_is_an_error() {
+        for wrong in ["x", "\r\n", "5;a\r\n", "1\r\nab", "0\r\nx", "1000000000000000\r\n"] {
+            assert!(read(wrong.as_bytes(), 100).is_err(), "{wrong}");
+        }
+        assert_eq!(read(b"5\r\nhel", 100).unwrap(), (b"hel".to_vec(), false));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_framed_is_read_back_in_whatever_pieces(
+            parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..6),
+            size in 1_usize..50,
+        ) {
+            let mut framed = Vec::new();
+            for part in &parts {
+                Framing::Chunks.write(part, &mut framed);
+            }
+            Framing::Chunks.end(&mut framed);
+            prop_assert_eq!(read(&framed, size).unwrap(), (parts.concat(), true));
+            let mut bare = Vec::new();
+            for part in &parts {
+                Framing::Bare.write(part, &mut bare);
+            }
+            Framing::Bare.end(&mut bare);
+            prop_assert_eq!(bare, parts.concat());
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Writing an answer that is changed on its way: no more than the caller takes, and never long at a time.
+
+use super::Downstream;
+use super::rework::Rework;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::AsyncWrite;
+use tokio::task::yield_now;
+use tokio::time::{Instant, Sleep, sleep};
+
+/// A caller that reads nothing for this long has gone away. The system's buffers hold megabytes, so that
+/// one that reads slowly seems to read nothing for a while.
+pub(in crate::proxy) const WRITE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How long the caller may still read nothing. pingora's own clock is for a whole chunk, whatever it becomes.
+#[derive(Debug, Default)]
+pub(super) struct Stall {
+    is_on: bool,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Stall {
+    /// Nothing was read. Ready when the time is up.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(WRITE_TIMEOUT)));
+        if !std::mem::replace(&mut self.is_on, true) {
+            timer.as_mut().reset(Instant::now() + WRITE_TIMEOUT);
+        }
+        Future::poll(timer.as_mut(), context)
+    }
+}
+
+impl Downstream {
+    /// From the next header on, the answer is changed so.
+    pub(crate) fn rework(&self, rework: Rework) {
+        self.set_rework(Some(Box::new(rework)));
+    }
+
+    /// What is said from now on is said as it is.
+    pub(crate) fn speak_plainly(&self) {
+        self.set_rework(None);
+    }
+
+    fn set_rework(&self, rework: Option<Box<Rework>>) {
+        // Nobody panics who holds it.
+        if let Ok(mut place) = self.rework.lock() {
+            *place = rework;
+        }
+        self.length.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    /// The body that is changed has come to its end, after so many bytes.
+    pub(crate) fn is_complete(&self, length: u64) {
+        self.length.store(length, Ordering::Relaxed);
+    }
+
+    /// Whether the answer that was changed came to nothing.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.rework.lock().is_ok_and(|rework| rework.as_ref().is_some_and(|it| it.is_broken()))
+    }
+
+    /// How many bytes the body of the latest answer that was changed has become.
+    pub(crate) fn reworked(&self) -> Option<u64> {
+        let is_under_way = self.rework.lock().ok()?.as_ref().map(|rework| rework.made());
+        is_under_way.or_else(|| Some(self.reworked.load(Ordering::Relaxed)))
+    }
+
+    /// The answer that is being changed, if there is one.
+    fn current(&mut self) -> Option<&mut Rework> {
+        self.rework.get_mut().ok()?.as_deref_mut()
+    }
+
+    /// Whether there is one.
+    pub(super) fn reworks(&mut self) -> bool {
+        self.current().is_some()
+    }
+
+    /// Takes some of what pingora writes.
+    pub(super) fn poll_rework(
+        &mut self,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_made(context))?;
+        match self.current() {
+            Some(rework) => Poll::Ready(rework.take(bytes)),
+            None => Pin::new(&mut self.socket).poll_write(context, bytes),
+        }
+    }
+
+    /// Writes all that was made of what was taken.
+    pub(super) fn poll_made(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.poll_output(context))?;
+            let length = *self.length.get_mut();
+            let Some(rework) = self.current() else { return Poll::Ready(Ok(())) };
+            if rework.is_over() {
+                let made = rework.made();
+                *self.reworked.get_mut() = made;
+                self.speak_plainly();
+                return Poll::Ready(Ok(()));
+            }
+            if rework.ends_turn() {
+                // Behind all who are ready, and those that the system has news for.
+                return pin!(yield_now()).poll(context).map(Ok);
+            }
+            if rework.has_more() {
+                rework.make()?;
+            } else {
+                rework.may_end(length)?;
+                if !rework.is_over() {
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+
+    /// Writes what has been made, as far as the caller takes it.
+    fn poll_output(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(rework) = self.rework.get_mut().ok().and_then(Option::as_deref_mut) else {
+            return Poll::Ready(Ok(()));
+        };
+        while !rework.output().is_empty() {
+            match Pin::new(&mut self.socket).poll_write(context, rework.output()) {
+                Poll::Ready(written) => {
+                    rework.wrote(written?);
+                    self.stall.is_on = false;
+                }
+                Poll::Pending => {
+                    ready!(self.stall.poll(context));
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::downstream::framing::Framing;
+    use crate::proxy::downstream::rework::tests::{HEAD, framed, gzip, rework};
+    use crate::proxy::downstream::tests::pair;
+    use std::task::Waker;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+
+    /// More than a socket holds, and how it is written.
+    fn large(framing: Framing) -> (usize, usize, Vec<u8>) {
+        let plain = vec![b' '; 4 << 20];
+        let body = gzip(&plain);
+        (plain.len(), body.len(), framed(&body, framing, 1000))
+    }
+
+    /// What has been written by now.
+    fn written(caller: &UnixStream) -> usize {
+        let (mut bytes, mut count) = (vec![0; 1 << 20], 0);
+        while let Ok(read) = caller.try_read(&mut bytes) {
+            count += read;
+        }
+        count
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_holds_up_what_is_written_and_is_given_up_in_the_end() {
+        let (mut downstream, _caller) = pair();
+        downstream.begin(false, false);
+        downstream.rework(rework(true, Framing::Chunks).0);
+        let begun = Instant::now();
+        let error = downstream.write_all(&large(Framing::Chunks).2).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begun.elapsed(), WRITE_TIMEOUT);
+        assert!(!downstream.is_broken(), "it is the caller's fault");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_slowly_may_take_longer_than_who_does_not_read() {
+        let (mut downstream, mut caller) = pair();
+        downstream.begin(false, false);
+        let (plain, length, stream) = large(Framing::Bare);
+        downstream.rework(rework(true, Framing::Bare).0);
+        downstream.is_complete(length as u64);
+        let begun = Instant::now();
+        let reading = async move {
+            let (mut bytes, mut count) = (vec![0; 256 << 10], 0);
+            loop {
+                sleep(WRITE_TIMEOUT / 2).await;
+                match caller.read(&mut bytes).await.unwrap() {
+                    0 => return count,
+                    read => count += read,
+                }
+            }
+        };
+        let writing = async move {
+            downstream.write_all(&stream).await.unwrap();
+            downstream.flush().await.unwrap();
+            assert_eq!(downstream.reworked(), Some(plain as u64));
+        };
+        let (count, ()) = tokio::join!(reading, writing);
+        assert_eq!(count, HEAD.len() + plain);
+        assert!(begun.elapsed() > 2 * WRITE_TIMEOUT, "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test]
+    async fn others_get_their_turn_however_much_there_is_to_write_and_however_fast_it_is_read() {
+        let (mut downstream, caller) = pair();
+        downstream.begin(false, false);
+        downstream.rework(rework(true, Framing::Chunks).0);
+        let (plain, _, stream) = large(Framing::Chunks);
+        let mut writing = pin!(downstream.write_all(&stream));
+        let (mut count, mut turns) = (0, 0);
+        loop {
+            let is_done = writing.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready();
+            let turn = written(&caller);
+            assert!(turn < 128 << 10, "{turn} bytes at a time");
+            (count, turns) = (count + turn, turns + 1);
+            if is_done {
+                break;
+            }
+            // The socket's news.
+            yield_now().await;
+        }
+        assert!(count > plain && turns > 50, "{count} bytes in {turns} turns");
+    }
+
+    #[tokio::test]
+    async fn what_is_broken_is_not_ended_and_the_next_answer_is_not_touched() {
+        let (mut downstream, mut caller) = pair();
+        downstream.begin(false, false);
+        let (broken, _) = rework(true, Framing::Chunks);
+        downstream.rework(broken);
+        let stream = framed(&gzip(b"{\"a\":1}")[..15], Framing::Chunks, 1000);
+        assert!(downstream.write_all(&stream).await.is_err());
+        assert!(downstream.is_broken());
+        assert!(downstream.write_all(b"more").await.is_err());
+
+        downstream.rework(rework(true, Framing::Chunks).0);
+        downstream.write_all(&framed(&gzip(b"{}"), Framing::Chunks, 1000)).await.unwrap();
+        downstream.flush().await.unwrap();
+        downstream.write_all(HEAD).await.unwrap();
+        downstream.write_all(b"0\r\n\r\n").await.unwrap();
+        drop(downstream);
+        let mut said = String::new();
+        caller.read_to_string(&mut said).await.unwrap();
+        let head = String::from_utf8_lossy(HEAD);
+        assert!(said.ends_with(&format!("{head}2\r\n{{}}\r\n0\r\n\r\n{head}0\r\n\r\n")), "{said}");
+    }
+}

@@ -1,0 +1,421 @@
+//! An answer whose body is changed on its way to the caller: decompressed, its links rewritten, our secrets
+//! removed. Pure.
+//!
+//! pingora's hook for bodies wants all that a chunk becomes at once, and a chunk of 64 KiB may inflate to 64 MiB.
+//! So the chunks pass pingora as they are. Here, behind it, its frames are taken off, and the body is changed in
+//! steps: none is made before what the last one made is written, so that a caller that does not read holds up the
+//! upstream, and nothing grows.
+
+use super::framing::{Chunks, Framing, Head, Piece};
+use crate::metrics::RouteMetrics;
+use crate::proxy::links::AnswerBody;
+use crate::redact::Redactor;
+use bytes::Bytes;
+use std::io;
+use std::sync::Arc;
+
+/// What has come together is written when it is so much.
+const ENOUGH: usize = 16 * 1024;
+/// After so much work, it is the turn of others: a worker has one thread.
+const TURN: usize = 64 * 1024;
+/// What a step counts at least: to begin a member of gzip is work, too.
+const LEAST_WORK: usize = 4 * 1024;
+
+/// One answer that is changed.
+pub(crate) struct Rework {
+    body: AnswerBody,
+    redactor: Option<Redactor>,
+    metrics: Arc<RouteMetrics>,
+    framing: Framing,
+    stage: Stage,
+    /// The body may make more of what it has taken.
+    has_more: bool,
+    /// How much was done in this turn.
+    work: usize,
+    /// Changed, and not framed yet.
+    changed: Vec<u8>,
+    /// Framed; of this, so much is written.
+    output: Vec<u8>,
+    written: usize,
+    /// How much of the body was taken, and how much came of it.
+    taken: u64,
+    made: u64,
+    /// How many changed links are counted.
+    counted: u64,
+}
+
+/// What the next byte belongs to.
+enum Stage {
+    Head(Head),
+    Body(Chunks),
+    Over,
+    Broken,
+}
+
+impl Rework {
+    /// Its header comes first.
+    pub(crate) fn new(
+        body: AnswerBody,
+        redactor: Option<Redactor>,
+        metrics: Arc<RouteMetrics>,
+        framing: Framing,
+    ) -> Self {
+        Self {
+            body,
+            redactor,
+            metrics,
+            framing,
+            stage: Stage::Head(Head::default()),
+            has_more: false,
+            work: 0,
+            changed: Vec::new(),
+            output: Vec::new(),
+            written: 0,
+            taken: 0,
+            made: 0,
+            counted: 0,
+        }
+    }
+
+    /// What is to be written before anything else is done.
+    pub(super) fn output(&self) -> &[u8] {
+        self.output.get(self.written..).unwrap_or_default()
+    }
+
+    /// So much of it was.
+    pub(super) fn wrote(&mut self, count: usize) {
+        self.written += count;
+        if self.written >= self.output.len() {
+            self.written = 0;
+            self.output.clear();
+        }
+    }
+
+    /// Whether there is more to make of what was taken.
+    pub(super) const fn has_more(&self) -> bool {
+        self.has_more
+    }
+
+    /// Whether the answer is over; what is left of it is in the output.
+    pub(super) const fn is_over(&self) -> bool {
+        matches!(self.stage, Stage::Over)
+    }
+
+    /// Whether it came to nothing: the upstream's compressed data is broken.
+    pub(super) const fn is_broken(&self) -> bool {
+        matches!(self.stage, Stage::Broken)
+    }
+
+    /// How many bytes of a body the caller gets, so far.
+    pub(super) const fn made(&self) -> u64 {
+        self.made
+    }
+
+    /// Whether it is the turn of others; then the next one is a new turn.
+    pub(super) const fn ends_turn(&mut self) -> bool {
+        let is_enough = self.work >= TURN;
+        if is_enough {
+            self.work = 0;
+        }
+        is_enough
+    }
+
+    /// Takes some of what pingora writes, at least a byte if there is one. The output is empty, and there is no more
+    /// to make.
+    ///
+    /// # Errors
+    /// The body is broken.
+    pub(super) fn take(&mut self, input: &[u8]) -> io::Result<usize> {
+        let taken = self.try_take(input);
+        self.or_broken(taken)
+    }
+
+    fn try_take(&mut self, input: &[u8]) -> io::Result<usize> {
+        match &mut self.stage {
+            Stage::Head(head) => {
+                let (count, ends) = head.read(input);
+                self.output.extend_from_slice(input.get(..count).unwrap_or_default());
+                if ends {
+                    self.stage = Stage::Body(Chunks::default());
+                }
+                Ok(count)
+            }
+            Stage::Body(_) if self.framing == Framing::Bare => self.change(input),
+            Stage::Body(chunks) if !input.is_empty() => match chunks.next(input)? {
+                Piece::Frame(count) => Ok(count),
+                Piece::Data(data) => {
+                    let count = self.change(data)?;
+                    if let Stage::Body(chunks) = &mut self.stage {
+                        chunks.took(count);
+                    }
+                    Ok(count)
+                }
+                Piece::End(count) => {
+                    self.end()?;
+                    Ok(count)
+                }
+            },
+            Stage::Body(_) | Stage::Over => Ok(input.len()),
+            Stage::Broken => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    /// Makes more of what was taken.
+    ///
+    /// # Errors
+    /// The body is broken.
+    pub(super) fn make(&mut self) -> io::Result<()> {
+        let made = self.change(&[]).map(drop);
+        self.or_broken(made)
+    }
+
+    /// A bare body has no end of its own: it is over when so much of it was taken.
+    ///
+    /// # Errors
+    /// It can't end here.
+    pub(super) fn may_end(&mut self, length: u64) -> io::Result<()> {
+        let is_due = matches!(self.stage, Stage::Body(_))
+            && self.framing == Framing::Bare
+            && self.taken == length;
+        let ended = if is_due { self.end() } else { Ok(()) };
+        self.or_broken(ended)
+    }
+
+    fn or_broken<T>(&mut self, result: io::Result<T>) -> io::Result<T> {
+        if result.is_err() {
+            self.stage = Stage::Broken;
+            self.has_more = false;
+        }
+        result
+    }
+
+    /// Takes steps until there is enough output, or no more input.
+    fn change(&mut self, input: &[u8]) -> io::Result<usize> {
+        let mut taken = 0;
+        self.has_more = true;
+        while self.changed.len() < ENOUGH && self.work < TURN {
+            let step = self.body.step(input.get(taken..).unwrap_or_default(), &mut self.changed)?;
+            taken += step.taken;
+            self.work += LEAST_WORK.max(step.taken + step.made);
+            if step.is_idle() {
+                self.has_more = false;
+                break;
+            }
+        }
+        self.taken += taken as u64;
+        self.emit(false);
+        Ok(taken)
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        self.body.finish(&mut self.changed)?;
+        self.emit(true);
+        self.framing.end(&mut self.output);
+        self.stage = Stage::Over;
+        Ok(())
+    }
+
+    /// Frames what was changed, without what must not reach the caller.
+    fn emit(&mut self, is_end: bool) {
+        let rewritten = self.body.rewritten();
+        if rewritten > self.counted {
+            self.metrics.links_rewritten(rewritten - self.counted);
+            self.counted = rewritten;
+        }
+        if self.changed.is_empty() && !is_end {
+            return;
+        }
+        let Some(redactor) = &mut self.redactor else {
+            self.made += self.changed.len() as u64;
+            self.framing.write(&self.changed, &mut self.output);
+            self.changed.clear();
+            return;
+        };
+        let changed = std::mem::take(&mut self.changed);
+        let mut chunk = (!changed.is_empty()).then(|| Bytes::from(changed));
+        self.metrics.token_echoed(redactor.push(&mut chunk, is_end));
+        let chunk = chunk.unwrap_or_default();
+        self.made += chunk.len() as u64;
+        self.framing.write(&chunk, &mut self.output);
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+    use crate::proxy::downstream::framing::Framing::{Bare, Chunks};
+    use crate::proxy::links::answer::tests::json_body;
+    use crate::redact::Secrets;
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use proptest::prelude::*;
+    use std::io::Write;
+
+    pub(in crate::proxy::downstream) const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nx: 1\r\n\r\n";
+    const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.eyJqdGkiOiJ4In0.c2ln";
+
+    pub(in crate::proxy::downstream) fn gzip(plain: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(plain).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    /// A rework of JSON with links to `https://t`.
+    pub(in crate::proxy::downstream) fn rework(
+        is_gzip: bool,
+        framing: Framing,
+    ) -> (Rework, Metrics) {
+        let metrics = Metrics::new().unwrap();
+        let secrets = Secrets::new([Bytes::from(TOKEN)], 16).unwrap();
+        let route = Arc::new(metrics.route("/x"));
+        (Rework::new(json_body(is_gzip), Some(Redactor::new(secrets)), route, framing), metrics)
+    }
+
+    /// A body as pingora writes it, in frames of this size.
+    pub(in crate::proxy::downstream) fn framed(
+        body: &[u8],
+        framing: Framing,
+        size: usize,
+    ) -> Vec<u8> {
+        let mut stream = HEAD.to_vec();
+        body.chunks(size).for_each(|chunk| framing.write(chunk, &mut stream));
+        framing.end(&mut stream);
+        stream
+    }
+
+    /// Takes what came of it, which is never much.
+    fn drain(rework: &mut Rework, output: &mut Vec<u8>) -> io::Result<()> {
+        loop {
+            assert!(rework.output().len() <= 2 * ENOUGH, "{}", rework.output().len());
+            output.extend_from_slice(rework.output());
+            rework.wrote(rework.output().len());
+            rework.ends_turn();
+            if !rework.has_more() {
+                return Ok(());
+            }
+            rework.make()?;
+        }
+    }
+
+    /// All that comes of a stream which is written in pieces of this size.
+    fn run(rework: &mut Rework, stream: &[u8], size: usize, length: usize) -> io::Result<Vec<u8>> {
+        let mut output = Vec::new();
+        for mut piece in stream.chunks(size) {
+            while !piece.is_empty() {
+                let taken = rework.take(piece)?;
+                piece = &piece[taken..];
+                drain(rework, &mut output)?;
+            }
+        }
+        rework.may_end(length as u64)?;
+        drain(rework, &mut output)?;
+        Ok(output)
+    }
+
+    /// The body in what came of it; whether it has its end is checked.
+    fn body_of(output: &[u8], framing: Framing) -> Vec<u8> {
+        let mut rest = output.strip_prefix(HEAD).expect("the header is as it was");
+        if framing == Bare {
+            return rest.to_vec();
+        }
+        let (mut chunks, mut body) = (super::Chunks::default(), Vec::new());
+        loop {
+            let count = match chunks.next(rest).unwrap() {
+                Piece::Frame(count) => count,
+                Piece::Data(data) => {
+                    body.extend_from_slice(data);
+                    chunks.took(data.len());
+                    data.len()
+                }
+                Piece::End(_) => return body,
+            };
+            rest = &rest[count..];
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_pieces_the_same_comes_of_them(
+            rows in 0_usize..400,
+            is_gzip in any::<bool>(),
+            is_bare in any::<bool>(),
+            frame in 1_usize..3000,
+            piece in 1_usize..3000,
+        ) {
+            let page = |origin: &str| {
+                let row = format!(r#"{{"a":"https://t/1","uri":"{origin}/x"}},"#);
+                format!(r#"{{"value":[{}0],"__next":"{origin}/?n"}}"#, row.repeat(rows))
+            };
+            let (body, framing) = (page("https://t"), if is_bare { Bare } else { Chunks });
+            let body = if is_gzip { gzip(body.as_bytes()) } else { body.into_bytes() };
+            let (mut rework, metrics) = rework(is_gzip, framing);
+            let output = run(&mut rework, &framed(&body, framing, frame), piece, body.len()).unwrap();
+            let wanted = page("http://ours");
+            prop_assert_eq!(String::from_utf8(body_of(&output, framing)).unwrap(), &*wanted);
+            prop_assert!(rework.is_over());
+            prop_assert_eq!(rework.made(), wanted.len() as u64);
+            let text = String::from_utf8(metrics.render().unwrap()).unwrap();
+            let links = format!("bearerd_links_rewritten_total{{route=\"/x\"}} {}", rows + 1);
+            prop_assert!(text.contains(&links), "{}", text);
+        }
+
+        #[test]
+        fn no_bytes_of_an_upstream_are_more_than_an_error(
+            body in prop::collection::vec(any::<u8>(), 0..300),
+            cut in 0_usize..60,
+            piece in 1_usize..100,
+        ) {
+            let whole = gzip(&body);
+            for body in [&body[..], &whole[..whole.len().saturating_sub(cut + 1)]] {
+                let (mut rework, _) = rework(true, Chunks);
+                let ended = run(&mut rework, &framed(body, Chunks, 50), piece, body.len());
+                prop_assert_eq!(ended.is_err(), !body.is_empty());
+                prop_assert_eq!(rework.is_broken(), !body.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn our_token_is_removed_from_what_was_compressed() {
+        let body = gzip(format!(r#"{{"uri":"https://t/{TOKEN}"}}"#).as_bytes());
+        let (mut rework, metrics) = rework(true, Chunks);
+        let output = run(&mut rework, &framed(&body, Chunks, 1000), 1000, 0).unwrap();
+        let body = String::from_utf8(body_of(&output, Chunks)).unwrap();
+        assert!(body.starts_with(r#"{"uri":"http://ours/[token removed]"#), "{body}");
+        assert!(!body.contains(TOKEN));
+        let text = String::from_utf8(metrics.render().unwrap()).unwrap();
+        assert!(text.contains("bearerd_token_echoes_total{route=\"/x\"} 1"), "{text}");
+    }
+
+    #[test]
+    fn interim_answers_pass_before_the_one_that_is_changed() {
+        let interim = b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
+        let stream = [&interim[..], &framed(&gzip(b"{}"), Chunks, 9)].concat();
+        let output = run(&mut rework(true, Chunks).0, &stream, 7, 0).unwrap();
+        let rest = output.strip_prefix(interim).expect("as it was");
+        assert_eq!(body_of(rest, Chunks), b"{}");
+    }
+
+    #[test]
+    fn a_turn_ends_with_its_work_whether_anything_comes_of_it_or_not() {
+        let bomb = gzip(&vec![b' '; 8 << 20]);
+        let nothing = gzip(b"").repeat(1000);
+        for body in [bomb, nothing] {
+            let (mut rework, _) = rework(true, Bare);
+            rework.take(HEAD).unwrap();
+            let (mut input, mut turns, mut steps) = (&body[..], 0, 0);
+            while !input.is_empty() {
+                rework.wrote(rework.output().len());
+                if rework.ends_turn() {
+                    turns += 1;
+                    steps = 0;
+                }
+                steps += 1;
+                assert!(steps <= TURN / LEAST_WORK, "without an end");
+                input = &input[rework.take(input).unwrap()..];
+            }
+            assert!(turns >= 50, "{turns}");
+        }
+    }
+}
