@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the build needs beyond Rust and make, from the system's packages, saying so.
 #
-# pingora compiles zlib-ng (cmake, a C compiler); the interop tests run Node, Python, Chromium, kubectl,
+# pingora compiles zlib-ng (cmake, a C compiler); tests cut a network off (ip, unshare); the interop tests run Node, Python, Chromium, kubectl,
 # Prometheus and Podman; valgrind counts instructions; `make compare` runs nginx and HAProxy; the fuzzer
 # is C++, and cargo-fuzz, which runs it, comes from crates.io into target/tools. prometheus and promtool
 # are taken out of their package into target/tools: installed, it would start a service. Run it again at
@@ -18,6 +18,9 @@ need() { # need COMMAND PACKAGE
 }
 need cc gcc
 need cmake cmake
+# For tests in namespaces of their own.
+PATH="$PATH:/usr/sbin:/sbin" need ip iproute2
+need unshare util-linux
 for option; do
     case "$option" in
         --with-node)

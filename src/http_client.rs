@@ -5,6 +5,7 @@ use crate::config::{TlsVersion, Transport};
 use crate::credential::CredentialError;
 use crate::forward_proxy::ForwardProxy;
 use crate::secret::Secret;
+use crate::silence;
 use crate::trust::{self, SystemAnchors, TrustError};
 use reqwest::{Certificate, Client, Identity, Proxy, tls};
 use std::error::Error;
@@ -101,6 +102,10 @@ pub(crate) fn build(limits: &Limits<'_>) -> Result<Client, HttpClientError> {
         })
         .connect_timeout(limits.connect)
         .timeout(limits.whole)
+        .tcp_keepalive(silence::PROBE_AFTER)
+        .tcp_keepalive_interval(silence::PROBE_EVERY)
+        .tcp_keepalive_retries(silence::PROBES)
+        .tcp_user_timeout(silence::LONGEST)
         .pool_max_idle_per_host(limits.kept)
         .build();
     built.map_err(|error| {

@@ -46,6 +46,7 @@ pub mod sandbox;
 pub mod secret;
 pub mod server;
 pub mod shutdown;
+mod silence;
 pub mod status;
 pub mod telemetry;
 pub mod text;

@@ -35,6 +35,7 @@ mod monitoring;
 mod names;
 #[cfg(feature = "otlp")]
 mod otlp;
+mod paths;
 mod redaction;
 mod reload;
 mod requests;

@@ -1,6 +1,7 @@
 //! Spans of the real binary at a collector on loopback: one a request, in the caller's trace, and at no
 //! request's cost.
 
+use crate::paths::{SOON, probed_in};
 use crate::requests::raw;
 use crate::support::caller::Caller;
 use crate::support::collector::{Collector, Span};
@@ -366,4 +367,15 @@ async fn no_secret_token_cookie_or_query_reaches_the_collector() {
     }
     assert!(world.upstream.seen()[0].head.contains("steady-token"), "on the wire it is");
     assert!(!world.issuer.seen().is_empty());
+}
+
+#[tokio::test]
+async fn the_connection_to_the_collector_is_looked_after() {
+    let collector = Collector::start().await;
+    let environment =
+        [("OTEL_EXPORTER_OTLP_ENDPOINT", &*collector.0.url()), ("OTEL_BSP_SCHEDULE_DELAY", "10")];
+    let world = World::start("", &environment).await;
+    assert_eq!(world.status("GET", "/free").await, 200);
+    eventually("told", async || !collector.spans().is_empty()).await;
+    assert!(probed_in(collector.0.address.port()).await <= SOON);
 }

@@ -304,7 +304,12 @@ pub(crate) const TIMEOUTS: &[Field] = &[
         "",
         "Between two reads of the answer; analytical queries think long before the first byte.",
     ),
-    field("write", Text("60s"), "", "Between two writes of the request."),
+    field(
+        "write",
+        Text("60s"),
+        "",
+        "Between two writes of the request; and how long the upstream may acknowledge but take nothing of a body over 64 KiB.",
+    ),
     field(
         "idle",
         Text("50s"),

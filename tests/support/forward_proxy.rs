@@ -1,7 +1,7 @@
 //! A forward proxy: it passes bytes to whoever is asked for, looked for on loopback by the port, and remembers.
 
 use super::accepting;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -23,7 +23,11 @@ pub(crate) struct Asked {
 
 impl ForwardProxy {
     pub(crate) async fn start() -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        Self::start_at(Ipv4Addr::LOCALHOST).await
+    }
+
+    pub(crate) async fn start_at(address: Ipv4Addr) -> Self {
+        let listener = TcpListener::bind((address, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (asked, answer) = <(Arc<Mutex<Vec<_>>>, Arc<Mutex<Option<String>>>)>::default();
         let (seen, said) = (asked.clone(), answer.clone());

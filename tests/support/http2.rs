@@ -8,7 +8,7 @@ use h2::{Reason, RecvStream};
 use http::{HeaderName, HeaderValue, Request, Response};
 use rustls::ServerConfig;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -72,14 +72,20 @@ impl Http2Upstream {
     }
 
     /// The same with TLS of another kind and for these protocols. By HTTP/1.1, all get an answer.
-    pub(crate) async fn serving(
+    pub(crate) async fn serving(config: ServerConfig, protocols: &[&str], script: &[Turn]) -> Self {
+        Self::serving_at(Ipv4Addr::LOCALHOST, config, protocols, script).await
+    }
+
+    /// The same at an address.
+    pub(crate) async fn serving_at(
+        address: Ipv4Addr,
         mut config: ServerConfig,
         protocols: &[&str],
         script: &[Turn],
     ) -> Self {
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind((address, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let state =
             Arc::new(Mutex::new(State { script: script.to_vec().into(), ..State::default() }));
@@ -90,7 +96,10 @@ impl Http2Upstream {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("https://localhost:{}", self.address.port())
+        match self.address.ip().is_loopback() {
+            true => format!("https://localhost:{}", self.address.port()),
+            false => format!("https://{}", self.address),
+        }
     }
 
     pub(crate) fn connections(&self) -> usize {

@@ -11,6 +11,7 @@ pub(crate) mod http2;
 pub(crate) mod issuer;
 pub(crate) mod judge;
 pub(crate) mod names;
+pub(crate) mod network;
 pub(crate) mod one_token;
 pub(crate) mod process;
 pub(crate) mod promql;

@@ -1,0 +1,166 @@
+use super::*;
+use crate::config::{InFlight, Transport};
+use pingora::upstreams::peer::Peer;
+
+fn upstream(url: &str) -> Arc<Upstream> {
+    let second = Duration::from_secs(1);
+    let config = UpstreamConfig {
+        name: "u".into(),
+        origin: url.parse().unwrap(),
+        timeouts: Timeouts {
+            connect: second,
+            read: second * 2,
+            write: second * 3,
+            idle: second * 4,
+        },
+        in_flight: None,
+        csrf_fetch_path: None,
+        transport: Transport::default(),
+        http2: false,
+        certificate: None,
+    };
+    pingora::tls::install_default_crypto_provider();
+    Arc::new(Upstream::new(&config).unwrap())
+}
+
+fn request() -> RequestHeader {
+    RequestHeader::build("GET", b"/", None).unwrap()
+}
+
+#[test]
+fn host_name_and_port_come_from_the_url() {
+    let shown = |url| {
+        let upstream = upstream(url);
+        format!(
+            "{} {} {} {:?}",
+            upstream.addresses.host,
+            upstream.addresses.port,
+            upstream.template.sni,
+            upstream.host_header
+        )
+    };
+    assert_eq!(shown("https://acme.example"), r#"acme.example 443 acme.example "acme.example""#);
+    assert_eq!(
+        shown("https://acme.example:8443"),
+        r#"acme.example 8443 acme.example "acme.example:8443""#
+    );
+    assert_eq!(shown("https://[::1]:9"), r#"::1 9 ::1 "[::1]:9""#);
+    assert_eq!(shown("http://127.0.0.1:80"), r#"127.0.0.1 80 127.0.0.1 "127.0.0.1""#);
+}
+
+#[tokio::test]
+async fn a_successor_counts_what_is_under_way_at_its_predecessor() {
+    let second = Duration::from_secs(1);
+    let with = |most| {
+        let limits = InFlight { most, queue: 0, wait: second };
+        let upstream = Arc::into_inner(upstream("https://127.0.0.1:9")).unwrap();
+        Upstream { gate: Some(Arc::new(Gate::new(limits))), ..upstream }
+    };
+    let before = with(1);
+    let _slot = before.enter().await.unwrap();
+    assert!(with(1).succeeding(Some(&before)).enter().await.is_err());
+    assert!(with(2).succeeding(Some(&before)).enter().await.is_ok(), "the limit is another");
+    assert!(with(1).succeeding(None).enter().await.is_ok());
+}
+
+#[tokio::test]
+async fn every_timeout_is_set_on_every_peer() {
+    let peer =
+        upstream("https://127.0.0.1:9").peer(&request(), &mut Attempts::default()).await.unwrap();
+    let options = &peer.options;
+    let seconds = |duration: Option<Duration>| duration.unwrap().as_secs();
+    assert_eq!(seconds(options.connection_timeout), 1);
+    assert_eq!(seconds(options.total_connection_timeout), 2);
+    assert_eq!(seconds(options.read_timeout), 2);
+    assert_eq!(seconds(options.write_timeout), 3);
+    assert_eq!(seconds(options.idle_timeout), 4);
+    let keepalive = options.tcp_keepalive.as_ref().unwrap();
+    assert_eq!(keepalive.user_timeout, silence::LONGEST);
+    assert!(options.verify_cert && options.verify_hostname);
+}
+
+#[tokio::test]
+async fn large_bodies_go_over_connections_of_their_own_which_may_stand_still() {
+    let upstream = Arc::into_inner(upstream("https://127.0.0.1:9")).unwrap();
+    let minute = Duration::from_secs(60);
+    let of_uploads = silence::keepalive_of_uploads(minute);
+    let upstream = Arc::new(Upstream { of_uploads, ..upstream });
+    let peer = async |headers: &[(&'static str, &str)]| {
+        let mut request = RequestHeader::build("PUT", b"/", None).unwrap();
+        for (name, value) in headers {
+            request.insert_header(*name, *value).unwrap();
+        }
+        let peer = upstream.peer(&request, &mut Attempts::default()).await.unwrap();
+        (peer.reuse_hash(), peer.options.tcp_keepalive.unwrap().user_timeout)
+    };
+    let small = peer(&[("content-length", "65536")]).await;
+    assert_eq!((small, small.1), (peer(&[]).await, silence::LONGEST));
+    let large = peer(&[("content-length", "65537")]).await;
+    assert_eq!((large, large.1), (peer(&[("transfer-encoding", "chunked")]).await, minute));
+    assert_ne!(small.0, large.0, "they share no connections");
+}
+
+#[tokio::test]
+async fn a_failed_address_is_left_for_the_next_one() {
+    let upstream = upstream("https://127.0.0.1:9");
+    let known = [9, 10].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    upstream.addresses.pretend(Duration::ZERO, known);
+    let port = async |attempts: &mut Attempts| {
+        upstream.peer(&request(), attempts).await.unwrap()._address.as_inet().unwrap().port()
+    };
+    let fails = |attempts: &mut Attempts, why| {
+        let error = Error::explain(ErrorType::ConnectRefused, why).into_up();
+        upstream.try_again(attempts, error).retry()
+    };
+    let (mut one, mut other) = (Attempts::default(), Attempts::default());
+    assert_eq!((port(&mut one).await, port(&mut other).await), (9, 9));
+    assert!(fails(&mut one, "") && fails(&mut other, ""), "there is a second");
+    assert_eq!((port(&mut one).await, port(&mut other).await), (10, 10));
+    assert_eq!(port(&mut Attempts::default()).await, 10, "others begin with what may work");
+    assert!(fails(&mut one, "the last"), "the resolver may know another");
+    let error = upstream.peer(&request(), &mut one).await.unwrap_err();
+    let told = error.context.as_ref().map(|context| context.as_str().to_owned());
+    assert_eq!((error.etype(), told.as_deref()), (&ErrorType::ConnectRefused, Some("the last")));
+    assert_eq!(port(&mut Attempts::default()).await, 9, "and come back to the first");
+}
+
+#[tokio::test]
+async fn a_kept_connection_of_http2_that_is_gone_is_no_fault_of_its_address() {
+    let upstream = upstream("https://127.0.0.1:9");
+    let mut attempts = Attempts::default();
+    upstream.peer(&request(), &mut attempts).await.unwrap();
+    for tried in 1..=MAX_CUTS + 1 {
+        let gone = loss::tests::gone().await;
+        let error = Error::because(ErrorType::H2Error, "while creating new stream", gone);
+        let again = upstream.try_again(&mut attempts, error.into_up());
+        assert_eq!((again.retry(), attempts.failed.len()), (true, tried / (MAX_CUTS + 1)));
+    }
+}
+
+#[tokio::test]
+async fn a_failed_address_stays_behind_in_whatever_order_the_resolver_tells_them() {
+    let upstream = upstream("https://127.0.0.1:9");
+    let [dead, alive] = [8, 9].map(|last| SocketAddr::from(([127, 0, 0, last], 9)));
+    upstream.addresses.pretend(Duration::ZERO, [dead, alive]);
+    let mut attempts = Attempts::default();
+    upstream.peer(&request(), &mut attempts).await.unwrap();
+    upstream.try_again(&mut attempts, Error::new_up(ErrorType::ConnectTimedout));
+    for order in [[alive, dead], [dead, alive]] {
+        upstream.addresses.pretend(Duration::ZERO, order);
+        let peer = upstream.peer(&request(), &mut Attempts::default()).await.unwrap();
+        assert_eq!(peer._address.as_inet(), Some(&alive));
+    }
+}
+
+#[tokio::test]
+async fn addresses_that_lead_nowhere_are_left_for_those_that_the_resolver_knows_by_now() {
+    let upstream = upstream("https://127.0.0.1:9");
+    upstream.addresses.pretend(Duration::ZERO, [([127, 0, 0, 9], 9).into()]);
+    let mut attempts = Attempts::default();
+    for address in ["127.0.0.9:9", "127.0.0.1:9"] {
+        let peer = upstream.peer(&request(), &mut attempts).await.unwrap();
+        assert_eq!(peer._address.to_string(), address);
+        let again = upstream.try_again(&mut attempts, Error::new_up(ErrorType::ConnectRefused));
+        assert_eq!(again.retry(), address == "127.0.0.9:9", "it is asked once");
+    }
+}
