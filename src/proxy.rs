@@ -40,7 +40,7 @@ use context::{Context, Outcome, method_label};
 use downstream::{Downstream, Load, WRITE_TIMEOUT, while_there};
 use ending::{end_of, final_answer, has_answered, has_no_body};
 use headers::Injection;
-use http::header::{ACCEPT_ENCODING, EXPECT, TRANSFER_ENCODING};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, StatusCode, Version};
 use links::RequestBody;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -294,7 +294,7 @@ impl ProxyHttp for Proxy {
             Downstream::tell(session, Downstream::has_all);
         }
         if let Some(request_body) = &mut context.request_body {
-            request_body.transform(body, end_of_stream);
+            request_body.transform(body, end_of_stream)?;
         }
         Ok(())
     }
@@ -371,6 +371,10 @@ impl ProxyHttp for Proxy {
         if session.req_header().version == Version::HTTP_10 {
             // Nor does it know chunks: its body ends with the connection (RFC 9112 section 6.1).
             response.remove_header(&TRANSFER_ENCODING);
+            if !is_whole && !response.headers.contains_key(CONTENT_LENGTH) {
+                // Whatever it asked for: pingora would promise to keep the connection.
+                session.set_keepalive(None);
+            }
         }
         if is_whole {
             has_answered(session, context);

@@ -18,10 +18,22 @@ struct World {
 
 impl World {
     async fn start() -> Self {
+        Self::with(|config| config).await
+    }
+
+    /// Anything may be written below `/data`, and nobody speaks CSRF there.
+    async fn writing() -> Self {
+        Self::with(|config| {
+            config.replace("/data, profile: odata", "/data, profile: cloud-transport")
+        })
+        .await
+    }
+
+    async fn with(change: impl FnOnce(String) -> String) -> Self {
         let issuer = issuer::steady().await;
         let upstream = Peer::start(Behaviour::ok("")).await;
-        let sidecar = Sidecar::ready(&issuer.config(&upstream.url(), "", "")).await;
-        Self { _issuer: issuer, upstream, sidecar }
+        let config = change(issuer.config(&upstream.url(), "", ""));
+        Self { _issuer: issuer, upstream, sidecar: Sidecar::ready(&config).await }
     }
 
     /// Sends a body with our URL in place of `<U>`, and tells what the upstream got, its own URL
@@ -104,10 +116,70 @@ async fn a_write_has_the_tenants_urls_where_it_has_links_and_the_callers_data_el
     assert_eq!(body, other, "a route without links");
     let (_, body) = world.send("/users/Users", "text/plain", &other).await;
     assert_eq!(body, other, "another format");
-    let large = format!("{other}{}", " ".repeat(100_000));
-    let (seen, body) = world.send("/users/Users", "application/json", &large).await;
-    assert!(body == large, "no batch, and too large to be held");
-    assert_eq!(seen.header("content-length"), [large.len().to_string()], "nor is it chunked");
+}
+
+/// A JSON body of this length at least, whose link stands behind so many bytes of data.
+fn large(link: &str, before: usize, length: usize) -> String {
+    let (before, after) = ("b".repeat(before), "a".repeat(length));
+    format!(
+        r#"{{"Before":"{before}","Note":"OURS/x","Customer@odata.bind":"{link}","After":"{after}"}}"#
+    )
+}
+
+#[tokio::test]
+async fn a_large_write_without_a_link_keeps_its_length_and_its_bytes() {
+    let world = World::start().await;
+    for length in [70_000, 200_000, 2_000_000] {
+        let body = large("elsewhere", 10, length).replace("OURS", &world.sidecar.url);
+        let (seen, got) = world.send("/users/Users", "application/json", &body).await;
+        assert!(got == body, "every byte");
+        assert_eq!(seen.header("content-length"), [body.len().to_string()], "nor is it chunked");
+    }
+}
+
+#[tokio::test]
+async fn a_large_write_with_a_link_is_rewritten_in_chunks() {
+    let world = World::start().await;
+    for (before, length) in [(10, 66_000), (40_000, 200_000), (10, 2_000_000)] {
+        let body = large("<U>/users/Users/1", before, length).replace("OURS", &world.sidecar.url);
+        let (seen, got) = world.send("/users/Users", "application/json", &body).await;
+        assert!(got == body.replace("<U>/users", "<U>"), "{before} {length}: the link and no more");
+        assert_eq!(seen.header("transfer-encoding"), ["chunked"]);
+        assert!(seen.header("content-length").is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_large_write_whose_link_comes_too_late_is_refused_and_never_ends() {
+    let world = World::start().await;
+    let body = large("<U>/users/Users/1", 300_000, 300_000).replace("<U>", &world.sidecar.url);
+    let request = http().post(format!("{}/users/Users", world.sidecar.url));
+    let answer = request.header("content-type", "application/json").body(body).send().await;
+    let answer = answer.unwrap();
+    assert_eq!(answer.status(), 400);
+    let text = answer.text().await.unwrap();
+    assert!(text.contains("in chunks") && text.contains(r#""kind":"bad_request""#), "{text}");
+    let writes = |seen: &Seen| seen.line().starts_with("POST /Users");
+    assert_eq!(world.upstream.seen().iter().filter(|seen| writes(seen)).count(), 0, "all of it");
+    let series = r#"bearerd_requests_rejected_total{kind="bad_request"}"#;
+    eventually("counted", async || world.sidecar.metric(series).await == 1.0).await;
+}
+
+#[tokio::test]
+async fn a_large_write_that_is_sent_again_is_whole_again() {
+    let refused = || issuer::status("401 Unauthorized", "www-authenticate: Bearer\r\n", "");
+    for link in ["elsewhere", "<U>/data/Users/1"] {
+        let world = World::writing().await;
+        let body = large(link, 10, 90_000).replace("OURS", "http://elsewhere.example");
+        world.upstream.script([refused(), Behaviour::ok("")]);
+        world.send("/data/Users", "application/json", &body).await;
+        let seen = world.upstream.seen();
+        assert_eq!(seen.len(), 2, "refused and sent again");
+        for seen in seen {
+            let got = String::from_utf8(seen.payload()).unwrap();
+            assert!(got.replace(&world.upstream.url(), "<U>") == body, "{link}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -170,4 +242,24 @@ async fn a_caller_that_leaves_in_the_middle_leaves_no_half_request() {
     let series = r#"bearerd_requests_total{code_class="none",method="POST",outcome="downstream_closed",route="/data"}"#;
     eventually("counted", async || world.sidecar.metric(series).await == 1.0).await;
     assert!(world.upstream.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_caller_of_a_large_write_that_waits_to_be_told_is_told_once() {
+    let world = World::start().await;
+    let body = large("<U>/users/Users/1", 10, 100_000).replace("OURS", "http://elsewhere.example");
+    let ours = body.replace("<U>", &world.sidecar.url);
+    let head = format!(
+        "POST /users/Users HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+        world.sidecar.host(),
+        ours.len()
+    );
+    let mut caller = Caller::connect(world.sidecar.host()).await;
+    caller.send(&head).await;
+    assert!(caller.head().await.starts_with("HTTP/1.1 100 "));
+    caller.send(&ours).await;
+    assert!(caller.head().await.starts_with("HTTP/1.1 200 "));
+    let (seen, got) = world.seen();
+    assert!(got == body.replace("<U>/users", "<U>"));
+    assert!(seen.header("expect").is_empty(), "the body follows at once");
 }

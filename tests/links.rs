@@ -3,14 +3,19 @@
 use crate::support::caller::Caller;
 use crate::support::issuer;
 use crate::support::sidecar::Sidecar;
-use crate::support::upstream::{Behaviour, Peer};
-use crate::support::{Fixture, eventually, http};
+use crate::support::upstream::{Behaviour, Peer, Seen};
+use crate::support::{DEADLINE, Fixture, eventually, http};
 use bearerd::demo::{Faults, NextLinks};
+use bearerd::proxy::links::origin::OriginMap;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::path::Path;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 use url::Url;
 
 const CONSUMPTION: &str = "/api/v1/datasphere/consumption";
@@ -337,6 +342,29 @@ routes:
 }
 
 #[tokio::test]
+async fn what_a_service_behind_tls_termination_calls_itself_leads_here() {
+    let (_issuer, upstream, sidecar) = raw().await;
+    let port = upstream.address.port();
+    for (theirs, is_ours) in [
+        (format!("https://127.0.0.1:{port}/data/x"), true),
+        (format!("HTTP://127.0.0.1.:{port}/data/x"), true),
+        (format!("//127.0.0.1:{port}/data/x"), true),
+        ("http://127.0.0.1/data/x".to_owned(), false),
+        ("https://127.0.0.1:443/data/x".to_owned(), false),
+        (format!("http://u@127.0.0.1:{port}/data/x"), false),
+    ] {
+        upstream.script([json(
+            &format!("location: {theirs}\r\n"),
+            &format!(r#"{{"@odata.nextLink":"{theirs}"}}"#),
+        )]);
+        let answer = sidecar.get("/data/x").await;
+        let ours = if is_ours { format!("{}/data/x", sidecar.url) } else { theirs };
+        assert_eq!(answer.headers()["location"], ours);
+        assert_eq!(answer.json::<Value>().await.unwrap()["@odata.nextLink"], ours);
+    }
+}
+
+#[tokio::test]
 async fn our_origin_is_the_one_that_the_caller_used() {
     let (_issuer, upstream, sidecar) = raw().await;
     let port = sidecar.host().rsplit(':').next().unwrap();
@@ -373,23 +401,89 @@ async fn our_urls_in_a_requests_headers_become_the_tenants() {
 }
 
 #[tokio::test]
-async fn a_multipart_batch_answer_passes_untouched_and_a_json_batch_is_json() {
+async fn a_batchs_answer_is_ours_in_both_of_its_forms() {
     let (_issuer, upstream, sidecar) = raw().await;
     let (tenant, ours) = (upstream.url(), sidecar.url.clone());
-    let part = format!(
-        "--b\r\nContent-Type: application/http\r\n\r\nHTTP/1.1 201 Created\r\nLocation: {tenant}/data/1\r\n\r\n--b--\r\n"
-    );
-    let json_batch = |origin: &str| {
+    let part = |origin: &str| {
         format!(
-            r#"{{"responses":[{{"id":"1","status":201,"headers":{{"location":"{origin}/data/1"}},"body":{{"@odata.id":"{origin}/data/1"}}}}]}}"#
+            "--b\r\nContent-Type: application/http\r\n\r\nHTTP/1.1 201 Created\r\nLocation: {origin}/data/1\r\nContent-Type: application/json\r\n\r\n{{\"@odata.id\":\"{origin}/data/1\"}}\r\n--b--\r\n"
         )
     };
-    let multipart =
-        issuer::status("200 OK", "content-type: multipart/mixed; boundary=b\r\n", &part);
-    upstream.script([multipart, json("", &json_batch(&tenant))]);
+    let json_batch = |origin: &str, tag: &str| {
+        format!(
+            r#"{{"responses":[{{"id":"1","status":201,"headers":{{"location":"{origin}/data/1","etag":"{tag}"}},"body":{{"@odata.id":"{origin}/data/1"}}}}]}}"#
+        )
+    };
+    let kind = "content-type: multipart/mixed; boundary=b\r\n";
+    let multipart = issuer::status("200 OK", kind, &part(&tenant));
+    let compressed = gzip("multipart/mixed; boundary=b", &part(&tenant));
+    upstream.script([multipart, compressed, json("", &json_batch(&tenant, r#"\"v\""#))]);
     let post = async || http().post(format!("{ours}/data/$batch")).body("x").send().await.unwrap();
-    assert_eq!(post().await.text().await.unwrap(), part);
-    assert_eq!(post().await.text().await.unwrap(), json_batch(&ours));
+    for _ in 0..2 {
+        assert_eq!(post().await.text().await.unwrap(), part(&ours));
+    }
+    let tag = r"W/\u0022v~bearerd\u0022";
+    assert_eq!(post().await.text().await.unwrap(), json_batch(&ours, tag));
+}
+
+/// Sends one request of HTTP/1.0, which asks for the connection to be kept, and reads to its end.
+async fn of_http_1_0(sidecar: &Sidecar, path: &str) -> (String, std::io::Result<()>) {
+    let mut stream = TcpStream::connect(sidecar.host()).await.unwrap();
+    let host = sidecar.host();
+    let request = format!("GET {path} HTTP/1.0\r\nhost: {host}\r\nconnection: keep-alive\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let read = timeout(DEADLINE, stream.read_to_end(&mut answer)).await.expect("an end in time");
+    (String::from_utf8(answer).unwrap(), read.map(drop))
+}
+
+#[tokio::test]
+async fn a_caller_of_http_1_0_gets_its_links_and_the_end_of_the_connection() {
+    let (_issuer, upstream, sidecar) = raw().await;
+    let page = |origin: &str| format!(r#"{{"value":[],"@odata.nextLink":"{origin}/data/x?p=2"}}"#);
+    let theirs = page(&upstream.url());
+    upstream.script([json("", &theirs), gzip("application/json", &theirs)]);
+    for _ in 0..2 {
+        let (answer, end) = of_http_1_0(&sidecar, "/data/x").await;
+        end.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert_eq!(body, page(&sidecar.url));
+        let head = head.to_ascii_lowercase();
+        for absent in ["transfer-encoding", "content-length", "content-encoding", "keep-alive"] {
+            assert!(!head.contains(absent), "{absent}: {head}");
+        }
+    }
+    // What is not touched keeps its length, and the connection.
+    let csv = issuer::status("200 OK", "content-type: text/csv\r\n", "a,b");
+    upstream.script([csv]);
+    let mut caller = Caller::connect(sidecar.host()).await;
+    let line = format!("host: {}\r\nconnection: keep-alive\r\n\r\n", sidecar.host());
+    caller.send(&format!("GET /data/x HTTP/1.0\r\n{line}")).await;
+    let head = caller.head().await.to_ascii_lowercase();
+    assert!(head.contains("content-length: 3\r\n") && head.contains("keep-alive"), "{head}");
+}
+
+#[tokio::test]
+async fn a_rewritten_body_that_is_cut_does_not_look_whole_to_a_caller_of_http_1_0() {
+    let (_issuer, upstream, sidecar) = raw().await;
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(br#"{"value":["#).unwrap();
+    encoder.flush().unwrap();
+    let cut_gzip = encoder.get_ref().clone();
+    for cut in [
+        Behaviour::AnswerAndClose(format!("{head}content-length: 99\r\n\r\n{{\"value\":[1,2")),
+        Behaviour::AnswerAndClose(format!(
+            "{head}transfer-encoding: chunked\r\n\r\n5\r\n{{\"a\":\r\n"
+        )),
+        compressed("application/json", &cut_gzip),
+    ] {
+        upstream.script([cut]);
+        let (answer, end) = of_http_1_0(&sidecar, "/data/x").await;
+        let told = answer.starts_with("HTTP/1.1 502");
+        let reset = end.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset);
+        assert!(told || reset, "{answer}");
+    }
 }
 
 #[tokio::test]
@@ -433,4 +527,149 @@ routes:
     upstream.script([issuer::status("302 Found", &format!("location: {tenant}/ro/2\r\n"), "")]);
     let answer = sidecar.get("/ro/1").await;
     assert_eq!(answer.headers()["location"], format!("{}/ro/2", sidecar.url));
+}
+
+const PAGE: &str = include_str!("../docs/links.md");
+const TENANT: &str = "https://tenant.example";
+const SIDECAR: &str = "http://sidecar.example";
+
+/// The rows below a heading of docs/links.md, in cells without the ticks around code.
+fn table(heading: &str) -> Vec<Vec<String>> {
+    let (_, section) = PAGE.split_once(&format!("## {heading}\n")).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let cells = |row: &str| {
+        let cells = row.trim_matches('|').split('|');
+        cells.map(|cell| cell.trim().to_owned()).collect::<Vec<_>>()
+    };
+    let rows: Vec<Vec<String>> = rows.map(cells).collect();
+    assert!(rows.len() > 15, "{heading}");
+    rows
+}
+
+fn example(cell: &str) -> String {
+    cell.strip_prefix('`').and_then(|cell| cell.strip_suffix('`')).unwrap().replace(r"\r\n", "\r\n")
+}
+
+/// Whether a row says that its example is rewritten.
+fn is_rewritten(says: &str) -> bool {
+    assert!(says.starts_with("rewritten") || says.starts_with("stays"), "{says}");
+    says.starts_with("rewritten")
+}
+
+/// What an example becomes; the namespace in one of them is a name.
+fn rewritten(example: &str, from: &str, to: &str) -> String {
+    example.replace(from, to).replace(&format!("{to}/ns"), &format!("{from}/ns"))
+}
+
+#[test]
+fn each_origin_in_the_table_is_taken_as_the_table_says() {
+    let map = OriginMap::new([(TENANT.to_owned(), SIDECAR.to_owned())], None);
+    for row in table("Which URLs are the tenant's") {
+        let url = example(&row[0]);
+        assert_eq!(map.rewrite(&url).is_some(), is_rewritten(&row[1]), "{url}");
+    }
+}
+
+#[test]
+fn the_tests_that_the_tables_name_are_there() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files = ["src/proxy", "tests"].iter().flat_map(|name| sources(&folder.join(name)));
+    let sources: String = files.collect();
+    let mut count = 0;
+    for row in ["In answers", "In requests"].into_iter().flat_map(table) {
+        if let [_, _, _, _, _, test] = &row[..]
+            && !test.is_empty()
+        {
+            assert!(sources.contains(&format!("fn {}()", test.trim_matches('`'))), "{test}");
+            count += 1;
+        }
+    }
+    assert!(count > 15, "{count}");
+}
+
+fn sources(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let read = |path: std::path::PathBuf| match path.extension().and_then(|end| end.to_str()) {
+        Some("rs") => vec![std::fs::read_to_string(path).unwrap()],
+        None if path.is_dir() => sources(&path),
+        _ => Vec::new(),
+    };
+    entries.flat_map(read).collect()
+}
+
+#[tokio::test]
+async fn each_place_in_an_answer_is_as_the_table_says() {
+    let (_issuer, upstream, sidecar) = raw().await;
+    for row in table("In answers") {
+        let theirs = example(&row[3]).replace(TENANT, &upstream.url());
+        let (path, kind) = match row[2].as_str() {
+            "header" => ("/data/x", String::new()),
+            "JSON" => ("/data/x", "application/json".to_owned()),
+            "XML" => ("/data/x", "application/xml".to_owned()),
+            "JSON batch" => ("/data/$batch", "application/json".to_owned()),
+            "application/http" => ("/data/x", "application/http".to_owned()),
+            "multipart" => ("/data/$batch", "multipart/mixed; boundary=b".to_owned()),
+            other => panic!("{other}"),
+        };
+        let in_a_part = |answer: &str| {
+            format!("--b\r\nContent-Type: application/http\r\n\r\n{answer}\r\n--b--\r\n")
+        };
+        let is_header = row[2] == "header";
+        let is_part = row[2] == "multipart";
+        let sent = if is_part { in_a_part(&theirs) } else { theirs.clone() };
+        let behaviour = if is_header {
+            issuer::status("200 OK", &format!("{theirs}\r\n"), "")
+        } else {
+            issuer::status("200 OK", &format!("content-type: {kind}\r\n"), &sent)
+        };
+        upstream.script([behaviour]);
+        let request = http().get(format!("{}{path}", sidecar.url));
+        let answer = request.send().await.unwrap();
+        let got = if is_header {
+            let (name, _) = theirs.split_once(": ").unwrap();
+            format!("{name}: {}", answer.headers()[name].to_str().unwrap())
+        } else {
+            answer.text().await.unwrap()
+        };
+        let wanted = if is_rewritten(&row[4]) {
+            rewritten(&sent, &upstream.url(), &sidecar.url)
+        } else {
+            sent
+        };
+        assert_eq!(got, wanted, "{row:?}");
+    }
+}
+
+#[tokio::test]
+async fn each_place_in_a_request_is_as_the_table_says() {
+    let issuer = issuer::steady().await;
+    let upstream = Peer::start(Behaviour::ok("")).await;
+    let config = issuer.config(&upstream.url(), "", "");
+    let config = config.replace("/data, profile: odata", "/data, profile: cloud-transport");
+    let sidecar = Sidecar::ready(&config).await;
+    for row in table("In requests") {
+        let ours = example(&row[3]).replace(SIDECAR, &sidecar.url);
+        let request = http().post(format!("{}/data/x", sidecar.url));
+        let request = match row[2].as_str() {
+            "header" => {
+                let (name, value) = ours.split_once(": ").unwrap();
+                request.header(name, value)
+            }
+            "JSON" => request.header("content-type", "application/json").body(ours.clone()),
+            "text" => request.header("content-type", "text/plain").body(ours.clone()),
+            other => panic!("{other}"),
+        };
+        assert_eq!(request.send().await.unwrap().status(), 200, "{row:?}");
+        let seen: Seen = upstream.seen().pop().unwrap();
+        let got = match row[2].as_str() {
+            "header" => {
+                let (name, _) = ours.split_once(": ").unwrap();
+                format!("{name}: {}", seen.header(name)[0])
+            }
+            _ => String::from_utf8(seen.payload()).unwrap(),
+        };
+        let theirs = rewritten(&ours, &sidecar.url, &upstream.url());
+        assert_eq!(got, if is_rewritten(&row[4]) { theirs } else { ours }, "{row:?}");
+    }
 }

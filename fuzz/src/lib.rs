@@ -16,6 +16,7 @@ mod source {
         pub mod links {
             pub mod json;
             pub mod origin;
+            mod value;
             pub mod xml;
         }
         pub mod profile;

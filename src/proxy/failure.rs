@@ -25,6 +25,9 @@ pub(super) const LOGIN_PAGE: ErrorType = ErrorType::new("LoginPage");
 /// The upstream's compressed answer can't be read.
 pub(super) const BAD_COMPRESSION: ErrorType = ErrorType::new("BadCompression");
 
+/// In a body that was announced with its length there is a URL that would change it.
+const LATE_LINK: ErrorType = ErrorType::new("LateLink");
+
 /// The kind of an error that ended a request, or `None` when the caller itself went away and
 /// nothing can be answered.
 pub(crate) fn kind_of(error: &Error) -> Option<ErrorKind> {
@@ -66,6 +69,11 @@ fn is_late(error: &Error) -> bool {
 /// Ends a request whose token ended before it was sent.
 pub(super) fn expired_meanwhile() -> Box<Error> {
     Error::new_in(EXPIRED)
+}
+
+/// Ends a request whose body would get another length than the upstream was told.
+pub(super) fn late_link() -> Box<Error> {
+    Error::new_down(LATE_LINK)
 }
 
 /// Ends a request that finds no slot.
@@ -123,6 +131,9 @@ fn detail(kind: ErrorKind, error: &Error) -> String {
         ErrorKind::LoginPage => "the upstream answers with its login page although the token is fresh; check that the route's profile fits its path and that the OAuth client may use this API".to_owned(),
         ErrorKind::BadRequest if is_late(error) => {
             "the request's body did not come in time".to_owned()
+        }
+        ErrorKind::BadRequest if *error.etype() == LATE_LINK => {
+            "the body holds a URL of the sidecar behind its first 64 KiB, which the upstream's would be in place of, with another length; send the body in chunks, or with the upstream's URLs; the upstream got no end of it".to_owned()
         }
         ErrorKind::BadRequest => "the request is malformed; see RFC 9112".to_owned(),
         _ => "please report this, with the log line of this request".to_owned(),

@@ -12,7 +12,9 @@ mod header;
 mod inflate;
 pub mod json;
 pub mod origin;
+mod parts;
 mod request;
+mod value;
 pub mod xml;
 
 use super::guard::Guard;
@@ -123,11 +125,9 @@ impl Plan {
             return latest;
         }
         let own = self.doorman.own(&host);
-        let targets = self.targets.iter().filter_map(|(origin, door, path)| {
-            Some((origin, format!("{}{path}", self.doorman.origin(*door, &own)?)))
-        });
-        let pairs = targets.flat_map(|(origin, ours)| {
-            spellings(origin).into_iter().map(move |origin| (origin, ours.clone()))
+        let pairs = self.targets.iter().filter_map(|(origin, door, path)| {
+            let theirs = origin.origin().ascii_serialization();
+            Some((theirs, format!("{}{path}", self.doorman.origin(*door, &own)?)))
         });
         let maps = Arc::new(Maps {
             host,
@@ -165,20 +165,12 @@ impl Plan {
         if is_batch && let Some(batch) = BatchRewriter::new(content_type, back) {
             return Some(Rewriter::Batch(Box::new(batch)));
         }
-        let format = Format::named(content_type).filter(|format| self.rewrites(*format))?;
+        let format = Format::named(content_type).filter(|format| format.is_in(self.bodies))?;
         if is_batch && format == Format::Json {
             let batch = JsonRewriter::of_batch(back.urls.clone());
             return Some(Rewriter::Json(Box::new(batch)));
         }
         Some(Rewriter::new(Some(format), &back.urls))
-    }
-
-    fn rewrites(&self, format: Format) -> bool {
-        match self.bodies {
-            Links::Off => false,
-            Links::Json => format == Format::Json,
-            Links::JsonAndXml => true,
-        }
     }
 
     /// Gives the upstream its own URLs and entity tags back, and asks for what can be rewritten:
@@ -193,15 +185,10 @@ impl Plan {
             header::point_back(request, &self.maps(&caller.headers).back.urls);
         }
         // A range is of the bytes as they are; it passes both ways.
-        if self.touches_bodies(caller) && !request.headers.contains_key(RANGE) {
+        if self.bodies != Links::Off && !request.headers.contains_key(RANGE) {
             request.insert_header(ACCEPT_ENCODING, "gzip")?;
         }
         Ok(())
-    }
-
-    /// An HTTP/1.0 caller could not tell a body that was cut from one that ended: its bodies pass.
-    fn touches_bodies(&self, caller: &RequestHeader) -> bool {
-        self.bodies != Links::Off && caller.version != Version::HTTP_10
     }
 
     /// Rewrites the header of an answer. Returns how many links were changed there, and what is to
@@ -213,19 +200,22 @@ impl Plan {
     ) -> pingora::Result<(u64, Option<AnswerBody>)> {
         let map = self.maps(&request.headers).outward.clone();
         let count = header::rewrite(response, &map);
-        let passes = !self.touches_bodies(request)
+        let coding = Coding::of(&response.headers);
+        let (is_gzip, is_readable) = (coding == Coding::Gzip, coding != Coding::Other);
+        let is_batch = route::ends_with(request.raw_path(), route::BATCH);
+        let rewriter = Rewriter::of_answer(&response.headers, is_batch, self.bodies, &map);
+        let passes = self.bodies == Links::Off
             || request.method == Method::HEAD
             || response.headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0")
             || matches!(
                 response.status,
                 StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::PARTIAL_CONTENT
             );
-        let format = Format::of(&response.headers).filter(|format| self.rewrites(*format));
         if passes {
             // What tells of a body that was changed carries that body's tag.
             let is_ours = match response.status {
                 StatusCode::NOT_MODIFIED => header::asks_about_ours(&request.headers),
-                _ => request.method == Method::HEAD && format.is_some(),
+                _ => request.method == Method::HEAD && !rewriter.is_none(),
             };
             if is_ours {
                 header::weaken(response);
@@ -237,12 +227,10 @@ impl Plan {
             }
             return Ok((count, None));
         }
-        let coding = Coding::of(&response.headers);
-        let (is_gzip, is_readable) = (coding == Coding::Gzip, coding != Coding::Other);
-        let format = format.filter(|_| is_readable);
+        let rewriter = if is_readable { rewriter } else { Rewriter::None };
         // The caller did not ask for the compression, if we did: it gets a plain body.
         let must_decode = is_gzip && !accepts_gzip(&request.headers);
-        if format.is_none() && !must_decode {
+        if rewriter.is_none() && !must_decode {
             return Ok((count, None));
         }
         if is_gzip {
@@ -257,7 +245,7 @@ impl Plan {
         response.set_version(Version::HTTP_11);
         response.insert_header(TRANSFER_ENCODING, "chunked")?;
         header::weaken(response);
-        Ok((count, Some(AnswerBody::new(is_gzip, format, &map))))
+        Ok((count, Some(AnswerBody::new(is_gzip, rewriter))))
     }
 }
 
@@ -287,15 +275,6 @@ impl Coding {
 /// What stands before a path here that the upstream does not have.
 fn cut_path(route: &Route) -> String {
     if route.strip_path { route.path.clone() } else { String::new() }
-}
-
-/// An origin with its scheme's port, and without.
-fn spellings(origin: &Url) -> Vec<String> {
-    let plain = origin.origin().ascii_serialization();
-    match (origin.port(), origin.port_or_known_default()) {
-        (None, Some(port)) => vec![format!("{plain}:{port}"), plain],
-        _ => vec![plain],
-    }
 }
 
 fn accepts_gzip(request: &HeaderMap) -> bool {
@@ -349,12 +328,5 @@ mod tests {
         {
             assert_eq!(of(other), Coding::Other, "{other:?}");
         }
-    }
-
-    #[test]
-    fn an_origin_is_known_with_and_without_its_port() {
-        let spelled = |url: &str| spellings(&url.parse().unwrap());
-        assert_eq!(spelled("https://a.example"), ["https://a.example:443", "https://a.example"]);
-        assert_eq!(spelled("https://a.example:444"), ["https://a.example:444"]);
     }
 }

@@ -10,19 +10,18 @@ use std::sync::{Arc, LazyLock};
 use bearerd::proxy::links::json::JsonRewriter;
 use bearerd::proxy::links::origin::{Match, OriginMap};
 use bearerd::proxy::links::xml::XmlRewriter;
-use roxmltree::{Document, NS_XML_URI, Node};
-use serde_json::Value;
+use roxmltree::{Attribute, Document, Node};
+use serde_json::{Map, Value};
 
 /// Origins and what takes their place. The longest on either side are of one length, which makes
 /// the rewriters look equally far ahead there, back, and from home to home.
 const PAIRS: [(&str, &str); 2] = [
-    ("https://acme.example", "http://127.0.0.1:8080/hub"),
-    ("https://ctm.example:18443", "http://127.0.0.1:8080/ctm"),
+    ("https://acme.example", "http://127.0.0.1:8080/hb"),
+    ("https://ctm.example:18443", "http://127.0.0.1:8080/ct"),
 ];
 
-/// The port's origin begins with the other one; the replacements need escapes in JSON and in XML.
-const ESCAPED_PAIRS: [(&str, &str); 3] = [
-    ("https://acme.example:443", "http://localhost/\"a\\b"),
+/// The replacements need escapes in JSON and in XML.
+const ESCAPED_PAIRS: [(&str, &str); 2] = [
     ("https://acme.example", "http://localhost/\"a\\b"),
     ("https://ctm.example:18443", "http://localhost/a&b<c'"),
 ];
@@ -94,7 +93,7 @@ impl Rewriter for JsonRewriter {
         let [before, after] =
             [before, after].map(|json| serde_json::from_slice::<Value>(json).ok());
         let wanted = before.map(|mut value| {
-            rewrite_value(map, &mut value, false, false);
+            rewrite_value(map, &mut value, false, Place::Plain);
             value
         });
         assert_eq!(after, wanted, "the JSON means something else");
@@ -226,8 +225,23 @@ fn assert_same(left: &[u8], right: &[u8], what: &str) {
     assert!(left == right, "{what}:\n{left_text}\n{right_text}");
 }
 
-/// The rules for JSON, on a value; `is_link` and `in_metadata` are what its key says about it.
-fn rewrite_value(map: &OriginMap, value: &mut Value, is_link: bool, in_metadata: bool) {
+/// What an object is, which says more of its keys than elsewhere.
+#[derive(Clone, Copy, PartialEq)]
+enum Place {
+    Plain,
+    Metadata,
+    Operations,
+    Operation,
+    Listing,
+    Deleted,
+    Relation,
+    References,
+    Annotation,
+}
+
+/// The rules for JSON, on a value; `is_link` is what its key says about it, `place` what it is as an
+/// object, or its objects if it is an array.
+fn rewrite_value(map: &OriginMap, value: &mut Value, is_link: bool, place: Place) {
     match value {
         Value::String(text) if is_link => {
             if let Some(new) = map.rewrite(text) {
@@ -237,29 +251,127 @@ fn rewrite_value(map: &OriginMap, value: &mut Value, is_link: bool, in_metadata:
         Value::Array(items) => {
             for item in items {
                 let is_link = is_link && item.is_string();
-                rewrite_value(map, item, is_link, false);
+                let keeps = place == Place::Annotation || item.is_object();
+                rewrite_value(map, item, is_link, if keeps { place } else { Place::Plain });
             }
         }
-        Value::Object(members) => {
-            for (key, member) in members {
-                let is_link = is_link_key(key, in_metadata);
-                rewrite_value(map, member, is_link, key == "__metadata");
-            }
-        }
+        Value::Object(members) => rewrite_object(map, members, place),
         _ => {}
     }
 }
 
-fn is_link_key(key: &str, in_metadata: bool) -> bool {
-    const ENDINGS: [&str; 6] =
-        ["@nextLink", "@context", "@deltaLink", "@id", "@editLink", "@readLink"];
+fn rewrite_object(map: &OriginMap, members: &mut Map<String, Value>, mut place: Place) {
+    // In the order in which they were written, more or less: the judge's own documents have no context
+    // behind what it is about.
+    let given = std::mem::take(members);
+    let (first, rest): (Vec<_>, Vec<_>) = given.into_iter().partition(|(key, _)| is_context(key));
+    for (mut key, mut member) in first.into_iter().chain(rest) {
+        if matches!(place, Place::Operations | Place::References) {
+            key = map.rewrite(&key).unwrap_or(key);
+            let is_operation = place == Place::Operations;
+            let place = if is_operation { Place::Operation } else { Place::Plain };
+            let is_in_list = place == Place::Plain && member.is_array();
+            rewrite_value(map, &mut member, false, if is_in_list { Place::Plain } else { place });
+        } else {
+            if let Some(text) = member.as_str().filter(|_| is_context(&key))
+                && place == Place::Plain
+            {
+                place = place_of(text);
+            }
+            let inner = inner_place(&key, place, &member);
+            rewrite_value(map, &mut member, is_link_key(&key, place), inner);
+        }
+        members.insert(key, member);
+    }
+}
+
+fn is_context(key: &str) -> bool {
+    let suffix = key.rsplit('@').next().filter(|suffix| suffix.len() < key.len());
+    let is_of_v4 =
+        matches!(suffix, Some("context" | "odata.context")) && !suffix.unwrap().contains('#');
+    (is_of_v4 || key == "odata.metadata") && key.len() <= 256
+}
+
+/// What the object is that has this context.
+fn place_of(context: &str) -> Place {
+    let (url, fragment) = context.split_once('#').unwrap_or((context, ""));
+    if context.contains("/$links/") || url.contains("$metadata") && !context.contains('#') {
+        Place::Listing
+    } else if context.ends_with("/$deletedEntity") {
+        Place::Deleted
+    } else if fragment.ends_with("/$link")
+        || context.ends_with("/$link")
+        || context.ends_with("/$deletedLink")
+    {
+        Place::Relation
+    } else {
+        Place::Plain
+    }
+}
+
+/// What an object is under this key, or in an array under it.
+fn inner_place(key: &str, place: Place, member: &Value) -> Place {
+    let mark = key.rfind(['@', '#']).map(|at| key.split_at(at));
+    match key {
+        _ if key.len() > 256 => {
+            if place == Place::Annotation {
+                place
+            } else {
+                Place::Plain
+            }
+        }
+        _ if mark.is_some_and(|(_, suffix)| suffix.starts_with('#'))
+            && !key.starts_with("odata.")
+            && !(key.starts_with("asset") && key.ends_with("Url")) =>
+        {
+            Place::Operation
+        }
+        _ if place == Place::Annotation => Place::Annotation,
+        "__metadata" | "__mediaresource" if member.is_object() => Place::Metadata,
+        "actions" | "functions" if place == Place::Metadata && member.is_object() => {
+            Place::Operations
+        }
+        "$Reference" if member.is_object() => Place::References,
+        "value" if place == Place::Listing && member.is_array() => Place::Listing,
+        _ if !is_link_key(key, place) && mark.is_some_and(|(_, suffix)| suffix.contains('.')) => {
+            Place::Annotation
+        }
+        _ => Place::Plain,
+    }
+}
+
+fn is_link_key(key: &str, place: Place) -> bool {
+    const ENDINGS: [&str; 12] = [
+        "@nextLink",
+        "@context",
+        "@deltaLink",
+        "@id",
+        "@editLink",
+        "@readLink",
+        "@navigationLink",
+        "@associationLink",
+        "@mediaReadLink",
+        "@mediaEditLink",
+        "@bind",
+        "@type",
+    ];
     let is_link = match key {
-        "__next" | "uri" | "location" | "$ref" => true,
-        "id" | "edit_media" | "media_src" => in_metadata,
+        "__next" | "__delta" | "uri" | "associationuri" | "location" | "$ref" => true,
+        "documentationUri" | "specUri" | "longtextUrl" | "longtext_url" | "$UrlRef" => true,
+        "id" => matches!(place, Place::Metadata | Place::Deleted),
+        "edit_media" | "media_src" => place == Place::Metadata,
+        "url" => place == Place::Listing,
+        "target" => matches!(place, Place::Operation | Place::Relation),
+        "source" => place == Place::Relation,
+        "href" | "retryLink" => place == Place::Annotation,
         _ => {
-            key.contains("@odata.")
-                || ENDINGS.iter().any(|ending| key.ends_with(ending))
+            let is_operation = key.rfind('#') > key.rfind('@');
+            key.starts_with("odata.")
                 || key.starts_with("asset") && key.ends_with("Url")
+                || !is_operation
+                    && (key.contains("@odata.")
+                        || ENDINGS.iter().any(|ending| key.ends_with(ending))
+                        || key.ends_with(".longtextUrl") && key.contains('@'))
         }
     };
     is_link && key.len() <= 256
@@ -276,23 +388,23 @@ fn xml_meaning(
     for node in Document::parse(xml)?.descendants() {
         meaning.push(format!("{:?} {:?} {:?}", node.node_type(), node.tag_name(), node.pi()));
         for attribute in node.attributes() {
-            let is_link = match attribute.namespace() {
-                None => ["href", "src", "Uri"].contains(&attribute.name()),
-                namespace => namespace == Some(NS_XML_URI) && attribute.name() == "base",
-            };
-            let new = if is_link { map.rewrite(attribute.value()) } else { None };
+            let takes_paths = is_link_attribute(xml, &node, &attribute);
+            let new = takes_paths.and_then(|_| map.rewrite(attribute.value()));
+            let is_path =
+                attribute.value().starts_with('/') && !attribute.value().starts_with("//");
+            let new = new.filter(|_| takes_paths == Some(true) || !is_path);
             let value = new.unwrap_or_else(|| attribute.value().to_owned());
             meaning.push(format!("{:?} {} {value}", attribute.namespace(), attribute.name()));
         }
         let Some(text) = node.text().filter(|_| !node.is_element()) else { continue };
         let is_first_text = node.is_text() && node.prev_sibling().is_none();
-        if !is_first_text || !node.parent().is_some_and(|parent| is_id(xml, &parent)) {
+        let takes_paths = node.parent().and_then(|parent| has_link_as_text(xml, &parent));
+        if !is_first_text || takes_paths.is_none() {
             meaning.push(text.to_owned());
         } else if reads_ids {
             let link = text.trim_start_matches([' ', '\t', '\r', '\n']);
             meaning.push(match map.find(link.as_bytes(), node.next_sibling().is_none()) {
-                // Absolute paths are links in attributes only.
-                Match::Replace { length: length @ 1.., with } => {
+                Match::Replace { length, with } if length > 0 || takes_paths == Some(true) => {
                     let (space, _) = text.split_at(text.len() - link.len());
                     format!("{space}{with}{}", &link[length..])
                 }
@@ -303,9 +415,38 @@ fn xml_meaning(
     Ok(meaning)
 }
 
-/// Whether an element is called `id` or `atom:id`, whatever that prefix stands for.
-fn is_id(xml: &str, element: &Node<'_, '_>) -> bool {
-    let tag = &xml[element.range()];
-    let name = tag.split([' ', '\t', '\r', '\n', '/', '>']).next();
-    matches!(name, Some("<id" | "<atom:id"))
+/// What a name is written as, whatever its prefix stands for.
+fn written(xml: &str, range: std::ops::Range<usize>) -> &str {
+    let ends = [' ', '\t', '\r', '\n', '/', '>', '='];
+    xml[range].trim_start_matches('<').split(ends).next().unwrap_or_default()
+}
+
+/// Whether an element's text is a link, and if so, whether an absolute path is one there.
+fn has_link_as_text(xml: &str, element: &Node<'_, '_>) -> Option<bool> {
+    match written(xml, element.range()) {
+        "id" | "atom:id" | "a:id" | "String" | "edm:String" => Some(false),
+        "uri" | "next" | "icon" | "logo" | "atom:uri" | "a:uri" => Some(true),
+        _ => None,
+    }
+}
+
+/// The same of an attribute.
+fn is_link_attribute(
+    xml: &str,
+    element: &Node<'_, '_>,
+    attribute: &Attribute<'_, '_>,
+) -> Option<bool> {
+    let name = written(xml, attribute.range());
+    let element = written(xml, element.range());
+    let element = element.split_once(':').map_or(element, |(_, local)| local);
+    let is_link = match (element, name) {
+        (_, "String") => return Some(false),
+        (_, "xml:base" | "href" | "src" | "Uri" | "Url" | "UrlRef") => true,
+        (_, "m:context" | "metadata:context") => true,
+        ("ref", "id") | ("deleted-entry", "ref") => true,
+        ("action" | "function", "metadata" | "target") => true,
+        ("link" | "deleted-link", "source" | "target") => true,
+        _ => false,
+    };
+    is_link.then_some(true)
 }

@@ -1,11 +1,9 @@
 //! An answer's body on its way to the caller: decompressed if it has to be, and its links rewritten,
 //! step by step. However much a chunk inflates to or grows, a step makes little.
 
-use super::format::{Format, Rewriter};
+use super::format::Rewriter;
 use super::inflate::{Inflater, Step, may_begin};
-use super::origin::OriginMap;
 use std::io;
-use std::sync::Arc;
 
 /// So much is rewritten at once. A link takes a few bytes, and what takes its place a hundred.
 const PIECE: usize = 8 * 1024;
@@ -22,12 +20,12 @@ struct Inflating {
 }
 
 impl AnswerBody {
-    pub(super) fn new(is_gzip: bool, format: Option<Format>, map: &Arc<OriginMap>) -> Self {
+    pub(super) fn new(is_gzip: bool, rewriter: Rewriter) -> Self {
         let inflating = || Inflating {
             inflater: Inflater::default(),
             plain: vec![0; PIECE].into_boxed_slice(),
         };
-        Self { inflating: is_gzip.then(inflating), rewriter: Rewriter::new(format, map) }
+        Self { inflating: is_gzip.then(inflating), rewriter }
     }
 
     /// Whether it is compressed.
@@ -77,15 +75,18 @@ impl AnswerBody {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::proxy::links::format::Format;
+    use crate::proxy::links::origin::OriginMap;
     use flate2::Compression;
     use flate2::write::GzEncoder;
     use std::io::Write;
+    use std::sync::Arc;
 
     /// The body of an answer in JSON whose links from `https://t` lead to `http://ours`.
     pub(crate) fn json_body(is_gzip: bool) -> AnswerBody {
         let pairs = [("https://t".to_owned(), "http://ours".to_owned())];
         let map = Arc::new(OriginMap::new(pairs, None));
-        AnswerBody::new(is_gzip, Some(Format::Json), &map)
+        AnswerBody::new(is_gzip, Rewriter::new(Some(Format::Json), &map))
     }
 
     fn all(body: &mut AnswerBody, mut input: &[u8]) -> io::Result<Vec<u8>> {
@@ -116,7 +117,7 @@ pub(crate) mod tests {
     #[test]
     fn a_body_that_ends_too_early_is_an_error_and_one_that_never_begins_is_empty() {
         let finished = |is_gzip, bytes: &[u8]| {
-            let mut body = AnswerBody::new(is_gzip, None, &Arc::default());
+            let mut body = AnswerBody::new(is_gzip, Rewriter::None);
             let mut output = all(&mut body, bytes)?;
             body.finish(&mut output)?;
             Ok::<_, io::Error>(output)

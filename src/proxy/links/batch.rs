@@ -276,7 +276,7 @@ impl Back {
 }
 
 /// The delimiter of a multipart, from its `Content-Type`.
-fn delimiter(content_type: &str) -> Option<Vec<u8>> {
+pub(super) fn delimiter(content_type: &str) -> Option<Vec<u8>> {
     // A semicolon inside quotes belongs to its value.
     let mut is_quoted = false;
     let mut parameters = content_type.split(|character| {
@@ -295,7 +295,7 @@ fn delimiter(content_type: &str) -> Option<Vec<u8>> {
 }
 
 /// What stands up to the first empty line, that one included, and what follows.
-fn split_head(bytes: &[u8]) -> (&[u8], &[u8]) {
+pub(super) fn split_head(bytes: &[u8]) -> (&[u8], &[u8]) {
     let mut length = 0;
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
         length += line.len();
@@ -308,13 +308,13 @@ fn split_head(bytes: &[u8]) -> (&[u8], &[u8]) {
 
 /// The name of the header on a line, in lower case. Empty for the empty line and for one that goes on
 /// from the line before.
-fn name_of(line: &[u8]) -> String {
+pub(super) fn name_of(line: &[u8]) -> String {
     let colon = line.iter().position(|byte| *byte == b':').unwrap_or_default();
     String::from_utf8_lossy(line.get(..colon).unwrap_or_default()).to_ascii_lowercase()
 }
 
 /// The value of a header, with its continuation lines.
-fn value_of(head: &[u8], name: &str) -> Option<String> {
+pub(super) fn value_of(head: &[u8], name: &str) -> Option<String> {
     let mut value: Option<String> = None;
     for line in head.split_inclusive(|byte| *byte == b'\n') {
         let text = String::from_utf8_lossy(line);
@@ -339,14 +339,14 @@ fn restored(line: &[u8]) -> Option<Vec<u8>> {
 
 /// A `Content-Length` line whose number grows as what it counts does. Clients differ in what they
 /// count, so that it is the difference which is added.
-fn lengthened(line: &[u8], before: usize, after: usize) -> Option<Vec<u8>> {
+pub(super) fn lengthened(line: &[u8], before: usize, after: usize) -> Option<Vec<u8>> {
     let (_, value) = str::from_utf8(line).ok()?.split_once(':')?;
     let length = (value.trim().parse::<usize>().ok()? + after).checked_sub(before)?;
     with_value(line, &length.to_string())
 }
 
 /// A header's line with another value.
-fn with_value(line: &[u8], value: &str) -> Option<Vec<u8>> {
+pub(super) fn with_value(line: &[u8], value: &str) -> Option<Vec<u8>> {
     let text = str::from_utf8(line).ok()?;
     let (name, _) = text.split_once(':')?;
     let end = text.get(text.trim_end_matches(['\r', '\n']).len()..)?;

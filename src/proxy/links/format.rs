@@ -3,7 +3,9 @@
 use super::batch::BatchRewriter;
 use super::json::JsonRewriter;
 use super::origin::OriginMap;
+use super::parts::PartsRewriter;
 use super::xml::XmlRewriter;
+use crate::proxy::profile::Links;
 use http::{HeaderMap, header::CONTENT_TYPE};
 use std::sync::Arc;
 
@@ -15,9 +17,13 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// The format of a message's body.
-    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
-        Self::named(headers.get(CONTENT_TYPE)?.to_str().ok()?)
+    /// Whether links are rewritten in it.
+    pub(super) fn is_in(self, formats: Links) -> bool {
+        match formats {
+            Links::Off => false,
+            Links::Json => self == Self::Json,
+            Links::JsonAndXml => true,
+        }
     }
 
     /// The format of a media type: also of types such as `application/scim+json`.
@@ -43,6 +49,7 @@ pub(crate) enum Rewriter {
     Json(Box<JsonRewriter>),
     Xml(Box<XmlRewriter>),
     Batch(Box<BatchRewriter>),
+    Parts(Box<PartsRewriter>),
 }
 
 impl Rewriter {
@@ -54,6 +61,30 @@ impl Rewriter {
         }
     }
 
+    /// For an answer with these headers, on a route where links are rewritten in these formats.
+    pub(super) fn of_answer(
+        headers: &HeaderMap,
+        is_batch: bool,
+        formats: Links,
+        map: &Arc<OriginMap>,
+    ) -> Self {
+        let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let content_type = content_type.filter(|_| formats != Links::Off).unwrap_or_default();
+        match Format::named(content_type).filter(|format| format.is_in(formats)) {
+            Some(Format::Json) if is_batch => {
+                Self::Json(Box::new(JsonRewriter::of_batch_answer(map.clone())))
+            }
+            Some(format) => Self::new(Some(format), map),
+            None => PartsRewriter::new(content_type, formats, map)
+                .map_or(Self::None, |parts| Self::Parts(Box::new(parts))),
+        }
+    }
+
+    /// Whether it changes nothing, whatever comes.
+    pub(super) const fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
     /// Takes the next bytes and appends what is decided to `output`.
     pub(super) fn push(&mut self, input: &[u8], output: &mut Vec<u8>) {
         match self {
@@ -61,6 +92,7 @@ impl Rewriter {
             Self::Json(json) => json.push(input, output),
             Self::Xml(xml) => xml.push(input, output),
             Self::Batch(batch) => batch.push(input, output),
+            Self::Parts(parts) => parts.push(input, output),
         }
     }
 
@@ -71,6 +103,7 @@ impl Rewriter {
             Self::Json(json) => json.finish(output),
             Self::Xml(xml) => xml.finish(output),
             Self::Batch(batch) => batch.finish(output),
+            Self::Parts(parts) => parts.finish(output),
         }
     }
 
@@ -81,6 +114,7 @@ impl Rewriter {
             Self::Json(json) => json.rewritten(),
             Self::Xml(xml) => xml.rewritten(),
             Self::Batch(batch) => batch.rewritten(),
+            Self::Parts(parts) => parts.rewritten(),
         }
     }
 }
@@ -91,10 +125,7 @@ mod tests {
 
     #[test]
     fn json_and_xml_are_known_by_their_media_types() {
-        let of = |text: &'static str| {
-            let value = http::HeaderValue::from_static(text);
-            Format::of(&HeaderMap::from_iter([(CONTENT_TYPE, value)]))
-        };
+        let of = Format::named;
         assert_eq!(of("application/json;odata.metadata=minimal"), Some(Format::Json));
         assert_eq!(of("Application/SCIM+JSON"), Some(Format::Json));
         assert_eq!(of("application/atom+xml;type=feed"), Some(Format::Xml));

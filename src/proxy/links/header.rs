@@ -1,22 +1,27 @@
-//! Links in headers: `Location`, `Content-Location`, `Link`, and the entity tags of bodies whose bytes
-//! change. Pure.
+//! Links in headers ([`value::HEADERS`]) and the entity tags of bodies whose bytes change. Pure.
 
 use super::origin::OriginMap;
-use http::header::{CONTENT_LOCATION, ETAG, IF_MATCH, IF_NONE_MATCH, LINK, LOCATION, REFERER};
+use super::value::{self, Kind, MARK};
+use http::header::{CONTENT_LOCATION, ETAG, IF_MATCH, IF_NONE_MATCH, LINK, ORIGIN, REFERER};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::{RequestHeader, ResponseHeader};
+use std::sync::Arc;
+
+pub(super) use value::strengthened;
 
 const DESTINATION: HeaderName = HeaderName::from_static("destination");
-/// Ends the opaque part of an entity tag that bearerd made weak, so that it can be made strong again.
-const MARK: &str = "~bearerd\"";
+const ODATA_ENTITYID: HeaderName = HeaderName::from_static("odata-entityid");
 
 /// Rewrites the links of an answer's header. Returns how many were changed.
-pub(super) fn rewrite(response: &mut ResponseHeader, map: &OriginMap) -> u64 {
+pub(super) fn rewrite(response: &mut ResponseHeader, map: &Arc<OriginMap>) -> u64 {
+    let linked = response.headers.keys().filter_map(|name| {
+        let kind = Kind::of(name.as_str().as_bytes()).filter(|kind| *kind != Kind::Tag)?;
+        Some((name.clone(), kind))
+    });
     let mut count = 0;
-    for name in [LOCATION, CONTENT_LOCATION] {
-        count += replace(response, &name, |url| map.rewrite(url));
+    for (name, kind) in linked.collect::<Vec<_>>() {
+        count += replace(response, &name, |value| kind.rewritten(value, map));
     }
-    count += replace(response, &LINK, |links| rewrite_link(links, map));
     count
 }
 
@@ -43,65 +48,33 @@ fn replace(
     u64::try_from(count).unwrap_or_default()
 }
 
-/// `<URL>; rel="next"; anchor="URL", <URL>; rel="prev"` (RFC 8288 section 3).
-fn rewrite_link(links: &str, map: &OriginMap) -> Option<String> {
-    let mut rewritten = String::with_capacity(links.len());
-    let mut rest = links;
-    let mut changed = false;
-    while let Some(at) = rest.find(['<', '"']) {
-        let (before, opened) = rest.split_at(at);
-        let is_target = opened.starts_with('<');
-        let (inner, behind) = if is_target {
-            opened.strip_prefix('<')?.split_once('>')?
-        } else {
-            split_quoted(opened.strip_prefix('"')?)?
-        };
-        let name = before.trim_end().strip_suffix('=').unwrap_or_default().trim_end();
-        let is_anchor = name.to_ascii_lowercase().ends_with("anchor");
-        let ours = if is_target || is_anchor { map.rewrite(inner) } else { None };
-        changed |= ours.is_some();
-        rewritten.push_str(before);
-        rewritten.push(if is_target { '<' } else { '"' });
-        rewritten.push_str(ours.as_deref().unwrap_or(inner));
-        rewritten.push(if is_target { '>' } else { '"' });
-        rest = behind;
-    }
-    rewritten.push_str(rest);
-    changed.then_some(rewritten)
-}
-
-/// What a quoted string holds, and what follows its closing quote.
-fn split_quoted(text: &str) -> Option<(&str, &str)> {
-    let mut is_escaped = false;
-    let end = text.find(|character| {
-        let ends = character == '"' && !is_escaped;
-        is_escaped = character == '\\' && !is_escaped;
-        ends
-    })?;
-    Some((text.get(..end)?, text.get(end + 1..)?))
-}
-
 /// Makes the entity tag of a body weak whose bytes are changed (RFC 9110 section 8.8.1).
 pub(super) fn weaken(response: &mut ResponseHeader) {
-    replace(response, &ETAG, |tag| {
-        let strong = tag.strip_prefix('"')?.strip_suffix('"')?;
-        Some(format!("W/\"{strong}{MARK}"))
-    });
+    replace(response, &ETAG, value::weakened);
 }
 
-/// Request headers that hold a URL: WebDAV's `Destination`, and the `Referer` that some front doors check.
-const POINTERS: [HeaderName; 2] = [DESTINATION, REFERER];
+/// Request headers that hold a URL: WebDAV's `Destination`; `Referer` and `Origin`, which some front doors
+/// compare with the host; and what a caller may send back as it was given to it.
+const POINTERS: [(HeaderName, Kind); 6] = [
+    (DESTINATION, Kind::Url),
+    (REFERER, Kind::Url),
+    (ORIGIN, Kind::Url),
+    (CONTENT_LOCATION, Kind::Url),
+    (ODATA_ENTITYID, Kind::Url),
+    (LINK, Kind::Links),
+];
 
 /// Whether a request has one of them; few do.
 pub(super) fn points_back(request: &RequestHeader) -> bool {
-    POINTERS.iter().any(|name| request.headers.contains_key(name))
+    request.headers.keys().any(|name| POINTERS.iter().any(|(pointer, _)| pointer == name))
 }
 
 /// Makes the sidecar's URLs in a request's headers the upstream's.
-pub(super) fn point_back(request: &mut RequestHeader, map: &OriginMap) {
-    for name in POINTERS {
-        let theirs =
-            |value: &HeaderValue| HeaderValue::try_from(map.rewrite(value.to_str().ok()?)?).ok();
+pub(super) fn point_back(request: &mut RequestHeader, map: &Arc<OriginMap>) {
+    for (name, kind) in POINTERS {
+        let theirs = |value: &HeaderValue| {
+            HeaderValue::try_from(kind.rewritten(value.to_str().ok()?, map)?).ok()
+        };
         if let Some(value) = request.headers.get(&name).and_then(theirs) {
             // A name that was there before, and a value that was checked.
             let _ = request.insert_header(name, value);
@@ -131,31 +104,13 @@ pub(super) fn restore(request: &mut RequestHeader) {
     }
 }
 
-/// Entity tags as the upstream gave them.
-pub(super) fn strengthened(tags: &str) -> String {
-    let tag = |tag: &str| {
-        let (lead, tag) = tag.split_at(tag.len() - tag.trim_start().len());
-        match tag.trim_end().strip_suffix(MARK).and_then(|tag| tag.strip_prefix("W/")) {
-            Some(strong) => format!("{lead}{strong}\""),
-            None => format!("{lead}{tag}"),
-        }
-    };
-    // A comma inside quotes belongs to the tag.
-    let mut is_quoted = false;
-    let between = |character: char| {
-        is_quoted ^= character == '"';
-        character == ',' && !is_quoted
-    };
-    tags.split(between).map(tag).collect::<Vec<_>>().join(",")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn map() -> OriginMap {
+    fn map() -> Arc<OriginMap> {
         let pair = |from: &str, to: &str| (from.to_owned(), to.to_owned());
-        OriginMap::new([pair("https://acme.example", "http://localhost:8080")], None)
+        Arc::new(OriginMap::new([pair("https://acme.example", "http://localhost:8080")], None))
     }
 
     fn rewritten(name: &'static str, value: &'static str) -> (String, u64) {
@@ -168,8 +123,21 @@ mod tests {
     #[test]
     fn locations_become_ours_and_others_stay() {
         let ours = ("http://localhost:8080/a?b=https://acme.example".to_owned(), 1);
-        assert_eq!(rewritten("location", "https://acme.example/a?b=https://acme.example"), ours);
-        assert_eq!(rewritten("content-location", "https://acme.example").1, 1);
+        for name in [
+            "location",
+            "content-location",
+            "odata-entityid",
+            "OData-EntityID",
+            "entityid",
+            "dataserviceid",
+        ] {
+            let theirs = "https://acme.example/a?b=https://acme.example";
+            assert_eq!(rewritten(name, theirs), ours, "{name}");
+            assert_eq!(rewritten(name, "http://acme.example.:443").1, 1);
+        }
+        for name in ["x-location", "origin", "preference-applied", "asyncresult"] {
+            assert_eq!(rewritten(name, "https://acme.example/a").1, 0, "{name}");
+        }
         for other in ["https://elsewhere.example/a", "/a", "https://acme.example.evil/"] {
             assert_eq!(rewritten("location", other), (other.to_owned(), 0));
         }
@@ -191,6 +159,16 @@ mod tests {
         {
             assert_eq!(rewritten("link", broken), (broken.to_owned(), 0));
         }
+    }
+
+    #[test]
+    fn the_messages_of_saps_services_are_json() {
+        let messages = r#"[{"code":"A/1","message":"https://acme.example/","longtextUrl":"https://acme.example/t"}]"#;
+        let ours =
+            messages.replace("Url\":\"https://acme.example", "Url\":\"http://localhost:8080");
+        assert_eq!(rewritten("sap-messages", messages), (ours, 1));
+        let one = r#"{"code":"A/1","longtext_url":"https://acme.example/t"}"#;
+        assert_eq!(rewritten("sap-message", one).1, 1);
     }
 
     #[test]

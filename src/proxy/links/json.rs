@@ -5,6 +5,7 @@
 //! the rest is copied in long runs. Held back is only the beginning of a string that may be a link.
 
 mod chunk;
+mod context;
 mod escape;
 mod keys;
 mod scan;
@@ -14,13 +15,19 @@ use std::sync::Arc;
 use memchr::memchr;
 
 use self::chunk::{Before, Chunk};
+use self::context::Context;
 use self::escape::{Decoder, Stop, write_escaped};
 use self::keys::{Frame, LONGEST_KEY, Role, role_of};
 use self::scan::{Class, Strings};
 use super::origin::{Match, OriginMap};
+use super::value::Kind;
 
 /// More open objects and arrays than this end the rewriting.
 const DEEPEST: usize = 512;
+/// So much of a context URL is decoded at once.
+const PIECE: usize = 256;
+/// A header in a batch with a value longer than this passes: it is held as a whole.
+const LONGEST_HEADER: usize = 8 * 1024;
 
 /// Replaces the upstreams' origins in the links of one JSON document.
 ///
@@ -46,6 +53,10 @@ pub struct JsonRewriter {
     decoder: Decoder,
     /// The bytes of the undecided value as they were written, not yet in the output.
     held: Vec<u8>,
+    /// What the key of that value says.
+    role: Role,
+    /// The context URL that is being read.
+    context: Context,
     rewritten: u64,
 }
 
@@ -58,6 +69,10 @@ enum State {
     Key,
     /// It goes on with the beginning of a link, which is held back.
     Link,
+    /// It goes on with a context URL whose beginning is judged.
+    Context,
+    /// It goes on with a header's value, which is held back.
+    Header(Kind),
     /// It passes: rewriting has ended.
     Stopped,
 }
@@ -76,8 +91,16 @@ impl JsonRewriter {
             before: Before::Other,
             decoder: Decoder::default(),
             held: Vec::new(),
+            role: Role::Plain,
+            context: Context::default(),
             rewritten: 0,
         }
+    }
+
+    /// A rewriter for the answer to a batch: the headers of each response are like real ones.
+    pub fn of_batch_answer(map: Arc<OriginMap>) -> Self {
+        let starts = Class::covering(map.first_bytes().chain(Kind::first_bytes()));
+        Self { top: Frame::AnswerRoot, starts, ..Self::new(map) }
     }
 
     /// A rewriter for one batch of requests: the URL of each is a link, too.
@@ -93,6 +116,8 @@ impl JsonRewriter {
                 State::Scan => self.scan(&mut chunk, output),
                 State::Key => self.continue_key(&mut chunk),
                 State::Link => self.continue_link(&mut chunk, output),
+                State::Context => self.continue_context(&mut chunk),
+                State::Header(kind) => self.continue_header(kind, &mut chunk, output),
                 State::Stopped => chunk.at = input.len(),
             }
         }
@@ -125,9 +150,10 @@ impl JsonRewriter {
                     self.follow(at, chunk);
                 // A string that was opened by the last chunk is judged already.
                 } else if let Some(opening) = at.checked_sub(1)
-                    && self.is_link(opening, chunk)
+                    && chunk.input.get(at).is_some_and(|byte| scan::can_start(*byte))
                 {
-                    self.judge_link(at, chunk, output);
+                    let role = self.string_role(opening, chunk);
+                    self.judge(role, at, chunk, output);
                 }
                 if self.state != State::Scan {
                     return;
@@ -169,9 +195,16 @@ impl JsonRewriter {
         }
     }
 
-    /// Whether the string that opens here is a link, by its key or its array.
-    fn is_link(&mut self, opening: usize, chunk: &Chunk<'_>) -> bool {
-        self.top == Frame::Links || self.role_at(opening, chunk) == Role::Link
+    /// What the string that opens here is, by its key, its array, or as a key.
+    fn string_role(&mut self, opening: usize, chunk: &Chunk<'_>) -> Role {
+        if self.top == Frame::Links {
+            return Role::Link;
+        }
+        match self.before(opening, chunk) {
+            Before::Colon(role) => role,
+            _ if self.top.has_urls_as_keys() => Role::Link,
+            Before::String(_) | Before::Other => Role::Plain,
+        }
     }
 
     /// What its key says about the value that begins here.
@@ -230,28 +263,67 @@ impl JsonRewriter {
         }
     }
 
+    /// Does to the string that begins here what its role asks for.
+    fn judge(&mut self, role: Role, at: usize, chunk: &mut Chunk<'_>, output: &mut Vec<u8>) {
+        match role {
+            Role::Link | Role::Context => self.judge_link(role, at, chunk, output),
+            Role::Header(kind) => {
+                chunk.copy(at, output);
+                chunk.at = at;
+                self.decoder.clear();
+                self.state = State::Header(kind);
+            }
+            _ => {}
+        }
+    }
+
     /// Replaces the origin of the link that begins here, if it is one of ours.
-    fn judge_link(&mut self, at: usize, chunk: &mut Chunk<'_>, output: &mut Vec<u8>) {
+    fn judge_link(&mut self, role: Role, at: usize, chunk: &mut Chunk<'_>, output: &mut Vec<u8>) {
         let rest = chunk.input.get(at..).unwrap_or_default();
         self.decoder.clear();
-        match self.decoder.read(rest, self.window) {
-            (_, Stop::Malformed) => {}
-            (_, Stop::Input) => {
+        let (taken, stop) = self.decoder.read(rest, self.window);
+        match stop {
+            Stop::Malformed => return,
+            Stop::Input => {
                 chunk.copy(at, output);
                 self.held.extend_from_slice(rest);
                 chunk.at = chunk.input.len();
                 chunk.copied = chunk.at;
+                self.role = role;
                 self.state = State::Link;
+                return;
             }
-            (_, stop) => {
-                let found = self.map.find(self.decoder.text(), stop == Stop::End);
-                if let Match::Replace { length, with } = found {
-                    chunk.copy(at, output);
-                    write_escaped(with, output);
-                    chunk.copied += self.decoder.written_length(rest, length);
-                    self.rewritten += 1;
-                }
-            }
+            Stop::Enough | Stop::End => {}
+        }
+        let goes_on = role == Role::Context && self.begin_context(stop);
+        let found = self.map.find(self.decoder.text(), stop == Stop::End);
+        if let Match::Replace { length, with } = found {
+            chunk.copy(at, output);
+            write_escaped(with, output);
+            chunk.copied += self.decoder.written_length(rest, length);
+            self.rewritten += 1;
+        }
+        if goes_on {
+            self.decoder.clear();
+            chunk.at = at + taken;
+            self.state = State::Context;
+        }
+    }
+
+    /// Reads the beginning of a context URL out of the decoder. Says whether there is more of it.
+    fn begin_context(&mut self, stop: Stop) -> bool {
+        self.context.clear();
+        self.context.read(self.decoder.text());
+        if stop == Stop::End {
+            self.end_context();
+        }
+        stop == Stop::Enough
+    }
+
+    /// The object is what its context says.
+    fn end_context(&mut self) {
+        if self.top == Frame::Object {
+            self.top = self.context.frame().unwrap_or(self.top);
         }
     }
 
@@ -264,9 +336,13 @@ impl JsonRewriter {
         }
         // Without an opening quote in this chunk it is a value, or no key that is known.
         if let Some(opening) = chunk.opening(end) {
-            if opening + 1 == end && self.is_link(opening, chunk) {
+            let role = match opening + 1 == end {
+                true => self.string_role(opening, chunk),
+                false => Role::Plain,
+            };
+            if matches!(role, Role::Link | Role::Context | Role::Header(_)) {
                 // No byte of it is here yet.
-                self.judge_link(end, chunk, output);
+                self.judge(role, end, chunk, output);
             } else if self.top.is_object() && !self.is_value(opening, chunk) {
                 self.decoder.clear();
                 self.state = State::Key;
@@ -296,7 +372,10 @@ impl JsonRewriter {
         if stop == Stop::Input {
             return;
         }
-        let replaced = match self.map.find(self.decoder.text(), stop == Stop::End) {
+        let is_context = self.role == Role::Context && stop != Stop::Malformed;
+        let goes_on = is_context && self.begin_context(stop);
+        let found = self.map.find(self.decoder.text(), stop == Stop::End);
+        let replaced = match found {
             Match::Replace { length, with } if stop != Stop::Malformed => {
                 write_escaped(with, output);
                 self.rewritten += 1;
@@ -305,6 +384,52 @@ impl JsonRewriter {
             _ => 0,
         };
         output.extend_from_slice(self.held.get(replaced..).unwrap_or_default());
+        self.held.clear();
+        if goes_on {
+            self.decoder.clear();
+            self.state = State::Context;
+        } else {
+            self.resume(stop != Stop::End, Role::Plain);
+        }
+    }
+
+    /// Reads more of a context URL, which passes.
+    fn continue_context(&mut self, chunk: &mut Chunk<'_>) {
+        let (taken, stop) = self.decoder.read(chunk.rest(), PIECE);
+        chunk.at += taken;
+        if matches!(stop, Stop::Enough | Stop::End) {
+            self.context.read(self.decoder.text());
+            self.decoder.clear();
+        }
+        match stop {
+            Stop::Input | Stop::Enough => {}
+            Stop::End => {
+                self.end_context();
+                self.resume(false, Role::Plain);
+            }
+            Stop::Malformed => self.resume(true, Role::Plain),
+        }
+    }
+
+    /// Decodes more of a header's value, until all of it is there.
+    fn continue_header(&mut self, kind: Kind, chunk: &mut Chunk<'_>, output: &mut Vec<u8>) {
+        let rest = chunk.rest();
+        let (taken, stop) = self.decoder.read(rest, LONGEST_HEADER);
+        self.held.extend_from_slice(rest.get(..taken).unwrap_or_default());
+        chunk.at += taken;
+        chunk.copied = chunk.at;
+        if stop == Stop::Input {
+            return;
+        }
+        let text = str::from_utf8(self.decoder.text()).ok().filter(|_| stop == Stop::End);
+        match text.and_then(|text| kind.rewritten(text, &self.map)) {
+            Some(ours) => {
+                write_escaped(&ours, output);
+                output.push(b'"');
+                self.rewritten += u64::from(kind != Kind::Tag);
+            }
+            None => output.extend_from_slice(&self.held),
+        }
         self.held.clear();
         self.resume(stop != Stop::End, Role::Plain);
     }

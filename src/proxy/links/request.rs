@@ -1,13 +1,16 @@
 //! A request's body on its way to the upstream: URLs in it that are ours become the upstream's.
 //!
 //! A body that could be sent twice is read before the request is sent, so that its length is known and
-//! the upstream gets a length, as its caller meant. A longer one is rewritten while it streams, in
-//! chunks, and only if it may hold such URLs by its nature: a batch.
+//! the upstream gets a length, as its caller meant. Of a longer one with a length, the beginning is read:
+//! only if it holds such URLs is the body rewritten while it streams, in chunks, which not every server
+//! takes. Otherwise it keeps its length and its bytes; should such a URL come later all the same, the
+//! request is refused, and the upstream sees no end of it. A batch holds such URLs by its nature: if it is
+//! longer, it always goes in chunks.
 
 use super::format::Rewriter;
 use super::{DIGESTS, Plan};
 use crate::proxy::admission::REPLAY_BUFFER;
-use crate::proxy::route;
+use crate::proxy::{failure, route};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use pingora::http::RequestHeader;
@@ -18,6 +21,8 @@ use tokio::time::timeout;
 
 /// How long the next bytes may take of a body that is read before the request is sent.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// pingora reads no more of a body at once.
+const LARGEST_READ: u64 = 64 * 1024;
 
 /// What is done to a request's body.
 pub(crate) enum RequestBody {
@@ -28,8 +33,28 @@ pub(crate) enum RequestBody {
         /// Whether its caller was already told to send it (RFC 9110 section 10.1.1).
         continued: bool,
     },
-    /// It streams; each attempt begins anew.
-    Streaming(Rewriter),
+    /// It streams.
+    Streaming {
+        /// Of this attempt.
+        rewriter: Rewriter,
+        /// What was read of it before, as it came.
+        beginning: Bytes,
+        /// Whether this attempt has sent that.
+        has_begun: bool,
+        /// What it is sent as.
+        framing: Framing,
+        /// Whether its caller was already told to send it.
+        continued: bool,
+    },
+}
+
+/// How a body that streams is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// In chunks, rewritten.
+    Chunks,
+    /// With its length, which no URL may change.
+    Length,
 }
 
 impl RequestBody {
@@ -53,30 +78,63 @@ impl RequestBody {
             Some(length) if length <= REPLAY_BUFFER => {
                 Self::hold(rewriter, session).await.map_err(Error::into_down)
             }
-            Some(_) if !route::ends_with(request.raw_path(), route::BATCH) => Ok(None),
-            _ => Ok(Some(Self::Streaming(rewriter))),
+            Some(length) if !route::ends_with(request.raw_path(), route::BATCH) => {
+                Self::peek(rewriter, length, session).await.map_err(Error::into_down)
+            }
+            _ => Ok(Some(Self::streaming(rewriter, Vec::new(), Framing::Chunks, false))),
+        }
+    }
+
+    fn streaming(
+        rewriter: Rewriter,
+        beginning: Vec<u8>,
+        framing: Framing,
+        continued: bool,
+    ) -> Self {
+        Self::Streaming {
+            rewriter,
+            beginning: beginning.into(),
+            has_begun: false,
+            framing,
+            continued,
         }
     }
 
     async fn hold(mut rewriter: Rewriter, session: &mut Session) -> pingora::Result<Option<Self>> {
-        let expects = session.req_header().headers.get(EXPECT);
-        let continued =
-            expects.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-        if continued {
-            session.as_downstream_mut().write_continue_response().await?;
-        }
+        let continued = tell_to_go_on(session).await?;
         // What is read now is sent out of this buffer, which holds all of it.
         session.enable_retry_buffering();
         let mut body = Vec::new();
-        let late = |_| Error::new_down(ErrorType::ReadTimedout);
-        while let Some(chunk) =
-            timeout(READ_TIMEOUT, session.read_request_body()).await.map_err(late)??
-        {
+        while let Some(chunk) = read(session).await? {
             rewriter.push(&chunk, &mut body);
         }
         rewriter.finish(&mut body);
         let has_changed = continued || rewriter.rewritten() > 0;
         Ok(has_changed.then(|| Self::Held { body: body.into(), continued }))
+    }
+
+    /// Reads the beginning of a body of this length, to see whether it holds URLs of ours.
+    async fn peek(
+        mut rewriter: Rewriter,
+        length: u64,
+        session: &mut Session,
+    ) -> pingora::Result<Option<Self>> {
+        let continued = tell_to_go_on(session).await?;
+        let (mut beginning, mut seen) = (Vec::new(), Vec::new());
+        let mut count = 0;
+        // Something has to be left: it is with the next bytes that the beginning is sent.
+        while count < REPLAY_BUFFER && count + LARGEST_READ < length {
+            let Some(chunk) = read(session).await? else { break };
+            count += u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+            beginning.extend_from_slice(&chunk);
+            rewriter.push(&chunk, &mut seen);
+            seen.clear();
+        }
+        let framing = match rewriter.rewritten() {
+            0 => Framing::Length,
+            _ => Framing::Chunks,
+        };
+        Ok(Some(Self::streaming(rewriter, beginning, framing, continued)))
     }
 
     /// Announces the body in the header of a new attempt. `caller` is the request as it came.
@@ -86,18 +144,22 @@ impl RequestBody {
         caller: &RequestHeader,
         request: &mut RequestHeader,
     ) -> pingora::Result<()> {
-        for name in DIGESTS {
-            request.remove_header(name);
+        let (Self::Held { continued, .. } | Self::Streaming { continued, .. }) = &self;
+        if *continued {
+            request.remove_header(&EXPECT);
         }
         match self {
-            Self::Held { body, continued } => {
-                if *continued {
-                    request.remove_header(&EXPECT);
-                }
+            Self::Held { body, .. } => {
+                remove_digests(request);
                 request.insert_header(CONTENT_LENGTH, body.len().to_string())
             }
-            Self::Streaming(rewriter) => {
+            Self::Streaming { rewriter, has_begun, framing, .. } => {
                 *rewriter = plan.request_rewriter(caller).unwrap_or(Rewriter::None);
+                *has_begun = false;
+                if *framing == Framing::Length {
+                    return Ok(());
+                }
+                remove_digests(request);
                 request.remove_header(&CONTENT_LENGTH);
                 request.insert_header(TRANSFER_ENCODING, "chunked")
             }
@@ -105,21 +167,57 @@ impl RequestBody {
     }
 
     /// Replaces a chunk of the caller's body by what is sent for it.
-    pub(crate) fn transform(&mut self, chunk: &mut Option<Bytes>, is_end: bool) {
+    ///
+    /// # Errors
+    /// The body would get another length than was announced.
+    pub(crate) fn transform(
+        &mut self,
+        chunk: &mut Option<Bytes>,
+        is_end: bool,
+    ) -> pingora::Result<()> {
         let output = match self {
             Self::Held { body, .. } if is_end => body.clone(),
             Self::Held { .. } => Bytes::new(),
-            Self::Streaming(rewriter) => {
+            Self::Streaming { rewriter, beginning, has_begun, framing, .. } => {
                 let input = chunk.take().unwrap_or_default();
                 let mut output = Vec::with_capacity(input.len() + 64);
+                if !std::mem::replace(has_begun, true) {
+                    rewriter.push(beginning, &mut output);
+                }
                 rewriter.push(&input, &mut output);
                 if is_end {
                     rewriter.finish(&mut output);
+                }
+                if *framing == Framing::Length && rewriter.rewritten() > 0 {
+                    return Err(failure::late_link());
                 }
                 output.into()
             }
         };
         // Nothing at all would mean the end; an empty chunk means that more is to come.
         *chunk = (!is_end || !output.is_empty()).then_some(output);
+        Ok(())
     }
+}
+
+fn remove_digests(request: &mut RequestHeader) {
+    for name in DIGESTS {
+        request.remove_header(name);
+    }
+}
+
+/// Tells a caller to send its body that waits for that. Says whether it did.
+async fn tell_to_go_on(session: &mut Session) -> pingora::Result<bool> {
+    let expects = session.req_header().headers.get(EXPECT);
+    let waits = expects.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if waits {
+        session.as_downstream_mut().write_continue_response().await?;
+    }
+    Ok(waits)
+}
+
+/// The next bytes of the body, or its end.
+async fn read(session: &mut Session) -> pingora::Result<Option<Bytes>> {
+    let late = |_| Error::new_down(ErrorType::ReadTimedout);
+    timeout(READ_TIMEOUT, session.read_request_body()).await.map_err(late)?
 }

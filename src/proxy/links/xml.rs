@@ -10,8 +10,10 @@ use memchr::{memchr, memchr2};
 
 use super::origin::{Match, OriginMap};
 
-/// The attributes that hold links. XML names are case-sensitive.
-const LINK_ATTRIBUTES: [&[u8]; 4] = [b"xml:base", b"href", b"src", b"Uri"];
+/// The attributes that hold links on every element. XML names are case-sensitive. `Url` is EDMX of
+/// OData V3, `UrlRef` an annotation's value, and the prefixes are those that everyone uses.
+const LINK_ATTRIBUTES: [&[u8]; 8] =
+    [b"xml:base", b"href", b"src", b"Uri", b"Url", b"UrlRef", b"m:context", b"metadata:context"];
 
 /// What ends the text of an element.
 const TEXT_END: u8 = b'<';
@@ -24,8 +26,8 @@ const REFERENCE_LENGTH: usize = 8;
 
 /// Rewrites the upstreams' links in an XML document that arrives in chunks of any size.
 ///
-/// Links are the values of the attributes `xml:base`, `href`, `src` and `Uri`, and the text of
-/// the elements `id` and `atom:id`. Everything else passes byte for byte.
+/// Links are the values of [`LINK_ATTRIBUTES`] and of a few more attributes where an [`Element`] has
+/// them, and the texts of some elements. Everything else passes byte for byte.
 #[derive(Clone, Debug)]
 pub struct XmlRewriter {
     map: Arc<OriginMap>,
@@ -34,11 +36,72 @@ pub struct XmlRewriter {
     name: Vec<u8>,
     /// The beginning of a link that is not decided yet; not yet written to the output.
     held: Vec<u8>,
-    /// Whether the current start tag is that of an `id` element.
-    is_id: bool,
+    /// What the current start tag is that of.
+    element: Element,
+    /// Whether an absolute path is a link, too, where one may be now.
+    takes_paths: bool,
     /// How many `<` of a DOCTYPE are open; 0 outside of it.
     depth: usize,
     rewritten: u64,
+}
+
+/// An element that has links where others do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Element {
+    Other,
+    /// Its text is a name, which may be a link: Atom's `id`, a constant of an annotation.
+    Name,
+    /// Its text is a link.
+    Link,
+    /// The reference to an entity: `m:ref`.
+    Reference,
+    /// An action or function that an entity offers: `m:action`, `m:function`.
+    Operation,
+    /// A link that is new or gone, in a delta: `m:link`, `m:deleted-link`.
+    Relation,
+    /// An entity that is gone, in a delta: `at:deleted-entry` (RFC 6721).
+    Tombstone,
+}
+
+impl Element {
+    /// The element of this name. Properties, which are data, have a prefix and no attributes of these
+    /// names, so that the prefix of a text matters, and that of an attribute's element does not.
+    fn named(name: &[u8]) -> Self {
+        if name.len() >= NAME_LIMIT {
+            return Self::Other;
+        }
+        match name {
+            // Olingo's prefix is `a`.
+            b"id" | b"atom:id" | b"a:id" | b"String" | b"edm:String" => return Self::Name,
+            b"uri" | b"next" | b"icon" | b"logo" | b"atom:uri" | b"a:uri" => return Self::Link,
+            _ => {}
+        }
+        let colon = memchr(b':', name).map_or(0, |colon| colon + 1);
+        match name.get(colon..).unwrap_or_default() {
+            b"ref" => Self::Reference,
+            b"action" | b"function" => Self::Operation,
+            b"link" | b"deleted-link" => Self::Relation,
+            b"deleted-entry" => Self::Tombstone,
+            _ => Self::Other,
+        }
+    }
+
+    const fn has_link_as_text(self) -> bool {
+        matches!(self, Self::Name | Self::Link)
+    }
+
+    /// Whether the value of this attribute is a link, and if so, whether an absolute path is one there.
+    fn takes_paths_in(self, attribute: &[u8]) -> Option<bool> {
+        let is_link = match (self, attribute) {
+            // A constant of an annotation, which may be anything.
+            (_, b"String") => return Some(false),
+            (Self::Reference, b"id") | (Self::Tombstone, b"ref") => true,
+            (Self::Operation, b"metadata" | b"target") => true,
+            (Self::Relation, b"source" | b"target") => true,
+            _ => LINK_ATTRIBUTES.contains(&attribute),
+        };
+        is_link.then_some(true)
+    }
 }
 
 /// What the next byte belongs to.
@@ -71,13 +134,13 @@ enum State {
     Quote,
     /// An attribute's value up to this quote, of which nothing is held back.
     Value(u8),
-    /// The white space after the start tag of an `id` element.
-    IdSpace,
+    /// The white space after the start tag of an element whose text is a link.
+    TextSpace,
     /// The beginning of a link, held back until it is decided. The link ends at this quote, or at
-    /// [`TEXT_END`] in an `id` element.
+    /// [`TEXT_END`] in a text.
     Link(u8),
-    /// After a `<` (not yet written) that followed an undecided link in an `id` element.
-    IdClose,
+    /// After a `<` (not yet written) that followed an undecided link in a text.
+    TextClose,
     /// The markup is malformed, or the document is over: everything passes.
     Passive,
 }
@@ -85,8 +148,16 @@ enum State {
 impl XmlRewriter {
     /// A rewriter for one document.
     pub fn new(map: Arc<OriginMap>) -> Self {
-        let (name, held) = (Vec::with_capacity(NAME_LIMIT), Vec::new());
-        Self { map, state: State::Text, name, held, is_id: false, depth: 0, rewritten: 0 }
+        Self {
+            map,
+            state: State::Text,
+            name: Vec::with_capacity(NAME_LIMIT),
+            held: Vec::new(),
+            element: Element::Other,
+            takes_paths: false,
+            depth: 0,
+            rewritten: 0,
+        }
     }
 
     /// Takes the next chunk of the document and appends to `output` what is decided by now.
@@ -100,10 +171,10 @@ impl XmlRewriter {
                     at += self.take_link(end, rest, output);
                     copied = at;
                 }
-                State::IdClose => {
+                State::TextClose => {
                     // Before a comment or CDATA section the text would go on behind it.
                     let is_whole = rest.first() == Some(&b'/');
-                    let found = judge(&self.map, &self.held, TEXT_END, is_whole);
+                    let found = judge(&self.map, &self.held, self.takes_paths, is_whole);
                     self.rewritten += release(&mut self.held, found, output);
                     output.push(b'<');
                     self.open();
@@ -117,7 +188,7 @@ impl XmlRewriter {
     /// Appends to `output` what is held back, as it came: the document is over.
     pub fn finish(&mut self, output: &mut Vec<u8>) {
         output.append(&mut self.held);
-        if self.state == State::IdClose {
+        if self.state == State::TextClose {
             output.push(b'<');
         }
         self.state = State::Passive;
@@ -139,10 +210,10 @@ impl XmlRewriter {
         self.held.extend_from_slice(window.get(..taken).unwrap_or_default());
 
         let is_whole = end != TEXT_END && window.get(taken) == Some(&end);
-        let found = judge(&self.map, &self.held, end, is_whole);
+        let found = judge(&self.map, &self.held, self.takes_paths, is_whole);
         if found == Match::NeedsMore {
             if stop.is_some() && end == TEXT_END {
-                self.state = State::IdClose;
+                self.state = State::TextClose;
                 return taken + 1;
             }
             if stop.is_none() && self.held.len() < limit {
@@ -178,10 +249,10 @@ impl XmlRewriter {
                 let end = memchr2(quote, b'<', rest);
                 self.pass_to(end, rest, quote, State::Tag { spaced: false })
             }
-            State::IdSpace => {
+            State::TextSpace => {
                 let space = rest.iter().position(|byte| !is_space(*byte)).unwrap_or(rest.len());
                 self.state = match rest.get(space) {
-                    None => State::IdSpace,
+                    None => State::TextSpace,
                     Some(b'<') => State::Text,
                     Some(_) => State::Link(TEXT_END),
                 };
@@ -193,7 +264,7 @@ impl XmlRewriter {
                 // The first byte of a name is read with the rest of it.
                 usize::from(self.state != State::AttributeName)
             }
-            State::Passive | State::Link(_) | State::IdClose => rest.len(),
+            State::Passive | State::Link(_) | State::TextClose => rest.len(),
         }
     }
 
@@ -284,8 +355,7 @@ impl XmlRewriter {
             self.state = State::Equals;
             return length;
         }
-        // With another prefix it is a property of the caller's data, such as `d:id`.
-        self.is_id = matches!(self.name.as_slice(), b"id" | b"atom:id");
+        self.element = Element::named(&self.name);
         self.state = State::Tag { spaced: false };
         length
     }
@@ -297,17 +367,23 @@ impl XmlRewriter {
             (state @ (State::Equals | State::Quote), byte) if is_space(byte) => state,
             (State::Tag { .. }, b'/') => State::Slash,
             (State::Slash, b'>') => State::Text,
-            (State::Tag { .. }, b'>') if self.is_id => State::IdSpace,
+            (State::Tag { .. }, b'>') if self.element.has_link_as_text() => {
+                self.takes_paths = self.element == Element::Link;
+                State::TextSpace
+            }
             (State::Tag { .. }, b'>') => State::Text,
             (State::Tag { spaced: true }, byte) if is_name(byte) => {
                 self.name.clear();
                 State::AttributeName
             }
             (State::Equals, b'=') => State::Quote,
-            (State::Quote, b'"' | b'\'') if LINK_ATTRIBUTES.contains(&self.name.as_slice()) => {
-                State::Link(byte)
-            }
-            (State::Quote, b'"' | b'\'') => State::Value(byte),
+            (State::Quote, b'"' | b'\'') => match self.element.takes_paths_in(&self.name) {
+                Some(takes_paths) => {
+                    self.takes_paths = takes_paths;
+                    State::Link(byte)
+                }
+                None => State::Value(byte),
+            },
             _ => State::Passive,
         }
     }
@@ -333,12 +409,12 @@ fn release(held: &mut Vec<u8>, found: Match<'_>, output: &mut Vec<u8>) -> u64 {
     1
 }
 
-/// Judges the beginning of a link as it stands in the document, up to `end` if `is_whole`. The
+/// Judges the beginning of a link as it stands in the document, all of it if `is_whole`. The
 /// length of what is replaced counts the document's bytes.
 ///
 /// The answer stays the same when more of the link is known, so that it does not depend on how
 /// the document is cut into chunks.
-fn judge<'a>(map: &'a OriginMap, raw: &[u8], end: u8, is_whole: bool) -> Match<'a> {
+fn judge<'a>(map: &'a OriginMap, raw: &[u8], takes_paths: bool, is_whole: bool) -> Match<'a> {
     let wanted = map.longest();
     let mut decoded = Vec::with_capacity(wanted);
     // Where each decoded byte begins in the document.
@@ -352,8 +428,7 @@ fn judge<'a>(map: &'a OriginMap, raw: &[u8], end: u8, is_whole: bool) -> Match<'
         at += length;
     }
     match map.find(&decoded, is_whole && at == raw.len()) {
-        // An absolute path is a link in attributes only: the text of an `id` is a name.
-        Match::Replace { length: 0, .. } if end == TEXT_END => Match::No,
+        Match::Replace { length: 0, .. } if !takes_paths => Match::No,
         Match::Replace { length, with } => {
             Match::Replace { length: starts.get(length).copied().unwrap_or(at), with }
         }

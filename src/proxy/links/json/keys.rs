@@ -1,6 +1,8 @@
 //! Which keys have links as their values.
 
-use memchr::{memmem, memrchr};
+use memchr::{memmem, memrchr2};
+
+use super::super::value::Kind;
 
 /// A key with more bytes than this, escapes decoded, is no link key.
 pub(super) const LONGEST_KEY: usize = 256;
@@ -11,11 +13,32 @@ pub(super) enum Frame {
     /// None: the top level of the document.
     Root,
     Object,
-    /// The object under `__metadata`, where more keys are link keys.
-    Metadata,
     Array,
     /// An array under a link key: its strings are links.
     Links,
+    /// The object under `__metadata` or `__mediaresource`, where more keys are link keys.
+    Metadata,
+    /// The object under `actions` or `functions` in that: its keys are URLs, its values operations.
+    Operations,
+    /// An operation that an entity offers: its `target` is a link.
+    Operation,
+    /// An array of those.
+    Overloads,
+    /// A service document, or references to entities in OData V3: `url` is a link in it, and in what its
+    /// `value` lists. Also an object in that list.
+    Listing,
+    /// That list.
+    Listed,
+    /// An entity that is gone, in a delta of OData 4.0: its `id` is a link.
+    Deleted,
+    /// A link that is new or gone, in such a delta: its `source` and `target` are links.
+    Relation,
+    /// The object under `$Reference` of a schema: its keys are URLs.
+    References,
+    /// An annotation's object or one within it.
+    Annotation,
+    /// An annotation's array or one within it.
+    Annotations,
     /// None, in a batch of requests (OData JSON Format 4.01 section 19.1).
     BatchRoot,
     /// The object that is the batch.
@@ -24,23 +47,71 @@ pub(super) enum Frame {
     Requests,
     /// A request of the batch: its `url` is a link.
     Request,
+    /// None, in the answer to a batch (section 19.4).
+    AnswerRoot,
+    /// The object that is this answer.
+    Answer,
+    /// Its array of responses.
+    Responses,
+    /// One of them.
+    Response,
+    /// The object with the headers of a response.
+    Headers,
 }
 
 impl Frame {
     pub(super) const fn is_object(self) -> bool {
-        matches!(self, Self::Object | Self::Metadata | Self::Batch | Self::Request)
+        !matches!(
+            self,
+            Self::Root
+                | Self::Array
+                | Self::Links
+                | Self::Overloads
+                | Self::Listed
+                | Self::Annotations
+                | Self::BatchRoot
+                | Self::Requests
+                | Self::AnswerRoot
+                | Self::Responses
+        )
+    }
+
+    /// Whether the keys of this object are URLs.
+    pub(super) const fn has_urls_as_keys(self) -> bool {
+        matches!(self, Self::Operations | Self::References)
     }
 
     /// The frame of an object or array that opens in this one, under a key that says this.
     pub(super) const fn inner(self, is_object: bool, role: Role) -> Self {
-        match (is_object, role, self) {
-            (true, _, Self::BatchRoot) => Self::Batch,
-            (true, _, Self::Requests) => Self::Request,
-            (true, Role::Metadata, _) => Self::Metadata,
-            (true, _, _) => Self::Object,
-            (false, Role::Link, _) => Self::Links,
-            (false, Role::Requests, _) => Self::Requests,
-            (false, _, _) => Self::Array,
+        if is_object { self.inner_object(role) } else { self.inner_array(role) }
+    }
+
+    const fn inner_object(self, role: Role) -> Self {
+        match (self, role) {
+            (Self::BatchRoot, _) => Self::Batch,
+            (Self::Requests, _) => Self::Request,
+            (Self::AnswerRoot, _) => Self::Answer,
+            (Self::Responses, _) => Self::Response,
+            (Self::Listed, _) => Self::Listing,
+            (Self::Operations | Self::Overloads, _) | (_, Role::Operation) => Self::Operation,
+            (Self::Annotation | Self::Annotations, _) | (_, Role::Annotation) => Self::Annotation,
+            (_, Role::Metadata) => Self::Metadata,
+            (_, Role::Operations) => Self::Operations,
+            (_, Role::References) => Self::References,
+            (_, Role::Headers) => Self::Headers,
+            _ => Self::Object,
+        }
+    }
+
+    const fn inner_array(self, role: Role) -> Self {
+        match (self, role) {
+            (_, Role::Link | Role::Context) => Self::Links,
+            (_, Role::Requests) => Self::Requests,
+            (_, Role::Responses) => Self::Responses,
+            (_, Role::Listed) => Self::Listed,
+            (Self::Operations, _) | (_, Role::Operation) => Self::Overloads,
+            (Self::Annotation | Self::Annotations, _) | (_, Role::Annotation) => Self::Annotations,
+            _ => Self::Array,
         }
     }
 }
@@ -51,31 +122,82 @@ pub(super) enum Role {
     #[default]
     Plain,
     Link,
+    /// A link that says what its object is.
+    Context,
     Metadata,
+    Operations,
+    Operation,
+    Listed,
+    References,
+    Annotation,
     Requests,
+    Responses,
+    Headers,
+    /// The value of a response's header.
+    Header(Kind),
 }
 
 /// What a key says about its value, in this container.
 pub(super) fn role_of(key: &[u8], container: Frame) -> Role {
-    const SHORT_FORMS: [&[u8]; 7] =
-        [b"nextLink", b"context", b"deltaLink", b"id", b"editLink", b"readLink", b"bind"];
-    if key.len() > LONGEST_KEY {
+    if key.len() > LONGEST_KEY || container.has_urls_as_keys() {
         return Role::Plain;
     }
     let is_link = match key {
-        b"__metadata" => return Role::Metadata,
-        b"__next" | b"uri" | b"location" | b"$ref" => true,
+        b"__metadata" | b"__mediaresource" => return Role::Metadata,
+        b"__next" | b"__delta" | b"uri" | b"associationuri" | b"location" | b"$ref" => true,
+        b"documentationUri" | b"specUri" | b"longtextUrl" | b"longtext_url" | b"$UrlRef" => true,
+        b"$Reference" => return Role::References,
+        b"actions" | b"functions" if container == Frame::Metadata => return Role::Operations,
+        b"value" if container == Frame::Listing => return Role::Listed,
         b"requests" if container == Frame::Batch => return Role::Requests,
-        b"url" => container == Frame::Request,
-        b"id" | b"edit_media" | b"media_src" => container == Frame::Metadata,
-        _ => {
-            let suffix = memrchr(b'@', key).and_then(|at| key.get(at + 1..));
-            // The catalog's. Other keys of that ending are data, which a caller may write back.
-            key.starts_with(b"asset") && key.ends_with(b"Url")
-                || suffix.is_some_and(|suffix| {
-                    SHORT_FORMS.contains(&suffix) || memmem::find(key, b"@odata.").is_some()
-                })
-        }
+        b"responses" if container == Frame::Answer => return Role::Responses,
+        b"headers" if container == Frame::Response => return Role::Headers,
+        b"url" => matches!(container, Frame::Request | Frame::Listing),
+        b"id" => matches!(container, Frame::Metadata | Frame::Deleted),
+        b"edit_media" | b"media_src" => container == Frame::Metadata,
+        b"target" => matches!(container, Frame::Operation | Frame::Relation),
+        b"source" => container == Frame::Relation,
+        b"href" | b"retryLink" => container == Frame::Annotation,
+        _ if container == Frame::Headers => return Kind::of(key).map_or(Role::Plain, Role::Header),
+        // The catalog's. Other keys of that ending are data, which a caller may write back.
+        _ if key.starts_with(b"asset") && key.ends_with(b"Url") => true,
+        b"odata.metadata" => return Role::Context,
+        // OData V3.
+        _ if key.starts_with(b"odata.") => true,
+        _ => return role_of_annotation(key),
     };
     if is_link { Role::Link } else { Role::Plain }
+}
+
+/// What a key says that has an `@` or a `#` in it: no property has.
+fn role_of_annotation(key: &[u8]) -> Role {
+    /// Control information in its short form (OData JSON Format 4.01 section 4.6).
+    const SHORT_FORMS: [&[u8]; 11] = [
+        b"nextLink",
+        b"deltaLink",
+        b"id",
+        b"editLink",
+        b"readLink",
+        b"navigationLink",
+        b"associationLink",
+        b"mediaReadLink",
+        b"mediaEditLink",
+        b"bind",
+        b"type",
+    ];
+    let Some((at, suffix)) =
+        memrchr2(b'@', b'#', key).and_then(|at| Some((at, key.get(at + 1..)?)))
+    else {
+        return Role::Plain;
+    };
+    if key.get(at) == Some(&b'#') {
+        return Role::Operation;
+    }
+    match suffix {
+        b"context" | b"odata.context" => Role::Context,
+        _ if SHORT_FORMS.contains(&suffix) || memmem::find(key, b"@odata.").is_some() => Role::Link,
+        _ if suffix.ends_with(b".longtextUrl") => Role::Link,
+        _ if suffix.contains(&b'.') => Role::Annotation,
+        _ => Role::Plain,
+    }
 }

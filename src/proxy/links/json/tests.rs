@@ -69,7 +69,24 @@ fn links_under_link_keys_change() {
         "@readLink",
         "Items@nextLink",
         "a@b@id",
+        "@navigationLink",
+        "Items@associationLink",
+        "Photo@mediaReadLink",
+        "@mediaEditLink",
+        "Customer@bind",
+        "@type",
+        "odata.metadata",
+        "odata.nextLink",
+        "odata.editLink",
+        "Items@odata.navigationLinkUrl",
         "__next",
+        "__delta",
+        "associationuri",
+        "documentationUri",
+        "specUri",
+        "longtextUrl",
+        "@Common.longtextUrl",
+        "$UrlRef",
         "uri",
         "assetRelationalDataUrl",
         "assetUrl",
@@ -159,6 +176,62 @@ fn structure_tells_links_from_data() {
     }
 }
 
+/// `<U>` is the origin where it stays, `<L>` where it does not.
+#[track_caller]
+fn check(pattern: &str) {
+    let input = pattern.replace("<L>", ORIGIN).replace("<U>", ORIGIN);
+    let wanted = pattern.replace("<L>", "http://127.0.0.1:8080").replace("<U>", ORIGIN);
+    assert_eq!(text(&map(None), &input), wanted);
+}
+
+#[test]
+fn what_an_object_is_tells_which_of_its_keys_are_links() {
+    for pattern in [
+        // OData V2 and V3, verbose.
+        r#"{"__metadata":{"properties":{"Items":{"associationuri":"<L>/$links/Items"}}},"properties":{"id":"<U>/"}}"#,
+        r#"{"Photo":{"__mediaresource":{"edit_media":"<L>/p","media_src":"<L>/p","content_type":"<U>"}},"media_src":"<U>/"}"#,
+        r#"{"__metadata":{"actions":{"<L>/$metadata#C.Ship":[{"title":"<U>/","target":"<L>/Ship"}]},"functions":{"<L>/x":{"target":"<L>/"}}},"target":"<U>/"}"#,
+        r#"{"actions":{"<U>/x":[{"target":"<U>/"}]},"__metadata":{"actions":["<U>/"]}}"#,
+        // Operations of V3, V4 and 4.01, with overloads, of a property.
+        r##"{"#Model.Ship":{"title":"<U>/","target":"<L>/Ship"},"Items#Model.Ship":[{"target":"<L>/Ship"},[{"target":"<U>/"}]],"target":"<U>/"}"##,
+        // Service documents, and references of V3.
+        r#"{"@odata.context":"<L>/$metadata","value":[{"name":"A","url":"<L>/A"},{"url":"<L>/B"}],"x":[{"url":"<U>/"}]}"#,
+        r#"{"@context":"$metadata","value":[{"url":"<L>/A","kind":"ServiceDocument"}]}"#,
+        r#"{"odata.metadata":"<L>/$metadata#O/$links/Items","url":"<L>/Items(1)"}"#,
+        r#"{"odata.metadata":"<L>/$metadata#O/$links/Items","value":[{"url":"<L>/Items(1)"}]}"#,
+        r#"{"@odata.context":"<L>/$metadata#Pages","value":[{"url":"<U>/A"}],"url":"<U>/"}"#,
+        r#"{"@odata.context":"<L>/$metadata#Pages/$entity","url":"<U>/"}"#,
+        r#"{"value":[{"url":"<U>/A"}],"@odata.context":"<L>/$metadata"}"#,
+        r#"{"@context":"https://json-ld.org/contexts/x","url":"<U>/"}"#,
+        // Deltas of OData 4.0.
+        r##"{"@odata.context":"#Orders/$deletedEntity","id":"<L>/Orders(1)","source":"<U>/"}"##,
+        r#"{"value":[{"@odata.context":"<L>/$metadata#Orders/$deletedEntity","reason":"deleted","id":"<L>/Orders(1)"},{"id":"<U>/"}]}"#,
+        r##"{"@odata.context":"#Orders/$link","source":"<L>/O(1)","relationship":"I","target":"<L>/I(1)","id":"<U>/"}"##,
+        r##"{"@context":"#Orders/$deletedLink","source":"<L>/O(1)","target":"<L>/I(1)"}"##,
+        r#"{"@odata.context":"https:\/\/acme.exampl/$metadata#Orders\/$deletedEntity","id":"<L>/Orders(1)"}"#,
+        r##"{"@odata.context":"#Orders/$deletedEntityX","id":"<U>/"}"##,
+        r##"{"@odata.context":["#Orders/$deletedEntity"],"id":"<U>/"}"##,
+        // A schema as JSON, and annotations.
+        r#"{"$Reference":{"<L>/Core.json":{"$Include":[{"$Namespace":"<U>/"}]}},"<U>/x":{}}"#,
+        r#"{"S":{"@Core.Links":[{"rel":"<U>/","href":"<L>/help"}],"$UrlRef":"<L>/x","href":"<U>/"}}"#,
+        r#"{"error":{"@Core.ResourceException":{"info":{"x":[[{"retryLink":"<L>/"}]]}},"href":"<U>/"}}"#,
+        r#"{"error":{"details":[{"target":"<U>/","@com.sap.vocabularies.Common.v1.longtextUrl":"<L>/t"}]}}"#,
+    ] {
+        check(pattern);
+    }
+}
+
+#[test]
+fn a_context_is_read_to_its_end_however_long_it_is() {
+    for length in (0..700).step_by(7) {
+        let list = "x".repeat(length);
+        check(&format!(
+            r#"{{"@odata.context":"<L>/$metadata#O({list})/$deletedEntity","id":"<L>/O(1)"}}"#
+        ));
+        check(&format!(r##"{{"@odata.context":"#O/$deletedEntity({list})","id":"<U>/O(1)"}}"##));
+    }
+}
+
 #[test]
 fn everything_else_stays() {
     let map = map(None);
@@ -175,9 +248,19 @@ fn everything_else_stays() {
         "id",
         "media_src",
         "edit_media",
-        "odata.nextLink",
+        "odata",
+        "odatametadata",
         "@odata",
         "nextLink",
+        "target",
+        "source",
+        "href",
+        "retryLink",
+        "#Model.Ship",
+        "_next",
+        "__deltas",
+        "associationUri",
+        "profileUrl",
         "@nextLinks",
         "@id.x",
         "__nextx",
@@ -196,8 +279,10 @@ fn everything_else_stays() {
         " https://acme.example/",
         "https://acme.example.evil/",
         "https://acme.example:444/",
+        "https://acme.example:4433/",
         "https://acme.exampl",
         "https://acme.example@evil",
+        "https://user@acme.example/",
         "/a",
         r"https:\\acme.example",
         r"\x68ttps://acme.example/",
@@ -262,39 +347,37 @@ fn an_origin_that_begins_another_does_not_depend_on_chunks() {
     assert_eq!(text(&map, r#"{"uri":"https://a/c"}"#), r#"{"uri":"A/c"}"#);
 }
 
-/// The same rules on a parsed document.
-fn reference(map: &OriginMap, value: &mut Value, key: Option<(&str, bool)>) {
-    let is_link = key.is_some_and(|(key, in_metadata)| {
-        let ends = |ends: &[&str]| ends.iter().any(|end| key.ends_with(end));
-        key.len() <= 256
-            && (key.contains("@odata.")
-                || ends(&["@nextLink", "@context", "@deltaLink", "@id", "@editLink", "@readLink"])
-                || key.starts_with("asset") && key.ends_with("Url")
-                || ["__next", "uri", "location", "$ref"].contains(&key)
-                || in_metadata && ["id", "edit_media", "media_src"].contains(&key))
-    });
-    let replace = |value: &mut Value| {
-        if let Value::String(text) = value
-            && is_link
-            && let Some(new) = map.rewrite(text)
-        {
-            *text = new;
-        }
-    };
-    replace(value);
+/// The same on a parsed document; what keys mean is the same.
+fn reference(map: &OriginMap, value: &mut Value, container: Frame, role: Role) {
     match value {
-        Value::Array(items) => {
-            for item in items {
-                replace(item);
-                if !item.is_string() {
-                    reference(map, item, None);
-                }
+        Value::String(text) => {
+            let is_link = container == Frame::Links || matches!(role, Role::Link | Role::Context);
+            if let Some(new) = map.rewrite(text).filter(|_| is_link) {
+                *text = new;
             }
         }
+        Value::Array(items) => {
+            let inner = container.inner(false, role);
+            items.iter_mut().for_each(|item| reference(map, item, inner, Role::Plain));
+        }
         Value::Object(members) => {
-            let in_metadata = key.is_some_and(|(key, _)| key == "__metadata");
-            for (key, member) in members {
-                reference(map, member, Some((key, in_metadata)));
+            let mut inner = container.inner(true, role);
+            let given = std::mem::take(members);
+            for (mut key, mut member) in given {
+                let role = role_of(key.as_bytes(), inner);
+                if let Some(new) = map.rewrite(&key).filter(|_| inner.has_urls_as_keys()) {
+                    key = new;
+                }
+                if role == Role::Context
+                    && inner == Frame::Object
+                    && let Value::String(text) = &member
+                {
+                    let mut context = Context::default();
+                    context.read(text.as_bytes());
+                    inner = context.frame().unwrap_or(inner);
+                }
+                reference(map, &mut member, inner, role);
+                members.insert(key, member);
             }
         }
         _ => {}
@@ -375,6 +458,17 @@ fn any_key() -> impl Strategy<Value = String> {
         "value",
         "url",
         "",
+        "@odata.context",
+        "@odata.context",
+        "odata.metadata",
+        "actions",
+        "target",
+        "source",
+        "#Model.Ship",
+        "@Core.Links",
+        "href",
+        "$Reference",
+        "https://acme.example/x",
     ];
     prop_oneof![
         4 => prop::sample::select(known.to_vec()).prop_map(str::to_owned),
@@ -393,6 +487,14 @@ fn any_text() -> impl Strategy<Value = String> {
         "https://acme.example.evil",
         "https://acme.exam",
         "see https://acme.example",
+        "http://acme.example.:443",
+        "https://acme.example:8",
+        "https://acme.example/$metadata",
+        "$metadata",
+        "#A/$deletedEntity",
+        "https://acme.example/$metadata#A/$link",
+        "https://acme.example/$metadata#A/$links/",
+        "-",
         "/",
         "//",
         "",
@@ -477,6 +579,11 @@ fn any_pieces() -> impl Strategy<Value = Vec<u8>> {
         "{\"__metadata\":{\"id\":",
         "é",
         "\"/\"",
+        "\"@context\":",
+        "\"$metadata\"",
+        "#x/$link",
+        "\"target\":",
+        "\"$Reference\":{",
     ];
     let piece = prop_oneof![
         30 => prop::sample::select(pieces.to_vec()).prop_map(str::to_owned),
@@ -499,7 +606,7 @@ proptest! {
         let map = map(prefix);
         let (output, count) = rewrite(&map, text.as_bytes(), &sizes);
         let before = value.clone();
-        reference(&map, &mut value, None);
+        reference(&map, &mut value, Frame::Root, Role::Plain);
         prop_assert_eq!(count == 0, before == value);
         prop_assert_eq!(serde_json::from_slice::<Value>(&output).unwrap(), value, "{}", text);
     }
@@ -566,4 +673,59 @@ fn in_a_batch_the_url_of_each_request_is_a_link_and_no_other() {
         assert_eq!(String::from_utf8(output).unwrap(), batch("http://127.0.0.1:8080"));
     }
     assert_eq!(text(&map, &given), given, "in any other document it is data");
+}
+
+/// A batch's answer rewritten, in chunks of any size.
+fn answer(input: &str) -> String {
+    let map = map(Some("/ctm"));
+    let in_chunks = |size: usize| {
+        let mut rewriter = JsonRewriter::of_batch_answer(Arc::clone(&map));
+        let mut output = Vec::new();
+        input.as_bytes().chunks(size).for_each(|chunk| rewriter.push(chunk, &mut output));
+        rewriter.finish(&mut output);
+        (String::from_utf8(output).unwrap(), rewriter.rewritten())
+    };
+    let whole = in_chunks(usize::MAX);
+    for size in [1, 2, 7, 64] {
+        assert_eq!(in_chunks(size), whole, "{size}");
+    }
+    whole.0
+}
+
+#[test]
+fn in_a_batchs_answer_the_headers_are_like_real_ones() {
+    let document = |location: &str, link: &str, tag: &str, message: &str| {
+        format!(
+            r#"{{"responses":[{{"id":"1","status":201,"headers":{{"Location":"{location}/O(1)","odata-entityid":"{location}/O(1)","content-location" : "{location}/O(1)","link":"{link}","ETag":"{tag}","sap-messages":"{message}","x":"{ORIGIN}/","content-type":"application/json"}},"body":{{"@id":"{location}/O(1)","headers":{{"etag":"\"v\"","link":"<{ORIGIN}/>"}}}}}},{{"headers":{{"etag":"W/\"v\"","location":"/O(2)"}}}}],"headers":{{"etag":"\"v\""}}}}"#
+        )
+    };
+    let given = document(
+        ORIGIN,
+        r#"<https://acme.example/2>; rel=\"next\""#,
+        r#"\"v,1\""#,
+        r#"[{\"longtextUrl\":\"https:\/\/acme.example/t\"}]"#,
+    );
+    let wanted = document(
+        "http://127.0.0.1:8080",
+        r"<http://127.0.0.1:8080/2>; rel=\u0022next\u0022",
+        r"W/\u0022v,1~bearerd\u0022",
+        r"[{\u0022longtextUrl\u0022:\u0022http://127.0.0.1:8080/t\u0022}]",
+    );
+    assert_eq!(answer(&given), wanted.replace(r#":"/O(2)"#, r#":"/ctm/O(2)"#));
+    let elsewhere = r#"{"responses":[{"headers":{"etag":"\"v\""}}]}"#;
+    assert_eq!(text(&map(None), elsewhere), elsewhere, "this is the answer to no batch");
+}
+
+#[test]
+fn a_header_in_a_batch_that_can_not_be_read_stays() {
+    for value in [
+        r#"\"v"#.to_owned(),
+        r#"\"v\" "#.to_owned() + "\u{e9}",
+        "<https://acme.example/2".to_owned(),
+        format!(r#"\"{}\""#, "v".repeat(LONGEST_HEADER)),
+    ] {
+        let document =
+            format!(r#"{{"responses":[{{"headers":{{"etag":"{value}","link":"{value}"}}}}]}}"#);
+        assert_eq!(answer(&document), document);
+    }
 }

@@ -68,6 +68,9 @@ fn links_are_rewritten_in_link_attributes_only() {
         r#"<a title="it's > that" href="[@]/it's>"/>"#,
         r#"<a title='say "href="@/"' href='[@]/"x"'/>"#,
         r#"<a xhref="@/" data-src="@/" hrefs="@/" uri="@/" HREF="@/" base="@/" x:href="@/" Src="@/" xml:Base="@/"/>"#,
+        r#"<edmx:Reference Url="[@]/$metadata"/><Annotation Term="Core.LongDescription" UrlRef="[@]/help"/>"#,
+        r#"<PropertyValue Property="href" String="[@]/x"/><Property Name="A" DefaultValue="@/"/>"#,
+        r#"<feed m:context="[@]/$metadata#O"><entry metadata:context='[@]/$metadata#I' d:context="@/" context="@/"/></feed>"#,
         r#"<a href=" @/" src="x@/" Uri="?u=@/"/>"#,
         r#"<a href="@.evil/" src="@:444/" Uri="@@evil/" xml:base="https://acme.exampl"/>"#,
         r#"<href a="@/"><src>@/</src></href>"#,
@@ -84,9 +87,41 @@ fn links_are_rewritten_in_link_attributes_only() {
 }
 
 #[test]
+fn some_elements_have_links_where_others_do_not() {
+    let elements = [
+        ("ref", "id"),
+        ("m:ref", "id"),
+        ("m:action", "metadata"),
+        ("metadata:function", "target"),
+        ("m:link", "source"),
+        ("metadata:deleted-link", "target"),
+        ("at:deleted-entry", "ref"),
+    ];
+    for (element, attribute) in elements {
+        check(None, &format!("<{element} a='@/' {attribute}='[@]/' xx='@/'/>"));
+        check(None, &format!("<{element}x {attribute}='@/'/><x:{attribute} {attribute}='@/'/>"));
+        check(None, &format!("<{element}><a {attribute}='@/'/></{element}>"));
+    }
+    let long = "n".repeat(NAME_LIMIT);
+    check(None, &format!("<{}:refx id='@/'/>", &long[..NAME_LIMIT - 4]));
+    for text in ["uri", "next", "icon", "logo", "atom:uri", "String", "edm:String"] {
+        check(
+            None,
+            &format!("<{text}> [@]/a</{text}><{text}s>@/</{text}s><d:{text}>@/</d:{text}>"),
+        );
+    }
+    // A constant may be anything that begins with a slash, and an `id` is a name.
+    let prefix = Some(PREFIX);
+    check_pair(prefix, "<uri>/a</uri><m:ref id='/a'/>", "<uri>/ctm/a</uri><m:ref id='/ctm/a'/>", 2);
+    for same in ["<String>/a</String>", "<A String='/a'/>", "<a:id>/a</a:id>"] {
+        check_pair(prefix, same, same, 0);
+    }
+}
+
+#[test]
 fn links_are_rewritten_in_the_text_of_id_elements_only() {
     for pattern in [
-        "<id>[@]/a</id><atom:id\n>[@]</atom:id><d:id>@/</d:id>",
+        "<id>[@]/a</id><atom:id\n>[@]</atom:id><a:id>[@]</a:id><d:id>@/</d:id>",
         "<id> \r\n\t[@]/a b\n</id>",
         "<id a='>' href='[@]/'>[@]/</id>",
         "<id/>@/<id />@/<ids>@/</ids><xid>@/</xid><ID>@/</ID><:id>@/</:id><id.x>@/</id.x>",
@@ -315,13 +350,14 @@ fn reference_value(value: &str, prefix: Option<&str>) -> Option<String> {
     }
     let text = characters.iter().map(|pair| pair.0.to_ascii_lowercase()).collect::<String>();
     for (index, (from, _)) in PAIRS.into_iter().enumerate() {
-        let Some(after) = text.strip_prefix(from) else { continue };
-        if after.is_empty() || after.starts_with(['/', '?', '#']) {
-            return Some(format!(
-                "{}{}",
-                [PAIRS[0].1, ESCAPED][index],
-                characters[from.len() - 1].1
-            ));
+        // A final dot, and the colon before no port.
+        for end in ["", ".", ":", ".:"].into_iter().take(if index == 0 { 4 } else { 1 }) {
+            let from = format!("{from}{end}");
+            let Some(after) = text.strip_prefix(&from) else { continue };
+            if after.is_empty() || after.starts_with(['/', '?', '#']) {
+                let ours = [PAIRS[0].1, ESCAPED][index];
+                return Some(format!("{ours}{}", characters[from.len() - 1].1));
+            }
         }
     }
     let prefix = prefix.filter(|_| text.starts_with('/') && !text.starts_with("//"))?;
@@ -474,8 +510,15 @@ proptest! {
 
     #[test]
     fn nothing_but_the_origin_is_changed(soup in soup(OURS), sizes in vec(1_usize..40, 1..6)) {
-        // What is replaced by itself leaves the input, but for references and upper case.
-        let soup = String::from_utf8_lossy(&soup).to_ascii_lowercase().replace("&#", "&");
+        // What is replaced by itself leaves the input, but for references, upper case, and what else
+        // a host may be written with.
+        let soup = String::from_utf8_lossy(&soup).to_ascii_lowercase();
+        let mut soup = soup.replace("&#", "&");
+        for end in [format!("{OURS}."), format!("{OURS}:")] {
+            while soup.contains(&end) {
+                soup = soup.replace(&end, OURS);
+            }
+        }
         let same = OriginMap::new([(OURS.to_owned(), OURS.to_owned())], None);
         let (output, _) = in_chunks(&Arc::new(same), soup.as_bytes(), &sizes);
         prop_assert_eq!(String::from_utf8(output).unwrap(), soup);
