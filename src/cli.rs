@@ -7,6 +7,8 @@ mod run;
 mod token;
 
 use bearerd::config::{Config, ConfigError, Environment, Flags, reference};
+use bearerd::readable;
+use bearerd::sandbox;
 use clap::{Args, Parser, Subcommand};
 use std::io::Write;
 use std::path::PathBuf;
@@ -80,6 +82,10 @@ pub(crate) fn main() -> ExitCode {
             return if error.use_stderr() { USAGE.into() } else { ExitCode::SUCCESS };
         }
     };
+    // Before any secret is read; the environment is there already.
+    for failure in sandbox::hide() {
+        complain(&format!("warning: {failure}"));
+    }
     let environment = Environment::of_process();
     let result = match cli.command {
         Command::Run(settings) => run::run(settings, &environment),
@@ -100,7 +106,7 @@ pub(crate) fn main() -> ExitCode {
 
 /// Writes to standard output; a reader that has gone away (`| head`) is no error.
 fn print(text: &str) -> anyhow::Result<()> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
+    match std::io::stdout().lock().write_all(readable::lines(text).as_bytes()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
     }
@@ -118,7 +124,7 @@ fn whole(error: &anyhow::Error) -> String {
 /// Waits a moment only: a reader that stalls must not keep a process that has failed.
 fn complain(text: &str) {
     const PATIENCE: Duration = Duration::from_secs(1);
-    let (text, (told, is_told)) = (text.to_owned(), mpsc::channel());
+    let (text, (told, is_told)) = (readable::lines(text).into_owned(), mpsc::channel());
     let complaining = thread::Builder::new().spawn(move || {
         // There is nowhere else to complain to.
         let _ = writeln!(std::io::stderr().lock(), "{text}");

@@ -39,6 +39,7 @@ pub mod metrics;
 pub mod otlp;
 mod place;
 pub mod proxy;
+pub mod readable;
 pub mod readiness;
 mod redact;
 mod retry_after;

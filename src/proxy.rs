@@ -16,6 +16,7 @@ mod failure;
 pub mod guard;
 pub(crate) mod headers;
 pub(crate) mod heal;
+mod informational;
 pub mod links;
 mod passing;
 pub mod profile;
@@ -310,10 +311,11 @@ impl ProxyHttp for Proxy {
             // Nobody could have asked for it: `Upgrade` is stripped.
             return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
         }
-        if response.status.is_informational() {
-            return Ok(());
-        }
         let route = context.route.clone().ok_or_else(defect)?;
+        if response.status.is_informational() {
+            let patience = route.upstream.patience();
+            return context.informational.another(response.status, patience, Instant::now());
+        }
         if context.attempts.is_of_idleness(response)
             && route.only_reads(session.req_header())
             && !session.as_ref().retry_buffer_truncated()

@@ -34,16 +34,22 @@ const SYSTEM: [&str; 13] = [
     "/usr/share",
 ];
 
-/// Keeps secrets out of core dumps and from debuggers of the same user, and says so where the process
-/// runs as root. `contained` tells that a container holds it.
-pub fn harden(contained: bool) {
+/// Keeps secrets out of core dumps, and from other processes of the same user: their memory, and the environment.
+/// To be called before there are any. Returns what could not be done.
+pub fn hide() -> Vec<String> {
     let no_core = Rlimit { current: Some(0), maximum: Some(0) };
-    if let Err(error) = setrlimit(Resource::Core, no_core) {
-        warn!("Core dumps can't be switched off ({error}); one would hold secrets.");
-    }
-    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
-        warn!("The process stays open to debuggers of its user ({error}).");
-    }
+    let core = setrlimit(Resource::Core, no_core)
+        .err()
+        .map(|error| format!("core dumps can't be switched off ({error}); one would hold secrets"));
+    let dumpable = set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .err()
+        .map(|error| format!("the process stays open to debuggers of its user ({error})"));
+    core.into_iter().chain(dumpable).collect()
+}
+
+/// Takes as many open files as there may be, and says so where the process runs as root. `contained` tells that a
+/// container holds it.
+pub fn prepare(contained: bool) {
     // Each caller is an open file, and another one is its upstream connection.
     let files = getrlimit(Resource::Nofile);
     let most = Rlimit { current: files.maximum, ..files };

@@ -2,6 +2,7 @@
 
 mod json;
 mod output;
+mod text;
 
 pub use output::Behind;
 
@@ -10,6 +11,7 @@ use json::Json;
 use output::Output;
 use std::io::{self, IsTerminal, stderr};
 use std::panic;
+use text::OneLine;
 use tracing::level_filters::LevelFilter;
 use tracing::{Subscriber, error};
 use tracing_subscriber::filter::Targets;
@@ -55,7 +57,7 @@ pub fn subscriber(
     let layer = match log.format {
         LogFormat::Json => Json(writer).boxed(),
         LogFormat::Text => {
-            fmt::layer().with_writer(writer).with_ansi(stderr().is_terminal()).boxed()
+            fmt::layer().with_writer(OneLine(writer)).with_ansi(stderr().is_terminal()).boxed()
         }
     };
     (registry().with(layer.with_filter(filter)), LevelHandle(Some(handle)))

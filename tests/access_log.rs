@@ -153,3 +153,28 @@ async fn a_reader_of_the_log_that_stalls_holds_up_neither_a_request_nor_the_end(
     let ended = timeout(DEADLINE, run.wait()).await.expect("it ends").unwrap();
     assert_eq!(ended.code(), Some(0));
 }
+
+#[tokio::test]
+async fn no_line_is_as_long_as_what_a_request_can_bring() {
+    let world = World::start().await;
+    let host = world.process.url.strip_prefix("http://").unwrap().to_owned();
+    let long = "x/".repeat(30_000);
+    for (path, host_line) in [
+        (format!("/free/{long}"), host.clone()),
+        (format!("/none/{long}"), host.clone()),
+        ("/free".to_owned(), long.replace('/', "\u{e9}")),
+    ] {
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: {host_line}\r\nConnection: close\r\n\r\n");
+        let answer = raw(&host, &request).await;
+        assert!(answer.len() < 4_096, "{answer}");
+    }
+    let events = world.told(3).await;
+    assert_eq!(
+        events[0]["path"].as_str().unwrap(),
+        format!("/free/{}... (60006 bytes)", &long[..1018])
+    );
+    for line in world.process.log().lines() {
+        assert!(line.len() < 4_096, "{} bytes: {line}", line.len());
+    }
+}

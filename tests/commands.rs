@@ -1,9 +1,15 @@
 //! The command line as a user types it: output, exit codes, files that ship.
 
-use crate::support::process::{bearerd, output};
+use crate::support::issuer;
+use crate::support::process::{bearerd, output, written};
 use crate::support::tls::Authority;
-use crate::support::{Fixture, process::Process};
+use crate::support::upstream::{Behaviour, Peer};
+use crate::support::{Fixture, eventually, process::Process};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
@@ -303,4 +309,94 @@ upstreams:
         told.contains("Not by 127.0.0.2:8080,") && !told.contains("Not by 127.0.0.1"),
         "{told}"
     );
+}
+
+/// A token that says more than it should: a line of its own, and what clears the screen.
+fn deceptive_token() -> String {
+    let claims = serde_json::json!({
+        "cid": "sb-1",
+        "iss": "https://issuer.example\nvalid     for ever\u{1b}[2J\u{9b}31m",
+        "aud": ["\u{202e}x"],
+        "scope": ["a\r", "b"],
+    });
+    format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string()))
+}
+
+#[tokio::test]
+async fn what_a_token_says_moves_no_cursor_and_begins_no_line() {
+    let issuer = Peer::start(issuer::token(&deceptive_token(), 3600)).await;
+    let location = "location: /x\u{9b}31m\r\n";
+    let upstream = Peer::start(issuer::status("302 Found", location, "")).await;
+    let folder = tempfile::tempdir().unwrap();
+    let config = written(folder.path(), &issuer.config(&upstream.url(), "", ""));
+    for arguments in [&["token"][..], &["token", "--json"], &["doctor"], &["doctor", "--json"]] {
+        let told = output(bearerd().args(arguments).arg("--config").arg(&config)).await;
+        let told = text(&told.stdout) + &text(&told.stderr);
+        assert!(told.contains("sb-1"), "{told}");
+        let odd = |character: char| {
+            character != '\n' && character.is_control() || character == '\u{202e}'
+        };
+        assert!(!told.contains(odd), "{arguments:?}: {told:?}");
+        assert!(!told.lines().any(|line| line.starts_with("valid     for ever")), "{told}");
+        if arguments.contains(&"--json") {
+            let document = told.split_inclusive('\n').take_while(|line| !line.starts_with("Error"));
+            let document: String = document.collect();
+            let end = document.rfind(['}', ']']).unwrap();
+            serde_json::from_str::<serde_json::Value>(&document[..=end]).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_reads_a_secret_leaves_no_core_and_shows_nobody_its_memory() {
+    let issuer = Peer::start(Behaviour::Hang).await;
+    let folder = tempfile::tempdir().unwrap();
+    let config = written(folder.path(), &issuer.config("http://127.0.0.1:9", "", ""));
+    for (count, command) in ["token", "doctor"].into_iter().enumerate() {
+        let mut started = bearerd()
+            .arg(command)
+            .arg("--config")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        eventually("asked", async || issuer.seen().len() > count).await;
+        let place = Path::new("/proc").join(started.id().unwrap().to_string());
+        let limits = std::fs::read_to_string(place.join("limits")).unwrap();
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        assert_eq!(
+            core.split_whitespace().collect::<Vec<_>>()[4..6],
+            ["0", "0"],
+            "{command}: {core}"
+        );
+        // Of a process that is not dumpable, these are not its user's.
+        let own = std::fs::metadata("/proc/self/mem").unwrap().uid();
+        let hidden = std::fs::metadata(place.join("mem")).unwrap().uid();
+        assert!(own == 0 || hidden != own, "{command}");
+        started.kill().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_demos_files_are_its_users_alone_whatever_the_umask_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = format!(
+        "umask 0; exec '{}' demo --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0",
+        env!("CARGO_BIN_EXE_bearerd")
+    );
+    let mut demo = tokio::process::Command::new("sh");
+    demo.args(["-c", &run]).env("TMPDIR", folder.path()).kill_on_drop(true);
+    let mut demo = demo.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let files = || -> Vec<PathBuf> {
+        let inside = |folder: PathBuf| std::fs::read_dir(folder).into_iter().flatten();
+        let all = inside(folder.path().to_owned()).flat_map(|entry| inside(entry.unwrap().path()));
+        all.map(|entry| entry.unwrap().path()).collect()
+    };
+    eventually("written", async || files().len() == 3).await;
+    for file in files() {
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&file), mode(file.parent().unwrap())), (0o600, 0o700), "{file:?}");
+    }
+    demo.kill().await.unwrap();
 }

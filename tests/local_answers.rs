@@ -193,6 +193,28 @@ async fn an_informational_answer_is_no_answer() {
 }
 
 #[tokio::test]
+async fn informational_answers_without_end_do_not_hold_a_request() {
+    let (_issuer, upstream, sidecar) = world(Behaviour::ok("")).await;
+    let one = "HTTP/1.1 102 Processing\r\n\r\n";
+    let host = sidecar.host();
+    let request = format!(
+        "POST /free HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    );
+    // A flood, and one that keeps the time-out of 1 s from coming.
+    for (endless, status, kind) in [
+        (Behaviour::Answer(one.repeat(1_000)), "502", "upstream_unreachable"),
+        (Behaviour::InPieces(vec![one.to_owned(); 90]), "504", "upstream_timeout"),
+    ] {
+        upstream.script([endless]);
+        let answer = raw(host, &request).await;
+        let answer = answer.rsplit("HTTP/1.1 ").next().unwrap();
+        assert!(answer.starts_with(status) && answer.contains(kind), "{answer}");
+    }
+    assert_eq!(upstream.seen().len(), 2);
+    assert_eq!(sidecar.metric("bearerd_requests_in_flight").await, 0.0);
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_is_answered_and_counted_like_everything_else() {
     let (_issuer, upstream, sidecar) = world(Behaviour::ok("")).await;
     let host = sidecar.host();

@@ -10,6 +10,9 @@ use bearerd::demo::{Faults, Tenant, TenantOptions};
 use bearerd::shutdown::Shutdown;
 use bearerd::telemetry;
 use clap::Args;
+use std::fs::{OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -60,10 +63,14 @@ async fn start(options: &Options) -> anyhow::Result<(Pair, App)> {
     let tenant = Tenant::start(TenantOptions::default()).await?;
     let token_lifetime = if options.once { TOUR_LIFETIME } else { LIFETIME };
     tenant.set_faults(Faults { token_lifetime, ..Faults::default() });
-    let folder = tempfile::Builder::new().prefix("bearerd-demo-").tempdir()?;
+    // Whatever the umask allows to others.
+    let folder = tempfile::Builder::new()
+        .prefix("bearerd-demo-")
+        .permissions(Permissions::from_mode(0o700))
+        .tempdir()?;
     let path = folder.path().join("bearerd.yaml");
     let config = write_files(folder.path(), &tenant)?;
-    std::fs::write(&path, &config)?;
+    write(&path, &config)?;
     let listens = if options.once {
         ("127.0.0.1:0".into(), "127.0.0.1:0".into())
     } else {
@@ -89,8 +96,8 @@ async fn start(options: &Options) -> anyhow::Result<(Pair, App)> {
 /// Writes what the configuration points at, and returns its text.
 fn write_files(folder: &Path, tenant: &Tenant) -> anyhow::Result<String> {
     let (ca, secret) = (folder.join("ca.pem"), folder.join("client_secret"));
-    std::fs::write(&ca, tenant.ca_pem())?;
-    std::fs::write(&secret, tenant.client_secret())?;
+    write(&ca, tenant.ca_pem())?;
+    write(&secret, &tenant.client_secret())?;
     Ok(format!(
         "clients:
   technical-user:
@@ -109,6 +116,12 @@ upstreams:
         ca = ca.display(),
         url = tenant.url(),
     ))
+}
+
+/// Writes a new file that is its owner's alone.
+fn write(path: &Path, content: &str) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600).open(path)?.write_all(content.as_bytes())
 }
 
 async fn once(pair: Pair, app: App) -> anyhow::Result<()> {

@@ -5,6 +5,7 @@ use anyhow::bail;
 use bearerd::config::Environment;
 use bearerd::doctor::{Finding, Verdict, examine};
 use bearerd::http_client;
+use bearerd::readable::one_line;
 use clap::Args;
 use std::fmt::Write;
 use tokio::runtime::Builder;
@@ -50,9 +51,9 @@ fn text(findings: &[Finding]) -> Result<String, std::fmt::Error> {
             Verdict::Warning => "warning",
             Verdict::Failed => "FAILED",
         };
-        writeln!(text, "  {verdict:8} {:11} {}", finding.check, finding.detail)?;
+        writeln!(text, "  {verdict:8} {:11} {}", finding.check, one_line(&finding.detail))?;
         if let Some(advice) = &finding.advice {
-            writeln!(text, "  {:20} -> {advice}", "")?;
+            writeln!(text, "  {:20} -> {}", "", one_line(advice))?;
         }
     }
     Ok(text)

@@ -15,7 +15,7 @@ pub(super) fn run(settings: Settings, environment: &Environment) -> anyhow::Resu
     warn_of_unknown(environment);
     let config = settings.load(environment)?;
     let logs = telemetry::init(config.log);
-    sandbox::harden(is_contained(environment));
+    sandbox::prepare(is_contained(environment));
     let app = App::bind(config.clone())?;
     if config.sandbox {
         // Threads inherit it, and there are no others yet.

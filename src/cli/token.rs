@@ -4,6 +4,7 @@ use super::{Settings, print, warn_of_unknown};
 use anyhow::{Context, anyhow};
 use bearerd::config::{Client, Config, Environment};
 use bearerd::http_client;
+use bearerd::readable::one_line;
 use bearerd::token::claims::Claims;
 use bearerd::token::oauth::OAuthSource;
 use bearerd::token::{Token, TokenError, TokenSource, advice};
@@ -83,7 +84,7 @@ fn text(
 ) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
     let until = SystemTime::now() + token.lifetime;
-    writeln!(text, "client    {} ({described})", client.name)?;
+    writeln!(text, "client    {} ({})", client.name, one_line(described))?;
     writeln!(
         text,
         "valid     {}, until {}",
@@ -98,7 +99,7 @@ fn text(
         ("issuer", claims.issuer.clone().unwrap_or_default()),
     ] {
         if !value.is_empty() {
-            writeln!(text, "{name:9} {value}")?;
+            writeln!(text, "{name:9} {}", one_line(&value))?;
         }
     }
     if *claims == Claims::default() {

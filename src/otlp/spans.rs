@@ -9,6 +9,7 @@ use crate::config::Environment;
 use crate::proxy::context::Outcome;
 use crate::proxy::route::path_of;
 use crate::proxy::trace::{TRACESTATE, Trace};
+use crate::readable;
 use http::{HeaderMap, Method, StatusCode};
 use opentelemetry::trace::{
     Span as _, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags,
@@ -78,7 +79,8 @@ impl Spans {
             return Span::default();
         };
         let (method, name) = method(&request.method);
-        let path = String::from_utf8_lossy(path_of(request.raw_path())).into_owned();
+        let path = String::from_utf8_lossy(path_of(request.raw_path()));
+        let path = readable::cut(path).into_owned();
         let builder = SpanBuilder::from_name(name).with_kind(SpanKind::Server).with_attributes([
             KeyValue::new("http.request.method", method),
             KeyValue::new("url.path", path),

@@ -6,6 +6,7 @@ use super::passing;
 use super::respond::Problem;
 use super::route;
 use crate::metrics::{Metrics, OTHER};
+use crate::readable;
 use crate::telemetry::ACCESS;
 use http::{HeaderMap, HeaderName};
 use percent_encoding::{CONTROLS, percent_encode};
@@ -66,9 +67,10 @@ pub(super) fn unread(metrics: &Metrics, problem: &Problem) {
     );
 }
 
-/// A path with what could make a line look like another, or a terminal do something, percent-encoded.
+/// A path with what could make a line look like another, or a terminal do something, percent-encoded; of a long
+/// one the beginning.
 pub(super) fn readable(path: &[u8]) -> Cow<'_, str> {
-    percent_encode(path, CONTROLS).into()
+    readable::cut(percent_encode(path, CONTROLS).into())
 }
 
 /// An id as ids are; whatever else somebody put there stays out of the log.
@@ -92,6 +94,13 @@ mod tests {
     fn a_path_is_logged_without_what_could_deceive_its_reader() {
         let logged = readable("/a%20b/\u{9b}31m\u{85}\u{a0}x=1".as_bytes());
         assert_eq!(logged, "/a%20b/%C2%9B31m%C2%85%C2%A0x=1");
+    }
+
+    #[test]
+    fn of_a_path_as_long_as_a_header_the_beginning_is_logged() {
+        let path = "/%20".repeat(15_000);
+        let logged = readable(path.as_bytes());
+        assert_eq!(logged, format!("{}... (60000 bytes)", "/%20".repeat(256)));
     }
 
     #[test]

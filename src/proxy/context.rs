@@ -7,6 +7,7 @@ use crate::proxy::RouteHandle;
 use crate::proxy::csrf::Session;
 use crate::proxy::downstream::Share;
 use crate::proxy::heal::Heal;
+use crate::proxy::informational::Informational;
 use crate::proxy::links::RequestBody;
 use crate::proxy::passing::Passing;
 use crate::proxy::profile::METHODS;
@@ -75,6 +76,8 @@ pub struct Context {
     pub(super) added: Option<Secrets>,
     /// Takes our secrets out of the answer's body.
     pub(super) redactor: Option<Redactor>,
+    /// What came before the answer.
+    pub(super) informational: Informational,
     /// What became of a refused token.
     pub(super) heal: Heal,
     /// What it waits for before it is sent again to an upstream that had no time.
@@ -104,6 +107,7 @@ impl Context {
             passing: None,
             added: None,
             redactor: None,
+            informational: Informational::default(),
             heal: Heal::default(),
             retries: Retries::default(),
             detail: None,

@@ -9,7 +9,7 @@ use crate::error::ErrorKind;
 use crate::secret::Secret;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http::header::{AUTHORIZATION, HOST, ORIGIN};
+use http::header::{AUTHORIZATION, HOST, ORIGIN, REFERER};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 
@@ -123,14 +123,22 @@ impl Guard {
             );
             return Err(Problem::new(ErrorKind::HostNotAllowed, detail));
         }
-        let is_ours = |origin: &HeaderValue| {
-            let rest = origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://"));
-            rest.is_some_and(|authority| !host.is_empty() && authority.eq_ignore_ascii_case(host))
+        let is_own = |authority: &str| !host.is_empty() && authority.eq_ignore_ascii_case(host);
+        let behind_http = |url: &HeaderValue| {
+            url.to_str().ok().and_then(|url| url.strip_prefix("http://")).map(str::to_owned)
         };
+        let is_ours = |origin: &HeaderValue| behind_http(origin).is_some_and(|rest| is_own(&rest));
         // `none`, what a person typed, too: it outlives the redirects of the site that was typed.
         let is_here = |site: &HeaderValue| site == "same-origin";
         let is_foreign = !headers.get_all(SEC_FETCH_SITE).iter().all(is_here);
-        if is_foreign || !headers.get_all(ORIGIN).iter().all(is_ours) {
+        // Browsers from before these two say by it alone which page they are on.
+        let tells = headers.contains_key(ORIGIN) || headers.contains_key(SEC_FETCH_SITE);
+        let is_of_ours = |page: &HeaderValue| {
+            let authority = |rest: String| is_own(rest.split(['/', '?', '#']).next().unwrap_or(""));
+            page.is_empty() || behind_http(page).is_some_and(authority)
+        };
+        let is_elsewhere = !tells && !headers.get_all(REFERER).iter().all(is_of_ours);
+        if is_foreign || is_elsewhere || !headers.get_all(ORIGIN).iter().all(is_ours) {
             let detail = "a web page, or a browser's address bar, sent this; the sidecar is for tools such as curl";
             return Err(Problem::new(ErrorKind::CrossSite, detail));
         }
@@ -247,6 +255,30 @@ mod tests {
         ] {
             assert_eq!(kind(&guard, &[host, refused]), Some(ErrorKind::CrossSite), "{refused:?}");
         }
+        for allowed in
+            ["http://localhost:8080/", "http://LOCALHOST:8080/a?b#c", "http://localhost:8080", ""]
+        {
+            assert_eq!(kind(&guard, &[host, ("referer", allowed)]), None, "{allowed}");
+        }
+        for refused in [
+            "http://evil.example/localhost:8080",
+            "https://localhost:8080/",
+            "http://localhost:8081/",
+            "http://localhost/",
+            "http://localhost:8080.evil.example/",
+            "http://localhost:8080@evil.example/",
+            "http://evil.example/?http://localhost:8080/",
+            "about:blank",
+            "/data",
+        ] {
+            let referer = [host, ("referer", refused)];
+            assert_eq!(kind(&guard, &referer), Some(ErrorKind::CrossSite), "{refused}");
+            let unix = guard.judge(&headers(&referer), Entry::Unix);
+            assert!(unix.is_ok(), "no browser speaks to a Unix socket");
+        }
+        let newer =
+            [host, ("origin", "http://localhost:8080"), ("referer", "http://evil.example/")];
+        assert_eq!(kind(&guard, &newer), None, "a browser that says its origin is believed");
         let ours = ("origin", "http://localhost:8080");
         let two = [host, ours, ("origin", "http://evil.example")];
         assert_eq!(kind(&guard, &two), Some(ErrorKind::CrossSite), "all of them count");

@@ -2,6 +2,7 @@
 //! (RFC 9209), so that a caller can tell them from the upstream's.
 
 use crate::error::ErrorKind;
+use crate::readable;
 use bytes::Bytes;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, DATE, EXPECT, RETRY_AFTER, WWW_AUTHENTICATE,
@@ -10,6 +11,7 @@ use http::{Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 /// A local answer.
@@ -37,7 +39,9 @@ struct Body<'a> {
 
 impl Problem {
     pub(crate) fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), retry_after: None, allow: None, challenge: false }
+        // It may quote what the request brought, and goes to the log, too.
+        let detail = readable::cut(Cow::Owned(detail.into())).into_owned();
+        Self { kind, detail, retry_after: None, allow: None, challenge: false }
     }
 
     /// The kind's status; but 401 only where a challenge says what is wanted (RFC 9110 section

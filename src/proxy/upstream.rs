@@ -74,6 +74,11 @@ pub struct Upstream {
 }
 
 impl Upstream {
+    /// How long it may be silent.
+    pub(super) fn patience(&self) -> Duration {
+        self.template.options.read_timeout.unwrap_or_default()
+    }
+
     /// Prepares the peers of an upstream.
     ///
     /// # Errors

@@ -2,9 +2,12 @@
 
 use crate::config::ListenAddress;
 use crate::proxy::downstream::Socket;
+use rustix::fs::{self, Mode};
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::getuid;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -15,6 +18,9 @@ use tokio::net::UnixStream as UnixCaller;
 const SOCKET_MODE: u32 = 0o600;
 /// Everybody may, and whose user id is not in the list is turned away.
 const SHARED_SOCKET_MODE: u32 = 0o666;
+
+/// Connections that wait to be accepted: as many as the system allows.
+const BACKLOG: i32 = -1;
 
 /// An address that is ours.
 #[derive(Debug)]
@@ -142,10 +148,22 @@ fn bind_unix(path: &Path, uids: &[u32]) -> io::Result<Listener> {
     if is_socket && is_left_over() {
         std::fs::remove_file(path)?;
     }
-    let listener = UnixListener::bind(path)?;
     let mode = if uids.is_empty() { SOCKET_MODE } else { SHARED_SOCKET_MODE };
+    let socket = bind_quietly(path, mode)?;
+    net::listen(&socket, BACKLOG)?;
+    Ok(Listener::Unix(socket.into(), SocketFile::of(path)?, uids.into()))
+}
+
+/// A socket that is bound, has its mode, and does not listen yet: until it does, nobody can connect, and so nobody
+/// can before the mode is right.
+fn bind_quietly(path: &Path, mode: u32) -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    // On Linux the file is made with the socket's own mode; elsewhere this may do nothing.
+    let _ = fs::fchmod(&socket, Mode::from_raw_mode(mode));
+    net::bind(&socket, &SocketAddrUnix::new(path)?)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
-    Ok(Listener::Unix(listener, SocketFile::of(path)?, uids.into()))
+    Ok(socket)
 }
 
 pub(super) enum Accepting {
@@ -184,4 +202,23 @@ pub(super) enum Accepted {
 fn may_call(stream: &UnixCaller, uids: &[u32]) -> bool {
     let is_known = |uid: u32| uids.contains(&uid) || uid == getuid().as_raw();
     uids.is_empty() || stream.peer_cred().is_ok_and(|caller| is_known(caller.uid()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_has_its_mode_before_anybody_can_connect() {
+        let folder = tempfile::tempdir().unwrap();
+        for mode in [SOCKET_MODE, SHARED_SOCKET_MODE] {
+            let path = folder.path().join(format!("{mode:o}.sock"));
+            let socket = bind_quietly(&path, mode).unwrap();
+            assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, mode);
+            let refused = UnixStream::connect(&path).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+            net::listen(&socket, BACKLOG).unwrap();
+            assert!(UnixStream::connect(&path).is_ok());
+        }
+    }
 }

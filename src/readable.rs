@@ -1,0 +1,84 @@
+//! Words of others, made fit for people: nothing in them moves a terminal's cursor, begins a line, or goes on for
+//! ever.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+/// What of a path, or of what else a request brings, is written down.
+pub(crate) const LONGEST: usize = 1024;
+
+/// A text in which every character that could deceive a reader is written as `\u001b`. Line breaks stay.
+pub fn lines(text: &str) -> Cow<'_, str> {
+    escaped(text, |character| character != '\n' && is_deceptive(character))
+}
+
+/// The same for what is to stand in one line.
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    escaped(text, is_deceptive)
+}
+
+/// A text's beginning, with how long it was, if it is longer than [`LONGEST`].
+pub(crate) fn cut(text: Cow<'_, str>) -> Cow<'_, str> {
+    if text.len() <= LONGEST {
+        return text;
+    }
+    let start = (0..=LONGEST).rev().find_map(|end| text.get(..end)).unwrap_or_default();
+    format!("{start}... ({} bytes)", text.len()).into()
+}
+
+/// Control characters, and those that turn the direction of a line or end it.
+fn is_deceptive(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
+}
+
+fn escaped(text: &str, is_bad: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.chars().any(&is_bad) {
+        return text.into();
+    }
+    let mut clean = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        if is_bad(character) {
+            // As in JSON, so that a document of it stays one. All of them have four digits.
+            let _ = write!(clean, "\\u{:04x}", u32::from(character));
+        } else {
+            clean.push(character);
+        }
+    }
+    clean.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_moves_a_cursor_or_begins_a_line_is_written_out() {
+        assert_eq!(one_line("a\u{1b}[2Jb\r\nc\u{9b}31m"), "a\\u001b[2Jb\\u000d\\u000ac\\u009b31m");
+        assert_eq!(lines("a\nb\u{202e}c\0"), "a\nb\\u202ec\\u0000");
+        assert!(matches!(one_line("Grüße 世界"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn what_is_too_long_says_so() {
+        let long = "ä".repeat(LONGEST);
+        let cut_off = cut(long.as_str().into());
+        assert!(cut_off.starts_with("ää") && cut_off.ends_with("ä... (2048 bytes)"), "{cut_off}");
+        assert!(cut_off.len() < LONGEST + 20);
+        assert_eq!(cut("short".into()), "short");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_of_a_json_document(text in any::<String>()) {
+            let document = serde_json::to_string(&text).unwrap();
+            let read: String = serde_json::from_str(&lines(&document)).unwrap();
+            prop_assert_eq!(read, text);
+            prop_assert!(!one_line(&document).chars().any(is_deceptive));
+        }
+    }
+}
