@@ -200,6 +200,8 @@ pub struct Route {
     pub strip_path: bool,
     /// Whether links of the upstreams' are rewritten, as far as the profile goes.
     pub links: bool,
+    /// Whether pages are served; elsewhere they are looked at, for they may be the login page.
+    pub html: bool,
     /// Whether reads are sent again that the upstream has no time for.
     pub retry: Option<Retry>,
     /// Headers added to each request.

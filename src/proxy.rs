@@ -25,6 +25,7 @@ mod redaction;
 pub(crate) mod respond;
 mod retry;
 pub mod route;
+mod standing;
 mod table;
 pub(crate) mod trace;
 pub mod upstream;
@@ -413,6 +414,7 @@ impl ProxyHttp for Proxy {
         context: &mut Context,
     ) -> pingora::Result<Option<Duration>> {
         heal::look_into(body, end_of_stream, context)?;
+        heal::watch(session, body, context)?;
         passing::see(session, body.as_ref(), end_of_stream, context)?;
         if let (Some(redactor), Some(route)) = (&mut context.redactor, &context.route) {
             route.metrics.token_echoed(redactor.push(body, end_of_stream));

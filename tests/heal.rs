@@ -152,6 +152,57 @@ async fn a_fresh_token_that_is_refused_too_is_the_end_of_it_for_half_a_minute() 
 }
 
 #[tokio::test]
+async fn tokens_that_are_revoked_one_after_the_other_are_healed_each() {
+    let fixture = Fixture::start().await;
+    let sidecar = Sidecar::ready(&fixture.config("", "")).await;
+    for token_requests in 2..6 {
+        fixture.tenant.rotate_keys();
+        assert_eq!(sidecar.get(SALES).await.status(), 200);
+        assert_eq!(fixture.tenant.seen().token_requests, token_requests);
+    }
+}
+
+#[tokio::test]
+async fn a_path_that_always_says_401_keeps_no_other_route_from_healing() {
+    for method in ["GET", "POST"] {
+        let (issuer, upstream, sidecar) = world().await;
+        upstream.always("/free/bad", unauthorized());
+        assert_eq!(sidecar.get("/data/x").await.status(), 200);
+        for _ in 0..10 {
+            let url = format!("{}/free/bad", sidecar.url);
+            let request = http().request(method.parse().unwrap(), url);
+            assert_eq!(request.send().await.unwrap().status(), 401);
+            // A POST there is not sent again; the next one has the newer token.
+            let renewed = async || sidecar.metric("bearerd_token_generation").await == 2.0;
+            eventually("the newer token", renewed).await;
+        }
+        assert_eq!(issuer.seen().len(), 2, "{method}");
+        upstream.script([unauthorized()]);
+        assert_eq!(sidecar.get("/data/x").await.status(), 200, "{method}");
+        assert_eq!(issuer.seen().len(), 3, "{method}");
+    }
+}
+
+#[tokio::test]
+async fn routes_that_never_worked_leave_token_requests_for_those_that_did() {
+    let issuer = issuer::steady().await;
+    let upstream = Peer::start(Behaviour::ok("fine")).await;
+    upstream.always("/bad", unauthorized());
+    let routes = (0..25).map(|n| format!("  - {{ path: /bad{n}, profile: passthrough }}\n"));
+    let routes: String = routes.collect();
+    let sidecar = Sidecar::ready(&issuer.config(&upstream.url(), "wait: 60s", &routes)).await;
+    assert_eq!(sidecar.get("/data/x").await.status(), 200);
+    for number in 0..25 {
+        let answer = sidecar.get(&format!("/bad{number}")).await;
+        assert_eq!(answer.status(), 401, "none waits for a token that will not come");
+    }
+    assert_eq!(issuer.seen().len(), 10);
+    upstream.script([unauthorized()]);
+    assert_eq!(sidecar.get("/data/x").await.status(), 200);
+    assert_eq!(issuer.seen().len(), 11);
+}
+
+#[tokio::test]
 async fn a_missing_permission_costs_one_token_request_and_no_more() {
     let (issuer, upstream, sidecar) = world().await;
     upstream.script(std::iter::repeat_with(|| answer("403 Forbidden", "", "no")).take(40));
@@ -244,12 +295,63 @@ async fn html_that_is_no_login_page_passes_whole() {
 }
 
 #[tokio::test]
-async fn who_asks_for_html_gets_it_untouched() {
-    let (_issuer, upstream, sidecar) = world().await;
-    upstream.script([html(LOGIN_PAGE)]);
-    let request = http().get(format!("{}/free", sidecar.url)).header("accept", "text/html,*/*");
-    assert_eq!(request.send().await.unwrap().text().await.unwrap(), LOGIN_PAGE);
+async fn a_login_page_is_no_data_whatever_its_caller_accepts_and_however_it_is_called() {
+    let java = "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2";
+    for (accept, status, content_type) in [
+        (java, "200 OK", "text/html"),
+        ("text/html", "200 OK", "text/html;charset=utf-8"),
+        ("application/xhtml+xml", "200 OK", "application/xhtml+xml"),
+        ("text/html", "203 Changed", "text/html"),
+    ] {
+        let (_issuer, upstream, sidecar) = world().await;
+        upstream.script([answer(status, &format!("content-type: {content_type}\r\n"), LOGIN_PAGE)]);
+        let request = http().get(format!("{}/free", sidecar.url)).header("accept", accept);
+        assert_eq!(request.send().await.unwrap().text().await.unwrap(), "fine", "{accept}");
+        assert_eq!(tokens(&upstream), ["token-1", "token-2"]);
+        healed(&sidecar, "login_page", "healed", 1.0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_route_that_serves_html_passes_pages_as_they_come() {
+    let (issuer, upstream) = (issuer::steady().await, Peer::start(html(LOGIN_PAGE)).await);
+    let config = issuer.config(&upstream.url(), "", "");
+    let config = config.replace("profile: passthrough }", "profile: passthrough, html: on }");
+    let sidecar = Sidecar::ready(&config).await;
+    assert_eq!(sidecar.get("/free").await.text().await.unwrap(), LOGIN_PAGE);
     assert_eq!(upstream.seen().len(), 1);
+    assert_eq!(sidecar.get("/data").await.status(), 502, "others do not");
+}
+
+#[tokio::test]
+async fn a_login_page_that_may_be_an_answer_goes_out_as_a_part_at_most() {
+    let untyped = || answer("200 OK", "", LOGIN_PAGE);
+    let late = || {
+        let length = LOGIN_PAGE.len();
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+        Behaviour::InPieces(vec![head, LOGIN_PAGE.into()])
+    };
+    let large = "x".repeat(70_000);
+    for (method, path, body, page) in [
+        ("POST", "/free", "b", html(LOGIN_PAGE)),
+        ("POST", "/users", "b", html(LOGIN_PAGE)),
+        ("POST", "/users", "b", untyped()),
+        ("GET", "/free", "", untyped()),
+        ("GET", "/free", "", late()),
+        ("GET", "/free", &large, html(LOGIN_PAGE)),
+    ] {
+        let (_issuer, upstream, sidecar) = world().await;
+        upstream.script([page]);
+        let request = http().request(method.parse().unwrap(), format!("{}{path}", sidecar.url));
+        let answer = request.body(body.to_owned()).send().await.unwrap();
+        if let Ok(text) = answer.text().await {
+            assert!(text == "fine" || text.contains(r#""kind":"login_page""#), "{method}: {text}");
+        }
+        let renewed = async || sidecar.metric("bearerd_token_generation").await == 2.0;
+        eventually("a new token", renewed).await;
+        assert_eq!(sidecar.get("/free").await.text().await.unwrap(), "fine");
+        assert_eq!(tokens(&upstream).last().unwrap(), "token-2", "{method} {path}");
+    }
 }
 
 #[tokio::test]

@@ -349,6 +349,12 @@ pub(crate) const ROUTE: &[Field] = &[
         "Rewrite the tenant's own URLs in answers to this sidecar's, where the profile knows them; off leaves them.",
     ),
     field(
+        "html",
+        Text("off"),
+        "",
+        "Serve HTML; on passes pages as they come. Elsewhere a page in answer to a read is looked at before it is passed on, whatever the caller accepts: the tenant's login page is no data but a refused token.",
+    ),
+    field(
         "retry",
         Absent,
         "{ attempts: 3, max_wait: 10s }",

@@ -4,12 +4,12 @@ use super::{Subject, Verdict, advice};
 use crate::config::{Route, Upstream};
 use crate::http_client::{self, Limits};
 use crate::proxy::headers::CUSTOM_AUTH;
-use crate::proxy::recover::{self, PEEK, Refusal};
+use crate::proxy::recover::{self, Asked, PEEK, Refusal};
 use crate::redact::Secrets;
 use crate::token::Token;
 use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, LOCATION};
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue};
 use reqwest::Response;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -52,13 +52,13 @@ pub(super) async fn examine(
     url.set_path(path);
     url.set_query((!query.is_empty()).then_some(query));
     let answer = match client {
-        Ok(client) => client.get(url).headers(headers.clone()).send().await,
+        Ok(client) => client.get(url).headers(headers).send().await,
         Err(error) => return subject.add("call", Verdict::Failed, error.to_string(), None),
     };
     match answer {
         Ok(answer) => {
             let call = Call { said: format!("GET {target}"), token, started };
-            judge(route, &headers, answer, &call, subject).await
+            judge(route, answer, &call, subject).await
         }
         Err(error) => {
             let detail = format!("GET {target}: {}", error.without_url());
@@ -96,20 +96,15 @@ impl Call<'_> {
     }
 }
 
-async fn judge(
-    route: &Route,
-    request: &HeaderMap,
-    mut answer: Response,
-    call: &Call<'_>,
-    subject: &mut Subject,
-) {
+async fn judge(route: &Route, mut answer: Response, call: &Call<'_>, subject: &mut Subject) {
     let (status, headers) = (answer.status(), answer.headers().clone());
     let detail = format!("{}: {status} in {} ms", call.said, call.started.elapsed().as_millis());
-    let refusal = match recover::judge(&Method::GET, request, status, &headers) {
+    let refusal = match recover::judge(|| Asked::Read, route.html, status, &headers) {
         recover::Verdict::Refused(refusal) => Some(refusal),
-        recover::Verdict::Suspect => {
+        recover::Verdict::Suspect | recover::Verdict::Unsure => {
             let start = start_of(&mut answer).await;
-            recover::is_login_page(&start).then_some(Refusal::LoginPage)
+            let is_login = recover::is_html_page(&start) && recover::is_login_page(&start);
+            is_login.then_some(Refusal::LoginPage)
         }
         recover::Verdict::Answer | recover::Verdict::WantsCsrf => None,
     };

@@ -6,7 +6,7 @@
 
 use super::admission::outgrows_replay;
 use super::profile::Csrf;
-use super::recover::{self, Refusal, Verdict};
+use super::recover::{self, Asked, Refusal, Verdict};
 use super::upstream::Upstream;
 use super::{Context, RouteHandle};
 use crate::metrics::CsrfMetrics;
@@ -317,10 +317,10 @@ impl Keeper {
 /// What an answer to a fetch says. One with a token counts whatever its status: not each path that gives
 /// tokens is a resource that can be read. A login page does not count.
 fn outcome(status: StatusCode, headers: &HeaderMap, has_token: bool) -> FetchOutcome {
-    let is_login = match recover::judge(&Method::GET, &HeaderMap::new(), status, headers) {
+    let is_login = match recover::judge(|| Asked::Read, false, status, headers) {
         Verdict::Refused(refusal) => refusal != Refusal::Forbidden,
         Verdict::Suspect => !has_token,
-        Verdict::Answer | Verdict::WantsCsrf => false,
+        Verdict::Answer | Verdict::WantsCsrf | Verdict::Unsure => false,
     };
     match has_token {
         _ if is_login => FetchOutcome::Refused,

@@ -6,14 +6,15 @@
 use super::context::Context;
 use super::csrf::Need;
 use super::downstream::while_there;
-use super::recover::{self, PEEK, Refusal, Verdict};
+use super::ending::final_answer;
+use super::recover::{self, Asked, PEEK, Refusal, Verdict};
 use super::{RouteHandle, csrf, failure};
 use crate::metrics::ClientMetrics;
-use crate::token::store::Rejection;
+use crate::token::store::{Rejection, Usable};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{StatusCode, Version};
-use pingora::http::ResponseHeader;
+use http::{Method, StatusCode, Version};
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 use std::sync::atomic::Ordering;
@@ -110,6 +111,8 @@ enum Peek {
     },
     /// It is HTML and no login page; the next attempt passes it on.
     Harmless,
+    /// It is passed on; these are its first bytes.
+    Passing(Vec<u8>),
 }
 
 impl Heal {
@@ -170,23 +173,20 @@ pub(super) async fn judge(
     response: &ResponseHeader,
     context: &mut Context,
 ) -> pingora::Result<()> {
-    // A body may outgrow its buffer while a page is looked into; then it could not be sent again.
-    let has_body = !session.is_body_empty();
-    let request = session.req_header();
     let (status, headers) = (response.status, &response.headers);
-    match recover::judge(&request.method, &request.headers, status, headers) {
-        Verdict::Answer => {
+    let asked = || asked_by(route, session.req_header());
+    match recover::judge(asked, route.config.html, status, headers) {
+        Verdict::Answer => answered(route, context, status),
+        Verdict::Unsure => {
+            context.heal.peek = Peek::Passing(Vec::new());
             context.heal.answered();
-            Ok(())
         }
         Verdict::Refused(refusal) => {
             let is_login = matches!(refusal, Refusal::LoginPage | Refusal::LoginRedirect);
             if renew(route, session, context, refusal).await {
-                Err(context.heal.replay())
+                return Err(context.heal.replay());
             } else if is_login {
-                Err(still_a_login_page())
-            } else {
-                Ok(())
+                return Err(still_a_login_page());
             }
         }
         Verdict::WantsCsrf => {
@@ -195,14 +195,14 @@ pub(super) async fn judge(
                 context.heal.is_for_csrf = true;
                 return Err(context.heal.replay());
             }
-            Ok(())
         }
         Verdict::Suspect => {
             let is_encoded = recover::is_encoded(headers);
             let asked_for_plain = matches!(context.heal.peek, Peek::AsksForPlain);
             let is_harmless = matches!(context.heal.peek, Peek::Harmless);
             // Compressed although nobody said that it may be: it cannot be judged.
-            if has_body || is_harmless || asked_for_plain && is_encoded {
+            if is_harmless || asked_for_plain && is_encoded || !can_be_held_back(session) {
+                context.heal.peek = Peek::Passing(Vec::new());
                 context.heal.answered();
             } else if is_encoded && matches!(context.heal.peek, Peek::No) {
                 context.heal.peek = Peek::AsksForPlain;
@@ -211,9 +211,34 @@ pub(super) async fn judge(
                 let until = Instant::now() + PEEK_TIME;
                 context.heal.peek = Peek::Holding { start: Vec::new(), until };
             }
-            Ok(())
         }
     }
+    Ok(())
+}
+
+/// What a request asks for.
+fn asked_by(route: &RouteHandle, request: &RequestHeader) -> Asked {
+    match request.method {
+        Method::HEAD => Asked::Header,
+        _ if route.only_reads(request) => Asked::Read,
+        _ => Asked::Write,
+    }
+}
+
+/// The upstream has let the token in, whatever it says.
+fn answered(route: &RouteHandle, context: &mut Context, status: StatusCode) {
+    context.heal.answered();
+    // Who says that something is wrong need not have looked at the token.
+    if let Some(token) = context.token.as_ref().filter(|_| status < StatusCode::BAD_REQUEST) {
+        route.standing.worked(token.generation);
+    }
+}
+
+/// Whether an answer can be looked into before it is passed on. A body may outgrow its buffer meanwhile; then
+/// its request could not be sent again.
+fn can_be_held_back(session: &mut Session) -> bool {
+    session.is_body_empty()
+        || session.as_downstream_mut().is_body_done() && !session.as_ref().retry_buffer_truncated()
 }
 
 /// Gets another session for a request that lacked a good CSRF token, if it may be sent again with it. It was
@@ -260,11 +285,7 @@ async fn renew(
     let Some(token) = &context.token else {
         return false;
     };
-    let rejection = match refusal {
-        Refusal::Forbidden => Rejection::Permission,
-        _ => Rejection::Token,
-    };
-    let newer = client.store.reject(token.generation, rejection);
+    let newer = reject(route, token, refusal, heal.record.is_some());
     if let Some(record) = &mut heal.record {
         record.outcome = HealOutcome::RefusedAgain;
         return false;
@@ -288,6 +309,19 @@ async fn renew(
     record.outcome = HealOutcome::Unanswered;
     context.token = Some(newer);
     true
+}
+
+/// Rejects the token that was refused, if that is worth while. Tells whether a newer one is there or will be.
+fn reject(route: &RouteHandle, token: &Usable, refusal: Refusal, is_again: bool) -> bool {
+    let (store, now) = (&route.client.store, Instant::now());
+    let rejection = match refusal {
+        Refusal::Forbidden => Some(Rejection::Permission),
+        _ if is_again => route.standing.refused_again(token.generation, now),
+        // Nobody has to be asked.
+        _ if store.has_newer(token.generation) => return true,
+        _ => route.standing.refused(token.generation, now),
+    };
+    rejection.is_some_and(|rejection| store.reject(token.generation, rejection))
 }
 
 /// Keeps the header of a suspect answer from the caller: as an informational one it is not sent,
@@ -333,4 +367,44 @@ pub(super) fn look_into(
         return Ok(());
     }
     Err(heal.replay())
+}
+
+/// Looks at the first bytes of an answer that could not be held back. A login page is dealt with as ever if
+/// nothing of it has gone out yet. If its header has, it ends here, and with it the caller's connection: half
+/// a page is no data.
+pub(super) fn watch(
+    session: &Session,
+    body: &Option<Bytes>,
+    context: &mut Context,
+) -> pingora::Result<()> {
+    let (Peek::Passing(start), Some(chunk)) = (&mut context.heal.peek, body) else {
+        return Ok(());
+    };
+    let room = PEEK.saturating_sub(start.len()).min(chunk.len());
+    start.extend_from_slice(chunk.get(..room).unwrap_or_default());
+    let plain = recover::inflated(start);
+    let is_login = recover::is_html_page(&plain) && recover::is_login_page(&plain);
+    let is_known = is_login || start.len() >= PEEK || !recover::may_be_html_page(&plain);
+    let (true, Some(route), Some(token)) = (is_known, &context.route, &context.token) else {
+        return Ok(());
+    };
+    context.heal.peek = Peek::No;
+    if !is_login {
+        route.standing.worked(token.generation);
+        return Ok(());
+    }
+    if final_answer(session).is_none() && !session.as_ref().retry_buffer_truncated() {
+        context.heal.due = true;
+        return Err(context.heal.replay());
+    }
+    let record = &mut context.heal.record;
+    reject(route, token, Refusal::LoginPage, record.is_some());
+    match record {
+        Some(record) => record.outcome = HealOutcome::RefusedAgain,
+        None => {
+            let (metrics, outcome) = (route.client.metrics.clone(), HealOutcome::NotReplayable);
+            *record = Some(Record { metrics, refusal: Refusal::LoginPage, outcome });
+        }
+    }
+    Err(still_a_login_page())
 }

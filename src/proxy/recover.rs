@@ -2,8 +2,11 @@
 
 use super::headers::all_methods;
 use super::profile::Replay;
-use http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, SET_COOKIE};
+use flate2::read::GzDecoder;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use std::borrow::Cow;
+use std::io::Read;
 use url::{Host, Url};
 
 /// How an upstream says that it does not accept a token.
@@ -45,6 +48,17 @@ impl Refusal {
     }
 }
 
+/// What a request asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// The header alone.
+    Header,
+    /// Data, whatever the method: asking again does no harm.
+    Read,
+    /// To change something.
+    Write,
+}
+
 /// What the header of an answer says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -55,8 +69,10 @@ pub enum Verdict {
     /// 403 with `x-csrf-token: Required`: the access token is fine, the CSRF token is missing or old.
     /// Nothing was done.
     WantsCsrf,
-    /// HTML that nobody asked for: the first bytes of its body decide.
+    /// HTML instead of data: the first bytes of its body decide, before anything is passed on.
     Suspect,
+    /// Most probably an answer: it is passed on, and its first bytes are looked at.
+    Unsure,
 }
 
 /// How much of a suspect body is looked at. SAP's login page is shorter than 2 KiB.
@@ -64,12 +80,18 @@ pub const PEEK: usize = 4096;
 
 /// Set by the front door's login page, to find the way back after the login.
 const LOGIN_COOKIES: [&str; 2] = ["locationAfterLogin", "fragmentAfterLogin"];
-const AUTHORIZE_PATH: &str = "/oauth/authorize";
+/// Where people log on: at XSUAA, and at an identity service by OpenID Connect.
+const AUTHORIZE_PATHS: [&str; 2] = ["/oauth/authorize", "/oauth2/authorize"];
+/// Carries people to an identity provider that speaks SAML, in a query or in a form that sends itself off.
+const SAML_REQUEST: &str = "SAMLRequest";
+/// SAP's identity service: all that is there for people is the login.
+const LOGIN_HOSTS: [&str; 2] = [".accounts.ondemand.com", ".accounts.cloud.sap"];
 
-/// Judges an answer by its status and header, and by what was asked for.
+/// Judges an answer by its status and header, and by what was asked for. `serves_html` tells that pages are data.
+/// What the caller accepts says nothing: Java's default accepts HTML.
 pub fn judge(
-    method: &Method,
-    request: &HeaderMap,
+    asked: impl FnOnce() -> Asked,
+    serves_html: bool,
     status: StatusCode,
     response: &HeaderMap,
 ) -> Verdict {
@@ -80,24 +102,75 @@ pub fn judge(
         301 | 302 | 303 | 307 | 308 if leads_to_login(response) => {
             Verdict::Refused(Refusal::LoginRedirect)
         }
-        200 if is_html(response) && !is_empty(response) && !asks_for_html(request) => {
-            if sets_login_cookie(response) {
-                Verdict::Refused(Refusal::LoginPage)
-            } else if all_methods(method, request, |method| method == Method::GET) {
-                Verdict::Suspect
-            } else {
-                // Only a GET is answered with a login page; HEAD has no body to look into.
-                Verdict::Answer
-            }
-        }
+        // 203: something on the way has changed it.
+        200 | 203 | 206 => judge_page(asked, serves_html, response),
         _ => Verdict::Answer,
+    }
+}
+
+fn judge_page(asked: impl FnOnce() -> Asked, serves_html: bool, response: &HeaderMap) -> Verdict {
+    let is_untyped = !response.contains_key(CONTENT_TYPE);
+    if !is_untyped && !is_html(response) || is_empty(response) {
+        return Verdict::Answer;
+    }
+    if sets_login_cookie(response) {
+        return Verdict::Refused(Refusal::LoginPage);
+    }
+    if serves_html {
+        return Verdict::Answer;
+    }
+    match asked() {
+        Asked::Header => Verdict::Answer,
+        Asked::Read if !is_untyped => Verdict::Suspect,
+        // A write that was executed can't be asked for again, and what has no type is rarely a page.
+        Asked::Read | Asked::Write => Verdict::Unsure,
     }
 }
 
 /// Whether the first bytes of an HTML page are those of a login page.
 pub fn is_login_page(start: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(start);
-    text.contains(AUTHORIZE_PATH) || LOGIN_COOKIES.iter().any(|cookie| text.contains(cookie))
+    // In UTF-16, each second byte is zero; in scripts, a slash may be escaped.
+    let plain: Vec<u8> = start.iter().copied().filter(|byte| !matches!(byte, 0 | b'\\')).collect();
+    let text = String::from_utf8_lossy(&plain);
+    let mut signs = AUTHORIZE_PATHS.iter().chain(&LOGIN_COOKIES).chain([&SAML_REQUEST]);
+    signs.any(|sign| text.contains(sign))
+}
+
+/// The beginning of a body without its compression by gzip, as far as it is there.
+pub fn inflated(start: &[u8]) -> Cow<'_, [u8]> {
+    if !start.starts_with(&[0x1f, 0x8b]) {
+        return start.into();
+    }
+    let mut plain = Vec::new();
+    let most = u64::try_from(PEEK).unwrap_or_default();
+    // It ends in the middle.
+    let _ = GzDecoder::new(start).take(most).read_to_end(&mut plain);
+    plain.into()
+}
+
+/// What a page begins with, in lower case.
+const PAGE_STARTS: [&[u8]; 5] = [b"<!doctype html", b"<html", b"<head", b"<script", b"<!--"];
+
+/// Whether a body begins like a page.
+pub fn is_html_page(start: &[u8]) -> bool {
+    let start = first_letters(start);
+    PAGE_STARTS.iter().any(|known| {
+        start.get(..known.len()).is_some_and(|start| start.eq_ignore_ascii_case(known))
+    })
+}
+
+/// Whether a body may begin like a page, once more of it is there.
+pub fn may_be_html_page(start: &[u8]) -> bool {
+    let start = first_letters(start);
+    PAGE_STARTS.iter().any(|known| {
+        let common = known.len().min(start.len());
+        known.get(..common).zip(start.get(..common)).is_some_and(|(a, b)| a.eq_ignore_ascii_case(b))
+    })
+}
+
+/// Without a byte order mark and white space.
+fn first_letters(start: &[u8]) -> &[u8] {
+    start.strip_prefix("\u{feff}".as_bytes()).unwrap_or(start).trim_ascii_start()
 }
 
 /// Whether a request may be sent a second time after a refusal before processing.
@@ -130,32 +203,29 @@ fn leads_to_login(response: &HeaderMap) -> bool {
         return false;
     };
     let is_issuer = match url.host() {
-        Some(Host::Domain(name)) => name.split('.').skip(1).any(|label| label == "authentication"),
+        Some(Host::Domain(name)) => {
+            name.split('.').skip(1).any(|label| label == "authentication")
+                || LOGIN_HOSTS.iter().any(|known| name.ends_with(known))
+        }
         _ => false,
     };
-    is_issuer || url.path().ends_with(AUTHORIZE_PATH)
+    is_issuer
+        || AUTHORIZE_PATHS.iter().any(|path| url.path().ends_with(path))
+        || url.query_pairs().any(|(name, _)| name == SAML_REQUEST)
 }
 
 fn is_html(response: &HeaderMap) -> bool {
-    let essence = |value: &HeaderValue| {
+    response.get_all(CONTENT_TYPE).iter().any(|value| {
         let text = value.to_str().unwrap_or_default();
-        let essence = text.split(';').next().unwrap_or_default();
-        essence.trim().eq_ignore_ascii_case("text/html")
-    };
-    response.get(CONTENT_TYPE).is_some_and(essence)
+        let essence = text.split([';', ',']).next().unwrap_or_default().trim();
+        essence.eq_ignore_ascii_case("text/html")
+            || essence.eq_ignore_ascii_case("application/xhtml+xml")
+    })
 }
 
 fn is_empty(response: &HeaderMap) -> bool {
     let length = response.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     length.is_some_and(|length| length.trim().parse() == Ok(0u64))
-}
-
-/// `*/*` does not ask for HTML: every tool sends it.
-fn asks_for_html(request: &HeaderMap) -> bool {
-    request.get_all(ACCEPT).iter().any(|value| {
-        let accepted = value.to_str().unwrap_or_default().to_ascii_lowercase();
-        accepted.contains("text/html") || accepted.contains("application/xhtml")
-    })
 }
 
 fn sets_login_cookie(response: &HeaderMap) -> bool {
@@ -168,8 +238,13 @@ fn sets_login_cookie(response: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
     use http::HeaderName;
     use proptest::prelude::*;
+    use std::io::Write;
+
+    const LOGIN_COOKIE: (&str, &str) = ("set-cookie", "locationAfterLogin=x; Path=/");
 
     fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
         let line = |(name, value): &(&'static str, &str)| {
@@ -180,7 +255,7 @@ mod tests {
 
     fn judged(status: u16, response: &[(&'static str, &str)]) -> Verdict {
         let status = StatusCode::from_u16(status).unwrap();
-        judge(&Method::GET, &headers(&[("accept", "*/*")]), status, &headers(response))
+        judge(|| Asked::Read, false, status, &headers(response))
     }
 
     #[test]
@@ -206,6 +281,9 @@ mod tests {
                 LoginRedirect,
             ),
             (307, vec![("location", "/oauth/authorize")], LoginRedirect),
+            (302, vec![("location", "https://ias.example/oauth2/authorize?x")], LoginRedirect),
+            (302, vec![("location", "https://idp.example/sso?a=b&SAMLRequest=x")], LoginRedirect),
+            (302, vec![("location", "https://acme.accounts.ondemand.com/")], LoginRedirect),
             (
                 200,
                 vec![
@@ -223,6 +301,9 @@ mod tests {
                 ],
                 LoginPage,
             ),
+            (203, vec![("content-type", "text/html"), LOGIN_COOKIE], LoginPage),
+            (200, vec![("content-type", "application/xhtml+xml"), LOGIN_COOKIE], LoginPage),
+            (200, vec![LOGIN_COOKIE], LoginPage),
         ] {
             assert_eq!(
                 judged(status, &response),
@@ -264,7 +345,7 @@ mod tests {
     fn a_location_that_is_not_ascii_leads_to_the_login_all_the_same() {
         let location = HeaderValue::from_bytes("/oauth/authorize?r=/é".as_bytes()).unwrap();
         let response = HeaderMap::from_iter([(LOCATION, location)]);
-        let verdict = judge(&Method::GET, &HeaderMap::new(), StatusCode::FOUND, &response);
+        let verdict = judge(|| Asked::Read, false, StatusCode::FOUND, &response);
         assert_eq!(verdict, Verdict::Refused(Refusal::LoginRedirect));
     }
 
@@ -273,29 +354,80 @@ mod tests {
         for value in ["Required", "required", "REQUIRED"] {
             assert_eq!(judged(403, &[("x-csrf-token", value)]), Verdict::WantsCsrf);
         }
-        assert_eq!(judged(200, &[("x-csrf-token", "Required")]), Verdict::Answer);
+        let json = ("content-type", "application/json");
+        assert_eq!(judged(200, &[("x-csrf-token", "Required"), json]), Verdict::Answer);
     }
 
     #[test]
-    fn html_is_suspect_only_where_nobody_asked_for_it() {
-        let judge = |method: Method, accept: &str| {
-            let html = headers(&[("content-type", "text/html")]);
-            judge(&method, &headers(&[("accept", accept)]), StatusCode::OK, &html)
-        };
-        assert_eq!(judge(Method::GET, "*/*"), Verdict::Suspect);
-        assert_eq!(judge(Method::GET, "application/json"), Verdict::Suspect);
-        assert_eq!(judge(Method::GET, "Text/HTML, */*;q=0.1"), Verdict::Answer);
-        assert_eq!(judge(Method::POST, "*/*"), Verdict::Answer);
-        let tunnelled = headers(&[("x-http-method", "DELETE")]);
-        let html = headers(&[("content-type", "text/html")]);
-        assert_eq!(super::judge(&Method::GET, &tunnelled, StatusCode::OK, &html), Verdict::Answer);
+    fn a_page_is_suspect_unless_the_route_serves_pages() {
+        for (content_type, read, write) in [
+            ("text/html", Verdict::Suspect, Verdict::Unsure),
+            ("Text/HTML; charset=utf-8", Verdict::Suspect, Verdict::Unsure),
+            ("application/xhtml+xml", Verdict::Suspect, Verdict::Unsure),
+            ("", Verdict::Unsure, Verdict::Unsure),
+            ("text/plain", Verdict::Answer, Verdict::Answer),
+            ("application/xml", Verdict::Answer, Verdict::Answer),
+        ] {
+            let lines = [("content-type", content_type)];
+            let headers = headers(if content_type.is_empty() { &[] } else { &lines });
+            for status in [StatusCode::OK, StatusCode::NON_AUTHORITATIVE_INFORMATION] {
+                let judged = |asked, serves_html| judge(|| asked, serves_html, status, &headers);
+                assert_eq!(judged(Asked::Read, false), read, "{content_type}");
+                assert_eq!(judged(Asked::Write, false), write, "{content_type}");
+                assert_eq!(judged(Asked::Header, false), Verdict::Answer);
+                for asked in [Asked::Header, Asked::Read, Asked::Write] {
+                    assert_eq!(judged(asked, true), Verdict::Answer);
+                }
+            }
+        }
+        let login = headers(&[("content-type", "text/html"), LOGIN_COOKIE]);
+        for asked in [Asked::Header, Asked::Read, Asked::Write] {
+            let judged = judge(|| asked, true, StatusCode::OK, &login);
+            assert_eq!(judged, Verdict::Refused(Refusal::LoginPage), "no page that was asked for");
+        }
     }
 
     #[test]
     fn a_login_page_is_known_by_its_first_bytes() {
-        assert!(is_login_page(b"<html><script>location='https://x/oauth/authorize?a'</script>"));
-        assert!(is_login_page(b"<script>document.cookie=\"fragmentAfterLogin=\"</script>"));
+        let utf_16: Vec<u8> = "<a href='/oauth/authorize'>".bytes().flat_map(|b| [b, 0]).collect();
+        for page in [
+            &b"<html><script>location='https://x/oauth/authorize?a'</script></html>"[..],
+            b"<script>document.cookie=\"fragmentAfterLogin=\"</script>",
+            b"<script>location='https:\\/\\/x\\/oauth\\/authorize'</script>",
+            b"<form><input type='hidden' name='SAMLRequest' value='x'></form>",
+            &utf_16,
+        ] {
+            assert!(is_login_page(page), "{}", String::from_utf8_lossy(page));
+        }
         assert!(!is_login_page(b"<html><body>A report</body></html>"));
+    }
+
+    #[test]
+    fn a_compressed_page_is_known_as_far_as_it_is_there() {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(b"<html>/oauth/authorize</html>").unwrap();
+        encoder.flush().unwrap();
+        assert!(is_login_page(&inflated(encoder.get_ref())));
+        assert_eq!(*inflated(&encoder.get_ref()[..8]), *b"");
+        assert_eq!(*inflated(b"\x1f\x8bnonsense"), *b"");
+        assert_eq!(*inflated(b"plain"), *b"plain");
+        let bomb = std::iter::repeat_n(0, 1 << 20).collect::<Vec<u8>>();
+        encoder.write_all(&bomb).unwrap();
+        assert_eq!(inflated(&encoder.finish().unwrap()).len(), PEEK);
+    }
+
+    #[test]
+    fn a_page_is_known_by_how_it_begins() {
+        for page in ["<html>", "\u{feff} \r\n<!DOCTYPE HTML PUBLIC", "<head lang=x>", "<!-- x -->"]
+        {
+            assert!(is_html_page(page.as_bytes()) && may_be_html_page(page.as_bytes()), "{page}");
+        }
+        for start in ["", "\u{feff}", " ", "<", "<!doc", "<HT"] {
+            assert!(!is_html_page(start.as_bytes()) && may_be_html_page(start.as_bytes()));
+        }
+        for other in ["{", "<?xml version='1.0'?>", "<feed>", "html", "<htm>"] {
+            assert!(!may_be_html_page(other.as_bytes()), "{other}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::profile::Csrf;
 use super::redaction;
 use super::respond::Problem;
 use super::route::{Router, TargetError, leaves_authority};
+use super::standing::Standing;
 use super::upstream::Upstream;
 use crate::config::{ClientId, Config, ListenAddress, ListenerId, Route, UpstreamId};
 use crate::error::ErrorKind;
@@ -40,6 +41,8 @@ pub(super) struct RouteHandle {
     /// Segments to cut from the path; zero without `strip_path`.
     pub(super) cut: usize,
     pub(super) client: ClientHandle,
+    /// How it stands with that one's tokens, on whatever listener.
+    pub(super) standing: Arc<Standing>,
     pub(super) upstream: Arc<Upstream>,
     /// Who speaks CSRF for the callers, where the profile may need it.
     pub(super) csrf: Option<Arc<Keeper>>,
@@ -90,7 +93,7 @@ impl Table {
             let new = || Keeper::new(upstream, metrics.csrf(name)).map(Arc::new);
             keepers.entry((route.client, route.upstream)).or_insert_with(new).clone()
         };
-        let mut handle = |route: &Route, listener| {
+        let mut handle = |route: &Route, standing: &Arc<Standing>, listener| {
             let upstream = upstreams.get(route.upstream.0)?.clone();
             let name = config.name_of(route);
             Some(Arc::new(RouteHandle {
@@ -98,6 +101,7 @@ impl Table {
                 secrets: redaction::of_headers(&route.headers),
                 cut: if route.strip_path { route.path.matches('/').count() } else { 0 },
                 client: clients.get(route.client.0)?.clone(),
+                standing: standing.clone(),
                 csrf: match route.profile.csrf {
                     Csrf::Off => None,
                     Csrf::IfAsked | Csrf::Managed => keeper(route, &upstream),
@@ -111,10 +115,13 @@ impl Table {
                 name,
             }))
         };
+        let standings = config.routes.iter().map(|_| Arc::default()).collect::<Vec<_>>();
         let served = |(index, address): (usize, &ListenAddress)| {
             let listener = ListenerId(index);
-            let routes = config.routes.iter().filter(|route| route.listen.contains(&listener));
-            let routes: Vec<_> = routes.filter_map(|route| handle(route, listener)).collect();
+            let routes = config.routes.iter().zip(&standings);
+            let routes = routes.filter(|(route, _)| route.listen.contains(&listener));
+            let routes = routes.filter_map(|(route, standing)| handle(route, standing, listener));
+            let routes: Vec<_> = routes.collect();
             let router = Router::new(routes.iter().map(|route| route.config.path.as_str()));
             Served { address: address.clone(), router, routes }
         };

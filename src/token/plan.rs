@@ -76,6 +76,11 @@ impl Plan {
         self.ceiling.earliest(wanted)
     }
 
+    /// From when on a token is fetched for those who cannot tell that a newer one helps.
+    pub fn spare_from(&self, now: Instant) -> Instant {
+        self.ceiling.earliest_outside_reserve(now)
+    }
+
     /// Failures since the last success.
     pub fn failures(&self) -> u32 {
         self.failures

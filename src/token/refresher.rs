@@ -210,6 +210,7 @@ impl Refresher {
     async fn ask(&mut self, source: Arc<dyn TokenSource>) -> (Instant, Result<Token, TokenError>) {
         let started = Instant::now();
         self.plan.sent(started);
+        self.store.spare_from(self.plan.spare_from(started));
         // In a task of its own, so that a panic in the source costs one attempt and not the loop.
         let result = tokio::spawn(async move { source.fetch().await })
             .await
@@ -422,17 +423,55 @@ mod tests {
         let running = start([]);
         let first = running.store.wait(Duration::from_secs(1)).await.unwrap();
         for _ in 0..50 {
-            running.store.reject(first.generation, Rejection::Token);
+            running.store.reject(first.generation, Rejection::Token { has_worked: true });
         }
         let next =
             running.store.wait_newer(first.generation, Duration::from_secs(1)).await.unwrap();
         assert_eq!(next.generation, 2);
         for _ in 0..50 {
-            running.store.reject(first.generation, Rejection::Token);
-            running.store.reject(next.generation, Rejection::Token);
+            running.store.reject(first.generation, Rejection::Token { has_worked: true });
         }
         sleep(Duration::from_secs(29)).await;
         assert_eq!(running.asked().len(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_came_by_a_heal_is_replaced_at_once_too() {
+        let running = start([]);
+        running.store.wait(Duration::from_secs(1)).await.unwrap();
+        for generation in 1..5 {
+            assert!(running.store.reject(generation, Rejection::Token { has_worked: true }));
+            let next = running.store.wait_newer(generation, Duration::from_secs(1)).await.unwrap();
+            assert_eq!(next.generation, generation + 1);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rejections_in_doubt_leave_half_of_the_ceiling_to_those_who_know_better() {
+        let running = start([]);
+        let store = &running.store;
+        let mut generation = store.wait(Duration::from_secs(1)).await.unwrap().generation;
+        let doubt = Rejection::Token { has_worked: false };
+        while store.reject(generation, doubt) {
+            generation =
+                store.wait_newer(generation, Duration::from_secs(1)).await.unwrap().generation;
+        }
+        assert_eq!(running.asked().len(), 10);
+        assert!(
+            !store.reject(generation, Rejection::Permission),
+            "nor is a permission looked into"
+        );
+        store.replace(generation);
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!(running.asked().len(), 10, "nor does an upload get a longer one");
+        for generation in generation..generation + 10 {
+            assert!(store.reject(generation, Rejection::Token { has_worked: true }));
+            store.wait_newer(generation, Duration::from_secs(1)).await.unwrap();
+        }
+        assert_eq!(running.asked().len(), 20);
+        sleep(Duration::from_secs(60)).await;
+        let generation = store.usable().unwrap().generation;
+        assert!(store.reject(generation, doubt), "a minute later there is room again");
     }
 
     #[tokio::test(start_paused = true)]
@@ -440,7 +479,7 @@ mod tests {
         let running = start([Ok(1000), Err(refusal())]);
         running.store.wait(Duration::from_secs(1)).await.unwrap();
         for _ in 0..26 {
-            running.store.reject(1, Rejection::Token);
+            running.store.reject(1, Rejection::Token { has_worked: true });
             sleep(Duration::from_secs(1)).await;
         }
         assert_eq!(
@@ -457,7 +496,7 @@ mod tests {
         sleep(Duration::from_secs(8 * 3600)).await;
         let patient = running.asked().len();
         assert!((10..=60).contains(&patient), "not once in half a minute for hours: {patient}");
-        running.store.reject(1, Rejection::Token);
+        running.store.reject(1, Rejection::Token { has_worked: true });
         sleep(Duration::from_secs(61)).await;
         assert!(running.asked().len() > patient, "{:?}", running.asked());
         sleep(Duration::from_secs(3600)).await;

@@ -7,6 +7,9 @@ use std::time::Duration;
 /// The ceiling of token requests a minute and client: a defect must not become an attack.
 pub const CEILING: usize = 20;
 const CEILING_WINDOW: Duration = Duration::from_secs(60);
+/// So many of them are kept for refreshes, and for those who know that the token has worked: where none ever
+/// did, a newer one seldom helps.
+const RESERVE: usize = 10;
 
 /// How far from its mean a refresh is moved, so that a fleet started together does not stay together.
 const REFRESH_JITTER: f64 = 0.1;
@@ -116,10 +119,17 @@ pub struct Ceiling {
 impl Ceiling {
     /// The earliest moment, not before `wanted`, at which one more request may be sent.
     pub fn earliest(&self, wanted: Instant) -> Instant {
-        match self.sent.front() {
-            Some(oldest) if self.sent.len() >= CEILING => wanted.max(*oldest + CEILING_WINDOW),
-            _ => wanted,
-        }
+        self.earliest_of(CEILING, wanted)
+    }
+
+    /// The same for a request that leaves the reserve alone.
+    pub fn earliest_outside_reserve(&self, wanted: Instant) -> Instant {
+        self.earliest_of(CEILING - RESERVE, wanted)
+    }
+
+    fn earliest_of(&self, most: usize, wanted: Instant) -> Instant {
+        let first = self.sent.len().checked_sub(most).and_then(|index| self.sent.get(index));
+        first.map_or(wanted, |first| wanted.max(*first + CEILING_WINDOW))
     }
 
     /// Notes a request sent at `now`.
@@ -206,6 +216,22 @@ mod tests {
             assert!(window[CEILING] - window[0] >= CEILING_WINDOW);
         }
         assert_eq!(sent[CEILING - 1], start, "the first twenty are not held back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_of_the_ceiling_is_kept_in_reserve() {
+        let mut ceiling = Ceiling::default();
+        let start = Instant::now();
+        for second in 0..10 {
+            let now = start + seconds(second);
+            assert_eq!(ceiling.earliest_outside_reserve(now), now);
+            ceiling.record(now);
+        }
+        let now = start + seconds(10);
+        assert_eq!(ceiling.earliest_outside_reserve(now), start + seconds(60));
+        assert_eq!(ceiling.earliest(now), now);
+        ceiling.record(now);
+        assert_eq!(ceiling.earliest_outside_reserve(now), start + seconds(61));
     }
 
     proptest! {

@@ -17,9 +17,6 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-/// A token that came because its predecessor was refused, and is refused itself, is not replaced
-/// for this long: the fault is not the token's, and the issuer must not be asked over and over.
-const QUIET: Duration = Duration::from_secs(30);
 /// A request whose body cannot be sent twice wants a token that lives at least this long, or half
 /// its life if that is shorter.
 const UPLOAD_LIFE: Duration = Duration::from_secs(300);
@@ -43,13 +40,15 @@ pub struct TokenStore {
     /// The refresher's last sign of life, in milliseconds since `created`. By tokio's clock: while the machine
     /// sleeps, no heart beats.
     heartbeat: AtomicU64,
+    /// From when on a token is fetched for those who cannot tell that a newer one helps, in milliseconds
+    /// since the clock's zero.
+    spare_from: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Current {
     authorization: HeaderValue,
     generation: u64,
-    received: Instant,
     lifetime: Duration,
     usable_until: Instant,
     /// Whether it came because its predecessor was refused.
@@ -78,7 +77,10 @@ impl Usable {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejection {
     /// It is not accepted at all.
-    Token,
+    Token {
+        /// Whether it, or one since the last rejection, has worked where it is refused now.
+        has_worked: bool,
+    },
     /// It is accepted, but does not allow this. A fresh one may, if its scopes have changed since; a
     /// fresh one that does not either settles the matter for its whole life.
     Permission,
@@ -129,6 +131,7 @@ impl TokenStore {
             wake: Notify::new(),
             created: tokio::time::Instant::now(),
             heartbeat: AtomicU64::new(0),
+            spare_from: AtomicU64::new(0),
         }
     }
 
@@ -191,12 +194,17 @@ impl TokenStore {
         if let Some(current) = current.as_ref()
             && Instant::now() >= current.usable_until
         {
-            self.replace(current.generation);
+            self.want_newer(current.generation);
         }
     }
 
+    /// Whether there is a newer token than that of this generation.
+    pub fn has_newer(&self, than: u64) -> bool {
+        self.current.load().as_ref().is_some_and(|current| current.generation > than)
+    }
+
     /// The upstream refused the token of this generation. Tells whether a newer one is there or
-    /// will be fetched; `false` means that another would not help.
+    /// will be fetched; `false` means that another would not help, or is not to be had so soon.
     ///
     /// A late refusal of an old generation never harms a newer one.
     pub fn reject(&self, generation: u64, rejection: Rejection) -> bool {
@@ -207,16 +215,18 @@ impl TokenStore {
         if generation < current.generation {
             return true;
         }
-        let settled = match rejection {
-            Rejection::Token => current.heals && current.received.elapsed() < QUIET,
+        let is_in_vain = match rejection {
+            Rejection::Token { has_worked } => !has_worked && !self.may_spare(),
             // While the issuer is in trouble, a denied permission must not make callers wait.
-            Rejection::Permission => current.heals || self.news.borrow().failure.is_some(),
+            Rejection::Permission => {
+                current.heals || self.news.borrow().failure.is_some() || !self.may_spare()
+            }
         };
-        if settled {
+        if is_in_vain {
             return false;
         }
         self.rejected.fetch_max(generation, Ordering::AcqRel);
-        self.replace(generation);
+        self.want_newer(generation);
         true
     }
 
@@ -229,10 +239,27 @@ impl TokenStore {
         })
     }
 
-    /// Asks for a token that is newer than this generation. It stays in use until then.
+    /// Asks for a token that is newer than this generation, if one can be spared. It stays in use until
+    /// then.
     pub fn replace(&self, generation: u64) {
+        if self.may_spare() {
+            self.want_newer(generation);
+        }
+    }
+
+    fn want_newer(&self, generation: u64) {
         self.unwanted.fetch_max(generation, Ordering::AcqRel);
         self.wake.notify_one();
+    }
+
+    /// Whether a token is fetched for whoever cannot tell that a newer one helps.
+    fn may_spare(&self) -> bool {
+        since_zero(Instant::now()) >= self.spare_from.load(Ordering::Relaxed)
+    }
+
+    /// From this moment on, it is.
+    pub(crate) fn spare_from(&self, moment: Instant) {
+        self.spare_from.store(since_zero(moment), Ordering::Relaxed);
     }
 
     /// Resolves when the current token shall be replaced before its time.
@@ -258,7 +285,6 @@ impl TokenStore {
         self.current.store(Some(Arc::new(Current {
             authorization: token.authorization,
             generation,
-            received,
             lifetime: token.lifetime,
             usable_until: received + usable_for(token.lifetime),
             heals: previous > 0 && self.rejected.load(Ordering::Acquire) == previous,
@@ -309,6 +335,11 @@ impl Default for TokenStore {
     }
 }
 
+/// In milliseconds.
+fn since_zero(moment: Instant) -> u64 {
+    u64::try_from((moment - Instant::default()).as_millis()).unwrap_or(u64::MAX)
+}
+
 fn unavailable(failure: Option<&Failure>) -> Unavailable {
     match failure {
         Some(failure) => Unavailable {
@@ -326,6 +357,8 @@ fn unavailable(failure: Option<&Failure>) -> Unavailable {
 mod tests {
     use super::*;
     use crate::clock::machine;
+
+    const REFUSED: Rejection = Rejection::Token { has_worked: true };
 
     fn token(text: &'static str, lifetime: u64) -> Token {
         Token {
@@ -444,7 +477,7 @@ mod tests {
         store.publish(token("Bearer 1", 600), Instant::now());
         assert!(!asked(&store).await);
         for _ in 0..100 {
-            assert!(store.reject(1, Rejection::Token));
+            assert!(store.reject(1, REFUSED));
         }
         assert!(asked(&store).await);
         assert_eq!(store.usable().unwrap().generation, 1);
@@ -457,23 +490,38 @@ mod tests {
     async fn a_late_refusal_of_an_old_token_does_not_touch_the_new_one() {
         let store = TokenStore::new();
         store.publish(token("Bearer 1", 600), Instant::now());
-        assert!(store.reject(1, Rejection::Token));
+        assert!(store.reject(1, REFUSED));
         store.publish(token("Bearer 2", 600), Instant::now());
-        assert!(store.reject(1, Rejection::Token), "a newer one is there");
+        assert!(store.reject(1, REFUSED), "a newer one is there");
         assert!(store.reject(1, Rejection::Permission));
         assert!(!asked(&store).await);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_fresh_token_that_is_refused_too_is_left_alone_for_half_a_minute() {
+    async fn a_fresh_token_that_is_refused_too_is_replaced_like_any_other() {
         let store = TokenStore::new();
         store.publish(token("Bearer 1", 600), Instant::now());
-        assert!(store.reject(1, Rejection::Token));
+        for generation in 1..5 {
+            assert!(store.reject(generation, REFUSED) && asked(&store).await);
+            store.publish(token("Bearer 2", 600), Instant::now());
+            assert!(store.has_newer(generation) && !store.has_newer(generation + 1));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_who_knows_that_it_has_worked_gets_another_out_of_the_reserve() {
+        let store = TokenStore::new();
+        store.publish(token("Bearer 1", 600), Instant::now());
+        store.spare_from(Instant::now() + Duration::from_secs(10));
+        let doubt = Rejection::Token { has_worked: false };
+        store.replace(1);
+        assert!(!store.reject(1, doubt) && !store.reject(1, Rejection::Permission));
+        assert!(!asked(&store).await);
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert!(store.reject(1, doubt) && asked(&store).await);
+        store.spare_from(Instant::now() + Duration::from_secs(10));
         store.publish(token("Bearer 2", 600), Instant::now());
-        tokio::time::advance(Duration::from_secs(29)).await;
-        assert!(!store.reject(2, Rejection::Token) && !asked(&store).await);
-        tokio::time::advance(Duration::from_secs(1)).await;
-        assert!(store.reject(2, Rejection::Token) && asked(&store).await);
+        assert!(store.reject(2, REFUSED) && asked(&store).await);
     }
 
     #[tokio::test(start_paused = true)]
@@ -494,7 +542,7 @@ mod tests {
         store.publish(token("Bearer 1", 6000), Instant::now());
         store.fail(failure(ErrorKind::TokenUnavailable, 1));
         assert!(!store.reject(1, Rejection::Permission));
-        assert!(store.reject(1, Rejection::Token), "that is worth waiting for");
+        assert!(store.reject(1, REFUSED), "that is worth waiting for");
     }
 
     #[tokio::test(start_paused = true)]

@@ -91,6 +91,7 @@ impl<'n> Root<'n> {
                 methods: profile.methods,
                 strip_path: false,
                 links: true,
+                html: false,
                 retry: None,
                 headers: Vec::new(),
             }));
@@ -143,6 +144,7 @@ impl<'n> Root<'n> {
         let methods = methods(reader, &section, profile);
         let strip_path = section.parse(reader, "strip_path", value::boolean);
         let links = section.parse(reader, "links", value::switch);
+        let html = section.parse(reader, "html", value::switch);
         let retry = retry(reader, &section);
         let only_writes = methods.is_some_and(|methods| {
             ![Method::GET, Method::HEAD].iter().any(|read| methods.contains(read))
@@ -161,6 +163,7 @@ impl<'n> Root<'n> {
             methods: methods?,
             strip_path: strip_path?,
             links: links?,
+            html: html?,
             retry: retry?,
             headers: headers?,
         })

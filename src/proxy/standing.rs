@@ -1,0 +1,128 @@
+//! How a route stands with its client's tokens: whether they have worked there, and whether newer ones help
+//! at all. Pure: the time is an argument.
+
+use crate::token::store::Rejection;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A route where a newer token was refused, too, has no other fetched for this long: the fault is not the
+/// token's, and the issuer must not be asked over and over. Other routes do not suffer by it.
+const QUIET: Duration = Duration::from_secs(30);
+
+/// What is known of tokens on one route.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    /// The latest generation that brought an answer.
+    worked: AtomicU64,
+    /// Looked at only when a token is refused.
+    refusals: Mutex<Refusals>,
+}
+
+#[derive(Debug, Default)]
+struct Refusals {
+    /// The latest generation that was rejected here, and when.
+    rejected: Option<(u64, Instant)>,
+    /// Since when a newer token is known to be no help.
+    quiet_since: Option<Instant>,
+}
+
+impl Standing {
+    /// The upstream has let a token in.
+    pub(super) fn worked(&self, generation: u64) {
+        if self.worked.load(Ordering::Relaxed) < generation {
+            self.worked.fetch_max(generation, Ordering::Relaxed);
+        }
+    }
+
+    /// The upstream has refused a token. `None`: it is not worth while to ask for another.
+    pub(super) fn refused(&self, generation: u64, now: Instant) -> Option<Rejection> {
+        let worked = self.worked.load(Ordering::Relaxed);
+        let mut refusals = self.refusals();
+        let is_recent = |at: Instant| now.saturating_duration_since(at) < QUIET;
+        if refusals.quiet_since.is_some_and(is_recent) {
+            return None;
+        }
+        let (rejected, at) = refusals.rejected.unzip();
+        let rejected = rejected.unwrap_or_default();
+        let has_worked = worked > rejected;
+        // The newer token is no better. That shows here where the request itself can't be sent again.
+        if generation > rejected && !has_worked && at.is_some_and(is_recent) {
+            refusals.quiet_since = Some(now);
+            return None;
+        }
+        if generation >= rejected {
+            refusals.rejected = Some((generation, now));
+        }
+        Some(Rejection::Token { has_worked })
+    }
+
+    /// The upstream has refused the newer token with which a request was sent again. One that has worked here
+    /// before is like any other; after one that has not, the route is quiet.
+    pub(super) fn refused_again(&self, generation: u64, now: Instant) -> Option<Rejection> {
+        if self.worked.load(Ordering::Relaxed) >= generation {
+            return self.refused(generation, now);
+        }
+        self.refusals().quiet_since = Some(now);
+        None
+    }
+
+    /// A panic cannot leave it half written.
+    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn rejected(has_worked: bool) -> Option<Rejection> {
+        Some(Rejection::Token { has_worked })
+    }
+
+    #[test]
+    fn a_token_that_came_by_a_heal_a_moment_ago_is_rejected_like_any_other() {
+        let (route, now) = (Standing::default(), Instant::now());
+        for generation in 1..20 {
+            route.worked(generation);
+            assert_eq!(route.refused(generation, now), rejected(true), "{generation}");
+            assert_eq!(route.refused(generation, now), rejected(false), "the same again");
+        }
+    }
+
+    #[test]
+    fn a_route_is_quiet_for_half_a_minute_after_its_healed_request_was_refused_again() {
+        let (route, start) = (Standing::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        route.worked(1);
+        assert_eq!(route.refused(1, at(0)), rejected(true));
+        assert_eq!(route.refused_again(2, at(1)), None);
+        for seconds in [1, 15, 30] {
+            assert_eq!(route.refused(2, at(seconds)), None);
+        }
+        route.worked(2);
+        assert_eq!(route.refused(2, at(30)), None, "a path that works does not end it");
+        assert_eq!(route.refused(2, at(31)), rejected(true));
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_sent_again_makes_the_route_quiet_with_the_next_one() {
+        let (route, start) = (Standing::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(route.refused(1, at(0)), rejected(false));
+        assert_eq!(route.refused(2, at(1)), None);
+        assert_eq!(route.refused(2, at(30)), None);
+        assert_eq!(route.refused(2, at(31)), rejected(false), "its turn comes again");
+        assert_eq!(route.refused(3, at(62)), rejected(false), "long after");
+    }
+
+    #[test]
+    fn a_newer_token_that_has_worked_and_is_refused_is_news() {
+        let (route, now) = (Standing::default(), Instant::now());
+        route.worked(2);
+        assert_eq!(route.refused_again(2, now), rejected(true));
+        assert_eq!(route.refused_again(3, now), None);
+    }
+}
