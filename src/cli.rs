@@ -7,6 +7,7 @@ mod run;
 mod token;
 
 use bearerd::config::{Config, ConfigError, Environment, Flags, reference};
+use bearerd::forward_proxy::ProxyChoice;
 use bearerd::readable;
 use bearerd::sandbox;
 use clap::{Args, Parser, Subcommand};
@@ -135,11 +136,14 @@ fn complain(text: &str) {
     }
 }
 
-/// One line for each variable that is set and means nothing.
+/// One line for each variable that is set and means nothing, in whole or in part.
 fn warn_of_unknown(environment: &Environment) {
     for name in environment.unknown() {
         complain(&format!(
             "warning: environment variable {name} is set, but bearerd reads no such variable"
         ));
+    }
+    for why in ProxyChoice::unread(environment) {
+        complain(&format!("warning: environment variable {why}"));
     }
 }

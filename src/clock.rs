@@ -1,10 +1,10 @@
-//! The machine's clocks, read in one place so that tests can set them: the one by which tokens age, and the
-//! wall clock.
+//! The machine's clocks, read in one place so that tests can set them: the one by which tokens and addresses age,
+//! and the wall clock.
 //!
 //! Tokens age by `CLOCK_BOOTTIME`. It can't be set, and it runs while the machine sleeps. It stands still while a
 //! hypervisor pauses the machine: afterwards only the wall clock is set forward, which [`Pace`] notices.
 
-use crate::token::instant::Instant;
+pub(crate) use crate::token::instant::Instant;
 use std::time::{Duration, SystemTime};
 
 impl Instant {

@@ -7,7 +7,9 @@ pub mod folder;
 pub mod format;
 
 use crate::config;
+use crate::pem;
 use crate::secret::Secret;
+use crate::text::{self, NotText};
 use folder::ReadError;
 use format::{Binding, FormatError, Tree};
 use std::io;
@@ -16,6 +18,7 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use url::Url;
+use zeroize::Zeroizing;
 
 /// How long reading may take: a network file system that hangs must not hold up anything else.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(5);
@@ -188,6 +191,14 @@ pub enum CredentialError {
         /// The configured path.
         path: PathBuf,
     },
+    /// The file is in no encoding that says what it is.
+    #[error("{} {reason}", shown(path))]
+    NotText {
+        /// The configured path.
+        path: PathBuf,
+        /// What is wrong.
+        reason: NotText,
+    },
     /// The file holds nothing but line breaks.
     #[error("{} is empty; write the secret into it", shown(path))]
     Empty {
@@ -347,7 +358,7 @@ impl ProofSource {
                 let (chain, key) = read_certificate(chain, key)?;
                 Proof::Certificate(chain, key)
             }
-            Self::SigningKey(key, id) => Proof::SigningKey(read_secret(key)?, id.clone()),
+            Self::SigningKey(key, id) => Proof::SigningKey(read_pem(key)?, id.clone()),
         })
     }
 
@@ -397,7 +408,7 @@ pub(crate) fn read_certificate(
     chain: &Path,
     key: &Path,
 ) -> Result<(String, Secret), CredentialError> {
-    let (chain, secret) = (read_secret(chain)?, read_secret(key)?);
+    let (chain, secret) = (read_pem(chain)?, read_pem(key)?);
     let begins = |line: &&str| line.starts_with("-----BEGIN ") && line.contains("PRIVATE KEY");
     if secret.expose().lines().filter(begins).count() > 1 {
         return Err(CredentialError::SeveralKeys { path: key.to_owned() });
@@ -405,7 +416,15 @@ pub(crate) fn read_certificate(
     Ok((chain.expose().to_owned(), secret))
 }
 
-/// Reads a file that holds one secret. Editors and `echo` end it with a line break; no secret does.
+/// Reads a file of certificates or a key. One without PEM is left as it is, for its reader to complain of.
+fn read_pem(path: &Path) -> Result<Secret, CredentialError> {
+    let text = read_secret(path)?;
+    let normal = pem::normal(text.expose());
+    Ok(if normal.is_empty() { text } else { Secret::new(normal.to_string()) })
+}
+
+/// Reads a file that holds one secret. Editors and `echo` end it with a line break; no secret does. Windows'
+/// programs may begin it with a byte order mark, or write UTF-16.
 pub(crate) fn read_secret(path: &Path) -> Result<Secret, CredentialError> {
     let unreadable = |source| CredentialError::Unreadable { path: path.to_owned(), source };
     // A pipe would block; what is large is something else.
@@ -413,7 +432,10 @@ pub(crate) fn read_secret(path: &Path) -> Result<Secret, CredentialError> {
     if !file.is_file() || file.len() > MAX_SECRET {
         return Err(CredentialError::NotASecret { path: path.to_owned() });
     }
-    let whole = Secret::new(std::fs::read_to_string(path).map_err(unreadable)?);
+    let bytes = Zeroizing::new(std::fs::read(path).map_err(unreadable)?);
+    let whole = text::decode(&bytes)
+        .map_err(|reason| CredentialError::NotText { path: path.to_owned(), reason })?;
+    let whole = Secret::new(whole.into_owned());
     let secret = whole.expose().trim_end_matches(['\r', '\n']);
     if secret.is_empty() {
         return Err(CredentialError::Empty { path: path.to_owned() });
@@ -424,6 +446,29 @@ pub(crate) fn read_secret(path: &Path) -> Result<Secret, CredentialError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_is_the_same_in_every_encoding_that_editors_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        let marked = "\u{feff}7d3f$gr\u{fc}n\r\n";
+        let utf16 = |unit: fn(u16) -> [u8; 2]| marked.encode_utf16().flat_map(unit).collect();
+        let encodings: [Vec<u8>; 4] = [
+            "7d3f$gr\u{fc}n\n".into(),
+            marked.into(),
+            utf16(u16::to_le_bytes),
+            utf16(u16::to_be_bytes),
+        ];
+        for bytes in encodings {
+            std::fs::write(&path, &bytes).unwrap();
+            assert_eq!(read_secret(&path).unwrap().expose(), "7d3f$gr\u{fc}n", "{bytes:?}");
+        }
+        std::fs::write(&path, b"gr\xfcn").unwrap();
+        let told = read_secret(&path).unwrap_err().to_string();
+        assert!(told.contains("secret is not UTF-8 text"), "{told}");
+        std::fs::write(&path, b"\xff\xfe\n\0").unwrap();
+        assert!(matches!(read_secret(&path), Err(CredentialError::Empty { .. })));
+    }
 
     #[test]
     fn of_several_private_keys_none_is_taken() {

@@ -1,5 +1,6 @@
 //! Files that somebody else names: read only if they are plain and small; and where they are.
 
+use crate::text;
 use std::fs::{File, metadata};
 use std::io::{self, Read};
 use std::path::Path;
@@ -10,17 +11,18 @@ const LARGEST: u64 = 1024 * 1024;
 /// The text of a file. What could block or never end is refused: a pipe, a device, something huge.
 ///
 /// # Errors
-/// The file can't be read, is no plain file of at most 1 MiB, or no UTF-8.
+/// The file can't be read, is no plain file of at most 1 MiB, or no text.
 pub fn read_small(path: &Path) -> io::Result<String> {
     if !metadata(path)?.is_file() {
         return Err(io::Error::other("it is no plain file"));
     }
-    let mut text = String::new();
-    let read = File::open(path)?.take(LARGEST + 1).read_to_string(&mut text)?;
+    let mut bytes = Vec::new();
+    let read = File::open(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
     if u64::try_from(read).is_ok_and(|read| read > LARGEST) {
         return Err(io::Error::other("it is larger than 1 MiB"));
     }
-    Ok(text)
+    let text = text::decode(&bytes).map_err(|why| io::Error::other(format!("it {why}")))?;
+    Ok(text.into_owned())
 }
 
 /// The folder of a file, since another file may come in its place; a folder itself.
@@ -42,6 +44,8 @@ mod tests {
         let path = folder.path().join("a");
         std::fs::write(&path, "text").unwrap();
         assert_eq!(read_small(&path).unwrap(), "text");
+        std::fs::write(&path, b"\xff\xfet\0e\0x\0t\0").unwrap();
+        assert_eq!(read_small(&path).unwrap(), "text", "of PowerShell");
         assert!(read_small(folder.path()).is_err());
         assert!(read_small(Path::new("/dev/zero")).is_err());
         std::fs::write(&path, vec![b' '; 1024 * 1024 + 1]).unwrap();

@@ -37,6 +37,7 @@ pub mod forward_proxy;
 pub mod http_client;
 pub mod metrics;
 pub mod otlp;
+pub mod pem;
 mod place;
 pub mod proxy;
 pub mod readable;

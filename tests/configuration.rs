@@ -145,12 +145,13 @@ fn a_way_to_a_server_that_makes_no_sense_is_told_without_its_password() {
 
 #[test]
 fn a_forward_proxy_of_the_environment_that_makes_no_sense_is_told_by_its_variable() {
-    for (name, value) in [("HTTPS_PROXY", "https://u:s3cret@p:1"), ("NO_PROXY", "a:b")] {
+    let parsed = |name, value| {
         let environment = Environment::from_iter([("HTTPS_PROXY", "p:1"), (name, value)]);
-        let told = Config::parse("b.yaml", MINIMAL, &environment, &Flags::default());
-        let told = told.unwrap_err().to_string();
-        assert!(told.contains(name) && !told.contains("s3cret"), "{told}");
-    }
+        Config::parse("b.yaml", MINIMAL, &environment, &Flags::default())
+    };
+    let told = parsed("HTTPS_PROXY", "https://u:s3cret@p:1").unwrap_err().to_string();
+    assert!(told.contains("HTTPS_PROXY") && !told.contains("s3cret"), "{told}");
+    parsed("NO_PROXY", "a:b").expect("what others write into it ends nothing");
 }
 
 #[test]

@@ -26,6 +26,7 @@ mod guard;
 mod heal;
 mod http2;
 mod interop;
+mod issuers;
 mod kept;
 mod lifecycle;
 mod links;

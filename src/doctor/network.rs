@@ -1,15 +1,14 @@
 //! The way to a server: name, connection, TLS.
 
 use super::{Subject, Verdict, advice};
-use crate::config::{TlsVersion, Transport};
+use crate::config::Transport;
 use crate::forward_proxy::{Destination, ForwardProxy};
+use crate::http_client;
 use crate::place;
 use crate::secret::Secret;
-use crate::token::advice as issuer_advice;
 use crate::token::expiry::not_after;
-use crate::trust::{self, SystemAnchors};
-use rustls::ClientConfig;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
+use crate::trust;
+use rustls::pki_types::{CertificateDer, ServerName};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::net::{TcpStream, lookup_host};
@@ -94,17 +93,18 @@ async fn tunnel(stream: &mut TcpStream, url: &Url, proxy: &ForwardProxy) -> Resu
 
 async fn tls(stream: TcpStream, server: &Server<'_>, subject: &mut Subject) {
     let handshake = async {
-        let config = config(server)?;
+        let config = http_client::tls(server.transport, server.certificate);
+        let config = config.map_err(|error| error.to_string())?;
         let name = place::host(server.url);
         let name = ServerName::try_from(name).map_err(|error| error.to_string())?;
         let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
         let connected = timeout(STEP, connecting).await.map_err(|_| "no answer".to_owned())?;
-        connected.map_err(|error| error.to_string())
+        connected.map_err(|error| trust::words(&error).unwrap_or_else(|| error.to_string()))
     };
     let connected = match handshake.await {
         Ok(connected) => connected,
         Err(detail) => {
-            let advice = issuer_advice::tls(&detail).map(str::to_owned);
+            let advice = trust::advice(&detail).map(str::to_owned);
             return subject.add("tls", Verdict::Failed, detail, advice);
         }
     };
@@ -121,26 +121,6 @@ async fn tls(stream: TcpStream, server: &Server<'_>, subject: &mut Subject) {
     let verdict = if is_short { Verdict::Warning } else { Verdict::Ok };
     let advice = is_short.then(|| "the server's certificate ends soon; tell its owner".to_owned());
     subject.add("tls", verdict, parts.join(", "), advice);
-}
-
-fn config(server: &Server<'_>) -> Result<ClientConfig, String> {
-    let mut roots = SystemAnchors::load().store();
-    if let Some(path) = &server.transport.ca_file {
-        roots.add_parsable_certificates(trust::read_pem(path).map_err(|error| error.to_string())?);
-    }
-    let versions = match server.transport.min_tls {
-        TlsVersion::V1_2 => rustls::ALL_VERSIONS,
-        TlsVersion::V1_3 => &[&rustls::version::TLS13],
-    };
-    let builder =
-        ClientConfig::builder_with_protocol_versions(versions).with_root_certificates(roots);
-    let Some((chain, key)) = server.certificate else {
-        return Ok(builder.with_no_client_auth());
-    };
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain.as_bytes()).collect();
-    let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes());
-    let (chain, key) = chain.and_then(|chain| Ok((chain, key?))).map_err(|e| e.to_string())?;
-    builder.with_client_auth_cert(chain, key).map_err(|error| error.to_string())
 }
 
 /// `acme.example (from Example CA)`

@@ -2,7 +2,7 @@
 
 use super::{Subject, Verdict, advice};
 use crate::config::{Route, Upstream};
-use crate::http_client::{self, Limits};
+use crate::http_client::{Client, Limits};
 use crate::proxy::headers::CUSTOM_AUTH;
 use crate::proxy::recover::{self, Asked, PEEK, Refusal};
 use crate::redact::Secrets;
@@ -39,7 +39,7 @@ pub(super) async fn examine(
         Ok(certificate) => certificate,
         Err(error) => return subject.add("call", Verdict::Failed, error.to_string(), None),
     };
-    let client = http_client::build(&Limits {
+    let client = Client::new(&Limits {
         url: &upstream.origin,
         transport: &upstream.transport,
         certificate: certificate.as_ref().map(|(chain, key)| (chain.as_str(), key)),
@@ -52,7 +52,7 @@ pub(super) async fn examine(
     url.set_path(path);
     url.set_query((!query.is_empty()).then_some(query));
     let answer = match client {
-        Ok(client) => client.get(url).headers(headers).send().await,
+        Ok(client) => client.send(client.get(url).headers(headers)).await,
         Err(error) => return subject.add("call", Verdict::Failed, error.to_string(), None),
     };
     match answer {
@@ -61,7 +61,7 @@ pub(super) async fn examine(
             judge(route, answer, &call, subject).await
         }
         Err(error) => {
-            let detail = format!("GET {target}: {}", error.without_url());
+            let detail = format!("GET {target}: {}", error.cause());
             subject.add("call", Verdict::Failed, detail, None);
         }
     }

@@ -8,6 +8,10 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use url::{Host, Url};
 
+/// The variables of the environment; the first that is set counts, as with curl.
+const PROXY: [&str; 2] = ["https_proxy", "HTTPS_PROXY"];
+const NO_PROXY: [&str; 2] = ["no_proxy", "NO_PROXY"];
+
 /// The way to a server.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum ProxyChoice {
@@ -29,15 +33,29 @@ impl ProxyChoice {
         let first = |names: [&'static str; 2]| {
             names.into_iter().find_map(|name| Some((name, environment.get(name)?)))
         };
-        let Some((name, proxy)) = first(["https_proxy", "HTTPS_PROXY"]) else {
+        let Some((name, proxy)) = first(PROXY) else {
             return Ok(Self::Direct);
         };
         let proxy = ForwardProxy::parse(proxy).map_err(|why| (name, why))?;
-        let except = match first(["no_proxy", "NO_PROXY"]) {
-            Some((name, text)) => NoProxy::parse(text).map_err(|why| (name, why))?,
+        let except = match first(NO_PROXY) {
+            Some((_, text)) => NoProxy::parse(text).0,
             None => NoProxy::default(),
         };
         Ok(Self::Unless(proxy, except))
+    }
+
+    /// What of `NO_PROXY` can't be read, and so has no effect: servers that it was to name are reached through the
+    /// proxy. Each in a sentence.
+    pub fn unread(environment: &Environment) -> Vec<String> {
+        let set = |name: &&str| environment.get(name).is_some();
+        if !PROXY.iter().any(set) {
+            return Vec::new();
+        }
+        let Some(name) = NO_PROXY.into_iter().find(|name| set(name)) else {
+            return Vec::new();
+        };
+        let (_, unread) = NoProxy::parse(environment.get(name).unwrap_or_default());
+        unread.into_iter().map(|why| format!("{name} {why}; it is skipped")).collect()
     }
 
     /// The proxy on the way to a URL.
@@ -104,10 +122,17 @@ enum Whom {
 impl NoProxy {
     /// Reads what is separated by commas or spaces: `*`, names (with or without a leading dot or `*.`: they
     /// stand for themselves and for what is below), addresses, networks (`10.0.0.0/8`); each may end with a
-    /// port.
-    fn parse(text: &str) -> Result<Self, String> {
+    /// port. What can't be read is left out, and told behind: others read the same variable, and other forms in it.
+    fn parse(text: &str) -> (Self, Vec<String>) {
         let entries = text.split([',', ' ', '\t']).filter(|entry| !entry.is_empty());
-        entries.map(Exception::parse).collect::<Result<_, _>>().map(Self)
+        let (mut read, mut unread) = (Vec::new(), Vec::new());
+        for entry in entries {
+            match Exception::parse(entry) {
+                Ok(exception) => read.push(exception),
+                Err(why) => unread.push(why),
+            }
+        }
+        (Self(read), unread)
     }
 
     fn names(&self, url: &Url) -> bool {
@@ -241,15 +266,43 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_variable_is_named() {
-        for (name, value, told) in [
-            ("HTTPS_PROXY", "ftp://proxy.corp", "`ftp`"),
-            ("https_proxy", "https://proxy.corp", "TLS to the proxy"),
+    fn an_exception_that_cannot_be_read_is_skipped_and_told_and_the_others_count() {
+        for (name, entry, told) in [
             ("NO_PROXY", "acme.example:x", "no port"),
             ("no_proxy", "a*.example", "no name"),
             ("NO_PROXY", "a.example;b.example", "no name"),
             ("NO_PROXY", "10.*", "no name"),
             ("NO_PROXY", "10.0.0.0/33", "no name"),
+            ("NO_PROXY", "<local>", "no name"),
+            ("no_proxy", "http://a.example", "no port"),
+            ("NO_PROXY", "fe80::1%eth0", "no "),
+            ("NO_PROXY", "[::1", "no "),
+        ] {
+            let value = format!("first.example,{entry} last.example");
+            let environment =
+                Environment::from_iter([("HTTPS_PROXY", "p:1"), (name, value.as_str())]);
+            let choice = ProxyChoice::of(&environment).unwrap();
+            for (url, is_proxied) in [
+                ("https://first.example", false),
+                ("https://last.example", false),
+                ("https://a.example", true),
+            ] {
+                assert_eq!(choice.to(&url.parse().unwrap()).is_some(), is_proxied, "{entry}");
+            }
+            let unread = ProxyChoice::unread(&environment);
+            assert_eq!(unread.len(), 1, "{unread:?}");
+            let why = &unread[0];
+            assert!(why.starts_with(name) && why.contains(entry) && why.contains(told), "{why}");
+            let alone = Environment::from_iter([(name, value.as_str())]);
+            assert!(ProxyChoice::unread(&alone).is_empty(), "without a proxy it is nobody's");
+        }
+    }
+
+    #[test]
+    fn a_wrong_variable_is_named() {
+        for (name, value, told) in [
+            ("HTTPS_PROXY", "ftp://proxy.corp", "`ftp`"),
+            ("https_proxy", "https://proxy.corp", "TLS to the proxy"),
         ] {
             let environment = Environment::from_iter([("HTTPS_PROXY", "p:1"), (name, value)]);
             let (named, why) = ProxyChoice::of(&environment).unwrap_err();

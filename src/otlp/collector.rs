@@ -3,11 +3,11 @@
 
 use super::settings::Settings;
 use crate::config::Transport;
-use crate::http_client::{self, HttpClientError, Limits};
+use crate::http_client::{self, Client, Failure, HttpClientError, Limits};
 use async_trait::async_trait;
 use http::{HeaderMap, Response};
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request};
-use reqwest::{Client, RequestBuilder};
+use reqwest::RequestBuilder;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -37,7 +37,7 @@ pub(super) struct Collector {
 impl Collector {
     /// Nothing is sent yet.
     pub(super) fn new(settings: &Settings, control: Handle) -> Result<Self, HttpClientError> {
-        let http = http_client::build(&Limits {
+        let http = Client::new(&Limits {
             url: &settings.endpoint,
             // Collectors are near: on this machine, or in the same cluster.
             transport: &Transport::default(),
@@ -83,7 +83,7 @@ impl HttpClient for Collector {
             parts.headers.insert(name, value.clone());
         }
         let request = self.http.post(self.endpoint.clone()).headers(parts.headers).body(body);
-        let answer = AbortOnDropHandle::new(self.control.spawn(ask(request)));
+        let answer = AbortOnDropHandle::new(self.control.spawn(ask(self.http.clone(), request)));
         // Without an answer from the task, the process ends: nobody is to blame.
         let answer = answer.await?;
         match &answer {
@@ -96,8 +96,8 @@ impl HttpClient for Collector {
 }
 
 /// Sends a request, and reads the answer whole.
-async fn ask(request: RequestBuilder) -> Result<Response<Bytes>, String> {
-    let mut answer = request.send().await.map_err(http_client::cause)?;
+async fn ask(http: Client, request: RequestBuilder) -> Result<Response<Bytes>, String> {
+    let mut answer = http.send(request).await.map_err(Failure::cause)?;
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(http_client::cause)? {
         if body.len() + chunk.len() > MAX_ANSWER {

@@ -9,6 +9,7 @@ use super::profile::Csrf;
 use super::recover::{self, Asked, Refusal, Verdict};
 use super::upstream::Upstream;
 use super::{Context, RouteHandle};
+use crate::http_client::Client;
 use crate::metrics::CsrfMetrics;
 use crate::redact::Secrets;
 use crate::retry_after::server_time;
@@ -20,7 +21,6 @@ use cookie::time::OffsetDateTime;
 use http::header::{AUTHORIZATION, COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
-use reqwest::Client;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -293,7 +293,7 @@ impl Keeper {
             value.set_sensitive(true);
             request = request.header(COOKIE, value);
         }
-        let Ok(answer) = request.send().await else {
+        let Ok(answer) = self.http.send(request).await else {
             return (FetchOutcome::Failed, None);
         };
         let token_value = told(answer.headers());

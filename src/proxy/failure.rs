@@ -4,6 +4,7 @@ use super::admission;
 use super::respond::Problem;
 use super::upstream::{Full, PROXY_FAILED, TLS_TOO_OLD, is_silence};
 use crate::error::ErrorKind;
+use crate::trust;
 use pingora::{Error, ErrorSource, ErrorType};
 use std::io;
 use std::time::Duration;
@@ -107,10 +108,11 @@ fn detail(kind: ErrorKind, error: &Error) -> String {
         ErrorKind::UpstreamTls if *error.etype() == TLS_TOO_OLD => {
             "the upstream speaks an older version of TLS than its min_tls asks for; nothing was sent".to_owned()
         }
-        ErrorKind::UpstreamTls => format!(
-            "no trusted TLS connection to the upstream: {}; if its certificate is signed by a private authority, set the upstream's ca_file",
-            tls_cause(error)
-        ),
+        ErrorKind::UpstreamTls => {
+            let cause = tls_cause(error);
+            let advice = trust::advice(cause).unwrap_or("`bearerd doctor` tells more");
+            format!("no trusted TLS connection to the upstream: {cause}; {advice}")
+        }
         ErrorKind::UpstreamTimeout if is_silence(error) => {
             "the connection to the upstream is dead: nothing came back, not even from its network; check the network, VPN or NAT between, and whether the upstream stands still".to_owned()
         }

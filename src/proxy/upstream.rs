@@ -19,7 +19,7 @@ pub(super) use tunnel::FAILED as PROXY_FAILED;
 
 use crate::config::{Timeouts, TlsVersion, Upstream as UpstreamConfig};
 use crate::forward_proxy::Destination;
-use crate::http_client::{self, HttpClientError, Limits};
+use crate::http_client::{Client, HttpClientError, Limits};
 use crate::place;
 use crate::proxy::admission::outgrows_replay;
 use crate::silence;
@@ -33,7 +33,6 @@ use pingora::protocols::tls::{ALPN, CaType};
 use pingora::protocols::{Digest, TcpKeepalive};
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorType};
-use reqwest::Client;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -104,7 +103,7 @@ impl Upstream {
         }
         let certificate = config.read_certificate()?;
         let certificate = certificate.as_ref().map(|(chain, key)| (chain.as_str(), key));
-        let http = http_client::build(&Limits {
+        let http = Client::new(&Limits {
             url: origin,
             transport,
             certificate,

@@ -3,6 +3,7 @@
 use super::{InvalidAnswer, TokenError};
 use crate::credential::{Identity, Proof, SecretAuth};
 use crate::http_client::TunnelRefusal;
+use crate::trust;
 
 /// What went wrong, and what to do.
 pub fn with(error: &TokenError, advice: Option<&'static str>) -> String {
@@ -12,21 +13,6 @@ pub fn with(error: &TokenError, advice: Option<&'static str>) -> String {
 /// A client or certificate that ends.
 pub(crate) const fn renew() -> &'static str {
     "extend the OAuth client before its end on the App Integration page; one that has expired gets a new secret when it is activated again"
-}
-
-/// A TLS handshake that failed with these words.
-pub(crate) fn tls(error: &str) -> Option<&'static str> {
-    const KNOWN: [(&str, &str); 5] = [
-        (
-            "UnknownIssuer",
-            "put the authority's certificate into ca_file; a TLS-inspecting proxy has one of its own",
-        ),
-        ("NotValidForName", "the URL's host is not the one that the certificate names"),
-        ("Expired", "the server's certificate has expired, or this machine's clock is wrong"),
-        ("NotValidYet", "this machine's clock is wrong"),
-        ("ProtocolVersion", "the server, or a proxy in between, speaks no TLS 1.2 or newer"),
-    ];
-    KNOWN.into_iter().find(|(known, _)| error.contains(known)).map(|(_, advice)| advice)
 }
 
 /// A token request that failed.
@@ -45,7 +31,7 @@ pub(crate) fn token(error: &TokenError, identity: &Identity) -> Option<&'static 
         TokenError::RateLimited { .. } => {
             "60 token requests a second are allowed for all clients of the subaccount together"
         }
-        TokenError::Connect(reason) => return tls(reason),
+        TokenError::Connect(reason) => return trust::advice(reason),
         TokenError::Proxy(TunnelRefusal::Credentials) => {
             "by 407: give it the right user name and password, in its URL or in proxy_credentials_file; `bearerd doctor` tells what it wants"
         }
@@ -175,11 +161,5 @@ mod tests {
             let advice = refused(reason, &signed);
             assert!(advice.starts_with("does the issuer know") && advice.contains("clock"));
         }
-    }
-
-    #[test]
-    fn certificates_have_advice_of_their_own() {
-        assert!(tls("invalid peer certificate: UnknownIssuer").unwrap().contains("ca_file"));
-        assert_eq!(tls("connection reset"), None);
     }
 }

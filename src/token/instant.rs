@@ -30,6 +30,15 @@ impl Add<Duration> for Instant {
     }
 }
 
+/// Not before the clock's zero.
+impl Sub<Duration> for Instant {
+    type Output = Self;
+
+    fn sub(self, earlier: Duration) -> Self {
+        Self(self.0.saturating_sub(earlier))
+    }
+}
+
 /// Zero if the other one is later.
 impl Sub for Instant {
     type Output = Duration;

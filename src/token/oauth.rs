@@ -13,7 +13,7 @@ use super::{InvalidAnswer, Token, TokenError, TokenSource, advice};
 use crate::clock;
 use crate::config::Client;
 use crate::credential::{Identity, Proof};
-use crate::http_client::{self, HttpClientError, Limits, TunnelRefusal};
+use crate::http_client::{self, Failure, HttpClientError, Limits, TunnelRefusal};
 use crate::redact::Secrets;
 use crate::secret::Secret;
 use arc_swap::ArcSwap;
@@ -41,7 +41,7 @@ pub struct OAuthSource {
     signer: Option<Signer>,
     /// The scope and whatever else is asked for.
     parameters: Vec<(String, String)>,
-    http: reqwest::Client,
+    http: http_client::Client,
     /// Whether the later of two secrets is the one that works.
     later: AtomicBool,
     /// What time it is where assertions are judged.
@@ -74,7 +74,7 @@ impl OAuthSource {
     /// # Errors
     /// The trust anchors or the key can't be used, or TLS can't be set up.
     pub fn new(client: &Client, identity: Identity) -> Result<Self, SourceError> {
-        let http = http_client::build(&Limits {
+        let http = http_client::Client::new(&Limits {
             url: &identity.token_url,
             transport: &client.transport,
             certificate: match &identity.proof {
@@ -120,7 +120,7 @@ impl OAuthSource {
             .header(ACCEPT, "application/json")
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(form);
-        let answer = request.send().await.map_err(failed)?;
+        let answer = self.http.send(request).await.map_err(failed)?;
         let (status, headers) = (answer.status(), answer.headers().clone());
         self.clock.learn(&headers, Instant::now());
         let body = bounded_body(answer, &headers).await?;
@@ -260,8 +260,8 @@ fn parameters(client: &Client, identity: &Identity) -> Vec<(String, String)> {
     scope.into_iter().chain(client.token_params.iter().cloned()).chain(of_key).collect()
 }
 
-/// The body, up to [`MAX_ANSWER`]. How it ends does not matter once a whole document is there: some servers close
-/// without TLS's `close_notify`, others never.
+/// The body, up to [`MAX_ANSWER`]. Where its length is not told, its end does not matter once a whole document is there:
+/// some servers close without TLS's `close_notify`, others never.
 async fn bounded_body(mut answer: Response, headers: &HeaderMap) -> Result<Vec<u8>, TokenError> {
     let mut body = Vec::new();
     loop {
@@ -269,20 +269,27 @@ async fn bounded_body(mut answer: Response, headers: &HeaderMap) -> Result<Vec<u
             Ok(Some(chunk)) => chunk,
             Ok(None) => break,
             Err(_) if answer::is_whole(headers, &body) => break,
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(failed(Failure::Library(error))),
         };
         if body.len() + chunk.len() > MAX_ANSWER {
             return Err(TokenError::Invalid(InvalidAnswer::TooLarge));
         }
         body.extend_from_slice(&chunk);
+        if answer.content_length().is_none() && answer::is_whole(headers, &body) {
+            break;
+        }
     }
     Ok(body)
 }
 
-fn failed(error: reqwest::Error) -> TokenError {
-    if error.is_timeout() {
-        return TokenError::Timeout;
+fn failed(failure: Failure) -> TokenError {
+    match failure {
+        Failure::Timeout => TokenError::Timeout,
+        Failure::Library(error) if error.is_timeout() => TokenError::Timeout,
+        Failure::Tunnel(error) => match TunnelRefusal::of(&error) {
+            Some(refusal) => TokenError::Proxy(refusal),
+            None => TokenError::Connect(error.to_string()),
+        },
+        other => TokenError::Connect(other.cause()),
     }
-    let cause = http_client::cause(error);
-    TunnelRefusal::of(&cause).map_or(TokenError::Connect(cause), TokenError::Proxy)
 }

@@ -11,6 +11,7 @@ pub(crate) struct ForwardProxy {
     pub(crate) address: SocketAddr,
     asked: Arc<Mutex<Vec<Asked>>>,
     answer: Arc<Mutex<Option<String>>>,
+    greeting: Arc<Mutex<String>>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -30,17 +31,24 @@ impl ForwardProxy {
         let listener = TcpListener::bind((address, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (asked, answer) = <(Arc<Mutex<Vec<_>>>, Arc<Mutex<Option<String>>>)>::default();
-        let (seen, said) = (asked.clone(), answer.clone());
+        let greeting = "HTTP/1.1 200 Connection established\r\n\r\n".to_owned();
+        let greeting = Arc::new(Mutex::new(greeting));
+        let (seen, said, greets) = (asked.clone(), answer.clone(), greeting.clone());
         let task = accepting(listener, move |stream| {
-            let (seen, said) = (seen.clone(), said.clone());
-            async move { serve(stream, &seen, &said).await }
+            let (seen, said, greets) = (seen.clone(), said.clone(), greets.clone());
+            async move { serve(stream, &seen, &said, &greets).await }
         });
-        Self { address, asked, answer, _task: task }
+        Self { address, asked, answer, greeting, _task: task }
     }
 
     /// Who was asked for, in order.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
+    }
+
+    /// From now on tunnels begin with this.
+    pub(crate) fn greet(&self, greeting: &str) {
+        greeting.clone_into(&mut self.greeting.lock().unwrap());
     }
 
     /// From now on this is the answer, and there are no tunnels.
@@ -53,6 +61,7 @@ async fn serve(
     stream: TcpStream,
     seen: &Mutex<Vec<Asked>>,
     said: &Mutex<Option<String>>,
+    greets: &Mutex<String>,
 ) -> Option<()> {
     let mut stream = BufReader::new(stream);
     let mut header = Vec::new();
@@ -78,7 +87,8 @@ async fn serve(
         return Some(());
     }
     let mut server = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
-    stream.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.ok()?;
+    let greeting = greets.lock().unwrap().clone();
+    stream.write_all(greeting.as_bytes()).await.ok()?;
     copy_bidirectional(&mut stream, &mut server).await.ok()?;
     Some(())
 }

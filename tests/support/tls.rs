@@ -98,8 +98,16 @@ impl TlsUpstream {
 
     /// The same with a certificate that nobody signed but its own key; and that, as PEM.
     pub(crate) async fn self_signed() -> (Self, String) {
+        Self::self_signed_with(|_| {}).await
+    }
+
+    /// The same with a certificate changed like this.
+    pub(crate) async fn self_signed_with(
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> (Self, String) {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        change(&mut params);
         let certificate = params.self_signed(&key).unwrap();
         let pem = certificate.pem();
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));

@@ -2,6 +2,7 @@
 
 use super::error::FormatError;
 use super::lines;
+use crate::text;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
@@ -25,12 +26,11 @@ pub(super) enum Node {
 impl Node {
     /// Reads a whole file: JSON if it begins like that, else lines of names and values.
     pub(super) fn of_document(bytes: &[u8]) -> Result<Self, FormatError> {
-        let text = std::str::from_utf8(bytes).map_err(|_| FormatError::NotUtf8)?;
-        let text = without_bom(text);
-        if !begins_like_json(text) {
-            return Ok(lines::parse(text));
+        let text = decoded(bytes).ok_or(FormatError::NotUtf8)?;
+        if !begins_like_json(&text) {
+            return Ok(lines::parse(&text));
         }
-        let value: Value = serde_json::from_str(text)
+        let value: Value = serde_json::from_str(&text)
             .map_err(|error| FormatError::NotJson { line: error.line(), column: error.column() })?;
         Ok(Self::of_json(value, MAX_EMBEDDED))
     }
@@ -45,11 +45,10 @@ impl Node {
 
     /// Like [`Node::of_key_file`], where the value is known to be text.
     pub(super) fn of_text_file(bytes: &[u8]) -> Self {
-        let Ok(text) = std::str::from_utf8(bytes) else {
+        let Some(text) = decoded(bytes) else {
             return Self::Other;
         };
-        let text = without_bom(text).trim_end_matches(['\r', '\n']);
-        Self::Text(Zeroizing::new(text.to_owned()))
+        Self::Text(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))
     }
 
     /// A text, or the JSON in it: Kubernetes and environments can hold nests only as text.
@@ -106,8 +105,9 @@ impl Node {
     }
 }
 
-fn without_bom(text: &str) -> &str {
-    text.strip_prefix('\u{feff}').unwrap_or(text)
+/// The text of a file, which may be a secret.
+fn decoded(bytes: &[u8]) -> Option<Zeroizing<String>> {
+    text::decode(bytes).ok().map(|text| Zeroizing::new(text.into_owned()))
 }
 
 fn begins_like_json(text: &str) -> bool {
@@ -123,6 +123,8 @@ mod tests {
         for bytes in ["x y ", "x y \n", "x y \r\n", "\u{feff}x y \n"] {
             assert_eq!(Node::of_key_file(bytes.as_bytes()).text(), Some("x y "), "{bytes:?}");
         }
+        let utf16: Vec<u8> = "\u{feff}x y \r\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert_eq!(Node::of_key_file(&utf16).text(), Some("x y "));
         assert!(Node::of_key_file(b"\xff").text().is_none());
     }
 

@@ -1,8 +1,8 @@
 //! PEM text as documents hold it: with `\n` written out, or with Windows' line ends.
 
 use super::error::Problem;
+use crate::pem::normal;
 use crate::secret::Secret;
-use zeroize::Zeroizing;
 
 /// A certificate, and those that lead from it to a root.
 pub(super) fn chain(text: &str, field: &'static str) -> Result<String, Problem> {
@@ -26,17 +26,6 @@ pub(super) fn key(text: &str, field: &'static str) -> Result<Secret, Problem> {
         return Err(Problem::Pem { field, why: "is encrypted; give it without a passphrase" });
     }
     Ok(Secret::new(text.to_string()))
-}
-
-/// One line break everywhere, and one at the end.
-fn normal(text: &str) -> Zeroizing<String> {
-    let mut normal = Zeroizing::new(String::with_capacity(text.len() + 1));
-    let unescaped = Zeroizing::new(text.replace("\\r", "").replace("\\n", "\n"));
-    for line in unescaped.trim().lines() {
-        normal.push_str(line.trim_end());
-        normal.push('\n');
-    }
-    normal
 }
 
 fn is_pem(text: &str, kind: &str) -> bool {

@@ -2,6 +2,7 @@
 //!
 //! A name that moves is followed within [`STALE`]; at once, when nobody is at its old addresses any more.
 
+use crate::clock::Instant;
 use arc_swap::ArcSwapOption;
 use std::io;
 use std::net::SocketAddr;
@@ -10,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::lookup_host;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tracing::warn;
 
 /// How long an answer of the resolver is used before it is asked again; the system's resolver does not tell how long
@@ -167,7 +168,7 @@ impl Addresses {
     fn keep(&self, known: &Known, error: &ResolveError) -> Arc<Known> {
         let now = Instant::now();
         let last = self.told.load_full();
-        if last.is_none_or(|last| now.duration_since(*last) >= TOLD_EVERY) {
+        if last.is_none_or(|last| now - *last >= TOLD_EVERY) {
             self.told.store(Some(Arc::new(now)));
             warn!(host = self.host, "Using the known addresses on: {error}.");
         }
@@ -236,6 +237,17 @@ mod tests {
     #[tokio::test]
     async fn after_a_long_pause_newer_addresses_are_waited_for() {
         assert_eq!(address(&known("127.0.0.1", STALE * 2)).await, (NEW_ADDRESS, 9).into());
+    }
+
+    #[tokio::test]
+    async fn after_a_sleep_of_the_machine_newer_addresses_are_waited_for() {
+        let addresses = known("127.0.0.1", Duration::ZERO);
+        crate::clock::machine::sleep(STALE * 2);
+        assert_eq!(
+            address(&addresses).await,
+            (NEW_ADDRESS, 9).into(),
+            "it may be elsewhere by now"
+        );
     }
 
     #[tokio::test]
