@@ -202,6 +202,8 @@ pub struct Route {
     pub links: bool,
     /// Whether pages are served; elsewhere they are looked at, for they may be the login page.
     pub html: bool,
+    /// Whether batches pass without a look at the requests inside of them.
+    pub unchecked_batches: bool,
     /// Whether reads are sent again that the upstream has no time for.
     pub retry: Option<Retry>,
     /// Headers added to each request.

@@ -26,6 +26,8 @@ pub enum ErrorKind {
     NoRoute,
     /// The route does not allow the method.
     MethodNotAllowed,
+    /// A request inside of a batch takes another route, or has a method that the route does not allow.
+    BatchRefused,
     /// `Host` is no name of this sidecar's.
     HostNotAllowed,
     /// A web page of another site sent it.
@@ -55,7 +57,7 @@ struct Row {
 
 impl ErrorKind {
     /// All kinds, in the order of the table in the README.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::TokenUnavailable,
         Self::CredentialRejected,
         Self::LoginPage,
@@ -65,6 +67,7 @@ impl ErrorKind {
         Self::UpstreamProxy,
         Self::NoRoute,
         Self::MethodNotAllowed,
+        Self::BatchRefused,
         Self::HostNotAllowed,
         Self::CrossSite,
         Self::AccessDenied,
@@ -129,6 +132,12 @@ impl ErrorKind {
                 "method_not_allowed",
                 StatusCode::METHOD_NOT_ALLOWED,
                 "The route does not allow this method",
+                "http_request_denied",
+            ),
+            Self::BatchRefused => (
+                "batch_refused",
+                StatusCode::FORBIDDEN,
+                "A request in the batch may not be sent",
                 "http_request_denied",
             ),
             Self::HostNotAllowed => (

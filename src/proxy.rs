@@ -7,6 +7,7 @@
 
 mod access_log;
 pub(crate) mod admission;
+mod batch;
 pub mod context;
 mod cookies;
 pub(crate) mod csrf;
@@ -22,6 +23,7 @@ mod passing;
 pub mod profile;
 pub mod recover;
 mod redaction;
+mod request_body;
 pub(crate) mod respond;
 mod retry;
 pub mod route;
@@ -44,7 +46,6 @@ use ending::{end_of, final_answer, has_answered, has_no_body};
 use headers::Injection;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, StatusCode, Version};
-use links::RequestBody;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -52,6 +53,7 @@ use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 use profile::Csrf;
+use request_body::RequestBody;
 use respond::Problem;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -159,11 +161,19 @@ impl ProxyHttp for Proxy {
         match while_there(session, self.admit(session, context)).await? {
             Ok(()) => {
                 let plan = context.route.as_ref().and_then(|route| route.links.as_ref());
-                if let Some(plan) = plan {
-                    context.request_body = RequestBody::prepare(plan, session).await?;
-                    if session.as_downstream_mut().is_body_done() {
-                        Downstream::tell(session, Downstream::has_all);
+                let check = context.batch.take();
+                if plan.is_none() && check.is_none() {
+                    return Ok(false);
+                }
+                match RequestBody::prepare(plan, check, session).await? {
+                    Ok(body) => context.request_body = body,
+                    Err(problem) => {
+                        self.respond(session, context, problem).await?;
+                        return Ok(true);
                     }
+                }
+                if session.as_downstream_mut().is_body_done() {
+                    Downstream::tell(session, Downstream::has_all);
                 }
                 Ok(false)
             }
@@ -271,9 +281,9 @@ impl ProxyHttp for Proxy {
         context.redactor = None;
         if let Some(plan) = &route.links {
             plan.prepare(session.req_header(), request)?;
-            if let Some(body) = &mut context.request_body {
-                body.begin(plan, session.req_header(), request)?;
-            }
+        }
+        if let Some(body) = &mut context.request_body {
+            body.begin(route.links.as_ref(), session.req_header(), request)?;
         }
         if context.heal.wants_plain_body() {
             request.remove_header(&ACCEPT_ENCODING);
@@ -437,7 +447,10 @@ impl ProxyHttp for Proxy {
         if let Some(route) = context.route.as_ref().filter(|_| upstream::wants_http1(&error)) {
             route.upstream.use_http1();
         }
-        if final_answer(session).is_some() || session.as_ref().retry_buffer_truncated() {
+        if final_answer(session).is_some()
+            || session.as_ref().retry_buffer_truncated()
+            || failure::is_refusal(&error)
+        {
             // An answer that has begun can't begin anew, and without its beginning a body must not be sent.
             error.set_retry(false);
         } else if heal::is_replay(&error) {

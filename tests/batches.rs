@@ -5,10 +5,13 @@ use crate::support::caller::Caller;
 use crate::support::issuer;
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Behaviour, Peer, Seen};
+use crate::support::wire::Wire;
 use crate::support::{eventually, http};
 use serde_json::json;
 
 const MULTIPART: &str = "multipart/mixed; boundary=b";
+/// A route of a profile with links and all methods.
+const WRITE: &str = "  - { path: /write, profile: cloud-transport }";
 
 struct World {
     _issuer: Peer,
@@ -32,7 +35,7 @@ impl World {
     async fn with(change: impl FnOnce(String) -> String) -> Self {
         let issuer = issuer::steady().await;
         let upstream = Peer::start(Behaviour::ok("")).await;
-        let config = change(issuer.config(&upstream.url(), "", ""));
+        let config = change(issuer.config(&upstream.url(), "", WRITE));
         Self { _issuer: issuer, upstream, sidecar: Sidecar::ready(&config).await }
     }
 
@@ -60,9 +63,9 @@ fn multipart(filler: &str) -> String {
         )
     };
     let reads = [
-        part("GET <U>/data/Orders(1) HTTP/1.1\r\nAccept: application/json\r\n\r\n"),
+        part("GET <U>/write/Orders(1) HTTP/1.1\r\nAccept: application/json\r\n\r\n"),
         part(&format!(
-            "PATCH <U>/data/Orders(2) HTTP/1.1\r\nContent-Type: application/json\r\n\r\n{{\"Customer@odata.bind\":\"<U>/data/Customers(1)\",\"Note\":\"{filler}\"}}"
+            "PATCH <U>/write/Orders(2) HTTP/1.1\r\nContent-Type: application/json\r\n\r\n{{\"Customer@odata.bind\":\"<U>/write/Customers(1)\",\"Note\":\"{filler}\"}}"
         )),
     ];
     format!("{}--b--\r\n", reads.concat())
@@ -72,18 +75,18 @@ fn multipart(filler: &str) -> String {
 async fn a_batch_reaches_the_tenant_with_the_tenants_urls_and_a_length() {
     let world = World::start().await;
     let batch = multipart("short");
-    let (seen, body) = world.send("/data/$batch", MULTIPART, &batch).await;
+    let (seen, body) = world.send("/write/$batch", MULTIPART, &batch).await;
     assert_eq!(body, batch);
     assert_eq!(seen.header("content-length"), [seen.body.len().to_string()]);
 
     let requests = json!({"requests": [
-        {"id": "1", "method": "GET", "url": "<U>/data/Orders(1)"},
+        {"id": "1", "method": "GET", "url": "<U>/write/Orders(1)"},
         {"id": "2", "method": "POST", "url": "Orders", "body": {
-            "Customer@odata.bind": "<U>/data/Customers(1)",
+            "Customer@odata.bind": "<U>/write/Customers(1)",
             "url": "kept",
         }},
     ]});
-    let (seen, body) = world.send("/data/$batch", "application/json", &requests.to_string()).await;
+    let (seen, body) = world.send("/write/$batch", "application/json", &requests.to_string()).await;
     assert_eq!(body, requests.to_string());
     assert_eq!(seen.header("content-length"), [seen.body.len().to_string()]);
 }
@@ -93,8 +96,8 @@ async fn a_batch_too_large_to_be_held_is_rewritten_while_it_streams() {
     let world = World::start().await;
     let batch =
         format!("{}{}", multipart("x").replace("--b--\r\n", ""), multipart(&"y".repeat(200_000)));
-    let (seen, body) = world.send("/data/$batch", MULTIPART, &batch).await;
-    let of_the_large_part = "\"Customer@odata.bind\":\"<U>/data/Customers(1)\",\"Note\":\"yy";
+    let (seen, body) = world.send("/write/$batch", MULTIPART, &batch).await;
+    let of_the_large_part = "\"Customer@odata.bind\":\"<U>/write/Customers(1)\",\"Note\":\"yy";
     assert_eq!(seen.header("transfer-encoding"), ["chunked"]);
     let ours = body.replace(&world.sidecar.url, "<U>");
     assert!(ours == batch, "all is there");
@@ -191,7 +194,7 @@ async fn what_is_sent_again_is_rewritten_again() {
         let world = World::start().await;
         world.upstream.script([refused(), Behaviour::ok("")]);
         let body = batch.replace("<U>", &world.sidecar.url);
-        let request = http().post(format!("{}/data/$batch", world.sidecar.url));
+        let request = http().post(format!("{}/write/$batch", world.sidecar.url));
         let request = request.header("content-type", MULTIPART);
         let request = if chunked {
             let pieces = body.as_bytes().chunks(999).map(|piece| Ok::<_, String>(piece.to_vec()));
@@ -215,7 +218,7 @@ async fn a_caller_that_waits_to_be_told_is_told_once() {
     let world = World::start().await;
     let body = multipart("short").replace("<U>", &world.sidecar.url);
     let head = format!(
-        "POST /data/$batch HTTP/1.1\r\nhost: {}\r\ncontent-type: {MULTIPART}\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
+        "POST /write/$batch HTTP/1.1\r\nhost: {}\r\ncontent-type: {MULTIPART}\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
         world.sidecar.host(),
         body.len()
     );
@@ -233,13 +236,13 @@ async fn a_caller_that_waits_to_be_told_is_told_once() {
 async fn a_caller_that_leaves_in_the_middle_leaves_no_half_request() {
     let world = World::start().await;
     let head = format!(
-        "POST /data/$batch HTTP/1.1\r\nhost: {}\r\ncontent-type: {MULTIPART}\r\ncontent-length: 100\r\n\r\n--b\r\n",
+        "POST /write/$batch HTTP/1.1\r\nhost: {}\r\ncontent-type: {MULTIPART}\r\ncontent-length: 100\r\n\r\n--b\r\n",
         world.sidecar.host()
     );
     let mut caller = Caller::connect(world.sidecar.host()).await;
     caller.send(&head).await;
     drop(caller);
-    let series = r#"bearerd_requests_total{code_class="none",method="POST",outcome="downstream_closed",route="/data"}"#;
+    let series = r#"bearerd_requests_total{code_class="none",method="POST",outcome="downstream_closed",route="/write"}"#;
     eventually("counted", async || world.sidecar.metric(series).await == 1.0).await;
     assert!(world.upstream.seen().is_empty());
 }
@@ -262,4 +265,263 @@ async fn a_caller_of_a_large_write_that_waits_to_be_told_is_told_once() {
     let (seen, got) = world.seen();
     assert!(got == body.replace("<U>/users", "<U>"));
     assert!(seen.header("expect").is_empty(), "the body follows at once");
+}
+
+/// The routes of the harness, with a narrow one under a wide one, and one that lets batches through.
+async fn strict() -> World {
+    let issuer = issuer::steady().await;
+    let upstream = Peer::start(Behaviour::ok("")).await;
+    let routes = "  - { path: /free/narrow, profile: passthrough }
+  - { path: /free/Users, profile: scim, methods: [GET, POST] }
+  - { path: /open, profile: odata, unchecked_batches: on }";
+    let sidecar = Sidecar::ready(&issuer.config(&upstream.url(), "", routes)).await;
+    World { _issuer: issuer, upstream, sidecar }
+}
+
+fn part(request: &str) -> String {
+    format!("--b\r\nContent-Type: application/http\r\n\r\n{request}\r\n\r\n")
+}
+
+fn change_set(request: &str) -> String {
+    format!(
+        "--b\r\nContent-Type: multipart/mixed; boundary=c\r\n\r\n--c\r\nContent-Type: application/http\r\n\r\n{request}\r\n\r\n--c--\r\n"
+    )
+}
+
+impl World {
+    /// Sends a batch; `<S>` is our URL, `<T>` the tenant's.
+    async fn post(&self, path: &str, content_type: &str, body: &str) -> (u16, String) {
+        let body = body.replace("<S>", &self.sidecar.url).replace("<T>", &self.upstream.url());
+        let request = http().post(format!("{}{path}", self.sidecar.url));
+        let answer = request.header("content-type", content_type).body(body).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    /// How many batches the upstream has got.
+    fn batches(&self) -> usize {
+        self.upstream.seen().iter().filter(|seen| seen.line().starts_with("POST ")).count()
+    }
+
+    /// Sends these requests to a route in both forms, in change sets too, and says which statuses came.
+    async fn each(&self, path: &str, requests: &[(&str, &str, &str)], wanted: u16) {
+        let passes = usize::from(wanted == 200);
+        let batch = format!("{path}/$batch");
+        for (method, target, headers) in requests {
+            let lines: String = headers
+                .split(',')
+                .filter(|header| !header.is_empty())
+                .map(|header| format!("\r\n{header}"))
+                .collect();
+            let request = format!("{method} {target} HTTP/1.1{lines}");
+            let pairs = headers.split(',').filter_map(|header| header.split_once(": "));
+            let pairs: serde_json::Map<_, _> =
+                pairs.map(|(name, value)| (name.to_owned(), json!(value))).collect();
+            let requests = json!({"requests": [
+                {"id": "1", "method": "GET", "url": "Orders"},
+                {"id": "2", "method": method, "url": target, "headers": pairs},
+            ]});
+            for (kind, body) in [
+                (MULTIPART, format!("{}{}--b--\r\n", part("GET Orders HTTP/1.1"), part(&request))),
+                (
+                    MULTIPART,
+                    format!("{}{}--b--\r\n", change_set(&request), part("GET Orders HTTP/1.1")),
+                ),
+                ("application/json", requests.to_string()),
+            ] {
+                let before = self.batches();
+                let (status, answer) = self.post(&batch, kind, &body).await;
+                assert_eq!(status, wanted, "{body}\n{answer}");
+                assert_eq!(self.batches() - before, passes, "{body}");
+                if wanted == 403 {
+                    assert!(answer.contains(r#""kind":"batch_refused""#), "{answer}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_could_not_be_sent_alone_is_in_no_batch() {
+    let world = strict().await;
+    let of_reads = [
+        ("POST", "Orders", ""),
+        ("PATCH", "Orders(1)", ""),
+        ("PUT", "Orders(1)", ""),
+        ("DELETE", "Orders(1)", ""),
+        ("MERGE", "Orders(1)", ""),
+        ("GET", "Orders(1)", "X-HTTP-Method: DELETE"),
+        ("GET", "Orders(1)", "x-method-override: PATCH"),
+        ("POST", "Orders(1)/$query", "X-HTTP-Method-Override: PUT"),
+        ("GET", "/api/v1/scim2/Users", ""),
+        ("GET", "/free/x", ""),
+        ("GET", "/users/Users", ""),
+        ("GET", "../free/x", ""),
+        ("GET", "..%2ffree/x", ""),
+        ("GET", "%2e%2e/free/x", ""),
+        ("GET", "/data/../free/x", ""),
+        ("GET", "/database", ""),
+        ("GET", "<S>/free/x", ""),
+        ("GET", "<S>/users/Users", ""),
+        ("GET", "<S>", ""),
+        ("GET", "<T>/free/x", ""),
+        ("GET", "//evil.example/data/x", ""),
+        ("GET", "https://evil.example/data/x", ""),
+        ("GET", "ftp://evil.example/data/x", ""),
+        ("GET", "Orders", "Host: evil.example"),
+        ("POST", "$batch", ""),
+        ("POST", "/data/$batch", ""),
+        ("GET", "$BATCH/", ""),
+    ];
+    world.each("/data", &of_reads, 403).await;
+    let narrower = [
+        ("GET", "/free/narrow/x", ""),
+        ("GET", "narrow/x", ""),
+        ("GET", "narrow;x/y", ""),
+        ("GET", "n%61rrow/x", ""),
+        ("GET", "<S>/free/narrow/x", ""),
+        ("GET", "/data/x", ""),
+        ("TRACE", "x", ""),
+    ];
+    world.each("/free", &narrower, 403).await;
+}
+
+#[tokio::test]
+async fn what_could_be_sent_alone_may_be_in_a_batch() {
+    let world = strict().await;
+    let reads = [
+        ("GET", "Orders?$filter=a%20eq%20'b'", "Accept: application/json"),
+        ("GET", "/data/Orders('a%2Fb')", ""),
+        ("GET", "<S>/data/Orders(1)", ""),
+        ("GET", "<T>/data/Orders(1)", ""),
+        ("POST", "Orders/$query", ""),
+        ("GET", "Orders", "Host: localhost:1"),
+        ("GET", "$1/Items", ""),
+    ];
+    world.each("/data", &reads, 200).await;
+    let writes =
+        [("DELETE", "x", ""), ("PATCH", "/free/y", ""), ("POST", "z", "X-HTTP-Method: PUT")];
+    world.each("/free", &writes, 200).await;
+    // What the profile's own route cuts may be there or not.
+    let cut = [("DELETE", "/users/Users/1", ""), ("DELETE", "/Users/1", ""), ("GET", "Users", "")];
+    world.each("/users", &cut, 200).await;
+    world.each("/open", &[("DELETE", "/data/x", "")], 200).await;
+}
+
+#[tokio::test]
+async fn a_batch_that_can_not_be_read_is_refused_unless_its_route_says_otherwise() {
+    let world = strict().await;
+    let sound = format!("{}--b--\r\n", part("GET Orders HTTP/1.1"));
+    for (content_type, body) in [
+        ("text/plain", sound.as_str()),
+        ("multipart/mixed", &sound),
+        ("multipart/mixed; boundary=b; boundary=c", &sound),
+        ("application/json; charset=utf-16", "{}"),
+        ("application/json", r#"{"requests":[{"method":"GET","url":"a","url":"b"}]}"#),
+        (MULTIPART, &sound.replace("--b--", "")),
+    ] {
+        for path in
+            ["/data/$batch", "/free/x/$batch", "/free/$BATCH", "/free/%2524batch", "/free/$batch/"]
+        {
+            let (status, answer) = world.post(path, content_type, body).await;
+            assert_eq!(
+                status,
+                if path.contains("/data") || path.contains("/free") { 400 } else { 0 },
+                "{path} {answer}"
+            );
+            assert!(answer.contains("unchecked_batches"), "{answer}");
+        }
+        assert!(world.upstream.seen().is_empty(), "{content_type}");
+    }
+    let request = http()
+        .post(format!("{}/data/$batch", world.sidecar.url))
+        .header("content-encoding", "gzip");
+    let answer =
+        request.header("content-type", MULTIPART).body(sound.clone()).send().await.unwrap();
+    assert_eq!(answer.status(), 400, "what is compressed can't be read");
+    assert!(world.upstream.seen().is_empty());
+    assert_eq!(world.post("/open/$batch", "text/plain", "anything").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_scim_batch_is_judged_by_its_paths() {
+    let world = strict().await;
+    let bulk = |method: &str, path: &str| {
+        json!({"schemas": ["urn:ietf:params:scim:api:messages:2.0:BulkRequest"], "Operations": [
+            {"method": "POST", "path": "/Users", "bulkId": "a", "data": {"userName": "x"}},
+            {"method": method, "path": path, "data": {"path": "/x", "method": "DELETE"}},
+        ]})
+        .to_string()
+    };
+    let scim = "application/scim+json";
+    assert_eq!(world.post("/free/Users/Bulk", scim, &bulk("POST", "/Groups")).await.0, 200);
+    for (method, path) in
+        [("DELETE", "/Users/1"), ("POST", "/../x"), ("POST", "<S>/free/x"), ("POST", "/Bulk")]
+    {
+        assert_eq!(
+            world.post("/free/Users/Bulk", scim, &bulk(method, path)).await.0,
+            403,
+            "{method} {path}"
+        );
+        assert_eq!(
+            world.post("/free/Users/bulk;x", scim, &bulk(method, path)).await.0,
+            403,
+            "{method} {path}"
+        );
+    }
+    assert_eq!(world.batches(), 1);
+}
+
+/// A refusal in the middle of a stream: the upstream's connection is closed before the batch's end.
+#[tokio::test]
+async fn a_batch_that_is_refused_while_it_streams_never_gets_its_end() {
+    let issuer = issuer::steady().await;
+    let wire = Wire::start().await;
+    let sidecar = Sidecar::ready(&issuer.config(&wire.url(), "", "")).await;
+    let long = format!("Orders?{}", "x".repeat(50_000));
+    let parts = part(&format!("GET {long} HTTP/1.1")).repeat(3);
+    let requests =
+        format!(r#"{{"requests":[{}"#, format!(r#"{{"method":"GET","url":"{long}"}},"#).repeat(3));
+    for (content_type, first, rest) in [
+        (MULTIPART, &parts, format!("{}--b--\r\n", change_set("DELETE Orders(1) HTTP/1.1"))),
+        (MULTIPART, &parts, format!("{}--b--\r\n", part("GET /free/x HTTP/1.1"))),
+        (MULTIPART, &parts, "--b\r\n".to_owned()),
+        ("application/json", &requests, r#"{"method":"DELETE","url":"Orders(1)"}]}"#.to_owned()),
+        ("application/json", &requests, "{}]}".to_owned()),
+    ] {
+        for chunked in [false, true] {
+            let (before, cut) = (wire.total(), wire.cut_off());
+            let framing = match chunked {
+                true => "transfer-encoding: chunked".to_owned(),
+                false => format!("content-length: {}", first.len() + rest.len()),
+            };
+            let framed = |text: &str| match chunked {
+                true => format!("{:x}\r\n{text}\r\n", text.len()),
+                false => text.to_owned(),
+            };
+            let mut caller = Caller::connect(sidecar.host()).await;
+            let host = sidecar.host();
+            let head = format!(
+                "POST /data/$batch HTTP/1.1\r\nhost: {host}\r\ncontent-type: {content_type}\r\n{framing}\r\n\r\n"
+            );
+            caller.send(&head).await;
+            caller.send(&framed(first)).await;
+            let sent = || wire.bytes(&before).len();
+            eventually("it streams", async || sent() > 100_000).await;
+            caller.send(&framed(&rest)).await;
+            if chunked {
+                caller.send("0\r\n\r\n").await;
+            }
+            let answer = caller.head().await;
+            let is_refusal =
+                answer.starts_with("HTTP/1.1 400") || answer.starts_with("HTTP/1.1 403");
+            assert!(is_refusal, "{answer}");
+            eventually("cut", async || wire.cut_off() > cut).await;
+            let received = wire.since(&before).unwrap();
+            assert!(received.whole.is_empty(), "it was sent to its end");
+            let bytes = wire.bytes(&before);
+            for never in [&b"DELETE"[..], b"/free/x", b"--b--", b"]}", b"0\r\n\r\n"] {
+                assert!(memchr::memmem::find(&bytes, never).is_none(), "{}", never.escape_ascii());
+            }
+        }
+    }
 }

@@ -66,6 +66,11 @@ fn explain(config: &Config) -> Result<String, std::fmt::Error> {
             ""
         };
         let cut = if route.strip_path { ", path cut" } else { "" };
+        let unchecked = if route.unchecked_batches {
+            "; its batches pass unchecked, and reach every path of the upstream with every method"
+        } else {
+            ""
+        };
         let on: Vec<_> = config.addresses_of(route).map(ToString::to_string).collect();
         let on = match on.len() == config.listen.len() {
             true => String::new(),
@@ -73,7 +78,7 @@ fn explain(config: &Config) -> Result<String, std::fmt::Error> {
         };
         writeln!(
             text,
-            "  {:width$}  {:15}  to {upstream} as {client}{cut}{on}: {}{batch}",
+            "  {:width$}  {:15}  to {upstream} as {client}{cut}{on}: {}{batch}{unchecked}",
             route.path, route.profile.name, route.methods
         )?;
     }

@@ -355,6 +355,12 @@ pub(crate) const ROUTE: &[Field] = &[
         "Serve HTML; on passes pages as they come. Elsewhere a page in answer to a read is looked at before it is passed on, whatever the caller accepts: the tenant's login page is no data but a refused token.",
     ),
     field(
+        "unchecked_batches",
+        Text("off"),
+        "",
+        "Let batches (OData's $batch, SCIM's Bulk) through without a look at the requests inside of them: these reach every path of the upstream, with every method. For batches that can't be checked only.",
+    ),
+    field(
         "retry",
         Absent,
         "{ attempts: 3, max_wait: 10s }",

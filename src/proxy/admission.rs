@@ -1,5 +1,6 @@
 //! Who gets through: a request with sound framing, a route, an allowed method, and a token.
 
+use super::batch::BatchCheck;
 use super::guard::{self, Entry};
 use super::respond::Problem;
 use super::upstream::{Slot, Upstream};
@@ -34,7 +35,7 @@ impl Proxy {
                 "the request came in on no listener; please report this",
             )
         })?;
-        let route = {
+        let (route, batch) = {
             let table = self.table.load();
             if share.requests() > table.limit {
                 let detail = "more requests at once than `limits.requests` allows; try again";
@@ -43,12 +44,15 @@ impl Proxy {
             }
             guard::check_size(request)?;
             table.guard.judge(&request.headers, entry(session))?;
-            table.find(share.listener(), request.raw_path())?
+            let route = table.find(share.listener(), request.raw_path())?;
+            let batch = BatchCheck::of(request, &table, share.listener(), &route);
+            (route, batch)
         };
         context.route = Some(route.clone());
         context.record.route = Some(route.metrics.clone());
         context.record.span.routed(&route.config.path);
         route.allows(&request.method, &request.headers, request.raw_path())?;
+        context.batch = batch?;
         let token = self.token_of(&route.client).await?;
         context.token = Some(if outgrows_replay(request) {
             self.long_lived(&route.client, token).await

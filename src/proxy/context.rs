@@ -4,13 +4,14 @@ use crate::error::ErrorKind;
 use crate::metrics::{Metrics, OTHER, RouteMetrics};
 use crate::otlp::Span;
 use crate::proxy::RouteHandle;
+use crate::proxy::batch::BatchCheck;
 use crate::proxy::csrf::Session;
 use crate::proxy::downstream::Share;
 use crate::proxy::heal::Heal;
 use crate::proxy::informational::Informational;
-use crate::proxy::links::RequestBody;
 use crate::proxy::passing::Passing;
 use crate::proxy::profile::METHODS;
+use crate::proxy::request_body::RequestBody;
 use crate::proxy::retry::Retries;
 use crate::proxy::trace::Trace;
 use crate::proxy::upstream::{Attempts, Slot};
@@ -66,6 +67,8 @@ pub struct Context {
     pub(crate) token: Option<Usable>,
     /// The CSRF token that is sent with it, where bearerd speaks CSRF for its caller.
     pub(super) csrf: Option<Arc<Session>>,
+    /// The check of a batch, until its body is looked at.
+    pub(super) batch: Option<BatchCheck>,
     /// What is done to the request's body.
     pub(super) request_body: Option<RequestBody>,
     /// Whether the answer says that nothing will come of the request: a status from 300 on.
@@ -102,6 +105,7 @@ impl Context {
             route: None,
             token: None,
             csrf: None,
+            batch: None,
             request_body: None,
             is_refused: false,
             passing: None,

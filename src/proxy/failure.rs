@@ -28,6 +28,8 @@ pub(super) const BAD_COMPRESSION: ErrorType = ErrorType::new("BadCompression");
 
 /// In a body that was announced with its length there is a URL that would change it.
 const LATE_LINK: ErrorType = ErrorType::new("LateLink");
+/// A batch is refused while it streams. The cause is the answer.
+const REFUSED: ErrorType = ErrorType::new("Refused");
 
 /// The kind of an error that ended a request, or `None` when the caller itself went away and
 /// nothing can be answered.
@@ -39,6 +41,7 @@ pub(crate) fn kind_of(error: &Error) -> Option<ErrorKind> {
         etype if *etype == TLS_TOO_OLD => return Some(ErrorKind::UpstreamTls),
         etype if *etype == FULL => return Some(ErrorKind::Overloaded),
         etype if *etype == ENDED => return Some(ErrorKind::Draining),
+        etype if *etype == REFUSED => return answer_in(error).map(|answer| answer.kind),
         etype if *etype == EXPIRED => return Some(ErrorKind::TokenUnavailable),
         _ => {}
     }
@@ -67,6 +70,20 @@ fn is_late(error: &Error) -> bool {
         || cause.is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
 }
 
+/// Ends a request whose body may not be sent on.
+pub(super) fn refused(answer: Problem) -> Box<Error> {
+    Error::because(REFUSED, answer.detail.clone(), answer).into_down()
+}
+
+/// Whether a request was ended so.
+pub(super) fn is_refusal(error: &Error) -> bool {
+    *error.etype() == REFUSED
+}
+
+fn answer_in(error: &Error) -> Option<&Problem> {
+    error.root_cause().downcast_ref()
+}
+
 /// Ends a request whose token ended before it was sent.
 pub(super) fn expired_meanwhile() -> Box<Error> {
     Error::new_in(EXPIRED)
@@ -89,6 +106,9 @@ pub(super) fn ended_meanwhile() -> Box<Error> {
 
 /// The local answer to an error.
 pub(super) fn problem(kind: ErrorKind, error: &Error) -> Problem {
+    if let Some(answer) = answer_in(error) {
+        return answer.clone();
+    }
     let retry_after = match kind {
         ErrorKind::TokenUnavailable => Some(RETRY_AFTER),
         ErrorKind::Overloaded => Some(admission::RETRY_AFTER),

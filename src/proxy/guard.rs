@@ -135,7 +135,10 @@ impl Guard {
         let tells = headers.contains_key(ORIGIN) || headers.contains_key(SEC_FETCH_SITE);
         let is_of_ours = |page: &HeaderValue| {
             let authority = |rest: String| is_own(rest.split(['/', '?', '#']).next().unwrap_or(""));
-            page.is_empty() || behind_http(page).is_some_and(authority)
+            // A partial URL (RFC 9110 section 10.1.3) names no site, and no browser sends one.
+            let is_partial =
+                page.as_bytes().starts_with(b"/") && !page.as_bytes().starts_with(b"//");
+            page.is_empty() || is_partial || behind_http(page).is_some_and(authority)
         };
         let is_elsewhere = !tells && !headers.get_all(REFERER).iter().all(is_of_ours);
         if is_foreign || is_elsewhere || !headers.get_all(ORIGIN).iter().all(is_ours) {
@@ -255,9 +258,13 @@ mod tests {
         ] {
             assert_eq!(kind(&guard, &[host, refused]), Some(ErrorKind::CrossSite), "{refused:?}");
         }
-        for allowed in
-            ["http://localhost:8080/", "http://LOCALHOST:8080/a?b#c", "http://localhost:8080", ""]
-        {
+        for allowed in [
+            "http://localhost:8080/",
+            "http://LOCALHOST:8080/a?b#c",
+            "http://localhost:8080",
+            "/a",
+            "",
+        ] {
             assert_eq!(kind(&guard, &[host, ("referer", allowed)]), None, "{allowed}");
         }
         for refused in [
@@ -269,7 +276,7 @@ mod tests {
             "http://localhost:8080@evil.example/",
             "http://evil.example/?http://localhost:8080/",
             "about:blank",
-            "/data",
+            "//evil.example/",
         ] {
             let referer = [host, ("referer", refused)];
             assert_eq!(kind(&guard, &referer), Some(ErrorKind::CrossSite), "{refused}");

@@ -53,7 +53,7 @@ pub(crate) fn strip(request: &mut RequestHeader) -> bool {
 /// `Forwarded` and `X-Forwarded-*` would steer SAP's login redirects; `x-approuter-authorization`
 /// takes a token's place; an `Authorization` of the caller's must not travel with our rights, nor
 /// instead of them.
-fn is_stripped(name: &HeaderName) -> bool {
+pub(super) fn is_stripped(name: &HeaderName) -> bool {
     let exact = *name == AUTHORIZATION || *name == PROXY_AUTHORIZATION || *name == FORWARDED;
     exact
         || resembles(name, X_APPROUTER_AUTHORIZATION)

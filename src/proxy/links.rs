@@ -13,7 +13,6 @@ mod inflate;
 pub mod json;
 pub mod origin;
 mod parts;
-mod request;
 mod value;
 pub mod xml;
 
@@ -24,7 +23,7 @@ use crate::config::{Config, ListenAddress, ListenerId, Route};
 use arc_swap::ArcSwapOption;
 use batch::{Back, BatchRewriter};
 use door::{Door, Doorman};
-use format::{Format, Rewriter};
+use format::Format;
 use http::header::{
     ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, RANGE,
     TRANSFER_ENCODING,
@@ -37,10 +36,11 @@ use std::sync::Arc;
 use url::Url;
 
 pub(crate) use answer::AnswerBody;
-pub(crate) use request::RequestBody;
+pub(super) use format::Rewriter;
+pub(super) use header::restored_tags;
 
 /// Headers that tell of bytes which are not what they were, once links are changed.
-const DIGESTS: [&str; 4] = ["content-md5", "digest", "content-digest", "repr-digest"];
+pub(super) const DIGESTS: [&str; 4] = ["content-md5", "digest", "content-digest", "repr-digest"];
 
 /// What is rewritten on a route, for callers of one listener, and to what.
 pub(super) struct Plan {
@@ -155,7 +155,7 @@ impl Plan {
     }
 
     /// Who rewrites the body of this request, if it can hold a URL of ours.
-    fn request_rewriter(&self, request: &RequestHeader) -> Option<Rewriter> {
+    pub(super) fn request_rewriter(&self, request: &RequestHeader) -> Option<Rewriter> {
         if self.bodies == Links::Off || request.headers.contains_key(CONTENT_ENCODING) {
             return None;
         }

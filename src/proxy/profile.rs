@@ -112,6 +112,8 @@ pub struct Profile {
     pub post_only_reads: bool,
     /// Last segments of paths where a POST reads: see [`READS_BY_POST`].
     pub reads_by_post: &'static [&'static str],
+    /// Whether a path that ends in `/Bulk` takes a batch (RFC 7644 section 3.7).
+    pub bulk: bool,
     /// Send `x-sap-sac-custom-auth: true`, without which these APIs answer a bearer with a login page.
     pub custom_auth: bool,
     /// Whether CSRF is spoken for callers that do not.
@@ -135,6 +137,7 @@ const fn profile(name: &'static str, paths: &'static [&'static str]) -> Profile 
         methods: Methods::ALL,
         post_only_reads: false,
         reads_by_post: READS_BY_POST,
+        bulk: false,
         custom_auth: true,
         csrf: Csrf::Managed,
         links: Links::Json,
@@ -163,6 +166,7 @@ pub static PROFILES: [Profile; 9] = [
         )
     },
     Profile {
+        bulk: true,
         probe: "/ServiceProviderConfig",
         ..profile("scim", &["/api/v1/scim2", "/api/v1/scim"])
     },

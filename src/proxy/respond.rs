@@ -15,7 +15,8 @@ use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 
 /// A local answer.
-#[derive(Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{detail}")]
 pub(crate) struct Problem {
     pub(crate) kind: ErrorKind,
     /// What happened and what to do; shown to the caller.

@@ -218,6 +218,18 @@ pub(super) fn ends_with(target: &[u8], name: &str) -> bool {
     last.is_some_and(|segment| *segment == *name.as_bytes())
 }
 
+/// Whether a server could take the last segment for this one: in capitals, encoded twice, or with
+/// a slash or a parameter behind it.
+pub(super) fn may_end_with(target: &[u8], name: &str) -> bool {
+    let is_last = |path: &[u8]| {
+        let mut segments = path.split(|byte| matches!(byte, b'/' | b'\\'));
+        let last = segments.rfind(|segment| !segment.is_empty());
+        last.is_some_and(|segment| segment.eq_ignore_ascii_case(name.as_bytes()))
+    };
+    // What has too many readings has no route.
+    Readings::of(path_of(target)).is_ok_and(|readings| readings.iter().any(|path| is_last(path)))
+}
+
 /// What stands between the slashes of a path that begins with one.
 fn segments(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/').skip(1)
@@ -413,6 +425,23 @@ mod tests {
         let is_batch = |target: &str| ends_with(target.as_bytes(), "$batch");
         assert!(is_batch("/a/$batch?x") && is_batch("/a/%24batch") && is_batch("/$batch"));
         assert!(!is_batch("/a/x$batch") && !is_batch("/a/$batch/b") && !is_batch("/a?/$batch"));
+        let may_be = |target: &str| may_end_with(target.as_bytes(), "$batch");
+        for target in [
+            "/a/$batch?x",
+            "/a/%24batch",
+            "/a/$BATCH",
+            "/a/$batch/",
+            "/a/$batch//",
+            "/a/$batch;x",
+            "/a/%2524batch",
+            "/a/x%2f$batch",
+            "/a/x%5C$batch",
+            "/a/$batch%2f%3b",
+            "/a/$batch;/;x",
+        ] {
+            assert!(may_be(target), "{target}");
+        }
+        assert!(!may_be("/a/x$batch") && !may_be("/a/$batch/b") && !may_be("/a?/$batch"));
     }
 
     #[test]

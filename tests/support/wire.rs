@@ -96,6 +96,16 @@ impl Wire {
         self.connections.lock().unwrap().iter().map(|one| one.bytes.len()).collect()
     }
 
+    /// All bytes that came since then, of one connection after the other.
+    pub(crate) fn bytes(&self, before: &[usize]) -> Vec<u8> {
+        let connections = self.connections.lock().unwrap();
+        let new = connections
+            .iter()
+            .enumerate()
+            .map(|(index, one)| one.bytes[before.get(index).copied().unwrap_or(0)..].to_vec());
+        new.collect::<Vec<_>>().concat()
+    }
+
     /// How many connections were closed within a request.
     pub(crate) fn cut_off(&self) -> usize {
         let connections = self.connections.lock().unwrap();

@@ -92,6 +92,7 @@ impl<'n> Root<'n> {
                 strip_path: false,
                 links: true,
                 html: false,
+                unchecked_batches: false,
                 retry: None,
                 headers: Vec::new(),
             }));
@@ -145,6 +146,7 @@ impl<'n> Root<'n> {
         let strip_path = section.parse(reader, "strip_path", value::boolean);
         let links = section.parse(reader, "links", value::switch);
         let html = section.parse(reader, "html", value::switch);
+        let unchecked_batches = section.parse(reader, "unchecked_batches", value::switch);
         let retry = retry(reader, &section);
         let only_writes = methods.is_some_and(|methods| {
             ![Method::GET, Method::HEAD].iter().any(|read| methods.contains(read))
@@ -164,6 +166,7 @@ impl<'n> Root<'n> {
             strip_path: strip_path?,
             links: links?,
             html: html?,
+            unchecked_batches: unchecked_batches?,
             retry: retry?,
             headers: headers?,
         })

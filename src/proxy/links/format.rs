@@ -86,7 +86,7 @@ impl Rewriter {
     }
 
     /// Takes the next bytes and appends what is decided to `output`.
-    pub(super) fn push(&mut self, input: &[u8], output: &mut Vec<u8>) {
+    pub(in crate::proxy) fn push(&mut self, input: &[u8], output: &mut Vec<u8>) {
         match self {
             Self::None => output.extend_from_slice(input),
             Self::Json(json) => json.push(input, output),
@@ -97,7 +97,7 @@ impl Rewriter {
     }
 
     /// The body is over: what is held back is appended to `output`.
-    pub(super) fn finish(&mut self, output: &mut Vec<u8>) {
+    pub(in crate::proxy) fn finish(&mut self, output: &mut Vec<u8>) {
         match self {
             Self::None => {}
             Self::Json(json) => json.finish(output),
@@ -108,7 +108,7 @@ impl Rewriter {
     }
 
     /// How many links were changed so far.
-    pub(super) fn rewritten(&self) -> u64 {
+    pub(in crate::proxy) fn rewritten(&self) -> u64 {
         match self {
             Self::None => 0,
             Self::Json(json) => json.rewritten(),

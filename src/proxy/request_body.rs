@@ -1,4 +1,5 @@
-//! A request's body on its way to the upstream: URLs in it that are ours become the upstream's.
+//! A request's body on its way to the upstream: batches are checked, and URLs that are ours become the
+//! upstream's.
 //!
 //! A body that could be sent twice is read before the request is sent, so that its length is known and
 //! the upstream gets a length, as its caller meant. Of a longer one with a length, the beginning is read:
@@ -7,10 +8,11 @@
 //! request is refused, and the upstream sees no end of it. A batch holds such URLs by its nature: if it is
 //! longer, it always goes in chunks.
 
-use super::format::Rewriter;
-use super::{DIGESTS, Plan};
-use crate::proxy::admission::REPLAY_BUFFER;
-use crate::proxy::{failure, route};
+use super::admission::REPLAY_BUFFER;
+use super::batch::BatchCheck;
+use super::links::{DIGESTS, Plan, Rewriter};
+use super::respond::Problem;
+use super::{failure, route};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use pingora::http::RequestHeader;
@@ -36,7 +38,7 @@ pub(crate) enum RequestBody {
     /// It streams.
     Streaming {
         /// Of this attempt.
-        rewriter: Rewriter,
+        stages: Stages,
         /// What was read of it before, as it came.
         beginning: Bytes,
         /// Whether this attempt has sent that.
@@ -57,42 +59,78 @@ pub(crate) enum Framing {
     Length,
 }
 
+/// What a body passes through.
+pub(crate) struct Stages {
+    check: Option<BatchCheck>,
+    rewriter: Rewriter,
+}
+
+impl Stages {
+    /// Takes the next bytes, the last of all if `is_end`, and appends what may be sent to `output`.
+    fn push(&mut self, input: &[u8], is_end: bool, output: &mut Vec<u8>) -> Result<(), Problem> {
+        match &mut self.check {
+            Some(check) => {
+                let mut checked = Vec::with_capacity(input.len());
+                check.push(input, &mut checked)?;
+                if is_end {
+                    check.finish(&mut checked)?;
+                }
+                self.rewriter.push(&checked, output);
+            }
+            None => self.rewriter.push(input, output),
+        }
+        if is_end {
+            self.rewriter.finish(output);
+        }
+        Ok(())
+    }
+
+    /// Begins anew, for another attempt.
+    fn restart(&mut self, plan: Option<&Plan>, caller: &RequestHeader) {
+        let rewriter = plan.and_then(|plan| plan.request_rewriter(caller));
+        self.rewriter = rewriter.unwrap_or(Rewriter::None);
+        if let Some(check) = &mut self.check {
+            check.restart();
+        }
+    }
+}
+
 impl RequestBody {
-    /// Looks at a request. `None`: its body passes.
+    /// Looks at a request. `Ok(None)`: its body passes; a problem: it may not be sent.
     ///
     /// # Errors
     /// The caller does not send what it announced.
-    pub(in crate::proxy) async fn prepare(
-        plan: &Plan,
+    pub(super) async fn prepare(
+        plan: Option<&Plan>,
+        check: Option<BatchCheck>,
         session: &mut Session,
-    ) -> pingora::Result<Option<Self>> {
+    ) -> pingora::Result<Result<Option<Self>, Problem>> {
         if session.is_body_empty() {
-            return Ok(None);
+            return Ok(Ok(None));
         }
         let request = session.req_header();
-        let Some(rewriter) = plan.request_rewriter(request) else {
-            return Ok(None);
-        };
+        let rewriter = plan.and_then(|plan| plan.request_rewriter(request));
+        if rewriter.is_none() && check.is_none() {
+            return Ok(Ok(None));
+        }
+        let is_batch = check.is_some() || route::ends_with(request.raw_path(), route::BATCH);
+        let stages = Stages { check, rewriter: rewriter.unwrap_or(Rewriter::None) };
         let length = request.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         match length.and_then(|length| length.parse::<u64>().ok()) {
             Some(length) if length <= REPLAY_BUFFER => {
-                Self::hold(rewriter, session).await.map_err(Error::into_down)
+                Self::hold(stages, session).await.map_err(Error::into_down)
             }
-            Some(length) if !route::ends_with(request.raw_path(), route::BATCH) => {
-                Self::peek(rewriter, length, session).await.map_err(Error::into_down)
+            Some(length) if !is_batch => {
+                let body = Self::peek(stages, length, session).await;
+                body.map(|body| Ok(Some(body))).map_err(Error::into_down)
             }
-            _ => Ok(Some(Self::streaming(rewriter, Vec::new(), Framing::Chunks, false))),
+            _ => Ok(Ok(Some(Self::streaming(stages, Vec::new(), Framing::Chunks, false)))),
         }
     }
 
-    fn streaming(
-        rewriter: Rewriter,
-        beginning: Vec<u8>,
-        framing: Framing,
-        continued: bool,
-    ) -> Self {
+    fn streaming(stages: Stages, beginning: Vec<u8>, framing: Framing, continued: bool) -> Self {
         Self::Streaming {
-            rewriter,
+            stages,
             beginning: beginning.into(),
             has_begun: false,
             framing,
@@ -100,25 +138,26 @@ impl RequestBody {
         }
     }
 
-    async fn hold(mut rewriter: Rewriter, session: &mut Session) -> pingora::Result<Option<Self>> {
+    async fn hold(
+        mut stages: Stages,
+        session: &mut Session,
+    ) -> pingora::Result<Result<Option<Self>, Problem>> {
         let continued = tell_to_go_on(session).await?;
         // What is read now is sent out of this buffer, which holds all of it.
         session.enable_retry_buffering();
-        let mut body = Vec::new();
+        let (mut given, mut body) = (Vec::new(), Vec::new());
         while let Some(chunk) = read(session).await? {
-            rewriter.push(&chunk, &mut body);
+            given.extend_from_slice(&chunk);
         }
-        rewriter.finish(&mut body);
-        let has_changed = continued || rewriter.rewritten() > 0;
-        Ok(has_changed.then(|| Self::Held { body: body.into(), continued }))
+        if let Err(problem) = stages.push(&given, true, &mut body) {
+            return Ok(Err(problem));
+        }
+        let has_changed = continued || body != given;
+        Ok(Ok(has_changed.then(|| Self::Held { body: body.into(), continued })))
     }
 
     /// Reads the beginning of a body of this length, to see whether it holds URLs of ours.
-    async fn peek(
-        mut rewriter: Rewriter,
-        length: u64,
-        session: &mut Session,
-    ) -> pingora::Result<Option<Self>> {
+    async fn peek(mut stages: Stages, length: u64, session: &mut Session) -> pingora::Result<Self> {
         let continued = tell_to_go_on(session).await?;
         let (mut beginning, mut seen) = (Vec::new(), Vec::new());
         let mut count = 0;
@@ -127,20 +166,20 @@ impl RequestBody {
             let Some(chunk) = read(session).await? else { break };
             count += u64::try_from(chunk.len()).unwrap_or(u64::MAX);
             beginning.extend_from_slice(&chunk);
-            rewriter.push(&chunk, &mut seen);
+            stages.rewriter.push(&chunk, &mut seen);
             seen.clear();
         }
-        let framing = match rewriter.rewritten() {
+        let framing = match stages.rewriter.rewritten() {
             0 => Framing::Length,
             _ => Framing::Chunks,
         };
-        Ok(Some(Self::streaming(rewriter, beginning, framing, continued)))
+        Ok(Self::streaming(stages, beginning, framing, continued))
     }
 
     /// Announces the body in the header of a new attempt. `caller` is the request as it came.
-    pub(in crate::proxy) fn begin(
+    pub(super) fn begin(
         &mut self,
-        plan: &Plan,
+        plan: Option<&Plan>,
         caller: &RequestHeader,
         request: &mut RequestHeader,
     ) -> pingora::Result<()> {
@@ -153,8 +192,8 @@ impl RequestBody {
                 remove_digests(request);
                 request.insert_header(CONTENT_LENGTH, body.len().to_string())
             }
-            Self::Streaming { rewriter, has_begun, framing, .. } => {
-                *rewriter = plan.request_rewriter(caller).unwrap_or(Rewriter::None);
+            Self::Streaming { stages, has_begun, framing, .. } => {
+                stages.restart(plan, caller);
                 *has_begun = false;
                 if *framing == Framing::Length {
                     return Ok(());
@@ -169,8 +208,8 @@ impl RequestBody {
     /// Replaces a chunk of the caller's body by what is sent for it.
     ///
     /// # Errors
-    /// The body would get another length than was announced.
-    pub(crate) fn transform(
+    /// A batch is refused, or the body would get another length than was announced.
+    pub(super) fn transform(
         &mut self,
         chunk: &mut Option<Bytes>,
         is_end: bool,
@@ -178,17 +217,14 @@ impl RequestBody {
         let output = match self {
             Self::Held { body, .. } if is_end => body.clone(),
             Self::Held { .. } => Bytes::new(),
-            Self::Streaming { rewriter, beginning, has_begun, framing, .. } => {
+            Self::Streaming { stages, beginning, has_begun, framing, .. } => {
                 let input = chunk.take().unwrap_or_default();
                 let mut output = Vec::with_capacity(input.len() + 64);
                 if !std::mem::replace(has_begun, true) {
-                    rewriter.push(beginning, &mut output);
+                    stages.push(beginning, false, &mut output).map_err(failure::refused)?;
                 }
-                rewriter.push(&input, &mut output);
-                if is_end {
-                    rewriter.finish(&mut output);
-                }
-                if *framing == Framing::Length && rewriter.rewritten() > 0 {
+                stages.push(&input, is_end, &mut output).map_err(failure::refused)?;
+                if *framing == Framing::Length && stages.rewriter.rewritten() > 0 {
                     return Err(failure::late_link());
                 }
                 output.into()

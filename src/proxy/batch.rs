@@ -1,0 +1,352 @@
+//! The requests inside of a batch, each judged as if it had been sent alone.
+//!
+//! A batch is one POST to the upstream and many requests behind it. Without this check a read-only
+//! route would let a change set through, and any route would let a request through to every path
+//! of the tenant. Each part has to take the batch's own route, with a method that this route
+//! allows. What can't be read, or could be read in two ways, refuses the whole batch: nothing of a
+//! part leaves before the part is judged, and a refused batch never gets its end.
+//!
+//! Batches are those of OData (`$batch`, multipart or JSON) and SCIM (`Bulk`, RFC 7644 section
+//! 3.7).
+
+mod json;
+mod multipart;
+mod target;
+
+use super::RouteHandle;
+use super::guard::Guard;
+use super::profile::Profile;
+use super::respond::Problem;
+use super::route::{self, BATCH, path_of};
+use super::table::Table;
+use crate::config::ListenerId;
+use crate::error::ErrorKind;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Method};
+use json::JsonReader;
+use multipart::MultipartReader;
+use pingora::http::RequestHeader;
+use std::sync::Arc;
+use target::{Origins, Reference};
+
+/// Ends the path of a SCIM batch.
+const BULK: &str = "Bulk";
+
+/// A request in a batch.
+#[derive(Debug)]
+struct Part<'a> {
+    method: Method,
+    /// As the client wrote it.
+    target: &'a str,
+    headers: &'a HeaderMap,
+}
+
+/// Why a batch is refused: a sentence about one of its parts, or about what is around them.
+#[derive(Debug, PartialEq, Eq)]
+enum Refusal {
+    /// It can't be read, or not in one way only.
+    Unreadable(String),
+    /// A part may not be sent.
+    Forbidden(String),
+}
+
+/// Shorthand for a batch that can't be read.
+fn unreadable<T>(why: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal::Unreadable(why.into()))
+}
+
+/// Judges one part. Pure readers get it as an argument.
+type Judge<'a> = &'a dyn Fn(&Part<'_>) -> Result<(), Refusal>;
+
+/// Whose batch it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    OData,
+    Scim,
+}
+
+impl Kind {
+    /// Whether a server could take this target for a batch.
+    fn of(profile: &Profile, target: &[u8]) -> Option<Self> {
+        if route::may_end_with(target, BATCH) {
+            Some(Self::OData)
+        } else if profile.bulk && route::may_end_with(target, BULK) {
+            Some(Self::Scim)
+        } else {
+            None
+        }
+    }
+}
+
+/// How a batch is written.
+#[derive(Debug)]
+enum Reader {
+    Multipart(MultipartReader),
+    Json(JsonReader),
+}
+
+/// Checks one batch while it streams.
+pub(super) struct BatchCheck {
+    scope: Arc<Scope>,
+    reader: Reader,
+}
+
+/// What parts are compared with: the batch's own request, and the routes at its time.
+struct Scope {
+    table: Arc<Table>,
+    listener: ListenerId,
+    route: Arc<RouteHandle>,
+    origins: Origins,
+    /// The batch's target, up to the slash before its last segment.
+    base: Vec<u8>,
+    content_type: HeaderValue,
+    kind: Kind,
+}
+
+impl BatchCheck {
+    /// The check of a request that takes `route`. `None` if it is no batch, or the route lets batches
+    /// through unread.
+    ///
+    /// # Errors
+    /// The answer to a batch that can't be read at all.
+    pub(super) fn of(
+        request: &RequestHeader,
+        table: &Arc<Table>,
+        listener: ListenerId,
+        route: &Arc<RouteHandle>,
+    ) -> Result<Option<Self>, Problem> {
+        let target = request.raw_path();
+        // Most requests end here.
+        if request.method.is_safe() || !announces_body(&request.headers) {
+            return Ok(None);
+        }
+        let Some(kind) = Kind::of(route.config.profile, target) else { return Ok(None) };
+        if route.config.unchecked_batches {
+            return Ok(None);
+        }
+        let content_type = content_type(&request.headers).map_err(|why| problem(None, why))?;
+        let path = path_of(target);
+        let end = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+        let scope = Arc::new(Scope {
+            table: table.clone(),
+            listener,
+            route: route.clone(),
+            origins: Origins {
+                own: request.headers.get(HOST).cloned(),
+                upstream: route.upstream.host_header.clone(),
+            },
+            base: path.get(..end).unwrap_or_default().to_vec(),
+            content_type,
+            kind,
+        });
+        let reader = Reader::new(&scope.content_type, kind).map_err(|why| problem(None, why))?;
+        Ok(Some(Self { scope, reader }))
+    }
+
+    /// Begins anew, for another attempt.
+    pub(super) fn restart(&mut self) {
+        // It was read once.
+        if let Ok(reader) = Reader::new(&self.scope.content_type, self.scope.kind) {
+            self.reader = reader;
+        }
+    }
+
+    /// Takes the next bytes, and appends to `output` what is judged.
+    ///
+    /// # Errors
+    /// The answer to a batch that is refused. Nothing more may be sent of it.
+    pub(super) fn push(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<(), Problem> {
+        let scope = &self.scope;
+        let judge: Judge<'_> = &|part| scope.judge(part);
+        let result = match &mut self.reader {
+            Reader::Multipart(reader) => reader.push(input, judge, output),
+            Reader::Json(reader) => reader.push(input, judge, output),
+        };
+        result.map_err(|why| problem(Some(self.reader.parts()), why))
+    }
+
+    /// Ends the batch: appends the rest to `output`.
+    ///
+    /// # Errors
+    /// The answer to a batch that is refused.
+    pub(super) fn finish(&mut self, output: &mut Vec<u8>) -> Result<(), Problem> {
+        let scope = &self.scope;
+        let judge: Judge<'_> = &|part| scope.judge(part);
+        let result = match &mut self.reader {
+            Reader::Multipart(reader) => reader.finish(judge, output),
+            Reader::Json(reader) => reader.finish(),
+        };
+        result.map_err(|why| problem(Some(self.reader.parts()), why))
+    }
+}
+
+impl Reader {
+    fn new(content_type: &HeaderValue, kind: Kind) -> Result<Self, Refusal> {
+        let text = content_type.to_str().unwrap_or_default();
+        let media = Media::parse(text)?;
+        match (media.essence.as_str(), kind) {
+            ("multipart/mixed", Kind::OData) => Ok(Self::Multipart(MultipartReader::new(&media)?)),
+            ("application/json", _) | ("application/scim+json", Kind::Scim) => {
+                match media.parameter("charset")? {
+                    Some(charset) if !charset.eq_ignore_ascii_case("utf-8") => {
+                        unreadable(format!("is in the character set `{charset}`, not UTF-8"))
+                    }
+                    _ => Ok(Self::Json(JsonReader::new(kind))),
+                }
+            }
+            _ => unreadable(format!("has the type `{text}`, which is no batch's")),
+        }
+    }
+
+    /// How many parts were begun.
+    const fn parts(&self) -> usize {
+        match self {
+            Self::Multipart(reader) => reader.parts(),
+            Self::Json(reader) => reader.parts(),
+        }
+    }
+}
+
+impl Scope {
+    fn judge(&self, part: &Part<'_>) -> Result<(), Refusal> {
+        let forbidden = |why: String| {
+            let target: String = part.target.chars().take(200).collect();
+            let target = target.escape_default();
+            Err(Refusal::Forbidden(format!("({} {target}) {why}", part.method)))
+        };
+        let guard: &Guard = &self.table.guard;
+        let reference = Reference { base: &self.base, is_below_base: self.kind == Kind::Scim };
+        let paths = match self.origins.resolve(part.target, &reference, guard) {
+            Ok(path) => self.as_sent_here(path),
+            Err(why) => return forbidden(why.to_owned()),
+        };
+        if let Some(host) = part.headers.get(HOST)
+            && !self.origins.know(host.as_bytes(), guard)
+        {
+            return forbidden("has the Host of another server".to_owned());
+        }
+        for path in paths {
+            if Kind::of(self.route.config.profile, &path).is_some() {
+                return forbidden("is a batch itself".to_owned());
+            }
+            match self.table.find(self.listener, &path) {
+                Ok(route) if Arc::ptr_eq(&route, &self.route) => {}
+                Ok(route) => return forbidden(format!("takes another route, {}", route.name)),
+                Err(problem) => return forbidden(format!("may not be sent: {}", problem.detail)),
+            }
+            if let Err(problem) = self.route.allows(&part.method, part.headers, &path) {
+                return forbidden(format!("may not be sent: {}", problem.detail));
+            }
+        }
+        Ok(())
+    }
+
+    /// The paths on this listener that lead to what the upstream makes of a path. With `strip_path`,
+    /// callers may or may not know of the part that is cut.
+    fn as_sent_here(&self, path: Vec<u8>) -> Vec<Vec<u8>> {
+        if self.route.cut == 0 {
+            return vec![path];
+        }
+        let prefix = self.route.config.path.as_bytes();
+        let whole = [prefix, &path].concat();
+        let is_below = path.strip_prefix(prefix).is_some_and(|rest| rest.first() == Some(&b'/'));
+        if is_below { vec![whole, path] } else { vec![whole] }
+    }
+}
+
+/// Whether a request says that it has a body.
+fn announces_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(TRANSFER_ENCODING)
+        || headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0")
+}
+
+/// The one type of a batch that is not encoded.
+fn content_type(headers: &HeaderMap) -> Result<HeaderValue, Refusal> {
+    let mut codings = headers.get_all(CONTENT_ENCODING).iter();
+    if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return unreadable("is compressed");
+    }
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    match (types.next(), types.next()) {
+        (Some(one), None) => Ok(one.clone()),
+        (None, _) => unreadable("has no Content-Type"),
+        (Some(_), Some(_)) => unreadable("has two Content-Types"),
+    }
+}
+
+/// The answer to a refused batch.
+fn problem(part: Option<usize>, refusal: Refusal) -> Problem {
+    let subject = match part {
+        Some(number) if number > 0 => format!("part {number} of the batch"),
+        _ => "the batch".to_owned(),
+    };
+    match refusal {
+        Refusal::Forbidden(why) => Problem::new(
+            ErrorKind::BatchRefused,
+            format!("{subject} {why}; the batch was not sent, or not to its end"),
+        ),
+        Refusal::Unreadable(why) => Problem::new(
+            ErrorKind::BadRequest,
+            format!(
+                "{subject} {why}, so that it can't be checked; send it in a plain form, or let batches of this route through unread with `unchecked_batches: on`"
+            ),
+        ),
+    }
+}
+
+/// A media type with its parameters.
+#[derive(Debug)]
+struct Media {
+    /// In lower case.
+    essence: String,
+    /// Names in lower case.
+    parameters: Vec<(String, String)>,
+}
+
+impl Media {
+    /// Reads what every server reads alike: no escapes in quotes, no comments.
+    fn parse(text: &str) -> Result<Self, Refusal> {
+        let mut rest = text;
+        let essence = rest.split(';').next().unwrap_or_default();
+        rest = rest.get(essence.len()..).unwrap_or_default();
+        let mut parameters = Vec::new();
+        while let Some(parameter) = rest.strip_prefix(';') {
+            let Some((name, value)) = parameter.split_once('=') else {
+                if parameter.trim().is_empty() {
+                    break;
+                }
+                return unreadable("has a type that is no media type");
+            };
+            let name = name.trim().to_ascii_lowercase();
+            let (value, behind) = match value.strip_prefix('"') {
+                Some(quoted) => quoted
+                    .split_once('"')
+                    .map_or(("\\", ""), |(value, behind)| (value, behind.trim_start())),
+                None => {
+                    let end = value.find(';').unwrap_or(value.len());
+                    let (value, behind) = value.split_at(end);
+                    (value.trim_end(), behind)
+                }
+            };
+            let is_plain =
+                !value.contains(['"', '\\', '\r', '\n']) && !name.contains(['"', ' ', ';', '*']);
+            if !is_plain || !behind.is_empty() && !behind.starts_with(';') {
+                return unreadable("has a type that is no media type");
+            }
+            parameters.push((name, value.to_owned()));
+            rest = behind;
+        }
+        Ok(Self { essence: essence.trim().to_ascii_lowercase(), parameters })
+    }
+
+    fn parameter(&self, name: &str) -> Result<Option<&str>, Refusal> {
+        let mut values = self.parameters.iter().filter(|(given, _)| given == name);
+        match (values.next(), values.next()) {
+            (_, Some(_)) => unreadable(format!("has a type with two values of `{name}`")),
+            (found, None) => Ok(found.map(|(_, value)| value.as_str())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

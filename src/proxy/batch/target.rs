@@ -1,0 +1,177 @@
+//! Where the target of a part leads, as a path on the batch's listener.
+
+use crate::proxy::guard::Guard;
+use http::HeaderValue;
+
+/// Whose URLs a part may name.
+#[derive(Debug)]
+pub(super) struct Origins {
+    /// How the caller calls the sidecar.
+    pub(super) own: Option<HeaderValue>,
+    /// The upstream's host, with its port unless that is its scheme's.
+    pub(super) upstream: HeaderValue,
+}
+
+/// What a relative target is relative to.
+#[derive(Debug)]
+pub(super) struct Reference<'a> {
+    /// The batch's path, up to the slash before its last segment.
+    pub(super) base: &'a [u8],
+    /// Whether an absolute path is below the base, too, as in SCIM (RFC 7644 section 3.7).
+    pub(super) is_below_base: bool,
+}
+
+impl Origins {
+    /// The path, with its query, that a target stands for.
+    ///
+    /// # Errors
+    /// It leads to another server, or it can't be told where it leads.
+    pub(super) fn resolve(
+        &self,
+        target: &str,
+        reference: &Reference<'_>,
+        guard: &Guard,
+    ) -> Result<Vec<u8>, &'static str> {
+        let path = match split_origin(target)? {
+            (Some(authority), path) => {
+                if !self.know(authority.as_bytes(), guard) {
+                    return Err("leads to another server");
+                }
+                path
+            }
+            (None, path) if path.starts_with('/') && !reference.is_below_base => path,
+            (None, path) => {
+                let below = path.strip_prefix('/').unwrap_or(path);
+                if below.is_empty() || below.starts_with(['?', '#']) {
+                    return Err("names no resource");
+                }
+                return Ok([reference.base, below.as_bytes()].concat());
+            }
+        };
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        Ok(format!("{slash}{path}").into_bytes())
+    }
+
+    /// Whether a `Host`, or the host of a URL, is the sidecar or the upstream.
+    pub(super) fn know(&self, authority: &[u8], guard: &Guard) -> bool {
+        let is_same = |known: &HeaderValue| plain(known.as_bytes()) == plain(authority);
+        self.own.as_ref().is_some_and(is_same)
+            || is_same(&self.upstream)
+            || str::from_utf8(authority).is_ok_and(|authority| guard.knows(authority))
+    }
+}
+
+/// The authority of a URL, if the target is one, and what is behind it.
+fn split_origin(target: &str) -> Result<(Option<&str>, &str), &'static str> {
+    let before_path = target.split(['/', '?', '#']).next().unwrap_or_default();
+    let rest = match before_path.split_once(':') {
+        // `Set('a:b')` is no scheme, and a relative path whose first segment holds a colon is none that
+        // a client may send (RFC 3986 section 4.2).
+        Some((scheme, ""))
+            if ["http", "https"].iter().any(|one| scheme.eq_ignore_ascii_case(one)) =>
+        {
+            target.get(before_path.len()..).unwrap_or_default()
+        }
+        Some((scheme, _)) if is_scheme(scheme) => return Err("is a URL of another kind than http"),
+        _ => target,
+    };
+    let is_url = rest.len() != target.len();
+    match rest.strip_prefix("//") {
+        Some(behind) => {
+            let end = behind.find(['/', '?', '#']).unwrap_or(behind.len());
+            let (authority, path) = behind.split_at(end);
+            if authority.contains(['@', '\\']) {
+                return Err("is a URL that can be read in two ways");
+            }
+            Ok((Some(authority), path))
+        }
+        None if is_url => Err("is a URL that can be read in two ways"),
+        None => Ok((None, target)),
+    }
+}
+
+/// RFC 3986 section 3.1.
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text.chars().all(|one| one.is_ascii_alphanumeric() || "+-.".contains(one))
+}
+
+/// An authority without what makes no difference: capitals, a final dot, a default port.
+fn plain(authority: &[u8]) -> Vec<u8> {
+    let mut plain = authority.to_ascii_lowercase();
+    for port in [&b":443"[..], b":80"] {
+        if plain.ends_with(port) {
+            plain.truncate(plain.len() - port.len());
+        }
+    }
+    if plain.ends_with(b".") {
+        plain.pop();
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::guard::Credential;
+
+    fn resolve(target: &str, is_below_base: bool) -> Result<String, &'static str> {
+        let origins = Origins {
+            own: Some(HeaderValue::from_static("127.0.0.1:8080")),
+            upstream: HeaderValue::from_static("acme.example"),
+        };
+        let guard = Guard::new(&["localhost".to_owned()], Credential::default());
+        let reference = Reference { base: b"/a/svc/", is_below_base };
+        let path = origins.resolve(target, &reference, &guard)?;
+        Ok(String::from_utf8(path).unwrap())
+    }
+
+    #[test]
+    fn targets_are_paths_on_this_listener() {
+        for (target, path) in [
+            ("Orders(1)?x", "/a/svc/Orders(1)?x"),
+            ("$1/Items", "/a/svc/$1/Items"),
+            ("../x", "/a/svc/../x"),
+            ("Set('a:b/c')", "/a/svc/Set('a:b/c')"),
+            ("/b/c?d=//e", "/b/c?d=//e"),
+            ("http://127.0.0.1:8080/b", "/b"),
+            ("HTTP://LocalHost:8080/b", "/b"),
+            ("https://127.0.0.1:8080", "/"),
+            ("https://acme.example/b", "/b"),
+            ("https://ACME.example.:443?x", "/?x"),
+            ("//acme.example/b", "/b"),
+        ] {
+            assert_eq!(resolve(target, false).as_deref(), Ok(path), "{target}");
+        }
+    }
+
+    #[test]
+    fn what_leads_elsewhere_is_no_path() {
+        for target in [
+            "https://evil.example/b",
+            "//evil.example/b",
+            "https://acme.example@evil/",
+            "ftp://acme.example/b",
+            "https:/b",
+            "https:b",
+            "https:\\\\acme.example",
+            "https://acme.example\\@evil/b",
+            "javascript:x",
+            "https://acme.example:444/b",
+            "",
+            "?x",
+            "#x",
+            "https://acme.example.evil/",
+        ] {
+            assert!(resolve(target, false).is_err(), "{target}: {:?}", resolve(target, false));
+        }
+    }
+
+    #[test]
+    fn paths_of_scim_are_below_its_base() {
+        assert_eq!(resolve("/Users/1", true).as_deref(), Ok("/a/svc/Users/1"));
+        assert_eq!(resolve("Users", true).as_deref(), Ok("/a/svc/Users"));
+        assert_eq!(resolve("https://acme.example/x", true).as_deref(), Ok("/x"));
+        assert!(resolve("/", true).is_err());
+    }
+}
