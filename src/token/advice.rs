@@ -28,6 +28,9 @@ pub(crate) fn token(error: &TokenError, identity: &Identity) -> Option<&'static 
         TokenError::Invalid(InvalidAnswer::NoAccessToken) => {
             "an empty token is how some tenants say that the client has no rights; check its purpose and roles"
         }
+        TokenError::Invalid(InvalidAnswer::Expired) => {
+            "the issuer, or a cache before it, gives tokens of old; if both it and this machine have the right time, ask who runs it"
+        }
         TokenError::RateLimited { .. } => {
             "60 token requests a second are allowed for all clients of the subaccount together"
         }

@@ -47,7 +47,7 @@ const KNOWN: [(&[&str], &str); 12] = [
     ),
     (
         &["BadSignature", "InvalidSignature"],
-        "a key is too weak (RSA of less than 2048 bits), or another authority has the name of the one that is trusted",
+        "if a key is too weak (RSA of less than 2048 bits), the server needs a new certificate; else another authority has the name of the one that is trusted",
     ),
     (
         &["InvalidPurpose", "does not allow extended key usage"],
