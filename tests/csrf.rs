@@ -333,6 +333,18 @@ async fn a_caller_with_a_cookie_jar_speaks_csrf_itself_over_plain_http() {
 }
 
 #[tokio::test]
+async fn a_session_of_the_callers_own_is_no_match_for_a_token_of_ours() {
+    let (fixture, sidecar) = world(Faults { csrf: CsrfRegime::Session, ..Faults::default() }).await;
+    for number in 0..2 {
+        let request = http().post(format!("{}{USERS}", sidecar.url));
+        let request = request.header("cookie", "JSESSIONID=of-a-read; a=b");
+        let user = format!(r#"{{"userName":"U{number}"}}"#);
+        assert_eq!(request.body(user).send().await.unwrap().status(), 201);
+    }
+    assert_eq!(counts(&fixture.tenant.seen()), (1, 0, 2));
+}
+
+#[tokio::test]
 async fn a_jar_gives_each_cookie_back_as_the_upstream_named_it() {
     let issuer = issuer::steady().await;
     let upstream = Peer::start(Behaviour::ok("fine")).await;

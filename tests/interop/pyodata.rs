@@ -4,6 +4,7 @@ use super::cap::{ROWS, SERVICE, world};
 use crate::support::Fixture;
 use crate::support::process::output;
 use crate::support::sidecar::Sidecar;
+use bearerd::demo::{CsrfRegime, Faults};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Stdio;
@@ -38,6 +39,19 @@ async fn pyodata_follows_every_link_of_v2_and_writes_where_it_may() {
         assert_eq!(seen["by_key"], "Bolt");
         assert_eq!(seen["of_region"], 500);
         assert_eq!(seen["created"], created, "a new key, or the status of the refusal");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs the Python packages of tests/interop/pyodata; make test installs them and runs this"]
+async fn python_jars_keep_a_session_over_plain_http() {
+    for csrf in [CsrfRegime::Stateless, CsrfRegime::Session] {
+        let fixture = Fixture::start().await;
+        fixture.tenant.set_faults(Faults { csrf, ..Faults::default() });
+        let sidecar = Sidecar::ready(&fixture.config("", "")).await;
+        assert_eq!(run("jar.py", &[&sidecar.url]).await, json!({"requests": 201, "urllib": 201}));
+        let seen = fixture.tenant.seen();
+        assert_eq!((seen.csrf_fetches, seen.csrf_refused), (2, 0), "their own");
     }
 }
 
