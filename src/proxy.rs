@@ -61,7 +61,7 @@ use std::time::Duration;
 use table::RouteHandle;
 use tokio::time::Instant;
 use trace::Trace;
-use upstream::Attempts;
+use upstream::{Attempts, Uptake};
 
 pub use table::{ClientHandle, Table};
 
@@ -227,7 +227,7 @@ impl ProxyHttp for Proxy {
 
     async fn connected_to_upstream(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         is_kept: bool,
         _peer: &HttpPeer,
         _fd: RawFd,
@@ -235,6 +235,9 @@ impl ProxyHttp for Proxy {
         context: &mut Context,
     ) -> pingora::Result<()> {
         context.attempts.is_kept = is_kept;
+        if let Some(uptake) = Uptake::on(digest) {
+            Downstream::tell(session, |downstream| downstream.heed(uptake));
+        }
         let route = context.route.as_ref().ok_or_else(defect)?;
         route.upstream.judge(digest)
     }
@@ -358,7 +361,8 @@ impl ProxyHttp for Proxy {
         context.is_refused = response.status >= StatusCode::MULTIPLE_CHOICES;
         if response.version != Version::HTTP_2 {
             // Of HTTP/2, nothing tells us of each end: the caller's patience has to.
-            Downstream::tell(session, Downstream::is_answered);
+            let is_refused = context.is_refused;
+            Downstream::tell(session, |downstream| downstream.is_answered(is_refused));
         }
         let took = context.upstream_since.map(|since| since.elapsed());
         context.upstream_took = took;
@@ -444,6 +448,7 @@ impl ProxyHttp for Proxy {
         context: &mut Context,
         client_reused: bool,
     ) -> Box<Error> {
+        Downstream::tell(session, Downstream::heed_nobody);
         if let Some(route) = context.route.as_ref().filter(|_| upstream::wants_http1(&error)) {
             route.upstream.use_http1();
         }

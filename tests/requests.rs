@@ -1,5 +1,6 @@
 //! What goes upstream, and what comes back: byte for byte where it must be, ours where it must be.
 
+use crate::support::caller::Caller;
 use crate::support::issuer;
 use crate::support::process::Process;
 use crate::support::sidecar::Sidecar;
@@ -383,4 +384,52 @@ async fn a_caller_of_http_1_0_sees_that_its_body_was_cut() {
     let read = timeout(DEADLINE, stream.read_to_end(&mut answer)).await.expect("an end in time");
     let error = read.expect_err("a plain end would look like the body's");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn a_caller_of_http_1_0_is_promised_a_kept_connection_only_where_the_answer_has_an_end() {
+    let bodied = "content-length: 5\r\n\r\nhello";
+    let chunked = "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+    for (method, path, answer, is_kept) in [
+        ("GET", "/free", format!("HTTP/1.1 200 OK\r\n{bodied}"), true),
+        ("GET", "/free", "HTTP/1.1 204 No Content\r\n\r\n".to_owned(), true),
+        ("GET", "/free", "HTTP/1.1 304 Not Modified\r\n\r\n".to_owned(), true),
+        ("HEAD", "/free", "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_owned(), true),
+        ("GET", "/free", format!("HTTP/1.1 200 OK\r\n{chunked}"), false),
+        ("GET", "/free", "HTTP/1.1 200 OK\r\n\r\nhello".to_owned(), false),
+        (
+            "GET",
+            "/free",
+            "HTTP/1.0 200 OK\r\nconnection: keep-alive\r\n\r\nhello".to_owned(),
+            false,
+        ),
+        // Ours.
+        ("GET", "/nowhere", String::new(), true),
+    ] {
+        let (_issuer, upstream, sidecar) = world().await;
+        upstream.script([Behaviour::AnswerAndClose(answer.clone())]);
+        let mut caller = Caller::connect(sidecar.host()).await;
+        let line = format!("{method} {path} HTTP/1.0");
+        caller.send(&format!("{line}\r\nConnection: keep-alive\r\n\r\n")).await;
+        let head = caller.head().await.to_lowercase();
+        let promise =
+            if is_kept { "\r\nconnection: keep-alive\r\n" } else { "\r\nconnection: close\r\n" };
+        assert!(head.contains(promise), "{line}: {answer}: {head}");
+        if !is_kept {
+            caller.rest().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn whatever_becomes_of_an_answer_on_its_way_its_length_and_the_promise_agree() {
+    let (_issuer, upstream, sidecar) = world().await;
+    let body = r#"{"@odata.nextLink":"https://other.example/x"}"#;
+    upstream.script([issuer::json(body)]);
+    let mut caller = Caller::connect(sidecar.host()).await;
+    caller.send("GET /data HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").await;
+    let head = caller.head().await.to_lowercase();
+    assert!(head.starts_with("http/1.1 200 "), "{head}");
+    let is_kept = head.contains("\r\nconnection: keep-alive\r\n");
+    assert_eq!(is_kept, head.contains("\r\ncontent-length: "), "{head}");
 }

@@ -1,13 +1,17 @@
 //! Uploads: those that ask first, those that are refused in the middle, those whose sender leaves.
 
 use crate::support::caller::Caller;
+use crate::support::forward_proxy::ForwardProxy;
 use crate::support::issuer;
 use crate::support::sidecar::Sidecar;
+use crate::support::tls::Authority;
 use crate::support::upstream::Peer;
-use crate::support::{DEADLINE, eventually};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use crate::support::{DEADLINE, eventually, http};
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
 /// A sidecar in front of an upstream that is played by hand.
 struct World {
@@ -189,4 +193,155 @@ async fn once_the_answer_is_whole_another_request_gets_its_turn() {
     // The first one may still send its body.
     let _second = world.caller("Content-Length: 0\r\n").await;
     world.accepted().await.until("\r\n\r\n").await;
+}
+
+/// A stream of any kind.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// The ways to an upstream that is played by hand: without TLS, with it, and through a proxy.
+const WAYS: [(bool, bool); 3] = [(false, false), (true, false), (true, true)];
+
+/// A world whose upstream speaks TLS or not, behind a proxy or not.
+struct FarWorld {
+    world: World,
+    acceptor: Option<TlsAcceptor>,
+    _proxy: ForwardProxy,
+    _folder: tempfile::TempDir,
+}
+
+impl FarWorld {
+    async fn start((is_tls, is_proxied): (bool, bool)) -> Self {
+        let authority = Authority::new();
+        let folder = tempfile::tempdir().unwrap();
+        let ca = folder.path().join("ca.pem");
+        std::fs::write(&ca, &authority.pem).unwrap();
+        let proxy = ForwardProxy::start().await;
+        let (issuer, upstream) =
+            (issuer::steady().await, TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let port = upstream.local_addr().unwrap().port();
+        let scheme = if is_tls { "https" } else { "http" };
+        let config = issuer.config(&format!("{scheme}://localhost:{port}"), "", "");
+        let mut keys = format!("ca_file: {},", ca.display());
+        if is_proxied {
+            keys += &format!(" proxy: \"http://{}\",", proxy.address);
+        }
+        let config = config.replace(
+            "timeouts: { connect: 1s, read: 1s }",
+            &format!("{keys} timeouts: {{ read: 120s }}"),
+        );
+        let world = World { sidecar: Sidecar::ready(&config).await, upstream, _issuer: issuer };
+        let acceptor = is_tls.then(|| TlsAcceptor::from(Arc::new(authority.server())));
+        Self { world, acceptor, _proxy: proxy, _folder: folder }
+    }
+
+    async fn accepted(&self) -> Box<dyn Stream> {
+        let stream = self.world.accepted().await.0;
+        match &self.acceptor {
+            Some(acceptor) => Box::new(acceptor.accept(stream).await.unwrap()),
+            None => Box::new(stream),
+        }
+    }
+}
+
+/// Answers early, and neither reads on nor closes.
+async fn answer_early(upstream: &mut Box<dyn Stream>, status: &str) {
+    upstream.read_exact(&mut [0; 4]).await.unwrap();
+    let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 5\r\n\r\nlarge");
+    upstream.write_all(answer.as_bytes()).await.unwrap();
+    upstream.flush().await.unwrap();
+}
+
+/// More than all buffers hold.
+const LARGE: usize = 100 << 20;
+
+#[tokio::test]
+async fn an_early_answer_is_heard_although_the_upstream_then_neither_reads_nor_closes() {
+    for way in WAYS {
+        for framing in ["Content-Length: 1000000000", "Transfer-Encoding: chunked"] {
+            for status in ["413 Content Too Large", "200 OK"] {
+                let world = FarWorld::start(way).await;
+                let stream = TcpStream::connect(world.world.sidecar.host()).await.unwrap();
+                let (mut read, mut write) = stream.into_split();
+                let head = format!("PUT /free HTTP/1.1\r\nHost: localhost\r\n{framing}\r\n\r\n");
+                write.write_all(head.as_bytes()).await.unwrap();
+                // It sends until it has its answer, whatever becomes of that.
+                let piece = [b"10000\r\n".as_slice(), &[b'x'; 65536], b"\r\n"].concat();
+                let sending = async { while write.write_all(&piece).await.is_ok() {} };
+                let answered = async {
+                    let mut upstream = world.accepted().await;
+                    // The body is on its way, and fills what there is.
+                    upstream.read_exact(&mut vec![0; 4 << 20]).await.unwrap();
+                    answer_early(&mut upstream, status).await;
+                    let mut answer = vec![0; 12];
+                    timeout(DEADLINE, read.read_exact(&mut answer)).await.expect("heard").unwrap();
+                    (upstream, String::from_utf8(answer).unwrap())
+                };
+                tokio::select! {
+                    () = sending => panic!("{way:?} {framing}: closed before an answer"),
+                    (_upstream, answer) = answered => {
+                        assert_eq!(answer, format!("HTTP/1.1 {}", &status[..3]), "{way:?} {framing}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_sends_all_before_it_listens_hears_an_early_answer_too() {
+    for way in WAYS {
+        for status in ["413 Content Too Large", "200 OK"] {
+            let world = FarWorld::start(way).await;
+            let lines = format!("Content-Length: {LARGE}\r\n");
+            let mut caller = world.world.caller(&lines).await;
+            let sending = async {
+                caller.send(&"x".repeat(LARGE)).await;
+                caller.rest().await
+            };
+            let answering = async {
+                let mut upstream = world.accepted().await;
+                answer_early(&mut upstream, status).await;
+                upstream
+            };
+            let both = async { tokio::join!(sending, answering) };
+            let (said, mut upstream) = timeout(DEADLINE, both).await.expect("heard in time");
+            assert!(said.starts_with(&format!("HTTP/1.1 {status}")), "{way:?}: {said}");
+            assert!(said.ends_with("\r\n\r\nlarge"), "{way:?}: {said}");
+            // What was dropped makes no whole request.
+            let mut got = Vec::new();
+            let _ = upstream.read_to_end(&mut got).await;
+            assert!(got.len() < LARGE, "{way:?}: {}", got.len());
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upload_arrives_whole_at_whatever_pace_it_is_read() {
+    const LENGTH: usize = 20 << 20;
+    let body: Vec<u8> = (0..LENGTH).map(|at| (at / 7 % 251) as u8).collect();
+    for way in WAYS {
+        let world = FarWorld::start(way).await;
+        let url = format!("{}/free", world.world.sidecar.url);
+        let upload = http().put(url).body(body.clone()).send();
+        let reading = async {
+            let mut upstream = world.accepted().await;
+            let mut got = Vec::new();
+            let mut piece = vec![0; 1 << 20];
+            while got.len() < LENGTH + 4 || !got.ends_with(&body[LENGTH - 64..]) {
+                // In small pieces, in large ones, and with pauses.
+                let most = 1 + (got.len() * 31) % piece.len();
+                let count = upstream.read(&mut piece[..most]).await.unwrap();
+                assert!(count > 0, "{way:?}: closed after {}", got.len());
+                got.extend_from_slice(&piece[..count]);
+                tokio::task::yield_now().await;
+            }
+            upstream.write_all(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+            upstream.flush().await.unwrap();
+            got
+        };
+        let (answer, got) = tokio::join!(upload, reading);
+        assert_eq!(answer.unwrap().status(), 201, "{way:?}");
+        assert!(got.ends_with(&body), "{way:?}");
+    }
 }

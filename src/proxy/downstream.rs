@@ -7,6 +7,7 @@
 mod clock;
 mod departure;
 mod framing;
+mod intake;
 mod load;
 mod passage;
 mod request_line;
@@ -19,6 +20,7 @@ use super::respond::Problem;
 use crate::error::ErrorKind;
 use bytes::{Buf, Bytes};
 use clock::{Clock, HEADER_TIME};
+use intake::Intake;
 use passage::Stall;
 use pingora::protocols::SocketDigest;
 use pingora::protocols::http::ServerSession;
@@ -118,6 +120,11 @@ pub(crate) struct Downstream {
     /// How long the latest one became.
     reworked: AtomicU64,
     stall: Stall,
+    /// A body is read as the upstream takes it, and how; the hooks put it here.
+    heeds: AtomicBool,
+    intake: Mutex<Option<Intake>>,
+    /// All of the answer is out, or that it is a refusal.
+    is_heard: AtomicBool,
 }
 
 impl Downstream {
@@ -140,6 +147,9 @@ impl Downstream {
             length: AtomicU64::new(u64::MAX),
             reworked: AtomicU64::new(0),
             stall: Stall::default(),
+            heeds: AtomicBool::new(false),
+            intake: Mutex::new(None),
+            is_heard: AtomicBool::new(false),
         }
     }
 
@@ -173,6 +183,7 @@ impl Downstream {
 
     /// The header is here.
     pub(crate) fn begin(&self, has_body: bool, expects_word: bool) {
+        self.is_heard.store(false, Ordering::Relaxed);
         self.seat.occupy();
         self.owe(match (has_body, expects_word) {
             (false, _) => Debt::Answer,
@@ -192,7 +203,8 @@ impl Downstream {
     }
 
     /// The answer is on its way; what is left of the body may come or not.
-    pub(crate) fn is_answered(&self) {
+    pub(crate) fn is_answered(&self, is_refused: bool) {
+        self.is_heard.store(is_refused, Ordering::Relaxed);
         match self.debt() {
             Debt::Awaited => self.owe(Debt::Unasked),
             Debt::Body => self.owe(Debt::Waived),
@@ -202,6 +214,7 @@ impl Downstream {
 
     /// All of the answer is out. A body that nobody has asked for, or that was refused, is not waited for.
     pub(crate) fn has_answered(&self, is_refused: bool) {
+        self.is_heard.store(true, Ordering::Relaxed);
         match self.debt() {
             Debt::Awaited | Debt::Unasked => self.owe(Debt::Surplus),
             Debt::Body | Debt::Waived if is_refused => self.owe(Debt::Surplus),
@@ -212,6 +225,7 @@ impl Downstream {
 
     /// The request is over.
     pub(crate) fn end(&self) {
+        self.heed_nobody();
         self.seat.release();
         self.owe(Debt::Settled);
     }
@@ -286,6 +300,23 @@ impl Downstream {
             Debt::Unasked => self.owe(Debt::Waived),
             _ => self.clock.received(debt, bytes.len()),
         }
+    }
+
+    /// Reads this much at most.
+    fn poll_some(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+        most: usize,
+    ) -> Poll<io::Result<()>> {
+        if most >= buffer.remaining() {
+            return Pin::new(&mut self.socket).poll_read(context, buffer);
+        }
+        let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most));
+        ready!(Pin::new(&mut self.socket).poll_read(context, &mut part))?;
+        let count = part.filled().len();
+        buffer.advance(count);
+        Poll::Ready(Ok(()))
     }
 
     /// Answers what never became a request.
@@ -375,6 +406,9 @@ impl AsyncRead for Downstream {
         if debt == Debt::Answer {
             return this.poll_early(context);
         }
+        let Some(most) = ready!(this.poll_intake(context)) else {
+            return this.poll_drop(context);
+        };
         let before = buffer.filled().len();
         if !this.early.is_empty() {
             let count = this.early.len().min(buffer.remaining());
@@ -383,8 +417,9 @@ impl AsyncRead for Downstream {
             this.took(debt, buffer, before);
             return Poll::Ready(Ok(()));
         }
-        if let Poll::Ready(read) = Pin::new(&mut this.socket).poll_read(context, buffer) {
+        if let Poll::Ready(read) = this.poll_some(context, buffer, most) {
             this.took(debt, buffer, before);
+            this.took_in();
             return Poll::Ready(read);
         }
         ready!(this.poll_clock(context));

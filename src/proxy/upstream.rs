@@ -8,6 +8,7 @@ mod http2;
 mod loss;
 mod tls;
 mod tunnel;
+mod uptake;
 
 pub(super) use attempts::Attempts;
 pub(crate) use attempts::{MAX_ADDRESSES, MAX_CUTS};
@@ -16,6 +17,8 @@ pub(super) use http2::wants_http1;
 pub(super) use loss::is_silence;
 pub(super) use tls::TOO_OLD as TLS_TOO_OLD;
 pub(super) use tunnel::FAILED as PROXY_FAILED;
+pub(crate) use uptake::MOST_HANDLES;
+pub(super) use uptake::Uptake;
 
 use crate::config::{Timeouts, TlsVersion, Upstream as UpstreamConfig};
 use crate::forward_proxy::Destination;
@@ -38,6 +41,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tunnel::Tunnels;
+use uptake::Watched;
 use url::Url;
 
 /// How long fetching a CSRF token may take; the write waits for it.
@@ -51,8 +55,8 @@ pub struct Upstream {
     pub(super) http: Client,
     /// Everything of a peer but its address; it trusts the system's anchors.
     template: HttpPeer,
-    /// For how long the system waits for acknowledgements of large bodies.
-    of_uploads: TcpKeepalive,
+    /// What is other where large bodies go: how long the system waits for acknowledgements, and how it is connected.
+    of_uploads: (TcpKeepalive, Arc<Watched>),
     min_tls: TlsVersion,
     /// It speaks HTTP/2 but wants HTTP/1.1, if not for all requests then for some that can't be told apart.
     wants_http1: AtomicBool,
@@ -94,11 +98,14 @@ impl Upstream {
             http2::offer(&mut template, config.timeouts);
         }
         let transport = &config.transport;
+        let mut watched = Watched { tunnels: None, connect: config.timeouts.connect };
         if let Some(proxy) = transport.proxy.to(origin) {
             (host, port) = (proxy.host.clone(), proxy.port);
             let (destination, connect) =
                 (Destination::new(origin, proxy)?, config.timeouts.connect);
-            template.options.custom_l4 = Some(Arc::new(Tunnels { destination, connect }));
+            let tunnels = Arc::new(Tunnels { destination, connect });
+            watched.tunnels = Some(tunnels.clone());
+            template.options.custom_l4 = Some(tunnels);
             template.options.total_connection_timeout = Some(connect * 3);
         }
         let certificate = config.read_certificate()?;
@@ -121,7 +128,7 @@ impl Upstream {
             csrf_url: csrf_url(config),
             http,
             template,
-            of_uploads: silence::keepalive_of_uploads(config.timeouts.write),
+            of_uploads: (silence::keepalive_of_uploads(config.timeouts.write), Arc::new(watched)),
             min_tls: transport.min_tls,
             wants_http1: AtomicBool::new(false),
             knows_only_http2: AtomicBool::new(false),
@@ -181,7 +188,9 @@ impl Upstream {
             (peer.group_key, peer.options.idle_timeout) = (new_group(), Some(Duration::ZERO));
         }
         if outgrows_replay(request) {
-            peer.options.tcp_keepalive = Some(self.of_uploads.clone());
+            let (keepalive, watched) = &self.of_uploads;
+            peer.options.tcp_keepalive = Some(keepalive.clone());
+            peer.options.custom_l4 = Some(watched.clone());
             peer.group_key |= OF_UPLOADS;
         }
         if self.speaks_http2() && self.needs_http1(request) {

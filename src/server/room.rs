@@ -5,6 +5,7 @@
 //! for the next request. What strangers hold on either listener must leave these, and those by which tokens
 //! are fetched and files are read.
 
+use crate::proxy::upstream::MOST_HANDLES;
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 use std::io;
@@ -13,8 +14,9 @@ use tracing::warn;
 
 /// How long to wait after an accept that failed for want of files or memory.
 pub(crate) const PAUSE: Duration = Duration::from_secs(1);
-/// Files for everything but callers and probes: logs, runtimes, listeners, watches, token requests, names.
-const RESERVE: u64 = 96;
+/// Files for everything but callers and probes: logs, runtimes, listeners, watches, token requests, names, and second
+/// handles on connections over which uploads go.
+const RESERVE: u64 = 96 + MOST_HANDLES as u64;
 /// Connections of the admin listener at once: some probes, scrapers and people.
 const MOST_ADMIN: u64 = 64;
 /// The files that a caller takes at most.
@@ -121,7 +123,7 @@ mod tests {
                 assert!(room.pooled <= 1024 && room.admin <= 64, "{files} {room:?}");
             }
         }
-        assert_eq!(Room::within(1024, 1), Room { admin: 64, callers: 288, pooled: 288 });
+        assert_eq!(Room::within(1024, 1), Room { admin: 64, callers: 277, pooled: 277 });
         assert!(Room::within(u64::MAX, 1).callers > 1 << 40, "no limit at all");
     }
 

@@ -250,7 +250,7 @@ mod tests {
         ] {
             let (mut downstream, mut caller) = pair();
             downstream.begin(true, expects_word);
-            downstream.is_answered();
+            downstream.is_answered(is_refused);
             let waiting = tokio::time::timeout(10 * PATIENCE, read(&mut downstream)).await;
             assert!(waiting.is_err(), "there is more to say");
             if begins {

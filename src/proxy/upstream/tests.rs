@@ -83,7 +83,7 @@ async fn every_timeout_is_set_on_every_peer() {
 async fn large_bodies_go_over_connections_of_their_own_which_may_stand_still() {
     let upstream = Arc::into_inner(upstream("https://127.0.0.1:9")).unwrap();
     let minute = Duration::from_secs(60);
-    let of_uploads = silence::keepalive_of_uploads(minute);
+    let of_uploads = (silence::keepalive_of_uploads(minute), upstream.of_uploads.1.clone());
     let upstream = Arc::new(Upstream { of_uploads, ..upstream });
     let peer = async |headers: &[(&'static str, &str)]| {
         let mut request = RequestHeader::build("PUT", b"/", None).unwrap();

@@ -24,7 +24,8 @@ pub(super) struct Tunnels {
 }
 
 impl Tunnels {
-    async fn open(&self, proxy: std::net::SocketAddr) -> Result<TcpStream, TunnelError> {
+    /// Opens one, by the proxy at this address.
+    pub(super) async fn open(&self, proxy: std::net::SocketAddr) -> Result<TcpStream, TunnelError> {
         let late = |_| io::Error::from(io::ErrorKind::TimedOut);
         let connected = timeout(self.connect, TcpStream::connect(proxy)).await.map_err(late);
         let mut stream = connected.and_then(|done| done).map_err(TunnelError::Connect)?;
@@ -39,13 +40,14 @@ impl Connect for Tunnels {
     /// The address is the proxy's.
     async fn connect(&self, address: &SocketAddr) -> pingora::Result<Stream> {
         let proxy = address.as_inet().ok_or_else(|| Error::new_in(ErrorType::InternalError))?;
-        let opened = self.open(*proxy).await;
-        let failed = |error: TunnelError| {
-            let told = error.to_string();
-            Error::because(FAILED, told, error).into_up()
-        };
-        opened.map(Stream::from).map_err(failed)
+        self.open(*proxy).await.map(Stream::from).map_err(failed)
     }
+}
+
+/// Why there is no tunnel.
+pub(super) fn failed(error: TunnelError) -> Box<Error> {
+    let told = error.to_string();
+    Error::because(FAILED, told, error).into_up()
 }
 
 /// Whether the proxy was reached and said no: it would say so at its other addresses, too.

@@ -1,0 +1,130 @@
+//! Reading a large body: no faster than the upstream takes it, and to the end when it takes no more.
+//!
+//! A caller that does not listen while it sends hears an early answer when all is sent. So what nobody takes is read
+//! and dropped.
+
+use super::{Debt, Downstream};
+use crate::proxy::upstream::Uptake;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+/// How long an upstream may take nothing after its answer: what is left of the body is not for it.
+const PAUSE: Duration = Duration::from_secs(2);
+/// How long a caller may go on sending what is dropped.
+const LINGER: Duration = Duration::from_secs(30);
+/// How often pingora is polled until it has written what was read: its halves take turns, and either may be the first.
+const TURNS: u8 = 2;
+
+/// A body that is read as the upstream takes it.
+#[derive(Debug)]
+pub(super) struct Intake {
+    uptake: Arc<Uptake>,
+    /// So often, pingora is to be polled before more is read.
+    turns: u8,
+    /// When what is left is dropped, or when that ends.
+    timer: Option<Pin<Box<Sleep>>>,
+    drops: bool,
+}
+
+impl Downstream {
+    /// From now on, a body is read as this upstream takes it.
+    pub(in crate::proxy) fn heed(&self, uptake: Arc<Uptake>) {
+        // Nobody panics who holds it.
+        if let Ok(mut intake) = self.intake.lock() {
+            *intake = Some(Intake { uptake, turns: 0, timer: None, drops: false });
+            self.heeds.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// That upstream's connection is not this request's any more.
+    pub(in crate::proxy) fn heed_nobody(&self) {
+        if self.heeds.swap(false, Ordering::Relaxed)
+            && let Ok(mut intake) = self.intake.lock()
+        {
+            *intake = None;
+        }
+    }
+
+    /// How much of a body may be read now; nothing if it is to be dropped.
+    pub(super) fn poll_intake(&mut self, context: &mut Context<'_>) -> Poll<Option<usize>> {
+        let is_heard = *self.is_heard.get_mut();
+        let intake = self.intake.get_mut().ok().filter(|_| *self.heeds.get_mut());
+        let Some(intake) = intake.and_then(Option::as_mut) else {
+            return Poll::Ready(Some(usize::MAX));
+        };
+        if intake.drops {
+            return Poll::Ready(None);
+        }
+        if let Some(turns) = intake.turns.checked_sub(1) {
+            intake.turns = turns;
+            context.waker().wake_by_ref();
+            return self.not_now();
+        }
+        if let Poll::Ready(room) = intake.uptake.poll_room(context) {
+            intake.timer = None;
+            return Poll::Ready(Some(room));
+        }
+        if !is_heard {
+            return self.not_now();
+        }
+        let timer = intake.timer.get_or_insert_with(|| Box::pin(sleep(PAUSE)));
+        if timer.as_mut().poll(context).is_pending() {
+            return self.not_now();
+        }
+        (intake.drops, intake.timer) = (true, Some(Box::pin(sleep(LINGER))));
+        if self.debt() == Debt::Body {
+            self.owe(Debt::Surplus);
+        }
+        Poll::Ready(None)
+    }
+
+    /// While nobody reads, time is not the caller's.
+    fn not_now<T>(&mut self) -> Poll<T> {
+        *self.is_forgiven.get_mut() = true;
+        Poll::Pending
+    }
+
+    /// Something was read: pingora is to write it before there is more.
+    pub(super) fn took_in(&mut self) {
+        if *self.heeds.get_mut()
+            && let Ok(Some(intake)) = self.intake.get_mut()
+        {
+            intake.turns = TURNS;
+        }
+    }
+
+    /// Reads what is dropped. Ready when there is no more of it, or when it is enough.
+    pub(super) fn poll_drop(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut scratch = [0; 8 << 10];
+        self.early.clear();
+        loop {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            if let Poll::Ready(read) = Pin::new(&mut self.socket).poll_read(context, &mut buffer) {
+                if read.is_err() || buffer.filled().is_empty() {
+                    return Poll::Ready(read);
+                }
+                let count = buffer.filled().len();
+                let debt = self.debt();
+                self.clock.received(debt, count);
+                if !self.is_enough(context) {
+                    continue;
+                }
+            } else if !self.is_enough(context) {
+                ready!(self.poll_clock(context));
+            }
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+    }
+
+    fn is_enough(&mut self, context: &mut Context<'_>) -> bool {
+        let intake = self.intake.get_mut().ok().and_then(Option::as_mut);
+        let timer = intake.and_then(|intake| intake.timer.as_mut());
+        timer.is_some_and(|timer| timer.as_mut().poll(context).is_ready())
+    }
+}

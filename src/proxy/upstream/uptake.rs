@@ -1,0 +1,198 @@
+//! Whether an upstream takes more of a large body.
+//!
+//! pingora writes a chunk until all of it is written, and looks for an answer only then. An upstream that has answered,
+//! and neither reads on nor closes, would be heard at the end of `timeouts.write`. So nothing is read from the caller
+//! that would not go out at once: a second handle on the connection tells what the system's buffer still takes.
+
+use super::tunnel::{self, Tunnels};
+use async_trait::async_trait;
+use http::StatusCode;
+use pingora::connectors::l4::Connect;
+use pingora::http::ResponseHeader;
+use pingora::protocols::l4::socket::SocketAddr as PeerAddress;
+use pingora::protocols::l4::stream::Stream;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::{Digest, GetProxyDigest};
+use pingora::{Error, ErrorType};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt::socket_send_buffer_size;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// Connections with a second handle, at most: it is a file. Over more, an early answer is heard later.
+pub(crate) const MOST_HANDLES: usize = 32;
+/// The parts of the system's buffer of which one may be read at a time. It says that it has room when a third of it is
+/// free, and two reads may be on their way to it.
+const PARTS: usize = 8;
+/// The least and the most that is read at a time. The most is what pingora reads.
+const READS: (usize, usize) = (4 << 10, 64 << 10);
+
+/// A second handle on the connection.
+#[derive(Debug)]
+pub(in crate::proxy) struct Uptake {
+    socket: TcpStream,
+    _place: Place,
+}
+
+impl Uptake {
+    fn of(socket: &TcpStream) -> io::Result<Self> {
+        let place = Place::take().ok_or(io::ErrorKind::QuotaExceeded)?;
+        let twin = socket.as_fd().try_clone_to_owned()?;
+        Ok(Self { socket: TcpStream::from_std(twin.into())?, _place: place })
+    }
+
+    /// That of a connection over which large bodies go.
+    pub(in crate::proxy) fn on(digest: Option<&Digest>) -> Option<Arc<Self>> {
+        let data = digest?.proxy_digest.as_ref()?.user_data.as_ref()?;
+        data.downcast_ref::<Arc<Self>>().cloned()
+    }
+
+    /// How many bytes may be read now, as soon as they would go out at once.
+    pub(in crate::proxy) fn poll_room(&self, context: &mut Context<'_>) -> Poll<usize> {
+        loop {
+            let is_ready = ready!(self.socket.poll_write_ready(context));
+            let seen = is_ready.and_then(|()| {
+                self.socket.try_io(Interest::WRITABLE, || is_writable(&self.socket))
+            });
+            match seen {
+                Ok(()) => return Poll::Ready(share(socket_send_buffer_size(&self.socket).ok())),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // Whoever writes sees it, too.
+                Err(_) => return Poll::Ready(READS.1),
+            }
+        }
+    }
+}
+
+/// What the system says now: the runtime knows only what was.
+fn is_writable(socket: &TcpStream) -> io::Result<()> {
+    let mut asked = [PollFd::new(socket, PollFlags::OUT)];
+    match poll(&mut asked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? {
+        0 => Err(io::ErrorKind::WouldBlock.into()),
+        _ => Ok(()),
+    }
+}
+
+/// How much of the system's buffer may be filled at a time.
+fn share(buffer: Option<usize>) -> usize {
+    (buffer.unwrap_or_default() / PARTS).clamp(READS.0, READS.1)
+}
+
+/// One of [`MOST_HANDLES`].
+#[derive(Debug)]
+struct Place(());
+
+static TAKEN: AtomicUsize = AtomicUsize::new(0);
+
+impl Place {
+    fn take() -> Option<Self> {
+        let place = Self(());
+        (TAKEN.fetch_add(1, Ordering::Relaxed) < MOST_HANDLES).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        TAKEN.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Connects, directly or through a proxy, so that there is a second handle.
+#[derive(Debug)]
+pub(super) struct Watched {
+    pub(super) tunnels: Option<Arc<Tunnels>>,
+    /// For TCP.
+    pub(super) connect: Duration,
+}
+
+impl Watched {
+    async fn open(&self, address: SocketAddr) -> pingora::Result<TcpStream> {
+        if let Some(tunnels) = &self.tunnels {
+            return tunnels.open(address).await.map_err(tunnel::failed);
+        }
+        let connected = timeout(self.connect, TcpStream::connect(address)).await;
+        let connected = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut));
+        connected.and_then(|done| done).map_err(|error| {
+            let etype = match error.kind() {
+                io::ErrorKind::TimedOut => ErrorType::ConnectTimedout,
+                io::ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
+                io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+                    ErrorType::ConnectNoRoute
+                }
+                _ => ErrorType::ConnectError,
+            };
+            Error::because(etype, "while connecting for an upload", error).into_up()
+        })
+    }
+}
+
+#[async_trait]
+impl Connect for Watched {
+    async fn connect(&self, address: &PeerAddress) -> pingora::Result<Stream> {
+        let address = address.as_inet().ok_or_else(|| Error::new_in(ErrorType::InternalError))?;
+        let socket = self.open(*address).await?;
+        let uptake = Uptake::of(&socket);
+        let mut stream = Stream::from(socket);
+        // Where there are no files left, an early answer is heard later.
+        if let Ok(uptake) = uptake {
+            let nobodys = Box::new(ResponseHeader::build(StatusCode::OK, None)?);
+            let data = Some(Box::new(Arc::new(uptake)) as Box<_>);
+            stream.set_proxy_digest(ProxyDigest::new(nobodys, data));
+        }
+        Ok(stream)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    #[test]
+    fn two_reads_fit_into_what_is_free_of_any_buffer() {
+        for buffer in [46_080, 87_040, 1 << 20, 4 << 20] {
+            assert!(2 * share(Some(buffer)) < buffer / 3, "{buffer}");
+        }
+        assert_eq!((share(None), share(Some(usize::MAX))), READS);
+    }
+
+    #[tokio::test]
+    async fn there_is_room_until_the_other_side_reads_no_more_and_again_when_it_does() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut theirs, _) = listener.accept().await.unwrap();
+        let uptake = Uptake::of(&ours).unwrap();
+        let second = Duration::from_secs(1);
+        let room =
+            async || timeout(second, poll_fn(|context| uptake.poll_room(context))).await.ok();
+        let mut written = 0;
+        while let Some(room) = room().await {
+            // It never has to wait.
+            let before = written;
+            while written < before + room {
+                written += ours.try_write(&vec![b'x'; before + room - written]).unwrap();
+            }
+        }
+        assert!(written > 64 << 10, "{written}");
+        let reading = async {
+            let mut read = 0;
+            while read < written {
+                read += theirs.read(&mut vec![0; 1 << 20]).await.unwrap();
+            }
+        };
+        let again = poll_fn(|context| uptake.poll_room(context));
+        let (_, room) = tokio::join!(reading, again);
+        assert!(room >= READS.0);
+        ours.write_all(b"more").await.unwrap();
+    }
+}
