@@ -11,7 +11,8 @@ use bearerd::proxy::links::json::JsonRewriter;
 use bearerd::proxy::links::origin::{Match, OriginMap};
 use bearerd::proxy::links::xml::XmlRewriter;
 use roxmltree::{Attribute, Document, Node};
-use serde_json::{Map, Value};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use std::fmt;
 
 /// Origins and what takes their place. The longest on either side are of one length, which makes
 /// the rewriters look equally far ahead there, back, and from home to home.
@@ -90,11 +91,10 @@ impl Rewriter for JsonRewriter {
 
     /// What was JSON still is, with the right strings changed; what was none is none.
     fn judge_meaning(map: &OriginMap, before: &[u8], after: &[u8]) {
-        let [before, after] =
-            [before, after].map(|json| serde_json::from_slice::<Value>(json).ok());
-        let wanted = before.map(|mut value| {
-            rewrite_value(map, &mut value, false, Place::Plain);
-            value
+        let [before, after] = [before, after].map(|json| serde_json::from_slice::<Tree>(json).ok());
+        let wanted = before.map(|mut tree| {
+            rewrite_tree(map, &mut tree, false, Place::Plain);
+            tree
         });
         assert_eq!(after, wanted, "the JSON means something else");
     }
@@ -239,57 +239,112 @@ enum Place {
     Annotation,
 }
 
+/// JSON with its keys in order: the first one of an object may say what that is.
+#[derive(Debug, PartialEq)]
+enum Tree {
+    Text(String),
+    List(Vec<Self>),
+    Object(Vec<(String, Self)>),
+    Other(String),
+}
+
+impl<'de> Deserialize<'de> for Tree {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        input.deserialize_any(TreeVisitor)
+    }
+}
+
+struct TreeVisitor;
+
+impl<'de> Visitor<'de> for TreeVisitor {
+    type Value = Tree;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("JSON")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Tree, E> {
+        Ok(Tree::Text(text.to_owned()))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Tree, E> {
+        Ok(Tree::Other(value.to_string()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Tree, E> {
+        Ok(Tree::Other(value.to_string()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Tree, E> {
+        Ok(Tree::Other(value.to_string()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Tree, E> {
+        Ok(Tree::Other(value.to_string()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Tree, E> {
+        Ok(Tree::Other("null".to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Tree, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Tree::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Tree, A::Error> {
+        let mut object = Vec::new();
+        while let Some(member) = members.next_entry()? {
+            object.push(member);
+        }
+        Ok(Tree::Object(object))
+    }
+}
+
 /// The rules for JSON, on a value; `is_link` is what its key says about it, `place` what it is as an
 /// object, or its objects if it is an array.
-fn rewrite_value(map: &OriginMap, value: &mut Value, is_link: bool, place: Place) {
-    match value {
-        Value::String(text) if is_link => {
+fn rewrite_tree(map: &OriginMap, tree: &mut Tree, is_link: bool, place: Place) {
+    match tree {
+        Tree::Text(text) if is_link => {
             if let Some(new) = map.rewrite(text) {
                 *text = new;
             }
         }
-        Value::Array(items) => {
+        Tree::List(items) => {
             for item in items {
-                let is_link = is_link && item.is_string();
-                let keeps = place == Place::Annotation || item.is_object();
-                rewrite_value(map, item, is_link, if keeps { place } else { Place::Plain });
+                let is_link = is_link && matches!(item, Tree::Text(_));
+                let keeps = place == Place::Annotation || matches!(item, Tree::Object(_));
+                rewrite_tree(map, item, is_link, if keeps { place } else { Place::Plain });
             }
         }
-        Value::Object(members) => rewrite_object(map, members, place),
+        Tree::Object(members) => rewrite_object(map, members, place),
         _ => {}
     }
 }
 
-fn rewrite_object(map: &OriginMap, members: &mut Map<String, Value>, mut place: Place) {
-    // In the order in which they were written, more or less: the judge's own documents have no context
-    // behind what it is about.
-    let given = std::mem::take(members);
-    let (first, rest): (Vec<_>, Vec<_>) = given.into_iter().partition(|(key, _)| is_context(key));
-    for (mut key, mut member) in first.into_iter().chain(rest) {
-        if matches!(place, Place::Operations | Place::References) {
-            key = map.rewrite(&key).unwrap_or(key);
-            let is_operation = place == Place::Operations;
-            let place = if is_operation { Place::Operation } else { Place::Plain };
-            let is_in_list = place == Place::Plain && member.is_array();
-            rewrite_value(map, &mut member, false, if is_in_list { Place::Plain } else { place });
-        } else {
-            if let Some(text) = member.as_str().filter(|_| is_context(&key))
-                && place == Place::Plain
-            {
-                place = place_of(text);
-            }
-            let inner = inner_place(&key, place, &member);
-            rewrite_value(map, &mut member, is_link_key(&key, place), inner);
-        }
-        members.insert(key, member);
+fn rewrite_object(map: &OriginMap, members: &mut [(String, Tree)], mut place: Place) {
+    if let Some((key, Tree::Text(context))) = members.first()
+        && place == Place::Plain
+        && ["@odata.context", "@context", "odata.metadata"].contains(&key.as_str())
+    {
+        place = place_of(context);
     }
-}
-
-fn is_context(key: &str) -> bool {
-    let suffix = key.rsplit('@').next().filter(|suffix| suffix.len() < key.len());
-    let is_of_v4 =
-        matches!(suffix, Some("context" | "odata.context")) && !suffix.unwrap().contains('#');
-    (is_of_v4 || key == "odata.metadata") && key.len() <= 256
+    for (key, member) in members {
+        if matches!(place, Place::Operations | Place::References) {
+            if let Some(new) = map.rewrite(key) {
+                *key = new;
+            }
+            let is_operation = place == Place::Operations;
+            let inner = if is_operation { Place::Operation } else { Place::Plain };
+            rewrite_tree(map, member, false, inner);
+        } else {
+            let inner = inner_place(key, place, member);
+            rewrite_tree(map, member, is_link_key(key, place), inner);
+        }
+    }
 }
 
 /// What the object is that has this context.
@@ -310,7 +365,9 @@ fn place_of(context: &str) -> Place {
 }
 
 /// What an object is under this key, or in an array under it.
-fn inner_place(key: &str, place: Place, member: &Value) -> Place {
+fn inner_place(key: &str, place: Place, member: &Tree) -> Place {
+    let is_object = matches!(member, Tree::Object(_));
+    let is_list = matches!(member, Tree::List(_));
     let mark = key.rfind(['@', '#']).map(|at| key.split_at(at));
     match key {
         _ if key.len() > 256 => {
@@ -327,12 +384,10 @@ fn inner_place(key: &str, place: Place, member: &Value) -> Place {
             Place::Operation
         }
         _ if place == Place::Annotation => Place::Annotation,
-        "__metadata" | "__mediaresource" if member.is_object() => Place::Metadata,
-        "actions" | "functions" if place == Place::Metadata && member.is_object() => {
-            Place::Operations
-        }
-        "$Reference" if member.is_object() => Place::References,
-        "value" if place == Place::Listing && member.is_array() => Place::Listing,
+        "__metadata" | "__mediaresource" if is_object => Place::Metadata,
+        "actions" | "functions" if place == Place::Metadata && is_object => Place::Operations,
+        "$Reference" if is_object => Place::References,
+        "value" if place == Place::Listing && is_list => Place::Listing,
         _ if !is_link_key(key, place) && mark.is_some_and(|(_, suffix)| suffix.contains('.')) => {
             Place::Annotation
         }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use memchr::memchr;
 
 use self::chunk::{Before, Chunk};
-use self::context::Context;
+use self::context::Probe;
 use self::escape::{Decoder, Stop, write_escaped};
 use self::keys::{Frame, LONGEST_KEY, Role, role_of};
 use self::scan::{Class, Strings};
@@ -24,8 +24,6 @@ use super::value::Kind;
 
 /// More open objects and arrays than this end the rewriting.
 const DEEPEST: usize = 512;
-/// So much of a context URL is decoded at once.
-const PIECE: usize = 256;
 /// A header in a batch with a value longer than this passes: it is held as a whole.
 const LONGEST_HEADER: usize = 8 * 1024;
 
@@ -53,10 +51,8 @@ pub struct JsonRewriter {
     decoder: Decoder,
     /// The bytes of the undecided value as they were written, not yet in the output.
     held: Vec<u8>,
-    /// What the key of that value says.
-    role: Role,
-    /// The context URL that is being read.
-    context: Context,
+    /// What looks at the beginning of the innermost object.
+    probe: Probe,
     rewritten: u64,
 }
 
@@ -69,8 +65,6 @@ enum State {
     Key,
     /// It goes on with the beginning of a link, which is held back.
     Link,
-    /// It goes on with a context URL whose beginning is judged.
-    Context,
     /// It goes on with a header's value, which is held back.
     Header(Kind),
     /// It passes: rewriting has ended.
@@ -91,8 +85,7 @@ impl JsonRewriter {
             before: Before::Other,
             decoder: Decoder::default(),
             held: Vec::new(),
-            role: Role::Plain,
-            context: Context::default(),
+            probe: Probe::default(),
             rewritten: 0,
         }
     }
@@ -111,12 +104,14 @@ impl JsonRewriter {
     /// Takes the next bytes of the document and appends what is decided to `output`.
     pub fn push(&mut self, input: &[u8], output: &mut Vec<u8>) {
         let mut chunk = Chunk::new(input);
+        if self.probe.is_open() {
+            self.top = self.probe.read(input).unwrap_or(self.top);
+        }
         while chunk.at < input.len() {
             match self.state {
                 State::Scan => self.scan(&mut chunk, output),
                 State::Key => self.continue_key(&mut chunk),
                 State::Link => self.continue_link(&mut chunk, output),
-                State::Context => self.continue_context(&mut chunk),
                 State::Header(kind) => self.continue_header(kind, &mut chunk, output),
                 State::Stopped => chunk.at = input.len(),
             }
@@ -149,9 +144,7 @@ impl JsonRewriter {
                 if events.starts & bit == 0 {
                     self.follow(at, chunk);
                 // A string that was opened by the last chunk is judged already.
-                } else if let Some(opening) = at.checked_sub(1)
-                    && chunk.input.get(at).is_some_and(|byte| scan::can_start(*byte))
-                {
+                } else if let Some(opening) = at.checked_sub(1) {
                     let role = self.string_role(opening, chunk);
                     self.judge(role, at, chunk, output);
                 }
@@ -182,7 +175,11 @@ impl JsonRewriter {
             self.state = State::Stopped;
             return;
         }
-        let frame = self.top.inner(is_object, self.role_at(at, chunk));
+        let mut frame = self.top.inner(is_object, self.role_at(at, chunk));
+        if frame == Frame::Object {
+            let inside = chunk.input.get(at + 1..).unwrap_or_default();
+            frame = self.probe.begin(inside).unwrap_or(frame);
+        }
         self.parents.push(self.top);
         self.top = frame;
     }
@@ -266,7 +263,7 @@ impl JsonRewriter {
     /// Does to the string that begins here what its role asks for.
     fn judge(&mut self, role: Role, at: usize, chunk: &mut Chunk<'_>, output: &mut Vec<u8>) {
         match role {
-            Role::Link | Role::Context => self.judge_link(role, at, chunk, output),
+            Role::Link => self.judge_link(at, chunk, output),
             Role::Header(kind) => {
                 chunk.copy(at, output);
                 chunk.at = at;
@@ -278,52 +275,27 @@ impl JsonRewriter {
     }
 
     /// Replaces the origin of the link that begins here, if it is one of ours.
-    fn judge_link(&mut self, role: Role, at: usize, chunk: &mut Chunk<'_>, output: &mut Vec<u8>) {
+    fn judge_link(&mut self, at: usize, chunk: &mut Chunk<'_>, output: &mut Vec<u8>) {
         let rest = chunk.input.get(at..).unwrap_or_default();
         self.decoder.clear();
-        let (taken, stop) = self.decoder.read(rest, self.window);
-        match stop {
-            Stop::Malformed => return,
-            Stop::Input => {
+        match self.decoder.read(rest, self.window) {
+            (_, Stop::Malformed) => {}
+            (_, Stop::Input) => {
                 chunk.copy(at, output);
                 self.held.extend_from_slice(rest);
                 chunk.at = chunk.input.len();
                 chunk.copied = chunk.at;
-                self.role = role;
                 self.state = State::Link;
-                return;
             }
-            Stop::Enough | Stop::End => {}
-        }
-        let goes_on = role == Role::Context && self.begin_context(stop);
-        let found = self.map.find(self.decoder.text(), stop == Stop::End);
-        if let Match::Replace { length, with } = found {
-            chunk.copy(at, output);
-            write_escaped(with, output);
-            chunk.copied += self.decoder.written_length(rest, length);
-            self.rewritten += 1;
-        }
-        if goes_on {
-            self.decoder.clear();
-            chunk.at = at + taken;
-            self.state = State::Context;
-        }
-    }
-
-    /// Reads the beginning of a context URL out of the decoder. Says whether there is more of it.
-    fn begin_context(&mut self, stop: Stop) -> bool {
-        self.context.clear();
-        self.context.read(self.decoder.text());
-        if stop == Stop::End {
-            self.end_context();
-        }
-        stop == Stop::Enough
-    }
-
-    /// The object is what its context says.
-    fn end_context(&mut self) {
-        if self.top == Frame::Object {
-            self.top = self.context.frame().unwrap_or(self.top);
+            (_, stop) => {
+                let found = self.map.find(self.decoder.text(), stop == Stop::End);
+                if let Match::Replace { length, with } = found {
+                    chunk.copy(at, output);
+                    write_escaped(with, output);
+                    chunk.copied += self.decoder.written_length(rest, length);
+                    self.rewritten += 1;
+                }
+            }
         }
     }
 
@@ -340,7 +312,7 @@ impl JsonRewriter {
                 true => self.string_role(opening, chunk),
                 false => Role::Plain,
             };
-            if matches!(role, Role::Link | Role::Context | Role::Header(_)) {
+            if matches!(role, Role::Link | Role::Header(_)) {
                 // No byte of it is here yet.
                 self.judge(role, end, chunk, output);
             } else if self.top.is_object() && !self.is_value(opening, chunk) {
@@ -372,10 +344,7 @@ impl JsonRewriter {
         if stop == Stop::Input {
             return;
         }
-        let is_context = self.role == Role::Context && stop != Stop::Malformed;
-        let goes_on = is_context && self.begin_context(stop);
-        let found = self.map.find(self.decoder.text(), stop == Stop::End);
-        let replaced = match found {
+        let replaced = match self.map.find(self.decoder.text(), stop == Stop::End) {
             Match::Replace { length, with } if stop != Stop::Malformed => {
                 write_escaped(with, output);
                 self.rewritten += 1;
@@ -385,30 +354,7 @@ impl JsonRewriter {
         };
         output.extend_from_slice(self.held.get(replaced..).unwrap_or_default());
         self.held.clear();
-        if goes_on {
-            self.decoder.clear();
-            self.state = State::Context;
-        } else {
-            self.resume(stop != Stop::End, Role::Plain);
-        }
-    }
-
-    /// Reads more of a context URL, which passes.
-    fn continue_context(&mut self, chunk: &mut Chunk<'_>) {
-        let (taken, stop) = self.decoder.read(chunk.rest(), PIECE);
-        chunk.at += taken;
-        if matches!(stop, Stop::Enough | Stop::End) {
-            self.context.read(self.decoder.text());
-            self.decoder.clear();
-        }
-        match stop {
-            Stop::Input | Stop::Enough => {}
-            Stop::End => {
-                self.end_context();
-                self.resume(false, Role::Plain);
-            }
-            Stop::Malformed => self.resume(true, Role::Plain),
-        }
+        self.resume(stop != Stop::End, Role::Plain);
     }
 
     /// Decodes more of a header's value, until all of it is there.

@@ -18,6 +18,8 @@ pub struct OriginMap {
 
 #[derive(Clone, Debug)]
 struct Entry {
+    /// All of it as nearly everyone writes it: one look tells whether a URL begins so.
+    plain: String,
     /// `None`: only the path counts.
     server: Option<Server>,
     /// What follows the authority, without a slash at its end; mostly nothing.
@@ -142,7 +144,8 @@ impl OriginMap {
 impl Entry {
     fn new(origin: &str, replacement: String) -> Self {
         let Some((scheme, rest)) = origin.split_once("://") else {
-            return Self { server: None, path: origin.to_owned(), replacement };
+            let path = origin.to_owned();
+            return Self { plain: path.clone(), server: None, path, replacement };
         };
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let is_https = scheme.eq_ignore_ascii_case("https");
@@ -152,7 +155,12 @@ impl Entry {
         let (host, port) = port.unwrap_or((authority, if is_https { 443 } else { 80 }));
         let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         let server = Server { is_https, host, port };
-        Self { server: Some(server), path: path.to_owned(), replacement }
+        Self {
+            plain: server.plain() + path,
+            server: Some(server),
+            path: path.to_owned(),
+            replacement,
+        }
     }
 
     fn longest(&self) -> usize {
@@ -162,6 +170,11 @@ impl Entry {
     }
 
     fn likeness(&self, start: &[u8], is_whole: bool) -> Likeness {
+        if start.starts_with(self.plain.as_bytes())
+            && matches!(start.get(self.plain.len()), Some(b'/' | b'?' | b'#'))
+        {
+            return Likeness::Yes { length: self.plain.len(), is_exact: true };
+        }
         let (at, is_exact) = match &self.server {
             None => (0, true),
             Some(server) => match server.likeness(start, is_whole) {
@@ -185,6 +198,12 @@ impl Entry {
 }
 
 impl Server {
+    fn plain(&self) -> String {
+        let (scheme, own) = if self.is_https { ("https", 443) } else { ("http", 80) };
+        let port = if self.port == own { String::new() } else { format!(":{}", self.port) };
+        format!("{scheme}://{}{port}", self.host)
+    }
+
     /// Compares the scheme and the authority; what follows them is not looked at.
     fn likeness(&self, start: &[u8], is_whole: bool) -> Likeness {
         let alike = |given: &[u8], wanted: &[u8]| {

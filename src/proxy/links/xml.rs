@@ -4,30 +4,25 @@
 //! comments, CDATA sections, processing instructions and the DOCTYPE. It does not check
 //! well-formedness; where it no longer understands the markup, it passes the rest on as it is.
 
+mod names;
+
 use std::sync::Arc;
 
 use memchr::{memchr, memchr2};
 
+use self::names::{Element, NAME_LIMIT};
 use super::origin::{Match, OriginMap};
-
-/// The attributes that hold links on every element. XML names are case-sensitive. `Url` is EDMX of
-/// OData V3, `UrlRef` an annotation's value, and the prefixes are those that everyone uses.
-const LINK_ATTRIBUTES: [&[u8]; 8] =
-    [b"xml:base", b"href", b"src", b"Uri", b"Url", b"UrlRef", b"m:context", b"metadata:context"];
 
 /// What ends the text of an element.
 const TEXT_END: u8 = b'<';
-
-/// The most bytes of a name that are kept. A name this long or longer is none of ours.
-const NAME_LIMIT: usize = 64;
 
 /// The bytes held back for each byte of an origin: room for a character reference (`&#x002f;`).
 const REFERENCE_LENGTH: usize = 8;
 
 /// Rewrites the upstreams' links in an XML document that arrives in chunks of any size.
 ///
-/// Links are the values of [`LINK_ATTRIBUTES`] and of a few more attributes where an [`Element`] has
-/// them, and the texts of some elements. Everything else passes byte for byte.
+/// Links are the values of some attributes, of more where an [`Element`] has them, and the texts of some
+/// elements. Everything else passes byte for byte.
 #[derive(Clone, Debug)]
 pub struct XmlRewriter {
     map: Arc<OriginMap>,
@@ -43,65 +38,6 @@ pub struct XmlRewriter {
     /// How many `<` of a DOCTYPE are open; 0 outside of it.
     depth: usize,
     rewritten: u64,
-}
-
-/// An element that has links where others do not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Element {
-    Other,
-    /// Its text is a name, which may be a link: Atom's `id`, a constant of an annotation.
-    Name,
-    /// Its text is a link.
-    Link,
-    /// The reference to an entity: `m:ref`.
-    Reference,
-    /// An action or function that an entity offers: `m:action`, `m:function`.
-    Operation,
-    /// A link that is new or gone, in a delta: `m:link`, `m:deleted-link`.
-    Relation,
-    /// An entity that is gone, in a delta: `at:deleted-entry` (RFC 6721).
-    Tombstone,
-}
-
-impl Element {
-    /// The element of this name. Properties, which are data, have a prefix and no attributes of these
-    /// names, so that the prefix of a text matters, and that of an attribute's element does not.
-    fn named(name: &[u8]) -> Self {
-        if name.len() >= NAME_LIMIT {
-            return Self::Other;
-        }
-        match name {
-            // Olingo's prefix is `a`.
-            b"id" | b"atom:id" | b"a:id" | b"String" | b"edm:String" => return Self::Name,
-            b"uri" | b"next" | b"icon" | b"logo" | b"atom:uri" | b"a:uri" => return Self::Link,
-            _ => {}
-        }
-        let colon = memchr(b':', name).map_or(0, |colon| colon + 1);
-        match name.get(colon..).unwrap_or_default() {
-            b"ref" => Self::Reference,
-            b"action" | b"function" => Self::Operation,
-            b"link" | b"deleted-link" => Self::Relation,
-            b"deleted-entry" => Self::Tombstone,
-            _ => Self::Other,
-        }
-    }
-
-    const fn has_link_as_text(self) -> bool {
-        matches!(self, Self::Name | Self::Link)
-    }
-
-    /// Whether the value of this attribute is a link, and if so, whether an absolute path is one there.
-    fn takes_paths_in(self, attribute: &[u8]) -> Option<bool> {
-        let is_link = match (self, attribute) {
-            // A constant of an annotation, which may be anything.
-            (_, b"String") => return Some(false),
-            (Self::Reference, b"id") | (Self::Tombstone, b"ref") => true,
-            (Self::Operation, b"metadata" | b"target") => true,
-            (Self::Relation, b"source" | b"target") => true,
-            _ => LINK_ATTRIBUTES.contains(&attribute),
-        };
-        is_link.then_some(true)
-    }
 }
 
 /// What the next byte belongs to.

@@ -88,6 +88,8 @@ impl Frame {
 
     const fn inner_object(self, role: Role) -> Self {
         match (self, role) {
+            // As nearly everywhere.
+            (Self::Array | Self::Object, Role::Plain) => Self::Object,
             (Self::BatchRoot, _) => Self::Batch,
             (Self::Requests, _) => Self::Request,
             (Self::AnswerRoot, _) => Self::Answer,
@@ -105,7 +107,7 @@ impl Frame {
 
     const fn inner_array(self, role: Role) -> Self {
         match (self, role) {
-            (_, Role::Link | Role::Context) => Self::Links,
+            (_, Role::Link) => Self::Links,
             (_, Role::Requests) => Self::Requests,
             (_, Role::Responses) => Self::Responses,
             (_, Role::Listed) => Self::Listed,
@@ -122,8 +124,6 @@ pub(super) enum Role {
     #[default]
     Plain,
     Link,
-    /// A link that says what its object is.
-    Context,
     Metadata,
     Operations,
     Operation,
@@ -161,7 +161,6 @@ pub(super) fn role_of(key: &[u8], container: Frame) -> Role {
         _ if container == Frame::Headers => return Kind::of(key).map_or(Role::Plain, Role::Header),
         // The catalog's. Other keys of that ending are data, which a caller may write back.
         _ if key.starts_with(b"asset") && key.ends_with(b"Url") => true,
-        b"odata.metadata" => return Role::Context,
         // OData V3.
         _ if key.starts_with(b"odata.") => true,
         _ => return role_of_annotation(key),
@@ -172,7 +171,8 @@ pub(super) fn role_of(key: &[u8], container: Frame) -> Role {
 /// What a key says that has an `@` or a `#` in it: no property has.
 fn role_of_annotation(key: &[u8]) -> Role {
     /// Control information in its short form (OData JSON Format 4.01 section 4.6).
-    const SHORT_FORMS: [&[u8]; 11] = [
+    const SHORT_FORMS: [&[u8]; 12] = [
+        b"context",
         b"nextLink",
         b"deltaLink",
         b"id",
@@ -193,11 +193,18 @@ fn role_of_annotation(key: &[u8]) -> Role {
     if key.get(at) == Some(&b'#') {
         return Role::Operation;
     }
-    match suffix {
-        b"context" | b"odata.context" => Role::Context,
-        _ if SHORT_FORMS.contains(&suffix) || memmem::find(key, b"@odata.").is_some() => Role::Link,
-        _ if suffix.ends_with(b".longtextUrl") => Role::Link,
-        _ if suffix.contains(&b'.') => Role::Annotation,
-        _ => Role::Plain,
+    let is_link = suffix.starts_with(b"odata.")
+        || SHORT_FORMS.contains(&suffix)
+        || suffix.ends_with(b".longtextUrl")
+        || memmem::find(key, b"@odata.").is_some();
+    match is_link {
+        true => Role::Link,
+        false if suffix.contains(&b'.') => Role::Annotation,
+        false => Role::Plain,
     }
+}
+
+/// Whether a value under this key says what its object is.
+pub(super) fn is_context(key: &[u8]) -> bool {
+    matches!(key, b"@odata.context" | b"@context" | b"odata.metadata")
 }

@@ -18,9 +18,7 @@ pub(super) struct Class {
 impl Class {
     const QUOTE: Self = Self::only(b'"');
     const BACKSLASH: Self = Self::only(b'\\');
-    /// The slash that an absolute path begins with, the `#` and `$` of a relative context URL, and the
-    /// others of this row (space, `-`, ...), which [`can_start`] tells apart.
-    const PUNCTUATION: Self = Self { ignored: 0x0F, value: 0x2F };
+    const SLASH: Self = Self::only(b'/');
     /// All brackets and the backslash. The others of this class (`x`, `y`, `z`, `|`, `_`, ...) do
     /// not occur outside strings.
     const MARK: Self = Self { ignored: 0x27, value: 0x7F };
@@ -45,12 +43,6 @@ impl Class {
             bytes.fold((0xFF, 0), |(common, any), byte| (common & byte, any | byte));
         Self { ignored: any & !common, value: any }
     }
-}
-
-/// Whether a string may be looked at that begins with this byte: of the class of a slash, not all are.
-#[inline(always)]
-pub(super) const fn can_start(byte: u8) -> bool {
-    byte & 0xF0 != 0x20 || matches!(byte, b'/' | b'#' | b'$')
 }
 
 /// What the rewriter looks at in a block.
@@ -110,9 +102,7 @@ impl Strings {
         let inside = prefix_xor(quotes) ^ self.inside;
         let opening = quotes & inside;
         let first = opening << 1 | self.opened;
-        // The first byte of an empty string is the quote that ends it.
-        let punctuation = Class::PUNCTUATION.mask(block) & !quotes;
-        let can_start = starts.mask(block) | punctuation | backslashes;
+        let can_start = starts.mask(block) | Class::SLASH.mask(block) | backslashes;
         let events = Events { marks: Class::MARK.mask(block) & !inside, starts: first & can_start };
         let last = BLOCK - length;
         self.inside = 0_u64.wrapping_sub(inside >> 63);

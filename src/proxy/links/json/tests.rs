@@ -3,6 +3,8 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 use serde_json::{Map, Value};
 
+use super::context::Context;
+use super::keys::is_context;
 use super::*;
 
 mod blocks;
@@ -201,7 +203,14 @@ fn what_an_object_is_tells_which_of_its_keys_are_links() {
         r#"{"odata.metadata":"<L>/$metadata#O/$links/Items","value":[{"url":"<L>/Items(1)"}]}"#,
         r#"{"@odata.context":"<L>/$metadata#Pages","value":[{"url":"<U>/A"}],"url":"<U>/"}"#,
         r#"{"@odata.context":"<L>/$metadata#Pages/$entity","url":"<U>/"}"#,
-        r#"{"value":[{"url":"<U>/A"}],"@odata.context":"<L>/$metadata"}"#,
+        r#"{"value":[{"url":"<U>/A"}],"@odata.context":"<L>/$metadata","url":"<U>/"}"#,
+        "{ \n\t\"@odata.context\" :\r \"$metadata\",\"url\":\"<L>/\"}",
+        r#"{"\u0040odata.conte\u0078t":"\u0024metadata","url":"<L>/"}"#,
+        r#"{"@odata.etag":"","@odata.context":"$metadata","url":"<U>/"}"#,
+        r#"{"@odata.count":1,"url":"<U>/","odata":"$metadata"}"#,
+        r#"{"@odata.context":"$metadata" "url":"<L>/"}"#,
+        r#"{"@odata.context" "$metadata","url":"<U>/"}"#,
+        r#"[{"@context":"$metadata"},{"url":"<U>/"},{"@context":{"@context":"$metadata","url":"<L>/"},"url":"<U>/"}]"#,
         r#"{"@context":"https://json-ld.org/contexts/x","url":"<U>/"}"#,
         // Deltas of OData 4.0.
         r##"{"@odata.context":"#Orders/$deletedEntity","id":"<L>/Orders(1)","source":"<U>/"}"##,
@@ -351,7 +360,7 @@ fn an_origin_that_begins_another_does_not_depend_on_chunks() {
 fn reference(map: &OriginMap, value: &mut Value, container: Frame, role: Role) {
     match value {
         Value::String(text) => {
-            let is_link = container == Frame::Links || matches!(role, Role::Link | Role::Context);
+            let is_link = container == Frame::Links || role == Role::Link;
             if let Some(new) = map.rewrite(text).filter(|_| is_link) {
                 *text = new;
             }
@@ -363,18 +372,19 @@ fn reference(map: &OriginMap, value: &mut Value, container: Frame, role: Role) {
         Value::Object(members) => {
             let mut inner = container.inner(true, role);
             let given = std::mem::take(members);
-            for (mut key, mut member) in given {
-                let role = role_of(key.as_bytes(), inner);
-                if let Some(new) = map.rewrite(&key).filter(|_| inner.has_urls_as_keys()) {
-                    key = new;
-                }
-                if role == Role::Context
+            for (index, (mut key, mut member)) in given.into_iter().enumerate() {
+                if index == 0
+                    && is_context(key.as_bytes())
                     && inner == Frame::Object
                     && let Value::String(text) = &member
                 {
                     let mut context = Context::default();
                     context.read(text.as_bytes());
                     inner = context.frame().unwrap_or(inner);
+                }
+                let role = role_of(key.as_bytes(), inner);
+                if let Some(new) = map.rewrite(&key).filter(|_| inner.has_urls_as_keys()) {
+                    key = new;
                 }
                 reference(map, &mut member, inner, role);
                 members.insert(key, member);

@@ -33,7 +33,7 @@ fn reference(input: &[u8]) -> (Vec<usize>, Vec<usize>) {
         if !is_inside && b"{}[]\\xyz|~_^XYZ\x7f".contains(&byte) {
             marks.push(at);
         }
-        if is_first && !is_quote && (b"hH\\".contains(&byte) || byte & 0xF0 == 0x20) {
+        if is_first && b"hH/\\".contains(&byte) {
             starts.push(at);
         }
         is_first = is_quote && is_inside;
