@@ -32,6 +32,8 @@ const WORTH_HOLDING: usize = 4;
 const WIDEST: usize = 64;
 /// So much that has gone by is kept, for beginnings that were not worth holding.
 const KEPT: usize = WIDEST * WORTH_HOLDING;
+/// At so few places a secret is looked for one by one.
+const FEW: usize = 64;
 /// A shorter run is not worth skipping to: the text is undressed as a whole.
 const SHORTEST_RUN: usize = 4;
 
@@ -137,25 +139,17 @@ impl Secrets {
     fn find(&self, text: &[u8], goes_on: bool) -> Found {
         let known = &*self.0;
         let mut found = Found::default();
+        if !goes_on && !self.may_be_in(text) {
+            return found;
+        }
+        let bare = Layer::bare(text, 0, goes_on);
         if known.is_run {
-            let mut from = 0;
-            while let Some(run) = clothes::next_run(text, from, known.run) {
-                from = run.end;
-                let open = goes_on && run.end == text.len();
-                let layer = Layer::bare(text.get(run.clone()).unwrap_or_default(), run.start, open);
-                known.look_into(&layer, 0, &mut found);
-            }
-            // A beginning may be shorter than a secret.
-            let last = clothes::last_run(text);
-            if goes_on && (1..known.run).contains(&(text.len() - last)) {
-                let layer = Layer::bare(text.get(last..).unwrap_or_default(), last, true);
-                known.look_into(&layer, 0, &mut found);
-            }
+            clothes::plain_runs(&bare, known.run, 1, &mut |run| known.search(&run, &mut found));
         } else if known.run < SHORTEST_RUN
-            || clothes::next_run(text, 0, known.run).is_some()
             || goes_on
+            || clothes::next_run(text, 0, known.run).is_some()
         {
-            known.look_into(&Layer::bare(text, 0, goes_on), 0, &mut found);
+            known.search(&bare, &mut found);
         }
         found.in_order()
     }
@@ -173,12 +167,21 @@ impl Secrets {
 }
 
 impl Known {
-    /// Looks for secrets in a text and under its clothes.
+    /// Looks for secrets in a text and under its clothes; where they are, only if there are any.
+    fn search(&self, layer: &Layer<'_>, found: &mut Found) {
+        let mut first = Found::default();
+        self.look_into(&Layer::unplaced(layer.text, layer.is_open), 0, &mut first);
+        if !first.places.is_empty() || !first.open.is_empty() {
+            self.look_into(layer, 0, found);
+        }
+    }
+
     fn look_into(&self, layer: &Layer<'_>, depth: usize, found: &mut Found) {
         for secret in &self.secrets {
-            if secret.len() <= layer.text.len() {
-                let places = memmem::find_iter(layer.text, secret);
-                found.places.extend(places.map(|at| layer.place(at..at + secret.len())));
+            let mut from = 0;
+            while let Some(at) = next_in(layer.text, from, secret) {
+                from = at + secret.len();
+                found.places.push(layer.place(at..from));
             }
             if layer.is_open
                 && let Some(at) = beginning_in(layer.text, secret)
@@ -192,19 +195,27 @@ impl Known {
         let wanted = clothes::Wanted { least: self.least, has_space: self.has_space };
         clothes::take_off(layer, &wanted, &mut |under| {
             let layer = under.layer();
-            if !self.is_run {
-                return self.look_into(&layer, depth + 1, found);
-            }
-            // Of what was no encoded text at all, nothing is left to look at.
-            for run in clothes::runs(layer.text) {
-                let is_last = layer.is_open && run.end == layer.text.len();
-                let least = if is_last { WORTH_HOLDING } else { self.least };
-                if run.len() >= least {
-                    self.look_into(&layer.part(run, is_last), depth + 1, found);
-                }
+            if self.is_run {
+                // Of what was no encoded text at all, nothing is left to look at.
+                clothes::plain_runs(&layer, self.least, WORTH_HOLDING, &mut |run| {
+                    self.look_into(&run, depth + 1, found);
+                });
+            } else {
+                self.look_into(&layer, depth + 1, found);
             }
         });
     }
+}
+
+/// Where a secret is next in a text.
+fn next_in(text: &[u8], from: usize, secret: &[u8]) -> Option<usize> {
+    let rest = text.get(from..).filter(|rest| rest.len() >= secret.len())?;
+    // To prepare a search takes longer than to compare a few places.
+    let found = match rest.len() - secret.len() < FEW {
+        true => rest.windows(secret.len()).position(|window| window == secret),
+        false => memmem::find(rest, secret),
+    };
+    found.map(|at| from + at)
 }
 
 impl Found {

@@ -26,25 +26,34 @@ pub(super) struct Wanted {
 /// What was under some clothes.
 pub(super) struct Under {
     text: Vec<u8>,
-    /// Of each byte, where in the bare text it comes from.
-    places: Vec<(u32, u32)>,
+    /// Of each byte, where in the bare text it comes from, if that is asked for.
+    places: Option<Vec<(u32, u32)>>,
     is_open: bool,
 }
 
 impl Under {
     pub(super) fn layer(&self) -> Layer<'_> {
-        Layer { text: &self.text, origin: Origin::Mapped(&self.places), is_open: self.is_open }
+        let origin = self.places.as_deref().map_or(Origin::Unknown, Origin::Mapped);
+        Layer { text: &self.text, origin, is_open: self.is_open }
     }
 
-    fn with_capacity(length: usize, is_open: bool) -> Self {
-        Self { text: Vec::with_capacity(length), places: Vec::with_capacity(length), is_open }
+    /// Empty, for what is under this.
+    fn of(layer: &Layer<'_>) -> Self {
+        let length = layer.text.len();
+        let is_asked_for = !matches!(layer.origin, Origin::Unknown);
+        let places = is_asked_for.then(|| Vec::with_capacity(length));
+        Self { text: Vec::with_capacity(length), places, is_open: layer.is_open }
     }
 
-    fn push(&mut self, byte: u8, place: Place) {
-        // Nothing longer than a chunk is looked into.
-        let bound = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+    /// One more byte, and where in the layer above it comes from.
+    fn push(&mut self, byte: u8, layer: &Layer<'_>, place: Place) {
         self.text.push(byte);
-        self.places.push((bound(place.start), bound(place.end)));
+        if let Some(places) = &mut self.places {
+            // Nothing longer than a chunk is looked into.
+            let bound = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+            let place = layer.place(place);
+            places.push((bound(place.start), bound(place.end)));
+        }
     }
 }
 
@@ -59,6 +68,8 @@ pub(super) struct Layer<'a> {
 
 #[derive(Clone, Copy)]
 enum Origin<'a> {
+    /// Whether there is anything is all that is asked.
+    Unknown,
     /// The bare text itself, from here on.
     Bare(usize),
     Mapped(&'a [(u32, u32)]),
@@ -70,9 +81,15 @@ impl<'a> Layer<'a> {
         Self { text, origin: Origin::Bare(start), is_open }
     }
 
+    /// A text of which nobody asks where anything is.
+    pub(super) const fn unplaced(text: &'a [u8], is_open: bool) -> Self {
+        Self { text, origin: Origin::Unknown, is_open }
+    }
+
     /// A part of this text.
     pub(super) fn part(&self, part: Place, is_open: bool) -> Self {
         let origin = match self.origin {
+            Origin::Unknown => Origin::Unknown,
             Origin::Bare(start) => Origin::Bare(start + part.start),
             Origin::Mapped(places) => Origin::Mapped(places.get(part.clone()).unwrap_or_default()),
         };
@@ -82,6 +99,7 @@ impl<'a> Layer<'a> {
     /// Where in the bare text a part of this one comes from.
     pub(super) fn place(&self, part: Place) -> Place {
         match self.origin {
+            Origin::Unknown => 0..0,
             Origin::Bare(start) => start + part.start..start + part.end,
             Origin::Mapped(places) => {
                 let places = places.get(part).unwrap_or_default();
@@ -105,20 +123,31 @@ const fn is_base64(byte: u8) -> bool {
     matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'+' | b'/')
 }
 
-/// The next run of plain bytes, from there on, that is at least so long. Most of the text is skipped: a run of that
+/// The next run of such bytes, from there on, that is at least so long. Most of the text is skipped: a run of that
 /// length holds each so-many-th byte.
-pub(super) fn next_run(text: &[u8], from: usize, length: usize) -> Option<Place> {
+fn next_run_of(
+    text: &[u8],
+    from: usize,
+    length: usize,
+    is_in: impl Fn(u8) -> bool,
+) -> Option<Place> {
     let mut start = from;
     loop {
         let window = text.get(start..start + length)?;
-        match window.iter().rposition(|byte| !is_plain(*byte)) {
+        match window.iter().rposition(|byte| !is_in(*byte)) {
             Some(broken) => start += broken + 1,
             None => {
                 let rest = text.get(start + length..).unwrap_or_default();
-                return Some(start..start + length + first_run(rest));
+                let more = rest.iter().position(|byte| !is_in(*byte)).unwrap_or(rest.len());
+                return Some(start..start + length + more);
             }
         }
     }
+}
+
+/// The next run of plain bytes that is so long.
+pub(super) fn next_run(text: &[u8], from: usize, length: usize) -> Option<Place> {
+    next_run_of(text, from, length, is_plain)
 }
 
 /// The length of the plain run at the beginning.
@@ -128,23 +157,44 @@ pub(super) fn first_run(text: &[u8]) -> usize {
 
 /// Where the plain run at the end begins.
 pub(super) fn last_run(text: &[u8]) -> usize {
-    text.iter().rposition(|byte| !is_plain(*byte)).map_or(0, |broken| broken + 1)
+    last_run_of(text, is_plain)
 }
 
-/// All runs of plain bytes.
-pub(super) fn runs(text: &[u8]) -> impl Iterator<Item = Place> {
-    runs_of(text, is_plain)
+fn last_run_of(text: &[u8], is_in: impl Fn(u8) -> bool) -> usize {
+    text.iter().rposition(|byte| !is_in(*byte)).map_or(0, |broken| broken + 1)
 }
 
-fn runs_of(text: &[u8], is_in: impl Fn(u8) -> bool) -> impl Iterator<Item = Place> {
+/// Shows all runs that are at least so long, and at the end of a text that may go on one that is at least as long as
+/// `open`, and whether it is that one.
+pub(super) fn plain_runs(
+    layer: &Layer<'_>,
+    least: usize,
+    open: usize,
+    see: &mut dyn FnMut(Layer<'_>),
+) {
+    runs_of(layer, least, open, is_plain, see);
+}
+
+fn runs_of(
+    layer: &Layer<'_>,
+    least: usize,
+    open: usize,
+    is_in: impl Fn(u8) -> bool + Copy,
+    see: &mut dyn FnMut(Layer<'_>),
+) {
+    let text = layer.text;
     let mut from = 0;
-    std::iter::from_fn(move || {
-        let start = from + text.get(from..)?.iter().position(|byte| is_in(*byte))?;
-        let rest = text.get(start..)?;
-        let length = rest.iter().position(|byte| !is_in(*byte)).unwrap_or(rest.len());
-        from = start + length;
-        Some(start..from)
-    })
+    while let Some(run) = next_run_of(text, from, least, is_in) {
+        from = run.end;
+        let is_open = layer.is_open && run.end == text.len();
+        see(layer.part(run, is_open));
+    }
+    if layer.is_open && from < text.len() {
+        let last = last_run_of(text, is_in);
+        if (open..least).contains(&(text.len() - last)) {
+            see(layer.part(last..text.len(), true));
+        }
+    }
 }
 
 /// What a secret stands for that is percent-encoded itself, as values of cookies are, if it is.
@@ -168,27 +218,36 @@ pub(super) fn take_off(layer: &Layer<'_>, wanted: &Wanted, see: &mut dyn FnMut(U
         });
         form.into_iter().for_each(&mut *see);
     }
-    for run in runs_of(layer.text, is_base64) {
-        let is_open = layer.is_open && run.end == layer.text.len();
-        let least = if is_open { LEAST_OPEN } else { (4 * wanted.least).div_ceil(3) };
-        if run.len() >= least {
-            let run = layer.part(run, is_open);
-            (0..4).map(|skipped| decoded::<6>(&run, skipped, sextet)).for_each(&mut *see);
-        }
+    runs_of(layer, (4 * wanted.least).div_ceil(3), LEAST_OPEN, is_base64, &mut |run| {
+        (0..4).map(|skipped| base64(&run, skipped)).for_each(&mut *see);
+    });
+    let is_digit = |byte: u8| byte.is_ascii_hexdigit();
+    runs_of(layer, 2 * wanted.least, LEAST_OPEN, is_digit, &mut |run| {
+        (0..2).map(|skipped| decoded::<4>(&run, skipped, nibble)).for_each(&mut *see);
+    });
+}
+
+/// What base64 stands for, without its first digits. Long runs of it are met in answers: where nobody asks where
+/// anything is, it is read by four.
+fn base64(run: &Layer<'_>, skipped: usize) -> Under {
+    if !matches!(run.origin, Origin::Unknown) {
+        return decoded::<6>(run, skipped, sextet);
     }
-    for run in runs_of(layer.text, |byte| byte.is_ascii_hexdigit()) {
-        let is_open = layer.is_open && run.end == layer.text.len();
-        let least = if is_open { LEAST_OPEN } else { 2 * wanted.least };
-        if run.len() >= least {
-            let run = layer.part(run, is_open);
-            (0..2).map(|skipped| decoded::<4>(&run, skipped, nibble)).for_each(&mut *see);
-        }
+    let mut under = Under::of(run);
+    let (fours, rest) = run.text.get(skipped..).unwrap_or_default().as_chunks::<4>();
+    for four in fours {
+        let bits = four.iter().fold(0, |bits, digit| bits << 6 | sextet(*digit));
+        let [_, bytes @ ..] = bits.to_be_bytes();
+        under.text.extend_from_slice(&bytes);
     }
+    let rest = decoded::<6>(&Layer::unplaced(rest, run.is_open), 0, sextet);
+    under.text.extend_from_slice(&rest.text);
+    under
 }
 
 /// The bytes for which digits of `BITS` bits each stand, without the first digits.
 fn decoded<const BITS: u32>(run: &Layer<'_>, skipped: usize, digit: impl Fn(u8) -> u32) -> Under {
-    let mut under = Under::with_capacity(run.text.len(), run.is_open);
+    let mut under = Under::of(run);
     let (mut bits, mut count, mut first) = (0_u32, 0, skipped);
     for (at, byte) in run.text.iter().enumerate().skip(skipped) {
         bits = bits << BITS | digit(*byte);
@@ -196,7 +255,7 @@ fn decoded<const BITS: u32>(run: &Layer<'_>, skipped: usize, digit: impl Fn(u8) 
         if count >= 8 {
             count -= 8;
             let [.., byte] = (bits >> count).to_be_bytes();
-            under.push(byte, run.place(first..at + 1));
+            under.push(byte, run, first..at + 1);
             bits &= (1 << count) - 1;
             first = if count > 0 { at } else { at + 1 };
         }
@@ -206,14 +265,20 @@ fn decoded<const BITS: u32>(run: &Layer<'_>, skipped: usize, digit: impl Fn(u8) 
 
 /// The value of a digit of base64, or of base64url.
 fn sextet(byte: u8) -> u32 {
-    let value = match byte {
-        b'A'..=b'Z' => byte - b'A',
-        b'a'..=b'z' => byte - b'a' + 26,
-        b'0'..=b'9' => byte - b'0' + 52,
-        b'+' | b'-' => 62,
-        _ => 63,
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    #[expect(clippy::indexing_slicing, reason = "a constant out of bounds does not compile")]
+    const VALUES: [u8; 256] = {
+        let mut values = [0; 256];
+        let mut value = 0;
+        while value < 64 {
+            values[DIGITS[value] as usize] = value as u8;
+            value += 1;
+        }
+        values[b'-' as usize] = 62;
+        values[b'_' as usize] = 63;
+        values
     };
-    value.into()
+    VALUES.get(usize::from(byte)).copied().unwrap_or_default().into()
 }
 
 fn nibble(byte: u8) -> u32 {
@@ -239,34 +304,48 @@ fn unescaped(
     escape: impl Fn(&[u8], bool) -> Step,
 ) -> Option<Under> {
     let text = layer.text;
-    text.iter().position(|byte| marks.contains(byte))?;
-    let mut under = Under::with_capacity(text.len(), layer.is_open);
+    let next = |from: usize| {
+        let rest = text.get(from..)?;
+        let found = match marks {
+            [mark] => memchr::memchr(*mark, rest),
+            _ => rest.iter().position(|byte| marks.contains(byte)),
+        };
+        found.map(|at| from + at)
+    };
+    let mut mark = next(0)?;
+    let mut under = Under::of(layer);
     let (mut at, mut is_escaped) = (0, false);
-    while let Some(byte) = text.get(at) {
+    loop {
+        for plain in at..mark {
+            under.push(text.get(plain).copied().unwrap_or_default(), layer, plain..plain + 1);
+        }
+        at = mark;
         let rest = text.get(at..).unwrap_or_default();
-        let step = if marks.contains(byte) { escape(rest, layer.is_open) } else { Step::Plain };
+        let Some(byte) = rest.first() else { break };
+        let step = escape(rest, layer.is_open);
+        is_escaped |= match step {
+            Step::Unfinished => layer.is_open,
+            Step::Plain => false,
+            Step::Byte(..) | Step::Character(..) => true,
+        };
         at += match step {
-            Step::Unfinished if layer.is_open => {
-                is_escaped = true;
-                break;
-            }
+            Step::Unfinished if layer.is_open => break,
             Step::Plain | Step::Unfinished => {
-                under.push(*byte, layer.place(at..at + 1));
+                under.push(*byte, layer, at..at + 1);
                 1
             }
             Step::Byte(length, byte) => {
-                under.push(byte, layer.place(at..at + length));
-                is_escaped = true;
+                under.push(byte, layer, at..at + length);
                 length
             }
             Step::Character(length, character) => {
                 for byte in character.encode_utf8(&mut [0; 4]).bytes() {
-                    under.push(byte, layer.place(at..at + length));
+                    under.push(byte, layer, at..at + length);
                 }
-                is_escaped = true;
                 length
             }
         };
+        mark = next(at).unwrap_or(text.len());
     }
     is_escaped.then_some(under)
 }
