@@ -103,6 +103,31 @@ async fn the_token_before_the_current_one_stays_here_too() {
 }
 
 #[tokio::test]
+async fn the_token_that_another_route_sends_to_the_same_upstream_stays_here_too() {
+    let issuer = Peer::start(issuer::token(LATER, 3600)).await;
+    issuer.script([issuer::token(TOKEN, 3600)]);
+    let upstream = Peer::start(Behaviour::ok(&format!("of all: {TOKEN} {LATER}"))).await;
+    let config = issuer.config(&upstream.url(), "", "");
+    let other = format!(
+        "clients:\n  d: {{ token_url: \"{}/oauth/token\", client_id: id, client_secret: s3cret }}\n",
+        issuer.url()
+    );
+    let config = config
+        .replace("clients:\n", &other)
+        .replace("  u: {", "  u: { client: c,")
+        .replace("path: /data,", "path: /data, client: d,");
+    let sidecar = Sidecar::ready(&config).await;
+    for path in ["/free", "/data"] {
+        let text = sidecar.get(path).await.text().await.unwrap();
+        assert!(text.starts_with("of all: [token removed]"), "{text}");
+        assert!(!text.contains(TOKEN) && !text.contains(LATER), "{text}");
+    }
+    let sent: Vec<_> =
+        upstream.seen().iter().map(|seen| seen.header("authorization").join("")).collect();
+    assert_ne!(sent[0], sent[1]);
+}
+
+#[tokio::test]
 async fn the_csrf_session_that_the_sidecar_added_stays_here_and_a_callers_own_does_not() {
     const CSRF: &str = "b5e9d3a5-77c1-4a5e";
     const SESSION: &str = "s%3A0123456789abcdef.Zm9v";

@@ -7,14 +7,16 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use pingora::http::ResponseHeader;
 
-/// What an answer to this request must not hold: every token of its client that is still valid, and what else was
-/// added to it on its way.
+/// What an answer to this request must not hold: every token that this upstream gets and that is still valid, and
+/// what else was added to the request on its way.
 pub(super) fn secrets(context: &Context) -> Option<Secrets> {
-    let tokens = context.route.as_ref().and_then(|route| route.client.store.secrets());
-    match (tokens, &context.added) {
-        (Some(tokens), Some(added)) => Some(tokens.and(added)),
-        (tokens, added) => tokens.or_else(|| added.clone()),
-    }
+    let route = context.route.as_ref()?;
+    let tokens = route.client.store.secrets();
+    let others = route.neighbours.iter().map(|store| store.secrets());
+    others.chain([context.added.clone()]).fold(tokens, |all, more| match (all, more) {
+        (Some(all), Some(more)) => Some(all.and(&more)),
+        (all, more) => all.or(more),
+    })
 }
 
 /// A header with a word like this in its name holds a secret.

@@ -50,6 +50,8 @@ pub(super) struct RouteHandle {
     pub(super) wants_csrf: AtomicBool,
     /// The upstream's host, for which its cookies may be.
     pub(super) cookie_domain: String,
+    /// Where the tokens of other clients are that go to the same upstream.
+    pub(super) neighbours: Vec<Arc<TokenStore>>,
     /// What is secret of the headers that it adds.
     pub(super) secrets: Option<Secrets>,
     /// Which links are rewritten, and to what.
@@ -101,6 +103,7 @@ impl Table {
                 secrets: redaction::of_headers(&route.headers),
                 cut: if route.strip_path { route.path.matches('/').count() } else { 0 },
                 client: clients.get(route.client.0)?.clone(),
+                neighbours: neighbours(config, route, clients),
                 standing: standing.clone(),
                 csrf: match route.profile.csrf {
                     Csrf::Off => None,
@@ -155,6 +158,17 @@ impl Table {
             Problem::new(ErrorKind::NoRoute, detail)
         })
     }
+}
+
+/// The tokens of the clients that other routes send to a route's upstream.
+fn neighbours(config: &Config, route: &Route, clients: &[ClientHandle]) -> Vec<Arc<TokenStore>> {
+    let is_other = |(index, _): &(usize, &ClientHandle)| {
+        let goes_there =
+            |other: &Route| other.upstream == route.upstream && other.client.0 == *index;
+        *index != route.client.0 && config.routes.iter().any(goes_there)
+    };
+    let others = clients.iter().enumerate().filter(is_other);
+    others.map(|(_, client)| client.store.clone()).collect()
 }
 
 impl Served {
