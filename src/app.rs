@@ -1,6 +1,7 @@
 //! The whole: the only file that knows every part. Build, bind, run, end.
 
 mod client;
+mod local;
 pub(crate) mod reload;
 mod setup;
 
@@ -19,6 +20,7 @@ use crate::server::{BindError, Engines, Listener, Room, Workers};
 use crate::shutdown::Shutdown;
 use crate::status::Board;
 use crate::token::oauth::SourceError;
+use crate::trust::TrustError;
 use reload::Reloader;
 use setup::Prepared;
 use std::io;
@@ -54,6 +56,9 @@ pub enum AppError {
     /// The local credential.
     #[error("access: {0}")]
     Access(#[from] CredentialError),
+    /// The system's trust anchors, when they are read once more.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// A client's credential.
     #[error("client {client}: {source}")]
     Credential {
@@ -151,6 +156,7 @@ impl App {
         let table = setup.table(&addresses, &self.metrics);
         let proxy = Proxy::new(table, self.metrics.clone(), drain.clone(), self.spans);
         let readiness = Readiness::new(setup.handles(), drain.clone());
+        readiness.replace_guard(setup.guard.clone());
         let starting = readiness.pending_until_dropped("listeners");
         let board = Arc::new(Board::new(readiness, self.metrics.clone(), &setup.config));
         let hosts = setup.config.access.hosts.clone().into();

@@ -125,14 +125,18 @@ fn whole(error: &anyhow::Error) -> String {
 /// Waits a moment only: a reader that stalls must not keep a process that has failed.
 fn complain(text: &str) {
     const PATIENCE: Duration = Duration::from_secs(1);
+    // There is nowhere else to complain to.
+    let write = |text: &str| drop(writeln!(std::io::stderr().lock(), "{text}"));
     let (text, (told, is_told)) = (readable::lines(text).into_owned(), mpsc::channel());
+    let line = text.clone();
     let complaining = thread::Builder::new().spawn(move || {
-        // There is nowhere else to complain to.
-        let _ = writeln!(std::io::stderr().lock(), "{text}");
+        write(&line);
         let _ = told.send(());
     });
-    if complaining.is_ok() {
-        let _ = is_told.recv_timeout(PATIENCE);
+    match complaining {
+        Ok(_) => drop(is_told.recv_timeout(PATIENCE)),
+        // That there is no thread may be what it is about.
+        Err(_) => write(&text),
     }
 }
 

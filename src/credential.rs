@@ -6,17 +6,18 @@
 pub mod folder;
 pub mod format;
 
+use crate::blocking;
+use crate::blocking::BlockingError;
 use crate::config;
+use crate::files::open_plain;
 use crate::pem;
 use crate::secret::Secret;
 use crate::text::{self, NotText};
 use folder::ReadError;
 use format::{Binding, FormatError, Tree};
-use std::io;
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 use url::Url;
 use zeroize::Zeroizing;
 
@@ -157,7 +158,7 @@ impl ReloadOutcome {
 /// A folder that was put in another's place is a new one to the sandbox.
 fn sandbox_hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => {
+        ErrorKind::PermissionDenied => {
             " (with `sandbox: on`, folders that are new or were replaced need a restart)"
         }
         _ => "",
@@ -179,11 +180,13 @@ pub enum CredentialError {
         /// The system's error.
         source: io::Error,
     },
-    /// Reading takes too long.
-    #[error("reading {place} takes too long; does its file system hang?")]
-    Timeout {
+    /// It was not read in time, or not at all.
+    #[error("cannot read {place} now: {source}")]
+    NotRead {
         /// The configured place.
         place: String,
+        /// Why.
+        source: BlockingError,
     },
     /// The file is no file, or no small one.
     #[error("{} is not a file of at most 64 KiB; check the path", shown(path))]
@@ -286,11 +289,8 @@ impl Source {
     /// Those of [`Source::read`], and the time-out.
     pub async fn read_in_time(&self) -> Result<Identity, CredentialError> {
         let source = self.clone();
-        let read = spawn_blocking(move || source.read());
-        match timeout(READ_TIMEOUT, read).await {
-            Ok(Ok(read)) => read,
-            Ok(Err(_)) | Err(_) => Err(CredentialError::Timeout { place: self.described() }),
-        }
+        let read = blocking::within(READ_TIMEOUT, move || source.read()).await;
+        read.map_err(|source| CredentialError::NotRead { place: self.described(), source })?
     }
 
     /// The files and folders that can change.
@@ -427,12 +427,17 @@ fn read_pem(path: &Path) -> Result<Secret, CredentialError> {
 /// programs may begin it with a byte order mark, or write UTF-16.
 pub(crate) fn read_secret(path: &Path) -> Result<Secret, CredentialError> {
     let unreadable = |source| CredentialError::Unreadable { path: path.to_owned(), source };
-    // A pipe would block; what is large is something else.
-    let file = std::fs::metadata(path).map_err(unreadable)?;
-    if !file.is_file() || file.len() > MAX_SECRET {
-        return Err(CredentialError::NotASecret { path: path.to_owned() });
+    let not_a_secret = || CredentialError::NotASecret { path: path.to_owned() };
+    let file = open_plain(path).map_err(|source| match source.kind() {
+        ErrorKind::InvalidInput => not_a_secret(),
+        _ => unreadable(source),
+    })?;
+    let mut bytes = Zeroizing::new(Vec::new());
+    file.take(MAX_SECRET + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    // What is large is something else.
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > MAX_SECRET) {
+        return Err(not_a_secret());
     }
-    let bytes = Zeroizing::new(std::fs::read(path).map_err(unreadable)?);
     let whole = text::decode(&bytes)
         .map_err(|reason| CredentialError::NotText { path: path.to_owned(), reason })?;
     let whole = Secret::new(whole.into_owned());

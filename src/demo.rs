@@ -42,6 +42,7 @@ use std::time::Duration;
 use axum::Router;
 use axum_server::tls_rustls::RustlsConfig;
 
+use crate::blocking;
 use ca::CertificateAuthority;
 use client::Client;
 pub use faults::{CatalogBase, CsrfRegime, Faults, IssuerFault, NextLinks, TenantFault};
@@ -49,6 +50,9 @@ use keys::Keys;
 use listener::{Listener, Servers};
 pub use seen::{LastRequest, Seen};
 use state::{Shared, TenantState};
+
+/// How long making a key may take: seconds without optimisation, on a busy machine longer.
+const KEY_TIME: Duration = Duration::from_secs(60);
 
 /// Why the demo tenant could not start, or could not make a certificate.
 #[derive(Debug, thiserror::Error)]
@@ -151,7 +155,7 @@ impl Tenant {
         let mutual_tls = RustlsConfig::from_config(Arc::new(authority.mutual_config()?));
         // Finding two primes takes a good part of a second: not on a thread that serves requests.
         let keys =
-            tokio::task::spawn_blocking(Keys::new).await.map_err(|_| DemoError::Interrupted)??;
+            blocking::within(KEY_TIME, Keys::new).await.map_err(|_| DemoError::Interrupted)??;
         let state = Arc::new(TenantState::new(
             Client::new(options.client_id, options.client_secret),
             keys,

@@ -6,6 +6,7 @@ mod tunnelled;
 use crate::config::{TlsVersion, Transport};
 use crate::credential::CredentialError;
 use crate::forward_proxy::{Destination, TunnelError};
+use crate::resolver::Names;
 use crate::secret::Secret;
 use crate::silence;
 use crate::trust::{self, SystemAnchors, TrustError, Verifier};
@@ -125,6 +126,7 @@ impl Client {
             .no_proxy()
             .user_agent(NAME)
             .redirect(reqwest::redirect::Policy::none())
+            .dns_resolver(Names)
             .connect_timeout(limits.connect)
             .timeout(limits.whole)
             .tcp_keepalive(silence::PROBE_AFTER)
@@ -175,7 +177,7 @@ pub(crate) fn tls(
     transport: &Transport,
     certificate: Option<(&str, &Secret)>,
 ) -> Result<ClientConfig, HttpClientError> {
-    let mut roots = SystemAnchors::load().store();
+    let mut roots = SystemAnchors::at_hand()?.store();
     if let Some(path) = &transport.ca_file {
         roots.add_parsable_certificates(trust::read_pem(path)?);
     }

@@ -25,6 +25,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod blocking;
 mod clock;
 pub mod config;
 pub mod credential;
@@ -43,6 +44,7 @@ pub mod proxy;
 pub mod readable;
 pub mod readiness;
 mod redact;
+mod resolver;
 mod retry_after;
 pub mod sandbox;
 pub mod secret;

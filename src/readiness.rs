@@ -2,7 +2,8 @@
 
 use crate::drain::Drain;
 use crate::proxy::ClientHandle;
-use arc_swap::ArcSwap;
+use crate::proxy::guard::Guard;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,6 +23,8 @@ struct Inner {
     /// What was held back, and whether it still is.
     guards: Mutex<BTreeMap<&'static str, bool>>,
     clients: ArcSwap<Vec<ClientHandle>>,
+    /// Who knows what is wrong with the local credential.
+    guard: ArcSwapOption<Guard>,
     drain: Drain,
     was_ready: AtomicBool,
 }
@@ -119,6 +122,7 @@ impl Readiness {
         Self(Arc::new(Inner {
             guards: Mutex::default(),
             clients: ArcSwap::from_pointee(clients),
+            guard: ArcSwapOption::empty(),
             drain,
             was_ready: AtomicBool::new(false),
         }))
@@ -182,6 +186,10 @@ impl Readiness {
             let verdict = if *is_pending { Verdict::Pending(None) } else { Verdict::Passed };
             checks.push(Check::new((*name).to_owned(), verdict));
         }
+        if let Some(why) = self.0.guard.load().as_ref().and_then(|guard| guard.complaint()) {
+            let verdict = Verdict::Degraded(why.as_ref().clone());
+            checks.push(Check::new("local credential".into(), verdict));
+        }
         for client in self.clients().iter() {
             let news = client.store.news();
             for why in news.unreadable.into_iter().chain(news.untaken) {
@@ -239,6 +247,11 @@ impl Readiness {
         } else {
             Report::new(false, format!("refresher stuck: {}", stuck.join(", ")))
         }
+    }
+
+    /// From now on, this one's local credential counts.
+    pub(crate) fn replace_guard(&self, guard: Arc<Guard>) {
+        self.0.guard.store(Some(guard));
     }
 
     /// From now on, these clients count.

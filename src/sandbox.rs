@@ -84,10 +84,11 @@ fn restrict(
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let all = AccessFs::from_all(ABI::V3);
     let mut ruleset = Ruleset::default().handle_access(all)?.create()?;
-    for path in SYSTEM.iter().map(Path::new).chain(anchors.iter().map(PathBuf::as_path)) {
+    for path in SYSTEM.iter().map(Path::new) {
         ruleset = allow(ruleset, path, read)?;
     }
-    for path in configured(config).into_iter().chain(config_file) {
+    let anchors = anchors.iter().map(PathBuf::as_path);
+    for path in configured(config).into_iter().chain(config_file).chain(anchors) {
         for folder in folders(path) {
             ruleset = allow(ruleset, &folder, read)?;
         }

@@ -12,7 +12,7 @@ mod seats;
 
 pub(crate) use engine::Engines;
 pub use listener::{BindError, Listener, SocketFile};
-pub(crate) use room::{Failure, Room};
+pub(crate) use room::Room;
 
 use crate::config::ListenerId;
 use crate::error::ErrorKind;
@@ -23,8 +23,11 @@ use engine::Engine;
 use listener::{Accepted, Accepting};
 use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
+use pingora::time::fast_timeout::fast_timeout;
 use seats::Seats;
+use std::future::ready;
 use std::io;
+use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -56,6 +59,13 @@ async fn turn_away(mut stream: UnixCaller, load: Arc<Load>) {
     let _ = timeout(FAREWELL, farewell).await;
 }
 
+/// Starts the thread of pingora's timers. By itself it begins with the first request to an upstream, when the
+/// system may have no thread to give; that request and all later ones would panic.
+fn start_timers() -> io::Result<()> {
+    let timer = || drop(fast_timeout(Duration::ZERO, ready(())));
+    catch_unwind(timer).map_err(|_| io::Error::other("the thread of the timers cannot be started"))
+}
+
 /// The threads that serve requests.
 pub(crate) struct Workers {
     sockets: Vec<SocketFile>,
@@ -77,6 +87,7 @@ impl Workers {
         listeners: Vec<Listener>,
         most: usize,
     ) -> io::Result<Self> {
+        start_timers()?;
         let (alive, ended) = mpsc::channel(1);
         let sockets = listeners.iter().filter_map(|listener| match listener {
             Listener::Unix(_, file, _) => Some(file.clone()),
@@ -204,17 +215,7 @@ async fn accept_loop(
                 // The new one is looked at before a burst of others can take its place.
                 yield_now().await;
             }
-            Err(error) => match Failure::of(&error) {
-                Failure::Connection => yield_now().await,
-                // The file of an idle connection is free as soon as its task is gone.
-                Failure::Resources if seats.evict() => yield_now().await,
-                Failure::Resources => {
-                    warn!(
-                        "Cannot accept a connection: {error}; is the limit of open files too low?"
-                    );
-                    tokio::time::sleep(room::PAUSE).await;
-                }
-            },
+            Err(error) => room::recover(&listener, &error, || seats.evict()).await,
         }
     }
 }

@@ -8,14 +8,17 @@ mod verifier;
 pub(crate) use advice::advice;
 pub(crate) use verifier::{Verifier, words};
 
-use crate::files::read_small;
+use crate::config::Environment;
+use crate::files::{open_plain, read_small};
 use crate::pem;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::io::Errno;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls_native_certs::ErrorKind;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
@@ -37,6 +40,9 @@ pub enum TrustError {
         "the system has no trust anchors, and there is no ca_file; give that, or let SSL_CERT_FILE name a file of certificates"
     )]
     Nobody,
+    /// Some of the system's anchors are not there any more.
+    #[error("the system's trust anchors cannot be read now: {0}")]
+    System(String),
     /// The file holds no certificate at all.
     #[error("{} holds no certificate; ca_file needs PEM certificates", path.display())]
     Empty {
@@ -65,6 +71,37 @@ pub fn read_pem(path: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError>
     Ok(certificates)
 }
 
+/// Something of the system's trust anchors that could not be read.
+struct Fault {
+    what: String,
+    /// There was no file or memory for it, which may pass.
+    is_want: bool,
+}
+
+impl Fault {
+    fn new(what: String, error: &io::Error) -> Self {
+        let wants = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+        let is_want = Errno::from_io_error(error).is_some_and(|errno| wants.contains(&errno));
+        Self { what, is_want }
+    }
+}
+
+/// The system's trust anchors, and the first thing that could not be read.
+fn read_now() -> (SystemAnchors, Option<Fault>) {
+    // The library would wait for a pipe.
+    let file = Environment::of_process().get("SSL_CERT_FILE").map(PathBuf::from);
+    if let Some(Err(error)) = file.as_deref().map(open_plain) {
+        let fault = Fault::new(error.to_string(), &error);
+        return (SystemAnchors::of(Vec::new(), false), Some(fault));
+    }
+    let read = rustls_native_certs::load_native_certs();
+    let fault = read.errors.iter().find_map(|error| match &error.kind {
+        ErrorKind::Io { inner, .. } => Some(Fault::new(error.to_string(), inner)),
+        _ => None,
+    });
+    (SystemAnchors::of(read.certs, read.errors.is_empty()), fault)
+}
+
 /// The system's trust anchors as they were at a moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SystemAnchors {
@@ -76,14 +113,53 @@ pub(crate) struct SystemAnchors {
 impl SystemAnchors {
     /// As they are now. What can't be an anchor is left out.
     pub(crate) fn load() -> Self {
-        let loaded = rustls_native_certs::load_native_certs();
-        let mut anchors = loaded.certs;
+        read_now().0
+    }
+
+    /// `is_whole` says whether all was read that there is.
+    fn of(mut anchors: Vec<CertificateDer<'static>>, is_whole: bool) -> Self {
         anchors.sort_unstable_by(|one, other| one.as_ref().cmp(other.as_ref()));
         anchors.dedup();
         let all = anchors.len();
         anchors.retain(|anchor| RootCertStore::empty().add(anchor.clone()).is_ok());
-        let is_sound = loaded.errors.is_empty() && anchors.len() == all;
+        let is_sound = is_whole && anchors.len() == all;
         Self { anchors, is_sound }
+    }
+
+    /// As they are now, for whoever trusts them for long.
+    ///
+    /// # Errors
+    /// None could be read for want of files or memory.
+    pub(crate) fn at_hand() -> Result<Self, TrustError> {
+        match read_now() {
+            (now, Some(fault)) if now.is_empty() && fault.is_want => {
+                Err(TrustError::System(fault.what))
+            }
+            (now, _) => Ok(now),
+        }
+    }
+
+    /// As they are now, which may be in the middle of being replaced, or when the process can open no file.
+    ///
+    /// # Errors
+    /// There is none any more, or one is missing and something could not be read.
+    pub(crate) fn again(&self) -> Result<Self, TrustError> {
+        let (now, fault) = read_now();
+        self.judge(now, fault.map(|fault| fault.what))
+    }
+
+    fn judge(&self, now: Self, fault: Option<String>) -> Result<Self, TrustError> {
+        let is_missing = |anchor: &CertificateDer<'_>| {
+            now.anchors.binary_search_by(|known| known.as_ref().cmp(anchor.as_ref())).is_err()
+        };
+        if now.is_empty() && !self.is_empty() {
+            let fault = fault.unwrap_or_else(|| "there is none".to_owned());
+            return Err(TrustError::System(fault));
+        }
+        match fault.filter(|_| self.anchors.iter().any(is_missing)) {
+            Some(fault) => Err(TrustError::System(fault)),
+            None => Ok(now),
+        }
     }
 
     /// Whether there is none.
@@ -111,7 +187,7 @@ impl SystemAnchors {
             writeln!(file, "-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----")?;
         }
         let file = MemoryFile(file);
-        if file.path().is_none() && !self.is_sound {
+        if file.path()?.is_none() && !self.is_sound {
             return Err(io::Error::other(
                 "there is no /proc, and some of the system's trust anchors can't be read; mount /proc, or let SSL_CERT_FILE name a file of good ones",
             ));
@@ -126,8 +202,47 @@ pub(crate) struct MemoryFile(File);
 
 impl MemoryFile {
     /// Its path for this process, where the system has `/proc`.
-    pub(crate) fn path(&self) -> Option<String> {
+    ///
+    /// # Errors
+    /// It can't be opened, for want of a descriptor.
+    pub(crate) fn path(&self) -> io::Result<Option<String>> {
         let path = format!("/proc/self/fd/{}", self.0.as_raw_fd());
-        File::open(&path).is_ok().then_some(path)
+        match File::open(&path) {
+            Ok(_) => Ok(Some(path)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn anchors(names: &[&str]) -> SystemAnchors {
+        let anchors = names.iter().map(|name| CertificateDer::from(name.as_bytes().to_vec()));
+        SystemAnchors { anchors: anchors.collect(), is_sound: true }
+    }
+
+    #[test]
+    fn anchors_that_cannot_be_read_any_more_stay() {
+        let before = anchors(&["a", "b"]);
+        let fault = || Some("too many open files".to_owned());
+        for (now, fault, is_taken) in [
+            (&["a", "b", "c"][..], None, true),
+            (&["a"], None, true),
+            (&["c"], None, true),
+            (&["a"], fault(), false),
+            (&["a", "b", "c"], fault(), true),
+            (&[], None, false),
+            (&[], fault(), false),
+        ] {
+            let judged = before.judge(anchors(now), fault);
+            assert_eq!(judged.is_ok(), is_taken, "{now:?}");
+            if let Ok(taken) = judged {
+                assert_eq!(taken, anchors(now));
+            }
+        }
+        assert!(anchors(&[]).judge(anchors(&[]), None).is_ok(), "there were none before");
     }
 }

@@ -2,14 +2,23 @@
 //!
 //! Folders are watched, never files: Kubernetes and careful editors put a new file in the place of the
 //! old one, which a watch on the old one would not see.
+//!
+//! There is no thread for it, which the system may not have to give when a configuration is read again.
 
+use crate::blocking;
+use crate::credential::folder::{MAX_DEPTH, MAX_ENTRIES};
 use crate::files::folder_of;
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use std::collections::BTreeMap;
+use futures_util::StreamExt;
+use inotify::{EventStream, Inotify, WatchMask, Watches};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::read_dir;
+use std::future::pending;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as SharedMutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::select;
+use tokio::sync::{Mutex, Notify};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::warn;
 
@@ -20,12 +29,24 @@ pub(crate) const POLL: Duration = Duration::from_secs(30);
 /// forever.
 const QUIET: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Whatever changes what is read in a folder. To read it is no change.
+const CHANGES: WatchMask = WatchMask::ATTRIB
+    .union(WatchMask::CLOSE_WRITE)
+    .union(WatchMask::CREATE)
+    .union(WatchMask::DELETE)
+    .union(WatchMask::DELETE_SELF)
+    .union(WatchMask::MODIFY)
+    .union(WatchMask::MOVE)
+    .union(WatchMask::MOVE_SELF)
+    .union(WatchMask::ONLYDIR);
+/// Events that are taken from the system at once.
+const BUFFER: usize = 4096;
 
 /// Watches some files and folders.
 pub struct Watch {
-    changed: Arc<Notify>,
-    /// Ends the watching when dropped. `None`: only the clock is left.
-    _watcher: Option<RecommendedWatcher>,
+    asked: Arc<Notify>,
+    /// What the system tells. Nothing: only the clock is left.
+    events: Option<Events>,
 }
 
 impl Watch {
@@ -33,64 +54,143 @@ impl Watch {
     ///
     /// It begins with a change: what became of them between their reading and this, nobody saw.
     pub fn new<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Self {
-        let changed = Arc::new(Notify::new());
-        let folders = folders(paths);
-        if folders.is_empty() {
-            return Self { changed, _watcher: None };
+        let asked = Arc::new(Notify::new());
+        let paths: Arc<[PathBuf]> = paths.into_iter().map(Path::to_owned).collect();
+        if paths.is_empty() {
+            return Self { asked, events: None };
         }
-        let told = changed.clone();
-        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            // An error may hide a change; being read is none.
-            if !matches!(event, Ok(Event { kind: EventKind::Access(_), .. })) {
-                told.notify_one();
-            }
-        });
-        let watching = watcher.and_then(|mut watcher| {
-            folders.iter().try_for_each(|(folder, mode)| watcher.watch(folder, *mode))?;
-            Ok(watcher)
-        });
-        let watching = watching.inspect_err(|error| {
-            let seconds = POLL.as_secs();
-            warn!("Cannot watch for changes ({error}); looking every {seconds} s instead.");
-        });
-        changed.notify_one();
-        Self { changed, _watcher: watching.ok() }
+        let events = Events::of(paths, asked.clone()).inspect_err(warn_of);
+        asked.notify_one();
+        Self { asked, events: events.ok() }
     }
 
     /// Resolves when something may have changed and has settled, or when it is time to look anyway.
     pub async fn changed(&self) {
-        if timeout(POLL, self.changed.notified()).await.is_err() {
-            return;
+        if timeout(POLL, self.news()).await.is_ok() {
+            let limit = Instant::now() + PATIENCE;
+            let settled = async { while timeout(QUIET, self.news()).await.is_ok() {} };
+            // Settled or not, it is read now, and read again at the next event.
+            let _ = timeout_at(limit, settled).await;
         }
-        let limit = Instant::now() + PATIENCE;
-        let settled = async { while timeout(QUIET, self.changed.notified()).await.is_ok() {} };
-        // Settled or not, it is read now, and read again at the next event.
-        let _ = timeout_at(limit, settled).await;
+        if let Some(events) = &self.events {
+            // Folders may be new, or others than before.
+            events.follow(|_| {});
+        }
+    }
+
+    async fn news(&self) {
+        match &self.events {
+            None => self.asked.notified().await,
+            Some(events) => select! {
+                () = self.asked.notified() => {}
+                () = events.next() => {}
+            },
+        }
     }
 
     /// What makes [`Watch::changed`] resolve from elsewhere.
     pub fn trigger(&self) -> Arc<Notify> {
-        self.changed.clone()
+        self.asked.clone()
     }
 }
 
-/// The folders to watch: that of a file, or the folder itself with what is in it.
-fn folders<'a>(paths: impl IntoIterator<Item = &'a Path>) -> BTreeMap<PathBuf, RecursiveMode> {
+fn warn_of(error: &io::Error) {
+    let seconds = POLL.as_secs();
+    warn!("Cannot watch for changes ({error}); looking every {seconds} s instead.");
+}
+
+/// The system's events (inotify(7)).
+struct Events {
+    stream: Mutex<EventStream<[u8; BUFFER]>>,
+    watches: Watches,
+    paths: Arc<[PathBuf]>,
+    /// The folders that were ever watched, by the system's numbers.
+    known: Arc<SharedMutex<BTreeSet<i32>>>,
+    /// Asked to look when there is a new one: what changed there before nobody saw.
+    asked: Arc<Notify>,
+}
+
+impl Events {
+    fn of(paths: Arc<[PathBuf]>, asked: Arc<Notify>) -> io::Result<Self> {
+        let stream = Inotify::init()?.into_event_stream([0; BUFFER])?;
+        let (watches, known) = (stream.watches(), Arc::default());
+        let events = Self { stream: Mutex::new(stream), watches, paths, known, asked };
+        events.follow(|followed| {
+            // Later ones are those of a folder in between two others.
+            if let Err(error) = followed {
+                warn_of(&error);
+            }
+        });
+        Ok(events)
+    }
+
+    /// Watches the folders that are there now, beside the runtime: their file system may hang.
+    fn follow(&self, then: impl FnOnce(io::Result<()>) + Send + 'static) {
+        let (mut watches, paths) = (self.watches.clone(), self.paths.clone());
+        let (known, asked) = (self.known.clone(), self.asked.clone());
+        // Without a thread for it the clock is left; the next try is at the next look.
+        let _ = blocking::submit(move || {
+            let mut outcome = Ok(());
+            for folder in folders(&paths) {
+                match watches.add(folder, CHANGES) {
+                    Ok(watch) => {
+                        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+                        if known.insert(watch.get_watch_descriptor_id()) {
+                            asked.notify_one();
+                        }
+                    }
+                    Err(error) => outcome = outcome.and(Err(error)),
+                }
+            }
+            then(outcome);
+        });
+    }
+
+    /// Resolves after an event. What it was does not matter: everything is read again.
+    async fn next(&self) {
+        match self.stream.lock().await.next().await {
+            Some(Ok(_)) => {}
+            // There will be none: the runtime ends, or the system has changed its mind.
+            Some(Err(_)) | None => pending().await,
+        }
+    }
+}
+
+/// The folders to watch: that of a file, or the folder itself with those in it.
+fn folders(paths: &[PathBuf]) -> Vec<PathBuf> {
     let mut folders = BTreeMap::new();
     for path in paths {
         let folder = folder_of(path);
+        let depth: &mut usize = folders.entry(folder.to_owned()).or_default();
         if folder == path {
-            folders.insert(folder.to_owned(), RecursiveMode::Recursive);
-        } else {
-            folders.entry(folder.to_owned()).or_insert(RecursiveMode::NonRecursive);
+            *depth = MAX_DEPTH;
         }
     }
-    folders
+    let mut found = Vec::new();
+    for (folder, depth) in folders {
+        descend(folder, depth, &mut found);
+    }
+    found
+}
+
+/// As far as credentials are read.
+fn descend(folder: PathBuf, depth: usize, found: &mut Vec<PathBuf>) {
+    if depth > 0
+        && let Ok(entries) = read_dir(&folder)
+    {
+        for path in entries.flatten().map(|entry| entry.path()) {
+            if found.len() < MAX_ENTRIES && path.is_dir() {
+                descend(path, depth - 1, found);
+            }
+        }
+    }
+    found.push(folder);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[tokio::test(start_paused = true)]
     async fn what_changed_before_the_watch_began_is_looked_at_without_waiting_for_the_clock() {
@@ -99,5 +199,62 @@ mod tests {
         let watch = Watch::new([folder.path().join("secret").as_path()]);
         watch.changed().await;
         assert!(began.elapsed() < POLL, "{:?}", began.elapsed());
+    }
+
+    /// A watch that has begun.
+    async fn begun(path: &Path) -> Watch {
+        let watch = Watch::new([path]);
+        let known = watch.events.as_ref().unwrap().known.clone();
+        let begun = async {
+            while known.lock().unwrap().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(POLL, begun).await.expect("it begins");
+        watch.changed().await;
+        watch
+    }
+
+    async fn is_seen(watch: &Watch) -> bool {
+        timeout(POLL / 2, watch.changed()).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn what_happens_to_a_file_is_seen_and_reading_it_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        fs::write(&path, "old").unwrap();
+        let watch = begun(&path).await;
+        fs::read(&path).unwrap();
+        let seen = timeout(2 * QUIET, watch.changed()).await;
+        assert!(seen.is_err(), "it would be read over and over");
+        fs::write(&path, "new").unwrap();
+        assert!(is_seen(&watch).await);
+        fs::write(folder.path().join("other"), "newer").unwrap();
+        fs::rename(folder.path().join("other"), &path).unwrap();
+        assert!(is_seen(&watch).await);
+        fs::remove_file(&path).unwrap();
+        assert!(is_seen(&watch).await);
+    }
+
+    #[tokio::test]
+    async fn what_happens_in_a_folder_that_came_later_is_seen() {
+        let root = tempfile::tempdir().unwrap();
+        let watch = begun(root.path()).await;
+        let inner = root.path().join("a/b");
+        fs::create_dir_all(&inner).unwrap();
+        assert!(is_seen(&watch).await);
+        // It is watched from some moment after that on.
+        let mut text = String::new();
+        let written = async {
+            loop {
+                text.push('x');
+                fs::write(inner.join("secret"), &text).unwrap();
+                if timeout(10 * QUIET, watch.changed()).await.is_ok() {
+                    return;
+                }
+            }
+        };
+        timeout(POLL / 2, written).await.expect("it is seen");
     }
 }

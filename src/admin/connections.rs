@@ -1,7 +1,7 @@
 //! The connections of the admin listener: few at once, none for long, and each with little memory. Anybody
 //! who reaches it may be a stranger.
 
-use crate::server::{Failure, room};
+use crate::server::room;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -12,9 +12,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::yield_now;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::warn;
 
 /// How long a header may take, and how long a connection may be silent before the next one. Probes and
 /// scrapers send theirs at once.
@@ -44,14 +43,9 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, most: usize) {
                 // The new one is looked at before a burst of others can take its place.
                 yield_now().await;
             }
-            Err(error) => match Failure::of(&error) {
-                Failure::Connection => yield_now().await,
-                Failure::Resources => {
-                    warn!("The admin listener cannot accept a connection: {error}.");
-                    connections.pop_front();
-                    sleep(room::PAUSE).await;
-                }
-            },
+            Err(error) => {
+                room::recover(&listener, &error, || connections.pop_front().is_some()).await;
+            }
         }
     }
 }
@@ -76,7 +70,7 @@ mod tests {
     use super::*;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-    use tokio::time::Instant;
+    use tokio::time::{Instant, sleep};
 
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 

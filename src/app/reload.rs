@@ -4,8 +4,9 @@
 //! not there yet must get a token before the new configuration counts.
 
 use super::client::RunningClient;
-use super::setup::{Files, Prepared, Setup, Surroundings, files};
+use super::setup::{Prepared, Setup, Surroundings};
 use super::{AppError, Control};
+use crate::blocking::{self, BlockingError};
 use crate::config::{Config, ConfigError, ListenAddress};
 use crate::files::read_small;
 use crate::metrics::Metrics;
@@ -13,20 +14,20 @@ use crate::proxy::Proxy;
 use crate::server::Engines;
 use crate::status::Board;
 use crate::telemetry::LevelHandle;
+use crate::trust::TrustError;
 use crate::watch::{POLL, Watch};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 /// How long a client that is new may take to get its first token.
 const FIRST_TOKEN: Duration = Duration::from_secs(20);
 /// How long reading files may take, all together.
-const FILES: Duration = Duration::from_secs(10);
+pub(super) const FILES: Duration = Duration::from_secs(10);
 /// What was refused for a reason that may pass is tried again after this long, and then ever later: a
 /// secret that is wrong must not be sent over and over.
 const RETRY: Duration = Duration::from_secs(30);
@@ -45,25 +46,11 @@ pub struct ConfigSource {
     pub hangup: Arc<Notify>,
 }
 
-impl ConfigSource {
-    /// What the file holds, if there is one; nothing if it can't be read, as in the middle of a swap.
-    async fn content(&self) -> Option<Option<String>> {
-        let Some(file) = self.file.clone() else {
-            return Some(None);
-        };
-        in_time(move || read_small(&file).ok()).await.ok()?.map(Some)
-    }
-}
-
 /// Work with files beside the runtime: a file system that hangs must not hold up anything else.
 async fn in_time<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Refusal> {
-    match timeout(FILES, spawn_blocking(work)).await {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(_)) => Err(Refusal::Panicked),
-        Err(_) => Err(Refusal::Timeout),
-    }
+    Ok(blocking::within(FILES, work).await?)
 }
 
 /// How a reload ended; the label of `config_reloads_total`.
@@ -103,20 +90,20 @@ enum Refusal {
     Config(#[from] ConfigError),
     #[error(transparent)]
     App(#[from] AppError),
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     #[error("{0} can't change while the sidecar runs; restart it, or take that back")]
     NeedsRestart(&'static str),
     #[error("client {client} gets no token ({why}); it is tried again")]
     NoToken { client: String, why: String },
-    #[error("reading it takes too long; does its file system hang?")]
-    Timeout,
-    #[error("reading it failed; please report this")]
-    Panicked,
+    #[error("cannot read it now: {0}")]
+    NotRead(#[from] BlockingError),
 }
 
 impl Refusal {
     const fn outcome(&self) -> ReloadOutcome {
         match self {
-            Self::Config(_) | Self::App(_) | Self::Timeout | Self::Panicked => {
+            Self::Config(_) | Self::App(_) | Self::Trust(_) | Self::NotRead(_) => {
                 ReloadOutcome::Invalid
             }
             Self::NeedsRestart(_) => ReloadOutcome::NeedsRestart,
@@ -126,9 +113,13 @@ impl Refusal {
 
     /// Whether it may pass although the file stays as it is: another file may be yet to come.
     const fn may_pass(&self) -> bool {
-        matches!(self, Self::App(_) | Self::NoToken { .. } | Self::Timeout)
+        matches!(self, Self::App(_) | Self::Trust(_) | Self::NoToken { .. } | Self::NotRead(_))
     }
 }
+
+/// What a reload would begin with: the file, if there is one, and what stands outside of it; or why that can't
+/// be read.
+type Look = Result<(Option<String>, Surroundings), String>;
 
 /// Owns the configuration in force.
 pub(super) struct Reloader {
@@ -167,6 +158,9 @@ impl Reloader {
                         for client in &self.setup.clients {
                             client.look.notify_one();
                         }
+                        if let Some(local) = &self.setup.local {
+                            local.look.notify_one();
+                        }
                         (is_asked, retry) = (true, None);
                     }
                     () = self.control.reload.notified() => is_asked = retry.is_none(),
@@ -174,7 +168,7 @@ impl Reloader {
                     () = &mut changed => {
                         changed.set(watch.changed());
                         let found = self.look(&source).await;
-                        if found.is_some() && found != seen {
+                        if found != seen {
                             (is_asked, retry) = (true, None);
                         }
                     }
@@ -186,11 +180,18 @@ impl Reloader {
         }
     }
 
-    /// What a reload would begin with: the file, and those in force that say how servers are reached.
-    async fn look(&self, source: &ConfigSource) -> Option<(Option<String>, Files)> {
-        let config = self.setup.config.clone();
-        let files = in_time(move || files(&config)).await.ok()?;
-        Some((source.content().await?, files))
+    /// The file, and what is outside of the configuration in force that says how servers are reached.
+    async fn look(&self, source: &ConfigSource) -> Look {
+        let (setup, file) = (self.setup.clone(), source.file.clone());
+        let look = move || {
+            let file = file.as_deref().map(read_small).transpose();
+            let surroundings = Surroundings::of(&setup.config, Some(&setup.surroundings.anchors));
+            Ok((
+                file.map_err(|error| error.to_string())?,
+                surroundings.map_err(|error| error.to_string())?,
+            ))
+        };
+        in_time(look).await.map_err(|refusal| refusal.to_string())?
     }
 
     /// Tells how a reload ended. Returns when to try again, and how long that is.
@@ -222,7 +223,9 @@ impl Reloader {
         let config = in_time(move || load()).await??;
         let before = &self.setup.config;
         let wanted = config.clone();
-        let surroundings = in_time(move || Surroundings::of(&wanted)).await?;
+        let setup = self.setup.clone();
+        let anchors = move || Surroundings::of(&wanted, Some(&setup.surroundings.anchors));
+        let surroundings = in_time(anchors).await??;
         if config == *before && surroundings == self.setup.surroundings {
             return Ok(ReloadOutcome::Unchanged);
         }
@@ -258,6 +261,7 @@ impl Reloader {
         }
         self.proxy.replace(setup.table(&self.addresses, &self.metrics));
         self.board.readiness().replace_clients(setup.handles());
+        self.board.readiness().replace_guard(setup.guard.clone());
         self.board.replace_routes(&setup.config);
         source.level.set(setup.config.log.level);
         let before = std::mem::replace(&mut self.setup, Arc::new(setup));

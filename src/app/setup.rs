@@ -1,16 +1,16 @@
 //! What one configuration became. A reload makes another, which takes over what has not changed.
 
 use super::client::{PreparedClient, RunningClient};
+use super::local::{self, RunningLocal};
 use super::{AppError, Control};
 use crate::config::{self, Client, Config, ListenAddress};
-use crate::credential::{CredentialError, read_secret};
 use crate::files::read_small;
 use crate::metrics::Metrics;
-use crate::proxy::guard::{Credential, Guard};
+use crate::proxy::guard::Guard;
 use crate::proxy::upstream::Upstream;
 use crate::proxy::{ClientHandle, Table};
 use crate::secret::Secret;
-use crate::trust::SystemAnchors;
+use crate::trust::{SystemAnchors, TrustError};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,9 +27,10 @@ pub(super) struct Surroundings {
 }
 
 impl Surroundings {
-    /// Reads all of it.
-    pub(super) fn of(config: &Config) -> Self {
-        Self { files: files(config), anchors: SystemAnchors::load() }
+    /// Reads all of it, once more if there are anchors from `before`.
+    pub(super) fn of(config: &Config, before: Option<&SystemAnchors>) -> Result<Self, TrustError> {
+        let anchors = before.map_or_else(|| Ok(SystemAnchors::load()), SystemAnchors::again)?;
+        Ok(Self { files: files(config), anchors })
     }
 
     /// Whether both say the same to whom these files matter.
@@ -40,7 +41,7 @@ impl Surroundings {
 }
 
 /// Reads trust anchors, certificates and credentials for proxies.
-pub(super) fn files(config: &Config) -> Files {
+fn files(config: &Config) -> Files {
     let clients = config.clients.iter().flat_map(|client| client.transport.files());
     let upstreams = config.upstreams.iter().flat_map(config::Upstream::files);
     let read = |path: &Path| Some((path.to_owned(), Secret::new(read_small(path).ok()?)));
@@ -52,6 +53,8 @@ pub(super) struct Prepared {
     config: Config,
     pub(super) surroundings: Surroundings,
     guard: Arc<Guard>,
+    /// The watch over the local credential, if it goes on as it is.
+    local: Option<Arc<RunningLocal>>,
     clients: Vec<MaybeRunning>,
     upstreams: Vec<Arc<Upstream>>,
 }
@@ -65,7 +68,8 @@ enum MaybeRunning {
 pub(super) struct Setup {
     pub(super) config: Config,
     pub(super) surroundings: Surroundings,
-    guard: Arc<Guard>,
+    pub(super) guard: Arc<Guard>,
+    pub(super) local: Option<Arc<RunningLocal>>,
     pub(super) clients: Vec<Arc<RunningClient>>,
     upstreams: Vec<Arc<Upstream>>,
 }
@@ -74,8 +78,10 @@ impl Prepared {
     /// Reads what the configuration points at. Clients and upstreams that are the same `before` go
     /// on as they are.
     pub(super) fn new(config: Config, before: Option<&Setup>) -> Result<Self, AppError> {
-        let guard = Arc::new(guard(&config.access)?);
-        let surroundings = Surroundings::of(&config);
+        let guard = local::guard(&config.access, before)?;
+        let local = local::same(&config.access, before).and_then(|before| before.local.clone());
+        let anchors = before.map(|before| &before.surroundings.anchors);
+        let surroundings = Surroundings::of(&config, anchors)?;
         if surroundings.anchors.is_empty() {
             warn!(
                 "The system has no trust anchors, so that only those of `ca_file` count; does SSL_CERT_FILE name a file of certificates?"
@@ -111,7 +117,7 @@ impl Prepared {
             }
         });
         let upstreams = upstreams.collect::<Result<_, AppError>>()?;
-        Ok(Self { config, surroundings, guard, clients, upstreams })
+        Ok(Self { config, surroundings, guard, local, clients, upstreams })
     }
 
     /// Starts the clients that do not run yet, and tells which ones these are.
@@ -131,8 +137,9 @@ impl Prepared {
             }
         };
         let clients = self.clients.into_iter().map(start).collect();
-        let Self { config, surroundings, guard, upstreams, .. } = self;
-        (Setup { config, surroundings, guard, clients, upstreams }, newcomers)
+        let Self { config, surroundings, guard, local, upstreams, .. } = self;
+        let local = local.or_else(|| RunningLocal::start(&config.access, &guard, metrics, control));
+        (Setup { config, surroundings, guard, local, clients, upstreams }, newcomers)
     }
 }
 
@@ -146,13 +153,4 @@ impl Setup {
     pub(super) fn table(&self, addresses: &[ListenAddress], metrics: &Metrics) -> Table {
         Table::new(&self.config, &self.guard, addresses, &self.handles(), &self.upstreams, metrics)
     }
-}
-
-/// Reads the local credential.
-fn guard(access: &config::Access) -> Result<Guard, CredentialError> {
-    let password = access.basic.as_ref().map(|(_, file)| read_secret(file)).transpose()?;
-    let basic = access.basic.as_ref().zip(password.as_ref());
-    let basic = basic.map(|((name, _), password)| (name.as_str(), password));
-    let api_key = access.api_key_file.as_deref().map(read_secret).transpose()?;
-    Ok(Guard::new(&access.hosts, Credential::new(basic, api_key)))
 }

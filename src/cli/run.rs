@@ -2,6 +2,7 @@
 
 use super::{Settings, warn_of_unknown};
 use bearerd::app::{App, ConfigSource};
+use bearerd::blocking;
 use bearerd::config::Environment;
 use bearerd::otlp::Spans;
 use bearerd::sandbox;
@@ -22,6 +23,7 @@ pub(super) fn run(settings: Settings, environment: &Environment) -> anyhow::Resu
         sandbox::enter(&config, settings.config.as_deref(), &anchors(environment));
     }
     let _behind = logs.behind()?;
+    blocking::start()?;
     // The control tasks are few and light; requests have threads of their own.
     let control = Builder::new_current_thread().enable_all().build()?;
     let file = settings.config.clone();

@@ -6,8 +6,9 @@
 
 use super::format::Tree;
 use super::sandbox_hint;
+use crate::files::open_plain;
 use std::collections::BTreeMap;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
@@ -108,7 +109,7 @@ fn entry(
 fn file(path: &Path, budget: &mut Budget) -> Result<Tree, ReadError> {
     // Room for all that is read, so that no copy stays behind where a buffer grew.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE + 1));
-    let file = File::open(path).map_err(|source| unreadable(path, source))?;
+    let file = open_plain(path).map_err(|source| unreadable(path, source))?;
     let most = u64::try_from(MAX_FILE + 1).unwrap_or(u64::MAX);
     file.take(most).read_to_end(&mut bytes).map_err(|source| unreadable(path, source))?;
     if bytes.len() > MAX_FILE {

@@ -15,6 +15,7 @@ use super::answer;
 use super::faults::Faults;
 use super::seen::Seen;
 use super::state::Shared;
+use crate::blocking;
 
 /// The control API's paths; `address` is for the help text.
 pub(super) fn routes(state: Shared, address: SocketAddr) -> Router {
@@ -114,7 +115,7 @@ async fn read_seen(State(state): State<Shared>) -> Json<Seen> {
 
 async fn rotate_keys(State(state): State<Shared>) -> Response {
     let shared = Arc::clone(&state);
-    match tokio::task::spawn_blocking(move || shared.keys.rotate()).await {
+    match blocking::within(super::KEY_TIME, move || shared.keys.rotate()).await {
         Ok(Ok(kid)) => Json(json!({ "kid": kid })).into_response(),
         Ok(Err(error)) => {
             answer::error(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", &error.to_string())

@@ -5,13 +5,14 @@ use crate::config::Transport;
 use crate::forward_proxy::{Destination, ForwardProxy};
 use crate::http_client;
 use crate::place;
+use crate::resolver::look_up;
 use crate::secret::Secret;
 use crate::token::expiry::not_after;
 use crate::trust;
 use rustls::pki_types::{CertificateDer, ServerName};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use url::Url;
@@ -37,8 +38,8 @@ pub(super) async fn examine(server: &Server<'_>, subject: &mut Subject) {
         None => (place::host(server.url), place::port(server.url)),
     };
     let host = host.as_str();
-    let found = match timeout(STEP, lookup_host((host, port))).await {
-        Ok(Ok(found)) => found.collect(),
+    let found = match timeout(STEP, look_up(host, port)).await {
+        Ok(Ok(found)) => found,
         Ok(Err(error)) => {
             let advice = advice::unknown_host(host);
             return subject.add("dns", Verdict::Failed, format!("{host}: {error}"), Some(advice));
@@ -49,7 +50,6 @@ pub(super) async fn examine(server: &Server<'_>, subject: &mut Subject) {
             return subject.add("dns", Verdict::Failed, detail, Some(advice));
         }
     };
-    let found: Vec<std::net::SocketAddr> = found;
     let shown: Vec<_> = found.iter().map(|address| address.ip().to_string()).collect();
     subject.ok("dns", format!("{host} is {}", shown.join(", ")));
 

@@ -5,7 +5,7 @@
 
 use super::Failure;
 use crate::forward_proxy::{Destination, TunnelError};
-use crate::place;
+use crate::{place, resolver};
 use http::header::{ACCEPT, HOST, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Uri};
@@ -21,7 +21,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
@@ -84,7 +83,7 @@ impl Tunnelled {
 
     async fn connect(&self) -> Result<(SendRequest<Body>, AbortOnDropHandle<()>), Failure> {
         let (host, port) = &self.proxy;
-        let stream = TcpStream::connect((host.as_str(), *port)).await;
+        let stream = resolver::connect(host, *port).await;
         let mut stream = stream.map_err(|error| Failure::Tunnel(TunnelError::Connect(error)))?;
         self.destination.open(&mut stream).await.map_err(Failure::Tunnel)?;
         let name =

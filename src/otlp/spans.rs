@@ -5,6 +5,7 @@
 
 use super::collector::Collector;
 use super::settings::Settings;
+use crate::blocking;
 use crate::config::Environment;
 use crate::proxy::context::Outcome;
 use crate::proxy::route::path_of;
@@ -22,10 +23,10 @@ use opentelemetry_sdk::resource::TelemetryResourceDetector;
 use opentelemetry_sdk::trace::{BatchSpanProcessor, SdkTracer, SdkTracerProvider};
 use pingora::http::RequestHeader;
 use std::error::Error;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::str::FromStr;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
 /// How long the last spans may take when the process ends.
@@ -53,8 +54,13 @@ impl Spans {
     /// (`OTEL_BSP_…`).
     pub fn start(environment: &Environment) -> Self {
         let started = Settings::of(environment).and_then(|settings| {
-            let exporting = settings.map(|settings| Exporting::start(&settings)).transpose();
-            exporting.map_err(|error| error.to_string())
+            let exporting = settings.map(|settings| {
+                // The SDK panics when the system has no thread for it.
+                let started = catch_unwind(AssertUnwindSafe(|| Exporting::start(&settings)));
+                let started = started.map_err(|_| "its thread cannot be started")?;
+                started.map_err(|error| error.to_string())
+            });
+            exporting.transpose()
         });
         Self(started.unwrap_or_else(|reason| {
             warn!("No traces are exported: {reason}.");
@@ -69,7 +75,8 @@ impl Spans {
         };
         // The SDK waits for its thread, and that for the runtime that we are on. A collector that does
         // not answer was told already.
-        let _ = spawn_blocking(move || provider.shutdown_with_timeout(FLUSH_TIMEOUT)).await;
+        let end = move || provider.shutdown_with_timeout(FLUSH_TIMEOUT);
+        let _ = blocking::within(2 * FLUSH_TIMEOUT, end).await;
     }
 
     /// Begins a request's span, in the caller's trace if there is one. What goes upstream then belongs

@@ -7,11 +7,13 @@
 use super::respond::Problem;
 use crate::error::ErrorKind;
 use crate::secret::Secret;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, HOST, ORIGIN, REFERER};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
+use std::sync::Arc;
 
 /// Where a local API key is.
 pub(crate) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -27,11 +29,20 @@ const LONGEST_HEADER: usize = 64 * 1024;
 pub struct Guard {
     /// Names in `Host`, without a port.
     hosts: Vec<String>,
-    credential: Credential,
+    /// Nothing where none is asked for. It is replaced when its files are.
+    credential: Option<Arc<Asked>>,
+}
+
+/// What is asked for now.
+#[derive(Debug)]
+struct Asked {
+    credential: ArcSwap<Credential>,
+    /// Why that is not what its files hold.
+    complaint: ArcSwapOption<String>,
 }
 
 /// What a caller has to show; any of what is there.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Credential {
     /// User name and password of HTTP Basic, base64-encoded as they come.
     basic: Option<Secret>,
@@ -60,6 +71,14 @@ impl Credential {
         self.basic.is_some() || self.api_key.is_some()
     }
 
+    /// This one, and of another what this one lacks.
+    fn or(self, other: &Self) -> Self {
+        Self {
+            basic: self.basic.or_else(|| other.basic.clone()),
+            api_key: self.api_key.or_else(|| other.api_key.clone()),
+        }
+    }
+
     fn is_shown(&self, headers: &HeaderMap) -> bool {
         let same = |given: Option<&[u8]>, wanted: &Option<Secret>| match (given, wanted) {
             (Some(given), Some(wanted)) => {
@@ -83,12 +102,48 @@ fn basic_of(value: &HeaderValue) -> Option<&[u8]> {
 impl Guard {
     /// A guard that knows the sidecar under these names.
     pub fn new(hosts: &[String], credential: Credential) -> Self {
+        let asked = |credential| {
+            let credential = ArcSwap::from_pointee(credential);
+            Arc::new(Asked { credential, complaint: ArcSwapOption::empty() })
+        };
+        let credential = credential.is_asked_for().then_some(credential).map(asked);
         Self { hosts: hosts.to_vec(), credential }
     }
 
+    /// The same under other names. What one of them asks for, the other does, too.
+    pub(crate) fn known_as(&self, hosts: &[String]) -> Self {
+        Self { hosts: hosts.to_vec(), credential: self.credential.clone() }
+    }
+
+    /// Asks for this from now on. A part that is missing in it stays as it is. Returns whether anything is new.
+    pub(crate) fn renew(&self, found: Credential) -> bool {
+        let Some(Asked { credential, .. }) = self.credential.as_deref() else {
+            return false;
+        };
+        let before = credential.load_full();
+        let renewed = found.or(&before);
+        let is_new = renewed != *before;
+        if is_new {
+            credential.store(Arc::new(renewed));
+        }
+        is_new
+    }
+
     /// Whether a local API key is asked for, which then must not go upstream.
-    pub(crate) const fn takes_api_key(&self) -> bool {
-        self.credential.api_key.is_some()
+    pub(crate) fn takes_api_key(&self) -> bool {
+        self.credential.as_ref().is_some_and(|asked| asked.credential.load().api_key.is_some())
+    }
+
+    /// What is asked for is not what its files hold, for this reason.
+    pub(crate) fn complain(&self, why: Option<&str>) {
+        if let Some(asked) = &self.credential {
+            asked.complaint.store(why.map(|why| Arc::new(why.to_owned())));
+        }
+    }
+
+    /// Why what is asked for is not what its files hold, if so.
+    pub(crate) fn complaint(&self) -> Option<Arc<String>> {
+        self.credential.as_ref()?.complaint.load_full()
     }
 
     /// Judges a request by its header.
@@ -99,13 +154,16 @@ impl Guard {
         if entry == Entry::Tcp {
             self.check_browser(headers)?;
         }
-        if self.credential.is_asked_for() && !self.credential.is_shown(headers) {
-            let detail = match (&self.credential.basic, &self.credential.api_key) {
+        let Some(credential) = self.credential.as_ref().map(|asked| asked.credential.load()) else {
+            return Ok(());
+        };
+        if !credential.is_shown(headers) {
+            let detail = match (&credential.basic, &credential.api_key) {
                 (Some(_), None) => "this sidecar wants a local user name and password (HTTP Basic)",
                 (None, _) => "this sidecar wants a local API key in X-Api-Key",
                 (Some(_), Some(_)) => "this sidecar wants HTTP Basic, or an API key in X-Api-Key",
             };
-            let challenge = self.credential.basic.is_some();
+            let challenge = credential.basic.is_some();
             return Err(Problem { challenge, ..Problem::new(ErrorKind::AccessDenied, detail) });
         }
         Ok(())

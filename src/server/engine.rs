@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// How often one request may turn to the upstream: each address once, the other trust anchors, a pooled
@@ -64,12 +65,16 @@ fn build(
     anchors: &SystemAnchors,
 ) -> io::Result<Vec<HttpProxy<Proxy>>> {
     let file = anchors.to_file()?;
+    let path = file.path()?;
     let conf = Arc::new(ServerConf {
         threads: 1,
         upstream_keepalive_pool_size: pooled,
         max_retries: UPSTREAM_ATTEMPTS,
-        ca_file: file.path(),
+        ca_file: path,
         ..ServerConf::default()
     });
-    Ok((0..count).map(|_| http_proxy(&conf, proxy.clone())).collect())
+    // pingora panics when it can't open the file, for which there may be no descriptor left.
+    let build = || (0..count).map(|_| http_proxy(&conf, proxy.clone())).collect();
+    catch_unwind(AssertUnwindSafe(build))
+        .map_err(|_| io::Error::other("the trust anchors cannot be handed to pingora"))
 }

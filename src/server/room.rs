@@ -6,14 +6,20 @@
 //! are fetched and files are read.
 
 use crate::proxy::upstream::MOST_HANDLES;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
+use tokio::task::yield_now;
+use tokio::time::sleep;
 use tracing::warn;
 
 /// How long to wait after an accept that failed for want of files or memory.
-pub(crate) const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_secs(1);
+/// How often to look whether somebody connects while there is no file.
+const LOOK: Duration = Duration::from_millis(50);
 /// Files for everything but callers and probes: logs, runtimes, listeners, watches, token requests, names, and second
 /// handles on connections over which uploads go.
 const RESERVE: u64 = 96 + MOST_HANDLES as u64;
@@ -75,9 +81,33 @@ fn callers(files: u64) -> u64 {
     (files.saturating_sub(RESERVE + admin(files)) / FILES_A_CALLER).max(FEWEST_CALLERS)
 }
 
+/// What to do after an accept that failed, until the next one is worth while. `evict` ends a connection that
+/// can be missed, if there is one, and so frees its file.
+pub(crate) async fn recover(listener: impl AsFd, error: &io::Error, evict: impl FnOnce() -> bool) {
+    match Failure::of(error) {
+        Failure::Connection => yield_now().await,
+        // Without a file the system says so before it looks whether anybody connects.
+        Failure::Resources if !is_awaited(listener) => sleep(LOOK).await,
+        // The file is free as soon as the connection's task is gone.
+        Failure::Resources if evict() => yield_now().await,
+        Failure::Resources => {
+            warn!("Cannot accept a connection: {error}; is the limit of open files too low?");
+            sleep(PAUSE).await;
+        }
+    }
+}
+
+/// Whether somebody waits to be accepted.
+fn is_awaited(listener: impl AsFd) -> bool {
+    let mut listeners = [PollFd::new(&listener, PollFlags::IN)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    // What can't be asked counts as a yes: then it is as if there were no such look.
+    poll(&mut listeners, Some(&now)).map_or(true, |ready| ready > 0)
+}
+
 /// Why a connection was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Failure {
+enum Failure {
     /// It ended before it was accepted; the next one may be sound (accept(2), "Error handling").
     Connection,
     /// There are no files or no memory, or the listener is broken. The next one fails, too.
@@ -85,7 +115,7 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    pub(crate) fn of(error: &io::Error) -> Self {
+    fn of(error: &io::Error) -> Self {
         const OF_THE_CONNECTION: [Errno; 12] = [
             Errno::CONNABORTED,
             Errno::CONNRESET,
@@ -133,6 +163,16 @@ mod tests {
             let room = Room::within(files, 4);
             assert!(room.admin >= 4 && room.callers >= 8 && room.pooled >= 8, "{files} {room:?}");
         }
+    }
+
+    #[test]
+    fn a_listener_is_awaited_as_long_as_somebody_is_not_accepted() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(!is_awaited(&listener));
+        let _caller = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert!(is_awaited(&listener));
+        listener.accept().unwrap();
+        assert!(!is_awaited(&listener));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::expiry::{self, Expiry};
 use super::oauth::OAuthSource;
 use super::refresher::Offer;
 use super::store::TokenStore;
+use crate::blocking;
 use crate::config::Client;
 use crate::credential::{Identity, READ_TIMEOUT, ReloadOutcome};
 use crate::metrics::ClientMetrics;
@@ -17,8 +18,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::Notify;
 use tokio::sync::watch::Sender;
-use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 use tracing::{info, warn};
 use url::Url;
 
@@ -90,11 +89,9 @@ impl Rotation {
             return Err("the key names another API now; the configuration is reloaded".into());
         }
         let (client, identity) = (self.client.clone(), read.clone());
-        let source = spawn_blocking(move || OAuthSource::new(&client, identity));
-        let source = match timeout(READ_TIMEOUT, source).await {
-            Ok(Ok(source)) => source.map_err(|error| error.to_string())?,
-            Ok(Err(_)) | Err(_) => return Err("setting it up takes too long".into()),
-        };
+        let source = blocking::within(READ_TIMEOUT, move || OAuthSource::new(&client, identity));
+        let source = source.await.map_err(|error| format!("cannot set it up now: {error}"))?;
+        let source = source.map_err(|error| error.to_string())?;
         info!(client = self.client.name, "Trying a new credential: {}.", read.described);
         let offered = std::mem::replace(&mut self.latest, read);
         if self.store.news().untaken.is_none() {

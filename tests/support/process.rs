@@ -20,7 +20,7 @@ pub(crate) fn bearerd() -> Command {
 }
 
 /// A program that knows nothing of the environment of the tests, and does not outlive them.
-pub(super) fn starting(program: &str) -> Command {
+pub(crate) fn starting(program: &str) -> Command {
     let mut command = Command::new(program);
     command.env_clear().kill_on_drop(true).stdin(Stdio::null());
     command

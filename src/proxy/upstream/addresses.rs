@@ -3,13 +3,13 @@
 //! A name that moves is followed within [`STALE`]; at once, when nobody is at its old addresses any more.
 
 use crate::clock::Instant;
+use crate::resolver::look_up;
 use arc_swap::ArcSwapOption;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::net::lookup_host;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tracing::warn;
@@ -55,6 +55,15 @@ impl Known {
 
     fn is_younger(&self, age: Duration) -> bool {
         self.at.elapsed() <= age
+    }
+}
+
+/// Looking a name up again is under way, until this is dropped.
+struct Refreshing<'a>(&'a AtomicBool);
+
+impl Drop for Refreshing<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 
@@ -136,19 +145,20 @@ impl Addresses {
 
     /// Looks the name up anew; the known addresses stay when that fails.
     async fn refresh(self: Arc<Self>) {
+        // However it ends: otherwise the name would never be looked up again.
+        let _ended = Refreshing(&self.refreshing);
         let looked_up = self.in_time(self.look_up(Duration::ZERO)).await;
         if let (Err(error), Some(known)) = (looked_up, self.known.load_full()) {
             self.keep(&known, &error);
         }
-        self.refreshing.store(false, Ordering::Release);
     }
 
     /// The resolver's answer, which then counts as settled for so long.
     async fn look_up(&self, settled: Duration) -> Result<Arc<Known>, ResolveError> {
         let host = || self.host.clone();
-        let found = lookup_host((self.host.as_str(), self.port)).await;
+        let found = look_up(&self.host, self.port).await;
         let found = found.map_err(|source| ResolveError::Lookup { host: host(), source })?;
-        let addresses: Box<[_]> = found.collect();
+        let addresses: Box<[_]> = found.into();
         if addresses.is_empty() {
             return Err(ResolveError::NoAddress { host: host() });
         }

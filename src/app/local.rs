@@ -1,0 +1,186 @@
+//! The local credential: what callers have to show. Its files are watched by a task of their own, so that one
+//! that has leaked can be taken back whatever else the configuration waits for or is refused for.
+
+use super::Control;
+use super::reload::{FILES, ReloadOutcome};
+use super::setup::Setup;
+use crate::blocking;
+use crate::config::Access;
+use crate::credential::{CredentialError, read_secret};
+use crate::metrics::Metrics;
+use crate::proxy::guard::{Credential, Guard};
+use crate::watch::Watch;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::sync::Notify;
+use tokio_util::sync::DropGuard;
+use tracing::{info, warn};
+
+/// What the files hold. A part that can't be read is missing, and has a fault.
+struct Found {
+    credential: Credential,
+    faults: Vec<CredentialError>,
+}
+
+impl Found {
+    fn read(access: &Access) -> Self {
+        let mut faults = Vec::new();
+        let mut read = |path: &Path| read_secret(path).map_err(|fault| faults.push(fault)).ok();
+        let password = access.basic.as_ref().and_then(|(_, file)| read(file));
+        let api_key = access.api_key_file.as_deref().and_then(read);
+        let basic = access.basic.as_ref().zip(password.as_ref());
+        let basic = basic.map(|((name, _), password)| (name.as_str(), password));
+        Self { credential: Credential::new(basic, api_key), faults }
+    }
+
+    /// Replaces what the guard asks for. A part with a fault stays as it was. Returns whether anything is new,
+    /// and what is wrong.
+    fn renew(self, guard: &Guard) -> (bool, Option<String>) {
+        let faults: Vec<_> = self.faults.iter().map(ToString::to_string).collect();
+        (guard.renew(self.credential), (!faults.is_empty()).then(|| faults.join("; ")))
+    }
+}
+
+/// The guard of a configuration. One that asks for the same as `before` shares what is asked for with it.
+///
+/// # Errors
+/// A file can't be read that was not in use before.
+pub(super) fn guard(
+    access: &Access,
+    before: Option<&Setup>,
+) -> Result<Arc<Guard>, CredentialError> {
+    if let Some(before) = same(access, before) {
+        return Ok(Arc::new(before.guard.known_as(&access.hosts)));
+    }
+    let Found { credential, faults } = Found::read(access);
+    match faults.into_iter().next() {
+        Some(fault) => Err(fault),
+        None => Ok(Arc::new(Guard::new(&access.hosts, credential))),
+    }
+}
+
+/// The setup before, if it asks for the same local credential.
+pub(super) fn same<'a>(access: &Access, before: Option<&'a Setup>) -> Option<&'a Setup> {
+    before.filter(|before| {
+        let known = &before.config.access;
+        (&known.basic, &known.api_key_file) == (&access.basic, &access.api_key_file)
+    })
+}
+
+/// The files that hold it.
+fn files(access: &Access) -> impl Iterator<Item = &Path> {
+    let password = access.basic.as_ref().map(|(_, file)| file);
+    password.into_iter().chain(&access.api_key_file).map(PathBuf::as_path)
+}
+
+/// A local credential in force. Its files are watched until this is dropped.
+pub(super) struct RunningLocal {
+    /// Makes it look at its files now.
+    pub(super) look: Arc<Notify>,
+    _task: DropGuard,
+}
+
+impl RunningLocal {
+    /// Starts watching, if a local credential is asked for.
+    pub(super) fn start(
+        access: &Access,
+        guard: &Arc<Guard>,
+        metrics: &Metrics,
+        control: &Control,
+    ) -> Option<Arc<Self>> {
+        files(access).next()?;
+        let watch = Watch::new(files(access));
+        let (look, stop) = (watch.trigger(), control.stop.child_token());
+        let keeper =
+            Keeper { access: access.clone(), guard: guard.clone(), metrics: metrics.clone() };
+        let watching = stop.clone();
+        control.tasks.spawn(async move {
+            watching.run_until_cancelled(keeper.run(watch)).await;
+        });
+        Some(Arc::new(Self { look, _task: stop.drop_guard() }))
+    }
+}
+
+struct Keeper {
+    access: Access,
+    guard: Arc<Guard>,
+    metrics: Metrics,
+}
+
+impl Keeper {
+    /// Looks whenever `watch` says so, for ever.
+    async fn run(self, watch: Watch) {
+        let mut told: Option<String> = None;
+        loop {
+            watch.changed().await;
+            let access = self.access.clone();
+            let (is_new, complaint) =
+                match blocking::within(FILES, move || Found::read(&access)).await {
+                    Ok(found) => found.renew(&self.guard),
+                    Err(error) => (false, Some(format!("cannot read its files now: {error}"))),
+                };
+            if is_new {
+                info!("The new local credential is in force.");
+                let detail = "the local credential was replaced".to_owned();
+                self.metrics.config_reloaded(ReloadOutcome::Success, detail);
+            }
+            if complaint == told {
+                continue;
+            }
+            self.guard.complain(complaint.as_deref());
+            match &complaint {
+                Some(why) => {
+                    warn!("Keeping the local credential in use: {why}.");
+                    self.metrics.config_reloaded(ReloadOutcome::Invalid, format!("access: {why}"));
+                }
+                None if is_new => {}
+                None => {
+                    info!("The local credential has not changed.");
+                    self.metrics.config_reloaded(ReloadOutcome::Unchanged, String::new());
+                }
+            }
+            told = complaint;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::guard::Entry;
+    use http::HeaderMap;
+
+    #[test]
+    fn each_part_is_replaced_by_itself_and_stays_while_its_file_is_bad() {
+        let folder = tempfile::tempdir().unwrap();
+        let [password, key] = ["password", "key"].map(|name| folder.path().join(name));
+        let write = |text: [&str; 2]| {
+            for (path, text) in [&password, &key].into_iter().zip(text) {
+                std::fs::write(path, text).unwrap();
+            }
+        };
+        write(["old", "old"]);
+        let access = Access {
+            hosts: vec!["localhost".into()],
+            basic: Some(("tool".into(), password.clone())),
+            api_key_file: Some(key.clone()),
+            uids: Vec::new(),
+        };
+        let guard = guard(&access, None).unwrap();
+        let lets_in = |key: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-api-key", key.parse().unwrap());
+            guard.judge(&headers, Entry::Unix).is_ok()
+        };
+        let renew = || Found::read(&access).renew(&guard);
+        assert_eq!(renew(), (false, None));
+        write(["", "new"]);
+        let (is_new, fault) = renew();
+        assert!(is_new && fault.is_some_and(|fault| fault.contains("password is empty")));
+        assert!(lets_in("new") && !lets_in("old"));
+        std::fs::remove_file(&key).unwrap();
+        let (is_new, fault) = renew();
+        assert!(!is_new && fault.is_some_and(|fault| fault.contains("key: No such file")));
+        assert!(lets_in("new"), "the last good one stays");
+    }
+}
