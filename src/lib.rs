@@ -19,7 +19,8 @@
 //! - [`token`] knows nothing of [`proxy`]; [`proxy`] sees of tokens only the store.
 //! - Each of these is done in one file: setting up the library that asks issuers in [`http_client`],
 //!   pingora's peers in [`proxy::upstream`], its server settings in [`server`], reading the environment
-//!   in [`config::Environment`], asking a proxy for a tunnel in [`forward_proxy`].
+//!   in [`config::Environment`], asking a proxy for a tunnel in [`forward_proxy`], work that blocks in
+//!   [`blocking`], looking up names in `resolver`.
 //! - Spans for a collector of traces are made in [`otlp`], unless the feature of that name is left out.
 //! - [`app`] is the only file that knows every part; tests start the same object on port 0.
 
