@@ -160,7 +160,9 @@ impl App {
         let starting = readiness.pending_until_dropped("listeners");
         let board = Arc::new(Board::new(readiness, self.metrics.clone(), &setup.config));
         let hosts = setup.config.access.hosts.clone().into();
-        let room = Room::of_process(self.workers);
+        let listeners = self.listeners.len().try_into().unwrap_or(u64::MAX);
+        let requests = u64::from(setup.config.limits.requests).saturating_mul(listeners);
+        let room = Room::of_process(self.workers, requests);
         start_admin(&self.admin, Admin { board: board.clone(), hosts }, room.admin, &control)?;
         let anchors = &setup.surroundings.anchors;
         let engines = Engines::new(self.workers, room.pooled, proxy.clone(), anchors)?;

@@ -222,7 +222,8 @@ async fn accept_loop(
 
 /// Refuses a caller for whom there is no room. It is answered at once or not at all.
 async fn refuse(mut socket: Socket, load: &Load) {
-    let detail = "more connections than the limit of open files allows; try again";
+    let detail =
+        "more connections than the limit of open files, or `limits.requests`, allows; try again";
     let retry_after = Some(RETRY_AFTER);
     let problem = Problem { retry_after, ..Problem::new(ErrorKind::Overloaded, detail) };
     load.turned_away(&problem);

@@ -110,12 +110,72 @@ async fn every_configuration_in_deploy_passes_the_check_with_the_credentials_of_
     assert!(shipped.is_empty(), "nobody checks {shipped:?}");
 }
 
+/// What a deployment's memory limit is in MiB: the last number of a file that is one of memory.
+fn memory_limit(file: &Path) -> Option<u64> {
+    let text = std::fs::read_to_string(file).unwrap();
+    let of_line = |line: &str| {
+        let (key, value) = line.trim().split_once([':', '='])?;
+        let is_limit = ["memory", "mem_limit", "MemoryMax"].contains(&key);
+        let digits = value.trim().trim_end_matches(|unit: char| !unit.is_ascii_digit());
+        digits.parse().ok().filter(|_| is_limit)
+    };
+    text.lines().filter_map(of_line).next_back()
+}
+
+#[test]
+fn every_memory_limit_in_deploy_fits_the_requests_at_once() {
+    const EIGHT: u64 = 64;
+    const IDLE: u64 = 16;
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
+    let components = [
+        "kubernetes/components/sidecar/workload.yaml",
+        "kubernetes/components/sidecar/cronjob.yaml",
+        "kubernetes/components/plain-sidecar/workload.yaml",
+    ];
+    let pairs: [(&str, &[&str]); 6] = [
+        ("kubernetes/base", &components),
+        ("kubernetes/overlays/unix-socket", &components),
+        ("kubernetes/overlays/btp-service-operator", &components),
+        ("compose/bearerd", &["compose/compose.yaml"]),
+        ("cloudfoundry/bearerd", &["cloudfoundry/manifest.yml"]),
+        ("systemd", &["systemd/bearerd.service"]),
+    ];
+    let mut limited: Vec<_> = files(&deploy)
+        .into_iter()
+        .filter(|file| file.extension().is_some_and(|kind| kind != "json"))
+        .filter(|file| memory_limit(file).is_some())
+        .collect();
+    let mut configured = files_named("bearerd.yaml", &deploy);
+    for (folder, files) in pairs {
+        let config = deploy.join(folder).join("bearerd.yaml");
+        let text = std::fs::read_to_string(&config).unwrap();
+        let line = text.lines().find_map(|line| line.trim().strip_prefix("requests: "));
+        let requests: u64 =
+            line.unwrap_or_else(|| panic!("{config:?} has no limit")).parse().unwrap();
+        for file in files.iter().map(|file| deploy.join(file)) {
+            let limit = memory_limit(&file).unwrap();
+            assert!(
+                limit >= EIGHT + (requests - 8) + IDLE,
+                "{file:?}: {limit}, {config:?}: {requests}"
+            );
+            limited.retain(|other| *other != file);
+        }
+        configured.retain(|other| *other != config);
+    }
+    assert!(limited.is_empty(), "nobody compares {limited:?}");
+    configured.retain(|file| !file.starts_with(deploy.join("image")));
+    assert!(configured.is_empty(), "nobody compares {configured:?}");
+}
+
 fn files_named(name: &str, folder: &Path) -> Vec<PathBuf> {
+    let mut files = files(folder);
+    files.retain(|path| path.file_name().is_some_and(|file| file == name));
+    files
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    entries
-        .flat_map(|path| if path.is_dir() { files_named(name, &path) } else { vec![path] })
-        .filter(|path| path.file_name().is_some_and(|file| file == name))
-        .collect()
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
 #[tokio::test]

@@ -215,9 +215,14 @@ const ENDLESS: usize = 1 << 20;
 
 impl World {
     async fn start(page: Page) -> Self {
+        Self::start_with(page, "").await
+    }
+
+    /// The same with more keys in the configuration.
+    async fn start_with(page: Page, keys: &str) -> Self {
         let (issuer, flood) = (issuer::steady().await, Flood::start(page).await);
         let folder = tempfile::tempdir().unwrap();
-        let config = issuer.config(&flood.url, "", "log: { level: info }");
+        let config = issuer.config(&flood.url, "", &format!("log: {{ level: info }}\n{keys}"));
         let config = config.replace("read: 1s", "read: 60s");
         let process = Process::start(folder.path(), &config, &[]).await;
         let world = Self { process, flood, http: patient(), _issuer: issuer, _folder: folder };
@@ -374,4 +379,38 @@ async fn fast_readers_of_what_inflates_do_not_starve_another_caller() {
     meanwhile.sort_unstable();
     let usually = meanwhile[ASKED / 2];
     assert!(usually < READERS * 8 * CHUNK, "{usually} bytes were read by others during a request");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_too_much_for_the_memory_of_the_manifests_is_answered_503() {
+    // As in deploy/; tests/commands.rs compares the two.
+    const REQUESTS: usize = 48;
+    const MANIFEST_KIB: u64 = 128 * 1024;
+    let world = World::start_with(Page::of_rows(), "limits: { requests: 48 }").await;
+    let mut deaf = join_all((0..REQUESTS).map(|_| world.deaf())).await;
+    for caller in &mut deaf {
+        let mut status = [0; 12];
+        caller.read_exact(&mut status).await.unwrap();
+        assert_eq!(&status, b"HTTP/1.1 200");
+    }
+    for _ in 0..REQUESTS {
+        let answer = world.http.get(world.url(1)).send().await.unwrap();
+        assert_eq!(answer.status(), 503);
+        assert!(answer.headers().contains_key("retry-after"));
+    }
+    // Headers that do not end, on more connections than are kept.
+    let header = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(60 << 10));
+    let strangers = (0..600).map(async |_| {
+        let mut stream = TcpStream::connect(world.host()).await.unwrap();
+        // Some are refused.
+        let _ = stream.write_all(header.as_bytes()).await;
+        stream
+    });
+    let strangers = join_all(strangers).await;
+    world.is_held_up().await;
+    let peak = world.process.peak_memory();
+    assert!(peak < MANIFEST_KIB, "the highest resident memory was {peak} KiB");
+    drop((deaf, strangers));
+    let served = async || world.http.get(world.url(0)).send().await.unwrap().status() == 200;
+    eventually("served again", served).await;
 }

@@ -420,7 +420,7 @@ pub(crate) const LIMITS: &[Field] = &[field(
     "requests",
     Text("1024"),
     "",
-    "Requests under way at once on a listener; more are answered 503 with Retry-After. Each whose caller does not read its answer costs up to 1 MiB.",
+    "Requests under way at once on a listener; more are answered 503 with Retry-After. Eight take at most 64 MiB of memory, each further one 1 MiB.",
 )];
 
 pub(crate) const LOG: &[Field] = &[

@@ -7,6 +7,7 @@
 mod clock;
 mod departure;
 mod framing;
+mod header;
 mod intake;
 mod load;
 mod passage;
@@ -20,6 +21,7 @@ use super::respond::Problem;
 use crate::error::ErrorKind;
 use bytes::{Buf, Bytes};
 use clock::{Clock, HEADER_TIME};
+use header::Coming;
 use intake::Intake;
 use passage::Stall;
 use pingora::protocols::SocketDigest;
@@ -105,6 +107,8 @@ pub(crate) struct Downstream {
     is_new: AtomicBool,
     /// The clock has run while nobody read, or before we said something.
     is_forgiven: AtomicBool,
+    /// The header that is on its way.
+    coming: Coming,
     /// What came before our answer was out: the beginning of the next request.
     early: Vec<u8>,
     /// How far the request line is read.
@@ -139,6 +143,7 @@ impl Downstream {
             clock: Clock::default(),
             is_new: AtomicBool::new(false),
             is_forgiven: AtomicBool::new(false),
+            coming: Coming::default(),
             early: Vec::new(),
             line: RequestLine::default(),
             instead: None,
@@ -185,6 +190,7 @@ impl Downstream {
     pub(crate) fn begin(&self, has_body: bool, expects_word: bool) {
         self.is_heard.store(false, Ordering::Relaxed);
         self.seat.occupy();
+        self.coming.end(&self.load);
         self.owe(match (has_body, expects_word) {
             (false, _) => Debt::Answer,
             (true, false) => Debt::Body,
@@ -295,7 +301,11 @@ impl Downstream {
         // Empty lines before a request are nothing (RFC 9112 section 2.2).
         let begins = bytes.iter().any(|byte| !b"\r\n".contains(byte));
         match debt {
-            Debt::Nothing | Debt::Settled if begins => self.owe(Debt::Header),
+            Debt::Nothing | Debt::Settled if begins => {
+                self.coming.begin(bytes.len());
+                self.owe(Debt::Header);
+            }
+            Debt::Header => self.coming.go_on(bytes.len()),
             Debt::Awaited => self.owe(Debt::Body),
             Debt::Unasked => self.owe(Debt::Waived),
             _ => self.clock.received(debt, bytes.len()),
@@ -323,6 +333,56 @@ impl Downstream {
     fn answer(&mut self, problem: &Problem) {
         self.load.turned_away(problem);
         self.instead = Some(problem.to_wire());
+    }
+
+    /// The same at once.
+    fn refuse(&mut self, problem: &Problem, context: &mut Context<'_>) {
+        self.answer(problem);
+        // The buffer is empty and the answer small: one try is enough, and all that is owed.
+        let _ = self.poll_instead(context);
+        let _ = Pin::new(&mut self.socket).poll_flush(context);
+    }
+
+    /// Reads more of a request: this much at most.
+    fn poll_wanted(
+        &mut self,
+        debt: Debt,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+        most: usize,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        if self.early.is_empty() {
+            let read = ready!(self.poll_some(context, buffer, most));
+            self.took(debt, buffer, before);
+            self.took_in();
+            return Poll::Ready(read);
+        }
+        let count = self.early.len().min(buffer.remaining());
+        buffer.put_slice(self.early.get(..count).unwrap_or_default());
+        self.early.drain(..count);
+        self.took(debt, buffer, before);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads more of what nobody wants. What is here is all read: otherwise the connection's end would take the answer
+    /// away.
+    fn poll_unwanted(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut scratch = [0; 4096];
+        let mut came = Poll::Pending;
+        for _ in 0..MOST_EARLY / scratch.len() {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut self.socket).poll_read(context, &mut buffer) {
+                Poll::Pending => break,
+                Poll::Ready(read) => {
+                    came = Poll::Ready(());
+                    if read.is_err() || buffer.filled().is_empty() {
+                        break;
+                    }
+                }
+            }
+        }
+        came
     }
 
     /// Writes what is left of our own answer.
@@ -382,6 +442,7 @@ fn too_slow() -> Problem {
 /// What is left in the buffer goes out, if the caller takes it at once.
 impl Drop for Downstream {
     fn drop(&mut self) {
+        self.coming.end(&self.load);
         if *self.is_cut.get_mut() {
             return;
         }
@@ -409,17 +470,13 @@ impl AsyncRead for Downstream {
         let Some(most) = ready!(this.poll_intake(context)) else {
             return this.poll_drop(context);
         };
-        let before = buffer.filled().len();
-        if !this.early.is_empty() {
-            let count = this.early.len().min(buffer.remaining());
-            buffer.put_slice(this.early.get(..count).unwrap_or_default());
-            this.early.drain(..count);
-            this.took(debt, buffer, before);
-            return Poll::Ready(Ok(()));
-        }
-        if let Poll::Ready(read) = this.poll_some(context, buffer, most) {
-            this.took(debt, buffer, before);
-            this.took_in();
+        let refusal = if debt == Debt::Header { this.coming.check(&this.load).err() } else { None };
+        if let Some(problem) = refusal {
+            if this.poll_unwanted(context).is_ready() {
+                this.refuse(&problem, context);
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
+        } else if let Poll::Ready(read) = this.poll_wanted(debt, context, buffer, most) {
             return Poll::Ready(read);
         }
         ready!(this.poll_clock(context));
@@ -427,10 +484,7 @@ impl AsyncRead for Downstream {
             return Poll::Ready(Ok(()));
         }
         if debt == Debt::Header {
-            this.answer(&too_slow());
-            // The buffer is empty and the answer small: one try is enough, and all that is owed.
-            let _ = this.poll_instead(context);
-            let _ = Pin::new(&mut this.socket).poll_flush(context);
+            this.refuse(&too_slow(), context);
         }
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -458,7 +512,7 @@ impl AsyncWrite for Downstream {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_made(context))?;
-        Pin::new(&mut self.socket).poll_flush(context)
+        self.poll_rest(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -505,11 +559,15 @@ mod tests {
 
     /// A connection, and its other end.
     pub(super) fn pair() -> (Downstream, UnixStream) {
-        let (ours, theirs) = UnixStream::pair().unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
-        let load = Arc::new(Load::new(ListenerId(0), metrics));
+        pair_of(&Arc::new(Load::new(ListenerId(0), metrics)))
+    }
+
+    /// The same on a listener that has others.
+    pub(super) fn pair_of(load: &Arc<Load>) -> (Downstream, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
         let seat = Arc::new(Seat::new(Arc::default()));
-        (Downstream::new(Socket::Unix(ours), load, seat), theirs)
+        (Downstream::new(Socket::Unix(ours), load.clone(), seat), theirs)
     }
 
     pub(super) async fn read(downstream: &mut Downstream) -> io::Result<usize> {

@@ -22,7 +22,7 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// More headers than this are no request of a tool's.
 const MOST_HEADERS: usize = 128;
 /// More bytes of header and target than this are not either; SAP's front door takes 16 KiB.
-const LONGEST_HEADER: usize = 64 * 1024;
+pub(crate) const LONGEST_HEADER: usize = 64 * 1024;
 
 /// Who may call. The default: whoever connects to a loopback address by its own name.
 #[derive(Clone, Debug)]
@@ -232,12 +232,17 @@ pub(crate) fn check_size(request: &RequestHeader) -> Result<(), Problem> {
     let length = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
     let whole = request.raw_path().len() + headers.iter().map(length).sum::<usize>();
     if headers.len() > MOST_HEADERS || whole > LONGEST_HEADER {
-        let detail = format!(
-            "the request's header has more than {MOST_HEADERS} lines, or more than 64 KiB with its target"
-        );
-        return Err(Problem::new(ErrorKind::HeaderTooLarge, detail));
+        return Err(too_large());
     }
     Ok(())
+}
+
+/// The answer to a header that is too large.
+pub(crate) fn too_large() -> Problem {
+    let detail = format!(
+        "the request's header has more than {MOST_HEADERS} lines, or more than 64 KiB with its target"
+    );
+    Problem::new(ErrorKind::HeaderTooLarge, detail)
 }
 
 #[cfg(test)]

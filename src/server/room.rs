@@ -30,6 +30,11 @@ const FILES_A_CALLER: u64 = 3;
 /// Idle upstream connections that a worker keeps: as many as a listener serves requests at once, by default.
 /// With fewer, more requests at once would reconnect each time, at three times the cost of a request.
 const MOST_POOLED: u64 = 1024;
+/// Connections for each request that may be under way: pools keep some idle, and strangers make room for callers. A
+/// header that has begun holds 30 KiB, so that memory must bound them as files do.
+const CONNECTIONS_A_REQUEST: u64 = 8;
+/// So many are allowed however few requests are.
+const FEWEST_CONNECTIONS: u64 = 256;
 /// Callers for whom there is room in any case.
 const FEWEST_CALLERS: u64 = 8;
 /// With less room for callers than this, the log says so at the start.
@@ -47,8 +52,8 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// What the process has, shared by so many workers.
-    pub(crate) fn of_process(workers: usize) -> Self {
+    /// What the process has, shared by so many workers, where so many requests may be under way at once.
+    pub(crate) fn of_process(workers: usize, requests: u64) -> Self {
         let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let callers = callers(files);
         if callers < FEW_CALLERS {
@@ -58,12 +63,13 @@ impl Room {
                 "The limit of open files leaves room for few callers at once; raise it (LimitNOFILE, ulimit -n)."
             );
         }
-        Self::within(files, workers)
+        Self::within(files, workers, requests)
     }
 
-    fn within(files: u64, workers: usize) -> Self {
+    fn within(files: u64, workers: usize, requests: u64) -> Self {
         let workers = u64::try_from(workers).unwrap_or(1).max(1);
-        let callers = (callers(files) / workers).max(FEWEST_CALLERS);
+        let wanted = requests.saturating_mul(CONNECTIONS_A_REQUEST).max(FEWEST_CONNECTIONS);
+        let callers = (callers(files).min(wanted) / workers).max(FEWEST_CALLERS);
         let size = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
         Self {
             admin: size(admin(files)),
@@ -145,7 +151,7 @@ mod tests {
     fn all_connections_together_leave_the_reserve() {
         for files in [256, 1024, 4096, 65_536, 524_288, 1_048_576] {
             for workers in [1, 2, 8] {
-                let room = Room::within(files, workers);
+                let room = Room::within(files, workers, u64::MAX);
                 let of_callers = workers * (2 * room.callers + room.pooled);
                 let left = files.checked_sub((room.admin + of_callers) as u64);
                 let few = room.callers as u64 == FEWEST_CALLERS;
@@ -153,14 +159,16 @@ mod tests {
                 assert!(room.pooled <= 1024 && room.admin <= 64, "{files} {room:?}");
             }
         }
-        assert_eq!(Room::within(1024, 1), Room { admin: 64, callers: 277, pooled: 277 });
-        assert!(Room::within(u64::MAX, 1).callers > 1 << 40, "no limit at all");
+        assert_eq!(Room::within(1024, 1, 1024), Room { admin: 64, callers: 277, pooled: 277 });
+        assert_eq!(Room::within(65_536, 1, 48).callers, 384, "as many as the requests are worth");
+        assert_eq!(Room::within(65_536, 2, 1).callers, 128);
+        assert!(Room::within(u64::MAX, 1, u64::MAX).callers > 1 << 40, "no limit at all");
     }
 
     #[test]
     fn with_hardly_any_files_there_is_some_room_for_each() {
         for files in [0, 1, 64, 128] {
-            let room = Room::within(files, 4);
+            let room = Room::within(files, 4, 1024);
             assert!(room.admin >= 4 && room.callers >= 8 && room.pooled >= 8, "{files} {room:?}");
         }
     }

@@ -71,7 +71,10 @@ impl Seats {
         if taken.told.is_none_or(|told| now.duration_since(told) >= TOLD_EVERY) {
             taken.told = Some(now);
             let most = self.most;
-            warn!(most, "More connections than the limit of open files allows; closing idle ones.");
+            warn!(
+                most,
+                "More connections than the limit of open files, or `limits.requests`, allows; closing idle ones."
+            );
         }
         true
     }

@@ -245,6 +245,16 @@ class Kubernetes(unittest.TestCase):
                     self.assertEqual(client["credentials"], "/run/secrets/bearerd")
                 self.assertEqual(of_kind(folder, "Secret"), [], "applying must not overwrite it")
 
+    def test_the_requests_at_once_fit_the_memory(self):
+        for folder in OVERLAYS:
+            config = yaml.safe_load(of_kind(folder, "ConfigMap")[0]["data"]["bearerd.yaml"])
+            for workload in workloads(folder):
+                with self.subTest(folder=folder.name, name=workload["metadata"]["name"]):
+                    containers = template(workload)["spec"]["initContainers"]
+                    (sidecar,) = [own for own in containers if own["name"] == "bearerd"]
+                    limit = int(sidecar["resources"]["limits"]["memory"].removesuffix("Mi"))
+                    self.assertLessEqual(64 + config["limits"]["requests"] - 8 + 16, limit)
+
     def test_the_image_is_ones_own_registrys_in_one_place(self):
         for folder in OVERLAYS:
             for workload in workloads(folder):

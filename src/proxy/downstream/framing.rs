@@ -1,10 +1,14 @@
 //! How pingora frames an answer, read back: its header, and a body in chunks (RFC 9112 section 7.1) or
 //! bare. Pure. What it reads is pingora's own writing, in whatever pieces.
 
+use memchr::memchr_iter;
 use std::io;
 
 /// The most digits of a chunk's size.
 const LONGEST_SIZE: u32 = 15;
+
+/// Where the first digit of a status is, behind `HTTP/1.1 `.
+const STATUS: usize = 9;
 
 /// Finds the end of the header that a body follows.
 #[derive(Debug, Default)]
@@ -13,29 +17,33 @@ pub(super) struct Head {
     at: usize,
     /// Its status is 1xx: another header follows, not a body.
     is_interim: bool,
-    /// How many lines have ended since the last byte of one.
-    ends: usize,
+    /// There is something on the line that has not ended yet.
+    has_text: bool,
 }
 
 impl Head {
     /// How many of these bytes belong to headers, and whether the body comes next.
     pub(super) fn read(&mut self, bytes: &[u8]) -> (usize, bool) {
-        for (index, byte) in bytes.iter().enumerate() {
-            // Behind `HTTP/1.1 `.
-            if self.at == 9 {
-                self.is_interim = *byte == b'1';
-            }
-            self.at += 1;
-            match byte {
-                b'\n' => self.ends += 1,
-                b'\r' => {}
-                _ => self.ends = 0,
-            }
-            if self.ends == 2 && !std::mem::take(self).is_interim {
-                return (index + 1, true);
+        let mut start = 0;
+        for end in memchr_iter(b'\n', bytes) {
+            self.see(bytes.get(start..=end).unwrap_or_default());
+            start = end + 1;
+            let is_last = !std::mem::take(&mut self.has_text);
+            if is_last && !std::mem::take(self).is_interim {
+                return (start, true);
             }
         }
+        self.see(bytes.get(start..).unwrap_or_default());
         (bytes.len(), false)
+    }
+
+    /// Takes note of part of a line, or all of it.
+    fn see(&mut self, part: &[u8]) {
+        if let Some(digit) = STATUS.checked_sub(self.at).and_then(|at| part.get(at)) {
+            self.is_interim = *digit == b'1';
+        }
+        self.at += part.len();
+        self.has_text |= !part.trim_ascii().is_empty();
     }
 }
 

@@ -118,6 +118,17 @@ impl Downstream {
         }
     }
 
+    /// Writes what little was kept back.
+    pub(super) fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.socket).poll_flush(context) {
+            Poll::Ready(flushed) => {
+                self.stall.is_on = false;
+                Poll::Ready(flushed)
+            }
+            Poll::Pending => self.stall.poll(context).map(|()| Err(io::ErrorKind::TimedOut.into())),
+        }
+    }
+
     /// Writes what has been made, as far as the caller takes it.
     fn poll_output(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(rework) = self.rework.get_mut().ok().and_then(Option::as_deref_mut) else {
@@ -130,8 +141,7 @@ impl Downstream {
                     self.stall.is_on = false;
                 }
                 Poll::Pending => {
-                    ready!(self.stall.poll(context));
-                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                    return self.stall.poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()));
                 }
             }
         }
@@ -148,6 +158,7 @@ mod tests {
     use std::task::Waker;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixStream;
+    use tokio::time::timeout;
 
     /// More than a socket holds, and how it is written.
     fn large(framing: Framing) -> (usize, usize, Vec<u8>) {
@@ -175,6 +186,29 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(begun.elapsed(), WRITE_TIMEOUT);
         assert!(!downstream.is_broken(), "it is the caller's fault");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_is_given_up_however_little_is_written_at_a_time() {
+        for reworks in [true, false] {
+            let (mut downstream, _caller) = pair();
+            downstream.begin(false, false);
+            if reworks {
+                downstream.rework(rework(false, Framing::Chunks).0);
+                downstream.write_all(HEAD).await.unwrap();
+            }
+            let begun = Instant::now();
+            let writing = async {
+                loop {
+                    // Less than is kept back, so that flushing it is what takes long.
+                    downstream.write_all(b"5\r\nhello\r\n").await?;
+                    downstream.flush().await?;
+                }
+            };
+            let ended: Result<io::Result<()>, _> = timeout(2 * WRITE_TIMEOUT, writing).await;
+            assert_eq!(ended.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut, "{reworks}");
+            assert_eq!(begun.elapsed(), WRITE_TIMEOUT, "{reworks}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

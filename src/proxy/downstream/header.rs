@@ -1,0 +1,129 @@
+//! How long a header may get before it is whole. pingora would hold a mebibyte of each.
+
+use super::load::Load;
+use crate::error::ErrorKind;
+use crate::proxy::admission::RETRY_AFTER;
+use crate::proxy::guard::{LONGEST_HEADER, too_large};
+use crate::proxy::respond::Problem;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What a header takes besides what is counted once it is read: its method and version, and more spaces than needed.
+const SLACK: usize = 8 * 1024;
+/// A longer one that is not whole is one of few: nearly all come at once, and are shorter.
+const LONG: usize = 8 * 1024;
+
+/// A header on its way.
+#[derive(Debug, Default)]
+pub(super) struct Coming {
+    /// How much of it has come.
+    length: usize,
+    /// It is counted among the long ones of its listener.
+    is_long: AtomicBool,
+}
+
+impl Coming {
+    /// So much of it is here.
+    pub(super) const fn begin(&mut self, length: usize) {
+        self.length = length;
+    }
+
+    /// So much more is.
+    pub(super) const fn go_on(&mut self, length: usize) {
+        self.length += length;
+    }
+
+    /// Whether more of it may come.
+    ///
+    /// # Errors
+    /// The answer to one that is too long, or one of too many.
+    pub(super) fn check(&mut self, load: &Load) -> Result<(), Problem> {
+        if self.length > LONGEST_HEADER + SLACK {
+            return Err(too_large());
+        }
+        if self.length > LONG && !*self.is_long.get_mut() {
+            if !load.begin_long_header() {
+                let detail = "too many long headers that are not whole; try again";
+                let retry_after = Some(RETRY_AFTER);
+                return Err(Problem { retry_after, ..Problem::new(ErrorKind::Overloaded, detail) });
+            }
+            *self.is_long.get_mut() = true;
+        }
+        Ok(())
+    }
+
+    /// It is whole, or given up.
+    pub(super) fn end(&self, load: &Load) {
+        if self.is_long.load(Ordering::Relaxed) {
+            self.is_long.store(false, Ordering::Relaxed);
+            load.end_long_header();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::downstream::Downstream;
+    use crate::proxy::downstream::tests::{pair, pair_of, read};
+    use std::sync::Arc;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+
+    /// Sends so much of a header that does not end, as far as it is read.
+    async fn send(downstream: &mut Downstream, caller: &mut UnixStream, length: usize) -> bool {
+        let mut sent = 0;
+        while sent < length {
+            caller.write_all(&[b'x'; 1024]).await.unwrap();
+            if read(downstream).await.is_err() {
+                return false;
+            }
+            sent += 1024;
+        }
+        true
+    }
+
+    async fn said(downstream: Downstream, mut caller: UnixStream) -> String {
+        drop(downstream);
+        let mut answer = String::new();
+        caller.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn a_header_without_end_is_not_read_without_end() {
+        let (mut downstream, mut caller) = pair();
+        assert!(send(&mut downstream, &mut caller, LONGEST_HEADER + SLACK).await);
+        assert!(!send(&mut downstream, &mut caller, 2 * 1024).await);
+        let answer = said(downstream, caller).await;
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn of_long_headers_that_are_not_whole_a_listener_holds_few() {
+        let (first, _caller) = pair();
+        let load = first.load.clone();
+        let mut open = Vec::new();
+        let refused = loop {
+            let (mut downstream, mut caller) = pair_of(&load);
+            if !send(&mut downstream, &mut caller, LONG + 2048).await {
+                break said(downstream, caller).await;
+            }
+            open.push((downstream, caller));
+        };
+        assert_eq!(open.len(), 64);
+        let refused = refused.to_lowercase();
+        assert!(refused.starts_with("http/1.1 503 "), "{refused}");
+        assert!(refused.contains("\r\nretry-after: 1\r\n"), "{refused}");
+        let (mut downstream, mut caller) = pair_of(&load);
+        assert!(send(&mut downstream, &mut caller, LONG).await, "short ones are held");
+        open[0].0.begin(false, false);
+        drop(open.pop());
+        for _ in 0..2 {
+            let (mut downstream, mut caller) = pair_of(&load);
+            assert!(send(&mut downstream, &mut caller, LONG + 2048).await, "another is whole");
+            open.push((downstream, caller));
+        }
+        drop(open);
+        assert!(load.begin_long_header() && Arc::strong_count(&load) > 1);
+    }
+}
