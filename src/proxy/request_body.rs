@@ -4,7 +4,7 @@
 //! A body that could be sent twice is read before the request is sent, so that its length is known and
 //! the upstream gets a length, as its caller meant. Of a longer one with a length, the beginning is read:
 //! only if it holds such URLs is the body rewritten while it streams, in chunks, which not every server
-//! takes. Otherwise it keeps its length and its bytes; should such a URL come later all the same, the
+//! takes. Otherwise it keeps its length and its bytes; should a URL like that come later all the same, the
 //! request is refused, and the upstream sees no end of it. A batch holds such URLs by its nature: if it is
 //! longer, it always goes in chunks.
 
@@ -32,7 +32,7 @@ pub(crate) enum RequestBody {
     Held {
         /// What is sent.
         body: Bytes,
-        /// Whether its caller was already told to send it (RFC 9110 section 10.1.1).
+        /// Whether its caller was already asked to send it (RFC 9110 section 10.1.1).
         continued: bool,
     },
     /// It streams.
@@ -45,7 +45,7 @@ pub(crate) enum RequestBody {
         has_begun: bool,
         /// What it is sent as.
         framing: Framing,
-        /// Whether its caller was already told to send it.
+        /// Whether its caller was already asked to send it.
         continued: bool,
     },
 }
@@ -142,7 +142,7 @@ impl RequestBody {
         mut stages: Stages,
         session: &mut Session,
     ) -> pingora::Result<Result<Option<Self>, Problem>> {
-        let continued = tell_to_go_on(session).await?;
+        let continued = ask_to_go_on(session).await?;
         // What is read now is sent out of this buffer, which holds all of it.
         session.enable_retry_buffering();
         let (mut given, mut body) = (Vec::new(), Vec::new());
@@ -158,7 +158,7 @@ impl RequestBody {
 
     /// Reads the beginning of a body of this length, to see whether it holds URLs of ours.
     async fn peek(mut stages: Stages, length: u64, session: &mut Session) -> pingora::Result<Self> {
-        let continued = tell_to_go_on(session).await?;
+        let continued = ask_to_go_on(session).await?;
         let (mut beginning, mut seen) = (Vec::new(), Vec::new());
         let mut count = 0;
         // Something has to be left: it is with the next bytes that the beginning is sent.
@@ -242,8 +242,8 @@ fn remove_digests(request: &mut RequestHeader) {
     }
 }
 
-/// Tells a caller to send its body that waits for that. Says whether it did.
-async fn tell_to_go_on(session: &mut Session) -> pingora::Result<bool> {
+/// Asks a caller to send its body that waits for that. Returns whether it did.
+async fn ask_to_go_on(session: &mut Session) -> pingora::Result<bool> {
     let expects = session.req_header().headers.get(EXPECT);
     let waits = expects.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     if waits {

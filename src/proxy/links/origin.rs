@@ -18,7 +18,7 @@ pub struct OriginMap {
 
 #[derive(Clone, Debug)]
 struct Entry {
-    /// All of it as nearly everyone writes it: one look tells whether a URL begins so.
+    /// All of it as nearly everyone writes it: one comparison shows whether a URL begins so.
     plain: String,
     /// `None`: only the path counts.
     server: Option<Server>,

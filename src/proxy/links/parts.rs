@@ -1,5 +1,5 @@
 //! Rewrites the tenant's links in answers that hold answers: the parts of a multipart `$batch` answer, and
-//! `application/http`, which tells how an asynchronous request ended (OData 4.01 part 1, sections 11.6
+//! `application/http`, which reports how an asynchronous request ended (OData 4.01 part 1, sections 11.6
 //! and 11.7). Pure.
 //!
 //! A part is held until its end, since the lengths in its headers change with what is in it. One too large
@@ -20,7 +20,7 @@ const LONGEST_DELIMITER: usize = 140;
 /// A batch's answer holds those to change sets, which hold no more of their kind.
 const DEEPEST: usize = 4;
 
-/// Rewrites one such answer.
+/// Rewrites one answer that holds others.
 #[derive(Debug)]
 pub(crate) struct PartsRewriter {
     map: Arc<OriginMap>,
@@ -31,7 +31,7 @@ pub(crate) struct PartsRewriter {
     /// is not a multipart.
     delimiters: Vec<Vec<u8>>,
     state: State,
-    /// What is not in the output yet, nor read by `body`.
+    /// What is not in the output yet, and not read by `body`.
     held: Vec<u8>,
     /// Where the line that is being read begins in `held`.
     line: usize,
