@@ -8,7 +8,7 @@ mod http2;
 mod loss;
 mod tls;
 mod tunnel;
-mod uptake;
+pub(super) mod uptake;
 
 pub(super) use attempts::Attempts;
 pub(crate) use attempts::{MAX_ADDRESSES, MAX_CUTS};

@@ -14,7 +14,7 @@ const IDLE_TIME: Duration = Duration::from_secs(60);
 /// How long a caller may take for a header, from its first byte on.
 pub(super) const HEADER_TIME: Duration = Duration::from_secs(60);
 /// How long a caller of a body may let us wait, all in all.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// The same of a body that came to nothing: the refusal is out, and whoever goes on sending has not heard it yet.
 const PATIENCE_AFTERWARDS: Duration = Duration::from_secs(2);
 /// Each byte of it gives so much back, 16 of them a second: slow is not the same as hostile.

@@ -128,3 +128,74 @@ impl Downstream {
         timer.is_some_and(|timer| timer.as_mut().poll(context).is_ready())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::downstream::clock::PATIENCE;
+    use crate::proxy::downstream::tests::{pair, read};
+    use crate::proxy::upstream::uptake::tests::connection;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::{Instant, timeout};
+
+    #[tokio::test(start_paused = true)]
+    async fn who_dawdles_over_an_upload_is_given_up_as_any_other_caller() {
+        let (mut downstream, mut caller) = pair();
+        let (_ours, uptake, _theirs) = connection().await;
+        downstream.begin(true, false);
+        downstream.heed(uptake);
+        caller.write_all(b"x").await.unwrap();
+        assert_eq!(read(&mut downstream).await.unwrap(), 1);
+        let begun = Instant::now();
+        assert_eq!(read(&mut downstream).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begun.elapsed(), PATIENCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_upstream_does_not_take_waits_until_it_has_answered_and_is_dropped_then() {
+        for is_refused in [true, false] {
+            let (mut downstream, mut caller) = pair();
+            let (ours, uptake, _theirs) = connection().await;
+            while ours.try_write(&[b'x'; 1 << 20]).is_ok() {}
+            downstream.begin(true, false);
+            downstream.heed(uptake);
+            caller.write_all(b"a body").await.unwrap();
+            let waiting = timeout(10 * PATIENCE, read(&mut downstream)).await;
+            assert!(waiting.is_err(), "it may think");
+            downstream.is_answered(is_refused);
+            downstream.has_answered(is_refused);
+            let begun = Instant::now();
+            let dropping = read(&mut downstream).await;
+            assert_eq!(dropping.unwrap_err().kind(), io::ErrorKind::TimedOut, "{is_refused}");
+            assert!(begun.elapsed() >= PAUSE && begun.elapsed() < 3 * PAUSE, "{is_refused}");
+            assert!(downstream.is_surplus(), "{is_refused}");
+            drop(downstream);
+            // All of it was read: the end is no reset.
+            assert_eq!(caller.read(&mut [0]).await.unwrap(), 0);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_goes_on_sending_what_is_dropped_is_left_in_the_end() {
+        let (mut downstream, mut caller) = pair();
+        let (ours, uptake, _theirs) = connection().await;
+        while ours.try_write(&[b'x'; 1 << 20]).is_ok() {}
+        downstream.begin(true, false);
+        downstream.heed(uptake);
+        downstream.is_answered(true);
+        downstream.has_answered(true);
+        let begun = Instant::now();
+        let sending = async {
+            while caller.write_all(&[b'x'; 64]).await.is_ok() {
+                sleep(PAUSE / 2).await;
+            }
+        };
+        tokio::select! {
+            ended = read(&mut downstream) => {
+                assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::TimedOut);
+            }
+            () = sending => panic!("it is heard"),
+        }
+        assert!(begun.elapsed() >= LINGER && begun.elapsed() < 2 * LINGER, "{:?}", begun.elapsed());
+    }
+}

@@ -152,11 +152,20 @@ impl Connect for Watched {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::proxy) mod tests {
     use super::*;
     use std::future::poll_fn;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+
+    /// A connection, the second handle on it, and its other end.
+    pub(in crate::proxy) async fn connection() -> (TcpStream, Arc<Uptake>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (theirs, _) = listener.accept().await.unwrap();
+        let uptake = Arc::new(Uptake::of(&ours).unwrap());
+        (ours, uptake, theirs)
+    }
 
     #[test]
     fn two_reads_fit_into_what_is_free_of_any_buffer() {
@@ -168,10 +177,7 @@ mod tests {
 
     #[tokio::test]
     async fn there_is_room_until_the_other_side_reads_no_more_and_again_when_it_does() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (mut theirs, _) = listener.accept().await.unwrap();
-        let uptake = Uptake::of(&ours).unwrap();
+        let (mut ours, uptake, mut theirs) = connection().await;
         let second = Duration::from_secs(1);
         let room =
             async || timeout(second, poll_fn(|context| uptake.poll_room(context))).await.ok();
