@@ -2,8 +2,8 @@
 //! while it streams through. Pure.
 //!
 //! Clients built on .NET write absolute request lines by default. A part is held until its end, since
-//! the lengths in its headers change with what is in it; of a part too large to be held, the request
-//! line is still rewritten, and its body passes.
+//! the lengths in its headers change with what is in it. A part too large to be held goes without these
+//! lengths, which are optional, and its body is rewritten while it streams.
 
 use super::format::{Format, Rewriter};
 use super::header;
@@ -39,6 +39,8 @@ pub struct BatchRewriter {
     line: usize,
     /// How the first delimiter ended its line; what ends otherwise is data.
     line_end: Option<&'static [u8]>,
+    /// Rewrites the body of a part that is too large to be held.
+    body: Option<Rewriter>,
     rewritten: u64,
 }
 
@@ -75,6 +77,7 @@ impl BatchRewriter {
             held: Vec::new(),
             line: 0,
             line_end: None,
+            body: None,
             rewritten: 0,
         })
     }
@@ -106,6 +109,7 @@ impl BatchRewriter {
     pub fn finish(&mut self, output: &mut Vec<u8>) {
         self.end_line(output);
         self.flush(true, output);
+        self.end_body(output);
     }
 
     /// How many URLs were changed.
@@ -135,6 +139,7 @@ impl BatchRewriter {
             self.line_end = self.line_end.or(line_end);
             let delimiter = self.held.split_off(self.line);
             self.flush(true, output);
+            self.end_body(output);
             output.extend_from_slice(&delimiter);
             self.delimiters.truncate(open);
             self.state = state;
@@ -178,14 +183,21 @@ impl BatchRewriter {
         let line = self.held.split_off(self.line);
         self.flush(false, output);
         self.state = if line.ends_with(b"\n") { State::Between } else { State::MidLine };
-        output.extend_from_slice(&line);
+        self.held = line;
+        self.pass(output);
     }
 
     /// Writes the part that is held; `is_whole` tells that its end is there.
     fn flush(&mut self, is_whole: bool, output: &mut Vec<u8>) {
         if let State::Request(header) = self.state {
             let (header, request) = self.held.split_at(header.min(self.held.len()));
-            if let Some((part, count)) = self.back.part(header, request, is_whole) {
+            let large = (!is_whole).then(|| self.back.large_part(header, request)).flatten();
+            if let Some((part, count)) = large {
+                self.rewritten += count;
+                output.extend_from_slice(&part.head);
+                self.held = part.rest;
+                self.body = Some(part.body);
+            } else if let Some((part, count)) = self.back.part(header, request, is_whole) {
                 self.rewritten += count;
                 output.extend_from_slice(&part);
                 self.held.clear();
@@ -195,9 +207,33 @@ impl BatchRewriter {
     }
 
     fn pass(&mut self, output: &mut Vec<u8>) {
-        output.append(&mut self.held);
+        match &mut self.body {
+            Some(body) => {
+                body.push(&self.held, output);
+                self.held.clear();
+            }
+            None => output.append(&mut self.held),
+        }
         self.line = 0;
     }
+
+    /// The part is over whose body is rewritten while it streams, if there is one.
+    fn end_body(&mut self, output: &mut Vec<u8>) {
+        if let Some(mut body) = self.body.take() {
+            body.finish(output);
+            self.rewritten += body.rewritten();
+        }
+    }
+}
+
+/// The beginning of a part that is too large to be held.
+struct LargePart {
+    /// Its header and its request's, rewritten and without lengths.
+    head: Vec<u8>,
+    /// What came of its body.
+    rest: Vec<u8>,
+    /// Rewrites its body.
+    body: Rewriter,
 }
 
 impl Back {
@@ -243,6 +279,28 @@ impl Back {
         part.append(&mut changed);
         part.extend_from_slice(end);
         Some((part, count))
+    }
+
+    /// The beginning of a part that is too large to be held, and how many URLs were changed in it. `None`: its
+    /// body holds no links.
+    fn large_part(&self, header: &[u8], request: &[u8]) -> Option<(LargePart, u64)> {
+        let skipped = request.len() - request.trim_ascii_start().len();
+        let (lead, request) = request.split_at(skipped);
+        let (head, rest) = split_head(request);
+        if value_of(head, "content-encoding").is_some() {
+            return None;
+        }
+        let format = value_of(head, "content-type").and_then(|kind| Format::named(&kind))?;
+        let without_length = |lines: &[u8]| -> Vec<u8> {
+            let lines = lines.split_inclusive(|byte| *byte == b'\n');
+            lines.filter(|line| name_of(line) != "content-length").flatten().copied().collect()
+        };
+        let header = without_length(header);
+        let head = [lead, &without_length(head)].concat();
+        let changed = self.part(&header, &head, true);
+        let (head, count) = changed.unwrap_or_else(|| ([header, head].concat(), 0));
+        let body = Rewriter::new(Some(format), &self.urls);
+        Some((LargePart { head, rest: rest.to_vec(), body }, count))
     }
 
     /// The body of a request in a batch, if it changes, and how many URLs did.
