@@ -97,7 +97,7 @@ impl JsonReader {
         Ok(())
     }
 
-    pub(super) fn finish(&mut self) -> Result<(), Refusal> {
+    pub(super) fn finish(&self) -> Result<(), Refusal> {
         if self.place == Place::End { Ok(()) } else { unreadable("has no end") }
     }
 
