@@ -352,7 +352,7 @@ pub(crate) const ROUTE: &[Field] = &[
         "html",
         Text("off"),
         "",
-        "Serve HTML; on passes pages as they come. Elsewhere a page in answer to a read is looked at before it is passed on, whatever the caller accepts: the tenant's login page is no data but a refused token.",
+        "Serve HTML; on passes pages as they come, but for one that sets the cookies of SAP's login page. Elsewhere a page in answer to a read is looked at before it is passed on, whatever the caller accepts: the tenant's login page is no data but a refused token.",
     ),
     field(
         "unchecked_batches",

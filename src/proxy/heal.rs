@@ -381,10 +381,15 @@ pub(super) fn watch(
         return Ok(());
     };
     let room = PEEK.saturating_sub(start.len()).min(chunk.len());
-    start.extend_from_slice(chunk.get(..room).unwrap_or_default());
+    let chunk = chunk.get(..room).unwrap_or_default();
+    // Nearly always the first bytes say that it is none, and nothing is copied.
+    if !start.is_empty() || recover::may_be_html_page(&recover::inflated(chunk)) {
+        start.extend_from_slice(chunk);
+    }
+    let is_over = start.is_empty() && !chunk.is_empty() || start.len() >= PEEK;
     let plain = recover::inflated(start);
     let is_login = recover::is_html_page(&plain) && recover::is_login_page(&plain);
-    let is_known = is_login || start.len() >= PEEK || !recover::may_be_html_page(&plain);
+    let is_known = is_login || is_over || !recover::may_be_html_page(&plain);
     let (true, Some(route), Some(token)) = (is_known, &context.route, &context.token) else {
         return Ok(());
     };

@@ -109,7 +109,7 @@ pub fn judge(
 }
 
 fn judge_page(asked: impl FnOnce() -> Asked, serves_html: bool, response: &HeaderMap) -> Verdict {
-    let is_untyped = !response.contains_key(CONTENT_TYPE);
+    let is_untyped = response.get_all(CONTENT_TYPE).iter().all(HeaderValue::is_empty);
     if !is_untyped && !is_html(response) || is_empty(response) {
         return Verdict::Answer;
     }
@@ -364,12 +364,13 @@ mod tests {
             ("text/html", Verdict::Suspect, Verdict::Unsure),
             ("Text/HTML; charset=utf-8", Verdict::Suspect, Verdict::Unsure),
             ("application/xhtml+xml", Verdict::Suspect, Verdict::Unsure),
+            ("none", Verdict::Unsure, Verdict::Unsure),
             ("", Verdict::Unsure, Verdict::Unsure),
             ("text/plain", Verdict::Answer, Verdict::Answer),
             ("application/xml", Verdict::Answer, Verdict::Answer),
         ] {
             let lines = [("content-type", content_type)];
-            let headers = headers(if content_type.is_empty() { &[] } else { &lines });
+            let headers = headers(if content_type == "none" { &[] } else { &lines });
             for status in [StatusCode::OK, StatusCode::NON_AUTHORITATIVE_INFORMATION] {
                 let judged = |asked, serves_html| judge(|| asked, serves_html, status, &headers);
                 assert_eq!(judged(Asked::Read, false), read, "{content_type}");
