@@ -357,6 +357,7 @@ async fn a_request_that_could_not_be_sent_alone_is_in_no_batch() {
         ("DELETE", "Orders(1)", ""),
         ("MERGE", "Orders(1)", ""),
         ("GET", "Orders(1)", "X-HTTP-Method: DELETE"),
+        ("GET", "Orders(1)", "X-HTTP-Method: POST"),
         ("GET", "Orders(1)", "x-method-override: PATCH"),
         ("POST", "Orders(1)/$query", "X-HTTP-Method-Override: PUT"),
         ("GET", "/api/v1/scim2/Users", ""),
@@ -374,6 +375,7 @@ async fn a_request_that_could_not_be_sent_alone_is_in_no_batch() {
         ("GET", "//evil.example/data/x", ""),
         ("GET", "https://evil.example/data/x", ""),
         ("GET", "ftp://evil.example/data/x", ""),
+        ("GET", "http://localhost:1/data/x", ""),
         ("GET", "Orders", "Host: evil.example"),
         ("POST", "$batch", ""),
         ("POST", "/data/$batch", ""),
@@ -401,7 +403,6 @@ async fn what_could_be_sent_alone_may_be_in_a_batch() {
         ("GET", "<S>/data/Orders(1)", ""),
         ("GET", "<T>/data/Orders(1)", ""),
         ("POST", "Orders/$query", ""),
-        ("GET", "Orders", "Host: localhost:1"),
         ("GET", "$1/Items", ""),
     ];
     world.each("/data", &reads, 200).await;
@@ -476,6 +477,12 @@ async fn a_scim_batch_is_judged_by_its_paths() {
         );
     }
     assert_eq!(world.batches(), 1);
+    // By its type where the profile knows nothing of SCIM, and by no method of its own.
+    assert_eq!(world.post("/free/x/Bulk", scim, &bulk("DELETE", "/../../data/x")).await.0, 403);
+    let request = http().get(format!("{}/free/Users/Bulk", world.sidecar.url));
+    let request = request.header("x-http-method", "POST").header("content-type", scim);
+    let answer = request.body(bulk("DELETE", "/Users/1")).send().await.unwrap();
+    assert_eq!(answer.status(), 403, "a batch in a GET");
 }
 
 /// A refusal in the middle of a stream: the upstream's connection is closed before the batch's end.

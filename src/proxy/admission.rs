@@ -112,25 +112,25 @@ impl RouteHandle {
     ) -> Result<(), Problem> {
         let route = &self.config;
         let is_read = self.reads_by_post(target);
-        let refused = *method == Method::POST
-            && route.profile.post_only_reads
-            && !is_read
-            && !route::ends_with(target, route::BATCH);
+        let takes_post =
+            !route.profile.post_only_reads || is_read || route::ends_with(target, route::BATCH);
         // What is no method at all is one that no route has.
         let is_allowed = headers::all_methods(method, headers, |method| {
-            route.methods.contains(method)
-                || is_read && *method == Method::POST && route.methods.contains(&Method::GET)
+            let is_post = *method == Method::POST;
+            route.methods.contains(method) && (takes_post || !is_post)
+                || is_read && is_post && route.methods.contains(&Method::GET)
         });
-        if is_allowed && !refused {
+        if is_allowed {
             return Ok(());
         }
-        let detail = if !is_allowed && route.methods.contains(method) {
+        let refused = *method == Method::POST && !takes_post;
+        let detail = if refused {
+            format!("profile {} takes POST only on …/$batch and …/$query", route.profile.name)
+        } else if route.methods.contains(method) {
             format!(
                 "profile {} on this route takes {}, in X-HTTP-Method too",
                 route.profile.name, route.methods
             )
-        } else if refused {
-            format!("profile {} takes POST only on …/$batch and …/$query", route.profile.name)
         } else {
             format!("profile {} on this route takes {}", route.profile.name, route.methods)
         };

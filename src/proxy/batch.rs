@@ -10,12 +10,12 @@
 //! 3.7).
 
 mod json;
+mod lines;
 mod multipart;
 mod target;
 
 use super::RouteHandle;
 use super::guard::Guard;
-use super::profile::Profile;
 use super::respond::Problem;
 use super::route::{self, BATCH, path_of};
 use super::table::Table;
@@ -24,6 +24,7 @@ use crate::error::ErrorKind;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method};
 use json::JsonReader;
+use memchr::memmem;
 use multipart::MultipartReader;
 use pingora::http::RequestHeader;
 use std::sync::Arc;
@@ -67,10 +68,10 @@ enum Kind {
 
 impl Kind {
     /// Whether a server could take this target for a batch.
-    fn of(profile: &Profile, target: &[u8]) -> Option<Self> {
-        if route::may_end_with(target, BATCH) {
+    fn of(is_scim: bool, target: &[u8]) -> Option<Self> {
+        if route::may_hold(target, BATCH) {
             Some(Self::OData)
-        } else if profile.bulk && route::may_end_with(target, BULK) {
+        } else if is_scim && route::may_end_with(target, BULK) {
             Some(Self::Scim)
         } else {
             None
@@ -116,11 +117,13 @@ impl BatchCheck {
         route: &Arc<RouteHandle>,
     ) -> Result<Option<Self>, Problem> {
         let target = request.raw_path();
-        // Most requests end here.
-        if request.method.is_safe() || !announces_body(&request.headers) {
+        // Most requests end here. Of the others a method in a header may make what it is not.
+        if !announces_body(&request.headers) {
             return Ok(None);
         }
-        let Some(kind) = Kind::of(route.config.profile, target) else { return Ok(None) };
+        let media = request.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+        let is_scim = route.config.profile.bulk || memmem::find(media, b"scim+json").is_some();
+        let Some(kind) = Kind::of(is_scim, target) else { return Ok(None) };
         if route.config.unchecked_batches {
             return Ok(None);
         }
@@ -184,15 +187,11 @@ impl Reader {
     fn new(content_type: &HeaderValue, kind: Kind) -> Result<Self, Refusal> {
         let text = content_type.to_str().unwrap_or_default();
         let media = Media::parse(text)?;
+        media.check_charset()?;
         match (media.essence.as_str(), kind) {
             ("multipart/mixed", Kind::OData) => Ok(Self::Multipart(MultipartReader::new(&media)?)),
             ("application/json", _) | ("application/scim+json", Kind::Scim) => {
-                match media.parameter("charset")? {
-                    Some(charset) if !charset.eq_ignore_ascii_case("utf-8") => {
-                        unreadable(format!("is in the character set `{charset}`, not UTF-8"))
-                    }
-                    _ => Ok(Self::Json(JsonReader::new(kind))),
-                }
+                Ok(Self::Json(JsonReader::new(kind)))
             }
             _ => unreadable(format!("has the type `{text}`, which is no batch's")),
         }
@@ -215,6 +214,9 @@ impl Scope {
             Err(Refusal::Forbidden(format!("({} {target}) {why}", part.method)))
         };
         let guard: &Guard = &self.table.guard;
+        if part.target.contains(|one: char| one.is_control() || one == '#') {
+            return forbidden("has a target that is none".to_owned());
+        }
         let reference = Reference { base: &self.base, is_below_base: self.kind == Kind::Scim };
         let paths = match self.origins.resolve(part.target, &reference, guard) {
             Ok(path) => self.as_sent_here(path),
@@ -225,8 +227,16 @@ impl Scope {
         {
             return forbidden("has the Host of another server".to_owned());
         }
+        // A server may take a path of SCIM for an absolute one.
+        let is_absolute = self.kind == Kind::Scim && part.target.starts_with('/');
+        if is_absolute
+            && let Ok(route) = self.table.find(self.listener, part.target.as_bytes())
+            && !Arc::ptr_eq(&route, &self.route)
+        {
+            return forbidden(format!("can be read as a path of another route, {}", route.name));
+        }
         for path in paths {
-            if Kind::of(self.route.config.profile, &path).is_some() {
+            if Kind::of(self.kind == Kind::Scim, &path).is_some() {
                 return forbidden("is a batch itself".to_owned());
             }
             match self.table.find(self.listener, &path) {
@@ -304,8 +314,12 @@ struct Media {
 }
 
 impl Media {
-    /// Reads what every server reads alike: no escapes in quotes, no comments.
+    /// Reads what every server reads alike: no escapes in quotes, no comments, and one boundary, wherever
+    /// a server looks for it.
     fn parse(text: &str) -> Result<Self, Refusal> {
+        if text.to_ascii_lowercase().matches("boundary").count() > 1 {
+            return unreadable("has a type with two boundaries");
+        }
         let mut rest = text;
         let essence = rest.split(';').next().unwrap_or_default();
         rest = rest.get(essence.len()..).unwrap_or_default();
@@ -325,7 +339,11 @@ impl Media {
                 None => {
                     let end = value.find(';').unwrap_or(value.len());
                     let (value, behind) = value.split_at(end);
-                    (value.trim_end(), behind)
+                    let value = value.trim_end();
+                    let is_token = |byte: u8| {
+                        byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+                    };
+                    (if value.bytes().all(is_token) { value } else { "\\" }, behind)
                 }
             };
             let is_plain =
@@ -337,6 +355,19 @@ impl Media {
             rest = behind;
         }
         Ok(Self { essence: essence.trim().to_ascii_lowercase(), parameters })
+    }
+
+    /// UTF-8, and what is a part of it.
+    fn check_charset(&self) -> Result<(), Refusal> {
+        let is_known = |charset: &str| {
+            ["utf-8", "utf8", "us-ascii"].iter().any(|known| charset.eq_ignore_ascii_case(known))
+        };
+        match self.parameter("charset")? {
+            Some(charset) if !is_known(charset) => {
+                unreadable(format!("is in the character set `{charset}`, not UTF-8"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn parameter(&self, name: &str) -> Result<Option<&str>, Refusal> {

@@ -194,8 +194,8 @@ impl Guard {
         let is_of_ours = |page: &HeaderValue| {
             let authority = |rest: String| is_own(rest.split(['/', '?', '#']).next().unwrap_or(""));
             // A partial URL (RFC 9110 section 10.1.3) names no site, and no browser sends one.
-            let is_partial =
-                page.as_bytes().starts_with(b"/") && !page.as_bytes().starts_with(b"//");
+            let is_partial = page.as_bytes().starts_with(b"/")
+                && !matches!(page.as_bytes(), [_, b'/' | b'\\', ..]);
             page.is_empty() || is_partial || behind_http(page).is_some_and(authority)
         };
         let is_elsewhere = !tells && !headers.get_all(REFERER).iter().all(is_of_ours);

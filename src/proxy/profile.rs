@@ -30,11 +30,12 @@ impl Methods {
         names.into_iter().try_fold(Self::NONE, |set, name| set.with(name).ok_or(name))
     }
 
-    /// Whether the method is in the set.
+    /// Whether the method is in the set. `MERGE` is what OData V2 calls `PATCH`.
     pub fn contains(self, method: &Method) -> bool {
+        let name = if method.as_str() == "MERGE" { "PATCH" } else { method.as_str() };
         METHODS
             .iter()
-            .position(|known| *known == method.as_str())
+            .position(|known| *known == name)
             .is_some_and(|index| self.0 & 1 << index != 0)
     }
 

@@ -77,13 +77,20 @@ impl Router {
     pub fn find(&self, target: &[u8]) -> Result<Option<usize>, TargetError> {
         let path = path_of(target);
         check(path)?;
-        let found = self.route_of(path, |segment| unescape(segment));
+        let found = self.route_of(path, |segment| unescape(segment), same);
+        // Some servers take no heed of capitals.
+        let is_like = |given: &[u8], wanted: &[u8]| given.eq_ignore_ascii_case(wanted);
+        if found.is_some() && self.route_of(path, |segment| unescape(segment), is_like) != found {
+            return Err(TargetError::Ambiguous);
+        }
         if Readings::differ(path) {
             for reading in Readings::of(path)? {
                 if reading.split(|byte| *byte == b'/').any(is_dot_segment) {
                     return Err(TargetError::DotSegment);
                 }
-                if self.route_of(&reading, |segment| segment.into()) != found {
+                let alike = self.route_of(&reading, |segment| segment.into(), is_like);
+                let taken = self.route_of(&reading, |segment| segment.into(), same);
+                if taken != found || found.is_some() && alike != found {
                     return Err(TargetError::Ambiguous);
                 }
             }
@@ -96,15 +103,20 @@ impl Router {
         &self,
         path: &'p [u8],
         decode: impl Fn(&'p [u8]) -> Cow<'p, [u8]>,
+        is_same: impl Fn(&[u8], &[u8]) -> bool,
     ) -> Option<usize> {
         let begins = |route: &[String]| {
             let mut given = segments(path);
-            route
-                .iter()
-                .all(|wanted| given.next().is_some_and(|one| *decode(one) == *wanted.as_bytes()))
+            route.iter().all(|wanted| {
+                given.next().is_some_and(|one| is_same(&decode(one), wanted.as_bytes()))
+            })
         };
         self.routes.iter().find(|(route, _)| begins(route)).map(|(_, index)| *index)
     }
+}
+
+fn same(given: &[u8], wanted: &[u8]) -> bool {
+    given == wanted
 }
 
 /// What is refused whatever the routes are.
@@ -219,15 +231,31 @@ pub(super) fn ends_with(target: &[u8], name: &str) -> bool {
 }
 
 /// Whether a server could take the last segment for this one: in capitals, encoded twice, or with
-/// a slash or a parameter behind it.
+/// a slash, a parameter, spaces or dots behind it.
 pub(super) fn may_end_with(target: &[u8], name: &str) -> bool {
     let is_last = |path: &[u8]| {
         let mut segments = path.split(|byte| matches!(byte, b'/' | b'\\'));
         let last = segments.rfind(|segment| !segment.is_empty());
-        last.is_some_and(|segment| segment.eq_ignore_ascii_case(name.as_bytes()))
+        last.is_some_and(|segment| {
+            let end = segment.iter().rposition(|byte| byte.is_ascii_alphanumeric());
+            let plain = segment.get(..end.map_or(0, |end| end + 1)).unwrap_or_default();
+            plain.eq_ignore_ascii_case(name.as_bytes())
+        })
     };
+    any_reading(target, is_last)
+}
+
+/// Whether a server could take any segment for one that begins like this.
+pub(super) fn may_hold(target: &[u8], name: &str) -> bool {
+    let begins = |segment: &[u8]| {
+        segment.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name.as_bytes()))
+    };
+    any_reading(target, |path| path.split(|byte| matches!(byte, b'/' | b'\\')).any(begins))
+}
+
+fn any_reading(target: &[u8], is_true: impl Fn(&[u8]) -> bool) -> bool {
     // What has too many readings has no route.
-    Readings::of(path_of(target)).is_ok_and(|readings| readings.iter().any(|path| is_last(path)))
+    Readings::of(path_of(target)).is_ok_and(|readings| readings.iter().any(|path| is_true(path)))
 }
 
 /// What stands between the slashes of a path that begins with one.
@@ -289,9 +317,7 @@ pub(crate) fn without_prefix(target: &[u8], count: usize) -> Cow<'_, [u8]> {
 /// Whether a target without the `count` first segments begins with `//`, in any reading.
 pub(crate) fn leaves_authority(target: &[u8], count: usize) -> bool {
     let rest = without_prefix(target, count);
-    let decoded = unescape(path_of(&rest));
-    let again = unescape(&decoded);
-    [&*decoded, &*again].iter().any(|path| matches!(path, [b'/', b'/' | b'\\', ..]))
+    any_reading(&rest, |path| matches!(path, [b'/', b'/' | b'\\', ..]))
 }
 
 #[cfg(test)]
@@ -364,6 +390,9 @@ mod tests {
     #[test]
     fn a_narrow_route_cannot_be_passed_by_under_a_wide_one() {
         for target in [
+            "/api/v1/datasphere/Consumption/x",
+            "/api/v1/datasphere/CONSUMPTION;x",
+            "/api/v1/datasphere/%43onsumption",
             "/api/v1/datasphere/consumption;x",
             "/api/v1/datasphere/consumption;x/catalog",
             "/api/v1/datasphere/consumption%3bx/catalog",
@@ -425,7 +454,7 @@ mod tests {
         let is_batch = |target: &str| ends_with(target.as_bytes(), "$batch");
         assert!(is_batch("/a/$batch?x") && is_batch("/a/%24batch") && is_batch("/$batch"));
         assert!(!is_batch("/a/x$batch") && !is_batch("/a/$batch/b") && !is_batch("/a?/$batch"));
-        let may_be = |target: &str| may_end_with(target.as_bytes(), "$batch");
+        let may_be = |target: &str| may_hold(target.as_bytes(), "$batch");
         for target in [
             "/a/$batch?x",
             "/a/%24batch",
@@ -441,15 +470,30 @@ mod tests {
         ] {
             assert!(may_be(target), "{target}");
         }
-        assert!(!may_be("/a/x$batch") && !may_be("/a/$batch/b") && !may_be("/a?/$batch"));
+        for target in
+            ["/a/$batch%20", "/a/$batch.", "/a/$batch()", "/a/$batch/$query", "/a/$batch%3fx"]
+        {
+            assert!(may_be(target), "{target}");
+        }
+        assert!(!may_be("/a/x$batch") && !may_be("/a?/$batch"));
+        let is_bulk = |target: &str| may_end_with(target.as_bytes(), "Bulk");
+        assert!(is_bulk("/a/bulk;x") && is_bulk("/a/Bulk%20/") && is_bulk("/a/Bulk."));
+        assert!(!is_bulk("/a/Bulk/x") && !is_bulk("/a/Bulky"));
     }
 
     #[test]
     fn no_cut_path_is_taken_for_a_host() {
         let leaves = |target: &str| leaves_authority(target.as_bytes(), 1);
-        for target in
-            ["/ctm//evil", "/ctm//evil/x", "/ctm/%2fevil", "/ctm/%5Cevil", "/ctm/%252fevil"]
-        {
+        for target in [
+            "/ctm//evil",
+            "/ctm//evil/x",
+            "/ctm/%2fevil",
+            "/ctm/%5Cevil",
+            "/ctm/%252fevil",
+            "/ctm/;x/evil",
+            "/ctm/%3b/evil",
+            "/ctm/%25252fevil",
+        ] {
             assert!(leaves(target), "{target}");
         }
         assert!(!leaves("/ctm/evil//x") && !leaves("/ctm") && !leaves("/ctm/?//x"));
@@ -492,7 +536,7 @@ mod tests {
             for _ in 0..12 {
                 path = unescape(&path).into_owned();
             }
-            let plain = |path: &[u8]| router.route_of(path, |segment| segment.into());
+            let plain = |path: &[u8]| router.route_of(path, |segment| segment.into(), same);
             prop_assert_eq!(plain(&path), found);
             prop_assert_eq!(plain(&joined(&cut_parameters(&slashed(&path)))), found);
         }

@@ -368,7 +368,8 @@ fn hexadecimal(rest: &[u8], behind: usize, count: usize) -> Step {
         _ if is_cut => Step::Unfinished,
         Some((found, value)) if found == count => {
             match (u8::try_from(value), char::from_u32(value)) {
-                (Ok(byte), _) => Step::Byte(behind + count, byte),
+                // Four digits stand for a character, two for a byte of one.
+                (Ok(byte), _) if count == 2 || byte.is_ascii() => Step::Byte(behind + count, byte),
                 (_, Some(character)) => Step::Character(behind + count, character),
                 _ => Step::Plain,
             }

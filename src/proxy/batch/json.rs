@@ -172,13 +172,13 @@ impl JsonReader {
 
     /// Whether all that was looked at and not passed is white.
     fn is_blank(&self) -> bool {
-        self.held.get(..self.seen).is_some_and(|held| held.trim_ascii().is_empty())
+        self.held.get(..self.seen).is_some_and(is_white)
     }
 
     /// Whether the last byte stands alone.
     fn is_alone(&self) -> bool {
         let before = self.seen.saturating_sub(1);
-        self.held.get(..before).is_some_and(|held| held.trim_ascii().is_empty())
+        self.held.get(..before).is_some_and(is_white)
     }
 
     /// The object is over.
@@ -231,8 +231,8 @@ impl JsonReader {
 
     fn note(&mut self, key: String) -> Result<(), Refusal> {
         let key = key.to_ascii_lowercase();
-        if self.keys.contains(&key) {
-            return unreadable(format!("has the key `{key}` twice"));
+        if self.keys.contains(&key) || !key.is_ascii() {
+            return unreadable(format!("has the key `{key}` twice, or one beyond ASCII"));
         }
         self.keys.push(key);
         Ok(())
@@ -258,7 +258,8 @@ impl JsonReader {
             return unreadable("has a method that is none");
         };
         let target = text_of(self.target)?;
-        let given = members.get("headers").map(|raw| {
+        let given = members.get("headers").filter(|raw| raw.get() != "null");
+        let given = given.map(|raw| {
             let lines = Members::of(raw.get())
                 .ok_or_else(|| Refusal::Unreadable("has headers that are no object".to_owned()))?;
             Ok((raw.get(), lines.headers()?))
@@ -282,6 +283,11 @@ impl JsonReader {
         }
         Ok(())
     }
+}
+
+/// JSON's white space, which is less than ASCII's.
+fn is_white(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| b" \t\r\n".contains(byte))
 }
 
 /// What goes upstream for the headers of a request, if that is something else.
@@ -323,7 +329,8 @@ impl<'t> Members<'t> {
             let is_twice =
                 self.0.iter().take(index).any(|(other, _)| other.eq_ignore_ascii_case(key));
             let is_like = |one: &&str| key.eq_ignore_ascii_case(one) && key != *one;
-            if is_twice || known.iter().any(is_like) {
+            // Beyond ASCII, there are more capitals than servers agree about.
+            if is_twice || known.iter().any(is_like) || !key.is_ascii() {
                 let key = key.escape_default();
                 return unreadable(format!("has the key `{key}` twice, or in other capitals"));
             }

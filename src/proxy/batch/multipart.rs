@@ -3,6 +3,7 @@
 //! Servers differ in how they find the end of a part. So a boundary counts where all of them see it,
 //! and may stand nowhere else: not within a line, not behind a line's other end, not before spaces.
 
+use super::lines::Lines;
 use super::{Judge, Media, Part, Refusal, unreadable};
 use crate::proxy::headers::is_stripped;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
@@ -60,9 +61,21 @@ enum State {
     /// In the header of a part's request, behind so many bytes of the part's own.
     Request(usize, Announced),
     /// In the body of a part's request.
-    Body(Announced, Announced),
+    Body(Body),
     /// Behind the end.
-    End(usize),
+    End,
+}
+
+/// The body of a part's request.
+#[derive(Debug)]
+struct Body {
+    /// What the part's own header announces.
+    part: Announced,
+    /// What the request's header announces.
+    own: Announced,
+    /// Whether the method may have one.
+    may_be_there: bool,
+    lines: Lines,
 }
 
 /// A `Content-Length`, and where it counts from.
@@ -113,7 +126,7 @@ impl MultipartReader {
     pub(super) fn finish(&mut self, judge: Judge<'_>, output: &mut Vec<u8>) -> Result<(), Refusal> {
         while self.step(true, judge, output)? {}
         match self.state {
-            State::End(_) => Ok(()),
+            State::End => Ok(()),
             _ => unreadable("has no end"),
         }
     }
@@ -128,7 +141,7 @@ impl MultipartReader {
         match self.state {
             State::Header => self.header(output),
             State::Request(start, length) => self.request(start, length, is_end, judge, output),
-            State::Between(..) | State::Body(..) | State::End(_) => self.content(is_end, output),
+            State::Between(..) | State::Body(_) | State::End => self.content(is_end, output),
         }
     }
 
@@ -148,7 +161,7 @@ impl MultipartReader {
                 }
                 Delimiter::Close => match self.open.pop() {
                     Some(closed) if !self.open.is_empty() => State::Between(0, Some(closed.length)),
-                    _ => State::End(0),
+                    _ => State::End,
                 },
             };
             return Ok(true);
@@ -162,14 +175,29 @@ impl MultipartReader {
 
     /// Appends so many bytes of content to the output.
     fn pass(&mut self, count: usize, output: &mut Vec<u8>) -> Result<(), Refusal> {
+        let is_around = self.parts == 0 && self.open.len() == 1;
         let bytes = self.take(count);
-        if let State::Between(seen, _) | State::End(seen) = &mut self.state {
-            *seen += count;
-            if *seen > MOST_BLANKS || !bytes.trim_ascii().is_empty() {
-                return unreadable("has text around its parts");
+        match &mut self.state {
+            // What is around a batch means nothing (RFC 2046 section 5.1.1): it does not go on, or a server
+            // that looks for parts everywhere would find some. UI5 writes such a text.
+            State::End => {}
+            State::Between(..) if is_around => {}
+            State::Between(seen, _) => {
+                *seen += count;
+                if *seen > MOST_BLANKS || !bytes.trim_ascii().is_empty() {
+                    return unreadable("has text between its parts");
+                }
+                output.extend_from_slice(&bytes);
             }
+            State::Body(body) => {
+                body.lines.read(&bytes)?;
+                if !body.may_be_there && !bytes.trim_ascii().is_empty() {
+                    return unreadable("has a body although its method has none");
+                }
+                output.extend_from_slice(&bytes);
+            }
+            State::Header | State::Request(..) => output.extend_from_slice(&bytes),
         }
-        output.extend_from_slice(&bytes);
         Ok(())
     }
 
@@ -189,9 +217,9 @@ impl MultipartReader {
     /// What a delimiter ends has the length that it has announced.
     fn end_part(&self) -> Result<(), Refusal> {
         match &self.state {
-            State::Body(part, body) => {
-                part.check(self.before, self.last)?;
-                body.check(self.before, self.last)
+            State::Body(body) => {
+                body.part.check(self.before, self.last)?;
+                body.own.check(self.before, self.last)
             }
             State::Between(_, Some(closed)) => closed.check(self.before, self.last),
             _ => Ok(()),
@@ -256,6 +284,7 @@ impl MultipartReader {
         let media = one(&headers, &CONTENT_TYPE)?.map(|value| value.to_str().unwrap_or_default());
         let Some(media) = media else { return unreadable("has no Content-Type") };
         let media = Media::parse(media)?;
+        media.check_charset()?;
         let length = length(&headers, self.before + end as u64)?;
         let coding = one(&headers, &CONTENT_TRANSFER_ENCODING)?;
         let is_plain = |coding: &HeaderValue| {
@@ -318,7 +347,7 @@ impl MultipartReader {
         one(&headers, &HOST)?;
         let body = length(&headers, self.before + end as u64)?;
         let (method, target) = request_line(line)?;
-        judge(&Part { method, target, headers: &headers })?;
+        judge(&Part { method: method.clone(), target, headers: &headers })?;
 
         // The part's own header says how long it is, which may not be true any more.
         let is_changed = headers.keys().any(is_stripped);
@@ -327,8 +356,10 @@ impl MultipartReader {
         output.extend_from_slice(self.held.get(start..begin).unwrap_or_default());
         output.extend_from_slice(line);
         output.extend(kept(lines, |name| !is_stripped(name)));
+        let may_be_there =
+            !matches!(method, Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS);
         self.take(end);
-        self.state = State::Body(part, body);
+        self.state = State::Body(Body { part, own: body, may_be_there, lines: Lines::default() });
         Ok(true)
     }
 

@@ -54,10 +54,18 @@ impl Origins {
 
     /// Whether a `Host`, or the host of a URL, is the sidecar or the upstream.
     pub(super) fn know(&self, authority: &[u8], guard: &Guard) -> bool {
-        let is_same = |known: &HeaderValue| plain(known.as_bytes()) == plain(authority);
-        self.own.as_ref().is_some_and(is_same)
-            || is_same(&self.upstream)
-            || str::from_utf8(authority).is_ok_and(|authority| guard.knows(authority))
+        let Some((name, port)) = str::from_utf8(authority).ok().and_then(split_port) else {
+            return false;
+        };
+        let is_same = |known: &HeaderValue| {
+            split_value(known)
+                .is_some_and(|(host, at)| host.eq_ignore_ascii_case(&name) && at == port)
+        };
+        let own = self.own.as_ref();
+        // The sidecar by another of its names.
+        let is_here =
+            own.and_then(split_value).is_some_and(|(_, at)| at == port) && guard.knows(&name);
+        own.is_some_and(is_same) || is_same(&self.upstream) || is_here
     }
 }
 
@@ -96,18 +104,23 @@ fn is_scheme(text: &str) -> bool {
         && text.chars().all(|one| one.is_ascii_alphanumeric() || "+-.".contains(one))
 }
 
-/// An authority without what makes no difference: capitals, a final dot, a default port.
-fn plain(authority: &[u8]) -> Vec<u8> {
-    let mut plain = authority.to_ascii_lowercase();
-    for port in [&b":443"[..], b":80"] {
-        if plain.ends_with(port) {
-            plain.truncate(plain.len() - port.len());
-        }
+fn split_value(authority: &HeaderValue) -> Option<(String, &str)> {
+    authority.to_str().ok().and_then(split_port)
+}
+
+/// The host of an authority, without a final dot, and its port unless that is a default one. `None`: it is
+/// no authority.
+fn split_port(authority: &str) -> Option<(String, &str)> {
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port),
+        _ => (authority, ""),
+    };
+    let is_literal = host.starts_with('[') && host.ends_with(']');
+    if !is_literal && host.contains(':') || !port.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
     }
-    if plain.ends_with(b".") {
-        plain.pop();
-    }
-    plain
+    let port = if matches!(port, "80" | "443") { "" } else { port };
+    Some((host.strip_suffix('.').unwrap_or(host).to_owned(), port))
 }
 
 #[cfg(test)]
@@ -136,6 +149,7 @@ mod tests {
             ("/b/c?d=//e", "/b/c?d=//e"),
             ("http://127.0.0.1:8080/b", "/b"),
             ("HTTP://LocalHost:8080/b", "/b"),
+            ("HTTP://127.0.0.1.:8080/b", "/b"),
             ("https://127.0.0.1:8080", "/"),
             ("https://acme.example/b", "/b"),
             ("https://ACME.example.:443?x", "/?x"),
@@ -158,6 +172,11 @@ mod tests {
             "https://acme.example\\@evil/b",
             "javascript:x",
             "https://acme.example:444/b",
+            "http://localhost:22/x",
+            "http://127.0.0.1:9/x",
+            "http://127.0.0.1:8080:80/x",
+            "https://acme.example:443:80/x",
+            "http://localhost:8080.:443/x",
             "",
             "?x",
             "#x",
