@@ -50,7 +50,7 @@ async fn no_route_and_no_method_are_told_before_anything_is_sent() {
     problem(refused, ErrorKind::MethodNotAllowed).await;
     let detail = problem(send("POST", "/data/x").await, ErrorKind::MethodNotAllowed).await;
     assert!(detail.contains("$batch"), "{detail}");
-    for method in ["OPTIONS", "TRACE", "MERGE", "BREW"] {
+    for method in ["OPTIONS", "TRACE", "LINK", "BREW"] {
         problem(send(method, "/free").await, ErrorKind::MethodNotAllowed).await;
     }
     assert!(upstream.seen().is_empty());

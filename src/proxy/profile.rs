@@ -111,7 +111,7 @@ pub struct Profile {
     pub methods: Methods,
     /// POST only where it reads: a batch of reads is a POST, too (OData 4.01 part 1, section 11.7).
     pub post_only_reads: bool,
-    /// Last segments of paths where a POST reads: see [`READS_BY_POST`].
+    /// Last segments of paths where a POST reads: see `READS_BY_POST`.
     pub reads_by_post: &'static [&'static str],
     /// Whether a path that ends in `/Bulk` takes a batch (RFC 7644 section 3.7).
     pub bulk: bool,

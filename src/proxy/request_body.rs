@@ -38,7 +38,7 @@ pub(crate) enum RequestBody {
     /// It streams.
     Streaming {
         /// Of this attempt.
-        stages: Stages,
+        stages: Box<Stages>,
         /// What was read of it before, as it came.
         beginning: Bytes,
         /// Whether this attempt has sent that.
@@ -130,7 +130,7 @@ impl RequestBody {
 
     fn streaming(stages: Stages, beginning: Vec<u8>, framing: Framing, continued: bool) -> Self {
         Self::Streaming {
-            stages,
+            stages: Box::new(stages),
             beginning: beginning.into(),
             has_begun: false,
             framing,

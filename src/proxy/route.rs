@@ -3,7 +3,7 @@
 //! Paths are compared by whole, percent-decoded segments, and forwarded as they were sent. A path
 //! is refused where an upstream could read it as the path of another route: otherwise
 //! `/api/v1/datasphere/consumption;x` would pass as REST and arrive as OData. What servers make of
-//! a path is in [`Readings`].
+//! a path is in `Readings`.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;

@@ -35,6 +35,20 @@ fn clean(secrets: &Secrets, body: &[u8], sizes: &[usize]) -> (Vec<u8>, usize) {
     }
 }
 
+#[test]
+fn an_escape_of_four_digits_is_a_character_and_no_byte() {
+    let secret = "p\u{e4}sswort-very-secret-1234";
+    for text in [
+        "p\\u00e4sswort-very-secret-1234",
+        "p%u00E4sswort-very-secret-1234",
+        "p\\\\u00e4sswort-very-secret-1234",
+    ] {
+        let (output, count) =
+            clean(&secrets(secret), format!("bad {text}!").as_bytes(), &[usize::MAX]);
+        assert_eq!(count, 1, "{}", String::from_utf8_lossy(&output));
+    }
+}
+
 fn filled(length: usize) -> String {
     format!("{REMOVED}{}", "*".repeat(length - REMOVED.len()))
 }

@@ -21,7 +21,7 @@ const REFERENCE_LENGTH: usize = 8;
 
 /// Rewrites the upstreams' links in an XML document that arrives in chunks of any size.
 ///
-/// Links are the values of some attributes, of more where an [`Element`] has them, and the texts of some
+/// Links are the values of some attributes, of more where an element has them, and the texts of some
 /// elements. Everything else passes byte for byte.
 #[derive(Clone, Debug)]
 pub struct XmlRewriter {
