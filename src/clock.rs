@@ -118,7 +118,7 @@ pub(crate) mod machine {
     use super::source::{SET, SLEPT};
     use std::time::Duration;
 
-    /// Sleeps. tokio's clock, and its timers, stand still meanwhile.
+    /// Sleeps. tokio's clock, and its timers, stand still in that time.
     pub(crate) fn sleep(length: Duration) {
         SLEPT.set(SLEPT.get() + length);
     }

@@ -78,7 +78,7 @@ pub(crate) struct Client {
     tunnelled: Option<Arc<Tunnelled>>,
 }
 
-/// Neither keys nor credentials.
+/// No keys, no credentials.
 impl fmt::Debug for Client {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Client")

@@ -386,7 +386,7 @@ impl ProxyHttp for Proxy {
             changed = body.map(|body| (route.clone(), body));
         }
         if session.req_header().version == Version::HTTP_10 {
-            // Nor does it know chunks: its body ends with the connection (RFC 9112 section 6.1).
+            // It does not know chunks either: its body ends with the connection (RFC 9112 section 6.1).
             response.remove_header(&TRANSFER_ENCODING);
             if !is_whole && !response.headers.contains_key(CONTENT_LENGTH) {
                 // Whatever it asked for: pingora would promise to keep the connection.

@@ -18,7 +18,7 @@ use tracing::warn;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Names whose addresses are kept. A configuration has fewer.
 const MOST_KNOWN: usize = 256;
-/// The log is not told of a resolver that fails more often.
+/// How often a resolver that fails is logged at most.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 type Answer = Result<Vec<SocketAddr>, String>;
@@ -31,7 +31,7 @@ static KNOWN: Mutex<BTreeMap<String, Known>> = Mutex::new(BTreeMap::new());
 
 struct Known {
     addresses: Vec<SocketAddr>,
-    /// When the log was last told that they are used on.
+    /// When it was last logged that they are used on.
     told: Option<Instant>,
 }
 

@@ -47,7 +47,7 @@ pub fn hide() -> Vec<String> {
     core.into_iter().chain(dumpable).collect()
 }
 
-/// Takes as many open files as there may be, and says so where the process runs as root. `contained` tells that a
+/// Takes as many open files as there may be, and says so where the process runs as root. `contained` says that a
 /// container holds it.
 pub fn prepare(contained: bool) {
     // Each caller is an open file, and another one is its upstream connection.

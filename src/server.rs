@@ -41,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-/// How long a caller has for whom there is no room. Others wait behind it.
+/// How long a caller has that finds no room. Others wait behind it.
 const AT_ONCE: Duration = Duration::from_millis(5);
 /// How long a caller that may not call has to read so.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -220,7 +220,7 @@ async fn accept_loop(
     }
 }
 
-/// Refuses a caller for whom there is no room. It is answered at once or not at all.
+/// Refuses a caller that finds no room. It is answered at once or not at all.
 async fn refuse(mut socket: Socket, load: &Load) {
     let detail =
         "more connections than the limit of open files, or `limits.requests`, allows; try again";

@@ -17,7 +17,7 @@ pub(crate) const PROBES: u32 = 3;
 /// the number of probes, at the time of each (tcp(7)): one second more would be three.
 pub(crate) const LONGEST: Duration = PROBE_AFTER.saturating_add(PROBE_EVERY.saturating_mul(PROBES));
 
-/// For connections over which requests go that fit into the buffers of whoever gets them.
+/// For connections over which requests go that fit into the receiver's buffers.
 pub(crate) const fn keepalive() -> TcpKeepalive {
     keepalive_of(LONGEST)
 }

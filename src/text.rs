@@ -5,7 +5,7 @@ use std::borrow::Cow;
 /// Bytes that are no text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotText {
-    /// Neither UTF-8, nor UTF-16 with a byte order mark.
+    /// Not UTF-8, and not UTF-16 with a byte order mark.
     #[error("is not UTF-8 text; save it as UTF-8")]
     Encoding,
     /// UTF-16 that does not say so, most probably.

@@ -56,7 +56,7 @@ pub trait TokenSource: Send + Sync + 'static {
         None
     }
 
-    /// How far the issuer's clock is ahead of ours now, in seconds, if any of its answers told its time: a
+    /// How far the issuer's clock is ahead of ours now, in seconds, if any of its answers showed its time: a
     /// refusal does, too.
     fn clock_skew(&self) -> Option<f64> {
         None

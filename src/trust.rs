@@ -128,7 +128,7 @@ impl SystemAnchors {
         Self { anchors, is_sound }
     }
 
-    /// As they are now, for whoever trusts them for long.
+    /// As they are now, for a user that keeps them for long.
     ///
     /// # Errors
     /// None could be read for want of files or memory.

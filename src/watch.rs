@@ -45,7 +45,7 @@ const BUFFER: usize = 4096;
 /// Watches some files and folders.
 pub struct Watch {
     asked: Arc<Notify>,
-    /// What the system tells. Nothing: only the clock is left.
+    /// What the system reports. Nothing: only the clock is left.
     events: Option<Events>,
 }
 

@@ -1,4 +1,4 @@
-//! Strangers on the listeners: whoever connects and says nothing, little, or reads nothing, costs little and
+//! Strangers on the listeners: one that connects and says nothing, little, or reads nothing, costs little and
 //! shuts nobody out.
 
 use crate::support::process::{Process, with_files};

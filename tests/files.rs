@@ -264,7 +264,7 @@ async fn every_file_that_is_replaced_is_noticed_and_a_bad_one_changes_nothing_bu
     let mut api_key = "key-1";
     for (key, name) in KEYS.into_iter().chain(OTHERS) {
         let (kept, taken) = (world.told(&KEPT), world.told(&TAKEN));
-        // The worst of all: whoever opens it waits for a writer.
+        // The worst of all: to open it is to wait for a writer.
         let pipe = world.fixture.path("pipe");
         assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         std::fs::rename(&pipe, world.path(name)).unwrap();

@@ -242,7 +242,7 @@ impl World {
         self.process.url.strip_prefix("http://").unwrap()
     }
 
-    /// Reads so many mebibytes, and tells how many bytes there were.
+    /// Reads so many mebibytes, and returns how many bytes there were.
     async fn read(&self, mebibytes: usize) -> usize {
         let answer = self.http.get(self.url(mebibytes)).send().await.unwrap();
         answer.bytes_stream().fold(0, async |sum, chunk| sum + chunk.unwrap().len()).await
@@ -252,7 +252,7 @@ impl World {
     async fn is_held_up(&self) {
         let mut before = 0;
         eventually("nothing more is read", async || {
-            // Whoever was ready when this was asked has had its turn when it is answered.
+            // What was ready when this was asked has had its turn when it is answered.
             self.read(0).await;
             tokio::time::sleep(Duration::from_millis(100)).await;
             let now = self.flood.written.load(Ordering::Relaxed);

@@ -72,7 +72,7 @@ async fn token(client: &Client, identity: Identity, subject: &mut Subject) -> Op
             subject.add("token", Verdict::Failed, error.to_string(), advice);
         }
     }
-    // A refusal tells the time, too, and may be for that.
+    // A refusal shows the time, too, and may be for that.
     if let Some(skew) = source.clock_skew() {
         clock(skew, subject);
     }

@@ -122,7 +122,7 @@ enum Whom {
 impl NoProxy {
     /// Reads what is separated by commas or spaces: `*`, names (with or without a leading dot or `*.`: they
     /// stand for themselves and for what is below), addresses, networks (`10.0.0.0/8`); each may end with a
-    /// port. What can't be read is left out, and told behind: others read the same variable, and other forms in it.
+    /// port. What can't be read is left out, and returned beside them: others read the same variable, and other forms in it.
     fn parse(text: &str) -> (Self, Vec<String>) {
         let entries = text.split([',', ' ', '\t']).filter(|entry| !entry.is_empty());
         let (mut read, mut unread) = (Vec::new(), Vec::new());

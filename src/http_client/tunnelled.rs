@@ -92,7 +92,7 @@ impl Tunnelled {
         let stream = stream.map_err(|error| other(&error))?;
         let made = handshake(TokioIo::new(stream)).await;
         let (sender, connection) = made.map_err(|error| other(&error))?;
-        // What becomes of the connection, the request that goes over it is told.
+        // The request that goes over the connection learns what becomes of it.
         let connection = tokio::spawn(async move { drop(connection.await) });
         Ok((sender, AbortOnDropHandle::new(connection)))
     }

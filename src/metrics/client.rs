@@ -153,7 +153,7 @@ impl ClientMetrics {
         self.note(Happening::TokenIssued, detail);
     }
 
-    /// The wall clock was set forward by so many seconds, or back: what is told in its time moves along.
+    /// The wall clock was set forward by so many seconds, or back: what is shown in its time moves along.
     pub(crate) fn wall_clock_was_set(&self, seconds: f64) {
         self.learn(|facts| {
             for time in [&mut facts.issued, &mut facts.expires, &mut facts.next_refresh] {

@@ -89,7 +89,7 @@ pub(super) fn expired_meanwhile() -> Box<Error> {
     Error::new_in(EXPIRED)
 }
 
-/// Ends a request whose body would get another length than the upstream was told.
+/// Ends a request whose body would get another length than was announced to the upstream.
 pub(super) fn late_link() -> Box<Error> {
     Error::new_down(LATE_LINK)
 }

@@ -234,7 +234,7 @@ fn answered(route: &RouteHandle, context: &mut Context, status: StatusCode) {
     }
 }
 
-/// Whether an answer can be looked into before it is passed on. A body may outgrow its buffer meanwhile; then
+/// Whether an answer can be looked into before it is passed on. A body may outgrow its buffer in that time; then
 /// its request could not be sent again.
 fn can_be_held_back(session: &mut Session) -> bool {
     session.is_body_empty()
@@ -258,7 +258,7 @@ async fn renew_csrf(route: &RouteHandle, session: &Session, context: &mut Contex
     if context.heal.is_for_csrf || session.as_ref().retry_buffer_truncated() {
         return false;
     }
-    // Meanwhile it is not under way.
+    // While it waits, it is not under way.
     context.slot = None;
     let newer = keeper.session(token, Need::Required(Instant::now()));
     matches!(while_there(session, newer).await, Ok(Some(_)))
@@ -311,7 +311,7 @@ async fn renew(
     true
 }
 
-/// Rejects the token that was refused, if that is worth while. Tells whether a newer one is there or will be.
+/// Rejects the token that was refused, if that is worth while. Returns whether a newer one is there or will be.
 fn reject(route: &RouteHandle, token: &Usable, refusal: Refusal, is_again: bool) -> bool {
     let (store, now) = (&route.client.store, Instant::now());
     let rejection = match refusal {

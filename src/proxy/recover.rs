@@ -87,7 +87,7 @@ const SAML_REQUEST: &str = "SAMLRequest";
 /// SAP's identity service: all that is there for people is the login.
 const LOGIN_HOSTS: [&str; 2] = [".accounts.ondemand.com", ".accounts.cloud.sap"];
 
-/// Judges an answer by its status and header, and by what was asked for. `serves_html` tells that pages are data.
+/// Judges an answer by its status and header, and by what was asked for. `serves_html`: pages are data.
 /// What the caller accepts says nothing: Java's default accepts HTML.
 pub fn judge(
     asked: impl FnOnce() -> Asked,

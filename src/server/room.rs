@@ -35,7 +35,7 @@ const MOST_POOLED: u64 = 1024;
 const CONNECTIONS_A_REQUEST: u64 = 8;
 /// So many are allowed however few requests are.
 const FEWEST_CONNECTIONS: u64 = 256;
-/// Callers for whom there is room in any case.
+/// Callers that find room in any case.
 const FEWEST_CALLERS: u64 = 8;
 /// With less room for callers than this, the log says so at the start.
 const FEW_CALLERS: u64 = 256;

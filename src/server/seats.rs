@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-/// The log is not told more often that idle connections are closed.
+/// How often it is logged at most that idle connections are closed.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// Room for some connections.

@@ -47,7 +47,7 @@ impl Claims {
         })
     }
 
-    /// How long it still lives by the issuer's clock, as far as it tells: `date` is what that said when it gave the
+    /// How long it still lives by the issuer's clock, as far as it is known: `date` is what that said when it gave the
     /// token, and without it the time of issue stands for that. `ours` is our own clock, which may be wrong and
     /// decides nothing alone.
     ///

@@ -144,7 +144,7 @@ impl OAuthSource {
             Err(refused @ TokenError::Refused { .. }) => refused,
             judged => return judged,
         };
-        // The refusal may be the first answer that tells the issuer's time.
+        // The refusal may be the first answer that shows the issuer's time.
         let distance = |time: &SystemTime| clock::ahead(*time, first).abs();
         let others = times().into_iter().flatten();
         let other = others.max_by(|one, other| distance(one).total_cmp(&distance(other)));
@@ -260,7 +260,7 @@ fn parameters(client: &Client, identity: &Identity) -> Vec<(String, String)> {
     scope.into_iter().chain(client.token_params.iter().cloned()).chain(of_key).collect()
 }
 
-/// The body, up to [`MAX_ANSWER`]. Where its length is not told, its end does not matter once a whole document is there:
+/// The body, up to [`MAX_ANSWER`]. Where its length is not announced, its end does not matter once a whole document is there:
 /// some servers close without TLS's `close_notify`, others never.
 async fn bounded_body(mut answer: Response, headers: &HeaderMap) -> Result<Vec<u8>, TokenError> {
     let mut body = Vec::new();

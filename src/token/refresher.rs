@@ -24,7 +24,7 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const REPEAT_LOG: Duration = Duration::from_secs(60);
 
 /// A wall clock that is set forward by more may be all that is seen of a pause: a hypervisor that pauses a
-/// machine stops its other clocks, too, and the token may have ended meanwhile.
+/// machine stops its other clocks, too, and the token may have ended in that time.
 const PAUSE: f64 = 60.0;
 
 /// A newer source. It is tried before it takes the place of the one in use.
@@ -136,7 +136,7 @@ impl Refresher {
         self.metrics.beat();
     }
 
-    /// Keeps what is told in the wall clock's time right when that clock is set. The token in hand serves on:
+    /// Keeps what is shown in the wall clock's time right when that clock is set. The token in hand serves on:
     /// by the clock that it ages by, its time is not over.
     fn look_at_clock(&mut self) {
         let Some(step) = self.pace.step(Instant::now(), clock::wall()) else {

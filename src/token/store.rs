@@ -252,7 +252,7 @@ impl TokenStore {
         self.wake.notify_one();
     }
 
-    /// Whether a token is fetched for whoever cannot tell that a newer one helps.
+    /// Whether a token is fetched for a caller that does not know whether a newer one helps.
     fn may_spare(&self) -> bool {
         since_zero(Instant::now()) >= self.spare_from.load(Ordering::Relaxed)
     }

@@ -100,7 +100,7 @@ impl std::error::Error for Distrust {}
 /// The words for a handshake that failed like this, if they are ours.
 pub(crate) fn words(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let mut error = error;
-    // One may hold another, and tells of no source then.
+    // One may hold another, and shows no source then.
     while let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         error = inner;
     }
@@ -181,7 +181,7 @@ fn missing(chain: &[&CertificateDer<'_>]) -> Option<String> {
     })
 }
 
-/// Whether a certificate tells where that of its issuer can be had (RFC 5280 section 4.2.2.1), as those do that are
+/// Whether a certificate says where that of its issuer can be had (RFC 5280 section 4.2.2.1), as those do that are
 /// signed by an intermediate authority of the public ones.
 fn names_its_issuer(certificate: &X509Certificate<'_>) -> bool {
     const CA_ISSUERS: &str = "1.3.6.1.5.5.7.48.2";

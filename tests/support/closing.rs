@@ -166,7 +166,7 @@ async fn end_tls(mut stream: TlsStream<TcpStream>, way: Way) -> Option<()> {
     let (mut stream, mut session) = stream.into_inner();
     match way {
         Way::Alert => {
-            // Whoever hears this answers with an alert; it is read in the caller's place.
+            // The peer answers this with an alert; it is read in the caller's place.
             session
                 .read_tls(&mut &b"\x17\x03\x03\x00\x20................................"[..])
                 .ok()?;

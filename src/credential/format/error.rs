@@ -7,7 +7,7 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
     /// The bytes are no text.
-    #[error("it is neither UTF-8 text nor UTF-16 with a byte order mark; save it as UTF-8")]
+    #[error("it is not UTF-8 text, and not UTF-16 with a byte order mark; save it as UTF-8")]
     NotUtf8,
     /// It begins with a brace or a bracket, but is no JSON.
     #[error("it begins like JSON, but is not: see line {line}, column {column}")]

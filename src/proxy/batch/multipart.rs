@@ -179,7 +179,7 @@ impl MultipartReader {
         let bytes = self.take(count);
         match &mut self.state {
             // What is around a batch means nothing (RFC 2046 section 5.1.1): it does not go on, or a server
-            // that looks for parts everywhere would find some. UI5 writes such a text.
+            // that looks for parts everywhere would find some. UI5 writes one.
             State::End => {}
             State::Between(..) if is_around => {}
             State::Between(seen, _) => {

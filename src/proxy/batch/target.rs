@@ -25,7 +25,7 @@ impl Origins {
     /// The path, with its query, that a target stands for.
     ///
     /// # Errors
-    /// It leads to another server, or it can't be told where it leads.
+    /// It leads to another server, or it is not clear where it leads.
     pub(super) fn resolve(
         &self,
         target: &str,

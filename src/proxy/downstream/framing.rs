@@ -84,7 +84,7 @@ impl Framing {
 pub(super) enum Piece<'a> {
     /// So many belong to the frame.
     Frame(usize),
-    /// The body's own. Whoever takes them says how many: [`Chunks::took`].
+    /// The body's own. The caller says how many it took: [`Chunks::took`].
     Data(&'a [u8]),
     /// So many belong to the frame's end, and the body is over.
     End(usize),

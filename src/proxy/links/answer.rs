@@ -38,7 +38,7 @@ impl AnswerBody {
         may_begin(bytes)
     }
 
-    /// Takes some of the input and appends to the output what is decided. A step that is idle tells that
+    /// Takes some of the input and appends to the output what is decided. A step that is idle says that
     /// all of the input is taken.
     ///
     /// # Errors

@@ -158,7 +158,7 @@ pub(super) mod tests {
         };
         assert_eq!(loss(gone().await), Some(Loss::Cut));
         assert_eq!(loss(garbled().await), Some(Loss::Cut));
-        // Neither the other side's word, nor the connection's end.
+        // Not the other side's word, and not the connection's end.
         assert_eq!(loss(Reason::INTERNAL_ERROR.into()), None);
         assert_eq!(loss(Reason::ENHANCE_YOUR_CALM.into()), None);
     }

@@ -1,8 +1,8 @@
 //! Whether an upstream takes more of a large body.
 //!
 //! pingora writes a chunk until all of it is written, and looks for an answer only then. An upstream that has answered,
-//! and neither reads on nor closes, would be heard at the end of `timeouts.write`. So nothing is read from the caller
-//! that would not go out at once: a second handle on the connection tells what the system's buffer still takes.
+//! and does not read on or close, would be heard at the end of `timeouts.write`. So nothing is read from the caller
+//! that would not go out at once: a second handle on the connection shows what the system's buffer still takes.
 
 use super::tunnel::{self, Tunnels};
 use async_trait::async_trait;
@@ -65,7 +65,7 @@ impl Uptake {
             match seen {
                 Ok(()) => return Poll::Ready(share(socket_send_buffer_size(&self.socket).ok())),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // Whoever writes sees it, too.
+                // The writer sees it, too.
                 Err(_) => return Poll::Ready(READS.1),
             }
         }

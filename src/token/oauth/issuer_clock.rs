@@ -6,7 +6,7 @@ use http::HeaderMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-/// An issuer's clock. It goes on from the last answer that told the time, however our own wall clock is set.
+/// An issuer's clock. It goes on from the last answer that showed the time, however our own wall clock is set.
 #[derive(Debug, Default)]
 pub(super) struct IssuerClock(Mutex<Option<(Instant, SystemTime)>>);
 
@@ -18,7 +18,7 @@ impl IssuerClock {
         }
     }
 
-    /// The issuer's time, if it ever told it. A little behind rather than ahead: answers take a while, and tell whole
+    /// The issuer's time, if it ever showed it. A little behind rather than ahead: answers take a while, and say whole
     /// seconds.
     pub(super) fn time(&self, now: Instant) -> Option<SystemTime> {
         let told = *self.0.lock().unwrap_or_else(PoisonError::into_inner);

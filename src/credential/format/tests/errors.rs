@@ -21,7 +21,7 @@ fn what_cannot_be_read_or_is_something_else_says_so() {
     let utf16: Vec<u8> = "client_id=ä".encode_utf16().flat_map(u16::to_le_bytes).collect();
     assert_eq!(
         recognise(&Tree::file(utf16), &Binding::default()).unwrap_err().to_string(),
-        "it is neither UTF-8 text nor UTF-16 with a byte order mark; save it as UTF-8"
+        "it is not UTF-8 text, and not UTF-16 with a byte order mark; save it as UTF-8"
     );
 }
 
