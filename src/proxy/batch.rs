@@ -121,11 +121,23 @@ impl BatchCheck {
         if !announces_body(&request.headers) {
             return Ok(None);
         }
-        let media = request.headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-        let is_scim = route.config.profile.bulk || memmem::find(media, b"scim+json").is_some();
+        let names_scim = |media: &HeaderValue| {
+            memmem::find(&media.as_bytes().to_ascii_lowercase(), b"scim+json").is_some()
+        };
+        let is_scim = route.config.profile.bulk
+            || request.headers.get_all(CONTENT_TYPE).iter().any(names_scim);
         let Some(kind) = Kind::of(is_scim, target) else { return Ok(None) };
         if route.config.unchecked_batches {
             return Ok(None);
+        }
+        let name = match kind {
+            Kind::OData => BATCH,
+            Kind::Scim => BULK,
+        };
+        // What relative targets are relative to has to be clear.
+        if !route::ends_with(target, name) {
+            let why = format!("has a path that does not end in `/{name}` for every server");
+            return Err(problem(None, Refusal::Unreadable(why)));
         }
         let content_type = content_type(&request.headers).map_err(|why| problem(None, why))?;
         let path = path_of(target);
@@ -214,7 +226,10 @@ impl Scope {
             Err(Refusal::Forbidden(format!("({} {target}) {why}", part.method)))
         };
         let guard: &Guard = &self.table.guard;
-        if part.target.contains(|one: char| one.is_control() || one == '#') {
+        let is_odd = |one: char| one.is_control() || matches!(one, '#' | '\u{2028}' | '\u{2029}');
+        // Spaces beyond ASCII, which some trim, come first.
+        let begins_oddly = part.target.starts_with(|first: char| !first.is_ascii_graphic());
+        if begins_oddly || part.target.contains(is_odd) {
             return forbidden("has a target that is none".to_owned());
         }
         let reference = Reference { base: &self.base, is_below_base: self.kind == Kind::Scim };
@@ -236,7 +251,7 @@ impl Scope {
             return forbidden(format!("can be read as a path of another route, {}", route.name));
         }
         for path in paths {
-            if Kind::of(self.kind == Kind::Scim, &path).is_some() {
+            if Kind::of(true, &path).is_some() {
                 return forbidden("is a batch itself".to_owned());
             }
             match self.table.find(self.listener, &path) {

@@ -9,12 +9,17 @@ use crate::proxy::headers::is_stripped;
 use crate::proxy::links::restored_tags;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde::Deserializer;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
 
 /// The most bytes of one request with its body, and of what is around the requests.
 const LONGEST: usize = 256 * 1024;
+/// The most members of a request, and the most headers: there are a dozen.
+const MOST_MEMBERS: usize = 128;
+/// The most keys around the requests, and the longest: there are two.
+const MOST_KEYS: usize = 32;
+const LONGEST_KEY: usize = 256;
 /// The most objects and arrays within each other: what serde_json reads.
 const DEEPEST: usize = 127;
 
@@ -33,6 +38,9 @@ pub(super) struct JsonReader {
     depth: usize,
     is_string: bool,
     is_escaped: bool,
+    /// Whether all that was looked at and not passed is white, and whether it was before the last byte.
+    is_blank: bool,
+    was_blank: bool,
     /// The keys around the list, in lower case.
     keys: Vec<String>,
     parts: usize,
@@ -66,6 +74,8 @@ impl JsonReader {
             depth: 0,
             is_string: false,
             is_escaped: false,
+            is_blank: true,
+            was_blank: true,
             keys: Vec::new(),
             parts: 0,
         }
@@ -84,6 +94,8 @@ impl JsonReader {
         self.held.extend_from_slice(input);
         while let Some(byte) = self.held.get(self.seen).copied() {
             self.seen += 1;
+            self.was_blank = self.is_blank;
+            self.is_blank &= is_white(byte);
             if self.is_string {
                 self.is_string = byte != b'"' || self.is_escaped;
                 self.is_escaped = byte == b'\\' && !self.is_escaped;
@@ -93,6 +105,9 @@ impl JsonReader {
             if self.seen > LONGEST {
                 return unreadable("has more than 256 KiB");
             }
+        }
+        if self.is_blank {
+            self.pass(output);
         }
         Ok(())
     }
@@ -123,7 +138,7 @@ impl JsonReader {
             return unreadable("is nested too deep");
         }
         match (self.place, byte, self.depth) {
-            (_, b' ' | b'\t' | b'\r' | b'\n', _) if self.is_blank() => self.pass(output),
+            (_, byte, _) if is_white(byte) => {}
             (Place::Start, b'{', 1) => {
                 self.place = Place::Member(false);
                 self.pass(output);
@@ -170,15 +185,9 @@ impl JsonReader {
         Ok(())
     }
 
-    /// Whether all that was looked at and not passed is white.
-    fn is_blank(&self) -> bool {
-        self.held.get(..self.seen).is_some_and(is_white)
-    }
-
     /// Whether the last byte stands alone.
-    fn is_alone(&self) -> bool {
-        let before = self.seen.saturating_sub(1);
-        self.held.get(..before).is_some_and(is_white)
+    const fn is_alone(&self) -> bool {
+        self.was_blank
     }
 
     /// The object is over.
@@ -195,6 +204,8 @@ impl JsonReader {
     fn pass(&mut self, output: &mut Vec<u8>) {
         output.extend(self.held.drain(..self.seen));
         self.seen = 0;
+        self.is_blank = true;
+        self.was_blank = true;
     }
 
     /// Whether the array that opens here is the list of requests.
@@ -231,8 +242,11 @@ impl JsonReader {
 
     fn note(&mut self, key: String) -> Result<(), Refusal> {
         let key = key.to_ascii_lowercase();
-        if self.keys.contains(&key) || !key.is_ascii() {
-            return unreadable(format!("has the key `{key}` twice, or one beyond ASCII"));
+        if self.keys.len() == MOST_KEYS || key.len() > LONGEST_KEY {
+            return unreadable("has too many keys around its requests, or too long ones");
+        }
+        if self.keys.contains(&key) || !is_plain(&key) {
+            return unreadable(format!("has the key `{key}` twice, or one that is not plain"));
         }
         self.keys.push(key);
         Ok(())
@@ -244,7 +258,7 @@ impl JsonReader {
         let end = self.seen.saturating_sub(1);
         let text = self.held.get(..end).and_then(|text| str::from_utf8(text).ok());
         let Some((text, members)) = text.and_then(|text| Some((text, Members::of(text)?))) else {
-            return unreadable("is no JSON object");
+            return unreadable("is no JSON object, or one of more than 128 keys");
         };
         members.check(&["method", self.target, "headers"])?;
         let text_of = |key: &str| {
@@ -260,8 +274,9 @@ impl JsonReader {
         let target = text_of(self.target)?;
         let given = members.get("headers").filter(|raw| raw.get() != "null");
         let given = given.map(|raw| {
-            let lines = Members::of(raw.get())
-                .ok_or_else(|| Refusal::Unreadable("has headers that are no object".to_owned()))?;
+            let lines = Members::of(raw.get()).ok_or_else(|| {
+                Refusal::Unreadable("has headers that are no object, or more than 128".to_owned())
+            })?;
             Ok((raw.get(), lines.headers()?))
         });
         let given = given.transpose()?;
@@ -286,8 +301,14 @@ impl JsonReader {
 }
 
 /// JSON's white space, which is less than ASCII's.
-fn is_white(bytes: &[u8]) -> bool {
-    bytes.iter().all(|byte| b" \t\r\n".contains(byte))
+const fn is_white(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+/// A key without spaces and control characters, which some servers cut, and within ASCII: beyond it there
+/// are more capitals than servers agree about.
+fn is_plain(key: &str) -> bool {
+    key.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// What goes upstream for the headers of a request, if that is something else.
@@ -329,8 +350,7 @@ impl<'t> Members<'t> {
             let is_twice =
                 self.0.iter().take(index).any(|(other, _)| other.eq_ignore_ascii_case(key));
             let is_like = |one: &&str| key.eq_ignore_ascii_case(one) && key != *one;
-            // Beyond ASCII, there are more capitals than servers agree about.
-            if is_twice || known.iter().any(is_like) || !key.is_ascii() {
+            if is_twice || known.iter().any(is_like) || !is_plain(key) {
                 let key = key.escape_default();
                 return unreadable(format!("has the key `{key}` twice, or in other capitals"));
             }
@@ -366,6 +386,9 @@ impl<'t> Visitor<'t> for MembersVisitor {
     fn visit_map<A: MapAccess<'t>>(self, mut map: A) -> Result<Members<'t>, A::Error> {
         let mut members = Vec::new();
         while let Some(member) = map.next_entry()? {
+            if members.len() == MOST_MEMBERS {
+                return Err(A::Error::custom("too many members"));
+            }
             members.push(member);
         }
         Ok(Members(members))

@@ -1,34 +1,80 @@
 //! Lines in the body of a part that some servers take for the beginning of another part. Pure.
 //!
 //! SAP's CAP looks for request lines and for lines that begin with `--` anywhere in a batch, whatever
-//! lengths and boundaries say.
+//! lengths and boundaries say. It first takes `content-length: …` out wherever it stands, line end
+//! included, which can join two lines that mean nothing by themselves. Its parser is Node's, which
+//! needs no version and knows others than HTTP.
 
 use super::{Refusal, unreadable};
 
+/// What Node's parser and OData know as methods.
+const METHODS: [&[u8]; 36] = [
+    b"ACL",
+    b"BIND",
+    b"CHECKOUT",
+    b"CONNECT",
+    b"COPY",
+    b"DELETE",
+    b"DESCRIBE",
+    b"GET",
+    b"HEAD",
+    b"LINK",
+    b"LOCK",
+    b"M-SEARCH",
+    b"MERGE",
+    b"MKACTIVITY",
+    b"MKCALENDAR",
+    b"MKCOL",
+    b"MOVE",
+    b"NOTIFY",
+    b"OPTIONS",
+    b"PATCH",
+    b"POST",
+    b"PROPFIND",
+    b"PROPPATCH",
+    b"PURGE",
+    b"PUT",
+    b"QUERY",
+    b"REBIND",
+    b"REPORT",
+    b"SEARCH",
+    b"SOURCE",
+    b"SUBSCRIBE",
+    b"TRACE",
+    b"UNBIND",
+    b"UNLINK",
+    b"UNLOCK",
+    b"UNSUBSCRIBE",
+];
 /// Behind the target of a request line.
 const VERSION: &[u8] = b" HTTP/";
-/// The last bytes of what JavaScript takes for line ends, U+2028 and U+2029, in UTF-8.
-const SEPARATORS: [[u8; 3]; 2] = [[0xe2, 0x80, 0xa8], [0xe2, 0x80, 0xa9]];
+/// What CAP takes out.
+const LENGTH: &[u8] = b"content-length:";
+const LONGEST_METHOD: usize = 12;
 
 /// Reads a body line by line, whatever its chunks are.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     place: Place,
+    /// The bytes of what may be a method.
+    method: Vec<u8>,
     /// The last bytes.
     last: [u8; 3],
+    /// How many bytes of [`LENGTH`] are there.
+    length: usize,
 }
 
 /// Where the next byte is on its line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Place {
-    /// At its beginning, or behind white space there.
+    /// At its beginning, or behind what parsers skip there.
     #[default]
     Start,
     /// Behind one dash.
     Dash,
     /// In what may be a method.
     Method,
-    /// Behind a method, with so many bytes of a version.
+    /// Behind a method in other capitals, with so many bytes of a version.
     Target(usize),
     /// On a line that is none of these.
     Other,
@@ -40,34 +86,76 @@ impl Lines {
     /// # Errors
     /// A line can be read as the beginning of another part.
     pub(super) fn read(&mut self, bytes: &[u8]) -> Result<(), Refusal> {
-        for byte in bytes.iter().copied() {
-            self.last = [self.last[1], self.last[2], byte];
-            if matches!(byte, b'\r' | b'\n') || SEPARATORS.contains(&self.last) {
-                self.place = Place::Start;
-                continue;
+        bytes.iter().try_for_each(|byte| self.next(*byte))
+    }
+
+    fn next(&mut self, byte: u8) -> Result<(), Refusal> {
+        let [_, second, third] = self.last;
+        self.last = [second, third, byte];
+        self.length = match LENGTH.get(self.length) {
+            Some(wanted) if byte.eq_ignore_ascii_case(wanted) => self.length + 1,
+            _ => usize::from(byte.eq_ignore_ascii_case(&b'c')),
+        };
+        if self.length == LENGTH.len() {
+            return unreadable("has a Content-Length in its body");
+        }
+        if ends_line(self.last) {
+            // A method may be all that is on its line.
+            self.end_method()?;
+            self.place = Place::Start;
+            return Ok(());
+        }
+        // No parser's method holds such a byte, and some skip it.
+        let is_blank = byte <= b' ' || byte >= 0x7f;
+        self.place = match self.place {
+            Place::Start if is_blank => Place::Start,
+            Place::Start if byte == b'-' => Place::Dash,
+            Place::Dash if byte == b'-' => {
+                return unreadable("has a line in its body that begins like a boundary");
             }
-            self.place = match (self.place, byte) {
-                (Place::Start, b' ' | b'\t') => Place::Start,
-                (Place::Start, b'-') => Place::Dash,
-                (Place::Start | Place::Method, byte) if byte.is_ascii_alphabetic() => Place::Method,
-                (Place::Method, b' ' | b'\t') => Place::Target(1),
-                (Place::Dash, b'-') => {
-                    return unreadable("has a line in its body that begins like a boundary");
-                }
-                (Place::Target(seen), byte) => match VERSION.get(seen) {
-                    Some(wanted)
-                        if byte.eq_ignore_ascii_case(wanted) && seen + 1 == VERSION.len() =>
-                    {
+            Place::Start | Place::Method if is_method_byte(byte) => {
+                self.method.push(byte);
+                if self.method.len() > LONGEST_METHOD { Place::Other } else { Place::Method }
+            }
+            Place::Method if is_blank => self.end_method()?,
+            Place::Target(seen) => match VERSION.get(seen) {
+                Some(wanted) if byte.eq_ignore_ascii_case(wanted) => {
+                    if seen + 1 == VERSION.len() {
                         return unreadable("has a line in its body that is a request's");
                     }
-                    Some(wanted) if byte.eq_ignore_ascii_case(wanted) => Place::Target(seen + 1),
-                    _ => Place::Target(usize::from(matches!(byte, b' ' | b'\t'))),
-                },
-                _ => Place::Other,
-            };
+                    Place::Target(seen + 1)
+                }
+                _ => Place::Target(usize::from(byte == b' ')),
+            },
+            _ => Place::Other,
+        };
+        if self.place != Place::Method {
+            self.method.clear();
         }
         Ok(())
     }
+
+    /// What comes behind a word that may be a method.
+    fn end_method(&mut self) -> Result<Place, Refusal> {
+        let word = std::mem::take(&mut self.method);
+        if METHODS.contains(&word.as_slice()) {
+            return unreadable("has a line in its body that begins like a request");
+        }
+        let is_like = METHODS.iter().any(|method| method.eq_ignore_ascii_case(&word));
+        // The byte behind it may be the one before the version.
+        Ok(if is_like { Place::Target(1) } else { Place::Other })
+    }
+}
+
+/// Whether a line ends with these bytes, for one server or another.
+const fn ends_line(last: [u8; 3]) -> bool {
+    matches!(last, [_, _, b'\n' | 0x0b | 0x0c | b'\r' | 0x1c..=0x1e])
+        // U+0085, U+2028 and U+2029.
+        || matches!(last, [_, 0xc2, 0x85] | [0xe2, 0x80, 0xa8 | 0xa9])
+}
+
+const fn is_method_byte(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || byte == b'-'
 }
 
 #[cfg(test)]
@@ -93,6 +181,20 @@ mod tests {
             "  merge x http/1.1",
             "--x",
             "\n --b\r\n",
+            "$top=1\r\n\r\nDELETE /Sales(5)\r\nConnection: keep-alive",
+            "x\nPOST /Sales RTSP/1.1",
+            "x\nDELETE content-length: 5\r\n/Sales HTTP/1.1",
+            "x\nDELETE /Sales(13)Content-Length: 5\r\n HTTP/1.1",
+            "DELcontent-length: 1\r\nETE /x HTTP/1.1",
+            "\u{c}DELETE /x",
+            "\u{0}DELETE /x",
+            "\u{feff}DELETE /x",
+            "DELETE\u{a0}/x",
+            "x\u{b}DELETE /x",
+            "x\u{85}DELETE /x",
+            "x\u{1c}--b",
+            "M-SEARCH *",
+            "x\nGET\r\n",
         ] {
             assert!(!read(text), "{text}");
         }
@@ -100,9 +202,12 @@ mod tests {
             "{\"a\":\"DELETE /x HTTP/1.1\"}",
             "{\n  \"a\": 1\n}",
             "a--b\n-\n- -x",
-            "DELETE /x",
+            "delete /x",
             "1 GET x HTTP/1.1",
             "a,b;c HTTP/1.1",
+            "use GET and HTTP/1.1",
+            "GETTING x",
+            "{\"Content-Length\":\"5\"}",
         ] {
             assert!(read(text), "{text}");
         }

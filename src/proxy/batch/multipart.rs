@@ -18,6 +18,8 @@ const MOST_HEADERS: usize = 128;
 const MOST_BLANKS: usize = 1024;
 /// RFC 2046 section 5.1.1.
 const LONGEST_BOUNDARY: usize = 70;
+/// What JavaScript takes for line ends.
+const SEPARATORS: [&str; 2] = ["\u{2028}", "\u{2029}"];
 /// A batch holds change sets, which hold none.
 const DEEPEST: usize = 2;
 const CONTENT_TRANSFER_ENCODING: HeaderName = HeaderName::from_static("content-transfer-encoding");
@@ -464,9 +466,23 @@ fn headers(lines: &[u8]) -> Result<HeaderMap, Refusal> {
         let (Ok(name), Ok(value)) = (name, value) else {
             return unreadable("has a header line by no standard");
         };
+        if has_second_meaning(&name, &value) {
+            return unreadable("has a header line that can be read in two ways");
+        }
         headers.append(name, value);
     }
     Ok(headers)
+}
+
+/// What servers that look for lengths, boundaries and line ends by text alone find in a header.
+fn has_second_meaning(name: &HeaderName, value: &HeaderValue) -> bool {
+    let length = CONTENT_LENGTH.as_str();
+    let value = value.as_bytes().to_ascii_lowercase();
+    let holds = |text: &[u8]| memmem::find(&value, text).is_some();
+    name.as_str().contains(length) && *name != CONTENT_LENGTH
+        || name.as_str().starts_with("--")
+        || holds(length.as_bytes())
+        || SEPARATORS.iter().any(|separator| holds(separator.as_bytes()))
 }
 
 /// The only value of a header.

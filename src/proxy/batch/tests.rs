@@ -65,6 +65,11 @@ fn crlf(text: &str) -> String {
     text.replace('\n', "\r\n")
 }
 
+/// So many members of an object.
+fn many(count: usize) -> String {
+    (0..count).map(|index| format!(r#""k{index}":"""#)).collect::<Vec<_>>().join(",")
+}
+
 /// A multipart of these parts, each with its own header.
 fn multipart(parts: &[&str]) -> String {
     crlf(&format!("--b\n{}\n--b--\n", parts.join("\n--b\n")))
@@ -181,6 +186,15 @@ fn a_multipart_that_can_be_read_in_two_ways_is_refused() {
         ("a request in a read's body", part("", "GET A HTTP/1.1\n\nDELETE B HTTP/1.1\n\n")),
         ("a body of a read", part("", "GET A HTTP/1.1\n\nx\n")),
         ("a request in a body", write("", "{}\n\nDELETE B HTTP/1.1\n")),
+        (
+            "a request without a version in a body",
+            write("", "a\n\nDELETE /B\nConnection: keep-alive\n"),
+        ),
+        ("a length in a body", write("", "DELETE content-length: 5\n/B HTTP/1.1\n")),
+        ("another length", write("X-Content-Length: 0\n", "a\n")),
+        ("a length in a header", write("X: content-length: 5\n", "a\n")),
+        ("a boundary in a header's name", write("--c: x\n", "a\n")),
+        ("a line end of JavaScript's", write("X: \u{2028}DELETE B HTTP/1.1\n", "a\n")),
         ("a boundary of nobody's in a body", write("", "--x\nContent-Type: application/http\n")),
         (
             "another character set",
@@ -333,6 +347,12 @@ fn json_that_can_be_read_in_two_ways_is_refused() {
         request(r#"{'method':'GET','url':'A'}"#),
         request(r#"{"method":"GET","url":"A","body":01}"#),
         request(r#"{"method":"GET","url":"A\ud800"}"#),
+        request(r#"{"method":"GET","url":"A","url\u0000":"B"}"#),
+        request(r#"{"method":"GET","url":"A","method ":"DELETE"}"#),
+        request(&format!(r#"{{"method":"GET","url":"A","headers":{{{}}}}}"#, many(20_000))),
+        request(&format!(r#"{{"method":"GET","url":"A",{}}}"#, many(20_000))),
+        format!(r#"{{{},"requests":[]}}"#, many(20_000)),
+        format!(r#"{{"{}":1,"requests":[]}}"#, "x".repeat(100_000)),
         request(&format!(r#"{{"method":"GET","url":"A","body":{deep}}}"#)),
         request(&format!(r#"{{"method":"GET","url":"A","body":"{}"}}"#, "x".repeat(300_000))),
     ] {
