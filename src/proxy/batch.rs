@@ -115,7 +115,7 @@ impl BatchCheck {
         table: &Arc<Table>,
         listener: ListenerId,
         route: &Arc<RouteHandle>,
-    ) -> Result<Option<Self>, Problem> {
+    ) -> Result<Option<Box<Self>>, Problem> {
         let target = request.raw_path();
         // Most requests end here. Of the others a method in a header may make what it is not.
         if !announces_body(&request.headers) {
@@ -155,7 +155,7 @@ impl BatchCheck {
             kind,
         });
         let reader = Reader::new(&scope.content_type, kind).map_err(|why| problem(None, why))?;
-        Ok(Some(Self { scope, reader }))
+        Ok(Some(Box::new(Self { scope, reader })))
     }
 
     /// Begins anew, for another attempt.

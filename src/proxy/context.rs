@@ -67,8 +67,8 @@ pub struct Context {
     pub(crate) token: Option<Usable>,
     /// The CSRF token that is sent with it, where bearerd speaks CSRF for its caller.
     pub(super) csrf: Option<Arc<Session>>,
-    /// The check of a batch, until its body is looked at.
-    pub(super) batch: Option<BatchCheck>,
+    /// The check of a batch, until its body is looked at. Few requests have one, and all are moved around.
+    pub(super) batch: Option<Box<BatchCheck>>,
     /// What is done to the request's body.
     pub(super) request_body: Option<RequestBody>,
     /// Whether the answer says that nothing will come of the request: a status from 300 on.

@@ -61,7 +61,7 @@ pub(crate) enum Framing {
 
 /// What a body passes through.
 pub(crate) struct Stages {
-    check: Option<BatchCheck>,
+    check: Option<Box<BatchCheck>>,
     rewriter: Rewriter,
 }
 
@@ -102,7 +102,7 @@ impl RequestBody {
     /// The caller does not send what it announced.
     pub(super) async fn prepare(
         plan: Option<&Plan>,
-        check: Option<BatchCheck>,
+        check: Option<Box<BatchCheck>>,
         session: &mut Session,
     ) -> pingora::Result<Result<Option<Self>, Problem>> {
         if session.is_body_empty() {
