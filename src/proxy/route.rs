@@ -77,10 +77,8 @@ impl Router {
     pub fn find(&self, target: &[u8]) -> Result<Option<usize>, TargetError> {
         let path = path_of(target);
         check(path)?;
-        let found = self.route_of(path, |segment| unescape(segment), same);
-        // Some servers take no heed of capitals.
-        let is_like = |given: &[u8], wanted: &[u8]| given.eq_ignore_ascii_case(wanted);
-        if found.is_some() && self.route_of(path, |segment| unescape(segment), is_like) != found {
+        let (found, alike) = self.routes_of(path, |segment| unescape(segment));
+        if found.is_some() && alike != found {
             return Err(TargetError::Ambiguous);
         }
         if Readings::differ(path) {
@@ -88,8 +86,7 @@ impl Router {
                 if reading.split(|byte| *byte == b'/').any(is_dot_segment) {
                     return Err(TargetError::DotSegment);
                 }
-                let alike = self.route_of(&reading, |segment| segment.into(), is_like);
-                let taken = self.route_of(&reading, |segment| segment.into(), same);
+                let (taken, alike) = self.routes_of(&reading, |segment| segment.into());
                 if taken != found || found.is_some() && alike != found {
                     return Err(TargetError::Ambiguous);
                 }
@@ -98,25 +95,33 @@ impl Router {
         Ok(found)
     }
 
-    /// The route whose segments a path begins with, each decoded by `decode`.
-    fn route_of<'p>(
+    /// The route whose segments a path begins with, each decoded by `decode`, and the one that a server
+    /// would take which takes no heed of capitals.
+    fn routes_of<'p>(
         &self,
         path: &'p [u8],
         decode: impl Fn(&'p [u8]) -> Cow<'p, [u8]>,
-        is_same: impl Fn(&[u8], &[u8]) -> bool,
-    ) -> Option<usize> {
-        let begins = |route: &[String]| {
+    ) -> (Option<usize>, Option<usize>) {
+        let mut alike = None;
+        for (route, index) in &self.routes {
             let mut given = segments(path);
-            route.iter().all(|wanted| {
-                given.next().is_some_and(|one| is_same(&decode(one), wanted.as_bytes()))
-            })
-        };
-        self.routes.iter().find(|(route, _)| begins(route)).map(|(_, index)| *index)
+            let mut is_same = true;
+            let begins = route.iter().all(|wanted| {
+                given.next().is_some_and(|segment| {
+                    let segment = decode(segment);
+                    is_same &= *segment == *wanted.as_bytes();
+                    segment.eq_ignore_ascii_case(wanted.as_bytes())
+                })
+            });
+            if begins {
+                alike = alike.or(Some(*index));
+                if is_same {
+                    return (Some(*index), alike);
+                }
+            }
+        }
+        (None, alike)
     }
-}
-
-fn same(given: &[u8], wanted: &[u8]) -> bool {
-    given == wanted
 }
 
 /// What is refused whatever the routes are.
@@ -536,7 +541,7 @@ mod tests {
             for _ in 0..12 {
                 path = unescape(&path).into_owned();
             }
-            let plain = |path: &[u8]| router.route_of(path, |segment| segment.into(), same);
+            let plain = |path: &[u8]| router.routes_of(path, |segment| segment.into()).0;
             prop_assert_eq!(plain(&path), found);
             prop_assert_eq!(plain(&joined(&cut_parameters(&slashed(&path)))), found);
         }
