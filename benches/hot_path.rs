@@ -113,7 +113,7 @@ fn proxy(config: &Config) -> Proxy {
 struct Way<'a> {
     proxy: &'a Proxy,
     session: Session,
-    context: Context,
+    context: Box<Context>,
 }
 
 impl<'a> Way<'a> {

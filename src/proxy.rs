@@ -110,7 +110,7 @@ impl Proxy {
         }
         self.metrics.rejected(problem.kind);
         passing::forget(session, &mut context.passing);
-        let sent = problem.send(session).await;
+        let sent = Box::pin(problem.send(session)).await;
         context.detail = Some(problem.detail);
         sent
     }
@@ -118,10 +118,11 @@ impl Proxy {
 
 #[async_trait]
 impl ProxyHttp for Proxy {
-    type CTX = Context;
+    /// Boxed: pingora hands it from one future to the next.
+    type CTX = Box<Context>;
 
-    fn new_ctx(&self) -> Context {
-        Context::new(self.metrics.clone())
+    fn new_ctx(&self) -> Box<Context> {
+        Box::new(Context::new(self.metrics.clone()))
     }
 
     /// No modules: pingora's default is a compression module, and bodies pass here as they are.
@@ -130,7 +131,7 @@ impl ProxyHttp for Proxy {
     async fn early_request_filter(
         &self,
         session: &mut Session,
-        context: &mut Context,
+        context: &mut Box<Context>,
     ) -> pingora::Result<()> {
         let has_body = !session.as_downstream_mut().is_body_empty();
         if let Some(downstream) = Downstream::of(session) {
@@ -156,16 +157,16 @@ impl ProxyHttp for Proxy {
     async fn request_filter(
         &self,
         session: &mut Session,
-        context: &mut Context,
+        context: &mut Box<Context>,
     ) -> pingora::Result<bool> {
         match while_there(session, self.admit(session, context)).await? {
             Ok(()) => {
                 let plan = context.route.as_ref().and_then(|route| route.links.as_ref());
                 let check = context.batch.take();
-                if plan.is_none() && check.is_none() {
+                if plan.is_none() && check.is_none() || session.is_body_empty() {
                     return Ok(false);
                 }
-                match RequestBody::prepare(plan, check, session).await? {
+                match Box::pin(RequestBody::prepare(plan, check, session)).await? {
                     Ok(body) => context.request_body = body,
                     Err(problem) => {
                         self.respond(session, context, problem).await?;
@@ -187,7 +188,7 @@ impl ProxyHttp for Proxy {
     async fn upstream_peer(
         &self,
         session: &mut Session,
-        context: &mut Context,
+        context: &mut Box<Context>,
     ) -> pingora::Result<Box<HttpPeer>> {
         context.upstream_since.get_or_insert_with(Instant::now);
         Downstream::tell(session, Downstream::forgive);
@@ -216,7 +217,7 @@ impl ProxyHttp for Proxy {
         &self,
         _session: &mut Session,
         _peer: &HttpPeer,
-        context: &mut Context,
+        context: &mut Box<Context>,
         error: Box<Error>,
     ) -> Box<Error> {
         match &context.route {
@@ -232,7 +233,7 @@ impl ProxyHttp for Proxy {
         _peer: &HttpPeer,
         _fd: RawFd,
         digest: Option<&Digest>,
-        context: &mut Context,
+        context: &mut Box<Context>,
     ) -> pingora::Result<()> {
         context.attempts.is_kept = is_kept;
         if let Some(uptake) = Uptake::on(digest) {
@@ -246,7 +247,7 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         request: &mut RequestHeader,
-        context: &mut Context,
+        context: &mut Box<Context>,
     ) -> pingora::Result<()> {
         let route = context.route.as_ref().ok_or_else(defect)?;
         // Connecting may have taken a while. Fails closed: without a token that is valid now,
@@ -303,7 +304,7 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
-        context: &mut Context,
+        context: &mut Box<Context>,
     ) -> pingora::Result<()> {
         if end_of_stream {
             Downstream::tell(session, Downstream::has_all);
@@ -319,7 +320,7 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        context: &mut Context,
+        context: &mut Box<Context>,
     ) -> pingora::Result<()> {
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
             // Nobody could have asked for it: `Upgrade` is stripped.
@@ -347,7 +348,7 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        context: &mut Context,
+        context: &mut Box<Context>,
     ) -> pingora::Result<()> {
         if response.status.is_informational() {
             headers::strip_answer(response);
@@ -411,7 +412,7 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         _trailers: &mut HeaderMap,
-        context: &mut Context,
+        context: &mut Box<Context>,
     ) -> pingora::Result<Option<Bytes>> {
         let mut rest = None;
         let ended = self.response_body_filter(session, &mut rest, true, context);
@@ -425,7 +426,7 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
-        context: &mut Context,
+        context: &mut Box<Context>,
     ) -> pingora::Result<Option<Duration>> {
         heal::look_into(body, end_of_stream, context)?;
         heal::watch(session, body, context)?;
@@ -445,7 +446,7 @@ impl ProxyHttp for Proxy {
         _peer: &HttpPeer,
         session: &mut Session,
         mut error: Box<Error>,
-        context: &mut Context,
+        context: &mut Box<Context>,
         client_reused: bool,
     ) -> Box<Error> {
         Downstream::tell(session, Downstream::heed_nobody);
@@ -469,14 +470,14 @@ impl ProxyHttp for Proxy {
     }
 
     /// Every error is answered here and told by the access log; pingora's own lines would repeat it.
-    fn suppress_error_log(&self, _: &Session, _: &Context, _: &Error) -> bool {
+    fn suppress_error_log(&self, _: &Session, _: &Box<Context>, _: &Error) -> bool {
         true
     }
 
     fn suppress_proxy_warn_log(
         &self,
         _: &Session,
-        _: &Context,
+        _: &Box<Context>,
         _: &Error,
         _: ProxyWarnLogContext,
     ) -> bool {
@@ -487,7 +488,7 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         error: &Error,
-        context: &mut Context,
+        context: &mut Box<Context>,
     ) -> FailToProxy {
         let answered = final_answer(session).is_some();
         let status = match failure::kind_of(error).filter(|_| !answered) {
@@ -512,7 +513,12 @@ impl ProxyHttp for Proxy {
         FailToProxy { error_code: status, can_reuse_downstream: false }
     }
 
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, context: &mut Context) {
+    async fn logging(
+        &self,
+        session: &mut Session,
+        error: Option<&Error>,
+        context: &mut Box<Context>,
+    ) {
         Downstream::tell(session, Downstream::end);
         let record = &mut context.record;
         if error.is_none() && record.outcome == Outcome::Aborted && final_answer(session).is_some()
@@ -529,7 +535,7 @@ impl ProxyHttp for Proxy {
     }
 
     /// What pingora's own messages show of a request: nothing that a query could hold.
-    fn request_summary(&self, session: &Session, context: &Context) -> String {
+    fn request_summary(&self, session: &Session, context: &Box<Context>) -> String {
         let path = access_log::readable(route::path_of(session.req_header().raw_path()));
         format!("{} {path}", context.record.method)
     }

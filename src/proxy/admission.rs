@@ -55,7 +55,7 @@ impl Proxy {
         context.batch = batch?;
         let token = self.token_of(&route.client).await?;
         context.token = Some(if outgrows_replay(request) {
-            self.long_lived(&route.client, token).await
+            Box::pin(self.long_lived(&route.client, token)).await
         } else {
             token
         });
@@ -64,9 +64,14 @@ impl Proxy {
 
     /// The current token; without one, the next, within the client's `wait`.
     async fn token_of(&self, client: &ClientHandle) -> Result<Usable, Problem> {
-        if let Some(usable) = client.store.usable() {
-            return Ok(usable);
+        match client.store.usable() {
+            Some(usable) => Ok(usable),
+            // Boxed, since nearly every request finds one.
+            None => Box::pin(self.next_token(client)).await,
         }
+    }
+
+    async fn next_token(&self, client: &ClientHandle) -> Result<Usable, Problem> {
         let waited = tokio::select! {
             waited = client.store.wait(client.wait) => waited,
             () = self.drain.deadline() => {

@@ -43,7 +43,8 @@ pub(super) async fn session_for(
         Some(since) if outgrows_replay(request) => Need::Sure(since),
         _ => Need::Usual,
     };
-    keeper.session(token, need).await
+    // Boxed, since most requests do without.
+    Box::pin(keeper.session(token, need)).await
 }
 
 /// Whether the caller sends a token of its own, or asks for one.

@@ -166,7 +166,8 @@ pub(super) fn still_a_login_page() -> Box<Error> {
     Error::new_up(failure::LOGIN_PAGE)
 }
 
-/// Judges the header of an answer. An error begins a new attempt, or ends in a local answer.
+/// Judges the header of an answer. An error begins a new attempt, or ends in a local answer. What few requests
+/// need is boxed: every request would carry its state.
 pub(super) async fn judge(
     route: &RouteHandle,
     session: &mut Session,
@@ -183,7 +184,7 @@ pub(super) async fn judge(
         }
         Verdict::Refused(refusal) => {
             let is_login = matches!(refusal, Refusal::LoginPage | Refusal::LoginRedirect);
-            if renew(route, session, context, refusal).await {
+            if Box::pin(renew(route, session, context, refusal)).await {
                 return Err(context.heal.replay());
             } else if is_login {
                 return Err(still_a_login_page());
@@ -191,7 +192,7 @@ pub(super) async fn judge(
         }
         Verdict::WantsCsrf => {
             context.heal.answered();
-            if renew_csrf(route, session, context).await {
+            if Box::pin(renew_csrf(route, session, context)).await {
                 context.heal.is_for_csrf = true;
                 return Err(context.heal.replay());
             }
@@ -271,7 +272,7 @@ pub(super) async fn from_login_page(
     context: &mut Context,
 ) -> bool {
     context.heal.due = false;
-    renew(route, session, context, Refusal::LoginPage).await
+    Box::pin(renew(route, session, context, Refusal::LoginPage)).await
 }
 
 /// Rejects the token that was refused and gets a newer one, if the request may be sent again.

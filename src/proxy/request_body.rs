@@ -105,9 +105,6 @@ impl RequestBody {
         check: Option<Box<BatchCheck>>,
         session: &mut Session,
     ) -> pingora::Result<Result<Option<Self>, Problem>> {
-        if session.is_body_empty() {
-            return Ok(Ok(None));
-        }
         let request = session.req_header();
         let rewriter = plan.and_then(|plan| plan.request_rewriter(request));
         if rewriter.is_none() && check.is_none() {

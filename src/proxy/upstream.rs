@@ -169,7 +169,7 @@ impl Upstream {
         attempts: &mut Attempts,
     ) -> pingora::Result<HttpPeer> {
         let found = match &attempts.latest {
-            Some((_, known)) if attempts.asks_anew => self.addresses.after(known).await,
+            Some((_, known)) if attempts.asks_anew => Box::pin(self.addresses.after(known)).await,
             _ => self.addresses.get().await,
         };
         attempts.asks_anew = false;

@@ -1,6 +1,8 @@
 //! How pingora frames an answer, read back: its header, and a body in chunks (RFC 9112 section 7.1) or
 //! bare. Pure. What it reads is pingora's own writing, in whatever pieces.
 
+use bytes::buf::Chain;
+use bytes::{Buf, Bytes};
 use memchr::memchr_iter;
 use std::io;
 
@@ -57,27 +59,20 @@ pub(crate) enum Framing {
 }
 
 impl Framing {
-    /// Appends data in its frame. None is no chunk: that would be the last.
-    pub(super) fn write(self, data: &[u8], output: &mut Vec<u8>) {
-        if data.is_empty() {
-            return;
-        }
-        if self == Self::Chunks {
-            output.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
-        }
-        output.extend_from_slice(data);
-        if self == Self::Chunks {
-            output.extend_from_slice(b"\r\n");
-        }
-    }
-
-    /// Appends the end.
-    pub(super) fn end(self, output: &mut Vec<u8>) {
-        if self == Self::Chunks {
-            output.extend_from_slice(b"0\r\n\r\n");
-        }
+    /// Bytes of a body in their frame, which are the last ones or not. None make no chunk: that would be the last.
+    pub(super) fn frame(self, data: Bytes, is_end: bool) -> Framed {
+        let (before, after) = match (self, data.len(), is_end) {
+            (Self::Bare, ..) | (Self::Chunks, 0, false) => (String::new(), ""),
+            (Self::Chunks, 0, true) => (String::new(), "0\r\n\r\n"),
+            (Self::Chunks, length, false) => (format!("{length:x}\r\n"), "\r\n"),
+            (Self::Chunks, length, true) => (format!("{length:x}\r\n"), "\r\n0\r\n\r\n"),
+        };
+        Bytes::from(before).chain(data.chain(Bytes::from_static(after.as_bytes())))
     }
 }
+
+/// Bytes between what frames them, without a copy.
+pub(super) type Framed = Chain<Bytes, Chain<Bytes, Bytes>>;
 
 /// The next bytes of a framed body.
 #[derive(Debug, PartialEq, Eq)]
@@ -158,6 +153,7 @@ impl Chunks {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::BufMut;
     use proptest::prelude::*;
 
     #[test]
@@ -212,18 +208,22 @@ mod tests {
             parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..6),
             size in 1_usize..50,
         ) {
-            let mut framed = Vec::new();
-            for part in &parts {
-                Framing::Chunks.write(part, &mut framed);
+            let whole = |framing: Framing, ends_apart: bool| {
+                let mut output = Vec::new();
+                for (at, part) in parts.iter().enumerate() {
+                    let is_end = !ends_apart && at + 1 == parts.len();
+                    output.put(framing.frame(Bytes::copy_from_slice(part), is_end));
+                }
+                if ends_apart || parts.is_empty() {
+                    output.put(framing.frame(Bytes::new(), true));
+                }
+                output
+            };
+            for ends_apart in [true, false] {
+                let framed = whole(Framing::Chunks, ends_apart);
+                prop_assert_eq!(read(&framed, size).unwrap(), (parts.concat(), true));
+                prop_assert_eq!(whole(Framing::Bare, ends_apart), parts.concat());
             }
-            Framing::Chunks.end(&mut framed);
-            prop_assert_eq!(read(&framed, size).unwrap(), (parts.concat(), true));
-            let mut bare = Vec::new();
-            for part in &parts {
-                Framing::Bare.write(part, &mut bare);
-            }
-            Framing::Bare.end(&mut bare);
-            prop_assert_eq!(bare, parts.concat());
         }
     }
 }

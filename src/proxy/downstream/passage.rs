@@ -2,6 +2,7 @@
 
 use super::Downstream;
 use super::rework::Rework;
+use bytes::Buf;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use tokio::io::AsyncWrite;
 use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep};
+use tokio_util::io::poll_write_buf;
 
 /// A caller that reads nothing for this long has gone away. The system's buffers hold megabytes, so that
 /// one that reads slowly seems to read nothing for a while.
@@ -134,10 +136,10 @@ impl Downstream {
         let Some(rework) = self.rework.get_mut().ok().and_then(Option::as_deref_mut) else {
             return Poll::Ready(Ok(()));
         };
-        while !rework.output().is_empty() {
-            match Pin::new(&mut self.socket).poll_write(context, rework.output()) {
+        while rework.output().has_remaining() {
+            match poll_write_buf(Pin::new(&mut self.socket), context, rework.output()) {
                 Poll::Ready(written) => {
-                    rework.wrote(written?);
+                    written?;
                     self.stall.is_on = false;
                 }
                 Poll::Pending => {

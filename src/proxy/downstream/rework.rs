@@ -6,7 +6,7 @@
 //! steps: none is made before what the last one made is written, so that a caller that does not read holds up the
 //! upstream, and nothing grows.
 
-use super::framing::{Chunks, Framing, Head, Piece};
+use super::framing::{Chunks, Framed, Framing, Head, Piece};
 use crate::metrics::RouteMetrics;
 use crate::proxy::links::AnswerBody;
 use crate::redact::Redactor;
@@ -34,9 +34,8 @@ pub(crate) struct Rework {
     work: usize,
     /// Changed, and not framed yet.
     changed: Vec<u8>,
-    /// Framed; of this, so much is written.
-    output: Vec<u8>,
-    written: usize,
+    /// What is to be written.
+    output: Framed,
     /// How much of the body was taken, and how much came of it.
     taken: u64,
     made: u64,
@@ -69,8 +68,7 @@ impl Rework {
             has_more: false,
             work: 0,
             changed: Vec::new(),
-            output: Vec::new(),
-            written: 0,
+            output: Framing::Bare.frame(Bytes::new(), false),
             taken: 0,
             made: 0,
             counted: 0,
@@ -78,17 +76,8 @@ impl Rework {
     }
 
     /// What is to be written before anything else is done.
-    pub(super) fn output(&self) -> &[u8] {
-        self.output.get(self.written..).unwrap_or_default()
-    }
-
-    /// So much of it was.
-    pub(super) fn wrote(&mut self, count: usize) {
-        self.written += count;
-        if self.written >= self.output.len() {
-            self.written = 0;
-            self.output.clear();
-        }
+    pub(super) const fn output(&mut self) -> &mut Framed {
+        &mut self.output
     }
 
     /// Whether there is more to make of what was taken.
@@ -134,7 +123,8 @@ impl Rework {
         match &mut self.stage {
             Stage::Head(head) => {
                 let (count, ends) = head.read(input);
-                self.output.extend_from_slice(input.get(..count).unwrap_or_default());
+                let header = input.get(..count).unwrap_or_default();
+                self.output = Framing::Bare.frame(Bytes::copy_from_slice(header), false);
                 if ends {
                     self.stage = Stage::Body(Chunks::default());
                 }
@@ -193,6 +183,8 @@ impl Rework {
     fn change(&mut self, input: &[u8]) -> io::Result<usize> {
         let mut taken = 0;
         self.has_more = true;
+        let least = if self.body.is_gzip() { ENOUGH } else { input.len().min(ENOUGH) };
+        self.changed.reserve(least + least / 4);
         while self.changed.len() < ENOUGH && self.work < TURN {
             let step = self.body.step(input.get(taken..).unwrap_or_default(), &mut self.changed)?;
             taken += step.taken;
@@ -210,7 +202,6 @@ impl Rework {
     fn end(&mut self) -> io::Result<()> {
         self.body.finish(&mut self.changed)?;
         self.emit(true);
-        self.framing.end(&mut self.output);
         self.stage = Stage::Over;
         Ok(())
     }
@@ -225,18 +216,14 @@ impl Rework {
         if self.changed.is_empty() && !is_end {
             return;
         }
-        let Some(redactor) = &mut self.redactor else {
-            self.made += self.changed.len() as u64;
-            self.framing.write(&self.changed, &mut self.output);
-            self.changed.clear();
-            return;
-        };
         let changed = std::mem::take(&mut self.changed);
         let mut chunk = (!changed.is_empty()).then(|| Bytes::from(changed));
-        self.metrics.token_echoed(redactor.push(&mut chunk, is_end));
+        if let Some(redactor) = &mut self.redactor {
+            self.metrics.token_echoed(redactor.push(&mut chunk, is_end));
+        }
         let chunk = chunk.unwrap_or_default();
         self.made += chunk.len() as u64;
-        self.framing.write(&chunk, &mut self.output);
+        self.output = self.framing.frame(chunk, is_end);
     }
 }
 
@@ -247,6 +234,7 @@ pub(super) mod tests {
     use crate::proxy::downstream::framing::Framing::{Bare, Chunks};
     use crate::proxy::links::answer::tests::json_body;
     use crate::redact::Secrets;
+    use bytes::{Buf, BufMut};
     use flate2::Compression;
     use flate2::write::GzEncoder;
     use proptest::prelude::*;
@@ -279,17 +267,19 @@ pub(super) mod tests {
         size: usize,
     ) -> Vec<u8> {
         let mut stream = HEAD.to_vec();
-        body.chunks(size).for_each(|chunk| framing.write(chunk, &mut stream));
-        framing.end(&mut stream);
+        for chunk in body.chunks(size) {
+            stream.put(framing.frame(Bytes::copy_from_slice(chunk), false));
+        }
+        stream.put(framing.frame(Bytes::new(), true));
         stream
     }
 
     /// Takes what came of it, which is never much.
     fn drain(rework: &mut Rework, output: &mut Vec<u8>) -> io::Result<()> {
         loop {
-            assert!(rework.output().len() <= 2 * ENOUGH, "{}", rework.output().len());
-            output.extend_from_slice(rework.output());
-            rework.wrote(rework.output().len());
+            let made = rework.output();
+            assert!(made.remaining() <= 2 * ENOUGH, "{}", made.remaining());
+            output.put(made);
             rework.ends_turn();
             if !rework.has_more() {
                 return Ok(());
@@ -406,7 +396,8 @@ pub(super) mod tests {
             rework.take(HEAD).unwrap();
             let (mut input, mut turns, mut steps) = (&body[..], 0, 0);
             while !input.is_empty() {
-                rework.wrote(rework.output().len());
+                let made = rework.output();
+                made.advance(made.remaining());
                 if rework.ends_turn() {
                     turns += 1;
                     steps = 0;
