@@ -30,12 +30,18 @@ use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
 /// The kinds of requests: what each is called, and what it asks for.
-const KINDS: [(&str, &str); 2] = [
+const KINDS: [(&str, &str); 4] = [
     // 1 KB that nothing looks into, but for our token.
     ("plain", "/plain/x"),
     // A page of OData of 20 KB, with a link in each row.
     ("links", "/data/Orders?$top=100"),
+    // Twenty reads in one request, each judged.
+    ("batch", "/judged/$batch"),
+    // The same where none is judged: the difference is what judging costs.
+    ("batch_unchecked", "/unchecked/$batch"),
 ];
+/// How many parts a batch has.
+const PARTS: usize = 20;
 /// One anchor to trust. The system's are read again after the start, in the long run more often than in the
 /// short one: that would count as requests.
 const ANCHORS: &str = "anchors.pem";
@@ -109,7 +115,13 @@ impl Figures {
         };
         let mut good = true;
         for (kind, now) in &self.instructions {
-            let before = before.instructions[kind];
+            let Some(before) = before.instructions.get(kind).copied() else {
+                println!(
+                    "{kind}: {now} instructions a request, and no figure: `make instructions RENEW=1`."
+                );
+                good = false;
+                continue;
+            };
             let change = *now as f64 / before as f64 - 1.0;
             println!(
                 "{kind}: {now} instructions a request, where {before} are known ({:+.1} %)",
@@ -164,6 +176,13 @@ fn page(origin: &str, rows: usize) -> String {
     )
 }
 
+/// A batch of reads, as OData clients write them.
+fn batch() -> String {
+    let part = "--batch\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n\
+                GET Orders?$top=100&$filter=Status%20eq%20'NEW' HTTP/1.1\r\nAccept: application/json\r\n\r\n\r\n";
+    format!("{}--batch--\r\n", part.repeat(PARTS))
+}
+
 /// What stands around the sidecar: an issuer, and an upstream for each kind of requests.
 struct World {
     folder: TempDir,
@@ -191,6 +210,8 @@ upstreams:
 routes:
   - {{ path: /plain, upstream: plain, profile: passthrough }}
   - {{ path: /data, upstream: pages, profile: odata }}
+  - {{ path: /judged, upstream: plain, profile: odata }}
+  - {{ path: /unchecked, upstream: plain, profile: odata, unchecked_batches: on }}
 sandbox: off
 "
         );
@@ -223,11 +244,21 @@ sandbox: off
         };
         let mut stream = TcpStream::connect(&target).await.unwrap();
         stream.set_nodelay(true).unwrap();
+        let (method, of_body, body) = if path.ends_with("/$batch") {
+            let body = batch();
+            let of_body = format!(
+                "Content-Type: multipart/mixed; boundary=batch\r\nContent-Length: {}\r\n",
+                body.len()
+            );
+            ("POST", of_body, body)
+        } else {
+            ("GET", String::new(), String::new())
+        };
         let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {target}\r\nUser-Agent: python-requests/2.32.5\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: {target}\r\nUser-Agent: python-requests/2.32.5\r\n\
              Accept-Encoding: gzip, deflate\r\nAccept: application/json\r\nConnection: keep-alive\r\n\
              Authorization: Basic dG9vbDpwYXNzd29yZA==\r\nX-Forwarded-For: 10.0.0.7\r\n\
-             OData-MaxVersion: 4.0\r\n\r\n"
+             OData-MaxVersion: 4.0\r\n{of_body}\r\n{body}"
         );
         let mut buffer = vec![0; 64 * 1024];
         for _ in 0..requests {

@@ -15,9 +15,9 @@ pub(crate) async fn serve(make: impl FnOnce(SocketAddr) -> String) -> SocketAddr
             let (mut stream, _) = listener.accept().await.unwrap();
             let answer = answer.clone();
             tokio::spawn(async move {
-                let mut buffer = [0; 4096];
-                // Requests are small and come one after the other: each read is one.
-                while stream.read(&mut buffer).await.is_ok_and(|count| count > 0) {
+                let mut buffer = [0; 16 * 1024];
+                // Requests are small and come one after the other.
+                while read_request(&mut stream, &mut buffer).await {
                     if stream.write_all(answer.as_bytes()).await.is_err() {
                         return;
                     }
@@ -26,6 +26,25 @@ pub(crate) async fn serve(make: impl FnOnce(SocketAddr) -> String) -> SocketAddr
         }
     });
     address
+}
+
+/// Reads one request whole. Returns whether there was one.
+async fn read_request(stream: &mut TcpStream, buffer: &mut [u8]) -> bool {
+    let mut filled = 0;
+    loop {
+        match stream.read(&mut buffer[filled..]).await {
+            Ok(count) if count > 0 => filled += count,
+            _ => return false,
+        }
+        let text = &buffer[..filled];
+        if let Some(end) = text.windows(4).position(|window| window == b"\r\n\r\n") {
+            let head = String::from_utf8_lossy(&text[..end]).to_ascii_lowercase();
+            let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
+            if filled >= end + 4 + length.map_or(0, |length| length.parse().unwrap()) {
+                return true;
+            }
+        }
+    }
 }
 
 /// Status 200 with this body.
