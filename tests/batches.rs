@@ -486,6 +486,87 @@ async fn a_scim_batch_is_judged_by_its_paths() {
     assert_eq!(answer.status(), 403, "a batch in a GET");
 }
 
+#[tokio::test]
+async fn a_scim_batch_is_judged_where_neither_profile_nor_type_say_that_it_is_one() {
+    let world = strict().await;
+    let bulk = |method: &str, path: &str| {
+        let operation =
+            json!({"method": method, "path": path, "bulkId": "a", "data": {"userName": "x"}});
+        let sound = json!({"method": "POST", "path": "/x", "bulkId": "b"});
+        json!({"schemas": ["urn:ietf:params:scim:api:messages:2.0:BulkRequest"], "Operations": [sound, operation]})
+            .to_string()
+    };
+    let plain = "application/json";
+    let sound = bulk("DELETE", "/x/1");
+    assert_eq!(world.post("/free/Bulk", plain, &sound).await.0, 200);
+    let padded = |size: usize| {
+        bulk("POST", "/Users")
+            .replace("{\"Operations", &format!("{{\"x\":\"{}\",\"Operations", "x".repeat(size)))
+    };
+    let large = bulk("POST", "/narrow/x")
+        .replace("\"userName\":\"x\"", &format!("\"x\":\"{}\"", "x".repeat(100_000)));
+    for (path, content_type, body, wanted) in [
+        ("/free/Bulk", plain, bulk("POST", "/narrow/x"), 403),
+        ("/free/Bulk", plain, bulk("DELETE", "/Users/1"), 403),
+        ("/free/Bulk", plain, bulk("GET", "../data/x"), 403),
+        ("/free/Bulk", "application/json;charset=utf-8", bulk("POST", "/narrow/x"), 403),
+        ("/free/Bulk", plain, large, 403),
+        (
+            "/free/Bulk",
+            plain,
+            bulk("POST", "/narrow/x").replace("Operations", "\\u004fperations"),
+            403,
+        ),
+        ("/free/bulk", plain, sound.clone(), 400),
+        ("/free/Bulk%20", plain, sound.clone(), 400),
+        ("/free/Bulk%3f/x", plain, sound.clone(), 400),
+        ("/free/Bulk", "text/plain", sound.clone(), 400),
+        ("/free/Bulk", plain, sound.replace("Operations", "operations"), 400),
+        ("/free/Bulk", plain, sound.replace("method", "Method"), 400),
+        ("/free/Bulk", plain, format!("\u{feff}{sound}"), 400),
+        ("/free/Bulk", plain, padded(1000), 403),
+        ("/free/Bulk", plain, padded(300_000), 400),
+    ] {
+        let (status, answer) = world.post(path, content_type, &body).await;
+        assert_eq!(status, wanted, "{path} {content_type} {answer}");
+    }
+    let request = http().post(format!("{}/free/Bulk", world.sidecar.url));
+    let request = request.header("content-encoding", "gzip").header("content-type", plain);
+    assert_eq!(request.body(sound).send().await.unwrap().status(), 400, "it can't be read");
+    assert_eq!(world.batches(), 1);
+}
+
+/// Other APIs have paths like that, too.
+#[tokio::test]
+async fn what_is_sent_to_a_path_like_a_scim_batchs_and_is_none_passes_with_its_length() {
+    let world = strict().await;
+    let rows = json!({"rows": [{"method": "DELETE", "path": "/narrow/x"}], "operations": ["method"], "x": null});
+    for size in [10, 70_000, 600_000] {
+        let filler = "x".repeat(size);
+        for (path, content_type, body) in [
+            (
+                "/free/Bulk",
+                "application/json",
+                rows.to_string().replace("null", &format!("\"{filler}\"")),
+            ),
+            ("/free/jobs/bulk", "application/json", format!("[{rows}, \"{filler}\"]")),
+            (
+                "/free/Bulk",
+                "application/x-ndjson",
+                format!("{rows}\n{rows}\n{{\"a\":\"{filler}\"}}\n"),
+            ),
+            ("/free/Bulk", "text/csv", format!("Operations,method\n{filler}")),
+            ("/free/Bulk", "application/octet-stream", format!("PK\u{3}\u{4}{filler}")),
+        ] {
+            let (status, answer) = world.post(path, content_type, &body).await;
+            assert_eq!(status, 200, "{content_type} {size} {answer}");
+            let seen = world.upstream.seen().pop().unwrap();
+            assert!(seen.payload() == body.as_bytes(), "{content_type} {size}: every byte");
+            assert_eq!(seen.header("content-length"), [body.len().to_string()]);
+        }
+    }
+}
+
 /// A refusal in the middle of a stream: the upstream's connection is closed before the batch's end.
 #[tokio::test]
 async fn a_batch_that_is_refused_while_it_streams_never_gets_its_end() {

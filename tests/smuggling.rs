@@ -543,7 +543,7 @@ fn request_lines() -> Vec<Row> {
 fn targets() -> Vec<Row> {
     let long = format!("/free/{}", "x".repeat(20_000));
     let too_long = format!("/free/{}", "x".repeat(1_200_000));
-    let refused: [&[u8]; 85] = [
+    let refused: [&[u8]; 126] = [
         b"/free/../data",
         b"/free/..",
         b"/free/.",
@@ -600,6 +600,47 @@ fn targets() -> Vec<Row> {
         b"/free/%5cnarrow/y",
         b"/free/%255cnarrow/y",
         b"/free%2fnarrow/y",
+        b"/free/narrow%20/x",
+        b"/free/narrow%2520",
+        b"/free/narrow./x",
+        b"/free/narrow...",
+        b"/free/narrow%2e",
+        b"/free/narrow+/x",
+        b"/free/narrow%09/x",
+        b"/free/narrow%0d%0a/x",
+        b"/free/narrow%C2%A0/x",
+        b"/free/narrow\xc2\xa0/x",
+        b"/free/narrow%2500x",
+        b"/free/narrow%3fx",
+        b"/free/narrow%3f/x",
+        b"/free/narrow%253fx",
+        b"/free/narrow%23",
+        b"/free/narrow::$DATA",
+        b"/free/%20narrow/x",
+        b"/free/.narrow/x",
+        b"/free/%20/narrow/x",
+        b"/free/nar%0arow/x",
+        b"/free/nar%C2%ADrow/x",
+        b"/free/nar%ffrow/x",
+        b"/free/%EF%BD%8Earrow/x",
+        b"/free/\xef\xbd\x8earrow/x",
+        b"/free/narr%C3%B6w/x",
+        b"/free/narrow%EF%BC%8Fx",
+        b"/free/x%EF%BC%8F%EF%BC%8E%EF%BC%8E%EF%BC%8Fnarrow",
+        b"/free/narrow%EF%BC%BCx",
+        b"/free/narrow%E2%88%95x",
+        b"/free/narrow%EF%BC%8E/x",
+        b"/free/narrow%EF%BC%9F/x",
+        b"/free/narrow%CD%BEx",
+        b"/free/n%25u0061rrow/x",
+        b"/free/narrow%25c0%25afx",
+        b"/free/narrow%c0%2fx",
+        b"/free/narrow%f8%80%80%80%afx",
+        b"/free/..%20/data",
+        b"/free/..%3f",
+        b"/free/%E2%80%A5/data",
+        b"/users/%20/evil.example/x",
+        b"/users/%EF%BC%8Fevil.example/x",
         b"/users//evil.example/x",
         b"/users/%2fevil.example/x",
         b"/free;a=b/x",
@@ -630,7 +671,7 @@ fn targets() -> Vec<Row> {
         b"/deep",
         too_long.as_bytes(),
     ];
-    let as_sent: [&[u8]; 29] = [
+    let as_sent: [&[u8]; 37] = [
         b"/free/",
         b"/free?",
         b"/free?/../data",
@@ -659,6 +700,14 @@ fn targets() -> Vec<Row> {
         b"/fre%65/x",
         b"/deep/%65r/x",
         b"/free/Set('a''b')",
+        b"/free/Users('a%20b')",
+        b"/free/Sales('x.')/Items./y%20",
+        b"/free/Sales('a%3Fb%23c')/%20x",
+        b"/free/narrows",
+        b"/free/narrow-x/y",
+        b"/free/x/narrow%20",
+        b"/free/Stra%C3%9Fe('M%C3%BCnchen%EF%BC%8F%E5%B1%B1')",
+        b"/free/narrow/Sales('x.')/y./%20z",
         long.as_bytes(),
     ];
     let bytes = |target: &[u8]| {
@@ -736,6 +785,15 @@ fn methods() -> Vec<Row> {
         "POST /data/$batch;a HTTP/1.1",
         "POST /data/$batch%3Fa HTTP/1.1",
         "POST /data/$BATCH HTTP/1.1",
+        "POST /data/x%3f/$batch HTTP/1.1",
+        "POST /data/x%3f/$query HTTP/1.1",
+        "POST /data/x%253f/$query HTTP/1.1",
+        "POST /data/x%23/$query HTTP/1.1",
+        "POST /data/x%2500/$query HTTP/1.1",
+        "POST /data/x%EF%BC%9F/$query HTTP/1.1",
+        "POST /data/x%3f/.search HTTP/1.1",
+        "POST /data/$query%20 HTTP/1.1",
+        "POST /data/$query. HTTP/1.1",
         "POST /data/$batch#a HTTP/1.1",
         "POST /data/x#/$batch HTTP/1.1",
         "PATCH /deep/er/x HTTP/1.1",
@@ -746,6 +804,8 @@ fn methods() -> Vec<Row> {
     rows.push(row("a GET that would be a DELETE", tunnelled, Refused));
     rows.push(row("a batch", batch(post, ""), passes(post)));
     rows.push(row("a batch that says so", batch(post, "X-HTTP-Method: POST\r\n"), passes(post)));
+    let query = "POST /data/x('a%20%C3%BC.')/$query HTTP/1.1";
+    rows.push(row("a query", batch(query, ""), passes(query)));
     let encoded = "POST /data/%24batch?a HTTP/1.1";
     rows.push(row("an encoded batch", batch(encoded, ""), passes(encoded)));
     rows

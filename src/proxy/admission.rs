@@ -117,8 +117,9 @@ impl RouteHandle {
     ) -> Result<(), Problem> {
         let route = &self.config;
         let is_read = self.reads_by_post(target);
-        let takes_post =
-            !route.profile.post_only_reads || is_read || route::ends_with(target, route::BATCH);
+        let takes_post = !route.profile.post_only_reads
+            || is_read
+            || route::always_ends_with(target, route::BATCH);
         // What is no method at all is one that no route has.
         let is_allowed = headers::all_methods(method, headers, |method| {
             let is_post = *method == Method::POST;
@@ -152,9 +153,9 @@ impl RouteHandle {
         })
     }
 
-    /// Whether a POST to this target reads.
+    /// Whether a POST to this target reads, whatever server it is that reads the target.
     fn reads_by_post(&self, target: &[u8]) -> bool {
-        self.config.profile.reads_by_post.iter().any(|name| route::ends_with(target, name))
+        self.config.profile.reads_by_post.iter().any(|name| route::always_ends_with(target, name))
     }
 }
 

@@ -12,6 +12,7 @@
 mod json;
 mod lines;
 mod multipart;
+mod suspect;
 mod target;
 
 use super::RouteHandle;
@@ -28,6 +29,7 @@ use memchr::memmem;
 use multipart::MultipartReader;
 use pingora::http::RequestHeader;
 use std::sync::Arc;
+use suspect::SuspectReader;
 use target::{Origins, Reference};
 
 /// Ends the path of a SCIM batch.
@@ -43,7 +45,7 @@ struct Part<'a> {
 }
 
 /// Why a batch is refused: a sentence about one of its parts, or about what is around them.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Refusal {
     /// It can't be read, or not in one way only.
     Unreadable(String),
@@ -68,10 +70,10 @@ enum Kind {
 
 impl Kind {
     /// Whether a server could take this target for a batch.
-    fn of(is_scim: bool, target: &[u8]) -> Option<Self> {
+    fn of(target: &[u8]) -> Option<Self> {
         if route::may_hold(target, BATCH) {
             Some(Self::OData)
-        } else if is_scim && route::may_end_with(target, BULK) {
+        } else if route::may_end_with(target, BULK) {
             Some(Self::Scim)
         } else {
             None
@@ -84,6 +86,7 @@ impl Kind {
 enum Reader {
     Multipart(MultipartReader),
     Json(JsonReader),
+    Suspect(SuspectReader),
 }
 
 /// Checks one batch while it streams.
@@ -100,8 +103,11 @@ struct Scope {
     origins: Origins,
     /// The batch's target, up to the slash before its last segment.
     base: Vec<u8>,
-    content_type: HeaderValue,
+    /// The type of a batch, or why it can't be read.
+    content_type: Result<HeaderValue, Refusal>,
     kind: Kind,
+    /// Whether path, profile or type say that it is a batch; else its body does.
+    is_certain: bool,
 }
 
 impl BatchCheck {
@@ -121,25 +127,27 @@ impl BatchCheck {
         if !announces_body(&request.headers) {
             return Ok(None);
         }
-        let names_scim = |media: &HeaderValue| {
-            memmem::find(&media.as_bytes().to_ascii_lowercase(), b"scim+json").is_some()
-        };
-        let is_scim = route.config.profile.bulk
-            || request.headers.get_all(CONTENT_TYPE).iter().any(names_scim);
-        let Some(kind) = Kind::of(is_scim, target) else { return Ok(None) };
+        let Some(kind) = Kind::of(target) else { return Ok(None) };
         if route.config.unchecked_batches {
             return Ok(None);
         }
+        let names_scim = |media: &HeaderValue| {
+            memmem::find(&media.as_bytes().to_ascii_lowercase(), b"scim+json").is_some()
+        };
+        let is_certain = kind == Kind::OData
+            || route.config.profile.bulk
+            || request.headers.get_all(CONTENT_TYPE).iter().any(names_scim);
+        check_coding(&request.headers).map_err(|why| problem(None, why))?;
         let name = match kind {
             Kind::OData => BATCH,
             Kind::Scim => BULK,
         };
         // What relative targets are relative to has to be clear.
-        if !route::ends_with(target, name) {
-            let why = format!("has a path that does not end in `/{name}` for every server");
-            return Err(problem(None, Refusal::Unreadable(why)));
-        }
-        let content_type = content_type(&request.headers).map_err(|why| problem(None, why))?;
+        let content_type = if route::always_ends_with(target, name) {
+            content_type(&request.headers)
+        } else {
+            unreadable(format!("has a path that does not end in `/{name}` for every server"))
+        };
         let path = path_of(target);
         let end = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
         let scope = Arc::new(Scope {
@@ -153,17 +161,23 @@ impl BatchCheck {
             base: path.get(..end).unwrap_or_default().to_vec(),
             content_type,
             kind,
+            is_certain,
         });
-        let reader = Reader::new(&scope.content_type, kind).map_err(|why| problem(None, why))?;
+        let reader = scope.reader().map_err(|why| problem(None, why))?;
         Ok(Some(Box::new(Self { scope, reader })))
     }
 
     /// Begins anew, for another attempt.
     pub(super) fn restart(&mut self) {
         // It was read once.
-        if let Ok(reader) = Reader::new(&self.scope.content_type, self.scope.kind) {
+        if let Ok(reader) = self.scope.reader() {
             self.reader = reader;
         }
+    }
+
+    /// Whether only the body says if it is a batch. It passes byte for byte then.
+    pub(super) fn keeps_length(&self) -> bool {
+        !self.scope.is_certain
     }
 
     /// Takes the next bytes, and appends to `output` what is judged.
@@ -173,10 +187,7 @@ impl BatchCheck {
     pub(super) fn push(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<(), Problem> {
         let scope = &self.scope;
         let judge: Judge<'_> = &|part| scope.judge(part);
-        let result = match &mut self.reader {
-            Reader::Multipart(reader) => reader.push(input, judge, output),
-            Reader::Json(reader) => reader.push(input, judge, output),
-        };
+        let result = self.reader.push(input, judge, output);
         result.map_err(|why| problem(Some(self.reader.parts()), why))
     }
 
@@ -187,10 +198,7 @@ impl BatchCheck {
     pub(super) fn finish(&mut self, output: &mut Vec<u8>) -> Result<(), Problem> {
         let scope = &self.scope;
         let judge: Judge<'_> = &|part| scope.judge(part);
-        let result = match &mut self.reader {
-            Reader::Multipart(reader) => reader.finish(judge, output),
-            Reader::Json(reader) => reader.finish(),
-        };
+        let result = self.reader.finish(judge, output);
         result.map_err(|why| problem(Some(self.reader.parts()), why))
     }
 }
@@ -209,16 +217,44 @@ impl Reader {
         }
     }
 
+    fn push(
+        &mut self,
+        input: &[u8],
+        judge: Judge<'_>,
+        output: &mut Vec<u8>,
+    ) -> Result<(), Refusal> {
+        match self {
+            Self::Multipart(reader) => reader.push(input, judge, output),
+            Self::Json(reader) => reader.push(input, judge, output),
+            Self::Suspect(reader) => reader.push(input, judge, output),
+        }
+    }
+
+    fn finish(&mut self, judge: Judge<'_>, output: &mut Vec<u8>) -> Result<(), Refusal> {
+        match self {
+            Self::Multipart(reader) => reader.finish(judge, output),
+            Self::Json(reader) => reader.finish(),
+            Self::Suspect(reader) => reader.finish(judge, output),
+        }
+    }
+
     /// How many parts were begun.
-    const fn parts(&self) -> usize {
+    fn parts(&self) -> usize {
         match self {
             Self::Multipart(reader) => reader.parts(),
             Self::Json(reader) => reader.parts(),
+            Self::Suspect(reader) => reader.parts(),
         }
     }
 }
 
 impl Scope {
+    fn reader(&self) -> Result<Reader, Refusal> {
+        let content_type = self.content_type.clone();
+        let strict = content_type.and_then(|content_type| Reader::new(&content_type, self.kind));
+        if self.is_certain { strict } else { Ok(Reader::Suspect(SuspectReader::new(strict))) }
+    }
+
     fn judge(&self, part: &Part<'_>) -> Result<(), Refusal> {
         let forbidden = |why: String| {
             let target: String = part.target.chars().take(200).collect();
@@ -251,7 +287,7 @@ impl Scope {
             return forbidden(format!("can be read as a path of another route, {}", route.name));
         }
         for path in paths {
-            if Kind::of(true, &path).is_some() {
+            if Kind::of(&path).is_some() {
                 return forbidden("is a batch itself".to_owned());
             }
             match self.table.find(self.listener, &path) {
@@ -285,12 +321,17 @@ fn announces_body(headers: &HeaderMap) -> bool {
         || headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0")
 }
 
-/// The one type of a batch that is not encoded.
-fn content_type(headers: &HeaderMap) -> Result<HeaderValue, Refusal> {
+/// What is compressed can't be read.
+fn check_coding(headers: &HeaderMap) -> Result<(), Refusal> {
     let mut codings = headers.get_all(CONTENT_ENCODING).iter();
     if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return unreadable("is compressed");
     }
+    Ok(())
+}
+
+/// The one type of a batch.
+fn content_type(headers: &HeaderMap) -> Result<HeaderValue, Refusal> {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     match (types.next(), types.next()) {
         (Some(one), None) => Ok(one.clone()),

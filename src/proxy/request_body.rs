@@ -110,7 +110,10 @@ impl RequestBody {
         if rewriter.is_none() && check.is_none() {
             return Ok(Ok(None));
         }
-        let is_batch = check.is_some() || route::ends_with(request.raw_path(), route::BATCH);
+        let is_batch = match &check {
+            Some(check) => !check.keeps_length(),
+            None => route::ends_with(request.raw_path(), route::BATCH),
+        };
         let stages = Stages { check, rewriter: rewriter.unwrap_or(Rewriter::None) };
         let length = request.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         match length.and_then(|length| length.parse::<u64>().ok()) {

@@ -29,22 +29,16 @@ fn check(
     let mut run = || {
         let mut reader =
             Reader::new(&HeaderValue::from_str(content_type).unwrap(), kind(content_type))?;
-        let mut push = |chunk: &[u8], is_end: bool| match (&mut reader, is_end) {
-            (Reader::Multipart(reader), false) => reader.push(chunk, judge, &mut output),
-            (Reader::Multipart(reader), true) => reader.finish(judge, &mut output),
-            (Reader::Json(reader), false) => reader.push(chunk, judge, &mut output),
-            (Reader::Json(reader), true) => reader.finish(),
-        };
         let mut rest = body.as_bytes();
         for size in sizes.iter().cycle() {
             if rest.is_empty() {
                 break;
             }
             let (chunk, after) = rest.split_at(rest.len().min(*size));
-            push(chunk, false)?;
+            reader.push(chunk, judge, &mut output)?;
             rest = after;
         }
-        push(b"", true)
+        reader.finish(judge, &mut output)
     };
     let result = run();
     (result, String::from_utf8(output).unwrap(), judged.into_inner())

@@ -1,0 +1,307 @@
+//! A body that may be a batch of SCIM's: its path ends like one's, but neither its route nor its type says
+//! so, and other APIs have such paths, too. Pure.
+//!
+//! It is a batch if it is a JSON object with `Operations` that have a `method`, in any capitals. Until that is
+//! there, nothing of it can be executed; from then on it is read as strictly as any batch.
+
+use super::{Judge, Reader, Refusal, unreadable};
+
+/// The most bytes that are held while it is not clear whether they are a batch's: a request of a batch is no
+/// longer, either.
+const MOST_HELD: usize = 256 * 1024;
+/// The longest key that is looked at: `Operations` in escapes has 62 bytes.
+const LONGEST_KEY: usize = 256;
+
+/// Reads one body.
+#[derive(Debug)]
+pub(super) struct SuspectReader {
+    place: Place,
+    scanner: Scanner,
+    /// What reads it if it is a batch, or why nothing can.
+    strict: Result<Box<Reader>, Refusal>,
+    /// What is not in the output yet.
+    held: Vec<u8>,
+    taken: usize,
+    sent: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Looking,
+    Batch,
+    Other,
+}
+
+impl SuspectReader {
+    pub(super) fn new(strict: Result<Reader, Refusal>) -> Self {
+        Self {
+            place: Place::Looking,
+            scanner: Scanner::default(),
+            strict: strict.map(Box::new),
+            held: Vec::new(),
+            taken: 0,
+            sent: 0,
+        }
+    }
+
+    pub(super) fn parts(&self) -> usize {
+        self.strict.as_ref().map_or(0, |reader| reader.parts())
+    }
+
+    pub(super) fn push(
+        &mut self,
+        input: &[u8],
+        judge: Judge<'_>,
+        output: &mut Vec<u8>,
+    ) -> Result<(), Refusal> {
+        let before = output.len();
+        let result = match self.place {
+            Place::Other => {
+                output.extend_from_slice(input);
+                Ok(())
+            }
+            Place::Batch => self.read(input, judge, output),
+            Place::Looking => self.look(input, judge, output),
+        };
+        self.taken += input.len();
+        self.sent += output.len() - before;
+        result
+    }
+
+    pub(super) fn finish(&mut self, judge: Judge<'_>, output: &mut Vec<u8>) -> Result<(), Refusal> {
+        output.append(&mut self.held);
+        if self.place != Place::Batch {
+            return Ok(());
+        }
+        // Its length was announced.
+        if self.sent != self.taken {
+            return unreadable("has headers within it that do not go on");
+        }
+        match &mut self.strict {
+            Ok(reader) => reader.finish(judge, output),
+            Err(why) => Err(why.clone()),
+        }
+    }
+
+    fn look(
+        &mut self,
+        input: &[u8],
+        judge: Judge<'_>,
+        output: &mut Vec<u8>,
+    ) -> Result<(), Refusal> {
+        for byte in input {
+            self.place = self.scanner.next(*byte)?;
+            if self.place != Place::Looking {
+                break;
+            }
+        }
+        self.held.extend_from_slice(input);
+        match self.place {
+            Place::Batch if self.sent > 0 => {
+                unreadable("has more than 256 KiB before the first of its operations")
+            }
+            Place::Batch => {
+                let held = std::mem::take(&mut self.held);
+                self.read(&held, judge, output)
+            }
+            Place::Looking if self.held.len() <= MOST_HELD => Ok(()),
+            Place::Looking | Place::Other => {
+                output.append(&mut self.held);
+                Ok(())
+            }
+        }
+    }
+
+    fn read(
+        &mut self,
+        input: &[u8],
+        judge: Judge<'_>,
+        output: &mut Vec<u8>,
+    ) -> Result<(), Refusal> {
+        match &mut self.strict {
+            Ok(reader) => reader.push(input, judge, output),
+            Err(why) => Err(why.clone()),
+        }
+    }
+}
+
+/// Looks for the key of a request's method.
+#[derive(Debug, Default)]
+struct Scanner {
+    has_begun: bool,
+    depth: usize,
+    is_string: bool,
+    is_escaped: bool,
+    /// The last string, with its quotes, as far as it is looked at.
+    word: Vec<u8>,
+    /// Whether the member of the outer object is the list of requests.
+    is_list: bool,
+}
+
+impl Scanner {
+    fn next(&mut self, byte: u8) -> Result<Place, Refusal> {
+        if self.is_string {
+            self.is_string = byte != b'"' || self.is_escaped;
+            self.is_escaped = byte == b'\\' && !self.is_escaped;
+            if self.word.len() <= LONGEST_KEY {
+                self.word.push(byte);
+            }
+            return Ok(Place::Looking);
+        }
+        match byte {
+            // Blanks that some trim, and the marks of an encoding.
+            0..=b' ' | 0xef | 0xbb | 0xbf | 0xfe | 0xff if !self.has_begun => {}
+            b'{' if !self.has_begun => {
+                self.has_begun = true;
+                self.depth = 1;
+            }
+            _ if !self.has_begun => return Ok(Place::Other),
+            b'"' => {
+                self.is_string = true;
+                self.word.clear();
+                self.word.push(byte);
+            }
+            b'{' | b'[' => self.depth += 1,
+            b'}' | b']' if self.depth > 0 => self.depth -= 1,
+            b':' if self.depth == 1 => self.is_list = self.is_key("OPERATIONS")?,
+            b':' if self.is_list && self.depth <= 3 => {
+                if self.is_key("METHOD")? {
+                    return Ok(Place::Batch);
+                }
+            }
+            b' ' | b'\t' | b'\r' | b'\n' | b',' | b':' => {}
+            b'0'..=b'9' | b'+' | b'-' | b'.' | b'E' => {}
+            // Of `true`, `false`, `null`, and the `NaN` of some.
+            b't' | b'r' | b'u' | b'e' | b'f' | b'a' | b'l' | b's' | b'n' | b'N' => {}
+            // What more lenient readers than ours take for JSON.
+            _ => return unreadable("begins like JSON and is none"),
+        }
+        Ok(Place::Looking)
+    }
+
+    /// Whether the last string is this word, written in whatever way.
+    fn is_key(&self, word: &str) -> Result<bool, Refusal> {
+        if self.word.len() > LONGEST_KEY {
+            return Ok(false);
+        }
+        let Ok(key) = serde_json::from_slice::<String>(&self.word) else {
+            return unreadable("has a key that is no JSON");
+        };
+        let letters = key.chars().filter(|one| one.is_alphanumeric());
+        Ok(letters.flat_map(char::to_uppercase).eq(word.chars()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Kind, Part};
+    use super::*;
+    use http::HeaderValue;
+
+    /// What is sent of a body, and if all of it may be.
+    fn outcome(body: &[u8], size: usize) -> (Result<(), Refusal>, Vec<u8>) {
+        let judge: Judge<'_> = &|part: &Part<'_>| match part.target {
+            "/forbidden" => Err(Refusal::Forbidden("no".to_owned())),
+            _ => Ok(()),
+        };
+        let json = HeaderValue::from_static("application/json");
+        let mut reader = SuspectReader::new(Reader::new(&json, Kind::Scim));
+        let mut output = Vec::new();
+        let mut run = || {
+            for chunk in body.chunks(size) {
+                reader.push(chunk, judge, &mut output)?;
+            }
+            reader.finish(judge, &mut output)
+        };
+        (run(), output)
+    }
+
+    const BULK: &str = r#"{"schemas":["x"],"Operations":[{"path":"/x","method":"POST"},{"method":"PUT","path":"/y"}]}"#;
+
+    #[test]
+    fn a_batch_is_judged_as_one() {
+        let forbidden = BULK.replace("/y", "/forbidden");
+        let forbidden_first = BULK.replace("/x", "/forbidden");
+        for size in [1, 7, usize::MAX] {
+            assert_eq!(outcome(BULK.as_bytes(), size), (Ok(()), BULK.into()));
+            for body in [&forbidden, &forbidden_first] {
+                let (result, sent) = outcome(body.as_bytes(), size);
+                assert_eq!(result, Err(Refusal::Forbidden("no".to_owned())));
+                let sent = String::from_utf8(sent).unwrap();
+                assert!(body.starts_with(&sent) && !sent.contains("forbidden"), "{sent}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_that_can_be_read_in_two_ways_is_refused() {
+        let utf16 = |bytes: fn(u16) -> [u8; 2]| BULK.encode_utf16().flat_map(bytes).collect();
+        let bodies: Vec<Vec<u8>> = vec![
+            BULK.replace("Operations", "operations").into(),
+            BULK.replace("Operations", "OPERATIONS").into(),
+            BULK.replace("Operations", "Operations ").into(),
+            BULK.replace("Operations", "Operation\u{17f}").into(),
+            BULK.replace("Operations", "\\u006fperations").into(),
+            BULK.replace("method", "Method").into(),
+            BULK.replace("method", "\\u004dethod").into(),
+            BULK.replace("\"Operations\"", "Operations").into(),
+            BULK.replace('"', "'").into(),
+            BULK.replace("Operations", "Oper\\ations").into(),
+            BULK.replace("{\"schemas\"", "{/*\"*/\"schemas\"").into(),
+            BULK.replace(":[\"x\"]", "=[1]").into(),
+            format!("{BULK}{BULK}").into(),
+            format!("{{}}\n{BULK}").into(),
+            format!("\u{feff}{BULK}").into(),
+            format!("\u{c}{BULK}").into(),
+            BULK.replace("[{\"path\":\"/x\",\"method\":\"POST\"},", "").replace("}]}", "}}").into(),
+            BULK.replace("}]}", "}],\"operations\":[]}").into(),
+            utf16(u16::to_be_bytes),
+            utf16(u16::to_le_bytes),
+            [vec![0xff, 0xfe], utf16(u16::to_le_bytes)].concat(),
+            BULK.trim_end_matches('}').into(),
+            BULK.replace(
+                "\"path\":\"/x\"",
+                "\"path\":\"/x\",\"headers\":{\"Authorization\":\"x\"}",
+            )
+            .into(),
+        ];
+        for body in bodies {
+            for size in [1, usize::MAX] {
+                let (result, sent) = outcome(&body, size);
+                let is_refused = matches!(result, Err(Refusal::Unreadable(_)));
+                assert!(is_refused, "{}: {result:?}", body.escape_ascii());
+                assert!(sent.len() <= body.len(), "{}", body.escape_ascii());
+            }
+        }
+        let long =
+            BULK.replace("\"schemas\"", &format!("\"s\":\"{}\",\"schemas\"", "x".repeat(300_000)));
+        for size in [1000, 50_000] {
+            let (result, sent) = outcome(long.as_bytes(), size);
+            assert!(matches!(result, Err(Refusal::Unreadable(_))), "{result:?}");
+            assert!(sent.len() < long.len() && sent.len() > 1000);
+        }
+    }
+
+    #[test]
+    fn what_is_no_batch_passes_byte_for_byte() {
+        let long = "x".repeat(600_000);
+        for body in [
+            "",
+            "{}",
+            "{",
+            " \n[1]",
+            "a,b\n{\"Operations\":[{\"method\":1}]}",
+            r#"[{"Operations":[{"method":"PUT"}]}]"#,
+            r#"{"x":{"Operations":[{"method":"PUT"}]}}"#,
+            r#"{"x":"Operations","y":"{\"","method":"PUT"}"#,
+            r#"{"operations":["method",{"op":"add","path":"/x"}],"x":[{"method":1}]}"#,
+            r#"{"operations":[{"op":"add","value":{"method":"card"}}],"y":NaN,"z":-1.5E+3}"#,
+            "{\"a\":\"\u{e4}\"}\n{\"b\":true}\n",
+            &format!(r#"{{"{long}":"{long}","z":1}}"#),
+        ] {
+            for size in [1, 70_000, usize::MAX] {
+                assert!(outcome(body.as_bytes(), size) == (Ok(()), body.into()), "{size}");
+            }
+        }
+    }
+}
