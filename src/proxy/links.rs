@@ -5,12 +5,14 @@
 //! what [`json`] and [`xml`] know to be links. Business data stays byte for byte.
 
 pub(super) mod answer;
-pub mod batch;
+mod batch;
 mod door;
 mod format;
+mod head;
 mod header;
 mod inflate;
 pub mod json;
+mod multipart;
 pub mod origin;
 mod parts;
 mod value;
@@ -162,7 +164,7 @@ impl Plan {
         let content_type = request.headers.get(CONTENT_TYPE)?.to_str().ok()?;
         let is_batch = route::ends_with(request.raw_path(), route::BATCH);
         let back = &self.maps(&request.headers).back;
-        if is_batch && let Some(batch) = BatchRewriter::new(content_type, back) {
+        if is_batch && let Some(batch) = BatchRewriter::new(content_type, back.clone()) {
             return Some(Rewriter::Batch(Box::new(batch)));
         }
         let format = Format::named(content_type).filter(|format| format.is_in(self.bodies))?;

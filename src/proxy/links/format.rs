@@ -75,7 +75,7 @@ impl Rewriter {
                 Self::Json(Box::new(JsonRewriter::of_batch_answer(map.clone())))
             }
             Some(format) => Self::new(Some(format), map),
-            None => PartsRewriter::new(content_type, formats, map)
+            None => PartsRewriter::of_answer(content_type, formats, map)
                 .map_or(Self::None, |parts| Self::Parts(Box::new(parts))),
         }
     }

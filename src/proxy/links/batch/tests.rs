@@ -1,4 +1,6 @@
 use super::*;
+use crate::proxy::links::multipart::LARGEST_PART;
+use crate::proxy::links::multipart::tests::run;
 use proptest::prelude::*;
 
 const BATCH: &str = "multipart/mixed; boundary=batch_1";
@@ -13,20 +15,7 @@ fn back() -> Back {
 }
 
 fn rewrite(input: &str, sizes: &[usize]) -> (String, u64) {
-    let mut rewriter = BatchRewriter::new(BATCH, &back()).unwrap();
-    let mut output = Vec::new();
-    let mut rest = input.as_bytes();
-    for size in sizes.iter().cycle() {
-        if rest.is_empty() {
-            break;
-        }
-        let (chunk, after) = rest.split_at(rest.len().min(*size));
-        rewriter.push(chunk, &mut output);
-        assert!(rewriter.held.len() <= 2 * LARGEST_PART + 1, "{} held", rewriter.held.len());
-        rest = after;
-    }
-    rewriter.finish(&mut output);
-    (String::from_utf8(output).unwrap(), rewriter.rewritten())
+    run(BatchRewriter::new(BATCH, back()).unwrap(), input, sizes)
 }
 
 fn whole(input: &str) -> (String, u64) {
@@ -100,14 +89,12 @@ fn what_servers_forgive_is_forgiven_here() {
         let at = text.as_bytes().windows(3).position(|three| three == replacement).unwrap();
         [&text.as_bytes()[..at], b"\xE9", &text.as_bytes()[at + 3..]].concat()
     };
-    let mut rewriter = BatchRewriter::new(BATCH, &back()).unwrap();
+    let mut rewriter = BatchRewriter::new(BATCH, back()).unwrap();
     let mut output = Vec::new();
     rewriter.push(&bytes(&given), &mut output);
     rewriter.finish(&mut output);
     assert_eq!(String::from_utf8_lossy(&output), String::from_utf8_lossy(&bytes(&wanted)));
     assert_eq!(rewriter.rewritten(), 2);
-    let other = "multipart/mixed; x=\"; boundary=no\"; boundary=batch_1";
-    assert_eq!(delimiter(other).as_deref(), Some(&b"--batch_1"[..]));
 }
 
 #[test]
@@ -131,10 +118,6 @@ fn what_is_not_understood_passes() {
     assert_eq!(whole(&given), (given.clone(), 0));
     let other_boundary = given.replace("batch_1", "batch_2");
     assert_eq!(whole(&other_boundary), (other_boundary.clone(), 0));
-    for no_batch in ["application/json", "multipart/mixed", "multipart/mixed; boundary="] {
-        assert!(BatchRewriter::new(no_batch, &back()).is_none(), "{no_batch}");
-    }
-    assert!(BatchRewriter::new("Multipart/Mixed; Charset=x; Boundary=\"a b\"", &back()).is_some());
 }
 
 #[test]

@@ -1,4 +1,6 @@
 use super::*;
+use crate::proxy::links::multipart::LARGEST_PART;
+use crate::proxy::links::multipart::tests::run;
 use proptest::prelude::*;
 
 const MULTIPART: &str = "multipart/mixed; boundary=batch_1";
@@ -10,20 +12,7 @@ fn map() -> Arc<OriginMap> {
 }
 
 fn rewrite_of(kind: &str, formats: Links, input: &str, sizes: &[usize]) -> (String, u64) {
-    let mut rewriter = PartsRewriter::new(kind, formats, &map()).unwrap();
-    let mut output = Vec::new();
-    let mut rest = input.as_bytes();
-    for size in sizes.iter().cycle() {
-        if rest.is_empty() {
-            break;
-        }
-        let (chunk, after) = rest.split_at(rest.len().min(*size));
-        rewriter.push(chunk, &mut output);
-        assert!(rewriter.held.len() <= 2 * LARGEST_PART + 1, "{} held", rewriter.held.len());
-        rest = after;
-    }
-    rewriter.finish(&mut output);
-    (String::from_utf8(output).unwrap(), rewriter.rewritten())
+    run(PartsRewriter::of_answer(kind, formats, &map()).unwrap(), input, sizes)
 }
 
 fn rewrite(input: &str, sizes: &[usize]) -> (String, u64) {
@@ -167,7 +156,7 @@ fn what_is_not_understood_passes() {
         .replace("\r\n--batch_1\r\n\r\n", "\n--batch_1\n\r\n");
     check(&foreign, &foreign);
     for kind in ["application/json", "multipart/mixed", "multipart/form-data; boundary=b", ""] {
-        assert!(PartsRewriter::new(kind, Links::Json, &map()).is_none(), "{kind}");
+        assert!(PartsRewriter::of_answer(kind, Links::Json, &map()).is_none(), "{kind}");
     }
 }
 
