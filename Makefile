@@ -5,7 +5,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 # For each of the targets.
 FUZZ_SECONDS ?= 30
 
-.PHONY: help demo test lint unit instructions docs interop test-container interop-packages screenshots bench compare faults fleet fuzz fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config fuzz-setup release image setup
+.PHONY: help demo test lint unit instructions docs interop test-container interop-packages screenshots bench compare faults fleet fuzz fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config fuzz-batch fuzz-setup release image setup
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -78,10 +78,10 @@ faults: setup ## Ten minutes of faults on each way to the upstream; FAULTS_SEED 
 fleet: ## Simulate 1, 100 and 10,000 sidecars; renew the tables and pictures of docs/fleet.md
 	$(CARGO) run --release --manifest-path benches/fleet/Cargo.toml --target-dir target/fleet
 
-fuzz: fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config ## What reads foreign bytes against any input, FUZZ_SECONDS (30) each
+fuzz: fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config fuzz-batch ## What reads foreign bytes against any input, FUZZ_SECONDS (30) each
 
 # What is new goes to the first folder. Without a sanitizer, a stable compiler will do.
-fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config: fuzz-%: fuzz-setup
+fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config fuzz-batch: fuzz-%: fuzz-setup
 	mkdir -p target/fuzz/corpus/$*
 	PATH="$(CURDIR)/target/tools/bin:$$PATH" $(CARGO) fuzz run --sanitizer none --target-dir target/fuzz $* target/fuzz/corpus/$* fuzz/corpus/$* -- -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1
 

@@ -46,4 +46,14 @@ fuzz_target!(|target: &[u8]| {
     let has_dots = bare.iter().any(|segment| segment == b"." || segment == b"..");
     assert!(!has_dots, "a dot segment for some server");
     assert_eq!(plain(&bare.join(&b'/')), found, "without parameters");
+    if found.is_none() {
+        // Nothing is sent.
+        return;
+    }
+    // With what is cut off names: they end at a query, and have no blanks and dots at their edges.
+    let text = String::from_utf8_lossy(&decoded).to_lowercase();
+    let text = text.split(['?', '#', '\0']).next().unwrap_or_default();
+    let names = text.split('/').map(|name| name.trim_matches([' ', '.', '\t']));
+    let names: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
+    assert_eq!(plain(format!("/{}", names.join("/")).as_bytes()), found, "trimmed");
 });

@@ -8,24 +8,100 @@
 
 #[path = "../../src"]
 mod source {
+    pub mod blocking;
     pub mod config;
     pub mod credential;
     pub mod files;
+    pub mod forward_proxy;
+    pub mod pem;
+    pub mod place;
     pub mod proxy {
+        pub mod batch {
+            mod json;
+            mod lines;
+            mod multipart;
+            mod reader;
+            mod suspect;
+
+            use http::HeaderValue;
+            use reader::{Judge, Kind, Media, Part, Reader, Refusal, unreadable};
+            use std::cell::RefCell;
+
+            /// Which batch a body is to be.
+            #[derive(Clone, Copy, Debug)]
+            pub enum Form {
+                Multipart,
+                Json,
+                Scim,
+                /// What may be a batch of SCIM's or not.
+                Suspect,
+            }
+
+            /// What became of a body.
+            #[derive(Debug, PartialEq, Eq)]
+            pub struct Outcome {
+                /// Why it was refused, if it was.
+                pub refusal: Option<String>,
+                /// What would have been sent.
+                pub sent: Vec<u8>,
+                /// The requests that were judged.
+                pub parts: Vec<String>,
+            }
+
+            /// Reads a body in these chunks. Of its requests those are refused whose method or target holds `no`.
+            pub fn read<'c>(form: Form, chunks: impl IntoIterator<Item = &'c [u8]>) -> Outcome {
+                let parts = RefCell::new(Vec::new());
+                let judge: Judge<'_> = &|part: &Part<'_>| {
+                    let text = format!("{} {}", part.method, part.target);
+                    let is_refused = text.contains("no");
+                    parts.borrow_mut().push(text);
+                    match is_refused {
+                        true => Err(Refusal::Forbidden("no".to_owned())),
+                        false => Ok(()),
+                    }
+                };
+                let (media, kind) = match form {
+                    Form::Multipart => ("multipart/mixed; boundary=b", Kind::OData),
+                    Form::Json => ("application/json", Kind::OData),
+                    Form::Scim | Form::Suspect => ("application/json", Kind::Scim),
+                };
+                let mut sent = Vec::new();
+                let run = || {
+                    let strict = Reader::new(&HeaderValue::from_static(media), kind);
+                    let mut reader = match form {
+                        Form::Suspect => Reader::Suspect(suspect::SuspectReader::new(strict)),
+                        _ => strict?,
+                    };
+                    for chunk in chunks {
+                        reader.push(chunk, judge, &mut sent)?;
+                    }
+                    reader.finish(judge, &mut sent)
+                };
+                let refusal = run().err().map(|why| format!("{why:?}"));
+                Outcome { refusal, sent, parts: parts.into_inner() }
+            }
+        }
         pub mod headers;
         pub mod links {
+            mod header;
             pub mod json;
             pub mod origin;
             mod value;
             pub mod xml;
+
+            pub(crate) use header::restored_tags;
         }
         pub mod profile;
         pub mod route;
     }
+    pub mod redact;
     pub mod secret;
+    pub mod text;
 }
 
-pub use source::{config, credential, files, proxy, secret};
+pub use source::{
+    blocking, config, credential, files, forward_proxy, pem, place, proxy, redact, secret, text,
+};
 
 /// What a request's header becomes on its way to the upstream.
 pub fn header_upstream(request: &mut pingora::http::RequestHeader) {

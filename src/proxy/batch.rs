@@ -12,6 +12,7 @@
 mod json;
 mod lines;
 mod multipart;
+mod reader;
 mod suspect;
 mod target;
 
@@ -23,71 +24,13 @@ use super::table::Table;
 use crate::config::ListenerId;
 use crate::error::ErrorKind;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Method};
-use json::JsonReader;
+use http::{HeaderMap, HeaderValue};
 use memchr::memmem;
-use multipart::MultipartReader;
 use pingora::http::RequestHeader;
+use reader::{BULK, Judge, Kind, Media, Part, Reader, Refusal, unreadable};
 use std::sync::Arc;
 use suspect::SuspectReader;
 use target::{Origins, Reference};
-
-/// Ends the path of a SCIM batch.
-const BULK: &str = "Bulk";
-
-/// A request in a batch.
-#[derive(Debug)]
-struct Part<'a> {
-    method: Method,
-    /// As the client wrote it.
-    target: &'a str,
-    headers: &'a HeaderMap,
-}
-
-/// Why a batch is refused: a sentence about one of its parts, or about what is around them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Refusal {
-    /// It can't be read, or not in one way only.
-    Unreadable(String),
-    /// A part may not be sent.
-    Forbidden(String),
-}
-
-/// Shorthand for a batch that can't be read.
-fn unreadable<T>(why: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal::Unreadable(why.into()))
-}
-
-/// Judges one part. Pure readers get it as an argument.
-type Judge<'a> = &'a dyn Fn(&Part<'_>) -> Result<(), Refusal>;
-
-/// Whose batch it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    OData,
-    Scim,
-}
-
-impl Kind {
-    /// Whether a server could take this target for a batch.
-    fn of(target: &[u8]) -> Option<Self> {
-        if route::may_hold(target, BATCH) {
-            Some(Self::OData)
-        } else if route::may_end_with(target, BULK) {
-            Some(Self::Scim)
-        } else {
-            None
-        }
-    }
-}
-
-/// How a batch is written.
-#[derive(Debug)]
-enum Reader {
-    Multipart(MultipartReader),
-    Json(JsonReader),
-    Suspect(SuspectReader),
-}
 
 /// Checks one batch while it streams.
 pub(super) struct BatchCheck {
@@ -203,51 +146,6 @@ impl BatchCheck {
     }
 }
 
-impl Reader {
-    fn new(content_type: &HeaderValue, kind: Kind) -> Result<Self, Refusal> {
-        let text = content_type.to_str().unwrap_or_default();
-        let media = Media::parse(text)?;
-        media.check_charset()?;
-        match (media.essence.as_str(), kind) {
-            ("multipart/mixed", Kind::OData) => Ok(Self::Multipart(MultipartReader::new(&media)?)),
-            ("application/json", _) | ("application/scim+json", Kind::Scim) => {
-                Ok(Self::Json(JsonReader::new(kind)))
-            }
-            _ => unreadable(format!("has the type `{text}`, which is no batch's")),
-        }
-    }
-
-    fn push(
-        &mut self,
-        input: &[u8],
-        judge: Judge<'_>,
-        output: &mut Vec<u8>,
-    ) -> Result<(), Refusal> {
-        match self {
-            Self::Multipart(reader) => reader.push(input, judge, output),
-            Self::Json(reader) => reader.push(input, judge, output),
-            Self::Suspect(reader) => reader.push(input, judge, output),
-        }
-    }
-
-    fn finish(&mut self, judge: Judge<'_>, output: &mut Vec<u8>) -> Result<(), Refusal> {
-        match self {
-            Self::Multipart(reader) => reader.finish(judge, output),
-            Self::Json(reader) => reader.finish(),
-            Self::Suspect(reader) => reader.finish(judge, output),
-        }
-    }
-
-    /// How many parts were begun.
-    fn parts(&self) -> usize {
-        match self {
-            Self::Multipart(reader) => reader.parts(),
-            Self::Json(reader) => reader.parts(),
-            Self::Suspect(reader) => reader.parts(),
-        }
-    }
-}
-
 impl Scope {
     fn reader(&self) -> Result<Reader, Refusal> {
         let content_type = self.content_type.clone();
@@ -357,81 +255,6 @@ fn problem(part: Option<usize>, refusal: Refusal) -> Problem {
                 "{subject} {why}, so that it can't be checked; send it in a plain form, or let batches of this route through unread with `unchecked_batches: on`"
             ),
         ),
-    }
-}
-
-/// A media type with its parameters.
-#[derive(Debug)]
-struct Media {
-    /// In lower case.
-    essence: String,
-    /// Names in lower case.
-    parameters: Vec<(String, String)>,
-}
-
-impl Media {
-    /// Reads what every server reads alike: no escapes in quotes, no comments, and one boundary, wherever
-    /// a server looks for it.
-    fn parse(text: &str) -> Result<Self, Refusal> {
-        if text.to_ascii_lowercase().matches("boundary").count() > 1 {
-            return unreadable("has a type with two boundaries");
-        }
-        let mut rest = text;
-        let essence = rest.split(';').next().unwrap_or_default();
-        rest = rest.get(essence.len()..).unwrap_or_default();
-        let mut parameters = Vec::new();
-        while let Some(parameter) = rest.strip_prefix(';') {
-            let Some((name, value)) = parameter.split_once('=') else {
-                if parameter.trim().is_empty() {
-                    break;
-                }
-                return unreadable("has a type that is no media type");
-            };
-            let name = name.trim().to_ascii_lowercase();
-            let (value, behind) = match value.strip_prefix('"') {
-                Some(quoted) => quoted
-                    .split_once('"')
-                    .map_or(("\\", ""), |(value, behind)| (value, behind.trim_start())),
-                None => {
-                    let end = value.find(';').unwrap_or(value.len());
-                    let (value, behind) = value.split_at(end);
-                    let value = value.trim_end();
-                    let is_token = |byte: u8| {
-                        byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-                    };
-                    (if value.bytes().all(is_token) { value } else { "\\" }, behind)
-                }
-            };
-            let is_plain =
-                !value.contains(['"', '\\', '\r', '\n']) && !name.contains(['"', ' ', ';', '*']);
-            if !is_plain || !behind.is_empty() && !behind.starts_with(';') {
-                return unreadable("has a type that is no media type");
-            }
-            parameters.push((name, value.to_owned()));
-            rest = behind;
-        }
-        Ok(Self { essence: essence.trim().to_ascii_lowercase(), parameters })
-    }
-
-    /// UTF-8, and what is a part of it.
-    fn check_charset(&self) -> Result<(), Refusal> {
-        let is_known = |charset: &str| {
-            ["utf-8", "utf8", "us-ascii"].iter().any(|known| charset.eq_ignore_ascii_case(known))
-        };
-        match self.parameter("charset")? {
-            Some(charset) if !is_known(charset) => {
-                unreadable(format!("is in the character set `{charset}`, not UTF-8"))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn parameter(&self, name: &str) -> Result<Option<&str>, Refusal> {
-        let mut values = self.parameters.iter().filter(|(given, _)| given == name);
-        match (values.next(), values.next()) {
-            (_, Some(_)) => unreadable(format!("has a type with two values of `{name}`")),
-            (found, None) => Ok(found.map(|(_, value)| value.as_str())),
-        }
     }
 }
 

@@ -277,7 +277,7 @@ impl MultipartReader {
 
     /// The header of a part.
     fn header(&mut self, output: &mut Vec<u8>) -> Result<bool, Refusal> {
-        let Some(end) = self.end_of_header(0)? else { return Ok(false) };
+        let Some(end) = self.end_of_header(0, None)? else { return Ok(false) };
         if self.find_boundary(0).is_some_and(|(at, _)| at < end) {
             return unreadable("ends within its header");
         }
@@ -325,10 +325,11 @@ impl MultipartReader {
         while self.held.get(begin..).is_some_and(|rest| rest.starts_with(known)) {
             begin += known.len();
         }
-        let whole = self.end_of_header(begin)?;
-        let end = match self.find_boundary(start) {
+        let boundary = self.find_boundary(start);
+        let whole = self.end_of_header(begin, boundary.map(|(at, _)| at))?;
+        let end = match boundary {
             // A header alone, whose empty line is left out.
-            Some((at, index)) if whole.is_none_or(|end| at < end) => {
+            Some((at, index)) if whole.is_none() => {
                 if self.delimiter(at, index, is_end)?.is_none() {
                     return Ok(false);
                 }
@@ -365,10 +366,12 @@ impl MultipartReader {
         Ok(true)
     }
 
-    /// Where the header ends that begins here, its empty line included; `None` if more is needed.
-    fn end_of_header(&self, from: usize) -> Result<Option<usize>, Refusal> {
+    /// Where the header ends that begins here, its empty line included; `None` if more is needed, or it has none
+    /// before the boundary at `limit`: what is behind that is not there yet if the chunks are small.
+    fn end_of_header(&self, from: usize, limit: Option<usize>) -> Result<Option<usize>, Refusal> {
         let known = self.line_end.unwrap_or(b"\r\n");
-        let held = self.held.get(from..).unwrap_or_default();
+        let limit = limit.unwrap_or(self.held.len());
+        let held = self.held.get(from..limit).unwrap_or_default();
         let (mut end, mut is_whole) = (0, false);
         for line in held.split_inclusive(|byte| *byte == b'\n') {
             let Some(text) = line.strip_suffix(known) else {
@@ -386,7 +389,7 @@ impl MultipartReader {
                 break;
             }
         }
-        let length = if is_whole { from + end } else { self.held.len() };
+        let length = if is_whole { from + end } else { limit };
         if length > LONGEST_HEAD {
             return unreadable("has a header of more than 64 KiB");
         }

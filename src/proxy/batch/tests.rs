@@ -127,6 +127,10 @@ fn what_is_around_a_batch_does_not_go_on() {
         let (sent, judged) = outcome(MIXED, &format!("{before}\r\n{whole}{behind}")).unwrap();
         assert_eq!((sent, judged), (whole.clone(), vec!["GET A".to_owned()]));
     }
+    // Neither do the bytes of it that come with a header's end.
+    let cut_short = multipart(&[&format!("{PART}GET A HTTP/1.1")]);
+    let (sent, _) = outcome(MIXED, &format!("{cut_short}x\ry\n")).unwrap();
+    assert_eq!(sent, cut_short);
     let again = format!("{whole}--b\r\n{}", crlf(&read("forbidden")));
     assert_eq!(outcome(MIXED, &again).unwrap().0, whole);
 }

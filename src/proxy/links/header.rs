@@ -105,7 +105,7 @@ pub(super) fn restore(request: &mut RequestHeader) {
 }
 
 /// What a request's header is with the upstream's own entity tags, if it holds some that were made weak.
-pub(in crate::proxy) fn restored_tags(name: &HeaderName, value: &str) -> Option<String> {
+pub(crate) fn restored_tags(name: &HeaderName, value: &str) -> Option<String> {
     let has_tags = *name == IF_MATCH || *name == IF_NONE_MATCH;
     (has_tags && value.contains(MARK)).then(|| strengthened(value))
 }

@@ -23,6 +23,7 @@ pub(super) fn folded(text: &[u8]) -> Cow<'_, [u8]> {
             '\u{2044}' | '\u{2215}' | '\u{29f8}' => folded.push('/'),
             '\u{a5}' | '\u{20a9}' | '\u{2216}' | '\u{29f5}' => folded.push('\\'),
             '\u{3002}' => folded.push('.'),
+            '\u{1e9e}' => folded.push_str("SS"),
             one if is_ignored(one) => {}
             one if one.is_whitespace() => folded.push(' '),
             one if one.to_uppercase().all(|capital| capital.is_ascii()) => {
@@ -45,11 +46,15 @@ fn is_ignored(one: char) -> bool {
             | '\u{115f}' | '\u{1160}'
             | '\u{17b4}' | '\u{17b5}'
             | '\u{180b}'..='\u{180f}'
+            | '\u{1ab0}'..='\u{1aff}'
+            | '\u{1dc0}'..='\u{1dff}'
             | '\u{200b}'..='\u{200f}'
             | '\u{202a}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}'
+            | '\u{20d0}'..='\u{20ff}'
             | '\u{3164}'
             | '\u{fe00}'..='\u{fe0f}'
+            | '\u{fe20}'..='\u{fe2f}'
             | '\u{feff}'
             | '\u{fff0}'..='\u{fffd}'
             | '\u{1bca0}'..='\u{1bca3}'
@@ -107,6 +112,7 @@ mod tests {
             ("\u{2024}\u{2025}\u{2026}\u{3002}\u{ff61}", "........"),
             ("consumpt\u{131}on \u{130}d stra\u{df}e \u{fb06}", "consumptIon Id straSSe st"),
             ("c\u{f6}n", "con"),
+            ("c\u{20e3}o\u{1ab0}n\u{fe20}\u{1e9e}", "conSS"),
             ("c\u{ad}o\u{200b}n\u{feff}\u{85}", "con"),
             ("a\u{a0}\u{3000}\u{2003}\u{2028}", "a    "),
             ("\u{441}\u{43e}n \u{5c71}", "\u{441}\u{43e}n \u{5c71}"),
