@@ -279,6 +279,7 @@ async fn strict() -> World {
     let issuer = issuer::steady().await;
     let upstream = Peer::start(Behaviour::ok("")).await;
     let routes = "  - { path: /free/narrow, profile: passthrough }
+  - { path: /free/a/narrow, profile: odata }
   - { path: /free/Users, profile: scim, methods: [GET, POST] }
   - { path: /open, profile: odata, unchecked_batches: on }";
     let sidecar = Sidecar::ready(&issuer.config(&upstream.url(), "", routes)).await;
@@ -380,6 +381,12 @@ async fn a_request_that_could_not_be_sent_alone_is_in_no_batch() {
         ("POST", "$batch", ""),
         ("POST", "/data/$batch", ""),
         ("GET", "$BATCH/", ""),
+        // Where another part's URL takes the place of what stands before it, this creates.
+        ("POST", "$1/$query", ""),
+        ("POST", "/data/$1/$query", ""),
+        ("POST", "Orders/$1/$query", ""),
+        ("POST", "Orders/%241/$query", ""),
+        ("POST", "$query", ""),
     ];
     world.each("/data", &of_reads, 403).await;
     let narrower = [
@@ -392,6 +399,10 @@ async fn a_request_that_could_not_be_sent_alone_is_in_no_batch() {
         ("TRACE", "x", ""),
     ];
     world.each("/free", &narrower, 403).await;
+    // A server that cuts its own path off and looks for no slash.
+    world.each("/free/a", &[("DELETE", "/free/anarrow/x", "")], 403).await;
+    world.each("/free/a", &[("DELETE", "<S>/free/anarrow", "")], 403).await;
+    world.each("/free/a", &[("DELETE", "/free/another/x", "")], 200).await;
 }
 
 #[tokio::test]
@@ -403,7 +414,11 @@ async fn what_could_be_sent_alone_may_be_in_a_batch() {
         ("GET", "<S>/data/Orders(1)", ""),
         ("GET", "<T>/data/Orders(1)", ""),
         ("POST", "Orders/$query", ""),
+        ("POST", "Orders('a%20b')/Items/$query", ""),
         ("GET", "$1/Items", ""),
+        ("GET", "Übersicht", ""),
+        ("GET", "Bulk?$top=1", ""),
+        ("GET", "Kinds(1)/Bulk", ""),
     ];
     world.each("/data", &reads, 200).await;
     let writes =

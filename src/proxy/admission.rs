@@ -115,8 +115,21 @@ impl RouteHandle {
         headers: &HeaderMap,
         target: &[u8],
     ) -> Result<(), Problem> {
+        self.allows_as(self.reads_by_post(target), method, headers, target)
+    }
+
+    /// The same where it is known whether a POST reads.
+    ///
+    /// # Errors
+    /// The answer to a request that may not.
+    pub(super) fn allows_as(
+        &self,
+        is_read: bool,
+        method: &Method,
+        headers: &HeaderMap,
+        target: &[u8],
+    ) -> Result<(), Problem> {
         let route = &self.config;
-        let is_read = self.reads_by_post(target);
         let takes_post = !route.profile.post_only_reads
             || is_read
             || route::always_ends_with(target, route::BATCH);
@@ -154,7 +167,7 @@ impl RouteHandle {
     }
 
     /// Whether a POST to this target reads, whatever server it is that reads the target.
-    fn reads_by_post(&self, target: &[u8]) -> bool {
+    pub(super) fn reads_by_post(&self, target: &[u8]) -> bool {
         self.config.profile.reads_by_post.iter().any(|name| route::always_ends_with(target, name))
     }
 }

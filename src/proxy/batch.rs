@@ -23,7 +23,9 @@ use super::route::{self, BATCH, path_of};
 use super::table::Table;
 use crate::config::ListenerId;
 use crate::error::ErrorKind;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
+use http::header::{
+    CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING,
+};
 use http::{HeaderMap, HeaderValue};
 use memchr::memmem;
 use pingora::http::RequestHeader;
@@ -161,8 +163,9 @@ impl Scope {
         };
         let guard: &Guard = &self.table.guard;
         let is_odd = |one: char| one.is_control() || matches!(one, '#' | '\u{2028}' | '\u{2029}');
-        // Spaces beyond ASCII, which some trim, come first.
-        let begins_oddly = part.target.starts_with(|first: char| !first.is_ascii_graphic());
+        // Spaces beyond ASCII, and what is not seen at all, are trimmed by some.
+        let is_shown = |first: char| first.is_ascii_graphic() || first.is_alphanumeric();
+        let begins_oddly = part.target.starts_with(|first: char| !is_shown(first));
         if begins_oddly || part.target.contains(is_odd) {
             return forbidden("has a target that is none".to_owned());
         }
@@ -185,15 +188,20 @@ impl Scope {
             return forbidden(format!("can be read as a path of another route, {}", route.name));
         }
         for path in paths {
-            if Kind::of(&path).is_some() {
-                return forbidden("is a batch itself".to_owned());
+            match Kind::of(&path) {
+                // An entity may be called like it.
+                Some(Kind::Scim) if part.method.is_safe() => {}
+                Some(_) => return forbidden("is a batch itself".to_owned()),
+                None => {}
             }
             match self.table.find(self.listener, &path) {
                 Ok(route) if Arc::ptr_eq(&route, &self.route) => {}
                 Ok(route) => return forbidden(format!("takes another route, {}", route.name)),
                 Err(problem) => return forbidden(format!("may not be sent: {}", problem.detail)),
             }
-            if let Err(problem) = self.route.allows(&part.method, part.headers, &path) {
+            let is_read = !part.refers() && self.route.reads_by_post(&path);
+            let allowed = self.route.allows_as(is_read, &part.method, part.headers, &path);
+            if let Err(problem) = allowed {
                 return forbidden(format!("may not be sent: {}", problem.detail));
             }
         }
@@ -203,13 +211,29 @@ impl Scope {
     /// The paths on this listener that lead to what the upstream makes of a path. With `strip_path`,
     /// callers may or may not know of the part that is cut.
     fn as_sent_here(&self, path: Vec<u8>) -> Vec<Vec<u8>> {
-        if self.route.cut == 0 {
-            return vec![path];
+        let mut paths = vec![path];
+        paths.extend(paths.first().and_then(|path| self.below_base(path)));
+        if self.route.cut > 0 {
+            let prefix = self.route.config.path.as_bytes();
+            let is_below = |path: &Vec<u8>| {
+                path.strip_prefix(prefix).is_some_and(|rest| rest.first() == Some(&b'/'))
+            };
+            let whole = paths.iter().map(|path| [prefix, path].concat());
+            paths = whole.chain(paths.iter().filter(|path| is_below(path)).cloned()).collect();
         }
-        let prefix = self.route.config.path.as_bytes();
-        let whole = [prefix, &path].concat();
-        let is_below = path.strip_prefix(prefix).is_some_and(|rest| rest.first() == Some(&b'/'));
-        if is_below { vec![whole, path] } else { vec![whole] }
+        paths
+    }
+
+    /// The path below the batch's service for a server that cuts the service's path off without looking for a
+    /// slash behind it: `/svcOrders` is `/svc/Orders` to Olingo.
+    fn below_base(&self, path: &[u8]) -> Option<Vec<u8>> {
+        let bases =
+            [self.base.as_slice().into(), route::without_prefix(&self.base, self.route.cut)];
+        bases.iter().find_map(|base| {
+            let rest = path.strip_prefix(base.strip_suffix(b"/")?)?;
+            let is_glued = !matches!(rest.first(), None | Some(b'/' | b'?'));
+            is_glued.then(|| [base, rest].concat())
+        })
     }
 }
 
@@ -230,6 +254,13 @@ fn check_coding(headers: &HeaderMap) -> Result<(), Refusal> {
 
 /// The one type of a batch.
 fn content_type(headers: &HeaderMap) -> Result<HeaderValue, Refusal> {
+    let mut nominated = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii));
+    if nominated.any(|name| name.eq_ignore_ascii_case(CONTENT_TYPE.as_str().as_bytes())) {
+        return unreadable("names its Content-Type in Connection");
+    }
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     match (types.next(), types.next()) {
         (Some(one), None) => Ok(one.clone()),

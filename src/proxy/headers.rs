@@ -3,7 +3,8 @@
 //! Hop-by-hop headers and those that `Connection` nominates are removed by pingora before this.
 
 use http::header::{
-    AUTHORIZATION, CONTENT_LENGTH, FORWARDED, HOST, PROXY_AUTHORIZATION, TRANSFER_ENCODING,
+    AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, FORWARDED, HOST,
+    PROXY_AUTHORIZATION, TRANSFER_ENCODING,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -19,13 +20,15 @@ const METHOD_OVERRIDES: [&str; 3] =
 pub(crate) const CUSTOM_AUTH: HeaderName = HeaderName::from_static("x-sap-sac-custom-auth");
 
 /// Whoever takes `_` for `-` would believe the caller where only we are to be believed.
-const DECIDED_HERE: [HeaderName; 7] = [
+const DECIDED_HERE: [HeaderName; 9] = [
     AUTHORIZATION,
     PROXY_AUTHORIZATION,
     FORWARDED,
     HOST,
     CUSTOM_AUTH,
     CONTENT_LENGTH,
+    CONTENT_TYPE,
+    CONTENT_ENCODING,
     TRANSFER_ENCODING,
 ];
 

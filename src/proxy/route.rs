@@ -99,7 +99,7 @@ impl Router {
     }
 
     /// The route whose segments a path begins with, each decoded by `decode`, and the one that a server
-    /// would take which takes no heed of capitals.
+    /// would take which takes no heed of capitals, or for which `Sales(1)` is in `Sales`.
     fn routes_of<'p>(
         &self,
         path: &'p [u8],
@@ -113,7 +113,9 @@ impl Router {
                 given.next().is_some_and(|segment| {
                     let segment = decode(segment);
                     is_same &= *segment == *wanted.as_bytes();
-                    segment.eq_ignore_ascii_case(wanted.as_bytes())
+                    let name = segment.get(..wanted.len()).unwrap_or_default();
+                    name.eq_ignore_ascii_case(wanted.as_bytes())
+                        && matches!(segment.get(wanted.len()), None | Some(b'('))
                 })
             });
             if begins {

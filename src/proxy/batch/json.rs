@@ -4,6 +4,7 @@
 //! Each request is held until its end, since its keys come in any order. A key that is there twice,
 //! or in other capitals, means one thing to one server and another to the next.
 
+use super::reader::check_id;
 use super::{Judge, Kind, Part, Refusal, unreadable};
 use crate::proxy::headers::is_stripped;
 use crate::proxy::links::restored_tags;
@@ -260,7 +261,7 @@ impl JsonReader {
         let Some((text, members)) = text.and_then(|text| Some((text, Members::of(text)?))) else {
             return unreadable("is no JSON object, or one of more than 128 keys");
         };
-        members.check(&["method", self.target, "headers"])?;
+        members.check(&["method", self.target, "headers", "id"])?;
         let text_of = |key: &str| {
             let value =
                 members.get(key).and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
@@ -272,6 +273,13 @@ impl JsonReader {
             return unreadable("has a method that is none");
         };
         let target = text_of(self.target)?;
+        if let Some(id) = members.get("id") {
+            match serde_json::from_str::<serde_json::Value>(id.get()) {
+                Ok(serde_json::Value::String(id)) => check_id(&id)?,
+                Ok(serde_json::Value::Number(_) | serde_json::Value::Null) => {}
+                _ => return unreadable("has an `id` that is no string"),
+            }
+        }
         let given = members.get("headers").filter(|raw| raw.get() != "null");
         let given = given.map(|raw| {
             let lines = Members::of(raw.get()).ok_or_else(|| {
@@ -363,7 +371,13 @@ impl<'t> Members<'t> {
         let mut headers = HeaderMap::with_capacity(self.0.len());
         for (name, raw) in &self.0 {
             let name = HeaderName::from_bytes(name.as_bytes()).ok();
-            let value = serde_json::from_str::<String>(raw.get()).ok();
+            // Some clients write a version as a number, and `null` for a header that is not there.
+            let is_number = raw.get().starts_with(|first: char| first.is_ascii_digit());
+            let value = match raw.get() {
+                "null" => continue,
+                number if is_number => Some(number.to_owned()),
+                text => serde_json::from_str::<String>(text).ok(),
+            };
             let value = value.and_then(|value| HeaderValue::try_from(value).ok());
             let (Some(name), Some(value)) = (name, value) else {
                 return unreadable("has a header that is none");

@@ -4,8 +4,9 @@
 //! and may stand nowhere else: not within a line, not behind a line's other end, not before spaces.
 
 use super::lines::Lines;
+use super::reader::{check_id, is_like_ascii};
 use super::{Judge, Media, Part, Refusal, unreadable};
-use crate::proxy::headers::is_stripped;
+use crate::proxy::headers::{is_stripped, tunnelled_methods};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use memchr::{memchr, memmem};
@@ -22,6 +23,7 @@ const LONGEST_BOUNDARY: usize = 70;
 const SEPARATORS: [&str; 2] = ["\u{2028}", "\u{2029}"];
 /// A batch holds change sets, which hold none.
 const DEEPEST: usize = 2;
+const CONTENT_ID: HeaderName = HeaderName::from_static("content-id");
 const CONTENT_TRANSFER_ENCODING: HeaderName = HeaderName::from_static("content-transfer-encoding");
 
 /// Reads one batch.
@@ -38,6 +40,8 @@ pub(super) struct MultipartReader {
     last: u64,
     /// Whether `held` begins a line.
     begins_line: bool,
+    /// Up to here, `held` has whole lines of a header, and not its end.
+    lines: usize,
     /// How lines end: as the first one does.
     line_end: Option<&'static [u8]>,
     parts: usize,
@@ -103,6 +107,7 @@ impl MultipartReader {
             before: 0,
             last: 0,
             begins_line: true,
+            lines: 0,
             line_end: None,
             parts: 0,
         };
@@ -213,6 +218,7 @@ impl MultipartReader {
             self.begins_line = *byte == b'\n';
         }
         self.before += bytes.len() as u64;
+        self.lines = 0;
         bytes
     }
 
@@ -281,8 +287,15 @@ impl MultipartReader {
         if self.find_boundary(0).is_some_and(|(at, _)| at < end) {
             return unreadable("ends within its header");
         }
+        self.lines = 0;
         let text = unfolded(self.held.get(..end).unwrap_or_default());
         let headers = headers(&text)?;
+        if tunnelled_methods(&headers).next().is_some() || headers.keys().any(is_stripped) {
+            return unreadable("has a header that belongs to its request");
+        }
+        if let Some(id) = one(&headers, &CONTENT_ID)? {
+            check_id(id.to_str().unwrap_or_default())?;
+        }
         let media = one(&headers, &CONTENT_TYPE)?.map(|value| value.to_str().unwrap_or_default());
         let Some(media) = media else { return unreadable("has no Content-Type") };
         let media = Media::parse(media)?;
@@ -301,7 +314,8 @@ impl MultipartReader {
                 self.state = State::Request(end, length);
             }
             "multipart/mixed" => {
-                output.extend(self.take(end));
+                let header = self.take(end);
+                output.extend(kept(&header, |name| *name != CONTENT_LENGTH));
                 self.state = State::Between(0, None);
                 self.enter(&media, length)?;
             }
@@ -348,17 +362,22 @@ impl MultipartReader {
             return unreadable("has a Transfer-Encoding of its own");
         }
         one(&headers, &HOST)?;
+        if let Some(id) = one(&headers, &CONTENT_ID)? {
+            check_id(id.to_str().unwrap_or_default())?;
+        }
+        if !headers.get_all(CONTENT_TYPE).iter().all(|media| is_like_ascii(media.as_bytes())) {
+            return unreadable("has a body in another character set than UTF-8");
+        }
         let body = length(&headers, self.before + end as u64)?;
         let (method, target) = request_line(line)?;
         judge(&Part { method: method.clone(), target, headers: &headers })?;
 
-        // The part's own header says how long it is, which may not be true any more.
-        let is_changed = headers.keys().any(is_stripped);
+        // A server that changes the text before it goes by a length, as CAP does, would find another end.
         let own = self.held.get(..start).unwrap_or_default();
-        output.extend(kept(own, |name| !is_changed || *name != CONTENT_LENGTH));
+        output.extend(kept(own, |name| *name != CONTENT_LENGTH));
         output.extend_from_slice(self.held.get(start..begin).unwrap_or_default());
         output.extend_from_slice(line);
-        output.extend(kept(lines, |name| !is_stripped(name)));
+        output.extend(kept(lines, |name| *name != CONTENT_LENGTH && !is_stripped(name)));
         let may_be_there =
             !matches!(method, Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS);
         self.take(end);
@@ -368,11 +387,16 @@ impl MultipartReader {
 
     /// Where the header ends that begins here, its empty line included; `None` if more is needed, or it has none
     /// before the boundary at `limit`: what is behind that is not there yet if the chunks are small.
-    fn end_of_header(&self, from: usize, limit: Option<usize>) -> Result<Option<usize>, Refusal> {
+    fn end_of_header(
+        &mut self,
+        from: usize,
+        limit: Option<usize>,
+    ) -> Result<Option<usize>, Refusal> {
         let known = self.line_end.unwrap_or(b"\r\n");
         let limit = limit.unwrap_or(self.held.len());
-        let held = self.held.get(from..limit).unwrap_or_default();
-        let (mut end, mut is_whole) = (0, false);
+        let begin = from.max(self.lines.min(limit));
+        let held = self.held.get(begin..limit).unwrap_or_default();
+        let (mut end, mut is_whole) = (begin, false);
         for line in held.split_inclusive(|byte| *byte == b'\n') {
             let Some(text) = line.strip_suffix(known) else {
                 if line.ends_with(b"\n") {
@@ -389,7 +413,8 @@ impl MultipartReader {
                 break;
             }
         }
-        let length = if is_whole { from + end } else { limit };
+        self.lines = if is_whole { 0 } else { end };
+        let length = if is_whole { end } else { limit };
         if length > LONGEST_HEAD {
             return unreadable("has a header of more than 64 KiB");
         }
@@ -479,11 +504,12 @@ fn headers(lines: &[u8]) -> Result<HeaderMap, Refusal> {
 
 /// What servers that look for lengths, boundaries and line ends by text alone find in a header.
 fn has_second_meaning(name: &HeaderName, value: &HeaderValue) -> bool {
-    let length = CONTENT_LENGTH.as_str();
+    let (length, media) = (CONTENT_LENGTH.as_str(), CONTENT_TYPE.as_str());
     let value = value.as_bytes().to_ascii_lowercase();
     let holds = |text: &[u8]| memmem::find(&value, text).is_some();
     name.as_str().contains(length) && *name != CONTENT_LENGTH
         || name.as_str().starts_with("--")
+        || name.as_str().starts_with(media) && *name != CONTENT_TYPE
         || holds(length.as_bytes())
         || SEPARATORS.iter().any(|separator| holds(separator.as_bytes()))
 }

@@ -5,6 +5,13 @@ use super::multipart::MultipartReader;
 use super::suspect::SuspectReader;
 use crate::proxy::route::{self, BATCH};
 use http::{HeaderMap, HeaderValue, Method};
+use memchr::memmem;
+
+/// What makes a read of a POST, behind its `$`.
+const READ: &str = "query";
+/// Character sets in which bytes of ASCII are what they are in ASCII.
+const LIKE_ASCII: [&str; 7] =
+    ["utf-8", "utf8", "us-ascii", "ascii", "latin1", "iso-8859-", "windows-125"];
 
 /// Ends the path of a SCIM batch.
 pub(super) const BULK: &str = "Bulk";
@@ -16,6 +23,32 @@ pub(super) struct Part<'a> {
     /// As the client wrote it.
     pub(super) target: &'a str,
     pub(super) headers: &'a HeaderMap,
+}
+
+impl Part<'_> {
+    /// Whether another part's result may take the place of something in the target: what stands there then is
+    /// not what was judged.
+    pub(super) fn refers(&self) -> bool {
+        let path = self.target.split('?').next().unwrap_or_default();
+        let before_last = path.rsplit_once('/').map_or("", |(before, _)| before);
+        before_last.trim_matches('/').is_empty()
+            || ["$", "%24", "%25"].iter().any(|mark| before_last.contains(mark))
+    }
+}
+
+/// Checks that the id of a part makes no reference of what OData begins with `$`. To servers that look for `$` and
+/// the id in the text alone, the id `q` makes one of `$query`.
+///
+/// # Errors
+/// It does.
+pub(super) fn check_id(id: &str) -> Result<(), Refusal> {
+    let id = id.trim();
+    if READ.get(..id.len()).is_some_and(|start| start.eq_ignore_ascii_case(id)) {
+        return unreadable(format!(
+            "has the id `{id}`, with which `${READ}` can be read as a reference"
+        ));
+    }
+    Ok(())
 }
 
 /// Why a batch is refused: a sentence about one of its parts, or about what is around them.
@@ -121,7 +154,7 @@ impl Media {
     /// Reads what every server reads alike: no escapes in quotes, no comments, and one boundary, wherever
     /// a server looks for it.
     pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
-        if text.to_ascii_lowercase().matches("boundary").count() > 1 {
+        if boundaries(text) > 1 {
             return unreadable("has a type with two boundaries");
         }
         let mut rest = text;
@@ -179,6 +212,66 @@ impl Media {
         match (values.next(), values.next()) {
             (_, Some(_)) => unreadable(format!("has a type with two values of `{name}`")),
             (found, None) => Ok(found.map(|(_, value)| value.as_str())),
+        }
+    }
+}
+
+/// How many boundaries a server finds that looks for `boundary=` in the text alone.
+fn boundaries(text: &str) -> usize {
+    let text = text.to_ascii_lowercase();
+    text.split("boundary")
+        .skip(1)
+        .filter(|behind| behind.trim_start().starts_with(['=', '*']))
+        .count()
+}
+
+/// Whether the lines of a text are what they seem if it is in the character sets that this type names, wherever
+/// in it a server finds them.
+pub(super) fn is_like_ascii(content_type: &[u8]) -> bool {
+    let text = content_type.to_ascii_lowercase();
+    memmem::find_iter(&text, b"charset").all(|at| {
+        let value = text.get(at + b"charset".len()..).unwrap_or_default().trim_ascii_start();
+        let Some(value) = value.strip_prefix(b"=") else { return !value.starts_with(b"*") };
+        let value = value.trim_ascii_start();
+        let value = value.strip_prefix(b"\"").unwrap_or(value);
+        LIKE_ASCII.iter().any(|known| {
+            value.strip_prefix(known.as_bytes()).is_some_and(|behind| {
+                let number = behind.iter().take_while(|byte| byte.is_ascii_digit()).count();
+                let end = if known.ends_with(['-', '5']) { number } else { 0 };
+                !behind
+                    .get(end)
+                    .is_some_and(|byte| byte.is_ascii_alphanumeric() || b"-_:".contains(byte))
+            })
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_what_they_seem_in_some_character_sets_only() {
+        for known in [
+            "text/plain",
+            "text/plain; charset=UTF-8",
+            "text/plain; charset = \"utf-8\"; x=y",
+            "text/plain;charset=ISO-8859-15",
+            "text/plain;charset=windows-1252",
+            "text/plain; x=charset",
+        ] {
+            assert!(is_like_ascii(known.as_bytes()), "{known}");
+        }
+        for other in [
+            "text/plain; charset=ISO-2022-JP",
+            "text/plain; charset=utf-16",
+            "text/plain; charset=utf-7",
+            "text/plain; charset=utf-8; Charset=Cp037",
+            "text/plain; charset*=utf-8''x",
+            "text/plain; charset=",
+            "text/plain; charset=utf-8-x",
+        ] {
+            assert!(!is_like_ascii(other.as_bytes()), "{other}");
         }
     }
 }

@@ -64,6 +64,17 @@ fn ambiguous_targets_are_refused() {
 }
 
 #[test]
+fn an_entity_is_in_its_set() {
+    let router = Router::new(["/svc", "/svc/Sales"]);
+    for target in ["/svc/Sales(1)", "/svc/sales(1)/Items", "/svc/Sales%281%29", "/svc/Sales()"] {
+        assert_eq!(router.find(target.as_bytes()), Err(TargetError::Ambiguous), "{target}");
+    }
+    for (target, route) in [("/svc/Sales/1", 1), ("/svc/SalesItems(1)", 0), ("/svc/Orders(1)", 0)] {
+        assert_eq!(router.find(target.as_bytes()), Ok(Some(route)), "{target}");
+    }
+}
+
+#[test]
 fn a_narrow_route_cannot_be_passed_by_under_a_wide_one() {
     for target in [
         "/api/v1/datasphere/Consumption/x",
