@@ -282,7 +282,13 @@ async fn what_a_specification_reads_by_post_is_a_read() {
         .collect();
     assert!(tokens.is_empty(), "no CSRF token is sent, nor fetched");
     assert_eq!(upstream.seen().len(), 2);
-    for path in ["/reads/Orders", "/reads/Orders/$query/x", "/people/Users", "/people/.search/x"] {
+    for path in [
+        "/reads/Orders",
+        "/reads/Orders/.search",
+        "/reads/Orders/$query/x",
+        "/people/Users",
+        "/people/.search/x",
+    ] {
         assert_eq!(post(path).await, 405, "{path}");
     }
     // A connection that breaks before the answer: a read is sent again.

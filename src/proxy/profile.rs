@@ -111,7 +111,7 @@ pub struct Profile {
     pub methods: Methods,
     /// POST only where it reads: a batch of reads is a POST, too (OData 4.01 part 1, section 11.7).
     pub post_only_reads: bool,
-    /// Last segments of paths where a POST reads: see `READS_BY_POST`.
+    /// Last segments of paths where a specification lets a POST read.
     pub reads_by_post: &'static [&'static str],
     /// Whether a path that ends in `/Bulk` takes a batch (RFC 7644 section 3.7).
     pub bulk: bool,
@@ -127,9 +127,11 @@ pub struct Profile {
     pub probe: &'static str,
 }
 
-/// Where a specification lets a client read by POST, since the query may be too long for a URL or not for
-/// everybody's log: OData 4.01 URL conventions section 11, RFC 7644 section 3.4.3.
-const READS_BY_POST: &[&str] = &["$query", ".search"];
+/// Where OData lets a client read by POST, since the query may be too long for a URL (4.01 URL conventions,
+/// section 11).
+const QUERY: &str = "$query";
+/// Where SCIM does, since the query may not be for everybody's log (RFC 7644 section 3.4.3).
+const SEARCH: &str = ".search";
 
 const fn profile(name: &'static str, paths: &'static [&'static str]) -> Profile {
     Profile {
@@ -137,7 +139,7 @@ const fn profile(name: &'static str, paths: &'static [&'static str]) -> Profile 
         paths,
         methods: Methods::ALL,
         post_only_reads: false,
-        reads_by_post: READS_BY_POST,
+        reads_by_post: &[QUERY, SEARCH],
         bulk: false,
         custom_auth: true,
         csrf: Csrf::Managed,
@@ -152,6 +154,7 @@ pub static PROFILES: [Profile; 9] = [
     Profile {
         methods: Methods::READ_AND_POST,
         post_only_reads: true,
+        reads_by_post: &[QUERY],
         custom_auth: false,
         csrf: Csrf::IfAsked,
         links: Links::JsonAndXml,
@@ -168,6 +171,7 @@ pub static PROFILES: [Profile; 9] = [
     },
     Profile {
         bulk: true,
+        reads_by_post: &[SEARCH],
         probe: "/ServiceProviderConfig",
         ..profile("scim", &["/api/v1/scim2", "/api/v1/scim"])
     },
