@@ -28,10 +28,16 @@ const LOOKED_AT: usize = 64 * 1024;
 /// A beginning of a secret that is shorter, undressed, is passed on at once, or a chunk that ends in the secret's
 /// first letter would be short of it until the next one comes. If it was one, the rest goes all the same.
 const WORTH_HOLDING: usize = 4;
-/// What one character of a secret takes at most in clothes over clothes: each of the eight of `&#x0041;` as eight.
-const WIDEST: usize = 64;
-/// So much that has gone by is kept, for beginnings that were not worth holding.
-const KEPT: usize = WIDEST * WORTH_HOLDING;
+/// In so many characters at the end of a text, or of what is under its clothes, a beginning may stand that is not
+/// worth holding, each letter as the longest escape.
+const FAINT: usize = clothes::LONGEST_ESCAPE * WORTH_HOLDING;
+/// What may be the beginning of a secret is not held if it is longer, but removed with all that goes on behind it.
+const LONGEST_HELD: usize = LOOKED_AT;
+/// What was searched before and is searched again with the next chunk is at most so many times as long as the body
+/// so far. Chunks of one byte would make it quadratic.
+const AGAIN: usize = 8;
+/// So much besides is searched again: the first few small chunks of a slow stream pass at once.
+const SPARE: usize = 16 * 1024;
 /// At so few places a secret is looked for one by one.
 const FEW: usize = 64;
 /// A shorter run is not worth skipping to: the text is undressed as a whole.
@@ -60,6 +66,9 @@ pub(crate) struct Found {
     places: Vec<Range<usize>>,
     /// Where something begins that may go on behind the end.
     open: Vec<usize>,
+    /// From where on the text has to be searched again if it goes on: there that may begin, or what is not worth
+    /// holding.
+    again: Option<usize>,
 }
 
 impl Secrets {
@@ -142,6 +151,8 @@ impl Secrets {
         if !goes_on && !self.may_be_in(text) {
             return found;
         }
+        #[cfg(test)]
+        tests::SEARCHED.set(tests::SEARCHED.get() + text.len());
         let bare = Layer::bare(text, 0, goes_on);
         if known.is_run {
             clothes::plain_runs(&bare, known.run, 1, &mut |run| known.search(&run, &mut found));
@@ -154,11 +165,6 @@ impl Secrets {
         found.in_order()
     }
 
-    /// How much of a text's end may belong to a secret that goes on behind it.
-    fn reach(&self, text: &[u8]) -> usize {
-        if self.0.is_run { text.len() - clothes::last_run(text) } else { text.len() }
-    }
-
     /// Whether a secret may begin in so many last bytes and go on in this.
     fn may_go_on(&self, before: usize, text: &[u8]) -> bool {
         let first = clothes::first_run(text);
@@ -169,9 +175,12 @@ impl Secrets {
 impl Known {
     /// Looks for secrets in a text and under its clothes; where they are, only if there are any.
     fn search(&self, layer: &Layer<'_>, found: &mut Found) {
+        if layer.is_open {
+            found.add_end(layer);
+        }
         let mut first = Found::default();
         self.look_into(&Layer::unplaced(layer.text, layer.is_open), 0, &mut first);
-        if !first.places.is_empty() || !first.open.is_empty() {
+        if !first.is_nothing() {
             self.look_into(layer, 0, found);
         }
     }
@@ -187,7 +196,11 @@ impl Known {
                 && let Some(at) = beginning_in(layer.text, secret)
             {
                 found.open.push(layer.place(at..layer.text.len()).start);
+                found.search_again(layer.from(at));
             }
+        }
+        if depth > 0 && layer.is_open {
+            found.add_end(layer);
         }
         if depth == clothes::DEEPEST {
             return;
@@ -219,6 +232,21 @@ fn next_in(text: &[u8], from: usize, secret: &[u8]) -> Option<usize> {
 }
 
 impl Found {
+    const fn is_nothing(&self) -> bool {
+        self.places.is_empty() && self.open.is_empty() && self.again.is_none()
+    }
+
+    /// The end of a text that may go on.
+    fn add_end(&mut self, layer: &Layer<'_>) {
+        if !layer.text.is_empty() {
+            self.search_again(layer.from(clothes::end_of(layer.text, FAINT)));
+        }
+    }
+
+    fn search_again(&mut self, from: usize) {
+        self.again = Some(self.again.map_or(from, |again| again.min(from)));
+    }
+
     fn in_order(mut self) -> Self {
         self.places.sort_unstable_by_key(|place| (place.start, place.end));
         let mut apart: Vec<Place> = Vec::with_capacity(self.places.len());
@@ -251,25 +279,51 @@ fn beginning_in(text: &[u8], secret: &[u8]) -> Option<usize> {
 }
 
 /// Takes secrets out of a body that comes in chunks. Its length stays true.
+///
+/// Held back is what may be the beginning of a secret, at most [`LONGEST_HELD`]; and where many small chunks have
+/// used up what may be searched again, as much of the body besides as an eighth of that and of what was kept of the
+/// end before it, until it is searched. All of it goes on with the end of the body at the latest.
 pub(crate) struct Redactor {
     secrets: Secrets,
     /// How many bytes of the body have gone by.
     seen: usize,
-    /// The end of the last chunk, which may be the beginning of a secret.
+    /// How many have come.
+    taken: usize,
+    /// The end of what has come, which may be the beginning of a secret.
     held: Vec<u8>,
+    /// So much at the end of that was not searched yet.
+    waiting: usize,
     /// What was before that has gone by; a secret may have begun in it.
     gone: Vec<u8>,
+    /// How many bytes were searched again.
+    again: usize,
+    /// What comes now belongs to a secret that is too long to be held.
+    is_removing: bool,
 }
 
 impl Redactor {
     pub(crate) const fn new(secrets: Secrets) -> Self {
-        Self { secrets, seen: 0, held: Vec::new(), gone: Vec::new() }
+        Self {
+            secrets,
+            seen: 0,
+            taken: 0,
+            held: Vec::new(),
+            waiting: 0,
+            gone: Vec::new(),
+            again: 0,
+            is_removing: false,
+        }
     }
 
     /// Removes secrets from the next chunk of a body. Returns how many there were.
     pub(crate) fn push(&mut self, chunk: &mut Option<Bytes>, is_end: bool) -> usize {
         let left = LOOKED_AT.saturating_sub(self.seen);
         if left == 0 && self.held.is_empty() {
+            if self.is_removing
+                && let Some(input) = chunk
+            {
+                *input = self.without_run(input).into();
+            }
             return 0;
         }
         let input = chunk.take().unwrap_or_default();
@@ -282,6 +336,7 @@ impl Redactor {
         let (first, rest) = (input.slice(..left), input.slice(left..));
         let (first_output, first_count) = self.clean(&first, false);
         let (rest_output, rest_count) = match self.held.is_empty() {
+            true if self.is_removing => (Some(self.without_run(&rest)), 0),
             true => (None, 0),
             false => self.clean(&rest, is_end),
         };
@@ -298,22 +353,28 @@ impl Redactor {
 
     /// What becomes of a chunk, if it does not stay as it is.
     fn clean(&mut self, input: &[u8], is_end: bool) -> (Option<Vec<u8>>, usize) {
+        self.taken += input.len();
         let is_alone = self.held.is_empty() && !self.secrets.may_go_on(self.gone.len(), input);
         if is_alone {
             let found = self.secrets.find(input, !is_end);
+            self.gone.clear();
             if found.places.is_empty() && found.open.is_empty() {
                 // As nearly always.
-                self.gone.clear();
-                if !is_end {
-                    let kept = self.secrets.reach(input).min(KEPT);
-                    self.gone.extend_from_slice(end_of(input, kept));
+                if let Some(again) = found.again {
+                    self.gone.extend_from_slice(input.get(again..).unwrap_or_default());
                 }
                 self.seen += input.len();
                 return (None, 0);
             }
-            self.gone.clear();
             return self.replace(input.to_vec(), &found, is_end);
         }
+        let again = self.again + self.gone.len() + self.held.len() - self.waiting;
+        if !is_end && again > SPARE + AGAIN * self.taken {
+            self.held.extend_from_slice(input);
+            self.waiting += input.len();
+            return (Some(Vec::new()), 0);
+        }
+        (self.again, self.waiting) = (again, 0);
         let mut body = std::mem::take(&mut self.gone);
         let gone = body.len();
         body.append(&mut self.held);
@@ -331,33 +392,50 @@ impl Redactor {
         found: &Found,
         is_end: bool,
     ) -> (Option<Vec<u8>>, usize) {
-        let gone = self.gone.len();
+        let (gone, mut count) = (self.gone.len(), found.places.len());
         for place in &found.places {
             if let Some(place) = body.get_mut(place.clone()) {
-                place.fill(FILLER);
-                if let Some(start) = place.get_mut(..REMOVED.len()) {
-                    start.copy_from_slice(REMOVED.as_bytes());
-                }
+                remove(place);
             }
         }
         self.held.clear();
-        if !is_end && let Some(open) = found.first_open() {
-            self.held = body.split_off(open.max(gone));
-        }
         self.gone.clear();
         if !is_end {
-            let kept = self.secrets.reach(&body).min(KEPT);
-            self.gone.extend_from_slice(end_of(&body, kept));
+            if let Some(open) = found.first_open() {
+                self.held = body.split_off(open.max(gone));
+            }
+            // What is held may have begun in what has gone by.
+            let again = found.again.and_then(|again| body.get(again..));
+            self.gone.extend_from_slice(again.unwrap_or_default());
         }
         // What takes a secret's place is as long as the secret.
         body.drain(..gone.min(body.len()));
+        if self.held.len() > LONGEST_HELD {
+            self.is_removing = true;
+            count += 1;
+            remove(&mut self.held);
+            body.append(&mut self.held);
+        }
         self.seen += body.len();
-        (Some(body), found.places.len())
+        (Some(body), count)
+    }
+
+    /// A chunk without what goes on in it of a secret that was too long to be held: all up to the first break.
+    fn without_run(&mut self, input: &[u8]) -> Vec<u8> {
+        let mut output = input.to_vec();
+        let (run, rest) = output.split_at_mut(clothes::first_run(input));
+        run.fill(FILLER);
+        self.is_removing = rest.is_empty();
+        output
     }
 }
 
-fn end_of(text: &[u8], length: usize) -> &[u8] {
-    text.get(text.len() - length..).unwrap_or_default()
+/// Writes over a secret, or a part of one.
+fn remove(place: &mut [u8]) {
+    place.fill(FILLER);
+    if let Some(start) = place.get_mut(..REMOVED.len()) {
+        start.copy_from_slice(REMOVED.as_bytes());
+    }
 }
 
 /// An empty chunk would end a chunked body.

@@ -7,8 +7,10 @@ use std::ops::Range;
 
 /// So many layers are taken off. Two are what is met: a form in base64, a JSON text in JSON.
 pub(super) const DEEPEST: usize = 3;
-/// A longer entity is none; leading zeros could go on for ever.
-const LONGEST_ENTITY: usize = 12;
+/// A number with more digits is none; leading zeros could go on for ever.
+const LONGEST_NUMBER: usize = 12;
+/// The longest escape: `&#x000000000041;`.
+pub(super) const LONGEST_ESCAPE: usize = "&#x;".len() + LONGEST_NUMBER;
 /// Base64 that stands for so much as is worth holding back.
 const LEAST_OPEN: usize = 6;
 
@@ -27,8 +29,17 @@ pub(super) struct Wanted {
 pub(super) struct Under {
     text: Vec<u8>,
     /// Of each byte, where in the bare text it comes from, if that is asked for.
-    places: Option<Vec<(u32, u32)>>,
+    places: Option<Vec<Source>>,
     is_open: bool,
+}
+
+/// Where in the bare text a byte comes from.
+#[derive(Clone, Copy)]
+struct Source {
+    start: u32,
+    end: u32,
+    /// From where on the text has to be there to find it: in base64 not the byte's own first digit.
+    from: u32,
 }
 
 impl Under {
@@ -47,12 +58,18 @@ impl Under {
 
     /// One more byte, and where in the layer above it comes from.
     fn push(&mut self, byte: u8, layer: &Layer<'_>, place: Place) {
+        let from = place.start;
+        self.push_from(byte, layer, place, from);
+    }
+
+    /// The same, and from where on that has to be there.
+    fn push_from(&mut self, byte: u8, layer: &Layer<'_>, place: Place, from: usize) {
         self.text.push(byte);
         if let Some(places) = &mut self.places {
             // Nothing longer than a chunk is looked into.
             let bound = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-            let place = layer.place(place);
-            places.push((bound(place.start), bound(place.end)));
+            let (place, from) = (layer.place(place), bound(layer.from(from)));
+            places.push(Source { start: bound(place.start), end: bound(place.end), from });
         }
     }
 }
@@ -72,7 +89,7 @@ enum Origin<'a> {
     Unknown,
     /// The bare text itself, from here on.
     Bare(usize),
-    Mapped(&'a [(u32, u32)]),
+    Mapped(&'a [Source]),
 }
 
 impl<'a> Layer<'a> {
@@ -103,9 +120,18 @@ impl<'a> Layer<'a> {
             Origin::Bare(start) => start + part.start..start + part.end,
             Origin::Mapped(places) => {
                 let places = places.get(part).unwrap_or_default();
-                let start = places.first().map_or(0, |place| place.0 as usize);
-                start..places.last().map_or(start, |place| place.1 as usize)
+                let start = places.first().map_or(0, |place| place.start as usize);
+                start..places.last().map_or(start, |place| place.end as usize)
             }
+        }
+    }
+
+    /// From where on the bare text has to be there to find this text from there on.
+    pub(super) fn from(&self, at: usize) -> usize {
+        match self.origin {
+            Origin::Unknown => 0,
+            Origin::Bare(start) => start + at,
+            Origin::Mapped(places) => places.get(at).map_or(0, |place| place.from as usize),
         }
     }
 }
@@ -155,9 +181,11 @@ pub(super) fn first_run(text: &[u8]) -> usize {
     text.iter().position(|byte| !is_plain(*byte)).unwrap_or(text.len())
 }
 
-/// Where the plain run at the end begins.
-pub(super) fn last_run(text: &[u8]) -> usize {
-    last_run_of(text, is_plain)
+/// Where the end of a text begins that is so long, or a little longer: not within backslashes, of which one may take
+/// away what the next one means.
+pub(super) fn end_of(text: &[u8], length: usize) -> usize {
+    let before = text.get(..text.len().saturating_sub(length)).unwrap_or_default();
+    before.iter().rposition(|byte| *byte != b'\\').map_or(0, |other| other + 1)
 }
 
 fn last_run_of(text: &[u8], is_in: impl Fn(u8) -> bool) -> usize {
@@ -248,16 +276,19 @@ fn base64(run: &Layer<'_>, skipped: usize) -> Under {
 /// The bytes for which digits of `BITS` bits each stand, without the first digits.
 fn decoded<const BITS: u32>(run: &Layer<'_>, skipped: usize, digit: impl Fn(u8) -> u32) -> Under {
     let mut under = Under::of(run);
-    let (mut bits, mut count, mut first) = (0_u32, 0, skipped);
+    let (mut bits, mut count, mut first, mut from) = (0_u32, 0, skipped, skipped);
     for (at, byte) in run.text.iter().enumerate().skip(skipped) {
         bits = bits << BITS | digit(*byte);
         count += BITS;
         if count >= 8 {
             count -= 8;
             let [.., byte] = (bits >> count).to_be_bytes();
-            under.push(byte, run, first..at + 1);
+            under.push_from(byte, run, first..at + 1, from);
             bits &= (1 << count) - 1;
             first = if count > 0 { at } else { at + 1 };
+            if count == 0 {
+                from = first;
+            }
         }
     }
     under
@@ -453,7 +484,7 @@ fn entity(rest: &[u8], may_go_on: bool) -> Step {
     let word =
         rest.iter().skip(1).take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'#');
     let length = word.count() + 1;
-    if may_go_on && length == rest.len() && length <= LONGEST_ENTITY {
+    if may_go_on && length == rest.len() && length < LONGEST_ESCAPE {
         return Step::Unfinished;
     }
     let (behind, radix) = match rest {
@@ -468,7 +499,7 @@ fn entity(rest: &[u8], may_go_on: bool) -> Step {
             };
         }
     };
-    let Some((count, value)) = number(rest, behind, radix, LONGEST_ENTITY) else {
+    let Some((count, value)) = number(rest, behind, radix, LONGEST_NUMBER) else {
         return Step::Plain;
     };
     let end = behind + count;

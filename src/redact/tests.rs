@@ -2,6 +2,12 @@ use super::*;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use proptest::prelude::*;
+use std::cell::Cell;
+
+thread_local! {
+    /// How many bytes this thread has searched for secrets.
+    pub(super) static SEARCHED: Cell<usize> = const { Cell::new(0) };
+}
 
 const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.eyJqdGkiOiJ4In0.c2ln";
 
@@ -26,9 +32,8 @@ fn clean(secrets: &Secrets, body: &[u8], sizes: &[usize]) -> (Vec<u8>, usize) {
             "it would end a chunked body"
         );
         output.extend_from_slice(&chunk.unwrap_or_default());
-        let longest = secrets.0.secrets.iter().map(Bytes::len).max().unwrap();
-        assert!(redactor.held.len() <= WIDEST * (longest + 1));
-        assert!(redactor.gone.len() <= KEPT);
+        // An eighth of it, and the last chunk.
+        assert!(redactor.held.len() <= (LONGEST_HELD + redactor.gone.len()) * 9 / 8 + now.len());
         if is_end {
             return (output, count);
         }
@@ -68,6 +73,8 @@ enum Dress {
     Hexadecimal(bool),
     Json,
     JsonAll(bool),
+    /// With as many zeros as are read.
+    Padded,
     Bytes,
     /// Behind so many other bytes.
     Base64(usize),
@@ -125,6 +132,7 @@ impl Dress {
                 true => format!("\\u{byte:04X}"),
                 false => format!("\\u{byte:04x}"),
             }),
+            Self::Padded => each(&|byte| format!("&#x{byte:012x};")),
             Self::Bytes => each(&|byte| format!("\\x{byte:02x}")),
             Self::Base64(behind) => STANDARD.encode(format!("{}{text}", &"id:"[..behind])),
             Self::Base64Url(behind) => {
@@ -150,6 +158,7 @@ impl Dress {
             any::<bool>().prop_map(Self::Hexadecimal),
             Just(Self::Json),
             any::<bool>().prop_map(Self::JsonAll),
+            Just(Self::Padded),
             Just(Self::Bytes),
             (0_usize..4).prop_map(Self::Base64),
             (0_usize..4).prop_map(Self::Base64Url),
@@ -170,7 +179,8 @@ fn judge(secret: &str, dresses: &[Dress], before: &str, after: &str, sizes: &[us
     assert!(output.starts_with(before) && output.ends_with(after), "{dressed}: {output}");
     let middle = &output[before.len() + 1..output.len() - after.len() - 1];
     let removed = middle.chars().filter(|seen| *seen == '*').count();
-    assert!(removed + REMOVED.len() + KEPT + 8 >= middle.len(), "{dressed}: {output}");
+    let passed = WORTH_HOLDING * clothes::LONGEST_ESCAPE.pow(2) + 8;
+    assert!(removed + REMOVED.len() + passed >= middle.len(), "{dressed}: {output}");
     assert!(!secrets.are_in(output.as_bytes()), "{dressed}: {output}");
     // As a whole, in a header.
     let (whole, _) = secrets.removed_from(body.as_bytes()).unwrap();
@@ -182,7 +192,7 @@ fn judge(secret: &str, dresses: &[Dress], before: &str, after: &str, sizes: &[us
         panic!("{dressed}: {whole}")
     };
     // What base64 has besides, and the end of what was cut.
-    assert!(left.len() + right.len() <= 48, "{dressed}: {whole}");
+    assert!(left.len() + right.len() <= 6 * clothes::LONGEST_ESCAPE, "{dressed}: {whole}");
 }
 
 proptest! {
@@ -198,6 +208,23 @@ proptest! {
         sizes in prop::collection::vec(1_usize..80, 1..5),
     ) {
         judge(&secret, &[first, second], &before, &after, &sizes);
+    }
+
+    #[test]
+    fn three_layers_and_no_chunks_hide_a_secret(
+        secret in prop_oneof!["[ -~]{16,30}", "[A-Za-z0-9._-]{16,40}"],
+        dresses in prop::collection::vec(Dress::any(), 3),
+        sizes in prop::collection::vec(prop_oneof![1_usize..80, 1_usize..2000], 1..5),
+    ) {
+        let dressed = dresses.iter().fold(secret.clone(), |text, dress| dress.on(&text));
+        prop_assume!(dressed.len() < LONGEST_HELD / 2);
+        let body = format!("echo: {dressed}\nend");
+        let (output, count) = clean(&secrets(&secret), body.as_bytes(), &sizes);
+        let output = String::from_utf8(output).unwrap();
+        prop_assert_eq!(output.len(), body.len());
+        prop_assert!(count > 0, "{} passes", dressed);
+        prop_assert!(output.starts_with("echo: ") && output.ends_with("\nend"), "{}", output);
+        prop_assert!(!secrets(&secret).are_in(output.as_bytes()), "{}", output);
     }
 
     #[test]
@@ -243,6 +270,133 @@ proptest! {
         let odd = pairs.filter(|(is, (wanted, _))| *is != wanted);
         prop_assert!(odd.count() <= count * (2 * WORTH_HOLDING + REMOVED.len()));
         prop_assert_eq!(count, body.matches(TOKEN).count());
+    }
+}
+
+/// Where a body is cut does not matter: of its secret in these clothes at most the first letters are seen.
+fn judge_cuts(secret: &str, dresses: &[Dress], cuts: impl Fn(usize) -> Vec<usize>) {
+    let dressed = dresses.iter().fold(secret.to_owned(), |text, dress| dress.on(&text));
+    let body = format!("echo: {dressed}\nend");
+    // Dressed letters are not of one width.
+    let passed = (WORTH_HOLDING + 1) * 2 * dressed.len().div_ceil(secret.len()) + 64;
+    for cut in cuts(dressed.len() / secret.len()) {
+        for sizes in [&[6 + cut, usize::MAX][..], &[6 + cut / 2, cut - cut / 2, usize::MAX]] {
+            let (output, count) = clean(&secrets(secret), body.as_bytes(), sizes);
+            let output = String::from_utf8(output).unwrap();
+            assert_eq!((count, output.len()), (1, body.len()), "{dresses:?} {cut}: {output}");
+            let left = output.len() - output.matches('*').count();
+            assert!(left <= passed + REMOVED.len() + 10, "{dresses:?} {cut}: {output}");
+        }
+    }
+}
+
+#[test]
+fn no_cut_in_the_first_letters_lets_a_secret_through_that_wears_three_layers() {
+    let (decimal, json, percent) =
+        (Dress::Decimal(true), Dress::JsonAll(false), Dress::PercentAll(true));
+    for dresses in [
+        [decimal, json, decimal],
+        [json, percent, Dress::Hexadecimal(false)],
+        [Dress::Hexadecimal(false); 3],
+        [json, percent, percent],
+        [Dress::PercentU, Dress::Bytes, Dress::Named],
+        [Dress::Base64(1), json, decimal],
+        [decimal, Dress::Base64(2), json],
+        [Dress::Hex(false), Dress::Hex(false), Dress::Base64Url(1)],
+        [Dress::Base64(1), Dress::Base64(2), Dress::Base64(1)],
+    ] {
+        // Each byte of the first letter, and then some.
+        judge_cuts(TOKEN, &dresses, |width| {
+            (1..width).chain((width..8 * width).step_by(1 + width / 9)).collect()
+        });
+    }
+}
+
+#[test]
+fn no_cut_lets_a_secret_through_whose_escapes_are_padded() {
+    let named = Dress::Named;
+    for dresses in [&[Dress::Padded][..], &[Dress::Padded; 2], &[named, Dress::Padded]] {
+        judge_cuts(TOKEN, dresses, |width| (1..8 * width).step_by(1 + width / 20).collect());
+    }
+    let body = b"pass&VerticalLine;word-1234 ";
+    for cut in 1..body.len() {
+        let (output, count) = clean(&secrets("pass|word-1234"), body, &[cut, usize::MAX]);
+        assert_eq!(count, 1, "{cut}: {}", String::from_utf8_lossy(&output));
+    }
+}
+
+#[test]
+fn backslashes_before_a_cut_mean_what_they_mean_without_it() {
+    for count in 0..200 {
+        let escaped = Dress::JsonAll(false).on(TOKEN);
+        let body = format!("{}{escaped} ", r"\\".repeat(count));
+        for cut in [1, 5, 8, 14] {
+            let sizes = [2 * count + cut, usize::MAX];
+            assert_eq!(clean(&secrets(TOKEN), body.as_bytes(), &sizes).1, 1, "{count} {cut}");
+        }
+    }
+}
+
+/// How many bytes are searched of a body in chunks of this size.
+fn searched(secret: &str, body: &str, size: usize) -> usize {
+    SEARCHED.set(0);
+    clean(&secrets(secret), body.as_bytes(), &[size]);
+    SEARCHED.get()
+}
+
+#[test]
+fn the_smallest_chunks_are_searched_in_proportion_to_the_body() {
+    let token = format!("{TOKEN}{}", "abcdefghij".repeat(300));
+    let escaped = Dress::JsonAll(false).on(&token);
+    let rows =
+        "{\"ID\":1000,\"Region\":\"EMEA\",\"Product\":\"Bicycle\",\"Amount\":79.19},".repeat(300);
+    let encoded = "%7B%22ID%22%3A1000%2C%22Region%22%3A%22EMEA%22%7D&amp;\\u0041".repeat(300);
+    let deep = Dress::Hexadecimal(false).on(&Dress::JsonAll(false).on(&token[..400]));
+    for secret in [token.as_str(), "sess!AbC|def.0123456789 xyz", &token[..900]] {
+        for body in [&token, &escaped, &rows, &encoded, &deep, &"a".repeat(60_000)] {
+            for size in [1, 2, 7, 64, 1400] {
+                let searched = searched(secret, body, size);
+                // At the end, what is held is searched once more.
+                let most = (AGAIN + 2) * (body.len() + 1) + SPARE;
+                assert!(searched <= most, "{} in {size}: {searched}", &body[..20]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_slow_stream_is_not_held_back() {
+    let events = "data: {\"region\":\"EMEA\",\"amount\":79}\n\n".repeat(100);
+    let mut redactor = Redactor::new(secrets("sess!AbC|def.0123456789 xyz"));
+    for event in events.as_bytes().chunks(40) {
+        let mut chunk = Some(Bytes::copy_from_slice(event));
+        redactor.push(&mut chunk, false);
+        assert_eq!(chunk.unwrap(), event);
+    }
+    // What is no secret and was held goes on at the end.
+    let (body, mut output) = ("x".repeat(30_000), Vec::new());
+    for at in 0..body.len() {
+        let mut chunk = Some(Bytes::copy_from_slice(&body.as_bytes()[at..=at]));
+        redactor.push(&mut chunk, at + 1 == body.len());
+        output.extend(chunk.unwrap_or_default());
+        assert!(at + 1 - output.len() <= 16, "{at}");
+    }
+    assert_eq!(output, body.as_bytes());
+}
+
+#[test]
+fn a_secret_that_is_too_wide_to_be_held_is_removed_as_it_comes() {
+    let token = format!("{TOKEN}{}", "abcdefghij".repeat(30));
+    let wide = [Dress::Hexadecimal(false); 3].iter().fold(token.clone(), |text, on| on.on(&text));
+    assert!(wide.len() > 2 * LONGEST_HELD);
+    let body = format!("echo: {wide} end");
+    for sizes in [&[1000][..], &[16 * 1024], &[LOOKED_AT - 100, 4096], &[600, usize::MAX]] {
+        let (output, count) = clean(&secrets(&token), body.as_bytes(), sizes);
+        let output = String::from_utf8(output).unwrap();
+        assert_eq!((count, output.len()), (1, body.len()));
+        let left = output.len() - output.matches('*').count();
+        assert!(left <= 512 * WORTH_HOLDING + REMOVED.len() + 10, "{left} of {sizes:?}");
+        assert!(output.starts_with("echo: ") && output.ends_with(" end"), "{sizes:?}");
     }
 }
 
