@@ -5,10 +5,12 @@ use rustix::fs::OFlags;
 use std::fs::{File, OpenOptions, metadata};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// No configuration, certificate or secret is larger.
 const LARGEST: u64 = 1024 * 1024;
+/// The kernel follows no more links on the way to a file.
+const MOST_LINKS: usize = 40;
 
 /// Opens a file to be read, if it is a plain one. What could block or never end is refused: a pipe, a
 /// device. It does not block either where such a thing is put in a file's place in the same moment.
@@ -52,6 +54,35 @@ pub fn folder_of(path: &Path) -> &Path {
     }
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     parent.unwrap_or_else(|| Path::new("."))
+}
+
+/// A link on the way to a file or folder.
+pub(crate) struct Link {
+    /// Where it is, by a path without links.
+    pub(crate) folder: PathBuf,
+    /// Where it leads.
+    pub(crate) target: PathBuf,
+}
+
+/// The links on the way to a file or folder, be it there or not, and the path without them.
+pub(crate) fn links(path: &Path) -> (Vec<Link>, PathBuf) {
+    let Ok(absolute) = std::path::absolute(path) else { return (Vec::new(), path.to_owned()) };
+    let parts = |path: &Path| -> Vec<PathBuf> {
+        path.components().rev().map(|part| PathBuf::from(part.as_os_str())).collect()
+    };
+    let (mut here, mut left, mut links) = (PathBuf::new(), parts(&absolute), Vec::new());
+    while let Some(part) = left.pop() {
+        let next = here.join(&part);
+        match next.read_link() {
+            Ok(target) if links.len() < MOST_LINKS => {
+                left.extend(parts(&target));
+                links.push(Link { folder: here.clone(), target });
+            }
+            _ if part.as_os_str() == ".." => drop(here.pop()),
+            _ => here = next,
+        }
+    }
+    (links, here)
 }
 
 #[cfg(test)]

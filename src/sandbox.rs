@@ -5,7 +5,7 @@
 //! system's libraries need can be read, and nothing can be written.
 
 use crate::config::{self, Config, ListenAddress};
-use crate::files::folder_of;
+use crate::files::{Link, folder_of, links};
 use landlock::{
     ABI, Access, AccessFs, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
     RulesetCreatedAttr, RulesetError, RulesetStatus,
@@ -135,33 +135,13 @@ fn configured(config: &Config) -> Vec<&Path> {
 /// The folder of a file, and the folders in which links on the way to it may be turned: Kubernetes
 /// turns `..data` beside the file, or above it.
 fn folders(path: &Path) -> Vec<PathBuf> {
-    /// The kernel follows no more.
-    const MOST_LINKS: usize = 40;
-    let mut folders = vec![folder_of(path).to_owned()];
-    let Ok(absolute) = std::path::absolute(path) else { return folders };
-    let parts = |path: &Path| -> Vec<PathBuf> {
-        path.components().rev().map(|part| PathBuf::from(part.as_os_str())).collect()
-    };
-    let (mut here, mut left, mut links) = (PathBuf::new(), parts(&absolute), 0);
-    while let Some(part) = left.pop() {
-        let next = here.join(&part);
-        match next.read_link() {
-            Ok(target) if links < MOST_LINKS => {
-                links += 1;
-                // What leads elsewhere, as /var/run does, is not turned.
-                if target.is_relative() && !target.starts_with("..") {
-                    folders.push(here.clone());
-                }
-                left.extend(parts(&target));
-            }
-            _ if part.as_os_str() == ".." => drop(here.pop()),
-            _ => here = next,
-        }
-    }
-    folders.push(folder_of(&here).to_owned());
+    let (links, end) = links(path);
+    // What leads elsewhere, as /var/run does, is not turned.
+    let is_turned = |link: &Link| link.target.is_relative() && !link.target.starts_with("..");
+    let turned = links.into_iter().filter(is_turned).map(|link| link.folder);
+    let ends = [path, &end].map(|end| folder_of(end).to_owned());
     // The root would be everything.
-    folders.retain(|folder| folder.parent().is_some());
-    folders
+    turned.chain(ends).filter(|folder| folder.parent().is_some()).collect()
 }
 
 #[cfg(test)]

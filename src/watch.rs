@@ -1,15 +1,16 @@
 //! Tells when files may have changed: by the system's events, and by the clock where there are none.
 //!
 //! Folders are watched, never files: Kubernetes and careful editors put a new file in the place of the
-//! old one, which a watch on the old one would not see.
+//! old one, which a watch on the old one would not see. On the way to a file, so are the folders of all links, which
+//! are followed again after each event.
 //!
 //! There is no thread for it, which the system may not have to give when a configuration is read again.
 
 use crate::blocking;
 use crate::credential::folder::{MAX_DEPTH, MAX_ENTRIES};
-use crate::files::folder_of;
+use crate::files::{folder_of, links};
 use futures_util::StreamExt;
-use inotify::{EventStream, Inotify, WatchMask, Watches};
+use inotify::{EventStream, Inotify, WatchDescriptor, WatchMask, Watches};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::read_dir;
 use std::future::pending;
@@ -39,6 +40,8 @@ const CHANGES: WatchMask = WatchMask::ATTRIB
     .union(WatchMask::MOVE)
     .union(WatchMask::MOVE_SELF)
     .union(WatchMask::ONLYDIR);
+/// Folders that are watched for one [`Watch`]. Beyond, links in a folder of credentials are not followed.
+const MOST_FOLDERS: usize = 2 * MAX_ENTRIES;
 /// Events that are taken from the system at once.
 const BUFFER: usize = 4096;
 
@@ -104,8 +107,8 @@ struct Events {
     stream: Mutex<EventStream<[u8; BUFFER]>>,
     watches: Watches,
     paths: Arc<[PathBuf]>,
-    /// The folders that were ever watched, by the system's numbers.
-    known: Arc<SharedMutex<BTreeSet<i32>>>,
+    /// The folders that are watched, by the system's numbers.
+    known: Arc<SharedMutex<BTreeMap<i32, WatchDescriptor>>>,
     /// Asked to look when there is a new one: what changed there before nobody saw.
     asked: Arc<Notify>,
 }
@@ -130,18 +133,23 @@ impl Events {
         let (known, asked) = (self.known.clone(), self.asked.clone());
         // Without a thread for it the clock is left; the next try is at the next look.
         let _ = blocking::submit(move || {
-            let mut outcome = Ok(());
+            let (mut outcome, mut current) = (Ok(()), BTreeMap::new());
             for folder in folders(&paths) {
                 match watches.add(folder, CHANGES) {
-                    Ok(watch) => {
-                        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-                        if known.insert(watch.get_watch_descriptor_id()) {
-                            asked.notify_one();
-                        }
-                    }
+                    Ok(watch) => drop(current.insert(watch.get_watch_descriptor_id(), watch)),
                     Err(error) => outcome = outcome.and(Err(error)),
                 }
             }
+            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = std::mem::replace(&mut *known, current);
+            if known.keys().any(|id| !before.contains_key(id)) {
+                asked.notify_one();
+            }
+            for (_, left) in before.into_iter().filter(|(id, _)| !known.contains_key(id)) {
+                // Of a folder that is gone, the system has ended it.
+                let _ = watches.remove(left);
+            }
+            drop(known);
             then(outcome);
         });
     }
@@ -156,17 +164,20 @@ impl Events {
     }
 }
 
-/// The folders to watch: that of a file, or the folder itself with those in it.
-fn folders(paths: &[PathBuf]) -> Vec<PathBuf> {
-    let mut folders = BTreeMap::new();
+/// The folders to watch: that of a file, or the folder itself with those in it; and those of the links on the way.
+fn folders(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
+    let mut folders: BTreeMap<&Path, usize> = BTreeMap::new();
     for path in paths {
         let folder = folder_of(path);
-        let depth: &mut usize = folders.entry(folder.to_owned()).or_default();
+        let depth = folders.entry(folder).or_default();
         if folder == path {
             *depth = MAX_DEPTH;
         }
     }
-    let mut found = Vec::new();
+    let mut found = BTreeSet::new();
+    for path in paths {
+        follow_links(path, &mut found);
+    }
     for (folder, depth) in folders {
         descend(folder, depth, &mut found);
     }
@@ -174,23 +185,39 @@ fn folders(paths: &[PathBuf]) -> Vec<PathBuf> {
 }
 
 /// As far as credentials are read.
-fn descend(folder: PathBuf, depth: usize, found: &mut Vec<PathBuf>) {
+fn descend(folder: &Path, depth: usize, found: &mut BTreeSet<PathBuf>) {
+    found.insert(folder.to_owned());
     if depth > 0
-        && let Ok(entries) = read_dir(&folder)
+        && let Ok(entries) = read_dir(folder)
     {
-        for path in entries.flatten().map(|entry| entry.path()) {
-            if found.len() < MAX_ENTRIES && path.is_dir() {
-                descend(path, depth - 1, found);
+        for path in entries.flatten().take(MAX_ENTRIES).map(|entry| entry.path()) {
+            if found.len() >= MOST_FOLDERS {
+                return;
+            }
+            if path.is_symlink() {
+                follow_links(&path, found);
+            }
+            if path.is_dir() {
+                descend(&path, depth - 1, found);
             }
         }
     }
-    found.push(folder);
+}
+
+/// The folders of the links on the way to a path, and of what they lead to.
+fn follow_links(path: &Path, found: &mut BTreeSet<PathBuf>) {
+    let (links, end) = links(path);
+    if !links.is_empty() {
+        found.extend(links.into_iter().map(|link| link.folder));
+        found.insert(folder_of(&end).to_owned());
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs;
+    use std::os::unix::fs::symlink;
 
     #[tokio::test(start_paused = true)]
     async fn what_changed_before_the_watch_began_is_looked_at_without_waiting_for_the_clock() {
@@ -256,5 +283,109 @@ mod tests {
             }
         };
         timeout(POLL / 2, written).await.expect("it is seen");
+    }
+
+    /// Hears what is left of a change.
+    async fn settle(watch: &Watch) {
+        while timeout(3 * QUIET, watch.changed()).await.is_ok() {}
+    }
+
+    /// Puts a new file in the place of the old one.
+    fn put(path: &Path) {
+        let new = path.with_extension("new");
+        fs::write(&new, "new").unwrap();
+        fs::rename(new, path).unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_happens_behind_links_is_seen_and_where_they_are_turned() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
+        for folder in ["app", "keys", "v1", "v2"] {
+            fs::create_dir(at(folder)).unwrap();
+        }
+        for file in ["v1/key", "v2/key"] {
+            fs::write(at(file), "old").unwrap();
+        }
+        // A link to a link to a file in a folder that is a link itself.
+        symlink("../keys/key", at("app/key")).unwrap();
+        symlink(at("current/key"), at("keys/key")).unwrap();
+        symlink("v1", at("current")).unwrap();
+        let watch = begun(&at("app/key")).await;
+        put(&at("v1/key"));
+        assert!(is_seen(&watch).await, "the file");
+        settle(&watch).await;
+        symlink("v2", at("turned")).unwrap();
+        fs::rename(at("turned"), at("current")).unwrap();
+        assert!(is_seen(&watch).await, "the link above it");
+        settle(&watch).await;
+        fs::write(at("v2/key"), "in place").unwrap();
+        assert!(is_seen(&watch).await, "the file behind the turned link");
+        settle(&watch).await;
+        symlink("../v1/key", at("keys/turned")).unwrap();
+        fs::rename(at("keys/turned"), at("keys/key")).unwrap();
+        assert!(is_seen(&watch).await, "the link in the middle");
+    }
+
+    #[tokio::test]
+    async fn what_links_in_a_folder_of_credentials_lead_to_is_seen() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
+        for folder in ["real", "elsewhere"] {
+            fs::create_dir(at(folder)).unwrap();
+        }
+        fs::write(at("elsewhere/secret"), "old").unwrap();
+        symlink(at("elsewhere/secret"), at("real/secret")).unwrap();
+        symlink("real", at("binding")).unwrap();
+        let watch = begun(&at("binding")).await;
+        put(&at("elsewhere/secret"));
+        assert!(is_seen(&watch).await);
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_no_link_leads_to_any_more_is_left() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
+        fs::create_dir(at("app")).unwrap();
+        let turn = |version: &str| {
+            fs::create_dir(at(version)).unwrap();
+            fs::write(at(version).join("key"), version).unwrap();
+            symlink(at(version).join("key"), at("app/turned")).unwrap();
+            fs::rename(at("app/turned"), at("app/key")).unwrap();
+        };
+        turn("v0");
+        let watch = begun(&at("app/key")).await;
+        let known = watch.events.as_ref().unwrap().known.clone();
+        let ids = || known.lock().unwrap().keys().copied().collect::<Vec<_>>();
+        for version in 1..4 {
+            let before = ids();
+            turn(&format!("v{version}"));
+            let left = async {
+                while ids() == before {
+                    watch.changed().await;
+                }
+            };
+            timeout(POLL / 2, left).await.expect("it is followed");
+            assert_eq!(ids().len(), 2, "that of the link and that of the file");
+        }
+    }
+
+    #[test]
+    fn links_in_circles_and_without_end_are_not_followed_for_ever() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
+        symlink("b", at("a")).unwrap();
+        symlink("a", at("b")).unwrap();
+        symlink("deep/self", at("self")).unwrap();
+        symlink(".", at("deep")).unwrap();
+        for link in 0..1000 {
+            fs::create_dir(at(&format!("d{link}"))).unwrap();
+            symlink(at(&format!("d{}/key", link + 1)), at(&format!("d{link}/key"))).unwrap();
+        }
+        let paths = ["a", "self", "d0/key"].map(at);
+        let found = folders(&paths);
+        assert!(found.contains(root.path()) && found.len() < 50, "{found:?}");
+        let found = folders(&[root.path().to_owned()]);
+        assert!(found.len() < MOST_FOLDERS + 50, "{}", found.len());
     }
 }
