@@ -208,6 +208,14 @@ pub enum CredentialError {
         /// The configured path.
         path: PathBuf,
     },
+    /// No caller could show it.
+    #[error("{} {reason}", shown(path))]
+    CannotBeShown {
+        /// The configured path.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: &'static str,
+    },
     /// Which of the private keys fits the certificate would be a guess.
     #[error("{} holds several private keys; leave the one that fits the certificate", shown(path))]
     SeveralKeys {

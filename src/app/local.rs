@@ -9,12 +9,56 @@ use crate::config::Access;
 use crate::credential::{CredentialError, read_secret};
 use crate::metrics::Metrics;
 use crate::proxy::guard::{Credential, Guard};
+use crate::secret::Secret;
 use crate::watch::Watch;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio_util::sync::DropGuard;
 use tracing::{info, warn};
+
+/// A longer part of a local credential, as base64, would leave no room in a header of 64 KiB.
+const LONGEST: usize = 32 * 1024;
+
+/// How callers show a part of the local credential.
+#[derive(Clone, Copy, PartialEq)]
+enum Shown {
+    /// As base64, which can hold anything; but a password has no control characters (RFC 7617 section 2).
+    Password,
+    /// As the value of a header.
+    Key,
+}
+
+impl Shown {
+    /// Reads one that callers can show. Another one would keep everybody out.
+    fn read(self, path: &Path) -> Result<Secret, CredentialError> {
+        let secret = read_secret(path)?;
+        match self.fault(secret.expose()) {
+            Some(reason) => Err(CredentialError::CannotBeShown { path: path.to_owned(), reason }),
+            None => Ok(secret),
+        }
+    }
+
+    /// Why no caller can show this.
+    fn fault(self, text: &str) -> Option<&'static str> {
+        let is_blank = |character| matches!(character, ' ' | '\t');
+        // A tab can stand within a header's value.
+        let is_bad = |character: char| {
+            character.is_ascii_control() && !(self == Self::Key && character == '\t')
+        };
+        if text.contains(['\r', '\n']) {
+            Some("holds several lines; leave one")
+        } else if self == Self::Key && (text.starts_with(is_blank) || text.ends_with(is_blank)) {
+            Some("begins or ends with a blank, which no header keeps; remove it")
+        } else if text.contains(is_bad) {
+            Some("holds a control character, which no caller can send; remove it")
+        } else if text.len() > LONGEST {
+            Some("is longer than 32 KiB, for which no header has room; write a shorter one into it")
+        } else {
+            None
+        }
+    }
+}
 
 /// What the files hold. A part that can't be read is missing, and has a fault.
 struct Found {
@@ -25,9 +69,10 @@ struct Found {
 impl Found {
     fn read(access: &Access) -> Self {
         let mut faults = Vec::new();
-        let mut read = |path: &Path| read_secret(path).map_err(|fault| faults.push(fault)).ok();
-        let password = access.basic.as_ref().and_then(|(_, file)| read(file));
-        let api_key = access.api_key_file.as_deref().and_then(read);
+        let mut read =
+            |shown: Shown, path: &Path| shown.read(path).map_err(|fault| faults.push(fault)).ok();
+        let password = access.basic.as_ref().and_then(|(_, file)| read(Shown::Password, file));
+        let api_key = access.api_key_file.as_deref().and_then(|file| read(Shown::Key, file));
         let basic = access.basic.as_ref().zip(password.as_ref());
         let basic = basic.map(|((name, _), password)| (name.as_str(), password));
         Self { credential: Credential::new(basic, api_key), faults }
@@ -148,7 +193,7 @@ impl Keeper {
 mod tests {
     use super::*;
     use crate::proxy::guard::Entry;
-    use http::HeaderMap;
+    use http::{HeaderMap, HeaderValue};
 
     #[test]
     fn each_part_is_replaced_by_itself_and_stays_while_its_file_is_bad() {
@@ -182,5 +227,43 @@ mod tests {
         let (is_new, fault) = renew();
         assert!(!is_new && fault.is_some_and(|fault| fault.contains("key: No such file")));
         assert!(lets_in("new"), "the last good one stays");
+        for bad in [
+            "new2 \n",
+            " new2",
+            "\tnew2",
+            "   \n",
+            "new2\nnew3\n",
+            "\n\nnew2",
+            "new\u{1}2",
+            "new2\u{7f}",
+        ] {
+            std::fs::write(&key, bad).unwrap();
+            let (is_new, fault) = renew();
+            let fault = fault.unwrap();
+            assert!(!is_new && fault.contains("key ") && fault.contains("; "), "{bad:?}: {fault}");
+            assert!(!fault.contains("new2") && lets_in("new"), "{bad:?}: {fault}");
+        }
+    }
+
+    #[test]
+    fn what_a_caller_can_show_is_taken_as_it_is_written() {
+        for text in ["key 1", "key\t1", "schl\u{fc}ssel", "!\"$%&/()=?", &"x".repeat(LONGEST)] {
+            assert_eq!((Shown::Key.fault(text), text.len() > LONGEST), (None, false), "{text}");
+            let value = HeaderValue::from_bytes(text.as_bytes());
+            assert!(value.is_ok(), "{text}");
+        }
+        assert_eq!(Shown::Password.fault(" of words "), None);
+        for text in ["pass\nword", "pass\tword", "pass\u{1b}word", &"x".repeat(LONGEST + 1)] {
+            assert!(Shown::Password.fault(text).is_some(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_no_header_can_carry_is_always_refused() {
+        for byte in 1..=127_u8 {
+            let text = format!("key{}1", char::from(byte));
+            let can_be_sent = HeaderValue::from_bytes(text.as_bytes()).is_ok();
+            assert_eq!(Shown::Key.fault(&text).is_none(), can_be_sent, "{text:?}");
+        }
     }
 }
