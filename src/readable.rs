@@ -1,6 +1,8 @@
-//! Words of others, made fit for people: nothing in them moves a terminal's cursor, begins a line, or goes on for
-//! ever.
+//! Words of others, made fit for people: nothing in them moves a terminal's cursor, begins a line, is there without
+//! being seen, or goes on for ever.
 
+use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory};
+use icu_properties::{CodePointMapData, CodePointSetData};
 use std::borrow::Cow;
 use std::fmt::Write;
 
@@ -17,6 +19,11 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
     escaped(text, is_deceptive)
 }
 
+/// The same of characters beyond ASCII only, for what has seen to the others in its own way.
+pub(crate) fn beyond_ascii(text: &str) -> Cow<'_, str> {
+    escaped(text, |character| !character.is_ascii() && is_deceptive(character))
+}
+
 /// A text's beginning, with how long it was, if it is longer than [`LONGEST`].
 pub(crate) fn cut(text: Cow<'_, str>) -> Cow<'_, str> {
     if text.len() <= LONGEST {
@@ -26,13 +33,19 @@ pub(crate) fn cut(text: Cow<'_, str>) -> Cow<'_, str> {
     format!("{start}... ({} bytes)", text.len()).into()
 }
 
-/// Control characters, and those that turn the direction of a line or end it.
-fn is_deceptive(character: char) -> bool {
-    character.is_control()
-        || matches!(
-            character,
-            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-        )
+/// Control characters, those that end a line or turn its direction, and those that nobody sees.
+pub(crate) fn is_deceptive(character: char) -> bool {
+    if character.is_ascii() {
+        return character.is_ascii_control();
+    }
+    let category = CodePointMapData::<GeneralCategory>::new().get(character);
+    matches!(
+        category,
+        GeneralCategory::Control
+            | GeneralCategory::Format
+            | GeneralCategory::LineSeparator
+            | GeneralCategory::ParagraphSeparator
+    ) || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(character)
 }
 
 fn escaped(text: &str, is_bad: impl Fn(char) -> bool) -> Cow<'_, str> {
@@ -42,8 +55,10 @@ fn escaped(text: &str, is_bad: impl Fn(char) -> bool) -> Cow<'_, str> {
     let mut clean = String::with_capacity(text.len() + 16);
     for character in text.chars() {
         if is_bad(character) {
-            // As in JSON, so that a document of it stays one. All of them have four digits.
-            let _ = write!(clean, "\\u{:04x}", u32::from(character));
+            // As in JSON, so that a document of it stays one: those beyond four digits as two of UTF-16.
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                let _ = write!(clean, "\\u{unit:04x}");
+            }
         } else {
             clean.push(character);
         }
@@ -61,6 +76,46 @@ mod tests {
         assert_eq!(one_line("a\u{1b}[2Jb\r\nc\u{9b}31m"), "a\\u001b[2Jb\\u000d\\u000ac\\u009b31m");
         assert_eq!(lines("a\nb\u{202e}c\0"), "a\nb\\u202ec\\u0000");
         assert!(matches!(one_line("Grüße 世界"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn what_nobody_sees_is_written_out() {
+        assert_eq!(one_line("a\u{200b}b\u{feff}c\u{e0041}"), "a\\u200bb\\ufeffc\\udb40\\udc41");
+        for unseen in [
+            '\u{ad}',
+            '\u{34f}',
+            '\u{600}',
+            '\u{61c}',
+            '\u{115f}',
+            '\u{180e}',
+            '\u{200d}',
+            '\u{2028}',
+            '\u{202e}',
+            '\u{2060}',
+            '\u{2064}',
+            '\u{2069}',
+            '\u{206a}',
+            '\u{3164}',
+            '\u{fe0f}',
+            '\u{fff9}',
+            '\u{110bd}',
+            '\u{13430}',
+            '\u{1bca0}',
+            '\u{1d173}',
+            '\u{e0001}',
+            '\u{e007f}',
+            '\u{e0100}',
+        ] {
+            assert!(is_deceptive(unseen), "{unseen:?}");
+            assert!(
+                one_line(&format!("a{unseen}")).is_ascii()
+                    && beyond_ascii(&unseen.to_string()).is_ascii()
+            );
+        }
+        for seen in ['a', ' ', '\u{a0}', 'é', '世', '\u{301}', '🔑', '\u{e000}', '\u{fffd}'] {
+            assert!(!is_deceptive(seen), "{seen:?}");
+        }
+        assert_eq!(beyond_ascii("\u{1b}[1m\t\u{9b}"), "\u{1b}[1m\t\\u009b");
     }
 
     #[test]

@@ -205,6 +205,21 @@ async fn a_check_explains_and_sends_nothing() {
 }
 
 #[tokio::test]
+async fn a_check_refuses_a_local_key_that_no_caller_can_send() {
+    let fixture = Fixture::start().await;
+    let (path, key) = (fixture.path("bearerd.yaml"), fixture.path("api_key"));
+    let access = format!("access: {{ api_key_file: {} }}\n", key.display());
+    std::fs::write(&path, fixture.config("", "") + &access).unwrap();
+    for (content, is_good) in [("key-1\n", true), ("key-1 \n", false), ("key-1\nkey-2\n", false)] {
+        std::fs::write(&key, content).unwrap();
+        let checked = output(bearerd().args(["check", "--config"]).arg(&path)).await;
+        let told = text(&checked.stderr);
+        assert_eq!(checked.status.success(), is_good, "{content:?}: {told}");
+        assert!(is_good || told.contains("api_key ") && !told.contains("key-1"), "{told}");
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_configuration_ends_with_64_and_all_its_faults() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bearerd.yaml");
@@ -376,7 +391,8 @@ fn deceptive_token() -> String {
     let claims = serde_json::json!({
         "cid": "sb-1",
         "iss": "https://issuer.example\nvalid     for ever\u{1b}[2J\u{9b}31m",
-        "aud": ["\u{202e}x"],
+        "aud": ["\u{202e}x\u{200b}\u{feff}"],
+        "zid": "a\u{ad}\u{2060}\u{e0041}\u{e0101}b",
         "scope": ["a\r", "b"],
     });
     format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims.to_string()))
@@ -394,7 +410,8 @@ async fn what_a_token_says_moves_no_cursor_and_begins_no_line() {
         let told = text(&told.stdout) + &text(&told.stderr);
         assert!(told.contains("sb-1"), "{told}");
         let odd = |character: char| {
-            character != '\n' && character.is_control() || character == '\u{202e}'
+            let unseen = "\u{202e}\u{200b}\u{feff}\u{ad}\u{2060}\u{e0041}\u{e0101}";
+            character != '\n' && character.is_control() || unseen.contains(character)
         };
         assert!(!told.contains(odd), "{arguments:?}: {told:?}");
         assert!(!told.lines().any(|line| line.starts_with("valid     for ever")), "{told}");

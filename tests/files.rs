@@ -6,6 +6,7 @@ use crate::support::process::Process;
 use crate::support::tls::Authority;
 use crate::support::{Fixture, eventually, http};
 use std::collections::BTreeSet;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -298,6 +299,13 @@ async fn a_local_credential_that_was_replaced_lets_nobody_in_any_more() {
     eventually("degraded", async || world.ready().await.contains("is empty")).await;
     assert_eq!((world.status("key-2").await, world.status("").await), (200, 401));
 
+    // Nor is one that nobody could show.
+    for (bad, why) in [("key-2 \n", "a blank"), ("key-2\nkey-4\n", "several lines")] {
+        world.put("api_key", bad);
+        eventually(why, async || world.ready().await.contains(why)).await;
+        assert_eq!(world.status("key-2").await, 200, "{why}");
+    }
+
     // Whatever else is wrong at the same time.
     world.put("upstream-ca.pem", "no certificate");
     world.put("password", "password-2");
@@ -308,4 +316,23 @@ async fn a_local_credential_that_was_replaced_lets_nobody_in_any_more() {
     eventually("replaced", async || world.status("key-3").await == 200).await;
     assert_eq!(world.status("key-2").await, 401);
     eventually("mended", async || !world.ready().await.contains("local credential")).await;
+}
+
+#[tokio::test]
+async fn a_local_credential_behind_links_is_replaced_like_any_other() {
+    let world = World::start().await;
+    let real = world.fixture.path("real");
+    std::fs::create_dir(&real).unwrap();
+    std::fs::write(real.join("api_key"), "linked-1").unwrap();
+    let link = world.fixture.path("new-link");
+    symlink("../real/api_key", &link).unwrap();
+    std::fs::rename(link, world.path("api_key")).unwrap();
+    eventually("linked", async || world.status("linked-1").await == 200).await;
+    let new = world.fixture.path("new");
+    for key in ["linked-2", "linked-3"] {
+        std::fs::write(&new, key).unwrap();
+        std::fs::rename(&new, real.join("api_key")).unwrap();
+        eventually(key, async || world.status(key).await == 200).await;
+        assert_eq!(world.status("linked-1").await, 401, "the leaked one");
+    }
 }

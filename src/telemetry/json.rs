@@ -1,5 +1,6 @@
 //! Events as lines of JSON: `timestamp`, `level`, the event's fields, `target`.
 
+use crate::readable;
 use serde::ser::{SerializeMap, Serializer};
 use std::cell::Cell;
 use std::io::{self, Write};
@@ -26,8 +27,11 @@ impl<S: Subscriber, W: for<'writer> MakeWriter<'writer> + 'static> Layer<S> for 
         let mut line = LINE.take();
         line.clear();
         if write_line(&mut line, event).is_ok() {
+            // What deceives stands in texts only, where an escape is as good.
+            let clean = std::str::from_utf8(&line).map(readable::beyond_ascii);
+            let clean = clean.as_ref().map_or(&*line, |clean| clean.as_bytes());
             // A log that can't be written can be told nowhere.
-            let _ = self.0.make_writer_for(event.metadata()).write_all(&line);
+            let _ = self.0.make_writer_for(event.metadata()).write_all(clean);
         }
         LINE.set(line);
     }
@@ -56,7 +60,7 @@ mod tests {
     use super::*;
     use crate::telemetry::ACCESS;
     use serde_json::{Value, json};
-    use std::io::{BufRead, BufReader, pipe};
+    use std::io::{BufRead, BufReader, Read, pipe};
     use std::sync::Arc;
     use tracing::{info, warn};
     use tracing_subscriber::layer::SubscriberExt;
@@ -68,6 +72,19 @@ mod tests {
         tracing::subscriber::with_default(registry().with(Json(Arc::new(writer))), told);
         let parsed = |line: io::Result<String>| serde_json::from_str(&line.unwrap()).unwrap();
         BufReader::new(reader).lines().map(parsed).collect()
+    }
+
+    #[test]
+    fn what_deceives_the_eye_is_written_out_and_reads_as_it_was() {
+        let (mut reader, writer) = pipe().unwrap();
+        let words = "a\u{202e}\u{200b}\u{feff}\u{9b}31m\u{e0041}é \\u0041 \"";
+        let layer = Json(Arc::new(writer));
+        tracing::subscriber::with_default(registry().with(layer), || info!(words, "Said."));
+        let mut line = String::new();
+        reader.read_to_string(&mut line).unwrap();
+        assert!(!line.chars().any(|one| one != '\n' && readable::is_deceptive(one)), "{line:?}");
+        assert!(line.contains('é'), "{line:?}");
+        assert_eq!(serde_json::from_str::<Value>(&line).unwrap()["words"], words);
     }
 
     #[test]

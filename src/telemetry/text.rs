@@ -1,5 +1,6 @@
 //! Events as lines of text: one each, whatever words of others they quote.
 
+use crate::readable;
 use std::io::{self, Write};
 use tracing::Metadata;
 use tracing_subscriber::fmt::MakeWriter;
@@ -7,8 +8,8 @@ use tracing_subscriber::fmt::MakeWriter;
 /// What a line of an event begins with that is not its first: never like an event.
 const INDENT: &[u8] = b"\n    ";
 
-/// Writes events so that none looks like two. What could move a terminal's cursor, the formatter has escaped, but
-/// for the oldest control characters.
+/// Writes events so that none looks like two, and nothing in them is unseen. What could move a terminal's cursor, the
+/// formatter has escaped, but for the oldest control characters.
 pub(super) struct OneLine<W>(pub(super) W);
 
 impl<'writer, W: MakeWriter<'writer>> MakeWriter<'writer> for OneLine<W> {
@@ -32,9 +33,11 @@ impl<W: Write> Write for Line<W> {
             Some((b'\n', text)) => (text, &b"\n"[..]),
             _ => (event, &b""[..]),
         };
-        if !text.iter().any(|byte| is_old_control(*byte)) {
+        if !text.iter().any(|byte| is_old_control(*byte) || !byte.is_ascii()) {
             return self.0.write_all(event).map(|()| event.len());
         }
+        let seen = std::str::from_utf8(text).map(readable::beyond_ascii);
+        let text = seen.as_ref().map_or(text, |seen| seen.as_bytes());
         let mut clean = Vec::with_capacity(event.len() + 16);
         for byte in text {
             match byte {
@@ -72,7 +75,7 @@ mod tests {
         let log = Log { level: LevelFilter::INFO, format: LogFormat::Text };
         let (subscriber, _) = subscriber(log, Arc::new(writer));
         tracing::subscriber::with_default(subscriber, || {
-            let words = "bad\r\n2026-01-01T00:00:00Z  INFO forged\u{1b}[2J\u{9b}31m\0";
+            let words = "bad\r\n2026-01-01T00:00:00Z  INFO forged\u{1b}[2J\u{9b}31m\0\u{202e}\u{200b}\u{e0041}é";
             warn!("They said: {words}.");
             info!(path = "a\nb", "Next.");
         });
@@ -82,6 +85,7 @@ mod tests {
         assert_eq!(lines.len(), 3, "{text:?}");
         assert!(lines[1].starts_with("    2026"), "{text:?}");
         assert!(!text.contains(['\r', '\0', '\u{9b}']) && !text.contains("\u{1b}[2J"), "{text:?}");
+        assert!(text.contains("\\u202e\\u200b\\udb40\\udc41é"), "{text:?}");
         assert!(text.ends_with("\n") && lines[2].contains(r#"path="a\nb""#), "{text:?}");
     }
 }
