@@ -310,7 +310,8 @@ impl ProxyHttp for Proxy {
             Downstream::tell(session, Downstream::has_all);
         }
         if let Some(request_body) = &mut context.request_body {
-            request_body.transform(body, end_of_stream)?;
+            // Boxed, since few requests have one.
+            Box::pin(request_body.transform(body, end_of_stream)).await?;
         }
         Ok(())
     }

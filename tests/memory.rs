@@ -156,11 +156,13 @@ impl Page {
 }
 
 /// A tenant that answers with as many mebibytes of a page as a path ends with. Of what is sent to it, it reads the
-/// header only, and never answers.
+/// header only, and never answers; but all of what is sent to a path with `drained` in it.
 struct Flood {
     url: String,
     /// How many compressed bytes have been written.
     written: Arc<AtomicUsize>,
+    /// How many bytes of uploads have been read.
+    drained: Arc<AtomicUsize>,
     _serving: AbortOnDropHandle<()>,
 }
 
@@ -169,14 +171,20 @@ impl Flood {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (page, written) = (Arc::new(page), Arc::new(AtomicUsize::new(0)));
-        let counted = written.clone();
+        let drained = Arc::new(AtomicUsize::new(0));
+        let counted = (written.clone(), drained.clone());
         let serving =
             accepting(listener, move |stream| flood(stream, page.clone(), counted.clone()));
-        Self { url, written, _serving: serving }
+        Self { url, written, drained, _serving: serving }
     }
 }
 
-async fn flood(mut stream: TcpStream, page: Arc<Page>, written: Arc<AtomicUsize>) -> Option<()> {
+async fn flood(
+    mut stream: TcpStream,
+    page: Arc<Page>,
+    (written, drained): (Arc<AtomicUsize>, Arc<AtomicUsize>),
+) -> Option<()> {
+    let mut scratch = vec![0; 64 << 10];
     loop {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -185,6 +193,10 @@ async fn flood(mut stream: TcpStream, page: Arc<Page>, written: Arc<AtomicUsize>
         let head = String::from_utf8(head).unwrap();
         let target = head.split(' ').nth(1).unwrap();
         if head.starts_with("POST") {
+            while target.contains("drained") {
+                let count = stream.read(&mut scratch).await.ok().filter(|count| *count > 0)?;
+                drained.fetch_add(count, Ordering::Relaxed);
+            }
             std::future::pending::<()>().await;
         }
         let count: usize = target.rsplit('/').next().unwrap().parse().unwrap();
@@ -275,9 +287,23 @@ impl World {
 
     /// A caller that sends a body in chunks of 16 KiB, as often as they are taken.
     async fn upload(&self, path: &str, content_type: &str, chunk: String) -> AbortOnDropHandle<()> {
-        let head = format!(
+        self.upload_with(path, content_type, "", chunk).await
+    }
+
+    /// The same with another first chunk, if it is not empty.
+    async fn upload_with(
+        &self,
+        path: &str,
+        content_type: &str,
+        first: &str,
+        chunk: String,
+    ) -> AbortOnDropHandle<()> {
+        let mut head = format!(
             "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type}\r\nTransfer-Encoding: chunked\r\n\r\n"
         );
+        if !first.is_empty() {
+            head += &format!("{:x}\r\n{first}\r\n", first.len());
+        }
         let mut stream = self.send(&head).await;
         let written = self.flood.written.clone();
         let chunk = format!("{:x}\r\n{chunk}\r\n", chunk.len());
@@ -379,6 +405,43 @@ async fn fast_readers_of_what_inflates_do_not_starve_another_caller() {
     meanwhile.sort_unstable();
     let usually = meanwhile[ASKED / 2];
     assert!(usually < READERS * 8 * CHUNK, "{usually} bytes were read by others during a request");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fast_uploads_that_are_rewritten_do_not_starve_another_caller() {
+    const UPLOADS: usize = 4;
+    const ASKED: usize = 20;
+    let links = r#""//localhost/a","#.repeat(1000);
+    let part = "--b\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\nGET //localhost/data/y HTTP/1.1\r\nAccept: application/json\r\n\r\n\r\n";
+    let request = r#"{"id":"1","method":"GET","url":"//localhost/data/y"},"#;
+    let json = "application/json\r\nX-Csrf-Token: own";
+    for (path, content_type, first, chunk) in [
+        ("/users/drained", json, r#"{"a@odata.bind":["#, links.repeat(4)),
+        ("/data/drained/$batch", json, r#"{"requests":["#, request.repeat(300)),
+        ("/data/drained/$batch", "multipart/mixed; boundary=b", "", part.repeat(100)),
+    ] {
+        let world = World::start(Page::of_rows()).await;
+        let mut uploads = Vec::new();
+        for _ in 0..UPLOADS {
+            uploads.push(world.upload_with(path, content_type, first, chunk.clone()).await);
+        }
+        let sent = || world.flood.drained.load(Ordering::Relaxed);
+        eventually("they send", async || sent() > UPLOADS * 2 * CHUNK).await;
+        // What is sent for them while another caller waits for its answer.
+        let mut meanwhile = Vec::new();
+        for _ in 0..ASKED {
+            let before = sent();
+            world.read(0).await;
+            meanwhile.push(sent() - before);
+        }
+        assert!(uploads.iter().all(|upload| !upload.is_finished()), "{path}");
+        meanwhile.sort_unstable();
+        let usually = meanwhile[ASKED / 2];
+        assert!(
+            usually < UPLOADS * CHUNK / 8,
+            "{path}: {usually} bytes were sent during a request"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

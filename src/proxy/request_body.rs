@@ -19,12 +19,17 @@ use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 use std::time::Duration;
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
 /// How long the next bytes may take of a body that is read before the request is sent.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// pingora reads no more of a body at once.
 const LARGEST_READ: u64 = 64 * 1024;
+/// After so much work, it is the turn of others: a worker has one thread.
+const TURN: usize = 8 * 1024;
+/// So much is done at once: where URLs are dense, it grows to some times as much.
+const PIECE: usize = 1024;
 
 /// What is done to a request's body.
 pub(crate) enum RequestBody {
@@ -63,26 +68,60 @@ pub(crate) enum Framing {
 pub(crate) struct Stages {
     check: Option<Box<BatchCheck>>,
     rewriter: Rewriter,
+    /// How much was done in this turn.
+    work: usize,
 }
 
 impl Stages {
-    /// Takes the next bytes, the last of all if `is_end`, and appends what may be sent to `output`.
-    fn push(&mut self, input: &[u8], is_end: bool, output: &mut Vec<u8>) -> Result<(), Problem> {
-        match &mut self.check {
-            Some(check) => {
-                let mut checked = Vec::with_capacity(input.len());
-                check.push(input, &mut checked)?;
-                if is_end {
-                    check.finish(&mut checked)?;
-                }
-                self.rewriter.push(&checked, output);
+    const fn new(check: Option<Box<BatchCheck>>, rewriter: Rewriter) -> Self {
+        Self { check, rewriter, work: 0 }
+    }
+
+    /// Takes the next bytes, the last of all if `is_end`, and appends what may be sent to `output`. In between, it is
+    /// the turn of others.
+    async fn push(
+        &mut self,
+        input: &[u8],
+        is_end: bool,
+        output: &mut Vec<u8>,
+    ) -> Result<(), Problem> {
+        let mut checked = Vec::new();
+        for piece in input.chunks(PIECE) {
+            if let Some(check) = &mut self.check {
+                check.push(piece, &mut checked)?;
+                self.did(piece.len()).await;
+                self.rewrite(&checked, output).await;
+                checked.clear();
+            } else {
+                self.rewrite(piece, output).await;
             }
-            None => self.rewriter.push(input, output),
         }
         if is_end {
+            if let Some(check) = &mut self.check {
+                check.finish(&mut checked)?;
+                self.rewrite(&checked, output).await;
+            }
             self.rewriter.finish(output);
         }
         Ok(())
+    }
+
+    /// Rewrites bytes that may be sent.
+    async fn rewrite(&mut self, bytes: &[u8], output: &mut Vec<u8>) {
+        for piece in bytes.chunks(PIECE) {
+            let before = output.len();
+            self.rewriter.push(piece, output);
+            self.did(piece.len() + output.len().saturating_sub(before)).await;
+        }
+    }
+
+    /// Ends the turn when it is enough.
+    async fn did(&mut self, work: usize) {
+        self.work += work;
+        if self.work >= TURN {
+            self.work = 0;
+            yield_now().await;
+        }
     }
 
     /// Begins anew, for another attempt.
@@ -114,7 +153,7 @@ impl RequestBody {
             Some(check) => !check.keeps_length(),
             None => route::ends_with(request.raw_path(), route::BATCH),
         };
-        let stages = Stages { check, rewriter: rewriter.unwrap_or(Rewriter::None) };
+        let stages = Stages::new(check, rewriter.unwrap_or(Rewriter::None));
         let length = request.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         match length.and_then(|length| length.parse::<u64>().ok()) {
             Some(length) if length <= REPLAY_BUFFER => {
@@ -149,7 +188,7 @@ impl RequestBody {
         while let Some(chunk) = read(session).await? {
             given.extend_from_slice(&chunk);
         }
-        if let Err(problem) = stages.push(&given, true, &mut body) {
+        if let Err(problem) = stages.push(&given, true, &mut body).await {
             return Ok(Err(problem));
         }
         let has_changed = continued || body != given;
@@ -166,7 +205,7 @@ impl RequestBody {
             let Some(chunk) = read(session).await? else { break };
             count += u64::try_from(chunk.len()).unwrap_or(u64::MAX);
             beginning.extend_from_slice(&chunk);
-            stages.rewriter.push(&chunk, &mut seen);
+            stages.rewrite(&chunk, &mut seen).await;
             seen.clear();
         }
         let framing = match stages.rewriter.rewritten() {
@@ -209,7 +248,7 @@ impl RequestBody {
     ///
     /// # Errors
     /// A batch is refused, or the body would get another length than was announced.
-    pub(super) fn transform(
+    pub(super) async fn transform(
         &mut self,
         chunk: &mut Option<Bytes>,
         is_end: bool,
@@ -221,9 +260,9 @@ impl RequestBody {
                 let input = chunk.take().unwrap_or_default();
                 let mut output = Vec::with_capacity(input.len() + 64);
                 if !std::mem::replace(has_begun, true) {
-                    stages.push(beginning, false, &mut output).map_err(failure::refused)?;
+                    stages.push(beginning, false, &mut output).await.map_err(failure::refused)?;
                 }
-                stages.push(&input, is_end, &mut output).map_err(failure::refused)?;
+                stages.push(&input, is_end, &mut output).await.map_err(failure::refused)?;
                 if *framing == Framing::Length && stages.rewriter.rewritten() > 0 {
                     return Err(failure::late_link());
                 }
