@@ -110,6 +110,9 @@ impl Proxy {
         }
         self.metrics.rejected(problem.kind);
         passing::forget(session, &mut context.passing);
+        // A caller that is slow to hear, or to send what nobody wants, keeps nobody out.
+        context.release();
+        Downstream::tell(session, Downstream::may_go);
         let sent = Box::pin(problem.send(session)).await;
         context.detail = Some(problem.detail);
         sent
@@ -190,6 +193,10 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         context: &mut Box<Context>,
     ) -> pingora::Result<Box<HttpPeer>> {
+        if context.upstream_since.is_some() {
+            // What the attempt before has waited for, pingora has waited for.
+            downstream::still_there(session)?;
+        }
         context.upstream_since.get_or_insert_with(Instant::now);
         Downstream::tell(session, Downstream::forgive);
         let route = context.route.clone().ok_or_else(defect)?;
@@ -197,19 +204,9 @@ impl ProxyHttp for Proxy {
         if context.heal.is_due() && !heal::from_login_page(&route, session, context).await {
             return Err(heal::still_a_login_page());
         }
-        // The heal's waiting is none for the upstream.
-        if context.slot.is_none() {
-            context.slot = while_there(session, self.slot(&route.upstream)).await??;
-        }
-        // Of several attempts, each has the token of its time; a CSRF token goes with just that one.
-        if let Some(token) = route.client.store.usable() {
-            context.csrf = csrf::session_for(&route, session.req_header(), &token, context).await;
-            context.add(route.secrets.clone());
-            context.add(context.csrf.as_ref().and_then(|session| session.secrets()));
-            context.token = Some(token);
-        }
-        let peer = route.upstream.peer(session.req_header(), &mut context.attempts).await;
-        peer.map(Box::new)
+        self.equip(&route, session, context).await?;
+        let peer = route.upstream.peer(session.req_header(), &mut context.attempts);
+        while_there(session, peer).await?.map(Box::new)
     }
 
     /// Nothing was sent yet, so another address or other trust anchors may be tried.
@@ -236,6 +233,10 @@ impl ProxyHttp for Proxy {
         context: &mut Box<Context>,
     ) -> pingora::Result<()> {
         context.attempts.is_kept = is_kept;
+        if context.has_waited(is_kept) {
+            // Connecting takes no notice of it.
+            downstream::still_there(session)?;
+        }
         if let Some(uptake) = Uptake::on(digest) {
             Downstream::tell(session, |downstream| downstream.heed(uptake));
         }
@@ -533,6 +534,9 @@ impl ProxyHttp for Proxy {
         }
         record.span.sent(context.heal.attempt(), context.heal.reason());
         access_log::request(session, error, context);
+        context.record.is_logged = true;
+        // What is left of the request's body may still be read.
+        context.release();
     }
 
     /// What pingora's own messages show of a request: nothing that a query could hold.

@@ -14,6 +14,7 @@ mod commands;
 mod configuration;
 mod container;
 mod corpus;
+mod crowding;
 mod csrf;
 mod demo;
 mod demo_credentials;

@@ -345,3 +345,26 @@ async fn an_upload_arrives_whole_at_whatever_pace_it_is_read() {
         assert!(got.ends_with(&body), "{way:?}");
     }
 }
+
+#[tokio::test]
+async fn what_is_sent_is_not_sent_on_if_its_caller_leaves_while_the_upstream_is_connected_to() {
+    for way in WAYS.into_iter().filter(|(is_tls, _)| *is_tls) {
+        let world = FarWorld::start(way).await;
+        for (count, length) in [(1.0, 5), (2.0, LARGE)] {
+            let mut caller = world.world.caller(&format!("Content-Length: {length}\r\n")).await;
+            caller.send("hello").await;
+            let stream = world.world.accepted().await.0;
+            drop(caller);
+            let acceptor = world.acceptor.as_ref().unwrap();
+            let mut upstream = acceptor.accept(stream).await.unwrap();
+            let mut got = Vec::new();
+            let reading = upstream.read_to_end(&mut got);
+            // An end of whatever kind.
+            let _ = timeout(DEADLINE, reading).await.expect("it is closed");
+            let got = String::from_utf8_lossy(&got);
+            assert_eq!(got, "", "{way:?} {length}");
+            let series = r#"bearerd_requests_total{code_class="none",method="PUT",outcome="downstream_closed""#;
+            eventually("counted", async || world.world.sidecar.metric(series).await == count).await;
+        }
+    }
+}

@@ -1,10 +1,11 @@
 //! Who gets through: a request with sound framing, a route, an allowed method, and a token.
 
 use super::batch::BatchCheck;
+use super::downstream::while_there;
 use super::guard::{self, Entry};
 use super::respond::Problem;
 use super::upstream::{Slot, Upstream};
-use super::{ClientHandle, Context, Proxy, RouteHandle, failure, headers, route};
+use super::{ClientHandle, Context, Proxy, RouteHandle, csrf, failure, headers, route};
 use crate::error::ErrorKind;
 use crate::token::store::Usable;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
@@ -85,8 +86,59 @@ impl Proxy {
         })
     }
 
+    /// Gets what the next attempt needs besides a connection: the right to send it, the token of its time, and a
+    /// CSRF token, which goes with just that one.
+    pub(super) async fn equip(
+        &self,
+        route: &RouteHandle,
+        session: &Session,
+        context: &mut Context,
+    ) -> pingora::Result<()> {
+        let csrf = csrf::needed(route, session.req_header(), context);
+        let Some((keeper, need)) = csrf else {
+            self.wait_for_slot(route, session, context).await?;
+            context.csrf = None;
+            context.equip(route, route.client.store.usable());
+            return Ok(());
+        };
+        // Boxed, since most requests do without.
+        Box::pin(async {
+            loop {
+                // While it waits for this, it is not under way.
+                let token = route.client.store.usable();
+                context.csrf = match &token {
+                    Some(token) => while_there(session, keeper.session(token, need)).await?,
+                    None => None,
+                };
+                self.wait_for_slot(route, session, context).await?;
+                let generation = |token: &Usable| token.generation;
+                let latest = route.client.store.usable().as_ref().map(generation);
+                if context.slot.is_none() || latest == token.as_ref().map(generation) {
+                    context.equip(route, token);
+                    return Ok(());
+                }
+                // The turn came with another token.
+                context.slot = None;
+            }
+        })
+        .await
+    }
+
+    /// The heal's waiting is none for the upstream, nor is that for a CSRF token.
+    async fn wait_for_slot(
+        &self,
+        route: &RouteHandle,
+        session: &Session,
+        context: &mut Context,
+    ) -> pingora::Result<()> {
+        if context.slot.is_none() {
+            context.slot = while_there(session, self.slot(&route.upstream)).await??;
+        }
+        Ok(())
+    }
+
     /// The right to send a request to an upstream, as soon as there is one.
-    pub(super) async fn slot(&self, upstream: &Upstream) -> pingora::Result<Option<Slot>> {
+    async fn slot(&self, upstream: &Upstream) -> pingora::Result<Option<Slot>> {
         tokio::select! {
             entered = upstream.enter() => entered.map_err(failure::full),
             () = self.drain.deadline() => Err(failure::ended_meanwhile()),

@@ -20,8 +20,12 @@ use crate::telemetry::ACCESS;
 use crate::token::store::Usable;
 use http::{Method, StatusCode};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{info, warn};
+
+/// A request that is sent within this time over a kept connection has not waited.
+const AT_ONCE: Duration = Duration::from_millis(50);
 
 /// How a request ended; the label of `requests_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +96,7 @@ pub struct Context {
     /// When the upstream was first turned to.
     pub(crate) upstream_since: Option<Instant>,
     /// How long it took to its answer's header.
-    pub(crate) upstream_took: Option<std::time::Duration>,
+    pub(crate) upstream_took: Option<Duration>,
 }
 
 impl Context {
@@ -121,6 +125,25 @@ impl Context {
         }
     }
 
+    /// The next attempt is sent with this token, if there is one, and takes the secrets of its route along.
+    pub(super) fn equip(&mut self, route: &RouteHandle, token: Option<Usable>) {
+        if let Some(token) = token {
+            self.add(route.secrets.clone());
+            self.add(self.csrf.as_ref().and_then(|session| session.secrets()));
+            self.token = Some(token);
+        }
+    }
+
+    /// Whether it was not sent as soon as it came: it has a connection of its own, or had to wait for something.
+    pub(super) fn has_waited(&self, is_kept: bool) -> bool {
+        !is_kept || self.upstream_since.is_some_and(|since| since.elapsed() >= AT_ONCE)
+    }
+
+    /// Nothing more is done for it: what others may have is theirs, whatever its caller still has to hear or send.
+    pub(super) fn release(&mut self) {
+        (self.share, self.slot, self.request_body) = (None, None, None);
+    }
+
     /// The request takes these along, too.
     pub(super) fn add(&mut self, secrets: Option<Secrets>) {
         self.added = match (self.added.take(), secrets) {
@@ -139,6 +162,8 @@ pub(crate) struct Record {
     pub(crate) method: &'static str,
     pub(crate) status: Option<StatusCode>,
     pub(crate) outcome: Outcome,
+    /// The access log has it.
+    pub(super) is_logged: bool,
     pub(crate) span: Span,
 }
 
@@ -152,11 +177,12 @@ impl Record {
             method: OTHER,
             status: None,
             outcome: Outcome::Aborted,
+            is_logged: false,
             span: Span::default(),
         }
     }
 
-    pub(crate) fn elapsed(&self) -> std::time::Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 }
@@ -172,6 +198,15 @@ impl Drop for Record {
                 outcome = self.outcome.label(),
                 duration_ms = self.elapsed().as_millis(),
                 "Request cut off."
+            );
+        } else if !self.is_logged {
+            // It was answered, and its connection made room for another one while its body was due.
+            info!(
+                target: ACCESS,
+                method = self.method,
+                outcome = self.outcome.label(),
+                duration_ms = self.elapsed().as_millis(),
+                "Request cut off after its answer."
             );
         }
         match &self.route {

@@ -10,7 +10,6 @@ mod pause;
 use super::admission::outgrows_replay;
 use super::profile::Csrf;
 use super::{Context, RouteHandle};
-use crate::token::store::Usable;
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderName, HeaderValue, Method};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -24,13 +23,12 @@ pub(super) use pause::Need;
 /// The header of the token, of the wish to get one, and of the complaint about its absence.
 pub(super) const CSRF_TOKEN: HeaderName = HeaderName::from_static("x-csrf-token");
 
-/// The session that a request is sent with, where bearerd speaks CSRF for its caller.
-pub(super) async fn session_for(
-    route: &RouteHandle,
+/// Where the session is that a request is to be sent with, if bearerd speaks CSRF for its caller.
+pub(super) fn needed<'a>(
+    route: &'a RouteHandle,
     request: &RequestHeader,
-    token: &Usable,
     context: &Context,
-) -> Option<Arc<Session>> {
+) -> Option<(&'a Arc<Keeper>, Need)> {
     let keeper = route.csrf.as_ref()?;
     let is_managed = route.config.profile.csrf == Csrf::Managed;
     let wants = || request.method == Method::POST && route.wants_csrf.load(Ordering::Relaxed);
@@ -43,8 +41,7 @@ pub(super) async fn session_for(
         Some(since) if outgrows_replay(request) => Need::Sure(since),
         _ => Need::Usual,
     };
-    // Boxed, since most requests do without.
-    Box::pin(keeper.session(token, need)).await
+    Some((keeper, need))
 }
 
 /// Whether the caller sends a token of its own, or asks for one.

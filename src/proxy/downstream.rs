@@ -38,7 +38,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
 
-pub(crate) use departure::while_there;
+pub(crate) use departure::{still_there, while_there};
 pub(crate) use framing::Framing;
 pub(crate) use load::{Load, Share};
 pub(super) use passage::WRITE_TIMEOUT;
@@ -227,6 +227,11 @@ impl Downstream {
             Debt::Waived => self.owe(Debt::Body),
             _ => {}
         }
+    }
+
+    /// All that is left is to hear our answer, and to send what nobody wants: the connection may make room for another.
+    pub(crate) fn may_go(&self) {
+        self.seat.release();
     }
 
     /// The request is over.

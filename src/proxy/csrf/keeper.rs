@@ -19,7 +19,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::Instant;
 use url::Url;
 
@@ -61,7 +61,7 @@ pub(crate) struct Keeper {
     metrics: CsrfMetrics,
     current: ArcSwapOption<Session>,
     /// Held while fetching: the others wait for the same answer.
-    fetching: Mutex<Option<Failing>>,
+    fetching: Arc<Mutex<Option<Failing>>>,
     serial: AtomicU64,
 }
 
@@ -117,7 +117,7 @@ impl Keeper {
             url: upstream.csrf_url.clone()?,
             metrics,
             current: ArcSwapOption::empty(),
-            fetching: Mutex::new(None),
+            fetching: Arc::default(),
             serial: AtomicU64::new(0),
         })
     }
@@ -125,14 +125,14 @@ impl Keeper {
     /// The session that goes with an access token: the one that is kept, or a new one. `None` when
     /// it cannot be had now.
     pub(in crate::proxy) async fn session(
-        &self,
+        self: &Arc<Self>,
         token: &Usable,
         need: Need,
     ) -> Option<Arc<Session>> {
         if let Some(kept) = self.good(token.generation, need) {
             return Some(kept);
         }
-        let mut failing = self.fetching.lock().await;
+        let failing = self.fetching.clone().lock_owned().await;
         if let Some(kept) = self.good(token.generation, need) {
             return Some(kept);
         }
@@ -141,7 +141,20 @@ impl Keeper {
         if failing.is_some_and(|failing| !failing.is_over(token.generation, need, asked)) {
             return kept;
         }
-        let (outcome, session) = self.renew(token, kept.as_deref()).await;
+        // A task of its own: if its caller leaves, those who wait behind it need what it brings all the same.
+        let renewing = self.clone().renewed(token.clone(), need, failing);
+        tokio::spawn(renewing).await.ok().flatten()
+    }
+
+    /// A new session, or the one that is kept where none can be had.
+    async fn renewed(
+        self: Arc<Self>,
+        token: Usable,
+        need: Need,
+        mut failing: OwnedMutexGuard<Option<Failing>>,
+    ) -> Option<Arc<Session>> {
+        let kept = self.kept(token.generation);
+        let (outcome, session) = self.renew(&token, kept.as_deref()).await;
         self.metrics.fetched(outcome);
         let Some(session) = session else {
             *failing = Some(Failing::with(*failing, token.generation, need, Instant::now()));

@@ -20,8 +20,23 @@ pub(crate) async fn while_there<T>(
         // What is done at once needs no watch.
         biased;
         done = work => Ok(done),
-        () = departure(session) => Err(Error::new_down(ErrorType::ConnectionClosed)),
+        () = departure(session) => Err(gone()),
     }
+}
+
+/// Whether to go on, after a wait that took no notice of the caller. It costs no system call: what the system has
+/// said by then counts.
+///
+/// # Errors
+/// The caller has left.
+pub(crate) fn still_there(session: &Session) -> pingora::Result<()> {
+    let has_left =
+        Downstream::of(session).is_some_and(|downstream| downstream.socket.get_ref().is_closed());
+    if has_left { Err(gone()) } else { Ok(()) }
+}
+
+fn gone() -> Box<Error> {
+    Error::new_down(ErrorType::ConnectionClosed)
 }
 
 /// Resolves when the caller has closed its side, or has gone altogether.

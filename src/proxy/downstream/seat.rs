@@ -32,9 +32,11 @@ impl Seat {
         self.idle_since.store(BUSY, Ordering::Relaxed);
     }
 
-    /// The request is over.
+    /// The request is over. A pause that has begun goes on.
     pub(crate) fn release(&self) {
-        self.idle_since.store(next(&self.turns), Ordering::Relaxed);
+        if self.idle_since().is_none() {
+            self.idle_since.store(next(&self.turns), Ordering::Relaxed);
+        }
     }
 
     /// The number of the pause, if this is one.

@@ -1,5 +1,6 @@
 //! TCP or a Unix socket, read and written alike.
 
+use futures_util::FutureExt;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::pin::Pin;
@@ -21,6 +22,23 @@ impl Socket {
             Self::Tcp(stream) => stream.poll_read_ready(context),
             Self::Unix(stream) => stream.poll_read_ready(context),
         }
+    }
+
+    /// Whether the system has said that the other side has closed its side, or has gone.
+    pub(super) fn is_closed(&self) -> bool {
+        // Without news there is nothing to wait for; that would take a lock.
+        let anything = || Ok(());
+        let ready = match self {
+            Self::Tcp(stream) => stream
+                .try_io(Interest::READABLE, anything)
+                .ok()
+                .and_then(|()| stream.ready(Interest::READABLE).now_or_never()),
+            Self::Unix(stream) => stream
+                .try_io(Interest::READABLE, anything)
+                .ok()
+                .and_then(|()| stream.ready(Interest::READABLE).now_or_never()),
+        };
+        ready.and_then(Result::ok).is_some_and(Ready::is_read_closed)
     }
 
     /// From now on, closing it is a reset, where there are resets.
@@ -146,5 +164,22 @@ mod tests {
         let mut bytes = String::new();
         ours.read_to_string(&mut bytes).await.unwrap();
         assert_eq!(bytes, "body");
+    }
+
+    #[tokio::test]
+    async fn an_end_is_known_as_soon_as_the_system_has_said_so_whatever_is_left_unread() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let ours = Socket::Unix(ours);
+        assert!(!ours.is_closed());
+        theirs.write_all(b"body").await.unwrap();
+        std::future::poll_fn(|context| ours.poll_read_ready(context)).await.unwrap();
+        assert!(!ours.is_closed(), "it has said something");
+        drop(theirs);
+        let known = async {
+            while !ours.is_closed() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(30), known).await.expect("it has gone");
     }
 }
