@@ -266,3 +266,31 @@ async fn a_write_that_waits_for_a_csrf_token_holds_no_slot() {
     sent.answer("").await;
     assert!(write.head().await.starts_with("HTTP/1.1 200 "));
 }
+
+#[tokio::test]
+async fn a_write_whose_turn_comes_with_another_token_is_sent_with_a_csrf_token_of_that() {
+    let issuer = Peer::start(issuer::token("second", 3600)).await;
+    issuer.script([issuer::token("first", 4)]);
+    let keys = "max_in_flight: 1, queue: { length: 1, wait: 30s },";
+    let world = Slow::start_with(issuer, keys, "").await;
+    let mut read = world.caller("GET", "/free").await;
+    let mut held = world.received().await;
+    let mut write = world.caller("POST", "/users/x").await;
+    let mut fetch = world.fetch().await;
+    assert_eq!(fetch.0.header("authorization"), ["Bearer first"]);
+    fetch.answer("x-csrf-token: abcdefgh1\r\n").await;
+    eventually("another token", async || {
+        world.sidecar.metric("bearerd_token_generation").await >= 2.0
+    })
+    .await;
+    held.answer("Connection: close\r\n").await;
+    assert!(read.head().await.starts_with("HTTP/1.1 200 "));
+    let mut fetch = world.fetch().await;
+    assert_eq!(fetch.0.header("authorization"), ["Bearer second"]);
+    fetch.answer("x-csrf-token: abcdefgh2\r\n").await;
+    let mut sent = world.received().await;
+    let pair = [sent.0.header("authorization"), sent.0.header("x-csrf-token")];
+    assert_eq!(pair, [["Bearer second"], ["abcdefgh2"]]);
+    sent.answer("").await;
+    assert!(write.head().await.starts_with("HTTP/1.1 200 "));
+}

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::fs::OpenOptions;
 use std::net::IpAddr;
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 use tokio::process::Command;
 
@@ -40,12 +41,33 @@ impl Names {
 
     /// bearerd where this file is the system's, in a mount namespace. It keeps its process id.
     pub(crate) fn bearerd(&self) -> Command {
-        let plain = bearerd();
-        let mut command = starting("unshare");
-        command
-            .args(["--user", "--map-root-user", "--mount", "sh", "-c"])
-            .arg(r#"mount --bind "$0" /etc/hosts && exec "$@""#)
-            .args([self.file.path().as_os_str(), plain.as_std().get_program()]);
-        command
+        bearerd_with(self.file.path())
     }
+}
+
+/// Knows no name, and does not say so: a pipe that nobody writes into.
+pub(crate) struct Silence(PathBuf);
+
+impl Silence {
+    pub(crate) fn new(folder: &Path) -> Self {
+        let pipe = folder.join("hosts");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        Self(pipe)
+    }
+
+    /// bearerd where this pipe is the system's file.
+    pub(crate) fn bearerd(&self) -> Command {
+        bearerd_with(&self.0)
+    }
+}
+
+fn bearerd_with(hosts: &Path) -> Command {
+    let plain = bearerd();
+    let mut command = starting("unshare");
+    command
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c"])
+        .arg(r#"mount --bind "$0" /etc/hosts && exec "$@""#)
+        .args([hosts.as_os_str(), plain.as_std().get_program()]);
+    command
 }
