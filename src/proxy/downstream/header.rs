@@ -110,7 +110,7 @@ mod tests {
             }
             open.push((downstream, caller));
         };
-        assert_eq!(open.len(), 64);
+        assert_eq!(open.len(), 48);
         let refused = refused.to_lowercase();
         assert!(refused.starts_with("http/1.1 503 "), "{refused}");
         assert!(refused.contains("\r\nretry-after: 1\r\n"), "{refused}");

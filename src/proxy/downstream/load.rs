@@ -7,8 +7,8 @@ use crate::proxy::respond::Problem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
-/// Long headers that are not whole, at once: with what pingora reads into, 8 MiB.
-const MOST_LONG_HEADERS: usize = 64;
+/// Long headers that are not whole, at once: with what pingora reads into, 6 MiB.
+const MOST_LONG_HEADERS: usize = 48;
 
 /// The requests under way that came in on one listener.
 pub(crate) struct Load {
