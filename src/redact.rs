@@ -40,6 +40,8 @@ const AGAIN: usize = 8;
 const SPARE: usize = 16 * 1024;
 /// At so few places a secret is looked for one by one.
 const FEW: usize = 64;
+/// Where so many first bytes of secrets are not, they themselves are not.
+const ENOUGH: usize = 64;
 /// A shorter run is not worth skipping to: the text is undressed as a whole.
 const SHORTEST_RUN: usize = 4;
 
@@ -57,6 +59,8 @@ struct Known {
     is_run: bool,
     /// One of them holds a space, which is `+` in a form.
     has_space: bool,
+    /// So many first bytes are the same in all, up to [`ENOUGH`]: of JWTs of one issuer, the header.
+    common: usize,
 }
 
 /// Where secrets are.
@@ -96,16 +100,25 @@ impl Secrets {
         let run = secrets.iter().map(runs).min()?;
         let is_run = secrets.iter().flatten().all(|byte| clothes::is_plain(*byte));
         let has_space = secrets.iter().flatten().any(|byte| *byte == b' ');
-        Some(Self(Arc::new(Known { secrets, least, run, is_run, has_space })))
+        let first = secrets.first()?;
+        let common = secrets.iter().map(|secret| common(first, secret)).min()?;
+        Some(Self(Arc::new(Known { secrets, least, run, is_run, has_space, common })))
     }
 
     /// All of these, and all of those.
     pub(crate) fn and(&self, other: &Self) -> Self {
-        let is_new = |secret: &&Bytes| !self.0.secrets.contains(secret);
-        let more = other.0.secrets.iter().filter(is_new);
-        // Of two sets that are not empty, neither is their union.
-        Self::of(self.0.secrets.iter().chain(more).cloned().collect())
-            .unwrap_or_else(|| self.clone())
+        let (these, those) = (&*self.0, &*other.0);
+        let firsts = these.secrets.first().zip(those.secrets.first());
+        let common = firsts.map_or(0, |(this, that)| common(this, that));
+        // One that is in both is looked for twice: to find that out would take longer, for each answer.
+        Self(Arc::new(Known {
+            secrets: these.secrets.iter().chain(&those.secrets).cloned().collect(),
+            least: these.least.min(those.least),
+            run: these.run.min(those.run),
+            is_run: these.is_run && those.is_run,
+            has_space: these.has_space || those.has_space,
+            common: common.min(these.common).min(those.common),
+        }))
     }
 
     /// Whether one of them is in a text.
@@ -186,8 +199,16 @@ impl Known {
     }
 
     fn look_into(&self, layer: &Layer<'_>, depth: usize, found: &mut Found) {
-        for secret in &self.secrets {
-            let mut from = 0;
+        let (mut secrets, mut start) = (&self.secrets[..], 0);
+        if let [first, _, ..] = secrets
+            && self.common >= WORTH_HOLDING
+            && next_in(layer.text, 0, first.get(..self.common).unwrap_or_default()).is_none()
+        {
+            // None is there as a whole, and what may begin at the end is the same of all.
+            (secrets, start) = (std::slice::from_ref(first), layer.text.len());
+        }
+        for secret in secrets {
+            let mut from = start;
             while let Some(at) = next_in(layer.text, from, secret) {
                 from = at + secret.len();
                 found.places.push(layer.place(at..from));
@@ -218,6 +239,11 @@ impl Known {
             }
         });
     }
+}
+
+/// How many first bytes are the same in both, as far as it matters.
+fn common(one: &[u8], other: &[u8]) -> usize {
+    one.iter().zip(other).take(ENOUGH).take_while(|(one, other)| one == other).count()
 }
 
 /// Where a secret is next in a text.

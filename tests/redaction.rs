@@ -1,6 +1,7 @@
 //! What an upstream, an issuer or a forward proxy says back of our secrets stays here, whatever it looks like.
 
 use crate::support::issuer;
+use crate::support::process::Process;
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Behaviour, Peer};
 use crate::support::{eventually, http};
@@ -125,6 +126,35 @@ async fn the_token_that_another_route_sends_to_the_same_upstream_stays_here_too(
     let sent: Vec<_> =
         upstream.seen().iter().map(|seen| seen.header("authorization").join("")).collect();
     assert_ne!(sent[0], sent[1]);
+}
+
+#[tokio::test]
+async fn the_tokens_of_clients_that_a_reload_replaced_stay_here_as_long_as_they_are_valid() {
+    let tokens: Vec<String> = (0..3).map(|one| format!("{TOKEN}-{one}")).collect();
+    let issuer = Peer::start(issuer::token(LATER, 3600)).await;
+    issuer.script(tokens.iter().map(|token| issuer::token(token, 3600)));
+    let upstream = Peer::start(Behaviour::ok(&format!("of all: {}", tokens.join(" ")))).await;
+    let folder = tempfile::tempdir().unwrap();
+    let first = issuer.config(&upstream.url(), "", "");
+    let process = Process::start(folder.path(), &first, &[]).await;
+    // Another client, then one that is called otherwise, and goes there by another name.
+    let other = first.replace("client_id: id", "client_id: other");
+    let renamed = other.replace("  c: {", "  d: {").replace("  u: {", "  v: {");
+    for (count, (config, token)) in [first, other, renamed].iter().zip(&tokens).enumerate() {
+        std::fs::write(folder.path().join("bearerd.yaml"), config).unwrap();
+        let wanted = [format!("Bearer {token}")];
+        let mut text = String::new();
+        eventually(&format!("client {count}"), async || {
+            let answer = http().get(format!("{}/free", process.url)).send().await.unwrap();
+            text = answer.text().await.unwrap();
+            upstream.seen().last().is_some_and(|seen| seen.header("authorization") == wanted)
+        })
+        .await;
+        for known in &tokens[..=count] {
+            assert!(!text.contains(known), "{text}");
+        }
+        assert_eq!(text.matches("[token removed]").count(), count + 1, "{text}");
+    }
 }
 
 #[tokio::test]

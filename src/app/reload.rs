@@ -259,6 +259,7 @@ impl Reloader {
         if let Some(successors) = successors {
             self.engines.replace(successors);
         }
+        setup.remember(&self.setup);
         self.proxy.replace(setup.table(&self.addresses, &self.metrics));
         self.board.readiness().replace_clients(setup.handles());
         self.board.readiness().replace_guard(setup.guard.clone());

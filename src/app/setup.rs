@@ -10,6 +10,7 @@ use crate::proxy::guard::Guard;
 use crate::proxy::upstream::Upstream;
 use crate::proxy::{ClientHandle, Table};
 use crate::secret::Secret;
+use crate::token::store::TokenStore;
 use crate::trust::{SystemAnchors, TrustError};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -147,6 +148,28 @@ impl Setup {
     /// What the proxy sees of the clients.
     pub(super) fn handles(&self) -> Vec<ClientHandle> {
         self.clients.iter().map(|client| client.handle.clone()).collect()
+    }
+
+    /// An upstream that had tokens of the clients `before` may send them back to callers of other clients' routes,
+    /// and to those of requests under way what it gets now.
+    pub(super) fn remember(&self, before: &Self) {
+        for (upstream, store) in self.stores() {
+            for (known, other) in before.stores() {
+                let is_it = upstream.name == known.name || upstream.origin == known.origin;
+                if is_it && !Arc::ptr_eq(store, other) {
+                    store.remember(other);
+                    other.remember(store);
+                }
+            }
+        }
+    }
+
+    /// Of each route, the upstream and where its tokens are.
+    fn stores(&self) -> impl Iterator<Item = (&config::Upstream, &Arc<TokenStore>)> {
+        self.config.routes.iter().filter_map(|route| {
+            let client = self.clients.get(route.client.0)?;
+            Some((self.config.upstreams.get(route.upstream.0)?, &client.handle.store))
+        })
     }
 
     /// What the proxy makes of requests.

@@ -464,6 +464,25 @@ fn a_body_is_looked_at_up_to_its_limit_however_large_its_chunks() {
 }
 
 #[test]
+fn of_many_secrets_that_begin_alike_each_is_found() {
+    let tokens: Vec<_> = (0..64).map(|one| format!("{TOKEN}-{one:02}")).collect();
+    let bytes = |tokens: &[String]| Secrets::new(tokens.iter().cloned().map(Bytes::from), 8);
+    let (these, those) = (bytes(&tokens[..40]).unwrap(), bytes(&tokens[40..]).unwrap());
+    let cookie = secrets("sess!AbC|def.0123456789 xyz");
+    for all in [these.and(&those), these.and(&those).and(&cookie), cookie.and(&those).and(&these)] {
+        for token in &tokens {
+            let body = format!("a {} b", Dress::JsonAll(true).on(token));
+            for size in [5, 1000] {
+                let (output, count) = clean(&all, body.as_bytes(), &[size]);
+                assert_eq!(count, 1, "{token}: {}", String::from_utf8_lossy(&output));
+            }
+        }
+        assert!(!all.are_in(TOKEN.as_bytes()), "a beginning is none");
+    }
+    assert!(these.and(&cookie).are_in(b"sess!AbC|def.0123456789+xyz"));
+}
+
+#[test]
 fn several_secrets_are_looked_for_at_once() {
     let both = secrets(TOKEN).and(&secrets("of the session"));
     let body = format!("{TOKEN} {} of the session", URL_SAFE_NO_PAD.encode(TOKEN));

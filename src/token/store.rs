@@ -152,6 +152,12 @@ impl TokenStore {
         self.valid.load().secrets().cloned()
     }
 
+    /// From now on, the tokens of another store that are still valid are for nobody else to see either.
+    pub(crate) fn remember(&self, other: &Self) {
+        let (others, now) = (other.valid.load(), Instant::now());
+        self.valid.rcu(|valid| valid.and(&others, now));
+    }
+
     /// Whether a request would be served right now.
     pub fn is_usable(&self) -> bool {
         let current = self.current.load();
@@ -280,8 +286,7 @@ impl TokenStore {
     pub(crate) fn publish(&self, token: Token, received: Instant) -> u64 {
         let previous = self.news.borrow().generation;
         let generation = previous + 1;
-        let valid = self.valid.load().with(&token, received);
-        self.valid.store(Arc::new(valid));
+        self.valid.rcu(|valid| valid.with(&token, received));
         self.current.store(Some(Arc::new(Current {
             authorization: token.authorization,
             generation,
