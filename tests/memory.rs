@@ -445,6 +445,35 @@ async fn fast_uploads_that_are_rewritten_do_not_starve_another_caller() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fast_uploads_that_are_refused_do_not_starve_another_caller() {
+    const UPLOADS: usize = 4;
+    const ASKED: usize = 10;
+    let world = World::start(Page::of_rows()).await;
+    let sent = || world.flood.written.load(Ordering::Relaxed);
+    let mut meanwhile = Vec::new();
+    for _ in 0..ASKED {
+        let mut uploads = Vec::new();
+        let begun = sent();
+        for _ in 0..UPLOADS {
+            let upload = world.upload("/nowhere", "text/plain", "x".repeat(16 << 10));
+            uploads.push(upload.await);
+        }
+        // More than all buffers hold: it is read.
+        eventually("they send", async || sent() - begun > UPLOADS * 16 * CHUNK).await;
+        // What is read of theirs while another caller waits for its answer.
+        let before = sent();
+        world.read(0).await;
+        meanwhile.push(sent() - before);
+    }
+    meanwhile.sort_unstable();
+    let usually = meanwhile[ASKED / 2];
+    assert!(
+        usually < UPLOADS * 4 * CHUNK,
+        "{usually} bytes were sent during a request: {meanwhile:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_too_much_for_the_memory_of_the_manifests_is_answered_503() {
     // As in deploy/; tests/commands.rs compares the two.
     const REQUESTS: usize = 48;

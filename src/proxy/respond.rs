@@ -1,6 +1,7 @@
 //! Answers that bearerd gives by itself: `application/problem+json` (RFC 9457) with `Proxy-Status`
 //! (RFC 9209), so that a caller can tell them from the upstream's.
 
+use super::DRAIN_TIMEOUT;
 use crate::error::ErrorKind;
 use crate::readable;
 use bytes::Bytes;
@@ -13,6 +14,8 @@ use pingora::proxy::Session;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
+use tokio::task::yield_now;
+use tokio::time::timeout;
 
 /// A local answer.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -105,7 +108,7 @@ impl Problem {
     }
 
     /// Sends the answer. Where the framing is in doubt, so is the beginning of the next request, and
-    /// the connection ends. The rest of a body is read and dropped, within pingora's drain time-out:
+    /// the connection ends. The rest of a body is read and dropped, for [`DRAIN_TIMEOUT`]:
     /// closing at once would reset the connection before the caller has read the answer.
     ///
     /// # Errors
@@ -130,8 +133,15 @@ impl Problem {
         if self.kind != ErrorKind::BadRequest && !session.req_header().headers.contains_key(EXPECT)
         {
             // The answer is out; a body that does not end in time ends the connection.
-            let _ = session.as_downstream_mut().drain_request_body().await;
+            let _ = timeout(DRAIN_TIMEOUT, drain(session)).await;
         }
         Ok(())
+    }
+}
+
+/// Reads the rest of a body, a piece at each turn: pingora would read megabytes before others have theirs.
+async fn drain(session: &mut Session) {
+    while let Ok(Some(_)) = session.as_downstream_mut().read_request_body().await {
+        yield_now().await;
     }
 }
