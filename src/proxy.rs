@@ -328,6 +328,9 @@ impl ProxyHttp for Proxy {
             // Nobody could have asked for it: `Upgrade` is stripped.
             return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
         }
+        if headers::is_too_large(response) {
+            return Err(failure::large_header());
+        }
         let route = context.route.clone().ok_or_else(defect)?;
         if response.status.is_informational() {
             let patience = route.upstream.patience();

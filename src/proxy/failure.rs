@@ -1,8 +1,8 @@
 //! What a pingora error means to the caller. Pure.
 
-use super::admission;
 use super::respond::Problem;
 use super::upstream::{Full, PROXY_FAILED, TLS_TOO_OLD, is_silence};
+use super::{admission, headers};
 use crate::error::ErrorKind;
 use crate::trust;
 use pingora::{Error, ErrorSource, ErrorType};
@@ -25,6 +25,9 @@ pub(super) const LOGIN_PAGE: ErrorType = ErrorType::new("LoginPage");
 
 /// The upstream's compressed answer can't be read.
 pub(super) const BAD_COMPRESSION: ErrorType = ErrorType::new("BadCompression");
+
+/// The header of the upstream's answer is larger than any that is passed on.
+const LARGE_HEADER: ErrorType = ErrorType::new("LargeHeader");
 
 /// In a body that was announced with its length there is a URL that would change it.
 const LATE_LINK: ErrorType = ErrorType::new("LateLink");
@@ -94,6 +97,11 @@ pub(super) fn late_link() -> Box<Error> {
     Error::new_down(LATE_LINK)
 }
 
+/// Ends a request whose answer has too large a header.
+pub(super) fn large_header() -> Box<Error> {
+    Error::new_up(LARGE_HEADER)
+}
+
 /// Ends a request that finds no slot.
 pub(super) fn full(full: Full) -> Box<Error> {
     Error::because(FULL, full.to_string(), full)
@@ -143,6 +151,10 @@ fn detail(kind: ErrorKind, error: &Error) -> String {
         ErrorKind::UpstreamUnreachable if *error.etype() == BAD_COMPRESSION => {
             "the upstream's compressed answer is broken; `links: off` on the route passes it as it is".to_owned()
         }
+        ErrorKind::UpstreamUnreachable if *error.etype() == LARGE_HEADER => format!(
+            "the header of the upstream's answer has more than {} KiB; nothing of it was passed on, though the upstream may have done what was asked for; look at its answer with `curl` and the token of `bearerd token`, and see which header it is",
+            headers::LARGEST_ANSWER_HEADER / 1024
+        ),
         ErrorKind::UpstreamUnreachable => format!(
             "the upstream did not answer ({}); check the upstream's url and the network",
             error.etype().as_str()
@@ -198,6 +210,7 @@ mod tests {
         };
         assert_eq!(read(io::ErrorKind::ConnectionReset), None);
         assert_eq!(read(io::ErrorKind::TimedOut), Some(ErrorKind::BadRequest), "a late body");
+        assert_eq!(kind_of(&large_header()), Some(ErrorKind::UpstreamUnreachable));
         let login = Error::new_up(LOGIN_PAGE);
         assert_eq!(kind_of(&login), Some(ErrorKind::LoginPage));
         assert_eq!(kind_of(&expired_meanwhile()), Some(ErrorKind::TokenUnavailable));

@@ -19,6 +19,10 @@ const METHOD_OVERRIDES: [&str; 3] =
 /// Tells SAP's front door that the bearer is meant, not a browser session.
 pub(crate) const CUSTOM_AUTH: HeaderName = HeaderName::from_static("x-sap-sac-custom-auth");
 
+/// The largest header of an upstream's answer that is passed on, which is also a caller's. Servers seldom send a tenth
+/// of it, and it is held more than once: as it was read, and as it is written.
+pub(super) const LARGEST_ANSWER_HEADER: usize = 64 * 1024;
+
 /// Whoever takes `_` for `-` would believe the caller where only we are to be believed.
 const DECIDED_HERE: [HeaderName; 9] = [
     AUTHORIZATION,
@@ -39,6 +43,13 @@ pub(crate) struct Injection<'a> {
     pub(crate) host: &'a HeaderValue,
     pub(crate) custom_auth: bool,
     pub(crate) extra: &'a [(HeaderName, HeaderValue)],
+}
+
+/// Whether the header of an answer is too large to be passed on.
+pub(super) fn is_too_large(response: &ResponseHeader) -> bool {
+    // On a line, a colon and a space are between name and value, and two bytes end it.
+    let lines = response.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    lines.sum::<usize>() > LARGEST_ANSWER_HEADER
 }
 
 /// Removes what the caller must not decide. Tells whether an `Authorization` was among it.
