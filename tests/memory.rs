@@ -1,5 +1,7 @@
 //! What streams, and who dawdles, leaves the process small.
 
+mod growth;
+
 use crate::support::process::Process;
 use crate::support::upstream::Peer;
 use crate::support::{Fixture, accepting, eventually, issuer};
@@ -114,8 +116,10 @@ async fn two_thousand_callers_that_dawdle_keep_nobody_waiting() {
     assert!(peak < 2 * LIMIT_KIB, "the highest resident memory was {peak} KiB");
 }
 
-/// How a page is compressed, and what it says.
+/// What a tenant answers.
 struct Page {
+    /// The lines of its header, apart from the length.
+    header: String,
     start: Vec<u8>,
     /// A mebibyte of it, which may come as often as one likes.
     middle: Vec<u8>,
@@ -142,12 +146,12 @@ impl Page {
     }
 
     fn of(middle: &str) -> Self {
-        let gzip = |plain: &str| {
-            let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-            encoder.write_all(plain.as_bytes()).unwrap();
-            encoder.finish().unwrap()
-        };
-        Self { start: gzip("{\"value\":["), middle: gzip(middle), end: gzip("0]}") }
+        Self {
+            header: "content-type: application/json\r\ncontent-encoding: gzip\r\n".to_owned(),
+            start: gzip("{\"value\":["),
+            middle: gzip(middle),
+            end: gzip("0]}"),
+        }
     }
 
     fn ratio(&self) -> usize {
@@ -155,8 +159,18 @@ impl Page {
     }
 }
 
-/// A tenant that answers with as many mebibytes of a page as a path ends with. Of what is sent to it, it reads the
-/// header only, and never answers; but all of what is sent to a path with `drained` in it.
+fn gzip(plain: &str) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(plain.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// Pages, each under a segment of a path.
+type Pages = Vec<(&'static str, Page)>;
+
+/// A tenant that answers with the page that a path names, or the first one, and as often as it ends with, its middle. Of
+/// what is sent to it, it reads the header only, and never answers; but all of what is sent to a path with `drained` in
+/// it.
 struct Flood {
     url: String,
     /// How many compressed bytes have been written.
@@ -167,21 +181,21 @@ struct Flood {
 }
 
 impl Flood {
-    async fn start(page: Page) -> Self {
+    async fn start(pages: Pages) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let (page, written) = (Arc::new(page), Arc::new(AtomicUsize::new(0)));
+        let (pages, written) = (Arc::new(pages), Arc::new(AtomicUsize::new(0)));
         let drained = Arc::new(AtomicUsize::new(0));
         let counted = (written.clone(), drained.clone());
         let serving =
-            accepting(listener, move |stream| flood(stream, page.clone(), counted.clone()));
+            accepting(listener, move |stream| flood(stream, pages.clone(), counted.clone()));
         Self { url, written, drained, _serving: serving }
     }
 }
 
 async fn flood(
     mut stream: TcpStream,
-    page: Arc<Page>,
+    pages: Arc<Pages>,
     (written, drained): (Arc<AtomicUsize>, Arc<AtomicUsize>),
 ) -> Option<()> {
     let mut scratch = vec![0; 64 << 10];
@@ -199,11 +213,14 @@ async fn flood(
             }
             std::future::pending::<()>().await;
         }
-        let count: usize = target.rsplit('/').next().unwrap().parse().unwrap();
+        let target = target.strip_suffix("/$batch").unwrap_or(target);
+        let (path, count) = target.rsplit_once('/').unwrap();
+        // One that is no number is the fetch of a CSRF token.
+        let count: usize = count.parse().unwrap_or(0);
+        let named = pages.iter().find(|(name, _)| path.ends_with(name));
+        let (_, page) = named.or_else(|| pages.first()).unwrap();
         let length = page.start.len() + count * page.middle.len() + page.end.len();
-        let head = format!(
-            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\ncontent-length: {length}\r\n\r\n"
-        );
+        let head = format!("HTTP/1.1 200 OK\r\n{}content-length: {length}\r\n\r\n", page.header);
         stream.write_all(&[head.as_bytes(), &page.start].concat()).await.ok()?;
         for _ in 0..count {
             stream.write_all(&page.middle).await.ok()?;
@@ -232,10 +249,16 @@ impl World {
 
     /// The same with more keys in the configuration.
     async fn start_with(page: Page, keys: &str) -> Self {
-        let (issuer, flood) = (issuer::steady().await, Flood::start(page).await);
+        Self::of(vec![("", page)], keys, "").await
+    }
+
+    /// The same with these pages and more routes.
+    async fn of(pages: Pages, keys: &str, routes: &str) -> Self {
+        let (issuer, flood) = (issuer::steady().await, Flood::start(pages).await);
         let folder = tempfile::tempdir().unwrap();
         let config = issuer.config(&flood.url, "", &format!("log: {{ level: info }}\n{keys}"));
         let config = config.replace("read: 1s", "read: 60s");
+        let config = config.replace("routes:\n", &format!("routes:\n{routes}"));
         let process = Process::start(folder.path(), &config, &[]).await;
         let world = Self { process, flood, http: patient(), _issuer: issuer, _folder: folder };
         let served = async || {

@@ -247,7 +247,7 @@ impl Plan {
         response.set_version(Version::HTTP_11);
         response.insert_header(TRANSFER_ENCODING, "chunked")?;
         header::weaken(response);
-        Ok((count, Some(AnswerBody::new(is_gzip, rewriter))))
+        Ok((count, Some(AnswerBody::new(is_gzip, rewriter, map.growth()))))
     }
 }
 

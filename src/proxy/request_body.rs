@@ -13,6 +13,7 @@ use super::batch::BatchCheck;
 use super::links::{DIGESTS, Plan, Rewriter};
 use super::respond::Problem;
 use super::{failure, route};
+use crate::error::ErrorKind;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use pingora::http::RequestHeader;
@@ -30,6 +31,9 @@ const LARGEST_READ: u64 = 64 * 1024;
 const TURN: usize = 8 * 1024;
 /// So much is done at once: where URLs are dense, it grows to some times as much.
 const PIECE: usize = 1024;
+/// By no more than this, what was read may grow at once when the upstream's URLs take the place of ours. That is more
+/// than a part of a batch that is held becomes, or twice as much as a read of nothing but links.
+const MOST_GROWN: usize = 256 * 1024;
 
 /// What is done to a request's body.
 pub(crate) enum RequestBody {
@@ -78,41 +82,49 @@ impl Stages {
     }
 
     /// Takes the next bytes, the last of all if `is_end`, and appends what may be sent to `output`. In between, it is
-    /// the turn of others.
+    /// the turn of others. What grows too much is refused: all that comes of it is held until the upstream takes it.
     async fn push(
         &mut self,
         input: &[u8],
         is_end: bool,
         output: &mut Vec<u8>,
     ) -> Result<(), Problem> {
-        let mut checked = Vec::new();
+        let (mut checked, mut room) = (Vec::new(), MOST_GROWN);
         for piece in input.chunks(PIECE) {
             if let Some(check) = &mut self.check {
                 check.push(piece, &mut checked)?;
                 self.did(piece.len()).await;
-                self.rewrite(&checked, output).await;
+                self.rewrite(&checked, &mut room, output).await?;
                 checked.clear();
             } else {
-                self.rewrite(piece, output).await;
+                self.rewrite(piece, &mut room, output).await?;
             }
         }
         if is_end {
             if let Some(check) = &mut self.check {
                 check.finish(&mut checked)?;
-                self.rewrite(&checked, output).await;
+                self.rewrite(&checked, &mut room, output).await?;
             }
             self.rewriter.finish(output);
         }
         Ok(())
     }
 
-    /// Rewrites bytes that may be sent.
-    async fn rewrite(&mut self, bytes: &[u8], output: &mut Vec<u8>) {
+    /// Rewrites bytes that may be sent, which may grow into this room.
+    async fn rewrite(
+        &mut self,
+        bytes: &[u8],
+        room: &mut usize,
+        output: &mut Vec<u8>,
+    ) -> Result<(), Problem> {
         for piece in bytes.chunks(PIECE) {
             let before = output.len();
             self.rewriter.push(piece, output);
-            self.did(piece.len() + output.len().saturating_sub(before)).await;
+            let made = output.len().saturating_sub(before);
+            *room = (*room + piece.len()).checked_sub(made).ok_or_else(too_many_links)?;
+            self.did(piece.len() + made).await;
         }
+        Ok(())
     }
 
     /// Ends the turn when it is enough.
@@ -205,8 +217,11 @@ impl RequestBody {
             let Some(chunk) = read(session).await? else { break };
             count += u64::try_from(chunk.len()).unwrap_or(u64::MAX);
             beginning.extend_from_slice(&chunk);
-            stages.rewrite(&chunk, &mut seen).await;
-            seen.clear();
+            for piece in chunk.chunks(PIECE) {
+                stages.rewriter.push(piece, &mut seen);
+                stages.did(piece.len() + seen.len()).await;
+                seen.clear();
+            }
         }
         let framing = match stages.rewriter.rewritten() {
             0 => Framing::Length,
@@ -275,6 +290,12 @@ impl RequestBody {
     }
 }
 
+/// The answer to a body of hardly anything but URLs.
+fn too_many_links() -> Problem {
+    let detail = "the body holds so many URLs of the sidecar that it becomes several times as large with the upstream's in their place; send it in parts, or with the upstream's URLs; the upstream got no end of it";
+    Problem::new(ErrorKind::BadRequest, detail.to_owned())
+}
+
 fn remove_digests(request: &mut RequestHeader) {
     for name in DIGESTS {
         request.remove_header(name);
@@ -295,4 +316,34 @@ async fn ask_to_go_on(session: &mut Session) -> pingora::Result<bool> {
 async fn read(session: &mut Session) -> pingora::Result<Option<Bytes>> {
     let late = |_| Error::new_down(ErrorType::ReadTimedout);
     timeout(READ_TIMEOUT, session.read_request_body()).await.map_err(late)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::links::json::JsonRewriter;
+    use crate::proxy::links::origin::OriginMap;
+    use std::sync::Arc;
+
+    #[tokio::test]
+    async fn what_is_read_may_become_twice_as_large_and_not_many_times() {
+        let names = [("a", false), ("a-name-as-long-as-the-upstreams.example", true)];
+        for (name, passes) in names {
+            let theirs = "https://tenant.eu10.hcs.cloud.sap.example";
+            let map = OriginMap::new([(format!("http://{name}"), theirs.to_owned())], None);
+            let rewriter = JsonRewriter::new(Arc::new(map));
+            let mut stages = Stages::new(None, Rewriter::Json(Box::new(rewriter)));
+            let link = format!("\"//{name}\",");
+            let body = format!("{{\"@id\":[{}0]}}", link.repeat(64 * 1024 / link.len()));
+            let mut output = Vec::new();
+            let refused = stages.push(body.as_bytes(), true, &mut output).await.err();
+            assert_eq!(refused.is_none(), passes, "{name}");
+            let most = body.len() + MOST_GROWN + theirs.len() * PIECE;
+            assert!(output.len() < most, "{}", output.len());
+            if passes {
+                assert_eq!(stages.rewriter.rewritten(), 64 * 1024 / link.len() as u64);
+                assert!(output.ends_with(b",0]}"));
+            }
+        }
+    }
 }

@@ -18,6 +18,8 @@ use std::sync::Arc;
 const ENOUGH: usize = 16 * 1024;
 /// After so much work, it is the turn of others: a worker has one thread.
 const TURN: usize = 64 * 1024;
+/// So much of a header is written at once: it is copied.
+const HEAD_PIECE: usize = ENOUGH;
 /// What a step counts at least: to begin a member of gzip is work, too.
 const LEAST_WORK: usize = 4 * 1024;
 
@@ -122,7 +124,7 @@ impl Rework {
     fn try_take(&mut self, input: &[u8]) -> io::Result<usize> {
         match &mut self.stage {
             Stage::Head(head) => {
-                let (count, ends) = head.read(input);
+                let (count, ends) = head.read(input.get(..HEAD_PIECE).unwrap_or(input));
                 let header = input.get(..count).unwrap_or_default();
                 self.output = Framing::Bare.frame(Bytes::copy_from_slice(header), false);
                 if ends {
@@ -186,9 +188,12 @@ impl Rework {
         let least = if self.body.is_gzip() { ENOUGH } else { input.len().min(ENOUGH) };
         self.changed.reserve(least + least / 4);
         while self.changed.len() < ENOUGH && self.work < TURN {
+            let before = self.changed.len();
             let step = self.body.step(input.get(taken..).unwrap_or_default(), &mut self.changed)?;
             taken += step.taken;
-            self.work += LEAST_WORK.max(step.taken + step.made);
+            // Links grow, and what was held of a part comes all at once.
+            let written = self.changed.len() - before;
+            self.work += LEAST_WORK.max(step.taken + step.made).max(written);
             if step.is_idle() {
                 self.has_more = false;
                 break;
@@ -232,7 +237,7 @@ pub(super) mod tests {
     use super::*;
     use crate::metrics::Metrics;
     use crate::proxy::downstream::framing::Framing::{Bare, Chunks};
-    use crate::proxy::links::answer::tests::json_body;
+    use crate::proxy::links::answer::tests::{growing_body, json_body, parts_of_links};
     use crate::redact::Secrets;
     use bytes::{Buf, BufMut};
     use flate2::Compression;
@@ -385,6 +390,33 @@ pub(super) mod tests {
         let output = run(&mut rework(true, Chunks).0, &stream, 7, 0).unwrap();
         let rest = output.strip_prefix(interim).expect("as it was");
         assert_eq!(body_of(rest, Chunks), b"{}");
+    }
+
+    #[test]
+    fn a_turn_ends_with_what_links_have_become() {
+        let body = gzip(&parts_of_links(40));
+        let (_, metrics) = rework(true, Bare);
+        let route = Arc::new(metrics.route("/x"));
+        let growing = growing_body("multipart/mixed; boundary=b", true);
+        let mut rework = Rework::new(growing, None, route, Bare);
+        rework.take(HEAD).unwrap();
+        let (mut input, mut turn) = (&body[..], 0);
+        while !input.is_empty() || rework.has_more() {
+            let made = rework.output();
+            turn += made.remaining();
+            made.advance(made.remaining());
+            // What one step may make comes on top: a part that is not held any longer.
+            assert!(turn <= TURN + 256 * 1024, "{turn} bytes in a turn");
+            if rework.ends_turn() {
+                turn = 0;
+            }
+            if rework.has_more() {
+                rework.make().unwrap();
+            } else {
+                input = &input[rework.take(input).unwrap()..];
+            }
+        }
+        assert!(rework.made() > 40_000_000, "{}", rework.made());
     }
 
     #[test]

@@ -5,13 +5,18 @@ use super::format::Rewriter;
 use super::inflate::{Inflater, Step, may_begin};
 use std::io;
 
-/// So much is rewritten at once. A link takes a few bytes, and what takes its place a hundred.
+/// So much is rewritten at once.
 const PIECE: usize = 8 * 1024;
+/// Less, where it may become more than this: a link takes a few bytes, and what takes its place a hundred.
+const MOST_MADE: usize = 4 * PIECE;
+/// Never less.
+const LEAST_PIECE: usize = 256;
 
 /// What is done to an answer's body.
 pub(crate) struct AnswerBody {
     inflating: Option<Inflating>,
     rewriter: Rewriter,
+    piece: usize,
 }
 
 struct Inflating {
@@ -20,12 +25,14 @@ struct Inflating {
 }
 
 impl AnswerBody {
-    pub(super) fn new(is_gzip: bool, rewriter: Rewriter) -> Self {
+    /// `growth` is how many times as long the rewriter may make what it is given.
+    pub(super) fn new(is_gzip: bool, rewriter: Rewriter, growth: usize) -> Self {
+        let piece = MOST_MADE.checked_div(growth).unwrap_or(PIECE).clamp(LEAST_PIECE, PIECE);
         let inflating = || Inflating {
             inflater: Inflater::default(),
-            plain: vec![0; PIECE].into_boxed_slice(),
+            plain: vec![0; piece].into_boxed_slice(),
         };
-        Self { inflating: is_gzip.then(inflating), rewriter }
+        Self { inflating: is_gzip.then(inflating), rewriter, piece }
     }
 
     /// Whether it is compressed.
@@ -45,7 +52,7 @@ impl AnswerBody {
     /// The compressed data is broken, or grows beyond all measure.
     pub(crate) fn step(&mut self, input: &[u8], output: &mut Vec<u8>) -> io::Result<Step> {
         let Some(Inflating { inflater, plain }) = &mut self.inflating else {
-            let piece = input.get(..PIECE).unwrap_or(input);
+            let piece = input.get(..self.piece).unwrap_or(input);
             self.rewriter.push(piece, output);
             return Ok(Step { taken: piece.len(), made: 0 });
         };
@@ -76,6 +83,7 @@ impl AnswerBody {
 pub(crate) mod tests {
     use super::*;
     use crate::proxy::links::format::Format;
+    use crate::proxy::links::multipart::LARGEST_CHANGED;
     use crate::proxy::links::origin::OriginMap;
     use flate2::Compression;
     use flate2::write::GzEncoder;
@@ -86,7 +94,26 @@ pub(crate) mod tests {
     pub(crate) fn json_body(is_gzip: bool) -> AnswerBody {
         let pairs = [("https://t".to_owned(), "http://ours".to_owned())];
         let map = Arc::new(OriginMap::new(pairs, None));
-        AnswerBody::new(is_gzip, Rewriter::new(Some(Format::Json), &map))
+        AnswerBody::new(is_gzip, Rewriter::new(Some(Format::Json), &map), map.growth())
+    }
+
+    /// The body of an answer of this type, in which paths become 62 characters longer.
+    pub(crate) fn growing_body(content_type: &'static str, is_gzip: bool) -> AnswerBody {
+        let map = Arc::new(OriginMap::new([], Some(format!("/{}", "p".repeat(61)))));
+        let value = http::HeaderValue::from_static(content_type);
+        let headers = http::HeaderMap::from_iter([(http::header::CONTENT_TYPE, value)]);
+        let rewriter =
+            Rewriter::of_answer(&headers, false, crate::proxy::profile::Links::JsonAndXml, &map);
+        AnswerBody::new(is_gzip, rewriter, map.growth())
+    }
+
+    /// So many parts of which each is hardly anything but links, and as large as one that is held.
+    pub(crate) fn parts_of_links(count: usize) -> Vec<u8> {
+        let part = format!(
+            "--b\r\nContent-Type: application/http\r\n\r\nHTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{{\"@odata.nextLink\":[{}0]}}\r\n",
+            "\"/\",".repeat(15_500)
+        );
+        format!("{}--b--", part.repeat(count)).into_bytes()
     }
 
     fn all(body: &mut AnswerBody, mut input: &[u8]) -> io::Result<Vec<u8>> {
@@ -117,7 +144,7 @@ pub(crate) mod tests {
     #[test]
     fn a_body_that_ends_too_early_is_an_error_and_one_that_never_begins_is_empty() {
         let finished = |is_gzip, bytes: &[u8]| {
-            let mut body = AnswerBody::new(is_gzip, Rewriter::None);
+            let mut body = AnswerBody::new(is_gzip, Rewriter::None, 1);
             let mut output = all(&mut body, bytes)?;
             body.finish(&mut output)?;
             Ok::<_, io::Error>(output)
@@ -126,6 +153,33 @@ pub(crate) mod tests {
         assert!(finished(true, &[0x1f, 0x8b]).is_err());
         assert!(finished(true, b"no gzip").is_err());
         assert_eq!(finished(false, b"plain").unwrap(), b"plain");
+    }
+
+    #[test]
+    fn a_step_makes_little_however_much_links_grow() {
+        let json = format!("{{\"@odata.nextLink\":[{}0]}}", "\"/\",".repeat(100_000));
+        let xml = format!("<f>{}</f>", "<a href=\"/\"/>".repeat(50_000));
+        let parts = parts_of_links(8);
+        for (kind, input, most) in [
+            ("application/json", json.as_bytes(), MOST_MADE),
+            ("application/xml", xml.as_bytes(), MOST_MADE),
+            ("multipart/mixed; boundary=b", &parts, LARGEST_CHANGED + 2 * MOST_MADE),
+        ] {
+            for is_gzip in [false, true] {
+                let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+                encoder.write_all(input).unwrap();
+                let compressed = encoder.finish().unwrap();
+                let mut input = if is_gzip { &compressed } else { input };
+                let (mut body, mut output) = (growing_body(kind, is_gzip), Vec::new());
+                while !input.is_empty() {
+                    let step = body.step(input, &mut output).unwrap();
+                    assert!(output.len() <= most, "{kind}: {}", output.len());
+                    output.clear();
+                    input = &input[step.taken..];
+                }
+                assert!(body.rewritten() > 40_000);
+            }
+        }
     }
 
     #[test]

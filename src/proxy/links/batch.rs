@@ -4,11 +4,9 @@
 //! Clients built on .NET write absolute request lines by default.
 
 use super::format::{Format, Rewriter};
-use super::head::{
-    name_of, split_end, split_message, value_of, with_length, with_value, without_length,
-};
+use super::head::{name_of, value_of, with_value};
 use super::header;
-use super::multipart::{Beginning, Messages, Multipart};
+use super::multipart::{Begun, Messages, Multipart};
 use super::origin::OriginMap;
 use std::sync::Arc;
 
@@ -25,37 +23,10 @@ pub(crate) struct Back {
 pub(super) type BatchRewriter = Multipart<Back>;
 
 impl Messages for Back {
-    fn whole(&self, header: &[u8], request: &[u8], _is_delimited: bool) -> Option<(Vec<u8>, u64)> {
-        let (lead, head, rest) = split_message(request);
-        let (body, end) = split_end(rest);
-        let (new_body, links) = self.body(head, body).unzip();
-        let (mut changed, urls) = self.head(head);
-        let count = urls + links.unwrap_or_default();
-        if count == 0 {
-            return None;
-        }
-        let new_body = new_body.as_deref().unwrap_or(body);
-        changed = with_length(&changed, body.len(), new_body.len());
-        changed.extend_from_slice(new_body);
-        let mut part = with_length(header, head.len() + body.len(), changed.len());
-        for piece in [lead, &changed, end] {
-            part.extend_from_slice(piece);
-        }
-        Some((part, count))
-    }
-
-    fn beginning(&self, header: &[u8], request: &[u8]) -> Option<Beginning> {
-        let (lead, head, body) = split_message(request);
-        let (new_head, count) = self.head(head);
-        let (header, new_head, rewriter) = match format(head) {
-            Some(format) => {
-                let rewriter = Rewriter::new(Some(format), &self.urls);
-                (without_length(header), without_length(&new_head), rewriter)
-            }
-            None => (with_length(header, head.len(), new_head.len()), new_head, Rewriter::None),
-        };
-        let head = [&header, lead, &new_head].concat();
-        Some(Beginning { head, count, body: body.to_vec(), rewriter })
+    fn begin(&self, head: &[u8]) -> Begun {
+        let (changed, count) = self.head(head);
+        let rewriter = Rewriter::new(format(head), &self.urls);
+        Begun { head: (count > 0).then_some(changed), count, rewriter }
     }
 }
 
@@ -74,16 +45,6 @@ impl Back {
             changed.extend(new_line.unwrap_or_else(|| line.to_vec()));
         }
         (changed, count)
-    }
-
-    /// The body of a request in a batch, if it changes, and how many URLs did.
-    fn body(&self, head: &[u8], body: &[u8]) -> Option<(Vec<u8>, u64)> {
-        let mut rewriter = Rewriter::new(Some(format(head)?), &self.urls);
-        let mut output = Vec::with_capacity(body.len() + 64);
-        rewriter.push(body, &mut output);
-        rewriter.finish(&mut output);
-        let count = rewriter.rewritten();
-        (count > 0).then_some((output, count))
     }
 
     /// `GET http://127.0.0.1:8080/... HTTP/1.1`

@@ -107,6 +107,15 @@ impl Rewriter {
         }
     }
 
+    /// How many bytes of parts it holds. What the others hold is not worth mentioning.
+    pub(super) fn holds(&self) -> usize {
+        match self {
+            Self::None | Self::Json(_) | Self::Xml(_) => 0,
+            Self::Batch(batch) => batch.holds(),
+            Self::Parts(parts) => parts.holds(),
+        }
+    }
+
     /// How many links were changed so far.
     pub(in crate::proxy) fn rewritten(&self) -> u64 {
         match self {

@@ -1,7 +1,7 @@
 //! Links in headers ([`value::HEADERS`]) and the entity tags of bodies whose bytes change. Pure.
 
 use super::origin::OriginMap;
-use super::value::{self, Kind, MARK};
+use super::value::{self, Kind, MARK, MOST_GROWN};
 use http::header::{CONTENT_LOCATION, ETAG, IF_MATCH, IF_NONE_MATCH, LINK, ORIGIN, REFERER};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -18,9 +18,11 @@ pub(super) fn rewrite(response: &mut ResponseHeader, map: &Arc<OriginMap>) -> u6
         let kind = Kind::of(name.as_str().as_bytes()).filter(|kind| *kind != Kind::Tag)?;
         Some((name.clone(), kind))
     });
-    let mut count = 0;
-    for (name, kind) in linked.collect::<Vec<_>>() {
-        count += replace(response, &name, |value| kind.rewritten(value, map));
+    let mut linked: Vec<_> = linked.collect();
+    linked.sort_by_key(|(_, kind)| *kind);
+    let (mut count, mut room) = (0, MOST_GROWN);
+    for (name, kind) in linked {
+        count += replace(response, &name, |value| kind.rewritten(value, map, &mut room));
     }
     count
 }
@@ -29,7 +31,7 @@ pub(super) fn rewrite(response: &mut ResponseHeader, map: &Arc<OriginMap>) -> u6
 fn replace(
     response: &mut ResponseHeader,
     name: &HeaderName,
-    change: impl Fn(&str) -> Option<String>,
+    mut change: impl FnMut(&str) -> Option<String>,
 ) -> u64 {
     let values: Vec<HeaderValue> = response.headers.get_all(name).iter().cloned().collect();
     let changed: Vec<Option<HeaderValue>> = values
@@ -71,9 +73,10 @@ pub(super) fn points_back(request: &RequestHeader) -> bool {
 
 /// Makes the sidecar's URLs in a request's headers the upstream's.
 pub(super) fn point_back(request: &mut RequestHeader, map: &Arc<OriginMap>) {
+    let mut room = MOST_GROWN;
     for (name, kind) in POINTERS {
         let theirs = |value: &HeaderValue| {
-            HeaderValue::try_from(kind.rewritten(value.to_str().ok()?, map)?).ok()
+            HeaderValue::try_from(kind.rewritten(value.to_str().ok()?, map, &mut room)?).ok()
         };
         if let Some(value) = request.headers.get(&name).and_then(theirs) {
             // A name that was there before, and a value that was checked.
@@ -175,6 +178,35 @@ mod tests {
         assert_eq!(rewritten("sap-messages", messages), (ours, 1));
         let one = r#"{"code":"A/1","longtext_url":"https://acme.example/t"}"#;
         assert_eq!(rewritten("sap-message", one).1, 1);
+    }
+
+    #[test]
+    fn a_value_that_would_grow_too_much_stays_as_it_is_and_leaves_room_for_others() {
+        let prefix = "/a/path/that/is/cut".to_owned();
+        let map = Arc::new(OriginMap::new([], Some(prefix.clone())));
+        let ours = |value: &str| value.replace("</>", &format!("<{prefix}/>"));
+        let links = "</>,".repeat(MOST_GROWN / prefix.len());
+        let messages = format!("{{\"longtextUrl\":[{}1]}}", "\"/\",".repeat(MOST_GROWN));
+        for (other, is_changed) in [("", true), ("</>", false)] {
+            let mut response = ResponseHeader::build(200, None).unwrap();
+            response.append_header("sap-messages", &messages).unwrap();
+            response.append_header("link", links.repeat(2)).unwrap();
+            response.append_header("link", format!("{links}{other}")).unwrap();
+            response.append_header("location", "/x").unwrap();
+            let count = rewrite(&mut response, &map);
+            assert_eq!(response.headers["location"], format!("{prefix}/x"));
+            assert_eq!(response.headers["sap-messages"], messages);
+            let values: Vec<_> = response.headers.get_all("link").iter().collect();
+            assert_eq!(values[0], &links.repeat(2));
+            // The location took some of the room.
+            assert_eq!(values[1], &format!("{links}{other}"), "{is_changed}");
+            assert_eq!(count, 1);
+            response.remove_header("location");
+            response.insert_header("link", format!("{links}{other}")).unwrap();
+            assert_eq!(rewrite(&mut response, &map), u64::from(is_changed));
+            let wanted = if is_changed { ours(&links) } else { format!("{links}{other}") };
+            assert_eq!(response.headers["link"], wanted);
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use self::escape::{Decoder, Stop, write_escaped};
 use self::keys::{Frame, LONGEST_KEY, Role, role_of};
 use self::scan::{Class, Strings};
 use super::origin::{Match, OriginMap};
-use super::value::Kind;
+use super::value::{Kind, MOST_GROWN};
 
 /// More open objects and arrays than this end the rewriting.
 const DEEPEST: usize = 512;
@@ -368,7 +368,8 @@ impl JsonRewriter {
             return;
         }
         let text = str::from_utf8(self.decoder.text()).ok().filter(|_| stop == Stop::End);
-        match text.and_then(|text| kind.rewritten(text, &self.map)) {
+        let mut room = MOST_GROWN;
+        match text.and_then(|text| kind.rewritten(text, &self.map, &mut room)) {
             Some(ours) => {
                 write_escaped(&ours, output);
                 output.push(b'"');

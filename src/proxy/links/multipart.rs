@@ -1,41 +1,105 @@
 //! Messages of HTTP in a body, one by one while it streams through: the parts of a multipart (RFC 2046), or a single
 //! `application/http`. Pure.
 //!
-//! A part is held until its end, since the lengths in its headers change with what is in it. One too large
-//! to be held streams, and loses its lengths: its end is the delimiter's.
+//! What becomes of a part is held until its end, since the lengths in its headers change with what is in it. One too
+//! large to be held, as it came or as it is changed, streams, and loses its lengths: its end is the delimiter's. So
+//! no more is made at a time than the links in a piece of input become.
 
 use super::format::Rewriter;
-use super::head::{value_of, without_length};
+use super::head::{split_end, split_message, value_of, with_length, without_length};
 
 /// A part with more bytes than this is not held.
 pub(super) const LARGEST_PART: usize = 64 * 1024;
+/// Neither is one that becomes larger than this, with all that is held of the parts within it. Links seldom grow to
+/// twice their length.
+pub(super) const LARGEST_CHANGED: usize = 2 * LARGEST_PART;
 /// RFC 2046 section 5.1.1 allows 70 characters.
 const LONGEST_BOUNDARY: usize = 70;
 /// A line with more bytes than this is no delimiter: white space may follow it.
 const LONGEST_DELIMITER: usize = 2 * LONGEST_BOUNDARY;
 /// A batch holds change sets, which hold no more of their kind.
 const DEEPEST: usize = 4;
+/// What is held within a part may still lose its lengths, which are shorter than this.
+const MOST_LOST: usize = 4 * 1024;
+/// A buffer with room for more than this is given back once it is empty.
+const KEPT: usize = 4 * 1024;
 
 /// What is done to the messages in the parts.
 pub(crate) trait Messages {
-    /// A part, its own header first, and how many links changed in it. `None` if nothing does. Where it is
-    /// delimited, the end of its last line belongs to the delimiter.
-    fn whole(&self, header: &[u8], message: &[u8], is_delimited: bool) -> Option<(Vec<u8>, u64)>;
-
-    /// The beginning of a part that is too large to be held. `None`: the part passes as it is.
-    fn beginning(&self, header: &[u8], message: &[u8]) -> Option<Beginning>;
+    /// Changes the header of a message, which ends with its empty line, or with the part.
+    fn begin(&self, head: &[u8]) -> Begun;
 }
 
-/// The beginning of a part that is too large to be held.
-pub(crate) struct Beginning {
-    /// Its header and its message's, changed.
-    pub(super) head: Vec<u8>,
-    /// How many links changed in them.
+/// What becomes of a message.
+pub(crate) struct Begun {
+    /// Its header, if it changes.
+    pub(super) head: Option<Vec<u8>>,
+    /// How many links changed there.
     pub(super) count: u64,
-    /// What there is of its body.
-    pub(super) body: Vec<u8>,
     /// Rewrites its body.
     pub(super) rewriter: Rewriter,
+}
+
+/// What is held of a part whose message's header is whole.
+#[derive(Debug)]
+struct Part {
+    /// The part's own header.
+    header: Vec<u8>,
+    /// The empty lines before the message.
+    lead: Vec<u8>,
+    /// The message's header as it came.
+    head: Vec<u8>,
+    /// The same as it goes on, if it changes.
+    changed_head: Option<Vec<u8>>,
+    /// How many links changed in the header.
+    count: u64,
+    /// How many bytes of the body were taken.
+    taken: usize,
+    /// What came of them.
+    made: Vec<u8>,
+}
+
+impl Part {
+    /// How many bytes it has so far.
+    fn length(&self) -> usize {
+        self.header.len() + self.lead.len() + self.head.len() + self.taken
+    }
+
+    /// How many bytes it has become so far.
+    fn changed_length(&self) -> usize {
+        let head = self.changed_head.as_ref().unwrap_or(&self.head);
+        self.header.len() + head.len() + self.made.len()
+    }
+
+    /// The whole part, with the lengths that are true now. `links` is how many changed in the body.
+    fn write(mut self, links: u64, output: &mut Vec<u8>) {
+        let has_changed = self.changed_head.is_some()
+            || self.count + links > 0
+            // Lengths that are left out, and tags that become weak, are not counted.
+            || self.made.len() != self.taken;
+        let head = self.changed_head.unwrap_or_else(|| self.head.clone());
+        let (header, head) = if has_changed {
+            let head = with_length(&head, self.taken, self.made.len());
+            let before = self.head.len() + self.taken;
+            (with_length(&self.header, before, head.len() + self.made.len()), head)
+        } else {
+            (self.header, head)
+        };
+        output.reserve(header.len() + self.lead.len() + head.len() + self.made.len());
+        output.extend(header);
+        output.append(&mut self.lead);
+        output.extend(head);
+        output.append(&mut self.made);
+    }
+
+    /// What there is of a part that is not held any longer. The length of its body stays where nothing changes it.
+    fn write_beginning(mut self, keeps_length: bool, output: &mut Vec<u8>) {
+        let head = self.changed_head.unwrap_or(self.head);
+        output.extend(without_length(&self.header));
+        output.append(&mut self.lead);
+        output.extend(if keeps_length { head } else { without_length(&head) });
+        output.append(&mut self.made);
+    }
 }
 
 /// Changes the messages in one body.
@@ -52,7 +116,9 @@ pub(crate) struct Multipart<M> {
     line: usize,
     /// How the first delimiter ended its line; what ends otherwise is data.
     line_end: Option<&'static [u8]>,
-    /// Of the part that streams.
+    /// The part whose body is read, while it is held.
+    part: Option<Box<Part>>,
+    /// Rewrites the body of a part.
     body: Rewriter,
     /// Links in parts that are done.
     rewritten: u64,
@@ -66,9 +132,9 @@ enum State {
     MidLine,
     /// In a part's own header.
     Header,
-    /// In a part that holds a message, of which the first so many bytes are its own header.
+    /// In the header of a message in a part, of which the first so many bytes are its own header.
     Message(usize),
-    /// In the body of such a part, which streams.
+    /// In the body of a message.
     Body,
     /// In the same, behind the beginning of a line that is no delimiter.
     MidBody,
@@ -104,6 +170,7 @@ impl<M: Messages> Multipart<M> {
             held: Vec::new(),
             line: 0,
             line_end: None,
+            part: None,
             body: Rewriter::None,
             rewritten: 0,
         }
@@ -145,6 +212,12 @@ impl<M: Messages> Multipart<M> {
         self.rewritten + self.body.rewritten()
     }
 
+    /// How many bytes it holds.
+    pub(super) fn holds(&self) -> usize {
+        let part = self.part.as_ref().map_or(0, |part| part.changed_length());
+        self.held.len() + part + self.body.holds()
+    }
+
     /// Judges the line that has just become whole.
     fn end_line(&mut self, output: &mut Vec<u8>) {
         if matches!(self.state, State::MidLine | State::MidBody) {
@@ -171,8 +244,12 @@ impl<M: Messages> Multipart<M> {
             self.state = state;
             return;
         }
+        let ends_header = line.is_empty();
         match self.state {
-            State::Header if line.is_empty() => self.end_header(output),
+            State::Header if ends_header => self.end_header(output),
+            State::Message(header) if ends_header && self.has_begun(header) => {
+                self.begin_message(header, output);
+            }
             State::Header | State::Message(_) => {
                 self.line = self.held.len();
                 if self.line > LARGEST_PART {
@@ -181,6 +258,11 @@ impl<M: Messages> Multipart<M> {
             }
             _ => self.go_on(output),
         }
+    }
+
+    /// Whether there is more of a message behind such a header than empty lines.
+    fn has_begun(&self, header: usize) -> bool {
+        !self.held.get(header..).unwrap_or_default().trim_ascii_start().is_empty()
     }
 
     /// A part's own header is whole.
@@ -200,6 +282,27 @@ impl<M: Messages> Multipart<M> {
         self.pass(output);
     }
 
+    /// A message's header is whole.
+    fn begin_message(&mut self, header: usize, output: &mut Vec<u8>) {
+        let (header, message) = self.held.split_at(header.min(self.held.len()));
+        let (lead, head, _) = split_message(message);
+        let begun = self.messages.begin(head);
+        self.part = Some(Box::new(Part {
+            header: header.to_vec(),
+            lead: lead.to_vec(),
+            head: head.to_vec(),
+            changed_head: begun.head,
+            count: begun.count,
+            taken: 0,
+            made: Vec::new(),
+        }));
+        self.body = begun.rewriter;
+        self.held = Vec::new();
+        self.line = 0;
+        self.state = State::Body;
+        self.limit_part(output);
+    }
+
     /// A line is too long to be a delimiter, or to be held.
     fn give_line_up(&mut self, output: &mut Vec<u8>) {
         let is_whole = self.held.ends_with(b"\n");
@@ -214,11 +317,11 @@ impl<M: Messages> Multipart<M> {
     /// What is held goes on, whatever the part's end is: it is no delimiter.
     fn go_on(&mut self, output: &mut Vec<u8>) {
         match self.state {
-            State::Between | State::MidLine | State::Header => {
+            // The header of a message that is too large to be held: it is none that is known.
+            State::Between | State::MidLine | State::Header | State::Message(_) => {
                 self.state = State::Between;
                 self.pass(output);
             }
-            State::Message(header) => self.begin_body(header, output),
             State::Body | State::MidBody => {
                 self.state = State::Body;
                 self.feed(output);
@@ -228,52 +331,77 @@ impl<M: Messages> Multipart<M> {
 
     /// The part is over.
     fn end_part(&mut self, output: &mut Vec<u8>) {
-        match self.state {
-            State::Message(header) => {
-                let (header, message) = self.held.split_at(header.min(self.held.len()));
-                let is_delimited = !self.delimiters.is_empty();
-                let whole = self.messages.whole(header, message, is_delimited);
-                if let Some((part, count)) = whole {
-                    self.rewritten += count;
-                    output.extend_from_slice(&part);
-                    self.held.clear();
-                }
+        if let State::Message(header) = self.state
+            && self.has_begun(header)
+        {
+            self.begin_message(header, output);
+        }
+        if matches!(self.state, State::Body | State::MidBody) {
+            // The end of its last line belongs to the delimiter.
+            self.feed(output);
+            let mut body = std::mem::replace(&mut self.body, Rewriter::None);
+            match &mut self.part {
+                Some(part) => body.finish(&mut part.made),
+                None => body.finish(output),
             }
-            State::Body | State::MidBody => {
-                self.feed(output);
-                let mut body = std::mem::replace(&mut self.body, Rewriter::None);
-                body.finish(output);
-                self.rewritten += body.rewritten();
+            if self.part.as_ref().is_some_and(|part| part.changed_length() > LARGEST_CHANGED) {
+                self.let_go(body.is_none(), output);
             }
-            _ => {}
+            self.rewritten += body.rewritten();
+            if let Some(part) = self.part.take() {
+                self.rewritten += part.count;
+                part.write(body.rewritten(), output);
+            }
         }
         self.pass(output);
     }
 
     fn pass(&mut self, output: &mut Vec<u8>) {
-        output.append(&mut self.held);
+        output.extend_from_slice(&self.held);
         self.line = 0;
-    }
-
-    fn feed(&mut self, output: &mut Vec<u8>) {
-        self.body.push(&self.held, output);
+        if self.held.capacity() > KEPT {
+            self.held = Vec::new();
+        }
         self.held.clear();
-        self.line = 0;
     }
 
-    /// A part becomes too large to be held: what there is of it goes on.
-    fn begin_body(&mut self, header: usize, output: &mut Vec<u8>) {
-        let (header, message) = self.held.split_at(header.min(self.held.len()));
-        let Some(beginning) = self.messages.beginning(header, message) else {
-            self.state = State::Between;
-            return self.pass(output);
+    /// More of a message's body. The end of its last line is held: it may belong to a delimiter.
+    fn feed(&mut self, output: &mut Vec<u8>) {
+        let (body, end) = split_end(&self.held);
+        let (body, end) = match body.split_last() {
+            Some((b'\r', before)) if end.is_empty() => (before, &b"\r"[..]),
+            _ => (body, end),
         };
-        output.extend(beginning.head);
-        self.rewritten += beginning.count;
-        self.body = beginning.rewriter;
-        self.state = State::Body;
-        self.held = beginning.body;
-        self.feed(output);
+        match &mut self.part {
+            Some(part) => {
+                part.taken += body.len();
+                self.body.push(body, &mut part.made);
+            }
+            None => self.body.push(body, output),
+        }
+        let (all, kept) = (self.held.len(), end.len());
+        self.held.drain(..all - kept);
+        self.line = kept;
+        self.limit_part(output);
+    }
+
+    /// A part that has become too large is not held any longer.
+    fn limit_part(&mut self, output: &mut Vec<u8>) {
+        let Some(part) = &self.part else { return };
+        let is_too_large = part.length() > LARGEST_PART
+            || part.changed_length() > LARGEST_CHANGED
+            || part.changed_length() + self.body.holds() > LARGEST_CHANGED + MOST_LOST;
+        if is_too_large {
+            self.let_go(self.body.is_none(), output);
+        }
+    }
+
+    /// What there is of the part goes on.
+    fn let_go(&mut self, keeps_length: bool, output: &mut Vec<u8>) {
+        if let Some(part) = self.part.take() {
+            self.rewritten += part.count;
+            part.write_beginning(keeps_length, output);
+        }
     }
 }
 
@@ -320,7 +448,8 @@ pub(super) mod tests {
             }
             let (chunk, after) = rest.split_at(rest.len().min(*size));
             rewriter.push(chunk, &mut output);
-            assert!(rewriter.held.len() <= 2 * LARGEST_PART + 1, "{} held", rewriter.held.len());
+            let most = LARGEST_CHANGED + LARGEST_PART + MOST_LOST;
+            assert!(rewriter.holds() <= most, "{} held", rewriter.holds());
             rest = after;
         }
         rewriter.finish(&mut output);

@@ -8,12 +8,16 @@ const LONGEST_PORT: usize = 5;
 /// What a URL with an authority begins with. It may leave out its scheme (RFC 3986 section 4.2).
 const SCHEMES: [&[u8]; 3] = [b"https://", b"http://", b"//"];
 
+/// A link stands between two quotes or brackets at least.
+const AROUND: usize = 2;
+
 /// The upstreams' origins, each with what takes its place.
 #[derive(Clone, Debug, Default)]
 pub struct OriginMap {
     entries: Vec<Entry>,
     /// What is put before an absolute path (`/v2/nodes`), where the route cuts it from requests.
     prefix: Option<String>,
+    growth: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -70,7 +74,15 @@ impl OriginMap {
     pub fn new(pairs: impl IntoIterator<Item = (String, String)>, prefix: Option<String>) -> Self {
         let entries =
             pairs.into_iter().map(|(origin, replacement)| Entry::new(&origin, replacement));
-        Self { entries: entries.collect(), prefix }
+        let entries: Vec<_> = entries.collect();
+        let by_prefix = prefix.as_ref().map_or(1, |prefix| growth(1, 1 + prefix.len()));
+        let growth = entries.iter().map(Entry::growth).chain([by_prefix]).max();
+        Self { entries, prefix, growth: growth.unwrap_or(1) }
+    }
+
+    /// How many times as long a text can become of which all is links.
+    pub fn growth(&self) -> usize {
+        self.growth.max(1)
     }
 
     /// Judges the beginning of a URL. `is_whole` says that nothing follows.
@@ -163,6 +175,12 @@ impl Entry {
         }
     }
 
+    fn growth(&self) -> usize {
+        // Without a scheme.
+        let host = self.server.as_ref().map_or(0, |server| "//".len() + server.host.len());
+        growth(host + self.path.len(), self.replacement.len())
+    }
+
     fn longest(&self) -> usize {
         // With a dot, a colon and a port.
         let server = |server: &Server| SCHEMES[0].len() + server.host.len() + 2 + LONGEST_PORT;
@@ -195,6 +213,11 @@ impl Entry {
             None => Likeness::No,
         }
     }
+}
+
+/// How many times as long a link becomes, rounded up.
+const fn growth(before: usize, after: usize) -> usize {
+    (after + AROUND).div_ceil(before + AROUND)
 }
 
 impl Server {
@@ -429,6 +452,22 @@ mod tests {
             let longer = format!("{url}/{}", "x".repeat(map.longest()));
             let found = map.find(&longer.as_bytes()[..map.longest()], false);
             assert_ne!(found, Match::NeedsMore, "{url}: so many bytes are enough");
+        }
+    }
+
+    #[test]
+    fn a_text_grows_by_no_more_than_its_shortest_links_do() {
+        assert_eq!(OriginMap::default().growth(), 1);
+        for (map, shortest) in [
+            (map(None), "//acme.example"),
+            (map(Some("/ctm")), "/"),
+            (map(Some("/a/rather/long/path/that/is/cut")), "/"),
+            (OriginMap::new([("/ctm".to_owned(), String::new())], None), "/ctm"),
+        ] {
+            let ours = map.rewrite(shortest).unwrap();
+            let (before, after) = (format!("<{shortest}>").len(), format!("<{ours}>").len());
+            assert!(after <= before * map.growth(), "{shortest}: {}", map.growth());
+            assert!(after > before * (map.growth() - 1), "{shortest}: {}", map.growth());
         }
     }
 

@@ -3,12 +3,10 @@
 //! and 11.7). Pure.
 
 use super::format::{Format, Rewriter};
-use super::head::{
-    name_of, split_end, split_message, value_of, with_length, with_value, without_length,
-};
-use super::multipart::{Beginning, Messages, Multipart};
+use super::head::{name_of, value_of, with_value};
+use super::multipart::{Begun, Messages, Multipart};
 use super::origin::OriginMap;
-use super::value::Kind;
+use super::value::{Kind, MOST_GROWN};
 use crate::proxy::profile::Links;
 use std::sync::Arc;
 
@@ -39,42 +37,10 @@ impl PartsRewriter {
 }
 
 impl Messages for Answers {
-    fn whole(&self, header: &[u8], answer: &[u8], is_delimited: bool) -> Option<(Vec<u8>, u64)> {
-        let (lead, head, rest) = split_message(answer);
-        let (body, end) = if is_delimited { split_end(rest) } else { (rest, &[][..]) };
-        let mut rewriter = self.rewriter(head);
-        let (new_head, mut count) = self.head(head, matches!(rewriter, Rewriter::None));
-        let mut new_body = Vec::with_capacity(body.len() + 64);
-        rewriter.push(body, &mut new_body);
-        rewriter.finish(&mut new_body);
-        count += rewriter.rewritten();
-        if count == 0 && new_head.is_none() && new_body == body {
-            return None;
-        }
-        let head_bytes = new_head.unwrap_or_else(|| head.to_vec());
-        let mut changed = Vec::with_capacity(head_bytes.len() + new_body.len());
-        changed.extend(with_length(&head_bytes, body.len(), new_body.len()));
-        changed.append(&mut new_body);
-        let before = head.len() + body.len();
-        let mut part = with_length(header, before, changed.len());
-        part.extend_from_slice(lead);
-        part.append(&mut changed);
-        part.extend_from_slice(end);
-        Some((part, count))
-    }
-
-    fn beginning(&self, header: &[u8], answer: &[u8]) -> Option<Beginning> {
-        let (lead, head, body) = split_message(answer);
-        if !head.ends_with(b"\n\r\n") && !head.ends_with(b"\n\n") {
-            return None;
-        }
+    fn begin(&self, head: &[u8]) -> Begun {
         let rewriter = self.rewriter(head);
-        let keeps_length = matches!(rewriter, Rewriter::None);
-        let (new_head, count) = self.head(head, keeps_length);
-        let new_head = new_head.unwrap_or_else(|| head.to_vec());
-        let new_head = if keeps_length { new_head } else { without_length(&new_head) };
-        let head = [&without_length(header), lead, &new_head].concat();
-        Some(Beginning { head, count, body: body.to_vec(), rewriter })
+        let (head, count) = self.head(head, rewriter.is_none());
+        Begun { head, count, rewriter }
     }
 }
 
@@ -90,11 +56,13 @@ impl Answers {
     /// The header of an answer, if it changes, and how many links in it did.
     fn head(&self, head: &[u8], keeps_body: bool) -> (Option<Vec<u8>>, u64) {
         let (mut changed, mut count, mut has_changed) = (Vec::with_capacity(head.len()), 0, false);
+        let mut room = MOST_GROWN;
         for line in head.split_inclusive(|byte| *byte == b'\n') {
             let kind = Kind::of(name_of(line).as_bytes());
             let new_line = kind.filter(|kind| *kind != Kind::Tag || !keeps_body).and_then(|kind| {
                 let (_, value) = str::from_utf8(line).ok()?.split_once(':')?;
-                let ours = with_value(line, &kind.rewritten(value.trim(), &self.map)?)?;
+                let ours = kind.rewritten(value.trim(), &self.map, &mut room)?;
+                let ours = with_value(line, &ours)?;
                 count += u64::from(kind != Kind::Tag);
                 Some(ours)
             });

@@ -5,11 +5,18 @@ use super::json::JsonRewriter;
 use super::origin::OriginMap;
 use std::sync::Arc;
 
+/// By so much the values of one header may grow: a value that would take more stays as it is. Hundreds of links fit.
+pub(super) const MOST_GROWN: usize = 16 * 1024;
+/// So much of a value is rewritten at once, before it is looked at what came of it.
+const PIECE: usize = 1024;
+
 /// Ends the opaque part of an entity tag that bearerd made weak, so that it can be made strong again.
 pub(super) const MARK: &str = "~bearerd\"";
 
 /// What a header of an answer holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// The more a caller depends on it, the earlier it comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     /// A URL.
     Url,
@@ -48,23 +55,35 @@ impl Kind {
         b"<[{".iter().copied()
     }
 
-    /// The value as it goes to the caller, if it changes.
-    pub(super) fn rewritten(self, value: &str, map: &Arc<OriginMap>) -> Option<String> {
-        match self {
+    /// The value as it goes to the caller, if it changes. It may grow into this room, of which it takes what it needs.
+    pub(super) fn rewritten(
+        self,
+        value: &str,
+        map: &Arc<OriginMap>,
+        room: &mut usize,
+    ) -> Option<String> {
+        let most = value.len() + *room;
+        let changed = match self {
             Self::Url => map.rewrite(value),
-            Self::Links => links(value, map),
-            Self::Messages => messages(value, map),
+            Self::Links => links(value, map, most),
+            Self::Messages => messages(value, map, most),
             Self::Tag => weakened(value),
-        }
+        };
+        let changed = changed.filter(|changed| changed.len() <= most)?;
+        *room = (most - changed.len()).min(*room);
+        Some(changed)
     }
 }
 
-/// `<URL>; rel="next"; anchor="URL", <URL>; rel="prev"`
-pub(super) fn links(value: &str, map: &OriginMap) -> Option<String> {
+/// `<URL>; rel="next"; anchor="URL", <URL>; rel="prev"`, unless it becomes longer than this.
+fn links(value: &str, map: &OriginMap, most: usize) -> Option<String> {
     let mut rewritten = String::with_capacity(value.len());
     let mut rest = value;
     let mut changed = false;
     while let Some(at) = rest.find(['<', '"']) {
+        if rewritten.len() > most {
+            return None;
+        }
         let (before, opened) = rest.split_at(at);
         let is_target = opened.starts_with('<');
         let (inner, behind) = if is_target {
@@ -97,10 +116,15 @@ fn split_quoted(text: &str) -> Option<(&str, &str)> {
     Some((text.get(..end)?, text.get(end + 1..)?))
 }
 
-fn messages(value: &str, map: &Arc<OriginMap>) -> Option<String> {
+fn messages(value: &str, map: &Arc<OriginMap>, most: usize) -> Option<String> {
     let mut rewriter = JsonRewriter::new(map.clone());
     let mut output = Vec::with_capacity(value.len() + 64);
-    rewriter.push(value.as_bytes(), &mut output);
+    for piece in value.as_bytes().chunks(PIECE) {
+        rewriter.push(piece, &mut output);
+        if output.len() > most {
+            return None;
+        }
+    }
     rewriter.finish(&mut output);
     if rewriter.rewritten() == 0 {
         return None;

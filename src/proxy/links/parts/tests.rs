@@ -1,6 +1,6 @@
 use super::*;
-use crate::proxy::links::multipart::LARGEST_PART;
 use crate::proxy::links::multipart::tests::run;
+use crate::proxy::links::multipart::{LARGEST_CHANGED, LARGEST_PART};
 use proptest::prelude::*;
 
 const MULTIPART: &str = "multipart/mixed; boundary=batch_1";
@@ -114,6 +114,51 @@ fn a_part_too_large_to_hold_is_rewritten_while_it_streams_and_loses_its_lengths(
         for size in [usize::MAX, 1000, 70_001] {
             let (output, count) = rewrite(&given, &[size]);
             assert!(output == wanted && count == 4, "{size}: {count}");
+        }
+    }
+}
+
+/// An answer of this many links, and how long it is with its header.
+fn of_links(link: &str, count: usize, length: impl Fn(usize) -> String) -> (String, usize) {
+    let body = format!("{{\"@odata.nextLink\":[{}0]}}", format!("\"{link}\",").repeat(count));
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{}\r\n{body}",
+        length(body.len())
+    );
+    let count = answer.len();
+    (answer, count)
+}
+
+#[test]
+fn a_part_that_becomes_too_large_to_hold_streams_and_loses_its_lengths() {
+    let map = Arc::new(OriginMap::new([], Some(format!("/{}", "p".repeat(61)))));
+    let ours = map.rewrite("/").unwrap();
+    let length = |length: usize| format!("Content-Length: {length}\r\n");
+    let held = LARGEST_CHANGED / (ours.len() + 3) - 20;
+    for (links, is_held) in [(held, true), (held + 40, false), (LARGEST_PART / 4 - 100, false)] {
+        for nested in [0, 1, 2] {
+            let batch = |link: &str, has_lengths: bool| {
+                let lengths = |count| if has_lengths { length(count) } else { String::new() };
+                let (mut answer, mut count) = of_links(link, links, lengths);
+                for _ in 0..nested {
+                    answer = format!(
+                        "HTTP/1.1 200 OK\r\nContent-Type: application/http\r\n{}\r\n{answer}",
+                        lengths(count)
+                    );
+                    count = answer.len();
+                }
+                let header = lengths(count);
+                format!(
+                    "--batch_1\r\nContent-Type: application/http\r\n{header}\r\n{answer}\r\n--batch_1--\r\n"
+                )
+            };
+            let (given, wanted) = (batch("/", true), batch(&ours, is_held));
+            for size in [usize::MAX, 1000, 7] {
+                let rewriter = PartsRewriter::of_answer(MULTIPART, Links::Json, &map).unwrap();
+                let (output, count) = run(rewriter, &given, &[size]);
+                assert!(output == wanted, "{links} {nested} {size}: {}", output.len());
+                assert_eq!(count, links as u64);
+            }
         }
     }
 }

@@ -1,0 +1,197 @@
+//! Links that take a few bytes each, and become many times as long.
+
+use super::{CHUNK, ENDLESS, LIMIT_KIB, Page, Pages, World, gzip};
+use crate::support::{DEADLINE, eventually};
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::io::AsyncReadExt;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// A path of 62 characters that is cut: before each path in an answer it is put back.
+const LONG: &str = "/a/rather/long/path/that/is/stripped/because/of/an/api/gateway";
+const PART: &str = "--b\r\nContent-Type: application/http\r\n\r\n";
+const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n";
+const WITHIN: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/http\r\n\r\n";
+
+fn page(header: &str, parts: [&str; 3], is_gzip: bool) -> Page {
+    let coding = if is_gzip { "content-encoding: gzip\r\n" } else { "" };
+    let bytes = |part: &str| if is_gzip { gzip(part) } else { part.as_bytes().to_vec() };
+    let [start, middle, end] = parts.map(bytes);
+    Page { header: format!("{header}{coding}"), start, middle, end }
+}
+
+/// JSON of this length in which all is links.
+fn links(length: usize) -> String {
+    format!("{{\"@odata.nextLink\":[{}0]}}", "\"/\",".repeat(length / 4))
+}
+
+/// Pages of which all is links, wherever these may be.
+fn pages() -> Pages {
+    let json = "content-type: application/json\r\n";
+    let multipart = "content-type: multipart/mixed; boundary=b\r\n";
+    // As large as a part that is held.
+    let dense = links(63_000);
+    let parts = |message: &str| ["".to_owned(), format!("{PART}{message}\r\n"), "--b--".to_owned()];
+    let of_parts = |message: &str, is_gzip| {
+        let [start, middle, end] = parts(message);
+        page(multipart, [&start, &middle.repeat(8), &end], is_gzip)
+    };
+    let rows = ["{\"value\":[", &"{\"ID\":1},".repeat(1000), "0]}"];
+    let headers = |line: &str| page(&format!("{json}{line}"), rows, false);
+    let targets = "</>,".repeat(16_000);
+    let in_batch = format!(
+        "{{\"id\":\"1\",\"headers\":{{\"link\":\"{}\"}},\"body\":{}}},",
+        "</>,".repeat(2000),
+        links(1000)
+    );
+    vec![
+        ("rows", page(json, rows, false)),
+        ("parts", of_parts(&format!("{ANSWER}{dense}"), false)),
+        ("parts-gzip", of_parts(&format!("{ANSWER}{dense}"), true)),
+        ("nested", of_parts(&format!("{}{ANSWER}{dense}", WITHIN.repeat(3)), true)),
+        ("part-headers", of_parts(&format!("HTTP/1.1 200 OK\r\nLink: {targets}\r\n\r\n"), true)),
+        ("json", page(json, ["{\"@odata.nextLink\":[", &"\"/\",".repeat(CHUNK / 4), "0]}"], true)),
+        (
+            "xml",
+            page(
+                "content-type: application/xml\r\n",
+                ["<f>", &"<a href=\"/\"/>".repeat(CHUNK / 13), "</f>"],
+                true,
+            ),
+        ),
+        ("batch", page(json, ["{\"responses\":[", &in_batch.repeat(8), "0]}"], true)),
+        ("link", headers(&format!("link: {targets}\r\n"))),
+        ("many", headers(&format!("link: {}\r\n", "</>,".repeat(120)).repeat(125))),
+        (
+            "messages",
+            headers(&format!(
+                "sap-messages: {{\"longtextUrl\":[{}1]}}\r\n",
+                "\"/\",".repeat(16_000)
+            )),
+        ),
+        ("large", headers(&format!("link: {targets}\r\n").repeat(2))),
+        // What pingora takes at most.
+        ("huge", headers(&format!("link: {}\r\n", "</>,".repeat(250_000)))),
+    ]
+}
+
+async fn world() -> World {
+    let route = format!(
+        "  - {{ path: {LONG}, profile: odata, strip_path: true }}\n  - {{ path: /rest, profile: rest }}\n"
+    );
+    let keys = "limits: { requests: 200 }\naccess: { hosts: [a, localhost, 127.0.0.1] }";
+    World::of(pages(), keys, &route).await
+}
+
+/// Callers that ask for this page and read nothing of it.
+async fn deaf(world: &World, name: &str, count: usize) -> Vec<tokio::net::TcpStream> {
+    let suffix = if name == "batch" { "/$batch" } else { "" };
+    let head = format!("GET {LONG}/{name}/{ENDLESS}{suffix} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    join_all((0..count).map(|_| world.send(&head))).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn eight_callers_leave_it_under_64_mib_however_much_links_grow() {
+    let world = world().await;
+    for (name, _) in pages() {
+        let deaf = deaf(&world, name, 8).await;
+        world.is_held_up().await;
+        drop(deaf);
+        let peak = world.process.peak_memory();
+        assert!(peak < LIMIT_KIB, "{name}: the highest resident memory was {peak} KiB");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_further_caller_costs_less_than_a_mebibyte_however_much_links_grow() {
+    const FURTHER: usize = 48;
+    // A header that is refused is held until then.
+    for name in
+        pages().iter().map(|(name, _)| *name).filter(|name| *name != "huge" && *name != "large")
+    {
+        let world = world().await;
+        drop(deaf(&world, name, 1).await);
+        world.is_held_up().await;
+        let before = world.process.peak_memory();
+        let deaf = deaf(&world, name, FURTHER).await;
+        world.is_held_up().await;
+        drop(deaf);
+        let each = (world.process.peak_memory() - before) / FURTHER as u64;
+        assert!(each < 1024, "{name}: {each} KiB");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_header_that_is_too_large_is_refused_and_one_that_would_grow_too_much_keeps_its_links() {
+    let world = world().await;
+    for (name, status) in
+        [("huge", 502), ("large", 502), ("link", 200), ("many", 200), ("messages", 200)]
+    {
+        let target = format!("{LONG}/{name}/0");
+        let mut stream = world
+            .send(&format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
+            .await;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{name}: {}", &answer[..99]);
+        assert!(answer.len() < 256 << 10, "{name}: {}", answer.len());
+        if status == 502 {
+            assert!(answer.contains("upstream_unreachable"), "{answer}");
+            assert!(answer.contains("more than 64 KiB"), "{answer}");
+        }
+        // As many as there is room for.
+        assert_eq!(answer.contains(&format!("<{LONG}/>")), name == "many", "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_of_an_upload_that_becomes_several_times_as_large_is_refused() {
+    let world = world().await;
+    let request = format!(
+        "{{\"requests\":[{{\"id\":\"1\",\"method\":\"POST\",\"url\":\"X\",\"headers\":{{\"content-type\":\"application/json\"}},\"body\":{{\"C@odata.bind\":[{}0]}}}}]}}",
+        "\"//a\",".repeat(40_000)
+    );
+    let head = "POST /rest/$batch HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let body = format!("{:x}\r\n{request}\r\n0\r\n\r\n", request.len());
+    let mut stream = world.send(&format!("{head}{body}")).await;
+    let mut answer = String::new();
+    timeout(DEADLINE, stream.read_to_string(&mut answer)).await.expect("an answer").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(answer.contains("so many URLs of the sidecar"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fast_readers_of_links_that_grow_do_not_starve_another_caller() {
+    const READERS: usize = 4;
+    const ASKED: usize = 20;
+    let world = Arc::new(world().await);
+    let read = Arc::new(AtomicUsize::new(0));
+    let mut readers = JoinSet::new();
+    for _ in 0..READERS {
+        let (world, read) = (world.clone(), read.clone());
+        readers.spawn(async move {
+            let url = format!("{}{LONG}/parts-gzip/{ENDLESS}", world.process.url);
+            let mut stream = world.http.get(url).send().await.unwrap().bytes_stream();
+            while let Some(chunk) = stream.next().await {
+                read.fetch_add(chunk.unwrap().len(), Ordering::Relaxed);
+            }
+        });
+    }
+    eventually("they read", async || read.load(Ordering::Relaxed) > READERS * CHUNK).await;
+    // What they get while another caller waits for its answer.
+    let mut beside = Vec::new();
+    for _ in 0..ASKED {
+        let before = read.load(Ordering::Relaxed);
+        world.read(0).await;
+        beside.push(read.load(Ordering::Relaxed) - before);
+    }
+    beside.sort_unstable();
+    let usually = beside[ASKED / 2];
+    assert!(
+        usually < READERS * CHUNK * 3 / 2,
+        "{usually} bytes were read by others during a request"
+    );
+}
