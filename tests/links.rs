@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use url::Url;
 
+const DIGESTS: [&str; 4] = ["content-md5", "digest", "content-digest", "repr-digest"];
 const CONSUMPTION: &str = "/api/v1/datasphere/consumption";
 
 async fn tenant() -> (Fixture, Sidecar) {
@@ -275,22 +276,45 @@ async fn ranges_and_answers_without_a_body_pass() {
     assert_eq!(request.send().await.unwrap().text().await.unwrap(), link);
     assert!(upstream.seen()[0].header("accept-encoding").is_empty());
     upstream.script([Behaviour::Answer(
-        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 77\r\netag: \"v1\"\r\n\r\n"
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 77\r\ncontent-md5: x\r\ndigest: md5=x\r\ncontent-digest: md5=:x:\r\nrepr-digest: md5=:x:\r\netag: \"v1\"\r\n\r\n"
             .into(),
     )]);
     let head = http().head(format!("{}/data/x", sidecar.url)).send().await.unwrap();
     assert!(!head.headers().contains_key("content-length"), "nor would a GET tell it");
+    for name in DIGESTS {
+        assert!(!head.headers().contains_key(name), "{name}: of bytes that a GET changes");
+    }
     let tag = head.headers()["etag"].clone();
     assert!(tag.to_str().unwrap().starts_with("W/"), "that of the GET");
     for (tag, answered) in [(tag.to_str().unwrap(), tag.to_str().unwrap()), ("\"v1\"", "\"v1\"")] {
         upstream.script([Behaviour::Answer(
-            "HTTP/1.1 304 Not Modified\r\netag: \"v1\"\r\n\r\n".into(),
+            "HTTP/1.1 304 Not Modified\r\netag: \"v1\"\r\ncontent-md5: x\r\n\r\n".into(),
         )]);
         let request = http().get(format!("{}/data/x", sidecar.url)).header("if-none-match", tag);
-        assert_eq!(request.send().await.unwrap().headers()["etag"], answered);
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.headers()["etag"], answered);
+        assert_eq!(answer.headers().contains_key("content-md5"), answered == "\"v1\"");
     }
     upstream.script([Behaviour::Answer("HTTP/1.1 204 No Content\r\n\r\n".into())]);
     assert_eq!(sidecar.get("/data/x").await.status(), 204);
+    // What a GET would bring as it is, or inflated only.
+    for (coding, accepted, is_changed) in
+        [("br", "br", false), ("gzip", "gzip", false), ("gzip", "br", true)]
+    {
+        upstream.script([Behaviour::Answer(format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: text/csv\r\ncontent-encoding: {coding}\r\ncontent-length: 77\r\ncontent-md5: x\r\netag: \"v1\"\r\n\r\n"
+        ))]);
+        let request = http().head(format!("{}/data/x", sidecar.url));
+        let head = request.header("accept-encoding", accepted).send().await.unwrap();
+        for name in ["content-encoding", "content-length", "content-md5"] {
+            assert_eq!(
+                head.headers().contains_key(name),
+                !is_changed,
+                "{coding} {accepted}: {name}"
+            );
+        }
+        assert_eq!(head.headers()["etag"] == "\"v1\"", !is_changed);
+    }
 }
 
 #[tokio::test]

@@ -206,33 +206,20 @@ impl Plan {
         let (is_gzip, is_readable) = (coding == Coding::Gzip, coding != Coding::Other);
         let is_batch = route::ends_with(request.raw_path(), route::BATCH);
         let rewriter = Rewriter::of_answer(&response.headers, is_batch, self.bodies, &map);
+        let rewriter = if is_readable { rewriter } else { Rewriter::None };
+        // The caller did not ask for the compression, if we did: it gets a plain body.
+        let must_decode = is_gzip && !accepts_gzip(&request.headers);
+        let changes = !rewriter.is_none() || must_decode;
         let passes = self.bodies == Links::Off
-            || request.method == Method::HEAD
             || response.headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0")
             || matches!(
                 response.status,
                 StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::PARTIAL_CONTENT
             );
-        if passes {
-            // What tells of a body that was changed carries that body's tag.
-            let is_ours = match response.status {
-                StatusCode::NOT_MODIFIED => header::asks_about_ours(&request.headers),
-                _ => request.method == Method::HEAD && !rewriter.is_none(),
-            };
-            if is_ours {
-                header::weaken(response);
-                if request.method == Method::HEAD {
-                    for name in [CONTENT_ENCODING, CONTENT_LENGTH, ACCEPT_RANGES] {
-                        response.remove_header(&name);
-                    }
-                }
-            }
-            return Ok((count, None));
-        }
-        let rewriter = if is_readable { rewriter } else { Rewriter::None };
-        // The caller did not ask for the compression, if we did: it gets a plain body.
-        let must_decode = is_gzip && !accepts_gzip(&request.headers);
-        if rewriter.is_none() && !must_decode {
+        // What tells of a body that was changed carries that body's tag.
+        let is_of_ours = response.status == StatusCode::NOT_MODIFIED
+            && header::asks_about_ours(&request.headers);
+        if (passes || !changes) && !is_of_ours {
             return Ok((count, None));
         }
         if is_gzip {
@@ -243,6 +230,10 @@ impl Plan {
         response.remove_header(&ACCEPT_RANGES);
         for name in DIGESTS {
             response.remove_header(name);
+        }
+        if passes || request.method == Method::HEAD {
+            header::weaken(response);
+            return Ok((count, None));
         }
         response.set_version(Version::HTTP_11);
         response.insert_header(TRANSFER_ENCODING, "chunked")?;
