@@ -70,9 +70,10 @@ pub(crate) struct Found {
     places: Vec<Range<usize>>,
     /// Where something begins that may go on behind the end.
     open: Vec<usize>,
-    /// From where on the text has to be searched again if it goes on: there that may begin, or what is not worth
-    /// holding.
+    /// From where on the text has to be searched again if it goes on: for what begins at its end, worth holding or not.
     again: Option<usize>,
+    /// How many layers are over the deepest text that goes on.
+    layers: u32,
 }
 
 impl Secrets {
@@ -193,12 +194,18 @@ impl Known {
         }
         let mut first = Found::default();
         self.look_into(&Layer::unplaced(layer.text, layer.is_open), 0, &mut first);
-        if !first.is_nothing() {
-            self.look_into(layer, 0, found);
+        if first.is_nothing() {
+            return;
         }
+        // Without anything that was found, all that matters is where the ends of what is under the clothes come from.
+        let from = match first.places.is_empty() && first.open.is_empty() {
+            true => clothes::end_of(layer.text, FAINT * clothes::LONGEST_ESCAPE.pow(first.layers)),
+            false => 0,
+        };
+        self.look_into(&layer.part(from..layer.text.len(), layer.is_open), 0, found);
     }
 
-    fn look_into(&self, layer: &Layer<'_>, depth: usize, found: &mut Found) {
+    fn look_into(&self, layer: &Layer<'_>, depth: u32, found: &mut Found) {
         let (mut secrets, mut start) = (&self.secrets[..], 0);
         if let [first, _, ..] = secrets
             && self.common >= WORTH_HOLDING
@@ -222,6 +229,7 @@ impl Known {
         }
         if depth > 0 && layer.is_open {
             found.add_end(layer);
+            found.layers = found.layers.max(depth);
         }
         if depth == clothes::DEEPEST {
             return;

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 /// So many layers are taken off. Two are what is met: a form in base64, a JSON text in JSON.
-pub(super) const DEEPEST: usize = 3;
+pub(super) const DEEPEST: u32 = 3;
 /// A number with more digits is none; leading zeros could go on for ever.
 const LONGEST_NUMBER: usize = 12;
 /// The longest escape: `&#x000000000041;`.
