@@ -1,6 +1,7 @@
 //! The access log of the real binary: one event a request, with what is needed to find it elsewhere.
 
 use crate::requests::raw;
+use crate::support::caller::Caller;
 use crate::support::issuer;
 use crate::support::process::{Process, address, bearerd, signal, written};
 use crate::support::upstream::{Behaviour, Peer};
@@ -19,11 +20,16 @@ struct World {
 
 impl World {
     async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// The same with more keys in the configuration.
+    async fn start_with(rest: &str) -> Self {
         let issuer = issuer::steady().await;
         let upstream = Peer::start(Behaviour::ok("fine")).await;
         let folder = tempfile::tempdir().unwrap();
         let process =
-            Process::start(folder.path(), &issuer.config(&upstream.url(), "", ""), &[]).await;
+            Process::start(folder.path(), &issuer.config(&upstream.url(), "", rest), &[]).await;
         let ready = format!("{}/readyz", process.admin);
         eventually("ready", async || http().get(&ready).send().await.unwrap().status() == 200)
             .await;
@@ -177,4 +183,23 @@ async fn no_line_is_as_long_as_what_a_request_can_bring() {
     for line in world.process.log().lines() {
         assert!(line.len() < 4_096, "{} bytes: {line}", line.len());
     }
+}
+
+#[tokio::test]
+async fn a_refused_caller_that_makes_room_for_others_is_logged_all_the_same() {
+    // More than there is room for with so few requests.
+    const STRANGERS: usize = 300;
+    let world = World::start_with("limits: { requests: 2 }\nlog: { level: info }").await;
+    let host = world.process.url.strip_prefix("http://").unwrap();
+    let mut strangers = Vec::new();
+    for _ in 0..STRANGERS {
+        let mut stranger = Caller::connect(host).await;
+        stranger
+            .send("POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
+            .await;
+        strangers.push(stranger);
+    }
+    let told = world.told(STRANGERS).await;
+    let refused = told.iter().filter(|event| event["outcome"] == "no_route").count();
+    assert_eq!((refused, told.len()), (STRANGERS, STRANGERS));
 }

@@ -451,15 +451,15 @@ async fn fast_uploads_that_are_rewritten_do_not_starve_another_caller() {
         let sent = || world.flood.drained.load(Ordering::Relaxed);
         eventually("they send", async || sent() > UPLOADS * 2 * CHUNK).await;
         // What is sent for them while another caller waits for its answer.
-        let mut meanwhile = Vec::new();
+        let mut beside = Vec::new();
         for _ in 0..ASKED {
             let before = sent();
             world.read(0).await;
-            meanwhile.push(sent() - before);
+            beside.push(sent() - before);
         }
         assert!(uploads.iter().all(|upload| !upload.is_finished()), "{path}");
-        meanwhile.sort_unstable();
-        let usually = meanwhile[ASKED / 2];
+        beside.sort_unstable();
+        let usually = beside[ASKED / 2];
         assert!(
             usually < UPLOADS * CHUNK / 8,
             "{path}: {usually} bytes were sent during a request"
@@ -473,7 +473,7 @@ async fn fast_uploads_that_are_refused_do_not_starve_another_caller() {
     const ASKED: usize = 10;
     let world = World::start(Page::of_rows()).await;
     let sent = || world.flood.written.load(Ordering::Relaxed);
-    let mut meanwhile = Vec::new();
+    let mut beside = Vec::new();
     for _ in 0..ASKED {
         let mut uploads = Vec::new();
         let begun = sent();
@@ -483,16 +483,16 @@ async fn fast_uploads_that_are_refused_do_not_starve_another_caller() {
         }
         // More than all buffers hold: it is read.
         eventually("they send", async || sent() - begun > UPLOADS * 16 * CHUNK).await;
-        // What is read of theirs while another caller waits for its answer.
+        // What is read of them while another caller waits for its answer.
         let before = sent();
         world.read(0).await;
-        meanwhile.push(sent() - before);
+        beside.push(sent() - before);
     }
-    meanwhile.sort_unstable();
-    let usually = meanwhile[ASKED / 2];
+    beside.sort_unstable();
+    let usually = beside[ASKED / 2];
     assert!(
         usually < UPLOADS * 4 * CHUNK,
-        "{usually} bytes were sent during a request: {meanwhile:?}"
+        "{usually} bytes were sent during a request: {beside:?}"
     );
 }
 

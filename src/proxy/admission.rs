@@ -124,7 +124,7 @@ impl Proxy {
         .await
     }
 
-    /// The heal's waiting is none for the upstream, nor is that for a CSRF token.
+    /// Waits for a slot, unless the request has one. During a heal, or the fetch of a CSRF token, it has none.
     async fn wait_for_slot(
         &self,
         route: &RouteHandle,

@@ -139,7 +139,8 @@ impl Context {
         !is_kept || self.upstream_since.is_some_and(|since| since.elapsed() >= AT_ONCE)
     }
 
-    /// Nothing more is done for it: what others may have is theirs, whatever its caller still has to hear or send.
+    /// Gives back what others wait for. Nothing more is done for the request, whatever its caller still has to hear or
+    /// send.
     pub(super) fn release(&mut self) {
         (self.share, self.slot, self.request_body) = (None, None, None);
     }

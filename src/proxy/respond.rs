@@ -139,7 +139,7 @@ impl Problem {
     }
 }
 
-/// Reads the rest of a body, a piece at each turn: pingora would read megabytes before others have theirs.
+/// Reads the rest of a body, a piece at each turn: pingora would read megabytes before others have a turn.
 async fn drain(session: &mut Session) {
     while let Ok(Some(_)) = session.as_downstream_mut().read_request_body().await {
         yield_now().await;
