@@ -108,7 +108,7 @@ pub(crate) mod tests {
     }
 
     /// So many parts of which each is hardly anything but links, and as large as one that is held.
-    pub(crate) fn parts_of_links(count: usize) -> Vec<u8> {
+    fn parts_of_links(count: usize) -> Vec<u8> {
         let part = format!(
             "--b\r\nContent-Type: application/http\r\n\r\nHTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{{\"@odata.nextLink\":[{}0]}}\r\n",
             "\"/\",".repeat(15_500)
