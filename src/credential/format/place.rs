@@ -1,6 +1,5 @@
 //! Where something stands: the only part of a document that messages show.
 
-use crate::readable::is_deceptive;
 use std::fmt;
 
 /// The longest name that is shown whole.
@@ -54,5 +53,5 @@ impl fmt::Display for Place {
 
 /// A name as messages show it: on one line, and not too long.
 pub(super) fn shown(name: &str) -> String {
-    name.chars().take(LONGEST).map(|c| if is_deceptive(c) { '?' } else { c }).collect()
+    name.chars().take(LONGEST).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
