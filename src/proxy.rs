@@ -233,7 +233,7 @@ impl ProxyHttp for Proxy {
         context: &mut Box<Context>,
     ) -> pingora::Result<()> {
         context.attempts.is_kept = is_kept;
-        if context.has_waited(is_kept) {
+        if context.has_waited() {
             // Connecting takes no notice of it.
             downstream::still_there(session)?;
         }

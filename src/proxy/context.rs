@@ -24,7 +24,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-/// A request that is sent within this time over a kept connection has not waited.
+/// A request that is sent within this time has not waited.
 const AT_ONCE: Duration = Duration::from_millis(50);
 
 /// How a request ended; the label of `requests_total`.
@@ -134,9 +134,9 @@ impl Context {
         }
     }
 
-    /// Whether it was not sent as soon as it came: it has a connection of its own, or had to wait for something.
-    pub(super) fn has_waited(&self, is_kept: bool) -> bool {
-        !is_kept || self.upstream_since.is_some_and(|since| since.elapsed() >= AT_ONCE)
+    /// Whether it was not sent as soon as it came: a caller that has closed its side by then gets as far as it gets.
+    pub(super) fn has_waited(&self) -> bool {
+        self.upstream_since.is_some_and(|since| since.elapsed() >= AT_ONCE)
     }
 
     /// Gives back what others wait for. Nothing more is done for the request, whatever its caller still has to hear or
