@@ -13,9 +13,9 @@ use pingora::upstreams::peer::HttpPeer;
 /// How many requests share one connection at most: 100, the least that servers ought to allow (RFC 9113 section
 /// 6.5.2). Those that allow fewer are heeded.
 const MAX_STREAMS: u32 = 100;
-/// What an upstream may send of one answer before somebody reads it: 256 KiB, which makes 5 MB/s at a distance of
+/// What an upstream may send of one answer before somebody reads it: 128 KiB, which makes 2.6 MB/s at a distance of
 /// 50 ms.
-const STREAM_WINDOW: u32 = 256 << 10;
+const STREAM_WINDOW: u32 = 128 << 10;
 
 /// Offers HTTP/2, and takes HTTP/1.1 from whoever does not speak it.
 pub(super) fn offer(peer: &mut HttpPeer, timeouts: Timeouts) {
