@@ -387,6 +387,7 @@ async fn a_request_that_could_not_be_sent_alone_is_in_no_batch() {
         ("POST", "Orders/$1/$query", ""),
         ("POST", "Orders/%241/$query", ""),
         ("POST", "$query", ""),
+        ("GET", "Bulk", "X-HTTP-Method: POST"),
     ];
     world.each("/data", &of_reads, 403).await;
     let narrower = [

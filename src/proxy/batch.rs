@@ -18,6 +18,7 @@ mod target;
 
 use super::RouteHandle;
 use super::guard::Guard;
+use super::headers::all_methods;
 use super::respond::Problem;
 use super::route::{self, BATCH, path_of};
 use super::table::Table;
@@ -190,7 +191,8 @@ impl Scope {
         for path in paths {
             match Kind::of(&path) {
                 // An entity may be called like it.
-                Some(Kind::Scim) if part.method.is_safe() => {}
+                Some(Kind::Scim)
+                    if all_methods(&part.method, part.headers, |method| method.is_safe()) => {}
                 Some(_) => return forbidden("is a batch itself".to_owned()),
                 None => {}
             }

@@ -3,7 +3,7 @@
 //! Servers differ in how they find the end of a part. So a boundary counts where all of them see it,
 //! and may stand nowhere else: not within a line, not behind a line's other end, not before spaces.
 
-use super::lines::Lines;
+use super::lines::{Lines, holds_request};
 use super::reader::{check_id, is_like_ascii};
 use super::{Judge, Media, Part, Refusal, unreadable};
 use crate::proxy::headers::{is_stripped, tunnelled_methods};
@@ -81,7 +81,7 @@ struct Body {
     own: Announced,
     /// Whether the method may have one.
     may_be_there: bool,
-    lines: Lines,
+    lines: Box<Lines>,
 }
 
 /// A `Content-Length`, and where it counts from.
@@ -381,7 +381,7 @@ impl MultipartReader {
         let may_be_there =
             !matches!(method, Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS);
         self.take(end);
-        self.state = State::Body(Body { part, own: body, may_be_there, lines: Lines::default() });
+        self.state = State::Body(Body { part, own: body, may_be_there, lines: Box::default() });
         Ok(true)
     }
 
@@ -472,8 +472,10 @@ fn request_line(line: &[u8]) -> Result<(Method, &str), Refusal> {
     let path = target.split('?').next().unwrap_or_default();
     let is_plain =
         !path.contains(' ') && !target.contains(char::is_control) && !target.starts_with('?');
+    // Raw spaces in a query may make another request line of it.
+    let (_, behind) = line.split_once(' ').unwrap_or_default();
     match Method::from_bytes(method.as_bytes()) {
-        Ok(method) if is_plain => Ok((method, target)),
+        Ok(method) if is_plain && !holds_request(behind.as_bytes()) => Ok((method, target)),
         _ => unreadable(NONE),
     }
 }
@@ -505,12 +507,14 @@ fn headers(lines: &[u8]) -> Result<HeaderMap, Refusal> {
 /// What servers that look for lengths, boundaries and line ends by text alone find in a header.
 fn has_second_meaning(name: &HeaderName, value: &HeaderValue) -> bool {
     let (length, media) = (CONTENT_LENGTH.as_str(), CONTENT_TYPE.as_str());
-    let value = value.as_bytes().to_ascii_lowercase();
-    let holds = |text: &[u8]| memmem::find(&value, text).is_some();
+    let value = value.as_bytes();
+    let lower_case = value.to_ascii_lowercase();
+    let holds = |text: &[u8]| memmem::find(&lower_case, text).is_some();
     name.as_str().contains(length) && *name != CONTENT_LENGTH
         || name.as_str().starts_with("--")
         || name.as_str().starts_with(media) && *name != CONTENT_TYPE
         || holds(length.as_bytes())
+        || holds_request(value)
         || SEPARATORS.iter().any(|separator| holds(separator.as_bytes()))
 }
 
