@@ -127,34 +127,6 @@ impl SecretAuth {
     }
 }
 
-/// How the change of a credential ended; the label of `credential_reloads_total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReloadOutcome {
-    /// A token came with the new one, which is in use now.
-    Success,
-    /// It can't be read or understood; the old one stays.
-    Unreadable,
-    /// The issuer refuses it; the old one stays.
-    Refused,
-    /// The issuer could not be asked; the old one stays.
-    Failed,
-}
-
-impl ReloadOutcome {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Success, Self::Unreadable, Self::Refused, Self::Failed];
-
-    /// The label value.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Success => "success",
-            Self::Unreadable => "unreadable",
-            Self::Refused => "refused",
-            Self::Failed => "failed",
-        }
-    }
-}
-
 /// A folder that was put in another's place is a new one to the sandbox.
 fn sandbox_hint(error: &io::Error) -> &'static str {
     match error.kind() {

@@ -5,23 +5,21 @@
 //! from the start, so that the first failure is an increase and not a birth.
 
 mod client;
+pub mod labels;
 mod route;
 
 pub use client::ClientMetrics;
 pub(crate) use route::CsrfMetrics;
 pub use route::RouteMetrics;
 
-use crate::app::reload;
 use crate::config::Config;
-use crate::credential;
 use crate::error::ErrorKind;
-use crate::proxy::context::Outcome;
-use crate::proxy::csrf::FetchOutcome;
-use crate::proxy::heal::HealOutcome;
-use crate::proxy::recover::Refusal;
 use crate::status::journal::{Happening, Journal};
-use crate::token::TokenError;
 use http::StatusCode;
+use labels::{
+    ConfigReload, CredentialReload, CsrfFetch, HealOutcome, Label, RequestOutcome, TokenRefusal,
+    TokenRequestOutcome, TokenWait,
+};
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
@@ -29,6 +27,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 use std::collections::{BTreeSet, HashMap};
+use strum::VariantArray;
 
 /// Upper bounds of request durations in seconds: from a cached page to an analytical query.
 const DURATIONS: [f64; 12] =
@@ -36,8 +35,6 @@ const DURATIONS: [f64; 12] =
 /// Upper bounds of token request durations in seconds, up to the request's time-out.
 const TOKEN_DURATIONS: [f64; 8] = [0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0];
 
-/// How a wait for a token can end, as label values.
-const WAIT_OUTCOMES: [&str; 2] = ["served", "failed"];
 /// The classes of an upstream's final answer.
 const CODE_CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 /// What stands for a method that bearerd does not forward, and for a request without a route.
@@ -251,7 +248,7 @@ impl Metrics {
         for kind in ErrorKind::ALL {
             metrics.rejected.with_label_values(&[kind.label()]);
         }
-        for outcome in reload::ReloadOutcome::ALL {
+        for outcome in ConfigReload::VARIANTS {
             metrics.config_reloads.with_label_values(&[outcome.label()]);
         }
         Ok(metrics)
@@ -261,7 +258,7 @@ impl Metrics {
     /// named.
     pub fn prepare(&self, config: &Config) {
         for upstream in &config.upstreams {
-            for outcome in FetchOutcome::ALL {
+            for outcome in CsrfFetch::VARIANTS {
                 self.csrf_fetches.with_label_values(&[upstream.name.as_str(), outcome.label()]);
             }
         }
@@ -273,7 +270,7 @@ impl Metrics {
             let name = name.as_str();
             for method in route.methods.names() {
                 for class in CODE_CLASSES {
-                    let labels = [name, method, class, Outcome::Forwarded.label()];
+                    let labels = [name, method, class, RequestOutcome::Forwarded.label()];
                     self.requests.with_label_values(&labels);
                 }
             }
@@ -286,17 +283,17 @@ impl Metrics {
     }
 
     fn prepare_client(&self, client: &str) {
-        for outcome in TokenError::OUTCOMES {
-            self.token_requests.with_label_values(&[client, outcome]);
+        for outcome in TokenRequestOutcome::VARIANTS {
+            self.token_requests.with_label_values(&[client, outcome.label()]);
         }
-        for outcome in WAIT_OUTCOMES {
-            self.token_waits.with_label_values(&[client, outcome]);
+        for outcome in TokenWait::VARIANTS {
+            self.token_waits.with_label_values(&[client, outcome.label()]);
         }
-        for outcome in credential::ReloadOutcome::ALL {
+        for outcome in CredentialReload::VARIANTS {
             self.credential_reloads.with_label_values(&[client, outcome.label()]);
         }
-        for refusal in Refusal::ALL {
-            for outcome in HealOutcome::ALL {
+        for refusal in TokenRefusal::VARIANTS {
+            for outcome in HealOutcome::VARIANTS {
                 self.token_heals.with_label_values(&[client, refusal.label(), outcome.label()]);
             }
         }
@@ -353,11 +350,11 @@ impl Metrics {
     }
 
     /// A reload of the configuration has ended; `detail` says why, if it was refused.
-    pub(crate) fn config_reloaded(&self, outcome: reload::ReloadOutcome, detail: String) {
+    pub(crate) fn config_reloaded(&self, outcome: ConfigReload, detail: String) {
         self.config_reloads.with_label_values(&[outcome.label()]).inc();
         let happening = match outcome {
-            reload::ReloadOutcome::Unchanged => return,
-            reload::ReloadOutcome::Success => Happening::ConfigurationChanged,
+            ConfigReload::Unchanged => return,
+            ConfigReload::Success => Happening::ConfigurationChanged,
             _ => Happening::ConfigurationRefused,
         };
         self.journal.note(None, happening, detail);
@@ -394,7 +391,12 @@ impl Metrics {
     }
 
     /// A finished request that no route took.
-    pub(crate) fn unrouted(&self, method: &str, status: Option<StatusCode>, outcome: Outcome) {
+    pub(crate) fn unrouted(
+        &self,
+        method: &str,
+        status: Option<StatusCode>,
+        outcome: RequestOutcome,
+    ) {
         route::count(&self.requests, OTHER, method, status, outcome);
     }
 

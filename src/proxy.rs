@@ -35,12 +35,13 @@ pub mod upstream;
 use crate::config::ListenerId;
 use crate::drain::Drain;
 use crate::metrics::Metrics;
+use crate::metrics::labels::RequestOutcome;
 use crate::otlp::Spans;
 use crate::redact::Redactor;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use context::{Context, Outcome, method_label};
+use context::{Context, method_label};
 use downstream::{Downstream, Load, WRITE_TIMEOUT, while_there};
 use ending::{end_of, final_answer, has_answered, has_no_body};
 use headers::Injection;
@@ -104,7 +105,7 @@ impl Proxy {
         context: &mut Context,
         problem: Problem,
     ) -> pingora::Result<()> {
-        context.record.outcome = Outcome::Local(problem.kind);
+        context.record.outcome = RequestOutcome::Local(problem.kind);
         if self.drain.has_begun() {
             session.set_keepalive(None);
         }
@@ -500,7 +501,7 @@ impl ProxyHttp for Proxy {
             // The caller is gone, or the header is out already: closing the connection is all that can be said.
             None => {
                 context.record.outcome = end_of(session, error);
-                if context.record.outcome == Outcome::UpstreamIncomplete
+                if context.record.outcome == RequestOutcome::UpstreamIncomplete
                     && session.req_header().version == Version::HTTP_10
                 {
                     Downstream::tell(session, Downstream::cut);
@@ -526,9 +527,11 @@ impl ProxyHttp for Proxy {
     ) {
         Downstream::tell(session, Downstream::end);
         let record = &mut context.record;
-        if error.is_none() && record.outcome == Outcome::Aborted && final_answer(session).is_some()
+        if error.is_none()
+            && record.outcome == RequestOutcome::Aborted
+            && final_answer(session).is_some()
         {
-            record.outcome = Outcome::Forwarded;
+            record.outcome = RequestOutcome::Forwarded;
         }
         record.status = final_answer(session).map(|response| response.status);
         if record.status.is_none() {

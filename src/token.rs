@@ -19,6 +19,7 @@ mod valid;
 
 use crate::error::ErrorKind;
 use crate::http_client::TunnelRefusal;
+use crate::metrics::labels::TokenRequestOutcome;
 use http::{HeaderValue, StatusCode};
 use schedule::RetryClass;
 use std::time::Duration;
@@ -141,32 +142,18 @@ pub enum InvalidAnswer {
 }
 
 impl TokenError {
-    /// The outcomes a token request can have, as metric labels.
-    pub const OUTCOMES: [&str; 10] = [
-        "success",
-        "connect_error",
-        "proxy_refused",
-        "timeout",
-        "rate_limited",
-        "server_error",
-        "refused",
-        "not_an_issuer",
-        "invalid_answer",
-        "panicked",
-    ];
-
-    /// The metric label.
-    pub const fn outcome(&self) -> &'static str {
+    /// How the request ended, as a label.
+    pub const fn outcome(&self) -> TokenRequestOutcome {
         match self {
-            Self::Connect(_) => "connect_error",
-            Self::Proxy(_) => "proxy_refused",
-            Self::Timeout => "timeout",
-            Self::RateLimited { .. } => "rate_limited",
-            Self::Server { .. } => "server_error",
-            Self::Refused { .. } => "refused",
-            Self::NotAnIssuer { .. } => "not_an_issuer",
-            Self::Invalid(_) => "invalid_answer",
-            Self::Panicked => "panicked",
+            Self::Connect(_) => TokenRequestOutcome::ConnectError,
+            Self::Proxy(_) => TokenRequestOutcome::ProxyRefused,
+            Self::Timeout => TokenRequestOutcome::Timeout,
+            Self::RateLimited { .. } => TokenRequestOutcome::RateLimited,
+            Self::Server { .. } => TokenRequestOutcome::ServerError,
+            Self::Refused { .. } => TokenRequestOutcome::Refused,
+            Self::NotAnIssuer { .. } => TokenRequestOutcome::NotAnIssuer,
+            Self::Invalid(_) => TokenRequestOutcome::InvalidAnswer,
+            Self::Panicked => TokenRequestOutcome::Panicked,
         }
     }
 

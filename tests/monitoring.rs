@@ -6,7 +6,7 @@ use crate::support::promql;
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::Peer;
 use bearerd::error::ErrorKind;
-use bearerd::proxy::context::Outcome;
+use bearerd::metrics::labels::RequestOutcome;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,12 +37,12 @@ impl Exported {
         let (_, text) = sidecar.probe("/metrics").await;
         let mut exported = Self::parse(&text);
         let outcomes = [
-            Outcome::Forwarded,
-            Outcome::UpstreamIncomplete,
-            Outcome::DownstreamClosed,
-            Outcome::Aborted,
+            RequestOutcome::Forwarded,
+            RequestOutcome::UpstreamIncomplete,
+            RequestOutcome::DownstreamClosed,
+            RequestOutcome::Aborted,
         ];
-        let outcomes = outcomes.into_iter().chain(ErrorKind::ALL.map(Outcome::Local));
+        let outcomes = outcomes.into_iter().chain(ErrorKind::ALL.map(RequestOutcome::Local));
         let labels = exported.series.get_mut("bearerd_requests_total").unwrap();
         let known = labels.get_mut("outcome").unwrap();
         known.extend(outcomes.map(|outcome| outcome.label().to_owned()));

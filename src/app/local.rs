@@ -2,12 +2,13 @@
 //! that has leaked can be taken back whatever else the configuration waits for or is refused for.
 
 use super::Control;
-use super::reload::{FILES, ReloadOutcome};
+use super::reload::FILES;
 use super::setup::Setup;
 use crate::blocking;
 use crate::config::Access;
 use crate::credential::{CredentialError, read_secret};
 use crate::metrics::Metrics;
+use crate::metrics::labels::ConfigReload;
 use crate::proxy::guard::{Credential, Guard};
 use crate::secret::Secret;
 use crate::watch::Watch;
@@ -167,7 +168,7 @@ impl Keeper {
             if is_new {
                 info!("The new local credential is in force.");
                 let detail = "the local credential was replaced".to_owned();
-                self.metrics.config_reloaded(ReloadOutcome::Success, detail);
+                self.metrics.config_reloaded(ConfigReload::Success, detail);
             }
             if complaint == told {
                 continue;
@@ -176,12 +177,12 @@ impl Keeper {
             match &complaint {
                 Some(why) => {
                     warn!("Keeping the local credential in use: {why}.");
-                    self.metrics.config_reloaded(ReloadOutcome::Invalid, format!("access: {why}"));
+                    self.metrics.config_reloaded(ConfigReload::Invalid, format!("access: {why}"));
                 }
                 None if is_new => {}
                 None => {
                     info!("The local credential has not changed.");
-                    self.metrics.config_reloaded(ReloadOutcome::Unchanged, String::new());
+                    self.metrics.config_reloaded(ConfigReload::Unchanged, String::new());
                 }
             }
             told = complaint;

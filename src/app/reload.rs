@@ -10,6 +10,7 @@ use crate::blocking::{self, BlockingError};
 use crate::config::{Config, ConfigError, ListenAddress};
 use crate::files::read_small;
 use crate::metrics::Metrics;
+use crate::metrics::labels::{ConfigReload, Label};
 use crate::proxy::Proxy;
 use crate::server::Engines;
 use crate::status::Board;
@@ -53,36 +54,6 @@ async fn in_time<T: Send + 'static>(
     Ok(blocking::within(FILES, work).await?)
 }
 
-/// How a reload ended; the label of `config_reloads_total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ReloadOutcome {
-    /// The new configuration is in force.
-    Success,
-    /// Nothing in it has changed.
-    Unchanged,
-    /// It is wrong, or what it points at is.
-    Invalid,
-    /// A new client gets no token.
-    NoToken,
-    /// It changes what only a restart can change.
-    NeedsRestart,
-}
-
-impl ReloadOutcome {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Success, Self::Unchanged, Self::Invalid, Self::NoToken, Self::NeedsRestart];
-
-    pub(crate) const fn label(self) -> &'static str {
-        match self {
-            Self::Success => "success",
-            Self::Unchanged => "unchanged",
-            Self::Invalid => "invalid",
-            Self::NoToken => "no_token",
-            Self::NeedsRestart => "needs_restart",
-        }
-    }
-}
-
 /// Why the configuration in force stays.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
@@ -101,13 +72,13 @@ enum Refusal {
 }
 
 impl Refusal {
-    const fn outcome(&self) -> ReloadOutcome {
+    const fn outcome(&self) -> ConfigReload {
         match self {
             Self::Config(_) | Self::App(_) | Self::Trust(_) | Self::NotRead(_) => {
-                ReloadOutcome::Invalid
+                ConfigReload::Invalid
             }
-            Self::NeedsRestart(_) => ReloadOutcome::NeedsRestart,
-            Self::NoToken { .. } => ReloadOutcome::NoToken,
+            Self::NeedsRestart(_) => ConfigReload::NeedsRestart,
+            Self::NoToken { .. } => ConfigReload::NoToken,
         }
     }
 
@@ -142,7 +113,7 @@ impl Reloader {
         let mut seen = self.look(&source).await;
         // The file may have changed since it was read for the start.
         let mut retry = match self.reload(&source).await {
-            Ok(ReloadOutcome::Unchanged) => None,
+            Ok(ConfigReload::Unchanged) => None,
             judged => self.judge(judged, None),
         };
         loop {
@@ -197,7 +168,7 @@ impl Reloader {
     /// Tells how a reload ended. Returns when to try again, and how long that is.
     fn judge(
         &self,
-        judged: Result<ReloadOutcome, Refusal>,
+        judged: Result<ConfigReload, Refusal>,
         delay: Option<Duration>,
     ) -> Option<(Instant, Duration)> {
         let outcome = match &judged {
@@ -207,7 +178,7 @@ impl Reloader {
         let detail = judged.as_ref().err().map(ToString::to_string).unwrap_or_default();
         self.metrics.config_reloaded(outcome, detail);
         match judged {
-            Ok(ReloadOutcome::Unchanged) => info!("The configuration has not changed."),
+            Ok(ConfigReload::Unchanged) => info!("The configuration has not changed."),
             Ok(_) => info!("The new configuration is in force."),
             Err(refusal) => {
                 warn!(outcome = outcome.label(), "Keeping the configuration in force: {refusal}.");
@@ -218,7 +189,7 @@ impl Reloader {
         None
     }
 
-    async fn reload(&mut self, source: &ConfigSource) -> Result<ReloadOutcome, Refusal> {
+    async fn reload(&mut self, source: &ConfigSource) -> Result<ConfigReload, Refusal> {
         let load = source.load.clone();
         let config = in_time(move || load()).await??;
         let before = &self.setup.config;
@@ -227,7 +198,7 @@ impl Reloader {
         let anchors = move || Surroundings::of(&wanted, Some(&setup.surroundings.anchors));
         let surroundings = in_time(anchors).await??;
         if config == *before && surroundings == self.setup.surroundings {
-            return Ok(ReloadOutcome::Unchanged);
+            return Ok(ConfigReload::Unchanged);
         }
         for (name, changes) in [
             ("listen", config.listen != before.listen),
@@ -267,7 +238,7 @@ impl Reloader {
         source.level.set(setup.config.log.level);
         let before = std::mem::replace(&mut self.setup, Arc::new(setup));
         self.metrics.retire(&before.config, &self.setup.config);
-        Ok(ReloadOutcome::Success)
+        Ok(ConfigReload::Success)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Known failures on the way to an API, in words that say what to do. Pure.
 
+use crate::metrics::labels::TokenRefusal;
 use crate::proxy::profile::Profile;
-use crate::proxy::recover::Refusal;
 
 /// A name that nobody knows.
 pub(super) fn unknown_host(host: &str) -> String {
@@ -18,19 +18,21 @@ pub(super) const fn no_connection() -> &'static str {
 }
 
 /// An API that does not accept a fresh token.
-pub(super) fn refused(refusal: Refusal, profile: &Profile) -> &'static str {
+pub(super) fn refused(refusal: TokenRefusal, profile: &Profile) -> &'static str {
     match (refusal, profile.name) {
-        (Refusal::Forbidden, "odata") => {
+        (TokenRefusal::Forbidden, "odata") => {
             "the technical user needs a scoped role of the space (a global role gives no data), and purpose Technical User: API Access reads no data"
         }
-        (Refusal::Forbidden, "scim" | "transport" | "audit") => {
+        (TokenRefusal::Forbidden, "scim" | "transport" | "audit") => {
             "the OAuth client lacks the access for this API (User Provisioning, Analytics Content Network, ...); edit it on the App Integration page"
         }
-        (Refusal::Forbidden, _) => "the OAuth client or its technical user may not use this API",
-        (Refusal::Unauthorized, _) => {
+        (TokenRefusal::Forbidden, _) => {
+            "the OAuth client or its technical user may not use this API"
+        }
+        (TokenRefusal::Unauthorized, _) => {
             "the token is of another tenant or subaccount than the URL; do token_url and url belong together?"
         }
-        (Refusal::LoginPage | Refusal::LoginRedirect, _) => {
+        (TokenRefusal::LoginPage | TokenRefusal::LoginRedirect, _) => {
             "the API takes this for a browser: the profile does not fit the path, or the token is of another tenant"
         }
     }

@@ -3,8 +3,9 @@
 use super::{Subject, Verdict, advice};
 use crate::config::{Route, Upstream};
 use crate::http_client::{Client, Limits};
+use crate::metrics::labels::TokenRefusal;
 use crate::proxy::headers::CUSTOM_AUTH;
-use crate::proxy::recover::{self, Asked, PEEK, Refusal};
+use crate::proxy::recover::{self, Asked, PEEK};
 use crate::redact::Secrets;
 use crate::token::Token;
 use bytes::Bytes;
@@ -104,7 +105,7 @@ async fn judge(route: &Route, mut answer: Response, call: &Call<'_>, subject: &m
         recover::Verdict::Suspect | recover::Verdict::Unsure => {
             let start = start_of(&mut answer).await;
             let is_login = recover::is_html_page(&start) && recover::is_login_page(&start);
-            is_login.then_some(Refusal::LoginPage)
+            is_login.then_some(TokenRefusal::LoginPage)
         }
         recover::Verdict::Answer | recover::Verdict::WantsCsrf => None,
     };

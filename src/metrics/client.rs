@@ -1,10 +1,10 @@
 //! What is told of one OAuth client: to Prometheus, and to people on the status page.
 
 use super::Metrics;
+use super::labels::{
+    CredentialReload, HealOutcome, Label, TokenRefusal, TokenRequestOutcome, TokenWait,
+};
 use crate::clock;
-use crate::credential::ReloadOutcome;
-use crate::proxy::heal::HealOutcome;
-use crate::proxy::recover::Refusal;
 use crate::status::journal::Happening;
 use prometheus::{Gauge, GaugeVec, IntCounter, IntGauge, IntGaugeVec};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,8 +38,8 @@ impl ClientMetrics {
         Self {
             client: client.to_owned(),
             families: families.clone(),
-            served: families.token_waits.with_label_values(&[client, "served"]),
-            failed: families.token_waits.with_label_values(&[client, "failed"]),
+            served: families.token_waits.with_label_values(&[client, TokenWait::Served.label()]),
+            failed: families.token_waits.with_label_values(&[client, TokenWait::Failed.label()]),
             facts: Arc::default(),
         }
     }
@@ -84,19 +84,19 @@ impl ClientMetrics {
     }
 
     /// The credential has changed, for better or worse; `detail` says how.
-    pub(crate) fn credential_reloaded(&self, outcome: ReloadOutcome, detail: &str) {
+    pub(crate) fn credential_reloaded(&self, outcome: CredentialReload, detail: &str) {
         let reloads = &self.families.credential_reloads;
         reloads.with_label_values(&[self.client.as_str(), outcome.label()]).inc();
         let happening = match outcome {
-            ReloadOutcome::Success => Happening::CredentialChanged,
+            CredentialReload::Success => Happening::CredentialChanged,
             _ => Happening::CredentialRefused,
         };
         self.note(happening, detail);
     }
 
-    pub(crate) fn requested(&self, outcome: &str, took: Duration) {
+    pub(crate) fn requested(&self, outcome: TokenRequestOutcome, took: Duration) {
         let families = &self.families;
-        families.token_requests.with_label_values(&[&self.client, outcome]).inc();
+        families.token_requests.with_label_values(&[self.client.as_str(), outcome.label()]).inc();
         families
             .token_request_duration
             .with_label_values(&[&self.client])
@@ -190,7 +190,7 @@ impl ClientMetrics {
         self.int_gauge(&self.families.token_usable).set(usable.into());
     }
 
-    pub(crate) fn healed(&self, refusal: Refusal, outcome: HealOutcome) {
+    pub(crate) fn healed(&self, refusal: TokenRefusal, outcome: HealOutcome) {
         let labels = [self.client.as_str(), refusal.label(), outcome.label()];
         self.families.token_heals.with_label_values(&labels).inc();
         self.note(Happening::TokenRefused, format!("{}: {}", refusal.title(), outcome.title()));

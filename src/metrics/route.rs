@@ -1,8 +1,7 @@
 //! What is told of one route, and of CSRF at one upstream.
 
 use super::Metrics;
-use crate::proxy::context::Outcome;
-use crate::proxy::csrf::FetchOutcome;
+use super::labels::{CsrfFetch, Label, RequestOutcome};
 use http::StatusCode;
 use prometheus::{Histogram, IntCounter, IntCounterVec};
 use std::time::Duration;
@@ -19,7 +18,7 @@ impl CsrfMetrics {
         Self { upstream: upstream.to_owned(), fetches: fetches.clone() }
     }
 
-    pub(crate) fn fetched(&self, outcome: FetchOutcome) {
+    pub(crate) fn fetched(&self, outcome: CsrfFetch) {
         self.fetches.with_label_values(&[self.upstream.as_str(), outcome.label()]).inc();
     }
 }
@@ -53,7 +52,7 @@ impl RouteMetrics {
         &self,
         method: &str,
         status: Option<StatusCode>,
-        outcome: Outcome,
+        outcome: RequestOutcome,
         took: Duration,
     ) {
         self.duration.observe(took.as_secs_f64());
@@ -83,7 +82,7 @@ pub(super) fn count(
     route: &str,
     method: &str,
     status: Option<StatusCode>,
-    outcome: Outcome,
+    outcome: RequestOutcome,
 ) {
     let class = match status.map(|status| status.as_u16() / 100) {
         Some(1) => "1xx",

@@ -2,7 +2,7 @@
 
 use super::{ENDPOINT, TRACES_ENDPOINT};
 use crate::config::Environment;
-use crate::proxy::context::Outcome;
+use crate::metrics::labels::RequestOutcome;
 use crate::proxy::trace::Trace;
 use http::StatusCode;
 use pingora::http::RequestHeader;
@@ -41,5 +41,5 @@ impl Span {
 
     pub(crate) const fn sent(&self, _attempt: u32, _heal: Option<&str>) {}
 
-    pub(crate) const fn end(&self, _status: Option<StatusCode>, _outcome: Outcome) {}
+    pub(crate) const fn end(&self, _status: Option<StatusCode>, _outcome: RequestOutcome) {}
 }

@@ -7,7 +7,7 @@ use super::collector::Collector;
 use super::settings::Settings;
 use crate::blocking;
 use crate::config::Environment;
-use crate::proxy::context::Outcome;
+use crate::metrics::labels::RequestOutcome;
 use crate::proxy::route::path_of;
 use crate::proxy::trace::{TRACESTATE, Trace};
 use crate::readable;
@@ -197,7 +197,7 @@ impl Span {
     }
 
     /// The request is over. Only the first call counts.
-    pub(crate) fn end(&mut self, status: Option<StatusCode>, outcome: Outcome) {
+    pub(crate) fn end(&mut self, status: Option<StatusCode>, outcome: RequestOutcome) {
         let Some(Recording { mut span, .. }) = self.0.take() else {
             return;
         };
@@ -217,11 +217,15 @@ impl Span {
 
 /// Why a request counts as failed. A caller's mistake, which a status below 500 tells, is no failure of a
 /// server's, and nor is a caller that goes away.
-fn failure(status: Option<StatusCode>, outcome: Outcome) -> Option<String> {
+fn failure(status: Option<StatusCode>, outcome: RequestOutcome) -> Option<String> {
     match outcome {
-        Outcome::Local(kind) => kind.status().is_server_error().then(|| kind.label().to_owned()),
-        Outcome::UpstreamIncomplete | Outcome::Aborted => Some(outcome.label().to_owned()),
-        Outcome::Forwarded | Outcome::DownstreamClosed => {
+        RequestOutcome::Local(kind) => {
+            kind.status().is_server_error().then(|| kind.label().to_owned())
+        }
+        RequestOutcome::UpstreamIncomplete | RequestOutcome::Aborted => {
+            Some(outcome.label().to_owned())
+        }
+        RequestOutcome::Forwarded | RequestOutcome::DownstreamClosed => {
             status.filter(StatusCode::is_server_error).map(|status| status.as_str().to_owned())
         }
     }
@@ -234,7 +238,7 @@ mod tests {
 
     #[test]
     fn failures_are_told_by_their_kind_and_callers_mistakes_are_none() {
-        use Outcome::*;
+        use RequestOutcome::*;
         let failure = |status: u16, outcome| failure(StatusCode::from_u16(status).ok(), outcome);
         let text = |text: &str| Some(text.to_owned());
         assert_eq!(failure(200, Forwarded), None);

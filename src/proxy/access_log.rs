@@ -1,10 +1,11 @@
 //! The access log: one event a request, and one for what never became a request.
 
-use super::context::{Context, Outcome};
+use super::context::Context;
 use super::ending::final_answer;
 use super::passing;
 use super::respond::Problem;
 use super::route;
+use crate::metrics::labels::RequestOutcome;
 use crate::metrics::{Metrics, OTHER};
 use crate::readable;
 use crate::telemetry::ACCESS;
@@ -56,7 +57,7 @@ pub(super) fn request(session: &Session, error: Option<&Error>, context: &Contex
 /// Tells of what never became a request, and counts it.
 pub(super) fn unread(metrics: &Metrics, problem: &Problem) {
     metrics.rejected(problem.kind);
-    metrics.unrouted(OTHER, Some(problem.status()), Outcome::Local(problem.kind));
+    metrics.unrouted(OTHER, Some(problem.status()), RequestOutcome::Local(problem.kind));
     info!(
         target: ACCESS,
         method = OTHER,

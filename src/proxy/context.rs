@@ -1,6 +1,6 @@
 //! What one request carries with it, and how its end is counted.
 
-use crate::error::ErrorKind;
+use crate::metrics::labels::RequestOutcome;
 use crate::metrics::{Metrics, OTHER, RouteMetrics};
 use crate::otlp::Span;
 use crate::proxy::RouteHandle;
@@ -26,34 +26,6 @@ use tracing::{info, warn};
 
 /// A request that is sent within this time has not waited.
 const AT_ONCE: Duration = Duration::from_millis(50);
-
-/// How a request ended; the label of `requests_total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The upstream's answer was passed on whole, whatever its status.
-    Forwarded,
-    /// bearerd answered by itself.
-    Local(ErrorKind),
-    /// The upstream broke off in the middle of its answer; the caller's connection was closed.
-    UpstreamIncomplete,
-    /// The caller went away.
-    DownstreamClosed,
-    /// None of the others was reached: the end of the process's grace, or a panic.
-    Aborted,
-}
-
-impl Outcome {
-    /// The label value.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Forwarded => "forwarded",
-            Self::Local(kind) => kind.label(),
-            Self::UpstreamIncomplete => "upstream_incomplete",
-            Self::DownstreamClosed => "downstream_closed",
-            Self::Aborted => "aborted",
-        }
-    }
-}
 
 /// The state of one request.
 pub struct Context {
@@ -162,7 +134,7 @@ pub(crate) struct Record {
     pub(crate) route: Option<Arc<RouteMetrics>>,
     pub(crate) method: &'static str,
     pub(crate) status: Option<StatusCode>,
-    pub(crate) outcome: Outcome,
+    pub(crate) outcome: RequestOutcome,
     /// The access log has it.
     pub(super) is_logged: bool,
     pub(crate) span: Span,
@@ -177,7 +149,7 @@ impl Record {
             route: None,
             method: OTHER,
             status: None,
-            outcome: Outcome::Aborted,
+            outcome: RequestOutcome::Aborted,
             is_logged: false,
             span: Span::default(),
         }
@@ -191,7 +163,7 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         self.metrics.in_flight().dec();
-        if self.outcome == Outcome::Aborted {
+        if self.outcome == RequestOutcome::Aborted {
             // The end of the grace, or a panic: pingora's logging hook did not run.
             warn!(
                 target: ACCESS,

@@ -16,8 +16,8 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+pub(crate) use keeper::Keeper;
 pub(super) use keeper::Session;
-pub(crate) use keeper::{FetchOutcome, Keeper};
 pub(super) use pause::Need;
 
 /// The header of the token, of the wish to get one, and of the complaint about its absence.

@@ -1,7 +1,8 @@
 //! When an answer has come to its end, and how a request has.
 
-use super::context::{Context, Outcome};
+use super::context::Context;
 use super::downstream::Downstream;
+use crate::metrics::labels::RequestOutcome;
 use http::header::CONTENT_LENGTH;
 use http::{Method, StatusCode};
 use pingora::http::ResponseHeader;
@@ -28,16 +29,16 @@ pub(super) fn has_answered(session: &Session, context: &mut Context) {
 }
 
 /// How a request ended by an error of which its caller hears nothing any more.
-pub(super) fn end_of(session: &Session, error: &Error) -> Outcome {
+pub(super) fn end_of(session: &Session, error: &Error) -> RequestOutcome {
     let is_of_writing = matches!(error.etype(), ErrorType::WriteError | ErrorType::WriteTimedout);
     match Downstream::of(session) {
         // To write there was in vain, or there was nothing that could be written.
         Some(downstream) if downstream.is_cut() || downstream.is_broken() => {
-            Outcome::UpstreamIncomplete
+            RequestOutcome::UpstreamIncomplete
         }
         // All was said; the rest of the body is what did not come.
-        Some(downstream) if downstream.is_surplus() && !is_of_writing => Outcome::Forwarded,
-        _ if *error.esource() == ErrorSource::Downstream => Outcome::DownstreamClosed,
-        _ => Outcome::UpstreamIncomplete,
+        Some(downstream) if downstream.is_surplus() && !is_of_writing => RequestOutcome::Forwarded,
+        _ if *error.esource() == ErrorSource::Downstream => RequestOutcome::DownstreamClosed,
+        _ => RequestOutcome::UpstreamIncomplete,
     }
 }

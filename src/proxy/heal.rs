@@ -7,9 +7,10 @@ use super::context::Context;
 use super::csrf::Need;
 use super::downstream::while_there;
 use super::ending::final_answer;
-use super::recover::{self, Asked, PEEK, Refusal, Verdict};
+use super::recover::{self, Asked, PEEK, Verdict};
 use super::{RouteHandle, csrf, failure};
 use crate::metrics::ClientMetrics;
+use crate::metrics::labels::{HealOutcome, Label, TokenRefusal};
 use crate::token::store::{Rejection, Usable};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
@@ -25,47 +26,6 @@ use tokio::time::Instant;
 const PEEK_TIME: Duration = Duration::from_secs(3);
 /// Begins a new attempt.
 const REPLAY: ErrorType = ErrorType::new("Replay");
-
-/// How a heal ended; the label of `token_heals_total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum HealOutcome {
-    /// The request was sent again, and answered.
-    Healed,
-    /// The request was sent again, and the fresh token was refused too.
-    RefusedAgain,
-    /// No newer token came in time, or none was worth asking for.
-    NoToken,
-    /// The request could not be sent again; the token is refreshed all the same.
-    NotReplayable,
-    /// The request was sent again, and nobody answered or nobody waited for it.
-    Unanswered,
-}
-
-impl HealOutcome {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Healed, Self::RefusedAgain, Self::NoToken, Self::NotReplayable, Self::Unanswered];
-
-    pub(crate) const fn label(self) -> &'static str {
-        match self {
-            Self::Healed => "healed",
-            Self::RefusedAgain => "refused_again",
-            Self::NoToken => "no_token",
-            Self::NotReplayable => "not_replayable",
-            Self::Unanswered => "unanswered",
-        }
-    }
-
-    /// In words.
-    pub(crate) const fn title(self) -> &'static str {
-        match self {
-            Self::Healed => "sent again with a new token, and answered",
-            Self::RefusedAgain => "sent again with a new token, and refused again",
-            Self::NoToken => "no newer token to send it again with",
-            Self::NotReplayable => "passed on, for it could not be sent again",
-            Self::Unanswered => "sent again with a new token, without an answer",
-        }
-    }
-}
 
 /// What one request has gone through.
 #[derive(Debug, Default)]
@@ -85,7 +45,7 @@ pub(crate) struct Heal {
 #[derive(Debug)]
 struct Record {
     metrics: ClientMetrics,
-    refusal: Refusal,
+    refusal: TokenRefusal,
     outcome: HealOutcome,
 }
 
@@ -183,7 +143,7 @@ pub(super) async fn judge(
             context.heal.answered();
         }
         Verdict::Refused(refusal) => {
-            let is_login = matches!(refusal, Refusal::LoginPage | Refusal::LoginRedirect);
+            let is_login = matches!(refusal, TokenRefusal::LoginPage | TokenRefusal::LoginRedirect);
             if Box::pin(renew(route, session, context, refusal)).await {
                 return Err(context.heal.replay());
             } else if is_login {
@@ -272,7 +232,7 @@ pub(super) async fn from_login_page(
     context: &mut Context,
 ) -> bool {
     context.heal.due = false;
-    Box::pin(renew(route, session, context, Refusal::LoginPage)).await
+    Box::pin(renew(route, session, context, TokenRefusal::LoginPage)).await
 }
 
 /// Rejects the token that was refused and gets a newer one, if the request may be sent again.
@@ -280,7 +240,7 @@ async fn renew(
     route: &RouteHandle,
     session: &Session,
     context: &mut Context,
-    refusal: Refusal,
+    refusal: TokenRefusal,
 ) -> bool {
     let (client, heal) = (&route.client, &mut context.heal);
     let Some(token) = &context.token else {
@@ -313,10 +273,10 @@ async fn renew(
 }
 
 /// Rejects the token that was refused, if that is worth while. Returns whether a newer one is there or will be.
-fn reject(route: &RouteHandle, token: &Usable, refusal: Refusal, is_again: bool) -> bool {
+fn reject(route: &RouteHandle, token: &Usable, refusal: TokenRefusal, is_again: bool) -> bool {
     let (store, now) = (&route.client.store, Instant::now());
     let rejection = match refusal {
-        Refusal::Forbidden => Some(Rejection::Permission),
+        TokenRefusal::Forbidden => Some(Rejection::Permission),
         _ if is_again => route.standing.refused_again(token.generation, now),
         // Nobody has to be asked.
         _ if store.has_newer(token.generation) => return true,
@@ -404,12 +364,12 @@ pub(super) fn watch(
         return Err(context.heal.replay());
     }
     let record = &mut context.heal.record;
-    reject(route, token, Refusal::LoginPage, record.is_some());
+    reject(route, token, TokenRefusal::LoginPage, record.is_some());
     match record {
         Some(record) => record.outcome = HealOutcome::RefusedAgain,
         None => {
             let (metrics, outcome) = (route.client.metrics.clone(), HealOutcome::NotReplayable);
-            *record = Some(Record { metrics, refusal: Refusal::LoginPage, outcome });
+            *record = Some(Record { metrics, refusal: TokenRefusal::LoginPage, outcome });
         }
     }
     Err(still_a_login_page())

@@ -2,51 +2,13 @@
 
 use super::headers::all_methods;
 use super::profile::Replay;
+use crate::metrics::labels::TokenRefusal;
 use flate2::read::GzDecoder;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use std::borrow::Cow;
 use std::io::Read;
 use url::{Host, Url};
-
-/// How an upstream says that it does not accept a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// 401.
-    Unauthorized,
-    /// 403 that is not about CSRF: the token's scopes may be out of date.
-    Forbidden,
-    /// A redirect to the login of the tenant's identity zone.
-    LoginRedirect,
-    /// 200 with the page that sends a browser there.
-    LoginPage,
-}
-
-impl Refusal {
-    /// Every refusal.
-    pub const ALL: [Self; 4] =
-        [Self::Unauthorized, Self::Forbidden, Self::LoginRedirect, Self::LoginPage];
-
-    /// The label in metrics and in the access log.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::Unauthorized => "unauthorized",
-            Self::Forbidden => "forbidden",
-            Self::LoginRedirect => "login_redirect",
-            Self::LoginPage => "login_page",
-        }
-    }
-
-    /// In words.
-    pub(crate) const fn title(self) -> &'static str {
-        match self {
-            Self::Unauthorized => "401",
-            Self::Forbidden => "403",
-            Self::LoginRedirect => "redirect to the login page",
-            Self::LoginPage => "login page",
-        }
-    }
-}
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +27,7 @@ pub enum Verdict {
     /// It is an answer.
     Answer,
     /// It refuses the token.
-    Refused(Refusal),
+    Refused(TokenRefusal),
     /// 403 with `x-csrf-token: Required`: the access token is fine, the CSRF token is missing or old.
     /// Nothing was done.
     WantsCsrf,
@@ -96,11 +58,11 @@ pub fn judge(
     response: &HeaderMap,
 ) -> Verdict {
     match status.as_u16() {
-        401 => Verdict::Refused(Refusal::Unauthorized),
+        401 => Verdict::Refused(TokenRefusal::Unauthorized),
         403 if requires_csrf(response) => Verdict::WantsCsrf,
-        403 => Verdict::Refused(Refusal::Forbidden),
+        403 => Verdict::Refused(TokenRefusal::Forbidden),
         301 | 302 | 303 | 307 | 308 if leads_to_login(response) => {
-            Verdict::Refused(Refusal::LoginRedirect)
+            Verdict::Refused(TokenRefusal::LoginRedirect)
         }
         // 203: something on the way has changed it.
         200 | 203 | 206 => judge_page(asked, serves_html, response),
@@ -114,7 +76,7 @@ fn judge_page(asked: impl FnOnce() -> Asked, serves_html: bool, response: &Heade
         return Verdict::Answer;
     }
     if sets_login_cookie(response) {
-        return Verdict::Refused(Refusal::LoginPage);
+        return Verdict::Refused(TokenRefusal::LoginPage);
     }
     if serves_html {
         return Verdict::Answer;
@@ -260,7 +222,7 @@ mod tests {
 
     #[test]
     fn every_form_of_refusal_is_recognised() {
-        use Refusal::*;
+        use TokenRefusal::*;
         for (status, response, refusal) in [
             (401, vec![], Unauthorized),
             (403, vec![], Forbidden),
@@ -346,7 +308,7 @@ mod tests {
         let location = HeaderValue::from_bytes("/oauth/authorize?r=/é".as_bytes()).unwrap();
         let response = HeaderMap::from_iter([(LOCATION, location)]);
         let verdict = judge(|| Asked::Read, false, StatusCode::FOUND, &response);
-        assert_eq!(verdict, Verdict::Refused(Refusal::LoginRedirect));
+        assert_eq!(verdict, Verdict::Refused(TokenRefusal::LoginRedirect));
     }
 
     #[test]
@@ -384,7 +346,11 @@ mod tests {
         let login = headers(&[("content-type", "text/html"), LOGIN_COOKIE]);
         for asked in [Asked::Header, Asked::Read, Asked::Write] {
             let judged = judge(|| asked, true, StatusCode::OK, &login);
-            assert_eq!(judged, Verdict::Refused(Refusal::LoginPage), "no page that was asked for");
+            assert_eq!(
+                judged,
+                Verdict::Refused(TokenRefusal::LoginPage),
+                "no page that was asked for"
+            );
         }
     }
 

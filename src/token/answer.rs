@@ -152,6 +152,7 @@ fn reason(body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::labels::Label;
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use http::header::DATE;
@@ -248,10 +249,13 @@ mod tests {
         };
         for status in [200, 201, 202, 203, 206, 299] {
             assert!(judged(status, r#"{"access_token":"t"}"#).is_ok(), "{status}");
-            let outcome = judged(status, r#"{"access_token":""}"#).unwrap_err().outcome();
+            let outcome = judged(status, r#"{"access_token":""}"#).unwrap_err().outcome().label();
             assert_eq!(outcome, "invalid_answer", "{status}");
         }
-        assert_eq!(judged(302, r#"{"access_token":"t"}"#).unwrap_err().outcome(), "not_an_issuer");
+        assert_eq!(
+            judged(302, r#"{"access_token":"t"}"#).unwrap_err().outcome().label(),
+            "not_an_issuer"
+        );
     }
 
     /// The lifetime of a token with these times in it, of an issuer whose clock says `date`, by ours that says `now`.
@@ -317,6 +321,7 @@ mod tests {
             judge(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), b"", UNIX_EPOCH)
                 .unwrap_err()
                 .outcome()
+                .label()
         };
         assert_eq!([400, 401, 403].map(label), ["refused"; 3]);
         assert_eq!([408, 500, 502, 503, 504].map(label), ["server_error"; 5]);

@@ -7,8 +7,8 @@ use super::schedule::retry_after;
 use super::store::{Failure, TokenStore};
 use super::{Token, TokenError, TokenSource, advice};
 use crate::clock::{self, Pace};
-use crate::credential::ReloadOutcome;
 use crate::metrics::ClientMetrics;
+use crate::metrics::labels::{CredentialReload, Label, TokenRequestOutcome};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -61,7 +61,7 @@ pub struct Refresher {
     metrics: ClientMetrics,
     plan: Plan,
     pace: Pace,
-    last_logged: Option<(&'static str, Instant)>,
+    last_logged: Option<(TokenRequestOutcome, Instant)>,
 }
 
 impl Refresher {
@@ -176,7 +176,7 @@ impl Refresher {
             Ok(token) => {
                 self.source = candidate.source;
                 self.store.tell_of_candidate(None);
-                self.metrics.credential_reloaded(ReloadOutcome::Success, "");
+                self.metrics.credential_reloaded(CredentialReload::Success, "");
                 info!(client = self.name, "The new credential is in use.");
                 self.publish(token, started);
             }
@@ -187,8 +187,8 @@ impl Refresher {
                 let delay = retry_after(class, failures, Duration::ZERO, fastrand::f64());
                 candidate.due = Instant::now() + delay;
                 let outcome = match error {
-                    TokenError::Refused { .. } => ReloadOutcome::Refused,
-                    _ => ReloadOutcome::Failed,
+                    TokenError::Refused { .. } => CredentialReload::Refused,
+                    _ => CredentialReload::Failed,
                 };
                 let message = advice::with(&error, candidate.source.advice(&error));
                 self.metrics.credential_reloaded(outcome, &message);
@@ -196,7 +196,7 @@ impl Refresher {
                 if is_first || self.is_news(error.outcome()) {
                     warn!(
                         client = self.name,
-                        outcome = error.outcome(),
+                        outcome = error.outcome().label(),
                         next_attempt_seconds = until(candidate.due).as_secs_f64(),
                         usable = self.store.is_usable(),
                         "Keeping the credential in use, the new one brings no token: {error}."
@@ -215,7 +215,8 @@ impl Refresher {
         let result = tokio::spawn(async move { source.fetch().await })
             .await
             .unwrap_or(Err(TokenError::Panicked));
-        let outcome = result.as_ref().map_or_else(TokenError::outcome, |_| "success");
+        let outcome =
+            result.as_ref().map_or_else(TokenError::outcome, |_| TokenRequestOutcome::Success);
         self.metrics.requested(outcome, started.elapsed());
         (started, result)
     }
@@ -251,7 +252,7 @@ impl Refresher {
         if self.is_news(error.outcome()) {
             warn!(
                 client = self.name,
-                outcome = error.outcome(),
+                outcome = error.outcome().label(),
                 failures,
                 next_attempt_seconds = until(due).as_secs_f64(),
                 usable = self.store.is_usable(),
@@ -260,7 +261,7 @@ impl Refresher {
         }
     }
 
-    fn is_news(&mut self, outcome: &'static str) -> bool {
+    fn is_news(&mut self, outcome: TokenRequestOutcome) -> bool {
         let now = Instant::now();
         match self.last_logged {
             Some((last, at)) if last == outcome && now - at < REPEAT_LOG => false,

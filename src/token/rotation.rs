@@ -11,8 +11,9 @@ use super::refresher::Offer;
 use super::store::TokenStore;
 use crate::blocking;
 use crate::config::Client;
-use crate::credential::{Identity, READ_TIMEOUT, ReloadOutcome};
+use crate::credential::{Identity, READ_TIMEOUT};
 use crate::metrics::ClientMetrics;
+use crate::metrics::labels::CredentialReload;
 use crate::watch::Watch;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -105,7 +106,7 @@ impl Rotation {
             return;
         }
         if let Some(why) = &complaint {
-            self.metrics.credential_reloaded(ReloadOutcome::Unreadable, why);
+            self.metrics.credential_reloaded(CredentialReload::Unreadable, why);
             warn!(client = self.client.name, "Keeping the credential in use: {why}.");
         }
         self.store.tell_of_reading(complaint.as_deref().map(Into::into));

@@ -4,8 +4,9 @@ use super::CSRF_TOKEN;
 use super::pause::{Failing, Need};
 use crate::http_client::Client;
 use crate::metrics::CsrfMetrics;
+use crate::metrics::labels::{CsrfFetch, TokenRefusal};
 use crate::proxy::headers::CUSTOM_AUTH;
-use crate::proxy::recover::{self, Asked, Refusal, Verdict};
+use crate::proxy::recover::{self, Asked, Verdict};
 use crate::proxy::upstream::Upstream;
 use crate::redact::Secrets;
 use crate::retry_after::server_time;
@@ -25,33 +26,6 @@ use url::Url;
 
 /// The most that is kept of cookies, in bytes: front doors refuse larger headers.
 const MAX_COOKIES: usize = 16 * 1024;
-
-/// How a fetch ended; the label of `csrf_fetches_total`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FetchOutcome {
-    /// It brought a token.
-    Fetched,
-    /// It was answered without one: the upstream wants none.
-    NoneNeeded,
-    /// It was answered with an error.
-    Refused,
-    /// It was not answered.
-    Failed,
-}
-
-impl FetchOutcome {
-    pub(crate) const ALL: [Self; 4] =
-        [Self::Fetched, Self::NoneNeeded, Self::Refused, Self::Failed];
-
-    pub(crate) const fn label(self) -> &'static str {
-        match self {
-            Self::Fetched => "fetched",
-            Self::NoneNeeded => "none_needed",
-            Self::Refused => "refused",
-            Self::Failed => "failed",
-        }
-    }
-}
 
 /// Keeps the CSRF token of one OAuth client at one upstream.
 #[derive(Debug)]
@@ -195,25 +169,17 @@ impl Keeper {
 
     /// Fetches a session: as a browser does, with the cookies of the one that is kept, which lives on if it
     /// is still good. Where it does not, a new one is asked for.
-    async fn renew(
-        &self,
-        token: &Usable,
-        kept: Option<&Session>,
-    ) -> (FetchOutcome, Option<Session>) {
+    async fn renew(&self, token: &Usable, kept: Option<&Session>) -> (CsrfFetch, Option<Session>) {
         let with_cookies = kept.filter(|kept| !kept.cookies.is_empty());
         let (outcome, session) = self.fetch(token, with_cookies).await;
         let has_token = session.as_ref().is_some_and(|session| session.token.is_some());
-        if with_cookies.is_none() || has_token || outcome == FetchOutcome::Failed {
+        if with_cookies.is_none() || has_token || outcome == CsrfFetch::Failed {
             return (outcome, session);
         }
         self.fetch(token, None).await
     }
 
-    async fn fetch(
-        &self,
-        token: &Usable,
-        kept: Option<&Session>,
-    ) -> (FetchOutcome, Option<Session>) {
+    async fn fetch(&self, token: &Usable, kept: Option<&Session>) -> (CsrfFetch, Option<Session>) {
         let asked = Instant::now();
         let mut request = self
             .http
@@ -226,20 +192,20 @@ impl Keeper {
             let pairs: Vec<_> =
                 before.iter().map(|(name, value)| format!("{name}={value}")).collect();
             let Ok(mut value) = HeaderValue::from_str(&pairs.join("; ")) else {
-                return (FetchOutcome::Refused, None);
+                return (CsrfFetch::Refused, None);
             };
             value.set_sensitive(true);
             request = request.header(COOKIE, value);
         }
         let Ok(answer) = self.http.send(request).await else {
-            return (FetchOutcome::Failed, None);
+            return (CsrfFetch::Failed, None);
         };
         let token_value = told(answer.headers());
         let outcome = outcome(answer.status(), answer.headers(), token_value.is_some());
         let cookies = cookies(before, answer.headers());
         let size = cookies.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
-        if outcome == FetchOutcome::Refused || size > MAX_COOKIES {
-            return (FetchOutcome::Refused, None);
+        if outcome == CsrfFetch::Refused || size > MAX_COOKIES {
+            return (CsrfFetch::Refused, None);
         }
         let session = Session {
             generation: token.generation,
@@ -254,17 +220,17 @@ impl Keeper {
 
 /// What an answer to a fetch says. One with a token counts whatever its status: not each path that gives
 /// tokens is a resource that can be read. A login page does not count.
-fn outcome(status: StatusCode, headers: &HeaderMap, has_token: bool) -> FetchOutcome {
+fn outcome(status: StatusCode, headers: &HeaderMap, has_token: bool) -> CsrfFetch {
     let is_login = match recover::judge(|| Asked::Read, false, status, headers) {
-        Verdict::Refused(refusal) => refusal != Refusal::Forbidden,
+        Verdict::Refused(refusal) => refusal != TokenRefusal::Forbidden,
         Verdict::Suspect => !has_token,
         Verdict::Answer | Verdict::WantsCsrf | Verdict::Unsure => false,
     };
     match has_token {
-        _ if is_login => FetchOutcome::Refused,
-        true => FetchOutcome::Fetched,
-        false if status.is_success() => FetchOutcome::NoneNeeded,
-        false => FetchOutcome::Refused,
+        _ if is_login => CsrfFetch::Refused,
+        true => CsrfFetch::Fetched,
+        false if status.is_success() => CsrfFetch::NoneNeeded,
+        false => CsrfFetch::Refused,
     }
 }
 
@@ -352,11 +318,11 @@ mod tests {
         };
         let token = ("x-csrf-token", "abc");
         for status in [200, 204, 400, 403, 404, 405, 406, 415, 429, 500, 501, 503] {
-            assert_eq!(outcome(status, &[token]), FetchOutcome::Fetched, "{status}");
+            assert_eq!(outcome(status, &[token]), CsrfFetch::Fetched, "{status}");
         }
         let html = ("content-type", "text/html");
-        assert_eq!(outcome(404, &[token, html]), FetchOutcome::Fetched);
-        assert_eq!(outcome(200, &[]), FetchOutcome::NoneNeeded);
+        assert_eq!(outcome(404, &[token, html]), CsrfFetch::Fetched);
+        assert_eq!(outcome(200, &[]), CsrfFetch::NoneNeeded);
         let login = ("location", "/oauth/authorize");
         for (status, headers) in [
             (401, vec![token]),
@@ -367,7 +333,7 @@ mod tests {
             (404, vec![]),
             (500, vec![]),
         ] {
-            assert_eq!(outcome(status, &headers), FetchOutcome::Refused, "{status} {headers:?}");
+            assert_eq!(outcome(status, &headers), CsrfFetch::Refused, "{status} {headers:?}");
         }
     }
 }
