@@ -22,7 +22,7 @@ pub(crate) use value::token_url;
 
 use crate::credential::{CredentialError, Source, read_certificate};
 use crate::forward_proxy::{ForwardProxy, ProxyChoice};
-use crate::proxy::profile::{Methods, Profile};
+use crate::profile::{Methods, Profile};
 use crate::secret::Secret;
 use http::{HeaderName, HeaderValue};
 use std::net::SocketAddr;

@@ -14,7 +14,7 @@ pub use route::RouteMetrics;
 
 use crate::config::Config;
 use crate::error::ErrorKind;
-use crate::status::journal::{Happening, Journal};
+use crate::journal::{Happening, Journal};
 use http::StatusCode;
 use labels::{
     ConfigReload, CredentialReload, CsrfFetch, HealOutcome, Label, RequestOutcome, TokenRefusal,

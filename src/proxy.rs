@@ -20,7 +20,6 @@ pub(crate) mod heal;
 mod informational;
 pub mod links;
 mod passing;
-pub mod profile;
 pub mod recover;
 mod redaction;
 mod request_body;
@@ -29,7 +28,6 @@ mod retry;
 pub mod route;
 mod standing;
 mod table;
-pub(crate) mod trace;
 pub mod upstream;
 
 use crate::config::ListenerId;
@@ -37,7 +35,9 @@ use crate::drain::Drain;
 use crate::metrics::Metrics;
 use crate::metrics::labels::RequestOutcome;
 use crate::otlp::Spans;
+use crate::profile::Csrf;
 use crate::redact::Redactor;
+use crate::trace_context::{self, Trace};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -53,7 +53,6 @@ use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
-use profile::Csrf;
 use request_body::RequestBody;
 use respond::Problem;
 use std::os::fd::RawFd;
@@ -61,10 +60,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use table::RouteHandle;
 use tokio::time::Instant;
-use trace::Trace;
 use upstream::{Attempts, Uptake};
 
-pub use table::{ClientHandle, Table};
+pub use table::Table;
 
 /// How long the rest of a body that nobody wants is read, to keep the connection.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -273,10 +271,10 @@ impl ProxyHttp for Proxy {
         )?;
         if let Some(trace) = &context.trace {
             if trace.is_ours() {
-                request.remove_header(&trace::TRACESTATE);
+                request.remove_header(&trace_context::TRACESTATE);
             }
             if let Some(header) = trace.new_header() {
-                request.insert_header(trace::TRACEPARENT, header)?;
+                request.insert_header(trace_context::TRACEPARENT, header)?;
             }
         }
         cookies::restore(request)?;

@@ -1,8 +1,8 @@
 //! Whether the process lives, is ready, or is degraded; and if not, what it waits for.
 
 use crate::drain::Drain;
-use crate::proxy::ClientHandle;
 use crate::proxy::guard::Guard;
+use crate::token::ClientHandle;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use serde::Serialize;
 use std::collections::BTreeMap;

@@ -3,15 +3,13 @@
 //! Everything here is read from what the probes and metrics are read from, so that they never
 //! contradict each other.
 
-pub mod journal;
-
 use crate::config::Config;
 use crate::error::ErrorKind;
+use crate::journal::{Event, Happening};
 use crate::metrics::Metrics;
-use crate::proxy::ClientHandle;
 use crate::readiness::{Readiness, State};
+use crate::token::ClientHandle;
 use arc_swap::ArcSwap;
-use journal::{Event, Happening};
 use serde::{Serialize, Serializer};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

@@ -8,6 +8,7 @@ pub mod advice;
 pub mod answer;
 pub mod claims;
 pub mod expiry;
+mod handle;
 pub mod instant;
 pub mod oauth;
 pub mod plan;
@@ -16,6 +17,8 @@ pub mod rotation;
 pub mod schedule;
 pub mod store;
 mod valid;
+
+pub use handle::ClientHandle;
 
 use crate::error::ErrorKind;
 use crate::http_client::TunnelRefusal;

@@ -4,7 +4,7 @@ use crate::support::issuer;
 use crate::support::sidecar::Sidecar;
 use bearerd::config::Environment;
 use bearerd::error::ErrorKind;
-use bearerd::proxy::profile::{Csrf, Links, PROFILES, Replay};
+use bearerd::profile::{Csrf, Links, PROFILES, Replay};
 use std::collections::BTreeSet;
 
 const README: &str = include_str!("../README.md");

@@ -11,10 +11,12 @@ mod source {
     pub mod blocking;
     pub mod config;
     pub mod credential;
+    pub mod endpoint;
+    pub mod environment;
     pub mod files;
     pub mod forward_proxy;
     pub mod pem;
-    pub mod place;
+    pub mod profile;
     pub mod proxy {
         pub mod batch {
             mod json;
@@ -91,7 +93,6 @@ mod source {
 
             pub(crate) use header::restored_tags;
         }
-        pub mod profile;
         pub mod route;
     }
     pub mod redact;
@@ -100,7 +101,8 @@ mod source {
 }
 
 pub use source::{
-    blocking, config, credential, files, forward_proxy, pem, place, proxy, redact, secret, text,
+    blocking, config, credential, endpoint, environment, files, forward_proxy, pem, profile, proxy,
+    redact, secret, text,
 };
 
 /// What a request's header becomes on its way to the upstream.

@@ -5,7 +5,7 @@ use super::{AppError, Control};
 use crate::config::Client;
 use crate::credential::Identity;
 use crate::metrics::Metrics;
-use crate::proxy::ClientHandle;
+use crate::token::ClientHandle;
 use crate::token::TokenSource;
 use crate::token::oauth::OAuthSource;
 use crate::token::refresher::{Offer, Refresher};

@@ -1,7 +1,7 @@
 //! Known failures on the way to an API, in words that say what to do. Pure.
 
 use crate::metrics::labels::TokenRefusal;
-use crate::proxy::profile::Profile;
+use crate::profile::Profile;
 
 /// A name that nobody knows.
 pub(super) fn unknown_host(host: &str) -> String {

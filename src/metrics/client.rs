@@ -5,7 +5,7 @@ use super::labels::{
     CredentialReload, HealOutcome, Label, TokenRefusal, TokenRequestOutcome, TokenWait,
 };
 use crate::clock;
-use crate::status::journal::Happening;
+use crate::journal::Happening;
 use prometheus::{Gauge, GaugeVec, IntCounter, IntGauge, IntGaugeVec};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};

@@ -3,7 +3,7 @@
 use super::{ENDPOINT, TRACES_ENDPOINT};
 use crate::config::Environment;
 use crate::metrics::labels::RequestOutcome;
-use crate::proxy::trace::Trace;
+use crate::trace_context::Trace;
 use http::StatusCode;
 use pingora::http::RequestHeader;
 use tracing::warn;

@@ -9,8 +9,8 @@ use crate::blocking;
 use crate::config::Environment;
 use crate::metrics::labels::RequestOutcome;
 use crate::proxy::route::path_of;
-use crate::proxy::trace::{TRACESTATE, Trace};
 use crate::readable;
+use crate::trace_context::{TRACESTATE, Trace};
 use http::{HeaderMap, Method, StatusCode};
 use opentelemetry::trace::{
     Span as _, SpanBuilder, SpanContext, SpanId, SpanKind, Status, TraceContextExt, TraceFlags,

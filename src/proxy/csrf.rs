@@ -8,8 +8,8 @@ mod keeper;
 mod pause;
 
 use super::admission::outgrows_replay;
-use super::profile::Csrf;
 use super::{Context, RouteHandle};
+use crate::profile::Csrf;
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderName, HeaderValue, Method};
 use pingora::http::{RequestHeader, ResponseHeader};

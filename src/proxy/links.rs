@@ -19,9 +19,9 @@ mod value;
 pub mod xml;
 
 use super::guard::Guard;
-use super::profile::Links;
 use super::route;
 use crate::config::{Config, ListenAddress, ListenerId, Route};
+use crate::profile::Links;
 use arc_swap::ArcSwapOption;
 use batch::{Back, BatchRewriter};
 use door::{Door, Doorman};

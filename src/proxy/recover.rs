@@ -1,8 +1,8 @@
 //! Does an answer refuse the token, and may its request be sent again? Pure.
 
 use super::headers::all_methods;
-use super::profile::Replay;
 use crate::metrics::labels::TokenRefusal;
+use crate::profile::Replay;
 use flate2::read::GzDecoder;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};

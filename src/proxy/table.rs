@@ -3,7 +3,6 @@
 use super::csrf::Keeper;
 use super::guard::Guard;
 use super::links::Plan;
-use super::profile::Csrf;
 use super::redaction;
 use super::respond::Problem;
 use super::route::{Router, TargetError, leaves_authority};
@@ -11,27 +10,15 @@ use super::standing::Standing;
 use super::upstream::Upstream;
 use crate::config::{ClientId, Config, ListenAddress, ListenerId, Route, UpstreamId};
 use crate::error::ErrorKind;
-use crate::metrics::{ClientMetrics, Metrics, RouteMetrics};
+use crate::metrics::{Metrics, RouteMetrics};
 use crate::place;
+use crate::profile::Csrf;
 use crate::redact::Secrets;
+use crate::token::ClientHandle;
 use crate::token::store::TokenStore;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
-
-/// What the proxy sees of an OAuth client.
-#[derive(Clone)]
-pub struct ClientHandle {
-    /// The client's name, for messages.
-    pub name: String,
-    /// Where its token is read.
-    pub store: Arc<TokenStore>,
-    /// How long a request may wait for one.
-    pub wait: Duration,
-    /// Where waits are counted.
-    pub metrics: ClientMetrics,
-}
 
 /// A route with all that its requests to one listener need.
 pub(super) struct RouteHandle {

@@ -6,7 +6,7 @@ use crate::config::file;
 use crate::config::node::{Node, Value};
 use crate::config::section::{Reader, Section, unknown};
 use crate::config::{ClientId, ListenAddress, ListenerId, Place, Retry, Route, UpstreamId, value};
-use crate::proxy::profile::{METHODS, Methods, PROFILES, Profile};
+use crate::profile::{METHODS, Methods, PROFILES, Profile};
 use http::{HeaderName, HeaderValue, Method};
 use std::time::Duration;
 

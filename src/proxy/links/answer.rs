@@ -103,7 +103,7 @@ pub(crate) mod tests {
         let value = http::HeaderValue::from_static(content_type);
         let headers = http::HeaderMap::from_iter([(http::header::CONTENT_TYPE, value)]);
         let rewriter =
-            Rewriter::of_answer(&headers, false, crate::proxy::profile::Links::JsonAndXml, &map);
+            Rewriter::of_answer(&headers, false, crate::profile::Links::JsonAndXml, &map);
         AnswerBody::new(is_gzip, rewriter, map.growth())
     }
 

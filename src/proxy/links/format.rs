@@ -5,7 +5,7 @@ use super::json::JsonRewriter;
 use super::origin::OriginMap;
 use super::parts::PartsRewriter;
 use super::xml::XmlRewriter;
-use crate::proxy::profile::Links;
+use crate::profile::Links;
 use http::{HeaderMap, header::CONTENT_TYPE};
 use std::sync::Arc;
 

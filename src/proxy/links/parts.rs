@@ -7,7 +7,7 @@ use super::head::{name_of, value_of, with_value};
 use super::multipart::{Begun, Messages, Multipart};
 use super::origin::OriginMap;
 use super::value::{Kind, MOST_GROWN};
-use crate::proxy::profile::Links;
+use crate::profile::Links;
 use std::sync::Arc;
 
 /// A batch's answer holds those to change sets, which hold no more of their kind.
