@@ -7,8 +7,9 @@
 #[path = "../tests/support/one_token.rs"]
 mod one_token;
 
-use bearerd::config::{Config, Environment, Flags, ListenerId};
+use bearerd::config::{Config, Flags, ListenerId};
 use bearerd::drain::Drain;
+use bearerd::environment::Environment;
 use bearerd::http_client::set_up_tls;
 use bearerd::metrics::Metrics;
 use bearerd::otlp::Spans;

@@ -9,7 +9,8 @@
 mod loopback;
 
 use bearerd::app::App;
-use bearerd::config::{Config, Environment, Flags, ListenAddress};
+use bearerd::config::{Config, Flags, ListenAddress};
+use bearerd::environment::Environment;
 use bearerd::shutdown::Shutdown;
 use loopback::{answer, get, serve, token};
 use std::net::SocketAddr;

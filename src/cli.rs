@@ -6,7 +6,8 @@ mod doctor;
 mod run;
 mod token;
 
-use bearerd::config::{Config, ConfigError, Environment, Flags, reference};
+use bearerd::config::{Config, ConfigError, Flags, reference};
+use bearerd::environment::Environment;
 use bearerd::forward_proxy::ProxyChoice;
 use bearerd::readable;
 use bearerd::sandbox;
@@ -142,7 +143,7 @@ fn complain(text: &str) {
 
 /// One line for each variable that is set and means nothing, in whole or in part.
 fn warn_of_unknown(environment: &Environment) {
-    for name in environment.unknown() {
+    for name in bearerd::config::unknown_variables(environment) {
         complain(&format!(
             "warning: environment variable {name} is set, but bearerd reads no such variable"
         ));

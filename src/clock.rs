@@ -2,9 +2,11 @@
 //! and the wall clock.
 //!
 //! Tokens age by `CLOCK_BOOTTIME`. It can't be set, and it runs while the machine sleeps. It stands still while a
-//! hypervisor pauses the machine: afterwards only the wall clock is set forward, which [`Pace`] notices.
+//! hypervisor pauses the machine: afterwards only the wall clock is set forward, which `Pace` notices.
 
-pub(crate) use crate::token::instant::Instant;
+pub mod instant;
+
+pub use instant::Instant;
 use std::time::{Duration, SystemTime};
 
 impl Instant {

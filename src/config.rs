@@ -3,7 +3,6 @@
 //! The way here is file → `node` tree → environment and flags laid over it (`overlay`) →
 //! `read`, which walks it by the tables of `file` and reports every [`Fault`] at once.
 
-mod environment;
 mod fault;
 mod file;
 mod node;
@@ -13,14 +12,14 @@ mod reference;
 mod section;
 mod value;
 
-pub use environment::Environment;
 pub use fault::{Fault, Faults, Place};
 pub use overlay::Flags;
+pub use overlay::unknown_variables;
 pub use reference::reference;
 pub use value::ListenAddress;
-pub(crate) use value::token_url;
 
 use crate::credential::{CredentialError, Source, read_certificate};
+use crate::environment::Environment;
 use crate::forward_proxy::{ForwardProxy, ProxyChoice};
 use crate::profile::{Methods, Profile};
 use crate::secret::Secret;

@@ -8,7 +8,7 @@ pub mod format;
 
 use crate::blocking;
 use crate::blocking::BlockingError;
-use crate::config;
+use crate::endpoint;
 use crate::files::open_plain;
 use crate::pem;
 use crate::secret::Secret;
@@ -235,7 +235,7 @@ impl Source {
                 let found = place.recognise(binding)?;
                 let described = described(&found, place);
                 let token_url = token_url.clone().unwrap_or(found.token_url);
-                let checked = config::token_url(token_url.as_str(), *allow_cleartext);
+                let checked = endpoint::token_url(token_url.as_str(), *allow_cleartext);
                 let token_url = checked.map_err(|reason| CredentialError::TokenUrl {
                     place: place.to_string(),
                     reason,

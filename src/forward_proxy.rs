@@ -9,7 +9,7 @@ pub use choice::ProxyChoice;
 pub(crate) use tunnel::{Destination, TunnelError};
 
 use crate::credential::{CredentialError, read_secret};
-use crate::place;
+use crate::endpoint;
 use crate::secret::Secret;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -54,7 +54,7 @@ impl ForwardProxy {
             }
             other => return Err(format!("has the scheme `{other}`; {FORM}")),
         }
-        let host = place::host(&url);
+        let host = endpoint::host(&url);
         if host.is_empty() {
             return Err(format!("has no host; {FORM}"));
         }
@@ -88,7 +88,7 @@ impl ForwardProxy {
 
     /// `host:port`, an IPv6 address in brackets.
     pub fn authority(&self) -> String {
-        place::authority(&self.host, self.port)
+        endpoint::authority(&self.host, self.port)
     }
 
     /// `Proxy-Authorization`, by the Basic scheme (RFC 7617).

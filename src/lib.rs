@@ -4,14 +4,54 @@
 //! current access token and passes the request on over TLS. This crate is the binary's library: it
 //! exists for its tests and benches.
 //!
-//! # The map
+//! # The floor plan
+//!
+//! Each room imports only rooms below it; `tests/architecture.rs` holds this order.
 //!
 //! ```text
-//!   file, env        credential            token              request             observed
-//!   ─────────▶ config ─────────▶ token ─────────▶ token::store ─────────▶ proxy ─────────▶ metrics ──▶ admin
-//!   once, parsed      watched         refresher       one atomic load       hooks, pure       closed       probes
-//!                     tried first     owns fetching                         decisions         labels
+//! cli             command line: arguments, subcommands, exit codes
+//! doctor          tries everything once and gives advice
+//! demo            demo tenant: issuer and APIs in one process
+//! app             builds, binds, runs, reloads and ends the whole
+//! admin           admin listener: probes, metrics, status page
+//! server          listeners, connections, workers
+//! status          state for people: /status and the page
+//! readiness       alive, ready, degraded, and why
+//! proxy           request path: pingora's hooks and their decisions
+//! otlp            spans for a collector of traces
+//! token           issuers, refresh schedule, current token of each client
+//! metrics         metric families and their closed label sets
+//! http_client     HTTP client for issuers, CSRF tokens and doctor
+//! watch           notices files that change
+//! trust           trust anchors
+//! telemetry       log lines on standard error
+//! shutdown        signals: end, or reload
+//! sandbox         what the process gives up before it serves
+//! resolver        name look-ups
+//! config          file, environment and flags, parsed and checked
+//! forward_proxy   which proxy leads to a server, and the tunnel through it
+//! credential      service keys, secrets, certificates, assertions
+//! secret          secret that is wiped, and never printed
+//! pem             PEM as files hold it
+//! files           plain and small files
+//! trace_context   W3C Trace Context
+//! text            text encodings
+//! silence         time-outs for connections whose packets vanish
+//! retry_after     Retry-After
+//! redact          removes secrets from text, in any encoding
+//! readable        text of others without control characters
+//! profile         API families of the tenant
+//! journal         last events
+//! error           kinds of local answers
+//! environment     process environment
+//! endpoint        URLs of servers
+//! drain           end of the process, as requests see it
+//! clock           machine's clocks
+//! blocking        threads for work that blocks
 //! ```
+//!
+//! A configuration becomes a client's credential, that a token, and that the header of a request: [`config`],
+//! [`credential`], [`token`], [`proxy`].
 //!
 //! - A request never calls the token endpoint and takes no lock: it reads the store. Without a
 //!   usable token it waits on the store, for a bounded time; then it is answered 503.
@@ -19,7 +59,7 @@
 //! - [`token`] knows nothing of [`proxy`]; [`proxy`] sees of tokens only the store.
 //! - Each of these is done in one file: setting up the library that asks issuers in [`http_client`],
 //!   pingora's peers in [`proxy::upstream`], its server settings in [`server`], reading the environment
-//!   in [`config::Environment`], asking a proxy for a tunnel in [`forward_proxy`], work that blocks in
+//!   in [`environment`], asking a proxy for a tunnel in [`forward_proxy`], work that blocks in
 //!   [`blocking`], looking up names in `resolver`.
 //! - Spans for a collector of traces are made in [`otlp`], unless the feature of that name is left out.
 //! - [`app`] is the only file that knows every part; tests start the same object on port 0.
@@ -27,12 +67,14 @@
 pub mod admin;
 pub mod app;
 pub mod blocking;
-mod clock;
+pub mod clock;
 pub mod config;
 pub mod credential;
 pub mod demo;
 pub mod doctor;
 pub mod drain;
+pub mod endpoint;
+pub mod environment;
 pub mod error;
 pub mod files;
 pub mod forward_proxy;
@@ -41,7 +83,6 @@ pub mod journal;
 pub mod metrics;
 pub mod otlp;
 pub mod pem;
-mod place;
 pub mod profile;
 pub mod proxy;
 pub mod readable;

@@ -89,7 +89,7 @@ pub enum Csrf {
     Managed,
 }
 
-/// In which bodies the tenant's links become the sidecar's ([`super::links`]).
+/// In which bodies the tenant's links become the sidecar's ([`crate::proxy::links`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Links {
     /// In none.

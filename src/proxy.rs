@@ -145,7 +145,7 @@ impl ProxyHttp for Proxy {
         let request = session.req_header();
         context.record.method = method_label(&request.method);
         let trace = context.trace.insert(Trace::of(&request.headers));
-        context.record.span = self.spans.begin(request, trace);
+        context.record.span = self.spans.begin(request, route::path_of(request.raw_path()), trace);
         session.set_write_timeout(Some(WRITE_TIMEOUT));
         session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
         if session.req_header().version == Version::HTTP_10 {

@@ -268,10 +268,10 @@ impl Readiness {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Instant;
     use crate::error::ErrorKind;
     use crate::metrics::Metrics;
     use crate::token::Token;
-    use crate::token::instant::Instant;
     use crate::token::store::{Failure, TokenStore};
     use http::HeaderValue;
     use tokio::time::advance;

@@ -9,7 +9,6 @@ pub mod answer;
 pub mod claims;
 pub mod expiry;
 mod handle;
-pub mod instant;
 pub mod oauth;
 pub mod plan;
 pub mod refresher;

@@ -8,7 +8,7 @@ mod verifier;
 pub(crate) use advice::advice;
 pub(crate) use verifier::{Verifier, words};
 
-use crate::config::Environment;
+use crate::environment::Environment;
 use crate::files::{open_plain, read_small};
 use crate::pem;
 use base64::Engine;

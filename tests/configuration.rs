@@ -1,7 +1,8 @@
 //! The configuration's rules, as messages that a user reads.
 
-use bearerd::config::{Config, Environment, Faults, Flags};
+use bearerd::config::{Config, Faults, Flags};
 use bearerd::credential::{ProofSource, SecretAuth, Source};
+use bearerd::environment::Environment;
 use proptest::prelude::*;
 use std::time::Duration;
 

@@ -7,6 +7,7 @@ mod support;
 mod access_log;
 mod admin;
 mod allocations;
+mod architecture;
 mod batches;
 mod busy;
 mod clocks;

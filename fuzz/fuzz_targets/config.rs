@@ -2,7 +2,8 @@
 //! same each time.
 #![no_main]
 
-use bearerd::config::{Config, Environment, Flags};
+use bearerd::config::{Config, Flags};
+use bearerd::environment::Environment;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {

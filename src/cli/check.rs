@@ -3,8 +3,9 @@
 use super::{Settings, print, warn_of_unknown};
 use anyhow::Context;
 use bearerd::app;
-use bearerd::config::{Client, Config, Environment, ListenAddress, Transport};
+use bearerd::config::{Client, Config, ListenAddress, Transport};
 use bearerd::credential::Source;
+use bearerd::environment::Environment;
 use bearerd::forward_proxy::ForwardProxy;
 use std::fmt::Write;
 use std::net::IpAddr;

@@ -2,8 +2,8 @@
 
 use super::{Settings, print, warn_of_unknown};
 use anyhow::bail;
-use bearerd::config::Environment;
 use bearerd::doctor::{Finding, Verdict, examine};
+use bearerd::environment::Environment;
 use bearerd::http_client;
 use bearerd::readable::one_line;
 use clap::Args;

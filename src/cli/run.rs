@@ -3,7 +3,7 @@
 use super::{Settings, warn_of_unknown};
 use bearerd::app::{App, ConfigSource};
 use bearerd::blocking;
-use bearerd::config::Environment;
+use bearerd::environment::Environment;
 use bearerd::otlp::Spans;
 use bearerd::sandbox;
 use bearerd::shutdown::{self, Shutdown};

@@ -2,7 +2,8 @@
 
 use super::{Settings, print, warn_of_unknown};
 use anyhow::{Context, anyhow};
-use bearerd::config::{Client, Config, Environment};
+use bearerd::config::{Client, Config};
+use bearerd::environment::Environment;
 use bearerd::http_client;
 use bearerd::readable::one_line;
 use bearerd::token::claims::Claims;

@@ -1,9 +1,23 @@
 //! Precedence: flags and environment variables are laid over the file before it is read.
 
-use super::environment::{Environment, VARIABLES};
 use super::fault::{Faults, Place};
 use super::node::{Node, Value};
 use super::read::PARTS;
+use crate::environment::Environment;
+
+/// The variables that bearerd reads, and where in the configuration each one lands.
+const VARIABLES: [(&str, &str); 10] = [
+    ("BEARERD_UPSTREAM_URL", "upstreams.*.url"),
+    ("BEARERD_TOKEN_URL", "clients.*.token_url"),
+    ("BEARERD_CLIENT_ID", "clients.*.client_id"),
+    ("BEARERD_CLIENT_SECRET", "clients.*.client_secret"),
+    ("BEARERD_CLIENT_SECRET_FILE", "clients.*.client_secret_file"),
+    ("BEARERD_CREDENTIALS", "clients.*.credentials"),
+    ("BEARERD_LISTEN", "listen"),
+    ("BEARERD_ADMIN_LISTEN", "admin.listen"),
+    ("BEARERD_CA_FILE", "*.*.ca_file"),
+    ("BEARERD_LOG", "log.level"),
+];
 
 /// The name of the client that the environment alone configures.
 const CLIENT: &str = "technical-user";
@@ -19,6 +33,19 @@ pub struct Flags {
     pub admin_listen: Option<String>,
     /// `--log-level`
     pub log_level: Option<String>,
+}
+
+/// Variables that begin with `BEARERD_` and mean nothing: usually misspelled.
+///
+/// They are logged as warnings, never refused: Kubernetes sets such names by itself in every container of a
+/// namespace that has a Service called `bearerd`.
+pub fn unknown_variables(environment: &Environment) -> impl Iterator<Item = &str> {
+    environment.names().filter(|name| {
+        name.starts_with("BEARERD_")
+            && !name.starts_with("BEARERD_SERVICE_")
+            && !name.starts_with("BEARERD_PORT")
+            && !VARIABLES.iter().any(|(known, _)| known == name)
+    })
 }
 
 /// Lays the environment, then the flags, over the tree.
@@ -124,5 +151,21 @@ fn remove_from_file(tree: &mut Node, key: &str) {
                 entry.key != key || matches!(entry.node.place, Place::Environment(_))
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_misspelled_variables_are_unknown() {
+        let environment = Environment::from([
+            ("BEARERD_LISTEN", "127.0.0.1:1"),
+            ("BEARERD_CLIENTID", "typo"),
+            ("BEARERD_SERVICE_HOST", "10.0.0.1"),
+            ("BEARERD_PORT_8080_TCP", "tcp://10.0.0.1:8080"),
+        ]);
+        assert_eq!(unknown_variables(&environment).collect::<Vec<_>>(), ["BEARERD_CLIENTID"]);
     }
 }

@@ -9,12 +9,12 @@ mod upstream;
 
 pub(super) use client::PARTS;
 
-use super::environment::Environment;
 use super::fault::Faults;
 use super::file;
 use super::node::{Entry, Node};
 use super::section::{Reader, Section, named, unknown};
 use super::{Config, Limits, Log, LogFormat, Shutdown, value};
+use crate::environment::Environment;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 

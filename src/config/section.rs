@@ -1,10 +1,10 @@
 //! A mapping of the tree, read by its table of [`super::file`]; what is wrong is noted and reading goes on.
 
-use super::environment::Environment;
 use super::fault::{Faults, Place};
 use super::file::Fallback::{Absent, Nested, OneOf, Required, Text};
 use super::file::Field;
 use super::node::{Entry, Node, Value};
+use crate::environment::Environment;
 
 /// What reading needs at hand: substitution, and where faults go.
 pub(crate) struct Reader<'a> {

@@ -2,14 +2,11 @@
 //!
 //! A message shows what was written only where that can't be a secret.
 
-use crate::credential::format::without_grant_type;
-use crate::place::is_loopback;
 use http::{HeaderName, HeaderValue};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
-use url::Url;
 
 /// Where applications connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,45 +169,6 @@ pub(super) fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue
     Ok((name, value))
 }
 
-/// A URL that may carry a credential: https, or http where the cleartext stays on this machine.
-pub(super) fn url(text: &str, allow_cleartext: bool) -> Result<Url, String> {
-    let url: Url =
-        text.parse().map_err(|error| format!("is not a URL ({error}); write https://host"))?;
-    if url.host_str().is_none_or(str::is_empty) {
-        return Err("has no host; write https://host".into());
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("holds a user name or password; use client_id and client_secret_file".into());
-    }
-    if url.fragment().is_some() {
-        return Err("holds a fragment (#…); remove it".into());
-    }
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if allow_cleartext || is_loopback(&url) => Ok(url),
-        "http" => Err("is http://, which would send a credential in the clear; use https://, or set `allow_cleartext: true` beside it".into()),
-        other => Err(format!("has the scheme `{other}`; use https://")),
-    }
-}
-
-/// A token endpoint, without `grant_type`.
-pub(crate) fn token_url(text: &str, allow_cleartext: bool) -> Result<Url, String> {
-    let mut url = url(text, allow_cleartext)?;
-    without_grant_type(&mut url);
-    Ok(url)
-}
-
-/// An upstream's origin.
-pub(super) fn origin(text: &str, allow_cleartext: bool) -> Result<Url, String> {
-    let url = url(text, allow_cleartext)?;
-    if url.path() != "/" || url.query().is_some() {
-        return Err(
-            "has a path; give the origin alone (https://host) and put paths into `routes`".into()
-        );
-    }
-    Ok(url)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,34 +184,6 @@ mod tests {
         assert!(listen("[::]:8080").unwrap_err().contains("loopback"));
         assert!(listen("unix:b.sock").unwrap_err().contains("absolute"));
         assert!(listen("localhost:8080").unwrap_err().contains("127.0.0.1:8080"));
-    }
-
-    #[test]
-    fn cleartext_is_refused_unless_it_stays_here() {
-        assert!(url("https://acme.example", false).is_ok());
-        assert!(url("http://localhost:1", false).is_ok());
-        assert!(url("http://127.8.0.1:1", false).is_ok());
-        assert!(url("http://[::1]:1", false).is_ok());
-        assert!(url("http://acme.example", true).is_ok());
-        assert!(url("http://acme.example", false).unwrap_err().contains("clear"));
-        assert!(url("http://localhost.evil.example", false).is_err());
-        assert!(url("ftp://acme.example", true).is_err());
-        assert!(url("https://", false).is_err());
-        assert!(url("https://user:pw@acme.example", false).is_err());
-    }
-
-    #[test]
-    fn an_attached_grant_type_is_dropped_from_the_token_url() {
-        let url = token_url("https://a.example/oauth/token?grant_type=client_credentials", false);
-        assert_eq!(url.unwrap().as_str(), "https://a.example/oauth/token");
-        let url = token_url("https://a.example/t?zone=1&grant_type=x", false);
-        assert_eq!(url.unwrap().as_str(), "https://a.example/t?zone=1");
-    }
-
-    #[test]
-    fn an_upstream_is_an_origin() {
-        assert!(origin("https://acme.example/", false).is_ok());
-        assert!(origin("https://acme.example/api", false).unwrap_err().contains("routes"));
     }
 
     #[test]

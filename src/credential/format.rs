@@ -35,7 +35,6 @@ mod vcap;
 #[cfg(test)]
 mod tests;
 
-pub use address::without_grant_type;
 pub use choice::Binding;
 pub use error::{Fault, FormatError, Problem};
 

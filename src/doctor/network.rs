@@ -2,9 +2,9 @@
 
 use super::{Subject, Verdict, advice};
 use crate::config::Transport;
+use crate::endpoint;
 use crate::forward_proxy::{Destination, ForwardProxy};
 use crate::http_client;
-use crate::place;
 use crate::resolver::look_up;
 use crate::secret::Secret;
 use crate::token::expiry::not_after;
@@ -35,7 +35,7 @@ pub(super) async fn examine(server: &Server<'_>, subject: &mut Subject) {
     let proxy = server.transport.proxy.to(server.url);
     let (host, port) = match proxy {
         Some(proxy) => (proxy.host.clone(), proxy.port),
-        None => (place::host(server.url), place::port(server.url)),
+        None => (endpoint::host(server.url), endpoint::port(server.url)),
     };
     let host = host.as_str();
     let found = match timeout(STEP, look_up(host, port)).await {
@@ -95,7 +95,7 @@ async fn tls(stream: TcpStream, server: &Server<'_>, subject: &mut Subject) {
     let handshake = async {
         let config = http_client::tls(server.transport, server.certificate);
         let config = config.map_err(|error| error.to_string())?;
-        let name = place::host(server.url);
+        let name = endpoint::host(server.url);
         let name = ServerName::try_from(name).map_err(|error| error.to_string())?;
         let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
         let connected = timeout(STEP, connecting).await.map_err(|_| "no answer".to_owned())?;

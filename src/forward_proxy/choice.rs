@@ -1,8 +1,8 @@
 //! Which forward proxy leads to a server: the configured one, or the environment's with its exceptions.
 
 use super::ForwardProxy;
-use crate::config::Environment;
-use crate::place::is_loopback;
+use crate::endpoint::is_loopback;
+use crate::environment::Environment;
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::path::PathBuf;

@@ -2,7 +2,7 @@
 
 use super::ForwardProxy;
 use crate::credential::CredentialError;
-use crate::place;
+use crate::endpoint;
 use crate::redact::Secrets;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -97,7 +97,7 @@ fn foreign_schemes(headers: &[Header]) -> Vec<String> {
 impl Destination {
     /// The server of a URL, asked for at this proxy.
     pub(crate) fn new(url: &Url, proxy: &ForwardProxy) -> Result<Self, CredentialError> {
-        let authority = place::authority(&place::host(url), place::port(url));
+        let authority = endpoint::authority(&endpoint::host(url), endpoint::port(url));
         Ok(Self { authority, authorization: proxy.authorization()? })
     }
 

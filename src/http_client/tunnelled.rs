@@ -5,7 +5,7 @@
 
 use super::Failure;
 use crate::forward_proxy::{Destination, TunnelError};
-use crate::{place, resolver};
+use crate::{endpoint, resolver};
 use http::header::{ACCEPT, HOST, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Uri};
@@ -87,7 +87,7 @@ impl Tunnelled {
         let mut stream = stream.map_err(|error| Failure::Tunnel(TunnelError::Connect(error)))?;
         self.destination.open(&mut stream).await.map_err(Failure::Tunnel)?;
         let name =
-            ServerName::try_from(place::host(&self.server)).map_err(|error| other(&error))?;
+            ServerName::try_from(endpoint::host(&self.server)).map_err(|error| other(&error))?;
         let stream = TlsConnector::from(self.tls.clone()).connect(name, stream).await;
         let stream = stream.map_err(|error| other(&error))?;
         let made = handshake(TokioIo::new(stream)).await;

@@ -1,7 +1,7 @@
 //! A build without OTLP export.
 
 use super::{ENDPOINT, TRACES_ENDPOINT};
-use crate::config::Environment;
+use crate::environment::Environment;
 use crate::metrics::labels::RequestOutcome;
 use crate::trace_context::Trace;
 use http::StatusCode;
@@ -27,7 +27,12 @@ impl Spans {
     /// There is nothing to wait for.
     pub async fn end(self) {}
 
-    pub(crate) const fn begin(&self, _request: &RequestHeader, _trace: &mut Trace) -> Span {
+    pub(crate) const fn begin(
+        &self,
+        _request: &RequestHeader,
+        _path: &[u8],
+        _trace: &mut Trace,
+    ) -> Span {
         Span(())
     }
 }

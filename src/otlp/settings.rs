@@ -2,7 +2,7 @@
 //! headers hold credentials, and so may a URL.
 
 use super::{ENDPOINT, TRACES_ENDPOINT};
-use crate::config::Environment;
+use crate::environment::Environment;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry_sdk::trace::Sampler;
 use percent_encoding::percent_decode_str;

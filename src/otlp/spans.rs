@@ -6,9 +6,8 @@
 use super::collector::Collector;
 use super::settings::Settings;
 use crate::blocking;
-use crate::config::Environment;
+use crate::environment::Environment;
 use crate::metrics::labels::RequestOutcome;
-use crate::proxy::route::path_of;
 use crate::readable;
 use crate::trace_context::{TRACESTATE, Trace};
 use http::{HeaderMap, Method, StatusCode};
@@ -81,12 +80,12 @@ impl Spans {
 
     /// Begins a request's span, in the caller's trace if there is one. What goes upstream then belongs
     /// to the span, recorded or not.
-    pub(crate) fn begin(&self, request: &RequestHeader, trace: &mut Trace) -> Span {
+    pub(crate) fn begin(&self, request: &RequestHeader, path: &[u8], trace: &mut Trace) -> Span {
         let Some(Exporting { tracer, .. }) = &self.0 else {
             return Span::default();
         };
         let (method, name) = method(&request.method);
-        let path = String::from_utf8_lossy(path_of(request.raw_path()));
+        let path = String::from_utf8_lossy(path);
         let path = readable::cut(path).into_owned();
         let builder = SpanBuilder::from_name(name).with_kind(SpanKind::Server).with_attributes([
             KeyValue::new("http.request.method", method),

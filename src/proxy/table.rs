@@ -9,9 +9,9 @@ use super::route::{Router, TargetError, leaves_authority};
 use super::standing::Standing;
 use super::upstream::Upstream;
 use crate::config::{ClientId, Config, ListenAddress, ListenerId, Route, UpstreamId};
+use crate::endpoint;
 use crate::error::ErrorKind;
 use crate::metrics::{Metrics, RouteMetrics};
-use crate::place;
 use crate::profile::Csrf;
 use crate::redact::Secrets;
 use crate::token::ClientHandle;
@@ -97,7 +97,7 @@ impl Table {
                     Csrf::IfAsked | Csrf::Managed => keeper(route, &upstream),
                 },
                 wants_csrf: AtomicBool::new(false),
-                cookie_domain: place::host(&config.upstreams.get(route.upstream.0)?.origin),
+                cookie_domain: endpoint::host(&config.upstreams.get(route.upstream.0)?.origin),
                 upstream,
                 links: Plan::new(config, route, listener, guard, addresses),
                 guard: guard.clone(),

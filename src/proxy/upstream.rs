@@ -21,9 +21,9 @@ pub(crate) use uptake::MOST_HANDLES;
 pub(super) use uptake::Uptake;
 
 use crate::config::{Timeouts, TlsVersion, Upstream as UpstreamConfig};
+use crate::endpoint;
 use crate::forward_proxy::Destination;
 use crate::http_client::{Client, HttpClientError, Limits};
-use crate::place;
 use crate::proxy::admission::outgrows_replay;
 use crate::silence;
 use addresses::{Addresses, ResolveError};
@@ -88,7 +88,7 @@ impl Upstream {
     /// Its `ca_file` can't be used, or TLS can't be set up.
     pub fn new(config: &UpstreamConfig) -> Result<Self, HttpClientError> {
         let origin = &config.origin;
-        let (mut host, mut port) = (place::host(origin), place::port(origin));
+        let (mut host, mut port) = (endpoint::host(origin), endpoint::port(origin));
         let is_tls = origin.scheme() == "https";
         // The address is replaced before use; a literal one keeps pingora from resolving names.
         let mut template =

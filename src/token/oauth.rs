@@ -7,10 +7,10 @@ mod issuer_clock;
 pub use assertion::KeyError;
 
 use super::answer::{self, MAX_ANSWER};
-use super::instant::Instant;
 use super::valid::Valid;
 use super::{InvalidAnswer, Token, TokenError, TokenSource, advice};
 use crate::clock;
+use crate::clock::Instant;
 use crate::config::Client;
 use crate::credential::{Identity, Proof};
 use crate::http_client::{self, Failure, HttpClientError, Limits, TunnelRefusal};

@@ -2,8 +2,8 @@
 //! and the random number are arguments. The [`refresher`](super::refresher) drives it, and so does the
 //! simulation of a fleet in `benches/fleet`.
 
-use super::instant::Instant;
 use super::schedule::{self, Ceiling, RetryClass};
+use crate::clock::Instant;
 use std::time::Duration;
 
 /// Failures of one sort, one after the other: the issuer is in trouble, or it refuses the client. A

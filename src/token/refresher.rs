@@ -1,11 +1,11 @@
 //! The loop that owns fetching: one a client, so that there is never more than one token request
 //! under way. It ends on shutdown and on nothing else.
 
-use super::instant::Instant;
 use super::plan::{Plan, Streak};
 use super::schedule::retry_after;
 use super::store::{Failure, TokenStore};
 use super::{Token, TokenError, TokenSource, advice};
+use crate::clock::Instant;
 use crate::clock::{self, Pace};
 use crate::metrics::ClientMetrics;
 use crate::metrics::labels::{CredentialReload, Label, TokenRequestOutcome};

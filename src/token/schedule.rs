@@ -1,6 +1,6 @@
 //! When to refresh and when to retry. Pure: the time and the random number are arguments.
 
-use super::instant::Instant;
+use crate::clock::Instant;
 use std::collections::VecDeque;
 use std::time::Duration;
 

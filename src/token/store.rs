@@ -4,9 +4,9 @@
 //! reference count. Only the [`refresher`](super::refresher) writes.
 
 use super::Token;
-use super::instant::Instant;
 use super::schedule::usable_for;
 use super::valid::Valid;
+use crate::clock::Instant;
 use crate::error::ErrorKind;
 use crate::redact::Secrets;
 use arc_swap::{ArcSwap, ArcSwapOption};

@@ -2,7 +2,7 @@
 //! or one before it.
 
 use super::Token;
-use super::instant::Instant;
+use crate::clock::Instant;
 use crate::redact::Secrets;
 use bytes::Bytes;
 

@@ -2,7 +2,8 @@
 
 use super::{eventually, http};
 use bearerd::app::App;
-use bearerd::config::{Config, Environment, Flags, ListenAddress};
+use bearerd::config::{Config, Flags, ListenAddress};
+use bearerd::environment::Environment;
 use bearerd::shutdown::Shutdown;
 
 pub(crate) struct Sidecar {

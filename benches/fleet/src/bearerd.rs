@@ -2,11 +2,15 @@
 
 #[path = "../../../src"]
 mod source {
+    pub mod clock {
+        mod instant;
+
+        pub use instant::Instant;
+    }
     pub mod token {
-        pub mod instant;
         pub mod plan;
         pub mod schedule;
     }
 }
 
-pub use source::token;
+pub use source::{clock, token};

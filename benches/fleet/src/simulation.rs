@@ -2,7 +2,7 @@
 //! and restarts. Nothing sleeps, and random numbers are seeded: the same scenario always ends the same.
 
 use super::issuer::Issuer;
-use bearerd::token::instant::Instant;
+use bearerd::clock::Instant;
 use bearerd::token::plan::Plan;
 use bearerd::token::schedule::{RetryClass, usable_for};
 use std::cmp::Reverse;

@@ -7,6 +7,7 @@ use crate::config::section::{Reader, Section, join, unknown};
 use crate::config::{Client, value};
 use crate::credential::format::Binding;
 use crate::credential::{KeyPlace, ProofSource, SecretAuth, Source};
+use crate::endpoint;
 use crate::forward_proxy::ProxyChoice;
 use crate::secret::Secret;
 use std::time::Duration;
@@ -75,7 +76,7 @@ fn source(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Source> {
         "private-key-jwt" => Ok(Method::PrivateKeyJwt),
         other => Err(unknown("method", other, METHODS.into_iter())),
     });
-    let token_url = section.parse(reader, "token_url", |text| value::token_url(text, cleartext));
+    let token_url = section.parse(reader, "token_url", |text| endpoint::token_url(text, cleartext));
     if section.node("credentials").is_none() {
         let missing = |reader: &mut Reader<'_>, key: &str, found: bool| {
             if !found && section.node(key).is_none() {

@@ -6,6 +6,7 @@ use crate::config::section::{Reader, Section, join};
 use crate::config::{
     Client, ClientId, InFlight, ListenAddress, ListenerId, Timeouts, Upstream, file, value,
 };
+use crate::endpoint;
 use crate::forward_proxy::ProxyChoice;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -47,7 +48,7 @@ fn upstream(
     let cleartext = section.parse(reader, "allow_cleartext", value::boolean);
     let cleartext = cleartext.unwrap_or(true);
     let origin = if section.node("url").is_some() {
-        section.parse(reader, "url", |text| value::origin(text, cleartext))
+        section.parse(reader, "url", |text| endpoint::origin(text, cleartext))
     } else {
         origin_of_key(client, cleartext)
             .map_err(|message| {
@@ -102,7 +103,7 @@ fn origin_of_key(client: Option<&mut Client>, allow_cleartext: bool) -> Result<U
     };
     match client.source.api_url() {
         Ok(Some(url)) => {
-            let origin = value::origin(&url.origin().ascii_serialization(), allow_cleartext)?;
+            let origin = endpoint::origin(&url.origin().ascii_serialization(), allow_cleartext)?;
             client.api_origin = Some(origin.clone());
             Ok(origin)
         }

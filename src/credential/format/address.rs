@@ -1,6 +1,7 @@
 //! URLs as documents write them: complete, as a base, or a bare host name.
 
 use super::error::Problem;
+use crate::endpoint::without_grant_type;
 use url::Url;
 
 /// A complete token endpoint. SAP's guides have users write `?grant_type=client_credentials`
@@ -25,20 +26,6 @@ pub(super) fn token(text: &str, field: &'static str) -> Result<Url, Problem> {
     }
     without_grant_type(&mut url);
     Ok(url)
-}
-
-/// SAP's guides have users write `?grant_type=client_credentials` behind a token URL; the parameter
-/// is bearerd's own to send.
-pub fn without_grant_type(url: &mut Url) {
-    let kept: Vec<_> = url
-        .query_pairs()
-        .filter(|(name, _)| name != "grant_type")
-        .map(|(name, value)| (name.into_owned(), value.into_owned()))
-        .collect();
-    url.set_query(None);
-    if !kept.is_empty() {
-        url.query_pairs_mut().extend_pairs(kept);
-    }
 }
 
 /// The token endpoint of a service key's `url` or `certurl`, which are bases, unless somebody

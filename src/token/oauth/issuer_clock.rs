@@ -1,7 +1,7 @@
 //! What time it is at the issuer, as its answers tell.
 
+use crate::clock::Instant;
 use crate::retry_after::server_time;
-use crate::token::instant::Instant;
 use http::HeaderMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;

@@ -2,22 +2,6 @@
 
 use std::collections::BTreeMap;
 
-/// The variables that bearerd reads, and where in the configuration each one lands.
-///
-/// An empty path names a variable with a rule of its own (see [`super::overlay`]).
-pub(crate) const VARIABLES: [(&str, &str); 10] = [
-    ("BEARERD_UPSTREAM_URL", "upstreams.*.url"),
-    ("BEARERD_TOKEN_URL", "clients.*.token_url"),
-    ("BEARERD_CLIENT_ID", "clients.*.client_id"),
-    ("BEARERD_CLIENT_SECRET", "clients.*.client_secret"),
-    ("BEARERD_CLIENT_SECRET_FILE", "clients.*.client_secret_file"),
-    ("BEARERD_CREDENTIALS", "clients.*.credentials"),
-    ("BEARERD_LISTEN", "listen"),
-    ("BEARERD_ADMIN_LISTEN", "admin.listen"),
-    ("BEARERD_CA_FILE", "*.*.ca_file"),
-    ("BEARERD_LOG", "log.level"),
-];
-
 /// A copy of the environment, so that tests never touch the process's own.
 #[derive(Clone, Debug, Default)]
 pub struct Environment(BTreeMap<String, String>);
@@ -78,17 +62,9 @@ impl Environment {
         })
     }
 
-    /// Variables that begin with `BEARERD_` but mean nothing to us: usually a misspelling.
-    ///
-    /// They are told as warnings, never refused: Kubernetes sets such names by itself in every
-    /// container of a namespace that has a Service called `bearerd`.
-    pub fn unknown(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str).filter(|name| {
-            name.starts_with("BEARERD_")
-                && !name.starts_with("BEARERD_SERVICE_")
-                && !name.starts_with("BEARERD_PORT")
-                && !VARIABLES.iter().any(|(known, _)| known == name)
-        })
+    /// The names of all variables.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
     }
 }
 
@@ -121,16 +97,5 @@ mod tests {
         assert_eq!(expand("$${HOST}").as_deref(), Ok("${HOST}"));
         assert!(expand("${MISSING}").unwrap_err().contains("MISSING is not set"));
         assert!(expand("${HOST").unwrap_err().contains("not closed"));
-    }
-
-    #[test]
-    fn only_misspelled_variables_are_unknown() {
-        let environment = Environment::from([
-            ("BEARERD_LISTEN", "127.0.0.1:1"),
-            ("BEARERD_CLIENTID", "typo"),
-            ("BEARERD_SERVICE_HOST", "10.0.0.1"),
-            ("BEARERD_PORT_8080_TCP", "tcp://10.0.0.1:8080"),
-        ]);
-        assert_eq!(environment.unknown().collect::<Vec<_>>(), ["BEARERD_CLIENTID"]);
     }
 }

@@ -1,4 +1,4 @@
-//! Moments on the clock by which tokens age. Pure: `clock.rs` reads that clock.
+//! Moments on the clock by which tokens age. Pure: [`super`] reads that clock.
 
 use std::ops::{Add, Sub};
 use std::time::Duration;

@@ -1,0 +1,119 @@
+//! URLs of servers: which are accepted, and where a server is.
+
+use url::{Host, Url};
+
+/// The host's name or address; an IPv6 address has no brackets here. Empty without a host.
+pub(crate) fn host(url: &Url) -> String {
+    match url.host() {
+        Some(Host::Domain(name)) => name.to_owned(),
+        Some(Host::Ipv4(address)) => address.to_string(),
+        Some(Host::Ipv6(address)) => address.to_string(),
+        None => String::new(),
+    }
+}
+
+/// The port, written or the scheme's own; 443 for schemes that have none.
+pub(crate) fn port(url: &Url) -> u16 {
+    url.port_or_known_default().unwrap_or(443)
+}
+
+/// `host:port`, an IPv6 address in brackets.
+pub(crate) fn authority(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// Whether it is on this machine: what goes there is on no network.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// A URL that may carry a credential: https, or http where the cleartext stays on this machine.
+pub(crate) fn url(text: &str, allow_cleartext: bool) -> Result<Url, String> {
+    let url: Url =
+        text.parse().map_err(|error| format!("is not a URL ({error}); write https://host"))?;
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err("has no host; write https://host".into());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("holds a user name or password; use client_id and client_secret_file".into());
+    }
+    if url.fragment().is_some() {
+        return Err("holds a fragment (#…); remove it".into());
+    }
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if allow_cleartext || is_loopback(&url) => Ok(url),
+        "http" => Err("is http://, which would send a credential in the clear; use https://, or set `allow_cleartext: true` beside it".into()),
+        other => Err(format!("has the scheme `{other}`; use https://")),
+    }
+}
+
+/// A token endpoint, without `grant_type`.
+pub(crate) fn token_url(text: &str, allow_cleartext: bool) -> Result<Url, String> {
+    let mut url = url(text, allow_cleartext)?;
+    without_grant_type(&mut url);
+    Ok(url)
+}
+
+/// An upstream's origin.
+pub(crate) fn origin(text: &str, allow_cleartext: bool) -> Result<Url, String> {
+    let url = url(text, allow_cleartext)?;
+    if url.path() != "/" || url.query().is_some() {
+        return Err(
+            "has a path; give the origin alone (https://host) and put paths into `routes`".into()
+        );
+    }
+    Ok(url)
+}
+
+/// SAP's guides have users write `?grant_type=client_credentials` behind a token URL; the parameter
+/// is bearerd's own to send.
+pub(crate) fn without_grant_type(url: &mut Url) {
+    let kept: Vec<_> = url
+        .query_pairs()
+        .filter(|(name, _)| name != "grant_type")
+        .map(|(name, value)| (name.into_owned(), value.into_owned()))
+        .collect();
+    url.set_query(None);
+    if !kept.is_empty() {
+        url.query_pairs_mut().extend_pairs(kept);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cleartext_is_refused_unless_it_stays_here() {
+        assert!(url("https://acme.example", false).is_ok());
+        assert!(url("http://localhost:1", false).is_ok());
+        assert!(url("http://127.8.0.1:1", false).is_ok());
+        assert!(url("http://[::1]:1", false).is_ok());
+        assert!(url("http://acme.example", true).is_ok());
+        assert!(url("http://acme.example", false).unwrap_err().contains("clear"));
+        assert!(url("http://localhost.evil.example", false).is_err());
+        assert!(url("ftp://acme.example", true).is_err());
+        assert!(url("https://", false).is_err());
+        assert!(url("https://user:pw@acme.example", false).is_err());
+    }
+
+    #[test]
+    fn an_attached_grant_type_is_dropped_from_the_token_url() {
+        let url = token_url("https://a.example/oauth/token?grant_type=client_credentials", false);
+        assert_eq!(url.unwrap().as_str(), "https://a.example/oauth/token");
+        let url = token_url("https://a.example/t?zone=1&grant_type=x", false);
+        assert_eq!(url.unwrap().as_str(), "https://a.example/t?zone=1");
+    }
+
+    #[test]
+    fn an_upstream_is_an_origin() {
+        assert!(origin("https://acme.example/", false).is_ok());
+        assert!(origin("https://acme.example/api", false).unwrap_err().contains("routes"));
+    }
+}
