@@ -216,7 +216,7 @@ impl Plan {
                 response.status,
                 StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::PARTIAL_CONTENT
             );
-        // What tells of a body that was changed carries that body's tag.
+        // A 304 or a HEAD answer about a changed body carries the tag of that body.
         let is_of_ours = response.status == StatusCode::NOT_MODIFIED
             && header::asks_about_ours(&request.headers);
         if (passes || !changes) && !is_of_ours {

@@ -1,5 +1,5 @@
-//! A body that may be a batch of SCIM's: its path ends like one's, but neither its route nor its type says
-//! so, and other APIs have such paths, too. Pure.
+//! A body that may be a SCIM batch. Its path ends like one, but its route and its type do not say so, and
+//! other APIs have such paths, too. Pure.
 //!
 //! It is a batch if it is a JSON object with `Operations` that have a `method`, in any capitals. Until that is
 //! there, nothing of it can be executed; from then on it is read as strictly as any batch.

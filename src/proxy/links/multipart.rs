@@ -260,7 +260,7 @@ impl<M: Messages> Multipart<M> {
         }
     }
 
-    /// Whether there is more of a message behind such a header than empty lines.
+    /// Whether more than empty lines of a message follow this header.
     fn has_begun(&self, header: usize) -> bool {
         !self.held.get(header..).unwrap_or_default().trim_ascii_start().is_empty()
     }

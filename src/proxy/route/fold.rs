@@ -9,7 +9,7 @@ use std::borrow::Cow;
 /// It sees compatibility forms (NFKC, NFKD), the pairs of letters in small and capital, accents that are
 /// dropped, overlong UTF-8, bytes and characters that are ignored, and signs that Windows and Japanese and
 /// Korean character sets have for `/` and `\`. It does not see letters that only look alike, such as the
-/// Cyrillic `с`, nor what is left of a character when its upper byte is cut off.
+/// Cyrillic `с`, or what is left of a character when its upper byte is cut off.
 pub(super) fn folded(text: &[u8]) -> Cow<'_, [u8]> {
     if text.is_ascii() {
         return text.into();
