@@ -42,7 +42,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use context::{Context, method_label};
-use downstream::{Downstream, Load, WRITE_TIMEOUT, while_there};
+use downstream::{Downstream, Load, WRITE_TIMEOUT, unless_disconnected};
 use ending::{end_of, final_answer, has_answered, has_no_body};
 use headers::Injection;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
@@ -111,7 +111,7 @@ impl Proxy {
         passing::forget(session, &mut context.passing);
         // A caller that is slow to hear, or to send what nobody wants, keeps nobody out.
         context.release();
-        Downstream::tell(session, Downstream::may_go);
+        Downstream::with(session, Downstream::allow_eviction);
         let sent = Box::pin(problem.send(session)).await;
         context.detail = Some(problem.detail);
         sent
@@ -137,8 +137,8 @@ impl ProxyHttp for Proxy {
     ) -> pingora::Result<()> {
         let has_body = !session.as_downstream_mut().is_body_empty();
         if let Some(downstream) = Downstream::of(session) {
-            downstream.begin(has_body, session.req_header().headers.contains_key(EXPECT));
-            context.share = Some(downstream.enter());
+            downstream.request_started(has_body, session.req_header().headers.contains_key(EXPECT));
+            context.share = Some(downstream.count_request());
         }
         // The connection keeps the time.
         session.set_read_timeout(None);
@@ -161,7 +161,7 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         context: &mut Box<Context>,
     ) -> pingora::Result<bool> {
-        match while_there(session, self.admit(session, context)).await? {
+        match unless_disconnected(session, self.admit(session, context)).await? {
             Ok(()) => {
                 let plan = context.route.as_ref().and_then(|route| route.links.as_ref());
                 let check = context.batch.take();
@@ -176,7 +176,7 @@ impl ProxyHttp for Proxy {
                     }
                 }
                 if session.as_downstream_mut().is_body_done() {
-                    Downstream::tell(session, Downstream::has_all);
+                    Downstream::with(session, Downstream::body_received);
                 }
                 Ok(false)
             }
@@ -194,18 +194,18 @@ impl ProxyHttp for Proxy {
     ) -> pingora::Result<Box<HttpPeer>> {
         if context.upstream_since.is_some() {
             // What the attempt before has waited for, pingora has waited for.
-            downstream::still_there(session)?;
+            downstream::ensure_connected(session)?;
         }
         context.upstream_since.get_or_insert_with(Instant::now);
-        Downstream::tell(session, Downstream::forgive);
+        Downstream::with(session, Downstream::reset_wait);
         let route = context.route.clone().ok_or_else(defect)?;
-        while_there(session, context.retries.wait()).await?;
+        unless_disconnected(session, context.retries.wait()).await?;
         if context.heal.is_due() && !heal::from_login_page(&route, session, context).await {
             return Err(heal::still_a_login_page());
         }
         self.equip(&route, session, context).await?;
         let peer = route.upstream.peer(session.req_header(), &mut context.attempts);
-        while_there(session, peer).await?.map(Box::new)
+        unless_disconnected(session, peer).await?.map(Box::new)
     }
 
     /// Nothing was sent yet, so another address or other trust anchors may be tried.
@@ -234,10 +234,10 @@ impl ProxyHttp for Proxy {
         context.attempts.is_kept = is_kept;
         if context.has_waited() {
             // Connecting takes no notice of it.
-            downstream::still_there(session)?;
+            downstream::ensure_connected(session)?;
         }
         if let Some(uptake) = Uptake::on(digest) {
-            Downstream::tell(session, |downstream| downstream.heed(uptake));
+            Downstream::with(session, |downstream| downstream.pace_body(uptake));
         }
         let route = context.route.as_ref().ok_or_else(defect)?;
         route.upstream.judge(digest)
@@ -307,7 +307,7 @@ impl ProxyHttp for Proxy {
         context: &mut Box<Context>,
     ) -> pingora::Result<()> {
         if end_of_stream {
-            Downstream::tell(session, Downstream::has_all);
+            Downstream::with(session, Downstream::body_received);
         }
         if let Some(request_body) = &mut context.request_body {
             // Boxed, since few requests have one.
@@ -367,7 +367,7 @@ impl ProxyHttp for Proxy {
         if response.version != Version::HTTP_2 {
             // Of HTTP/2, nothing tells us of each end: the caller's patience has to.
             let is_refused = context.is_refused;
-            Downstream::tell(session, |downstream| downstream.is_answered(is_refused));
+            Downstream::with(session, |downstream| downstream.response_started(is_refused));
         }
         let took = context.upstream_since.map(|since| since.elapsed());
         context.upstream_took = took;
@@ -421,7 +421,7 @@ impl ProxyHttp for Proxy {
         let mut rest = None;
         let ended = self.response_body_filter(session, &mut rest, true, context);
         // pingora would go on as if nothing were missing.
-        ended.inspect_err(|_| Downstream::tell(session, Downstream::cut))?;
+        ended.inspect_err(|_| Downstream::with(session, Downstream::cut))?;
         Ok(rest)
     }
 
@@ -453,7 +453,7 @@ impl ProxyHttp for Proxy {
         context: &mut Box<Context>,
         client_reused: bool,
     ) -> Box<Error> {
-        Downstream::tell(session, Downstream::heed_nobody);
+        Downstream::with(session, Downstream::stop_pacing);
         if let Some(route) = context.route.as_ref().filter(|_| upstream::wants_http1(&error)) {
             route.upstream.use_http1();
         }
@@ -502,7 +502,7 @@ impl ProxyHttp for Proxy {
                 if context.record.outcome == RequestOutcome::UpstreamIncomplete
                     && session.req_header().version == Version::HTTP_10
                 {
-                    Downstream::tell(session, Downstream::cut);
+                    Downstream::with(session, Downstream::cut);
                 }
                 0
             }
@@ -523,7 +523,7 @@ impl ProxyHttp for Proxy {
         error: Option<&Error>,
         context: &mut Box<Context>,
     ) {
-        Downstream::tell(session, Downstream::end);
+        Downstream::with(session, Downstream::request_ended);
         let record = &mut context.record;
         if error.is_none()
             && record.outcome == RequestOutcome::Aborted

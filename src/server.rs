@@ -49,7 +49,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// Tells a stranger so. What it sends is read for a while: closing at once would take the answer away.
 async fn turn_away(mut stream: UnixCaller, load: Arc<Load>) {
     let problem = Problem::new(ErrorKind::AccessDenied, "this user id is not in `access.uids`");
-    load.turned_away(&problem);
+    load.record_rejected(&problem);
     let farewell = async {
         stream.write_all(&problem.to_wire()).await?;
         stream.shutdown().await?;
@@ -226,7 +226,7 @@ async fn refuse(mut socket: Socket, load: &Load) {
         "more connections than the limit of open files, or `limits.requests`, allows; try again";
     let retry_after = Some(RETRY_AFTER);
     let problem = Problem { retry_after, ..Problem::new(ErrorKind::Overloaded, detail) };
-    load.turned_away(&problem);
+    load.record_rejected(&problem);
     let farewell = async {
         // What is here already is read: otherwise the connection's end would take the answer away.
         let mut request = [0; 4096];
@@ -247,7 +247,7 @@ async fn serve(
         let has_request = select! {
             // What has come is answered.
             biased;
-            has_request = downstream.has_request() => has_request,
+            has_request = downstream.wait_for_request() => has_request,
             _ = shutdown.wait_for(|is_due| *is_due) => false,
         };
         if !has_request {

@@ -1,7 +1,7 @@
 //! Who gets through: a request with sound framing, a route, an allowed method, and a token.
 
 use super::batch::BatchCheck;
-use super::downstream::while_there;
+use super::downstream::unless_disconnected;
 use super::guard::{self, Entry};
 use super::respond::Problem;
 use super::upstream::{Slot, Upstream};
@@ -108,7 +108,9 @@ impl Proxy {
                 // While it waits for this, it is not under way.
                 let token = route.client.store.usable();
                 context.csrf = match &token {
-                    Some(token) => while_there(session, keeper.session(token, need)).await?,
+                    Some(token) => {
+                        unless_disconnected(session, keeper.session(token, need)).await?
+                    }
                     None => None,
                 };
                 self.wait_for_slot(route, session, context).await?;
@@ -133,7 +135,7 @@ impl Proxy {
         context: &mut Context,
     ) -> pingora::Result<()> {
         if context.slot.is_none() {
-            context.slot = while_there(session, self.slot(&route.upstream)).await??;
+            context.slot = unless_disconnected(session, self.slot(&route.upstream)).await??;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use crate::profile::METHODS;
 use crate::proxy::RouteHandle;
 use crate::proxy::batch::BatchCheck;
 use crate::proxy::csrf::Session;
-use crate::proxy::downstream::Share;
+use crate::proxy::downstream::InFlight;
 use crate::proxy::heal::Heal;
 use crate::proxy::informational::Informational;
 use crate::proxy::passing::Passing;
@@ -32,7 +32,7 @@ pub struct Context {
     /// Counted when dropped.
     pub(crate) record: Record,
     /// Its part of its listener's load.
-    pub(super) share: Option<Share>,
+    pub(super) share: Option<InFlight>,
     /// Its part of what its upstream gets at once.
     pub(super) slot: Option<Slot>,
     /// Where it goes.

@@ -4,30 +4,30 @@
 //! long for it is answered and cut off: pingora's own time-outs begin anew with every byte. And what
 //! pingora answers by itself, without calling a hook, is put in bearerd's words and counted.
 
-mod clock;
-mod departure;
-mod framing;
-mod header;
-mod intake;
+mod activity;
+mod body_pacing;
+mod client_timeout;
+mod disconnect;
 mod load;
-mod passage;
+mod partial_header;
+mod pingora_traits;
 mod request_line;
-mod rework;
-mod seat;
+mod response_framing;
+mod response_rewrite;
+mod response_write;
 mod socket;
-mod traits;
 
 use super::respond::Problem;
 use crate::error::ErrorKind;
+use body_pacing::BodyPacing;
 use bytes::{Buf, Bytes};
-use clock::{Clock, HEADER_TIME};
-use header::Coming;
-use intake::Intake;
-use passage::Stall;
+use client_timeout::{ClientTimeout, HEADER_TIME};
+use partial_header::PartialHeader;
 use pingora::protocols::SocketDigest;
 use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 use request_line::RequestLine;
+use response_write::Stall;
 use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -38,12 +38,12 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
 use tokio::io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf};
 
-pub(crate) use departure::{still_there, while_there};
-pub(crate) use framing::Framing;
-pub(crate) use load::{Load, Share};
-pub(super) use passage::WRITE_TIMEOUT;
-pub(crate) use rework::Rework;
-pub(crate) use seat::Seat;
+pub(crate) use activity::Activity;
+pub(crate) use disconnect::{ensure_connected, unless_disconnected};
+pub(crate) use load::{InFlight, Load};
+pub(crate) use response_framing::ResponseFraming;
+pub(crate) use response_rewrite::ResponseRewrite;
+pub(super) use response_write::WRITE_TIMEOUT;
 pub(crate) use socket::Socket;
 
 /// So much of what a caller sends before its answer is out is kept; the system keeps the rest.
@@ -54,42 +54,42 @@ const WRITE_BUFFER: usize = 4 * 1024;
 /// What the caller owes us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-enum Debt {
+enum Phase {
     /// Nothing yet.
-    Nothing,
+    Idle,
     /// The rest of a header.
     Header,
     /// A body, once it was told to go on (RFC 9110 section 10.1.1).
-    Awaited,
+    AwaitingContinue,
     /// A body, or its rest.
     Body,
     /// A body that was not told to come, nor will be: the answer is on its way.
-    Unasked,
+    UnrequestedBody,
     /// A body that may not be needed any more: the answer is on its way.
-    Waived,
+    OptionalBody,
     /// A body that nobody needs: the answer is out.
-    Surplus,
+    UnneededBody,
     /// Nothing; we owe an answer.
-    Answer,
+    Response,
     /// Nothing, and neither do we.
-    Settled,
+    Ended,
 }
 
-impl Debt {
+impl Phase {
     const ALL: [Self; 9] = [
-        Self::Nothing,
+        Self::Idle,
         Self::Header,
-        Self::Awaited,
+        Self::AwaitingContinue,
         Self::Body,
-        Self::Unasked,
-        Self::Waived,
-        Self::Surplus,
-        Self::Answer,
-        Self::Settled,
+        Self::UnrequestedBody,
+        Self::OptionalBody,
+        Self::UnneededBody,
+        Self::Response,
+        Self::Ended,
     ];
 
     const fn is_before_hooks(self) -> bool {
-        matches!(self, Self::Nothing | Self::Header)
+        matches!(self, Self::Idle | Self::Header)
     }
 }
 
@@ -98,17 +98,17 @@ pub(crate) struct Downstream {
     socket: BufWriter<Socket>,
     digest: Arc<SocketDigest>,
     load: Arc<Load>,
-    seat: Arc<Seat>,
-    /// A [`Debt`]; the hooks have only a shared reference.
-    debt: AtomicU8,
+    activity: Arc<Activity>,
+    /// A [`Phase`]; the hooks have only a shared reference.
+    phase: AtomicU8,
     /// Of the header or body that is due.
-    clock: Clock,
-    /// The debt is a new one, whose time the clock does not know yet.
+    timeout: ClientTimeout,
+    /// The phase is a new one, whose time the clock does not know yet.
     is_new: AtomicBool,
     /// The clock has run while nobody read, or before we said something.
-    is_forgiven: AtomicBool,
+    must_reset_wait: AtomicBool,
     /// The header that is on its way.
-    coming: Coming,
+    header: PartialHeader,
     /// What came before our answer was out: the beginning of the next request.
     early: Vec<u8>,
     /// How far the request line is read.
@@ -118,42 +118,42 @@ pub(crate) struct Downstream {
     /// Nothing is said any more.
     is_cut: AtomicBool,
     /// The answer that is changed on its way; the hooks put it here.
-    rework: Mutex<Option<Box<Rework>>>,
+    rewrite: Mutex<Option<Box<ResponseRewrite>>>,
     /// How long its body is, once that is known.
     length: AtomicU64,
     /// How long the latest one became.
-    reworked: AtomicU64,
+    rewritten: AtomicU64,
     stall: Stall,
     /// A body is read as the upstream takes it, and how; the hooks put it here.
-    heeds: AtomicBool,
-    intake: Mutex<Option<Intake>>,
+    is_paced: AtomicBool,
+    pacing: Mutex<Option<BodyPacing>>,
     /// All of the answer is out, or that it is a refusal.
     is_heard: AtomicBool,
 }
 
 impl Downstream {
-    pub(crate) fn new(socket: Socket, load: Arc<Load>, seat: Arc<Seat>) -> Self {
+    pub(crate) fn new(socket: Socket, load: Arc<Load>, activity: Arc<Activity>) -> Self {
         let digest = Arc::new(SocketDigest::from_raw_fd(socket.as_raw_fd()));
         Self {
             socket: BufWriter::with_capacity(WRITE_BUFFER, socket),
             digest,
             load,
-            seat,
-            debt: AtomicU8::new(Debt::Nothing as u8),
-            clock: Clock::default(),
+            activity,
+            phase: AtomicU8::new(Phase::Idle as u8),
+            timeout: ClientTimeout::default(),
             is_new: AtomicBool::new(false),
-            is_forgiven: AtomicBool::new(false),
-            coming: Coming::default(),
+            must_reset_wait: AtomicBool::new(false),
+            header: PartialHeader::default(),
             early: Vec::new(),
             line: RequestLine::default(),
             instead: None,
             is_cut: AtomicBool::new(false),
-            rework: Mutex::new(None),
+            rewrite: Mutex::new(None),
             length: AtomicU64::new(u64::MAX),
-            reworked: AtomicU64::new(0),
+            rewritten: AtomicU64::new(0),
             stall: Stall::default(),
-            heeds: AtomicBool::new(false),
-            intake: Mutex::new(None),
+            is_paced: AtomicBool::new(false),
+            pacing: Mutex::new(None),
             is_heard: AtomicBool::new(false),
         }
     }
@@ -167,7 +167,7 @@ impl Downstream {
     }
 
     /// Tells the connection of a request what has become of it.
-    pub(crate) fn tell(session: &Session, news: impl FnOnce(&Self)) {
+    pub(crate) fn with(session: &Session, news: impl FnOnce(&Self)) {
         if let Some(downstream) = Self::of(session) {
             news(downstream);
         }
@@ -175,70 +175,70 @@ impl Downstream {
 
     /// Waits for the beginning of a request, holding nothing for it yet. Tells whether to read it: there
     /// will be none from a caller that is silent for too long.
-    pub(crate) async fn has_request(&mut self) -> bool {
+    pub(crate) async fn wait_for_request(&mut self) -> bool {
         poll_fn(|context| {
             let socket = self.socket.get_ref();
             if !self.early.is_empty() || socket.poll_read_ready(context).is_ready() {
                 return Poll::Ready(true);
             }
-            self.poll_clock(context).map(|()| false)
+            self.poll_timeout(context).map(|()| false)
         })
         .await
     }
 
     /// The header is here.
-    pub(crate) fn begin(&self, has_body: bool, expects_word: bool) {
+    pub(crate) fn request_started(&self, has_body: bool, expects_continue: bool) {
         self.is_heard.store(false, Ordering::Relaxed);
-        self.seat.occupy();
-        self.coming.end(&self.load);
-        self.owe(match (has_body, expects_word) {
-            (false, _) => Debt::Answer,
-            (true, false) => Debt::Body,
-            (true, true) => Debt::Awaited,
+        self.activity.set_busy();
+        self.header.end(&self.load);
+        self.set_phase(match (has_body, expects_continue) {
+            (false, _) => Phase::Response,
+            (true, false) => Phase::Body,
+            (true, true) => Phase::AwaitingContinue,
         });
     }
 
     /// For a while nobody has read, or it was we who spoke: that is not the caller's.
-    pub(crate) fn forgive(&self) {
-        self.is_forgiven.store(true, Ordering::Relaxed);
+    pub(crate) fn reset_wait(&self) {
+        self.must_reset_wait.store(true, Ordering::Relaxed);
     }
 
     /// The body is here.
-    pub(crate) fn has_all(&self) {
-        self.owe(Debt::Answer);
+    pub(crate) fn body_received(&self) {
+        self.set_phase(Phase::Response);
     }
 
     /// The answer is on its way; what is left of the body may come or not.
-    pub(crate) fn is_answered(&self, is_refused: bool) {
+    pub(crate) fn response_started(&self, is_refused: bool) {
         self.is_heard.store(is_refused, Ordering::Relaxed);
-        match self.debt() {
-            Debt::Awaited => self.owe(Debt::Unasked),
-            Debt::Body => self.owe(Debt::Waived),
+        match self.phase() {
+            Phase::AwaitingContinue => self.set_phase(Phase::UnrequestedBody),
+            Phase::Body => self.set_phase(Phase::OptionalBody),
             _ => {}
         }
     }
 
     /// All of the answer is out. A body that nobody has asked for, or that was refused, is not waited for.
-    pub(crate) fn has_answered(&self, is_refused: bool) {
+    pub(crate) fn response_finished(&self, is_refused: bool) {
         self.is_heard.store(true, Ordering::Relaxed);
-        match self.debt() {
-            Debt::Awaited | Debt::Unasked => self.owe(Debt::Surplus),
-            Debt::Body | Debt::Waived if is_refused => self.owe(Debt::Surplus),
-            Debt::Waived => self.owe(Debt::Body),
+        match self.phase() {
+            Phase::AwaitingContinue | Phase::UnrequestedBody => self.set_phase(Phase::UnneededBody),
+            Phase::Body | Phase::OptionalBody if is_refused => self.set_phase(Phase::UnneededBody),
+            Phase::OptionalBody => self.set_phase(Phase::Body),
             _ => {}
         }
     }
 
     /// All that is left is to hear our answer, and to send what nobody wants: the connection may make room for another.
-    pub(crate) fn may_go(&self) {
-        self.seat.release();
+    pub(crate) fn allow_eviction(&self) {
+        self.activity.set_idle();
     }
 
     /// The request is over.
-    pub(crate) fn end(&self) {
-        self.heed_nobody();
-        self.seat.release();
-        self.owe(Debt::Settled);
+    pub(crate) fn request_ended(&self) {
+        self.stop_pacing();
+        self.activity.set_idle();
+        self.set_phase(Phase::Ended);
     }
 
     /// The answer ends here although there is more of it: the connection is reset, so that its end is not taken for
@@ -254,44 +254,44 @@ impl Downstream {
     }
 
     /// Whether all is said, and only a body is missing that nobody needs.
-    pub(crate) fn is_surplus(&self) -> bool {
-        self.debt() == Debt::Surplus
+    pub(crate) fn has_unneeded_body(&self) -> bool {
+        self.phase() == Phase::UnneededBody
     }
 
     /// Counts a request of this connection.
-    pub(crate) fn enter(&self) -> Share {
+    pub(crate) fn count_request(&self) -> InFlight {
         self.load.clone().enter()
     }
 
-    fn owe(&self, debt: Debt) {
-        self.debt.store(debt as u8, Ordering::Relaxed);
+    fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
         self.is_new.store(true, Ordering::Relaxed);
     }
 
     /// Ready when the caller's time is up.
-    fn poll_clock(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    fn poll_timeout(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if std::mem::take(self.is_new.get_mut()) {
-            self.clock.restart();
+            self.timeout.restart();
         }
-        if std::mem::take(self.is_forgiven.get_mut()) {
-            self.clock.forgive();
+        if std::mem::take(self.must_reset_wait.get_mut()) {
+            self.timeout.reset_wait();
         }
-        let debt = self.debt();
-        self.clock.poll(debt, context)
+        let phase = self.phase();
+        self.timeout.poll(phase, context)
     }
 
-    fn debt(&self) -> Debt {
-        let debt = self.debt.load(Ordering::Relaxed);
-        Debt::ALL.into_iter().find(|known| *known as u8 == debt).unwrap_or(Debt::Nothing)
+    fn phase(&self) -> Phase {
+        let phase = self.phase.load(Ordering::Relaxed);
+        Phase::ALL.into_iter().find(|known| *known as u8 == phase).unwrap_or(Phase::Idle)
     }
 
     /// Takes note of what was read into `buffer` behind `before`, and mends what is of a request line.
-    fn took(&mut self, debt: Debt, buffer: &mut ReadBuf<'_>, before: usize) {
-        if matches!(debt, Debt::Nothing | Debt::Settled) {
+    fn took(&mut self, phase: Phase, buffer: &mut ReadBuf<'_>, before: usize) {
+        if matches!(phase, Phase::Idle | Phase::Ended) {
             self.line = RequestLine::default();
         }
         let bytes = buffer.filled().get(before..).unwrap_or_default();
-        if (debt.is_before_hooks() || debt == Debt::Settled)
+        if (phase.is_before_hooks() || phase == Phase::Ended)
             && let Some(mended) = self.line.read(bytes)
         {
             buffer.set_filled(before);
@@ -299,21 +299,21 @@ impl Downstream {
             buffer.put_slice(now);
             self.early.splice(..0, later.iter().copied());
         }
-        self.received(debt, buffer.filled().get(before..).unwrap_or_default());
+        self.received(phase, buffer.filled().get(before..).unwrap_or_default());
     }
 
-    fn received(&mut self, debt: Debt, bytes: &[u8]) {
+    fn received(&mut self, phase: Phase, bytes: &[u8]) {
         // Empty lines before a request are nothing (RFC 9112 section 2.2).
         let begins = bytes.iter().any(|byte| !b"\r\n".contains(byte));
-        match debt {
-            Debt::Nothing | Debt::Settled if begins => {
-                self.coming.begin(bytes.len());
-                self.owe(Debt::Header);
+        match phase {
+            Phase::Idle | Phase::Ended if begins => {
+                self.header.begin(bytes.len());
+                self.set_phase(Phase::Header);
             }
-            Debt::Header => self.coming.go_on(bytes.len()),
-            Debt::Awaited => self.owe(Debt::Body),
-            Debt::Unasked => self.owe(Debt::Waived),
-            _ => self.clock.received(debt, bytes.len()),
+            Phase::Header => self.header.go_on(bytes.len()),
+            Phase::AwaitingContinue => self.set_phase(Phase::Body),
+            Phase::UnrequestedBody => self.set_phase(Phase::OptionalBody),
+            _ => self.timeout.received(phase, bytes.len()),
         }
     }
 
@@ -336,7 +336,7 @@ impl Downstream {
 
     /// Answers what never became a request.
     fn answer(&mut self, problem: &Problem) {
-        self.load.turned_away(problem);
+        self.load.record_rejected(problem);
         self.instead = Some(problem.to_wire());
     }
 
@@ -351,7 +351,7 @@ impl Downstream {
     /// Reads more of a request: this much at most.
     fn poll_wanted(
         &mut self,
-        debt: Debt,
+        phase: Phase,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
         most: usize,
@@ -359,14 +359,14 @@ impl Downstream {
         let before = buffer.filled().len();
         if self.early.is_empty() {
             let read = ready!(self.poll_some(context, buffer, most));
-            self.took(debt, buffer, before);
+            self.took(phase, buffer, before);
             self.took_in();
             return Poll::Ready(read);
         }
         let count = self.early.len().min(buffer.remaining());
         buffer.put_slice(self.early.get(..count).unwrap_or_default());
         self.early.drain(..count);
-        self.took(debt, buffer, before);
+        self.took(phase, buffer, before);
         Poll::Ready(Ok(()))
     }
 
@@ -416,7 +416,7 @@ impl Downstream {
 
     /// Whether pingora speaks for itself here, and we for it.
     fn speaks_instead(&mut self, bytes: &[u8]) -> bool {
-        if self.instead.is_none() && self.debt().is_before_hooks() {
+        if self.instead.is_none() && self.phase().is_before_hooks() {
             self.answer(&unread(bytes));
         }
         self.instead.is_some()
@@ -447,7 +447,7 @@ fn too_slow() -> Problem {
 /// What is left in the buffer goes out, if the caller takes it at once.
 impl Drop for Downstream {
     fn drop(&mut self) {
-        self.coming.end(&self.load);
+        self.header.end(&self.load);
         if *self.is_cut.get_mut() {
             return;
         }
@@ -468,27 +468,28 @@ impl AsyncRead for Downstream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let debt = this.debt();
-        if debt == Debt::Answer {
+        let phase = this.phase();
+        if phase == Phase::Response {
             return this.poll_early(context);
         }
-        let Some(most) = ready!(this.poll_intake(context)) else {
+        let Some(most) = ready!(this.poll_allowance(context)) else {
             return this.poll_drop(context);
         };
-        let refusal = if debt == Debt::Header { this.coming.check(&this.load).err() } else { None };
+        let refusal =
+            if phase == Phase::Header { this.header.check(&this.load).err() } else { None };
         if let Some(problem) = refusal {
             if this.poll_unwanted(context).is_ready() {
                 this.refuse(&problem, context);
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
             }
-        } else if let Poll::Ready(read) = this.poll_wanted(debt, context, buffer, most) {
+        } else if let Poll::Ready(read) = this.poll_wanted(phase, context, buffer, most) {
             return Poll::Ready(read);
         }
-        ready!(this.poll_clock(context));
-        if matches!(debt, Debt::Nothing | Debt::Settled) {
+        ready!(this.poll_timeout(context));
+        if matches!(phase, Phase::Idle | Phase::Ended) {
             return Poll::Ready(Ok(()));
         }
-        if debt == Debt::Header {
+        if phase == Phase::Header {
             this.refuse(&too_slow(), context);
         }
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
@@ -508,9 +509,9 @@ impl AsyncWrite for Downstream {
             ready!(self.poll_instead(context))?;
             return Poll::Ready(Ok(bytes.len()));
         }
-        self.forgive();
-        if self.reworks() {
-            return self.poll_rework(context, bytes);
+        self.reset_wait();
+        if self.is_rewriting() {
+            return self.poll_rewrite(context, bytes);
         }
         Pin::new(&mut self.socket).poll_write(context, bytes)
     }
@@ -540,10 +541,10 @@ impl AsyncWrite for Downstream {
             ready!(self.poll_instead(context))?;
             return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
         }
-        self.forgive();
-        if self.reworks() {
+        self.reset_wait();
+        if self.is_rewriting() {
             let first = slices.iter().find(|slice| !slice.is_empty());
-            return self.poll_rework(context, first.map_or(&[], |first| first));
+            return self.poll_rewrite(context, first.map_or(&[], |first| first));
         }
         Pin::new(&mut self.socket).poll_write_vectored(context, slices)
     }
@@ -571,8 +572,8 @@ mod tests {
     /// The same on a listener that has others.
     pub(super) fn pair_of(load: &Arc<Load>) -> (Downstream, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let seat = Arc::new(Seat::new(Arc::default()));
-        (Downstream::new(Socket::Unix(ours), load.clone(), seat), theirs)
+        let activity = Arc::new(Activity::new(Arc::default()));
+        (Downstream::new(Socket::Unix(ours), load.clone(), activity), theirs)
     }
 
     pub(super) async fn read(downstream: &mut Downstream) -> io::Result<usize> {
@@ -587,11 +588,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_comes_before_its_time_is_read_when_the_answer_is_out() {
         let (mut downstream, mut caller) = pair();
-        downstream.begin(false, false);
+        downstream.request_started(false, false);
         caller.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
         let early = tokio::time::timeout(Duration::from_secs(600), read(&mut downstream)).await;
         assert!(early.is_err(), "it is not its time");
-        downstream.end();
+        downstream.request_ended();
         let mut got = [0; 18];
         downstream.read_exact(&mut got[..10]).await.unwrap();
         downstream.read_exact(&mut got[10..]).await.unwrap();
@@ -601,7 +602,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_goes_away_is_missed_whatever_came_before() {
         let (mut downstream, mut caller) = pair();
-        downstream.begin(false, false);
+        downstream.request_started(false, false);
         caller.write_all(b"\r\n").await.unwrap();
         drop(caller);
         assert_eq!(read(&mut downstream).await.unwrap(), 0);
@@ -626,10 +627,10 @@ mod tests {
         assert!(answer.ends_with(r#""kind":"bad_request"}"#), "{answer}");
 
         let (mut downstream, mut caller) = pair();
-        downstream.begin(false, false);
+        downstream.request_started(false, false);
         let (first, last) = bare.split_at(20);
         downstream.write_all(first).await.unwrap();
-        downstream.end();
+        downstream.request_ended();
         downstream.write_all(last).await.unwrap();
         drop(downstream);
         let mut answer = Vec::new();

@@ -24,7 +24,7 @@ pub(super) fn has_no_body(method: &Method, response: &ResponseHeader) -> bool {
 /// All of the answer is here, and on its way to the caller: what is left of the request is no matter of the upstream's.
 pub(super) fn has_answered(session: &Session, context: &mut Context) {
     let is_refused = context.is_refused;
-    Downstream::tell(session, |downstream| downstream.has_answered(is_refused));
+    Downstream::with(session, |downstream| downstream.response_finished(is_refused));
     context.slot = None;
 }
 
@@ -33,11 +33,13 @@ pub(super) fn end_of(session: &Session, error: &Error) -> RequestOutcome {
     let is_of_writing = matches!(error.etype(), ErrorType::WriteError | ErrorType::WriteTimedout);
     match Downstream::of(session) {
         // To write there was in vain, or there was nothing that could be written.
-        Some(downstream) if downstream.is_cut() || downstream.is_broken() => {
+        Some(downstream) if downstream.is_cut() || downstream.is_response_broken() => {
             RequestOutcome::UpstreamIncomplete
         }
         // All was said; the rest of the body is what did not come.
-        Some(downstream) if downstream.is_surplus() && !is_of_writing => RequestOutcome::Forwarded,
+        Some(downstream) if downstream.has_unneeded_body() && !is_of_writing => {
+            RequestOutcome::Forwarded
+        }
         _ if *error.esource() == ErrorSource::Downstream => RequestOutcome::DownstreamClosed,
         _ => RequestOutcome::UpstreamIncomplete,
     }

@@ -5,7 +5,7 @@
 
 use super::context::Context;
 use super::csrf::Need;
-use super::downstream::while_there;
+use super::downstream::unless_disconnected;
 use super::ending::final_answer;
 use super::recover::{self, Asked, PEEK, Verdict};
 use super::{RouteHandle, csrf, failure};
@@ -222,7 +222,7 @@ async fn renew_csrf(route: &RouteHandle, session: &Session, context: &mut Contex
     // While it waits, it is not under way.
     context.slot = None;
     let newer = keeper.session(token, Need::Required(Instant::now()));
-    matches!(while_there(session, newer).await, Ok(Some(_)))
+    matches!(unless_disconnected(session, newer).await, Ok(Some(_)))
 }
 
 /// Deals with a login page that was found in a body. `false`: there is nothing more to try.
@@ -264,7 +264,7 @@ async fn renew(
     // Meanwhile it is not under way.
     context.slot = None;
     let newer = client.store.wait_newer(token.generation, client.wait);
-    let Ok(Ok(newer)) = while_there(session, newer).await else {
+    let Ok(Ok(newer)) = unless_disconnected(session, newer).await else {
         return false;
     };
     record.outcome = HealOutcome::Unanswered;

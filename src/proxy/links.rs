@@ -37,7 +37,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use std::sync::Arc;
 use url::Url;
 
-pub(crate) use answer::AnswerBody;
+pub(crate) use answer::BodyRewriter;
 pub(super) use format::Rewriter;
 pub(super) use header::restored_tags;
 
@@ -199,7 +199,7 @@ impl Plan {
         &self,
         request: &RequestHeader,
         response: &mut ResponseHeader,
-    ) -> pingora::Result<(u64, Option<AnswerBody>)> {
+    ) -> pingora::Result<(u64, Option<BodyRewriter>)> {
         let map = self.maps(&request.headers).outward.clone();
         let count = header::rewrite(response, &map);
         let coding = Coding::of(&response.headers);
@@ -238,7 +238,7 @@ impl Plan {
         response.set_version(Version::HTTP_11);
         response.insert_header(TRANSFER_ENCODING, "chunked")?;
         header::weaken(response);
-        Ok((count, Some(AnswerBody::new(is_gzip, rewriter, map.growth()))))
+        Ok((count, Some(BodyRewriter::new(is_gzip, rewriter, map.growth()))))
     }
 }
 

@@ -3,9 +3,9 @@
 
 use super::RouteHandle;
 use super::context::Context;
-use super::downstream::{Downstream, Framing, Rework};
+use super::downstream::{Downstream, ResponseFraming, ResponseRewrite};
 use super::failure::BAD_COMPRESSION;
-use super::links::AnswerBody;
+use super::links::BodyRewriter;
 use bytes::Bytes;
 use http::Version;
 use pingora::proxy::Session;
@@ -22,16 +22,17 @@ pub(super) struct Passing {
 pub(super) fn begin(
     session: &mut Session,
     route: &RouteHandle,
-    body: AnswerBody,
+    body: BodyRewriter,
     context: &mut Context,
 ) {
     let framing = match session.req_header().version {
-        Version::HTTP_10 => Framing::Bare,
-        _ => Framing::Chunks,
+        Version::HTTP_10 => ResponseFraming::Bare,
+        _ => ResponseFraming::Chunks,
     };
     context.passing = Some(Passing { is_gzip: body.is_gzip(), bytes: 0 });
-    let rework = Rework::new(body, context.redactor.take(), route.metrics.clone(), framing);
-    Downstream::tell(session, |downstream| downstream.rework(rework));
+    let rewrite =
+        ResponseRewrite::new(body, context.redactor.take(), route.metrics.clone(), framing);
+    Downstream::with(session, |downstream| downstream.start_rewrite(rewrite));
     // The connection keeps the time.
     session.set_write_timeout(None);
 }
@@ -48,12 +49,12 @@ pub(super) fn see(
 ) -> pingora::Result<()> {
     let Some(passing) = &mut context.passing else { return Ok(()) };
     let bytes = body.map_or(&[][..], |bytes| bytes);
-    if passing.bytes == 0 && passing.is_gzip && !AnswerBody::may_begin(bytes) {
+    if passing.bytes == 0 && passing.is_gzip && !BodyRewriter::may_begin(bytes) {
         return Err(Error::new_up(BAD_COMPRESSION));
     }
     passing.bytes += bytes.len() as u64;
     if is_end {
-        Downstream::tell(session, |downstream| downstream.is_complete(passing.bytes));
+        Downstream::with(session, |downstream| downstream.set_body_length(passing.bytes));
     }
     Ok(())
 }
@@ -61,19 +62,20 @@ pub(super) fn see(
 /// Nothing comes of an answer that was begun.
 pub(super) fn forget(session: &Session, passing: &mut Option<Passing>) {
     if passing.take().is_some() {
-        Downstream::tell(session, Downstream::speak_plainly);
+        Downstream::with(session, Downstream::stop_rewrite);
     }
 }
 
 /// How many bytes of a body the caller got.
 pub(super) fn body_bytes(session: &Session, context: &Context) -> u64 {
-    let reworked = context.passing.as_ref().and_then(|_| Downstream::of(session)?.reworked());
-    reworked.unwrap_or_else(|| session.body_bytes_sent() as u64)
+    let rewritten =
+        context.passing.as_ref().and_then(|_| Downstream::of(session)?.rewritten_length());
+    rewritten.unwrap_or_else(|| session.body_bytes_sent() as u64)
 }
 
 /// Why a request ended. An answer that can't be read seems to pingora one that can't be written.
 pub(super) fn cause<'a>(session: &Session, error: &'a Error) -> &'a ErrorType {
-    if Downstream::of(session).is_some_and(Downstream::is_broken) {
+    if Downstream::of(session).is_some_and(Downstream::is_response_broken) {
         &BAD_COMPRESSION
     } else {
         error.etype()

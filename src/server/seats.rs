@@ -1,7 +1,7 @@
 //! The callers' connections of one worker. When there is no room for another one, the one that has been
 //! idle for the longest time goes: strangers who connect and say nothing shut nobody out.
 
-use crate::proxy::downstream::Seat;
+use crate::proxy::downstream::Activity;
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,7 +24,7 @@ pub(super) struct Seats {
 
 #[derive(Default)]
 struct Taken {
-    seats: HashMap<u64, (Arc<Seat>, AbortHandle)>,
+    seats: HashMap<u64, (Arc<Activity>, AbortHandle)>,
     told: Option<Instant>,
 }
 
@@ -83,9 +83,9 @@ impl Seats {
     pub(super) fn serve<F: Future<Output = ()> + Send + 'static>(
         self: &Arc<Self>,
         connections: &TaskTracker,
-        serve: impl FnOnce(Arc<Seat>) -> F,
+        serve: impl FnOnce(Arc<Activity>) -> F,
     ) {
-        let seat = Arc::new(Seat::new(self.turns.clone()));
+        let seat = Arc::new(Activity::new(self.turns.clone()));
         let number = seat.number();
         let leaving = Leaving { seats: self.clone(), number };
         let serving = serve(seat.clone());
@@ -106,7 +106,7 @@ mod tests {
     use tokio::task::yield_now;
 
     /// Takes a seat for ever.
-    fn sit(seats: &Arc<Seats>, connections: &TaskTracker) -> Arc<Seat> {
+    fn sit(seats: &Arc<Seats>, connections: &TaskTracker) -> Arc<Activity> {
         let mut seat = None;
         seats.serve(connections, |given| {
             seat = Some(given);
@@ -122,25 +122,25 @@ mod tests {
             assert!(seats.make_room());
             sit(&seats, &connections)
         });
-        first.occupy();
-        second.occupy();
-        second.release();
+        first.set_busy();
+        second.set_busy();
+        second.set_idle();
         assert!(seats.make_room(), "in the place of the third, whose pause is the oldest");
         yield_now().await;
         assert_eq!(connections.len(), 2);
         assert!(third.idle_since() < second.idle_since());
-        sit(&seats, &connections).occupy();
+        sit(&seats, &connections).set_busy();
         assert!(seats.make_room(), "in the place of the second");
-        sit(&seats, &connections).occupy();
+        sit(&seats, &connections).set_busy();
         assert!(!seats.make_room(), "all are busy");
-        first.release();
+        first.set_idle();
         assert!(seats.make_room());
     }
 
     #[tokio::test]
     async fn who_leaves_frees_the_seat() {
         let (seats, connections) = (Seats::new(1), TaskTracker::new());
-        seats.serve(&connections, |seat| async move { seat.occupy() });
+        seats.serve(&connections, |seat| async move { seat.set_busy() });
         connections.close();
         connections.wait().await;
         assert!(seats.taken().seats.is_empty());

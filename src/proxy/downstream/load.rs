@@ -25,7 +25,7 @@ impl Load {
     }
 
     /// Counts what was turned away before it was read.
-    pub(crate) fn turned_away(&self, problem: &Problem) {
+    pub(crate) fn record_rejected(&self, problem: &Problem) {
         access_log::unread(&self.metrics, problem);
     }
 
@@ -44,16 +44,16 @@ impl Load {
     }
 
     /// One more; one less when it is dropped.
-    pub(crate) fn enter(self: Arc<Self>) -> Share {
+    pub(crate) fn enter(self: Arc<Self>) -> InFlight {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        Share(self)
+        InFlight(self)
     }
 }
 
 /// One request's share of a listener's load.
-pub(crate) struct Share(Arc<Load>);
+pub(crate) struct InFlight(Arc<Load>);
 
-impl Share {
+impl InFlight {
     /// Which listener it is.
     pub(crate) fn listener(&self) -> ListenerId {
         self.0.listener
@@ -65,7 +65,7 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.requests.fetch_sub(1, Ordering::Relaxed);
     }

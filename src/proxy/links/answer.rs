@@ -13,7 +13,7 @@ const MOST_MADE: usize = 4 * PIECE;
 const LEAST_PIECE: usize = 256;
 
 /// What is done to an answer's body.
-pub(crate) struct AnswerBody {
+pub(crate) struct BodyRewriter {
     inflating: Option<Inflating>,
     rewriter: Rewriter,
     piece: usize,
@@ -24,7 +24,7 @@ struct Inflating {
     plain: Box<[u8]>,
 }
 
-impl AnswerBody {
+impl BodyRewriter {
     /// `growth` is how many times as long the rewriter may make what it is given.
     pub(super) fn new(is_gzip: bool, rewriter: Rewriter, growth: usize) -> Self {
         let piece = MOST_MADE.checked_div(growth).unwrap_or(PIECE).clamp(LEAST_PIECE, PIECE);
@@ -91,20 +91,20 @@ pub(crate) mod tests {
     use std::sync::Arc;
 
     /// The body of an answer in JSON whose links from `https://t` lead to `http://ours`.
-    pub(crate) fn json_body(is_gzip: bool) -> AnswerBody {
+    pub(crate) fn json_body(is_gzip: bool) -> BodyRewriter {
         let pairs = [("https://t".to_owned(), "http://ours".to_owned())];
         let map = Arc::new(OriginMap::new(pairs, None));
-        AnswerBody::new(is_gzip, Rewriter::new(Some(Format::Json), &map), map.growth())
+        BodyRewriter::new(is_gzip, Rewriter::new(Some(Format::Json), &map), map.growth())
     }
 
     /// The body of an answer of this type, in which paths become 62 characters longer.
-    pub(crate) fn growing_body(content_type: &'static str, is_gzip: bool) -> AnswerBody {
+    pub(crate) fn growing_body(content_type: &'static str, is_gzip: bool) -> BodyRewriter {
         let map = Arc::new(OriginMap::new([], Some(format!("/{}", "p".repeat(61)))));
         let value = http::HeaderValue::from_static(content_type);
         let headers = http::HeaderMap::from_iter([(http::header::CONTENT_TYPE, value)]);
         let rewriter =
             Rewriter::of_answer(&headers, false, crate::profile::Links::JsonAndXml, &map);
-        AnswerBody::new(is_gzip, rewriter, map.growth())
+        BodyRewriter::new(is_gzip, rewriter, map.growth())
     }
 
     /// So many parts of which each is hardly anything but links, and as large as one that is held.
@@ -116,7 +116,7 @@ pub(crate) mod tests {
         format!("{}--b--", part.repeat(count)).into_bytes()
     }
 
-    fn all(body: &mut AnswerBody, mut input: &[u8]) -> io::Result<Vec<u8>> {
+    fn all(body: &mut BodyRewriter, mut input: &[u8]) -> io::Result<Vec<u8>> {
         let mut output = Vec::new();
         loop {
             let step = body.step(input, &mut output)?;
@@ -144,7 +144,7 @@ pub(crate) mod tests {
     #[test]
     fn a_body_that_ends_too_early_is_an_error_and_one_that_never_begins_is_empty() {
         let finished = |is_gzip, bytes: &[u8]| {
-            let mut body = AnswerBody::new(is_gzip, Rewriter::None, 1);
+            let mut body = BodyRewriter::new(is_gzip, Rewriter::None, 1);
             let mut output = all(&mut body, bytes)?;
             body.finish(&mut output)?;
             Ok::<_, io::Error>(output)

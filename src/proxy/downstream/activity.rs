@@ -9,13 +9,13 @@ const BUSY: u64 = 0;
 /// What is known of a connection while it is served: since when it has been idle, as a number that counts
 /// pauses. A header that is not all here is part of the pause.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct Activity {
     turns: Arc<AtomicU64>,
     number: u64,
     idle_since: AtomicU64,
 }
 
-impl Seat {
+impl Activity {
     /// Of a connection that begins now. `turns` counts the pauses of all.
     pub(crate) fn new(turns: Arc<AtomicU64>) -> Self {
         let number = next(&turns);
@@ -28,12 +28,12 @@ impl Seat {
     }
 
     /// A request is here.
-    pub(crate) fn occupy(&self) {
+    pub(crate) fn set_busy(&self) {
         self.idle_since.store(BUSY, Ordering::Relaxed);
     }
 
     /// The request is over. A pause that has begun goes on.
-    pub(crate) fn release(&self) {
+    pub(crate) fn set_idle(&self) {
         if self.idle_since().is_none() {
             self.idle_since.store(next(&self.turns), Ordering::Relaxed);
         }

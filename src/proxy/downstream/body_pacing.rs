@@ -3,7 +3,7 @@
 //! A caller that does not listen while it sends hears an early answer when all is sent. So what nobody takes is read
 //! and dropped.
 
-use super::{Debt, Downstream};
+use super::{Downstream, Phase};
 use crate::proxy::upstream::Uptake;
 use std::io;
 use std::pin::Pin;
@@ -23,7 +23,7 @@ const TURNS: u8 = 2;
 
 /// A body that is read as the upstream takes it.
 #[derive(Debug)]
-pub(super) struct Intake {
+pub(super) struct BodyPacing {
     uptake: Arc<Uptake>,
     /// So often, pingora is to be polled before more is read.
     turns: u8,
@@ -34,68 +34,68 @@ pub(super) struct Intake {
 
 impl Downstream {
     /// From now on, a body is read as this upstream takes it.
-    pub(in crate::proxy) fn heed(&self, uptake: Arc<Uptake>) {
+    pub(in crate::proxy) fn pace_body(&self, uptake: Arc<Uptake>) {
         // Nobody panics who holds it.
-        if let Ok(mut intake) = self.intake.lock() {
-            *intake = Some(Intake { uptake, turns: 0, timer: None, drops: false });
-            self.heeds.store(true, Ordering::Relaxed);
+        if let Ok(mut pacing) = self.pacing.lock() {
+            *pacing = Some(BodyPacing { uptake, turns: 0, timer: None, drops: false });
+            self.is_paced.store(true, Ordering::Relaxed);
         }
     }
 
     /// That upstream's connection is not this request's any more.
-    pub(in crate::proxy) fn heed_nobody(&self) {
-        if self.heeds.swap(false, Ordering::Relaxed)
-            && let Ok(mut intake) = self.intake.lock()
+    pub(in crate::proxy) fn stop_pacing(&self) {
+        if self.is_paced.swap(false, Ordering::Relaxed)
+            && let Ok(mut pacing) = self.pacing.lock()
         {
-            *intake = None;
+            *pacing = None;
         }
     }
 
     /// How much of a body may be read now; nothing if it is to be dropped.
-    pub(super) fn poll_intake(&mut self, context: &mut Context<'_>) -> Poll<Option<usize>> {
+    pub(super) fn poll_allowance(&mut self, context: &mut Context<'_>) -> Poll<Option<usize>> {
         let is_heard = *self.is_heard.get_mut();
-        let intake = self.intake.get_mut().ok().filter(|_| *self.heeds.get_mut());
-        let Some(intake) = intake.and_then(Option::as_mut) else {
+        let pacing = self.pacing.get_mut().ok().filter(|_| *self.is_paced.get_mut());
+        let Some(pacing) = pacing.and_then(Option::as_mut) else {
             return Poll::Ready(Some(usize::MAX));
         };
-        if intake.drops {
+        if pacing.drops {
             return Poll::Ready(None);
         }
-        if let Some(turns) = intake.turns.checked_sub(1) {
-            intake.turns = turns;
+        if let Some(turns) = pacing.turns.checked_sub(1) {
+            pacing.turns = turns;
             context.waker().wake_by_ref();
             return self.not_now();
         }
-        if let Poll::Ready(room) = intake.uptake.poll_room(context) {
-            intake.timer = None;
+        if let Poll::Ready(room) = pacing.uptake.poll_room(context) {
+            pacing.timer = None;
             return Poll::Ready(Some(room));
         }
         if !is_heard {
             return self.not_now();
         }
-        let timer = intake.timer.get_or_insert_with(|| Box::pin(sleep(PAUSE)));
+        let timer = pacing.timer.get_or_insert_with(|| Box::pin(sleep(PAUSE)));
         if timer.as_mut().poll(context).is_pending() {
             return self.not_now();
         }
-        (intake.drops, intake.timer) = (true, Some(Box::pin(sleep(LINGER))));
-        if self.debt() == Debt::Body {
-            self.owe(Debt::Surplus);
+        (pacing.drops, pacing.timer) = (true, Some(Box::pin(sleep(LINGER))));
+        if self.phase() == Phase::Body {
+            self.set_phase(Phase::UnneededBody);
         }
         Poll::Ready(None)
     }
 
     /// While nobody reads, time is not the caller's.
     fn not_now<T>(&mut self) -> Poll<T> {
-        *self.is_forgiven.get_mut() = true;
+        *self.must_reset_wait.get_mut() = true;
         Poll::Pending
     }
 
     /// Something was read: pingora is to write it before there is more.
     pub(super) fn took_in(&mut self) {
-        if *self.heeds.get_mut()
-            && let Ok(Some(intake)) = self.intake.get_mut()
+        if *self.is_paced.get_mut()
+            && let Ok(Some(pacing)) = self.pacing.get_mut()
         {
-            intake.turns = TURNS;
+            pacing.turns = TURNS;
         }
     }
 
@@ -110,21 +110,21 @@ impl Downstream {
                     return Poll::Ready(read);
                 }
                 let count = buffer.filled().len();
-                let debt = self.debt();
-                self.clock.received(debt, count);
+                let phase = self.phase();
+                self.timeout.received(phase, count);
                 if !self.is_enough(context) {
                     continue;
                 }
             } else if !self.is_enough(context) {
-                ready!(self.poll_clock(context));
+                ready!(self.poll_timeout(context));
             }
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
     }
 
     fn is_enough(&mut self, context: &mut Context<'_>) -> bool {
-        let intake = self.intake.get_mut().ok().and_then(Option::as_mut);
-        let timer = intake.and_then(|intake| intake.timer.as_mut());
+        let pacing = self.pacing.get_mut().ok().and_then(Option::as_mut);
+        let timer = pacing.and_then(|pacing| pacing.timer.as_mut());
         timer.is_some_and(|timer| timer.as_mut().poll(context).is_ready())
     }
 }
@@ -132,7 +132,7 @@ impl Downstream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::downstream::clock::PATIENCE;
+    use crate::proxy::downstream::client_timeout::PATIENCE;
     use crate::proxy::downstream::tests::{pair, read};
     use crate::proxy::upstream::uptake::tests::connection;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -142,8 +142,8 @@ mod tests {
     async fn who_dawdles_over_an_upload_is_given_up_as_any_other_caller() {
         let (mut downstream, mut caller) = pair();
         let (_ours, uptake, _theirs) = connection().await;
-        downstream.begin(true, false);
-        downstream.heed(uptake);
+        downstream.request_started(true, false);
+        downstream.pace_body(uptake);
         caller.write_all(b"x").await.unwrap();
         assert_eq!(read(&mut downstream).await.unwrap(), 1);
         let begun = Instant::now();
@@ -157,18 +157,18 @@ mod tests {
             let (mut downstream, mut caller) = pair();
             let (ours, uptake, _theirs) = connection().await;
             while ours.try_write(&[b'x'; 1 << 20]).is_ok() {}
-            downstream.begin(true, false);
-            downstream.heed(uptake);
+            downstream.request_started(true, false);
+            downstream.pace_body(uptake);
             caller.write_all(b"a body").await.unwrap();
             let waiting = timeout(10 * PATIENCE, read(&mut downstream)).await;
             assert!(waiting.is_err(), "it may think");
-            downstream.is_answered(is_refused);
-            downstream.has_answered(is_refused);
+            downstream.response_started(is_refused);
+            downstream.response_finished(is_refused);
             let begun = Instant::now();
             let dropping = read(&mut downstream).await;
             assert_eq!(dropping.unwrap_err().kind(), io::ErrorKind::TimedOut, "{is_refused}");
             assert!(begun.elapsed() >= PAUSE && begun.elapsed() < 3 * PAUSE, "{is_refused}");
-            assert!(downstream.is_surplus(), "{is_refused}");
+            assert!(downstream.has_unneeded_body(), "{is_refused}");
             drop(downstream);
             // All of it was read: the end is no reset.
             assert_eq!(caller.read(&mut [0]).await.unwrap(), 0);
@@ -180,10 +180,10 @@ mod tests {
         let (mut downstream, mut caller) = pair();
         let (ours, uptake, _theirs) = connection().await;
         while ours.try_write(&[b'x'; 1 << 20]).is_ok() {}
-        downstream.begin(true, false);
-        downstream.heed(uptake);
-        downstream.is_answered(true);
-        downstream.has_answered(true);
+        downstream.request_started(true, false);
+        downstream.pace_body(uptake);
+        downstream.response_started(true);
+        downstream.response_finished(true);
         let begun = Instant::now();
         let sending = async {
             while caller.write_all(&[b'x'; 64]).await.is_ok() {

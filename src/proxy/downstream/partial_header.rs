@@ -14,14 +14,14 @@ const LONG: usize = 8 * 1024;
 
 /// A header on its way.
 #[derive(Debug, Default)]
-pub(super) struct Coming {
+pub(super) struct PartialHeader {
     /// How much of it has come.
     length: usize,
     /// It is counted among the long ones of its listener.
     is_long: AtomicBool,
 }
 
-impl Coming {
+impl PartialHeader {
     /// So much of it is here.
     pub(super) const fn begin(&mut self, length: usize) {
         self.length = length;
@@ -116,7 +116,7 @@ mod tests {
         assert!(refused.contains("\r\nretry-after: 1\r\n"), "{refused}");
         let (mut downstream, mut caller) = pair_of(&load);
         assert!(send(&mut downstream, &mut caller, LONG).await, "short ones are held");
-        open[0].0.begin(false, false);
+        open[0].0.request_started(false, false);
         drop(open.pop());
         for _ in 0..2 {
             let (mut downstream, mut caller) = pair_of(&load);

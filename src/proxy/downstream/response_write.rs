@@ -1,7 +1,7 @@
 //! Writing an answer that is changed on its way: no more than the caller takes, and never long at a time.
 
 use super::Downstream;
-use super::rework::Rework;
+use super::response_rewrite::ResponseRewrite;
 use bytes::Buf;
 use std::io;
 use std::pin::{Pin, pin};
@@ -37,58 +37,58 @@ impl Stall {
 
 impl Downstream {
     /// From the next header on, the answer is changed so.
-    pub(crate) fn rework(&self, rework: Rework) {
-        self.set_rework(Some(Box::new(rework)));
+    pub(crate) fn start_rewrite(&self, rewrite: ResponseRewrite) {
+        self.set_rewrite(Some(Box::new(rewrite)));
     }
 
     /// What is said from now on is said as it is.
-    pub(crate) fn speak_plainly(&self) {
-        self.set_rework(None);
+    pub(crate) fn stop_rewrite(&self) {
+        self.set_rewrite(None);
     }
 
-    fn set_rework(&self, rework: Option<Box<Rework>>) {
+    fn set_rewrite(&self, rewrite: Option<Box<ResponseRewrite>>) {
         // Nobody panics who holds it.
-        if let Ok(mut place) = self.rework.lock() {
-            *place = rework;
+        if let Ok(mut place) = self.rewrite.lock() {
+            *place = rewrite;
         }
         self.length.store(u64::MAX, Ordering::Relaxed);
     }
 
     /// The body that is changed has come to its end, after so many bytes.
-    pub(crate) fn is_complete(&self, length: u64) {
+    pub(crate) fn set_body_length(&self, length: u64) {
         self.length.store(length, Ordering::Relaxed);
     }
 
     /// Whether the answer that was changed came to nothing.
-    pub(crate) fn is_broken(&self) -> bool {
-        self.rework.lock().is_ok_and(|rework| rework.as_ref().is_some_and(|it| it.is_broken()))
+    pub(crate) fn is_response_broken(&self) -> bool {
+        self.rewrite.lock().is_ok_and(|rewrite| rewrite.as_ref().is_some_and(|it| it.is_broken()))
     }
 
     /// How many bytes the body of the latest answer that was changed has become.
-    pub(crate) fn reworked(&self) -> Option<u64> {
-        let is_under_way = self.rework.lock().ok()?.as_ref().map(|rework| rework.made());
-        is_under_way.or_else(|| Some(self.reworked.load(Ordering::Relaxed)))
+    pub(crate) fn rewritten_length(&self) -> Option<u64> {
+        let is_under_way = self.rewrite.lock().ok()?.as_ref().map(|rewrite| rewrite.made());
+        is_under_way.or_else(|| Some(self.rewritten.load(Ordering::Relaxed)))
     }
 
     /// The answer that is being changed, if there is one.
-    fn current(&mut self) -> Option<&mut Rework> {
-        self.rework.get_mut().ok()?.as_deref_mut()
+    fn current(&mut self) -> Option<&mut ResponseRewrite> {
+        self.rewrite.get_mut().ok()?.as_deref_mut()
     }
 
     /// Whether there is one.
-    pub(super) fn reworks(&mut self) -> bool {
+    pub(super) fn is_rewriting(&mut self) -> bool {
         self.current().is_some()
     }
 
     /// Takes some of what pingora writes.
-    pub(super) fn poll_rework(
+    pub(super) fn poll_rewrite(
         &mut self,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_made(context))?;
         match self.current() {
-            Some(rework) => Poll::Ready(rework.take(bytes)),
+            Some(rewrite) => Poll::Ready(rewrite.take(bytes)),
             None => Pin::new(&mut self.socket).poll_write(context, bytes),
         }
     }
@@ -98,22 +98,22 @@ impl Downstream {
         loop {
             ready!(self.poll_output(context))?;
             let length = *self.length.get_mut();
-            let Some(rework) = self.current() else { return Poll::Ready(Ok(())) };
-            if rework.is_over() {
-                let made = rework.made();
-                *self.reworked.get_mut() = made;
-                self.speak_plainly();
+            let Some(rewrite) = self.current() else { return Poll::Ready(Ok(())) };
+            if rewrite.is_over() {
+                let made = rewrite.made();
+                *self.rewritten.get_mut() = made;
+                self.stop_rewrite();
                 return Poll::Ready(Ok(()));
             }
-            if rework.ends_turn() {
+            if rewrite.ends_turn() {
                 // Behind all who are ready, and those that the system has news for.
                 return pin!(yield_now()).poll(context).map(Ok);
             }
-            if rework.has_more() {
-                rework.make()?;
+            if rewrite.has_more() {
+                rewrite.make()?;
             } else {
-                rework.may_end(length)?;
-                if !rework.is_over() {
+                rewrite.may_end(length)?;
+                if !rewrite.is_over() {
                     return Poll::Ready(Ok(()));
                 }
             }
@@ -133,11 +133,11 @@ impl Downstream {
 
     /// Writes what has been made, as far as the caller takes it.
     fn poll_output(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(rework) = self.rework.get_mut().ok().and_then(Option::as_deref_mut) else {
+        let Some(rewrite) = self.rewrite.get_mut().ok().and_then(Option::as_deref_mut) else {
             return Poll::Ready(Ok(()));
         };
-        while rework.output().has_remaining() {
-            match poll_write_buf(Pin::new(&mut self.socket), context, rework.output()) {
+        while rewrite.output().has_remaining() {
+            match poll_write_buf(Pin::new(&mut self.socket), context, rewrite.output()) {
                 Poll::Ready(written) => {
                     written?;
                     self.stall.is_on = false;
@@ -154,8 +154,8 @@ impl Downstream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::downstream::framing::Framing;
-    use crate::proxy::downstream::rework::tests::{HEAD, framed, gzip, rework};
+    use crate::proxy::downstream::response_framing::ResponseFraming;
+    use crate::proxy::downstream::response_rewrite::tests::{HEAD, framed, gzip, rewrite};
     use crate::proxy::downstream::tests::pair;
     use std::task::Waker;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -163,7 +163,7 @@ mod tests {
     use tokio::time::timeout;
 
     /// More than a socket holds, and how it is written.
-    fn large(framing: Framing) -> (usize, usize, Vec<u8>) {
+    fn large(framing: ResponseFraming) -> (usize, usize, Vec<u8>) {
         let plain = vec![b' '; 4 << 20];
         let body = gzip(&plain);
         (plain.len(), body.len(), framed(&body, framing, 1000))
@@ -181,22 +181,22 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_does_not_read_holds_up_what_is_written_and_is_given_up_in_the_end() {
         let (mut downstream, _caller) = pair();
-        downstream.begin(false, false);
-        downstream.rework(rework(true, Framing::Chunks).0);
+        downstream.request_started(false, false);
+        downstream.start_rewrite(rewrite(true, ResponseFraming::Chunks).0);
         let begun = Instant::now();
-        let error = downstream.write_all(&large(Framing::Chunks).2).await.unwrap_err();
+        let error = downstream.write_all(&large(ResponseFraming::Chunks).2).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(begun.elapsed(), WRITE_TIMEOUT);
-        assert!(!downstream.is_broken(), "it is the caller's fault");
+        assert!(!downstream.is_response_broken(), "it is the caller's fault");
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_does_not_read_is_given_up_however_little_is_written_at_a_time() {
-        for reworks in [true, false] {
+        for is_rewriting in [true, false] {
             let (mut downstream, _caller) = pair();
-            downstream.begin(false, false);
-            if reworks {
-                downstream.rework(rework(false, Framing::Chunks).0);
+            downstream.request_started(false, false);
+            if is_rewriting {
+                downstream.start_rewrite(rewrite(false, ResponseFraming::Chunks).0);
                 downstream.write_all(HEAD).await.unwrap();
             }
             let begun = Instant::now();
@@ -208,18 +208,22 @@ mod tests {
                 }
             };
             let ended: Result<io::Result<()>, _> = timeout(2 * WRITE_TIMEOUT, writing).await;
-            assert_eq!(ended.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut, "{reworks}");
-            assert_eq!(begun.elapsed(), WRITE_TIMEOUT, "{reworks}");
+            assert_eq!(
+                ended.unwrap().unwrap_err().kind(),
+                io::ErrorKind::TimedOut,
+                "{is_rewriting}"
+            );
+            assert_eq!(begun.elapsed(), WRITE_TIMEOUT, "{is_rewriting}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_reads_slowly_may_take_longer_than_who_does_not_read() {
         let (mut downstream, mut caller) = pair();
-        downstream.begin(false, false);
-        let (plain, length, stream) = large(Framing::Bare);
-        downstream.rework(rework(true, Framing::Bare).0);
-        downstream.is_complete(length as u64);
+        downstream.request_started(false, false);
+        let (plain, length, stream) = large(ResponseFraming::Bare);
+        downstream.start_rewrite(rewrite(true, ResponseFraming::Bare).0);
+        downstream.set_body_length(length as u64);
         let begun = Instant::now();
         let reading = async move {
             let (mut bytes, mut count) = (vec![0; 256 << 10], 0);
@@ -234,7 +238,7 @@ mod tests {
         let writing = async move {
             downstream.write_all(&stream).await.unwrap();
             downstream.flush().await.unwrap();
-            assert_eq!(downstream.reworked(), Some(plain as u64));
+            assert_eq!(downstream.rewritten_length(), Some(plain as u64));
         };
         let (count, ()) = tokio::join!(reading, writing);
         assert_eq!(count, HEAD.len() + plain);
@@ -244,9 +248,9 @@ mod tests {
     #[tokio::test]
     async fn others_get_their_turn_however_much_there_is_to_write_and_however_fast_it_is_read() {
         let (mut downstream, caller) = pair();
-        downstream.begin(false, false);
-        downstream.rework(rework(true, Framing::Chunks).0);
-        let (plain, _, stream) = large(Framing::Chunks);
+        downstream.request_started(false, false);
+        downstream.start_rewrite(rewrite(true, ResponseFraming::Chunks).0);
+        let (plain, _, stream) = large(ResponseFraming::Chunks);
         let mut writing = pin!(downstream.write_all(&stream));
         let (mut count, mut turns) = (0, 0);
         loop {
@@ -266,16 +270,16 @@ mod tests {
     #[tokio::test]
     async fn what_is_broken_is_not_ended_and_the_next_answer_is_not_touched() {
         let (mut downstream, mut caller) = pair();
-        downstream.begin(false, false);
-        let (broken, _) = rework(true, Framing::Chunks);
-        downstream.rework(broken);
-        let stream = framed(&gzip(b"{\"a\":1}")[..15], Framing::Chunks, 1000);
+        downstream.request_started(false, false);
+        let (broken, _) = rewrite(true, ResponseFraming::Chunks);
+        downstream.start_rewrite(broken);
+        let stream = framed(&gzip(b"{\"a\":1}")[..15], ResponseFraming::Chunks, 1000);
         assert!(downstream.write_all(&stream).await.is_err());
-        assert!(downstream.is_broken());
+        assert!(downstream.is_response_broken());
         assert!(downstream.write_all(b"more").await.is_err());
 
-        downstream.rework(rework(true, Framing::Chunks).0);
-        downstream.write_all(&framed(&gzip(b"{}"), Framing::Chunks, 1000)).await.unwrap();
+        downstream.start_rewrite(rewrite(true, ResponseFraming::Chunks).0);
+        downstream.write_all(&framed(&gzip(b"{}"), ResponseFraming::Chunks, 1000)).await.unwrap();
         downstream.flush().await.unwrap();
         downstream.write_all(HEAD).await.unwrap();
         downstream.write_all(b"0\r\n\r\n").await.unwrap();

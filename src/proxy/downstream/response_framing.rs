@@ -51,14 +51,14 @@ impl Head {
 
 /// How a body is framed, on the way in and out alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Framing {
+pub(crate) enum ResponseFraming {
     /// In chunks; the last one ends it.
     Chunks,
     /// As it is, up to the end of the connection: callers of HTTP/1.0 know no chunks.
     Bare,
 }
 
-impl Framing {
+impl ResponseFraming {
     /// Bytes of a body in their frame, which are the last ones or not. None make no chunk: that would be the last.
     pub(super) fn frame(self, data: Bytes, is_end: bool) -> Framed {
         let (before, after) = match (self, data.len(), is_end) {
@@ -208,7 +208,7 @@ mod tests {
             parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 0..6),
             size in 1_usize..50,
         ) {
-            let whole = |framing: Framing, ends_apart: bool| {
+            let whole = |framing: ResponseFraming, ends_apart: bool| {
                 let mut output = Vec::new();
                 for (at, part) in parts.iter().enumerate() {
                     let is_end = !ends_apart && at + 1 == parts.len();
@@ -220,9 +220,9 @@ mod tests {
                 output
             };
             for ends_apart in [true, false] {
-                let framed = whole(Framing::Chunks, ends_apart);
+                let framed = whole(ResponseFraming::Chunks, ends_apart);
                 prop_assert_eq!(read(&framed, size).unwrap(), (parts.concat(), true));
-                prop_assert_eq!(whole(Framing::Bare, ends_apart), parts.concat());
+                prop_assert_eq!(whole(ResponseFraming::Bare, ends_apart), parts.concat());
             }
         }
     }

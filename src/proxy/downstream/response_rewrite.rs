@@ -6,9 +6,9 @@
 //! steps: none is made before what the last one made is written, so that a caller that does not read holds up the
 //! upstream, and nothing grows.
 
-use super::framing::{Chunks, Framed, Framing, Head, Piece};
+use super::response_framing::{Chunks, Framed, Head, Piece, ResponseFraming};
 use crate::metrics::RouteMetrics;
-use crate::proxy::links::AnswerBody;
+use crate::proxy::links::BodyRewriter;
 use crate::redact::Redactor;
 use bytes::Bytes;
 use std::io;
@@ -24,11 +24,11 @@ const HEAD_PIECE: usize = ENOUGH;
 const LEAST_WORK: usize = 4 * 1024;
 
 /// One answer that is changed.
-pub(crate) struct Rework {
-    body: AnswerBody,
+pub(crate) struct ResponseRewrite {
+    body: BodyRewriter,
     redactor: Option<Redactor>,
     metrics: Arc<RouteMetrics>,
-    framing: Framing,
+    framing: ResponseFraming,
     stage: Stage,
     /// The body may make more of what it has taken.
     has_more: bool,
@@ -53,13 +53,13 @@ enum Stage {
     Broken,
 }
 
-impl Rework {
+impl ResponseRewrite {
     /// Its header comes first.
     pub(crate) fn new(
-        body: AnswerBody,
+        body: BodyRewriter,
         redactor: Option<Redactor>,
         metrics: Arc<RouteMetrics>,
-        framing: Framing,
+        framing: ResponseFraming,
     ) -> Self {
         Self {
             body,
@@ -70,7 +70,7 @@ impl Rework {
             has_more: false,
             work: 0,
             changed: Vec::new(),
-            output: Framing::Bare.frame(Bytes::new(), false),
+            output: ResponseFraming::Bare.frame(Bytes::new(), false),
             taken: 0,
             made: 0,
             counted: 0,
@@ -126,13 +126,13 @@ impl Rework {
             Stage::Head(head) => {
                 let (count, ends) = head.read(input.get(..HEAD_PIECE).unwrap_or(input));
                 let header = input.get(..count).unwrap_or_default();
-                self.output = Framing::Bare.frame(Bytes::copy_from_slice(header), false);
+                self.output = ResponseFraming::Bare.frame(Bytes::copy_from_slice(header), false);
                 if ends {
                     self.stage = Stage::Body(Chunks::default());
                 }
                 Ok(count)
             }
-            Stage::Body(_) if self.framing == Framing::Bare => self.change(input),
+            Stage::Body(_) if self.framing == ResponseFraming::Bare => self.change(input),
             Stage::Body(chunks) if !input.is_empty() => match chunks.next(input)? {
                 Piece::Frame(count) => Ok(count),
                 Piece::Data(data) => {
@@ -167,7 +167,7 @@ impl Rework {
     /// It can't end here.
     pub(super) fn may_end(&mut self, length: u64) -> io::Result<()> {
         let is_due = matches!(self.stage, Stage::Body(_))
-            && self.framing == Framing::Bare
+            && self.framing == ResponseFraming::Bare
             && self.taken == length;
         let ended = if is_due { self.end() } else { Ok(()) };
         self.or_broken(ended)
@@ -236,7 +236,7 @@ impl Rework {
 pub(super) mod tests {
     use super::*;
     use crate::metrics::Metrics;
-    use crate::proxy::downstream::framing::Framing::{Bare, Chunks};
+    use crate::proxy::downstream::response_framing::ResponseFraming::{Bare, Chunks};
     use crate::proxy::links::answer::tests::{growing_body, json_body};
     use crate::redact::Secrets;
     use bytes::{Buf, BufMut};
@@ -254,21 +254,24 @@ pub(super) mod tests {
         encoder.finish().unwrap()
     }
 
-    /// A rework of JSON with links to `https://t`.
-    pub(in crate::proxy::downstream) fn rework(
+    /// A rewrite of JSON with links to `https://t`.
+    pub(in crate::proxy::downstream) fn rewrite(
         is_gzip: bool,
-        framing: Framing,
-    ) -> (Rework, Metrics) {
+        framing: ResponseFraming,
+    ) -> (ResponseRewrite, Metrics) {
         let metrics = Metrics::new().unwrap();
         let secrets = Secrets::new([Bytes::from(TOKEN)], 16).unwrap();
         let route = Arc::new(metrics.route("/x"));
-        (Rework::new(json_body(is_gzip), Some(Redactor::new(secrets)), route, framing), metrics)
+        (
+            ResponseRewrite::new(json_body(is_gzip), Some(Redactor::new(secrets)), route, framing),
+            metrics,
+        )
     }
 
     /// A body as pingora writes it, in frames of this size.
     pub(in crate::proxy::downstream) fn framed(
         body: &[u8],
-        framing: Framing,
+        framing: ResponseFraming,
         size: usize,
     ) -> Vec<u8> {
         let mut stream = HEAD.to_vec();
@@ -280,36 +283,41 @@ pub(super) mod tests {
     }
 
     /// Takes what came of it, which is never much.
-    fn drain(rework: &mut Rework, output: &mut Vec<u8>) -> io::Result<()> {
+    fn drain(rewrite: &mut ResponseRewrite, output: &mut Vec<u8>) -> io::Result<()> {
         loop {
-            let made = rework.output();
+            let made = rewrite.output();
             assert!(made.remaining() <= 2 * ENOUGH, "{}", made.remaining());
             output.put(made);
-            rework.ends_turn();
-            if !rework.has_more() {
+            rewrite.ends_turn();
+            if !rewrite.has_more() {
                 return Ok(());
             }
-            rework.make()?;
+            rewrite.make()?;
         }
     }
 
     /// All that comes of a stream which is written in pieces of this size.
-    fn run(rework: &mut Rework, stream: &[u8], size: usize, length: usize) -> io::Result<Vec<u8>> {
+    fn run(
+        rewrite: &mut ResponseRewrite,
+        stream: &[u8],
+        size: usize,
+        length: usize,
+    ) -> io::Result<Vec<u8>> {
         let mut output = Vec::new();
         for mut piece in stream.chunks(size) {
             while !piece.is_empty() {
-                let taken = rework.take(piece)?;
+                let taken = rewrite.take(piece)?;
                 piece = &piece[taken..];
-                drain(rework, &mut output)?;
+                drain(rewrite, &mut output)?;
             }
         }
-        rework.may_end(length as u64)?;
-        drain(rework, &mut output)?;
+        rewrite.may_end(length as u64)?;
+        drain(rewrite, &mut output)?;
         Ok(output)
     }
 
     /// The body in what came of it; whether it has its end is checked.
-    fn body_of(output: &[u8], framing: Framing) -> Vec<u8> {
+    fn body_of(output: &[u8], framing: ResponseFraming) -> Vec<u8> {
         let mut rest = output.strip_prefix(HEAD).expect("the header is as it was");
         if framing == Bare {
             return rest.to_vec();
@@ -344,12 +352,12 @@ pub(super) mod tests {
             };
             let (body, framing) = (page("https://t"), if is_bare { Bare } else { Chunks });
             let body = if is_gzip { gzip(body.as_bytes()) } else { body.into_bytes() };
-            let (mut rework, metrics) = rework(is_gzip, framing);
-            let output = run(&mut rework, &framed(&body, framing, frame), piece, body.len()).unwrap();
+            let (mut rewrite, metrics) = rewrite(is_gzip, framing);
+            let output = run(&mut rewrite, &framed(&body, framing, frame), piece, body.len()).unwrap();
             let wanted = page("http://ours");
             prop_assert_eq!(String::from_utf8(body_of(&output, framing)).unwrap(), &*wanted);
-            prop_assert!(rework.is_over());
-            prop_assert_eq!(rework.made(), wanted.len() as u64);
+            prop_assert!(rewrite.is_over());
+            prop_assert_eq!(rewrite.made(), wanted.len() as u64);
             let text = String::from_utf8(metrics.render().unwrap()).unwrap();
             let links = format!("bearerd_links_rewritten_total{{route=\"/x\"}} {}", rows + 1);
             prop_assert!(text.contains(&links), "{}", text);
@@ -363,10 +371,10 @@ pub(super) mod tests {
         ) {
             let whole = gzip(&body);
             for body in [&body[..], &whole[..whole.len().saturating_sub(cut + 1)]] {
-                let (mut rework, _) = rework(true, Chunks);
-                let ended = run(&mut rework, &framed(body, Chunks, 50), piece, body.len());
+                let (mut rewrite, _) = rewrite(true, Chunks);
+                let ended = run(&mut rewrite, &framed(body, Chunks, 50), piece, body.len());
                 prop_assert_eq!(ended.is_err(), !body.is_empty());
-                prop_assert_eq!(rework.is_broken(), !body.is_empty());
+                prop_assert_eq!(rewrite.is_broken(), !body.is_empty());
             }
         }
     }
@@ -374,8 +382,8 @@ pub(super) mod tests {
     #[test]
     fn our_token_is_removed_from_what_was_compressed() {
         let body = gzip(format!(r#"{{"uri":"https://t/{TOKEN}"}}"#).as_bytes());
-        let (mut rework, metrics) = rework(true, Chunks);
-        let output = run(&mut rework, &framed(&body, Chunks, 1000), 1000, 0).unwrap();
+        let (mut rewrite, metrics) = rewrite(true, Chunks);
+        let output = run(&mut rewrite, &framed(&body, Chunks, 1000), 1000, 0).unwrap();
         let body = String::from_utf8(body_of(&output, Chunks)).unwrap();
         assert!(body.starts_with(r#"{"uri":"http://ours/[token removed]"#), "{body}");
         assert!(!body.contains(TOKEN));
@@ -387,7 +395,7 @@ pub(super) mod tests {
     fn interim_answers_pass_before_the_one_that_is_changed() {
         let interim = b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n";
         let stream = [&interim[..], &framed(&gzip(b"{}"), Chunks, 9)].concat();
-        let output = run(&mut rework(true, Chunks).0, &stream, 7, 0).unwrap();
+        let output = run(&mut rewrite(true, Chunks).0, &stream, 7, 0).unwrap();
         let rest = output.strip_prefix(interim).expect("as it was");
         assert_eq!(body_of(rest, Chunks), b"{}");
     }
@@ -396,28 +404,28 @@ pub(super) mod tests {
     fn a_turn_ends_with_what_links_have_become() {
         let links = format!("{{\"@odata.nextLink\":[{}0]}}", "\"/\",".repeat(200_000));
         let body = gzip(links.as_bytes());
-        let (_, metrics) = rework(true, Bare);
+        let (_, metrics) = rewrite(true, Bare);
         let route = Arc::new(metrics.route("/x"));
         let growing = growing_body("application/json", true);
-        let mut rework = Rework::new(growing, None, route, Bare);
-        rework.take(HEAD).unwrap();
+        let mut rewrite = ResponseRewrite::new(growing, None, route, Bare);
+        rewrite.take(HEAD).unwrap();
         let (mut input, mut turn) = (&body[..], 0);
-        while !input.is_empty() || rework.has_more() {
-            let made = rework.output();
+        while !input.is_empty() || rewrite.has_more() {
+            let made = rewrite.output();
             turn += made.remaining();
             made.advance(made.remaining());
             // What one step makes comes on top.
             assert!(turn <= TURN + 2 * ENOUGH, "{turn} bytes in a turn");
-            if rework.ends_turn() {
+            if rewrite.ends_turn() {
                 turn = 0;
             }
-            if rework.has_more() {
-                rework.make().unwrap();
+            if rewrite.has_more() {
+                rewrite.make().unwrap();
             } else {
-                input = &input[rework.take(input).unwrap()..];
+                input = &input[rewrite.take(input).unwrap()..];
             }
         }
-        assert!(rework.made() > 60 * 200_000, "{}", rework.made());
+        assert!(rewrite.made() > 60 * 200_000, "{}", rewrite.made());
     }
 
     #[test]
@@ -425,19 +433,19 @@ pub(super) mod tests {
         let bomb = gzip(&vec![b' '; 8 << 20]);
         let nothing = gzip(b"").repeat(1000);
         for body in [bomb, nothing] {
-            let (mut rework, _) = rework(true, Bare);
-            rework.take(HEAD).unwrap();
+            let (mut rewrite, _) = rewrite(true, Bare);
+            rewrite.take(HEAD).unwrap();
             let (mut input, mut turns, mut steps) = (&body[..], 0, 0);
             while !input.is_empty() {
-                let made = rework.output();
+                let made = rewrite.output();
                 made.advance(made.remaining());
-                if rework.ends_turn() {
+                if rewrite.ends_turn() {
                     turns += 1;
                     steps = 0;
                 }
                 steps += 1;
                 assert!(steps <= TURN / LEAST_WORK, "without an end");
-                input = &input[rework.take(input).unwrap()..];
+                input = &input[rewrite.take(input).unwrap()..];
             }
             assert!(turns >= 50, "{turns}");
         }

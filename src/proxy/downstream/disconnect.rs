@@ -12,7 +12,7 @@ use tokio::select;
 ///
 /// # Errors
 /// The caller has left; the work was dropped.
-pub(crate) async fn while_there<T>(
+pub(crate) async fn unless_disconnected<T>(
     session: &Session,
     work: impl Future<Output = T>,
 ) -> pingora::Result<T> {
@@ -29,7 +29,7 @@ pub(crate) async fn while_there<T>(
 ///
 /// # Errors
 /// The caller has left.
-pub(crate) fn still_there(session: &Session) -> pingora::Result<()> {
+pub(crate) fn ensure_connected(session: &Session) -> pingora::Result<()> {
     let has_left =
         Downstream::of(session).is_some_and(|downstream| downstream.socket.get_ref().is_closed());
     if has_left { Err(gone()) } else { Ok(()) }

@@ -3,7 +3,7 @@
 //! A header has one time for all of it. A body wears out a patience that each of its bytes restores a
 //! little, and that lasts while it is we who do not read.
 
-use super::Debt;
+use super::Phase;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -22,9 +22,9 @@ const PATIENCE_A_BYTE: Duration = Duration::from_micros(62_500);
 
 /// How long the caller may still take.
 #[derive(Debug, Default)]
-pub(super) struct Clock {
+pub(super) struct ClientTimeout {
     /// For what it is set.
-    debt: Option<Debt>,
+    phase: Option<Phase>,
     /// Since when we wait.
     since: Option<Instant>,
     /// How much waiting is left.
@@ -32,13 +32,13 @@ pub(super) struct Clock {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl Clock {
+impl ClientTimeout {
     /// Bytes came.
-    pub(super) fn received(&mut self, debt: Debt, count: usize) {
+    pub(super) fn received(&mut self, phase: Phase, count: usize) {
         let Some(since) = self.since else { return };
         // A header's time runs on, a body's stands still while we are not waiting.
-        if matches!(debt, Debt::Body | Debt::Surplus)
-            && let Some(whole) = whole(debt)
+        if matches!(phase, Phase::Body | Phase::UnneededBody)
+            && let Some(whole) = whole(phase)
         {
             let back = PATIENCE_A_BYTE.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
             self.left = self.left.saturating_sub(since.elapsed()).saturating_add(back).min(whole);
@@ -48,19 +48,19 @@ impl Clock {
 
     /// Something else is due, or the same once more: all of its time is left.
     pub(super) const fn restart(&mut self) {
-        self.debt = None;
+        self.phase = None;
     }
 
     /// Nobody has read for a while: the waiting begins anew.
-    pub(super) const fn forgive(&mut self) {
+    pub(super) const fn reset_wait(&mut self) {
         self.since = None;
     }
 
     /// None came. Ready when the caller's time is up.
-    pub(super) fn poll(&mut self, debt: Debt, context: &mut Context<'_>) -> Poll<()> {
-        let Some(whole) = whole(debt) else { return Poll::Pending };
-        if self.debt != Some(debt) {
-            (self.debt, self.since, self.left) = (Some(debt), None, whole);
+    pub(super) fn poll(&mut self, phase: Phase, context: &mut Context<'_>) -> Poll<()> {
+        let Some(whole) = whole(phase) else { return Poll::Pending };
+        if self.phase != Some(phase) {
+            (self.phase, self.since, self.left) = (Some(phase), None, whole);
         }
         let deadline = *self.since.get_or_insert_with(Instant::now) + self.left;
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
@@ -72,13 +72,16 @@ impl Clock {
 }
 
 /// How long somebody may take who owes this; nothing where it is not the caller's turn.
-const fn whole(debt: Debt) -> Option<Duration> {
-    match debt {
-        Debt::Header => Some(HEADER_TIME),
-        Debt::Body => Some(PATIENCE),
-        Debt::Surplus => Some(PATIENCE_AFTERWARDS),
-        Debt::Nothing | Debt::Settled => Some(IDLE_TIME),
-        Debt::Awaited | Debt::Unasked | Debt::Waived | Debt::Answer => None,
+const fn whole(phase: Phase) -> Option<Duration> {
+    match phase {
+        Phase::Header => Some(HEADER_TIME),
+        Phase::Body => Some(PATIENCE),
+        Phase::UnneededBody => Some(PATIENCE_AFTERWARDS),
+        Phase::Idle | Phase::Ended => Some(IDLE_TIME),
+        Phase::AwaitingContinue
+        | Phase::UnrequestedBody
+        | Phase::OptionalBody
+        | Phase::Response => None,
     }
 }
 
@@ -122,30 +125,30 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_owes_nothing_may_be_silent() {
         let (mut downstream, _caller) = pair();
-        downstream.begin(false, false);
+        downstream.request_started(false, false);
         let silent = tokio::time::timeout(10 * HEADER_TIME, read(&mut downstream)).await;
         assert!(silent.is_err(), "an answer takes its time");
     }
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    async fn has_request_within(downstream: &mut Downstream, time: Duration) -> bool {
-        tokio::time::timeout(time, downstream.has_request()).await.unwrap_or_default()
+    async fn gets_request_within(downstream: &mut Downstream, time: Duration) -> bool {
+        tokio::time::timeout(time, downstream.wait_for_request()).await.unwrap_or_default()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_request_is_waited_for_whether_it_is_the_first_or_not() {
         let (mut downstream, mut caller) = pair();
         for _ in 0..3 {
-            assert!(!has_request_within(&mut downstream, IDLE_TIME - SECOND).await);
+            assert!(!gets_request_within(&mut downstream, IDLE_TIME - SECOND).await);
             caller.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
-            assert!(has_request_within(&mut downstream, SECOND / 2).await);
+            assert!(gets_request_within(&mut downstream, SECOND / 2).await);
             assert_eq!(read(&mut downstream).await.unwrap(), 18, "nothing of it was taken");
-            downstream.begin(false, false);
-            downstream.end();
+            downstream.request_started(false, false);
+            downstream.request_ended();
         }
         let begun = Instant::now();
-        assert!(!downstream.has_request().await);
+        assert!(!downstream.wait_for_request().await);
         assert_eq!(begun.elapsed(), IDLE_TIME);
     }
 
@@ -153,20 +156,20 @@ mod tests {
     async fn each_body_has_a_patience_of_its_own() {
         let (mut downstream, mut caller) = pair();
         for _ in 0..3 {
-            downstream.begin(true, false);
+            downstream.request_started(true, false);
             let waiting = tokio::time::timeout(PATIENCE - SECOND, read(&mut downstream)).await;
             assert!(waiting.is_err(), "it is not used up");
             caller.write_all(b"x").await.unwrap();
             assert_eq!(read(&mut downstream).await.unwrap(), 1);
-            downstream.has_all();
-            downstream.end();
+            downstream.body_received();
+            downstream.request_ended();
         }
     }
 
     /// How long a caller is heard that sends so many bytes of a body every so often; at most an hour.
     async fn heard(bytes: usize, pause: Duration) -> Duration {
         let (mut downstream, mut caller) = pair();
-        downstream.begin(true, false);
+        downstream.request_started(true, false);
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_secs(3600) {
             tokio::select! {
@@ -199,13 +202,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn time_in_which_nobody_reads_is_not_the_callers() {
         let (mut downstream, mut caller) = pair();
-        downstream.begin(true, false);
+        downstream.request_started(true, false);
         for _ in 0..10 {
             caller.write_all(b"x").await.unwrap();
             assert_eq!(read(&mut downstream).await.unwrap(), 1);
             advance(PATIENCE).await;
         }
-        downstream.has_all();
+        downstream.body_received();
         let waiting = tokio::time::timeout(10 * PATIENCE, read(&mut downstream)).await;
         assert!(waiting.is_err(), "the upstream may take its time");
     }
@@ -214,7 +217,7 @@ mod tests {
     async fn a_kept_connection_is_idle_for_its_time_whatever_empty_lines_come() {
         let (mut downstream, mut caller) = pair();
         let begun = Instant::now();
-        downstream.end();
+        downstream.request_ended();
         caller.write_all(b"\r\n").await.unwrap();
         assert_eq!(read(&mut downstream).await.unwrap(), 2);
         assert_eq!(read(&mut downstream).await.unwrap(), 0, "as if the caller had closed it");
@@ -225,7 +228,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_waits_for_our_word_owes_nothing_until_it_begins() {
         let (mut downstream, mut caller) = pair();
-        downstream.begin(true, true);
+        downstream.request_started(true, true);
         let waiting = tokio::time::timeout(10 * PATIENCE, read(&mut downstream)).await;
         assert!(waiting.is_err(), "it is the upstream's turn");
         caller.write_all(b"x").await.unwrap();
@@ -238,7 +241,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn while_the_answer_goes_out_the_body_may_stop_and_then_a_refused_one_is_not_waited_for()
     {
-        for (expects_word, begins, is_refused, patience) in [
+        for (expects_continue, begins, is_refused, patience) in [
             (false, false, true, PATIENCE_AFTERWARDS),
             (false, false, false, PATIENCE),
             // Nobody has asked for it.
@@ -249,8 +252,8 @@ mod tests {
             (true, true, false, PATIENCE),
         ] {
             let (mut downstream, mut caller) = pair();
-            downstream.begin(true, expects_word);
-            downstream.is_answered(is_refused);
+            downstream.request_started(true, expects_continue);
+            downstream.response_started(is_refused);
             let waiting = tokio::time::timeout(10 * PATIENCE, read(&mut downstream)).await;
             assert!(waiting.is_err(), "there is more to say");
             if begins {
@@ -259,7 +262,7 @@ mod tests {
                 let waiting = tokio::time::timeout(10 * PATIENCE, read(&mut downstream)).await;
                 assert!(waiting.is_err(), "there still is");
             }
-            downstream.has_answered(is_refused);
+            downstream.response_finished(is_refused);
             for _ in 0..10 {
                 caller.write_all(&[b'x'; 32]).await.unwrap();
                 assert_eq!(read(&mut downstream).await.unwrap(), 32, "it may still be on its way");
@@ -267,15 +270,15 @@ mod tests {
             }
             let begun = Instant::now();
             assert_eq!(read(&mut downstream).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
-            assert_eq!(begun.elapsed(), patience, "{expects_word} {is_refused}");
-            assert_eq!(downstream.is_surplus(), patience == PATIENCE_AFTERWARDS);
+            assert_eq!(begun.elapsed(), patience, "{expects_continue} {is_refused}");
+            assert_eq!(downstream.has_unneeded_body(), patience == PATIENCE_AFTERWARDS);
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_listens_may_be_silent() {
         let (mut downstream, _caller) = pair();
-        downstream.begin(true, false);
+        downstream.request_started(true, false);
         for _ in 0..10 {
             let waiting = tokio::time::timeout(PATIENCE - SECOND, read(&mut downstream)).await;
             assert!(waiting.is_err());
@@ -286,11 +289,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn time_that_was_ours_is_forgiven() {
         let (mut downstream, _caller) = pair();
-        downstream.begin(true, false);
+        downstream.request_started(true, false);
         let waiting = tokio::time::timeout(PATIENCE / 2, read(&mut downstream)).await;
         assert!(waiting.is_err());
         advance(10 * PATIENCE).await;
-        downstream.forgive();
+        downstream.reset_wait();
         let begun = Instant::now();
         assert_eq!(read(&mut downstream).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert_eq!(begun.elapsed(), PATIENCE);
