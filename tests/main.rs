@@ -18,7 +18,6 @@ mod corpus;
 mod crowding;
 mod csrf;
 mod demo;
-mod demo_credentials;
 mod diagnosis;
 mod documents;
 mod faults;
