@@ -8,25 +8,25 @@
 mod access_log;
 pub(crate) mod admission;
 mod batch;
+mod busy;
 pub mod context;
 mod cookies;
 pub(crate) mod csrf;
 pub(crate) mod downstream;
-mod ending;
 mod failure;
 pub mod guard;
 pub(crate) mod headers;
 pub(crate) mod heal;
 mod informational;
 pub mod links;
+mod outcome;
 mod passing;
-pub mod recover;
 mod redaction;
+pub mod refusal;
+mod rejection;
 mod request_body;
 pub(crate) mod respond;
-mod retry;
 pub mod route;
-mod standing;
 mod table;
 pub mod upstream;
 
@@ -43,10 +43,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use context::{Context, method_label};
 use downstream::{Downstream, Load, WRITE_TIMEOUT, unless_disconnected};
-use ending::{end_of, final_answer, has_answered, has_no_body};
 use headers::Injection;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, StatusCode, Version};
+use outcome::{end_of, final_answer, has_answered, has_no_body};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -60,7 +60,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use table::RouteHandle;
 use tokio::time::Instant;
-use upstream::{Attempts, Uptake};
+use upstream::{Attempts, SendBuffer};
 
 pub use table::Table;
 
@@ -236,8 +236,8 @@ impl ProxyHttp for Proxy {
             // Connecting takes no notice of it.
             downstream::ensure_connected(session)?;
         }
-        if let Some(uptake) = Uptake::on(digest) {
-            Downstream::with(session, |downstream| downstream.pace_body(uptake));
+        if let Some(send_buffer) = SendBuffer::on(digest) {
+            Downstream::with(session, |downstream| downstream.pace_body(send_buffer));
         }
         let route = context.route.as_ref().ok_or_else(defect)?;
         route.upstream.judge(digest)
@@ -345,7 +345,7 @@ impl ProxyHttp for Proxy {
         if self.drain.has_begun() {
             return Ok(());
         }
-        retry::judge(&route, session, response, context)
+        busy::judge(&route, session, response, context)
     }
 
     async fn response_filter(

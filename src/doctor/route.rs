@@ -5,7 +5,7 @@ use crate::config::{Route, Upstream};
 use crate::http_client::{Client, Limits};
 use crate::metrics::labels::TokenRefusal;
 use crate::proxy::headers::CUSTOM_AUTH;
-use crate::proxy::recover::{self, Asked, PEEK};
+use crate::proxy::refusal::{self, PEEK, RequestKind};
 use crate::redact::Secrets;
 use crate::token::Token;
 use bytes::Bytes;
@@ -100,14 +100,14 @@ impl Call<'_> {
 async fn judge(route: &Route, mut answer: Response, call: &Call<'_>, subject: &mut Subject) {
     let (status, headers) = (answer.status(), answer.headers().clone());
     let detail = format!("{}: {status} in {} ms", call.said, call.started.elapsed().as_millis());
-    let refusal = match recover::judge(|| Asked::Read, route.html, status, &headers) {
-        recover::Verdict::Refused(refusal) => Some(refusal),
-        recover::Verdict::Suspect | recover::Verdict::Unsure => {
+    let refusal = match refusal::classify(|| RequestKind::Read, route.html, status, &headers) {
+        refusal::Verdict::Refused(refusal) => Some(refusal),
+        refusal::Verdict::Suspect | refusal::Verdict::Unsure => {
             let start = start_of(&mut answer).await;
-            let is_login = recover::is_html_page(&start) && recover::is_login_page(&start);
+            let is_login = refusal::is_html_page(&start) && refusal::is_login_page(&start);
             is_login.then_some(TokenRefusal::LoginPage)
         }
-        recover::Verdict::Answer | recover::Verdict::WantsCsrf => None,
+        refusal::Verdict::Answer | refusal::Verdict::WantsCsrf => None,
     };
     if let Some(refusal) = refusal {
         let advice = advice::refused(refusal, route.profile).to_owned();

@@ -1,7 +1,7 @@
 //! The access log: one event a request, and one for what never became a request.
 
 use super::context::Context;
-use super::ending::final_answer;
+use super::outcome::final_answer;
 use super::passing;
 use super::respond::Problem;
 use super::route;

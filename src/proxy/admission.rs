@@ -96,7 +96,7 @@ impl Proxy {
         context: &mut Context,
     ) -> pingora::Result<()> {
         let csrf = csrf::needed(route, session.req_header(), context);
-        let Some((keeper, need)) = csrf else {
+        let Some((tokens, need)) = csrf else {
             self.wait_for_slot(route, session, context).await?;
             context.csrf = None;
             context.equip(route, route.client.store.usable());
@@ -109,7 +109,7 @@ impl Proxy {
                 let token = route.client.store.usable();
                 context.csrf = match &token {
                     Some(token) => {
-                        unless_disconnected(session, keeper.session(token, need)).await?
+                        unless_disconnected(session, tokens.session(token, need)).await?
                     }
                     None => None,
                 };
@@ -143,7 +143,7 @@ impl Proxy {
     /// The right to send a request to an upstream, as soon as there is one.
     async fn slot(&self, upstream: &Upstream) -> pingora::Result<Option<Slot>> {
         tokio::select! {
-            entered = upstream.enter() => entered.map_err(failure::full),
+            entered = upstream.acquire() => entered.map_err(failure::full),
             () = self.drain.deadline() => Err(failure::ended_meanwhile()),
         }
     }

@@ -6,13 +6,13 @@ use crate::otlp::Span;
 use crate::profile::METHODS;
 use crate::proxy::RouteHandle;
 use crate::proxy::batch::BatchCheck;
-use crate::proxy::csrf::Session;
+use crate::proxy::busy::Retries;
+use crate::proxy::csrf::CsrfSession;
 use crate::proxy::downstream::InFlight;
 use crate::proxy::heal::Heal;
 use crate::proxy::informational::Informational;
 use crate::proxy::passing::Passing;
 use crate::proxy::request_body::RequestBody;
-use crate::proxy::retry::Retries;
 use crate::proxy::upstream::{Attempts, Slot};
 use crate::redact::{Redactor, Secrets};
 use crate::telemetry::ACCESS;
@@ -42,7 +42,7 @@ pub struct Context {
     /// What is injected.
     pub(crate) token: Option<Usable>,
     /// The CSRF token that is sent with it, where bearerd speaks CSRF for its caller.
-    pub(super) csrf: Option<Arc<Session>>,
+    pub(super) csrf: Option<Arc<CsrfSession>>,
     /// The check of a batch, until its body is looked at. Few requests have one, and all are moved around.
     pub(super) batch: Option<Box<BatchCheck>>,
     /// What is done to the request's body.

@@ -4,8 +4,8 @@
 //! tenants the cookies of that fetch too. bearerd fetches one for each access token, keeps it, and
 //! sends it with the writes of callers that bring none.
 
-mod keeper;
-mod pause;
+mod backoff;
+mod tokens;
 
 use super::admission::outgrows_replay;
 use super::{Context, RouteHandle};
@@ -16,9 +16,9 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-pub(crate) use keeper::Keeper;
-pub(super) use keeper::Session;
-pub(super) use pause::Need;
+pub(super) use backoff::Need;
+pub(super) use tokens::CsrfSession;
+pub(crate) use tokens::CsrfTokens;
 
 /// The header of the token, of the wish to get one, and of the complaint about its absence.
 pub(super) const CSRF_TOKEN: HeaderName = HeaderName::from_static("x-csrf-token");
@@ -28,8 +28,8 @@ pub(super) fn needed<'a>(
     route: &'a RouteHandle,
     request: &RequestHeader,
     context: &Context,
-) -> Option<(&'a Arc<Keeper>, Need)> {
-    let keeper = route.csrf.as_ref()?;
+) -> Option<(&'a Arc<CsrfTokens>, Need)> {
+    let tokens = route.csrf.as_ref()?;
     let is_managed = route.config.profile.csrf == Csrf::Managed;
     let wants = || request.method == Method::POST && route.wants_csrf.load(Ordering::Relaxed);
     let is_spoken_for =
@@ -41,7 +41,7 @@ pub(super) fn needed<'a>(
         Some(since) if outgrows_replay(request) => Need::Sure(since),
         _ => Need::Usual,
     };
-    Some((keeper, need))
+    Some((tokens, need))
 }
 
 /// Whether the caller sends a token of its own, or asks for one.
@@ -51,7 +51,7 @@ pub(super) fn does_itself(request: &RequestHeader) -> bool {
 
 /// Puts the token and the cookies of a session into a write. They win over cookies of the caller's of the same
 /// name: the token is good for no other session.
-pub(super) fn inject(request: &mut RequestHeader, session: &Session) -> pingora::Result<()> {
+pub(super) fn inject(request: &mut RequestHeader, session: &CsrfSession) -> pingora::Result<()> {
     if let Some(token) = &session.token {
         request.insert_header(CSRF_TOKEN, token)?;
     }
@@ -107,9 +107,9 @@ mod tests {
         request
     }
 
-    fn session(cookies: &[(&str, &str)]) -> Session {
+    fn session(cookies: &[(&str, &str)]) -> CsrfSession {
         let cookies = cookies.iter().map(|(name, value)| ((*name).into(), (*value).into()));
-        Session::of(HeaderValue::from_static("abc"), cookies.collect())
+        CsrfSession::of(HeaderValue::from_static("abc"), cookies.collect())
     }
 
     fn cookie_sent(own: &[(&'static str, &'static str)], kept: &[(&str, &str)]) -> Option<String> {

@@ -6,8 +6,8 @@
 use super::context::Context;
 use super::csrf::Need;
 use super::downstream::unless_disconnected;
-use super::ending::final_answer;
-use super::recover::{self, Asked, PEEK, Verdict};
+use super::outcome::final_answer;
+use super::refusal::{self, PEEK, RequestKind, Verdict};
 use super::{RouteHandle, csrf, failure};
 use crate::metrics::ClientMetrics;
 use crate::metrics::labels::{HealOutcome, Label, TokenRefusal};
@@ -136,7 +136,7 @@ pub(super) async fn judge(
 ) -> pingora::Result<()> {
     let (status, headers) = (response.status, &response.headers);
     let asked = || asked_by(route, session.req_header());
-    match recover::judge(asked, route.config.html, status, headers) {
+    match refusal::classify(asked, route.config.html, status, headers) {
         Verdict::Answer => answered(route, context, status),
         Verdict::Unsure => {
             context.heal.peek = Peek::Passing(Vec::new());
@@ -158,7 +158,7 @@ pub(super) async fn judge(
             }
         }
         Verdict::Suspect => {
-            let is_encoded = recover::is_encoded(headers);
+            let is_encoded = refusal::is_encoded(headers);
             let asked_for_plain = matches!(context.heal.peek, Peek::AsksForPlain);
             let is_harmless = matches!(context.heal.peek, Peek::Harmless);
             // Compressed although nobody said that it may be: it cannot be judged.
@@ -178,11 +178,11 @@ pub(super) async fn judge(
 }
 
 /// What a request asks for.
-fn asked_by(route: &RouteHandle, request: &RequestHeader) -> Asked {
+fn asked_by(route: &RouteHandle, request: &RequestHeader) -> RequestKind {
     match request.method {
-        Method::HEAD => Asked::Header,
-        _ if route.only_reads(request) => Asked::Read,
-        _ => Asked::Write,
+        Method::HEAD => RequestKind::Head,
+        _ if route.only_reads(request) => RequestKind::Read,
+        _ => RequestKind::Write,
     }
 }
 
@@ -191,7 +191,7 @@ fn answered(route: &RouteHandle, context: &mut Context, status: StatusCode) {
     context.heal.answered();
     // Who says that something is wrong need not have looked at the token.
     if let Some(token) = context.token.as_ref().filter(|_| status < StatusCode::BAD_REQUEST) {
-        route.standing.worked(token.generation);
+        route.rejections.worked(token.generation);
     }
 }
 
@@ -205,14 +205,14 @@ fn can_be_held_back(session: &mut Session) -> bool {
 /// Gets another session for a request that lacked a good CSRF token, if it may be sent again with it. It was
 /// not executed, so that this is safe whatever its method; its body must still be held.
 async fn renew_csrf(route: &RouteHandle, session: &Session, context: &mut Context) -> bool {
-    let (Some(keeper), Some(token)) = (&route.csrf, &context.token) else {
+    let (Some(tokens), Some(token)) = (&route.csrf, &context.token) else {
         return false;
     };
     if csrf::does_itself(session.req_header()) {
         return false;
     }
     match &context.csrf {
-        Some(refused) => keeper.forget(refused),
+        Some(refused) => tokens.forget(refused),
         // Others of its kind will need one, too.
         None => route.wants_csrf.store(true, Ordering::Relaxed),
     }
@@ -221,7 +221,7 @@ async fn renew_csrf(route: &RouteHandle, session: &Session, context: &mut Contex
     }
     // While it waits, it is not under way.
     context.slot = None;
-    let newer = keeper.session(token, Need::Required(Instant::now()));
+    let newer = tokens.session(token, Need::Required(Instant::now()));
     matches!(unless_disconnected(session, newer).await, Ok(Some(_)))
 }
 
@@ -254,7 +254,7 @@ async fn renew(
     let request = session.req_header();
     let replayable = !session.as_ref().retry_buffer_truncated()
         && (route.only_reads(request)
-            || recover::may_replay(route.config.profile.replay, &request.method, &request.headers));
+            || refusal::may_replay(route.config.profile.replay, &request.method, &request.headers));
     // Until told otherwise: also if the caller leaves while it waits for the token.
     let outcome = if replayable { HealOutcome::NoToken } else { HealOutcome::NotReplayable };
     let record = heal.record.insert(Record { metrics: client.metrics.clone(), refusal, outcome });
@@ -277,10 +277,10 @@ fn reject(route: &RouteHandle, token: &Usable, refusal: TokenRefusal, is_again: 
     let (store, now) = (&route.client.store, Instant::now());
     let rejection = match refusal {
         TokenRefusal::Forbidden => Some(Rejection::Permission),
-        _ if is_again => route.standing.refused_again(token.generation, now),
+        _ if is_again => route.rejections.refused_again(token.generation, now),
         // Nobody has to be asked.
         _ if store.has_newer(token.generation) => return true,
-        _ => route.standing.refused(token.generation, now),
+        _ => route.rejections.refused(token.generation, now),
     };
     rejection.is_some_and(|rejection| store.reject(token.generation, rejection))
 }
@@ -319,7 +319,7 @@ pub(super) fn look_into(
     let chunk = body.take().unwrap_or_default();
     let room = PEEK.saturating_sub(start.len()).min(chunk.len());
     start.extend_from_slice(chunk.get(..room).unwrap_or_default());
-    if recover::is_login_page(start) {
+    if refusal::is_login_page(start) {
         heal.peek = Peek::No;
         heal.due = true;
     } else if is_end || start.len() >= PEEK || Instant::now() >= *until {
@@ -344,19 +344,19 @@ pub(super) fn watch(
     let room = PEEK.saturating_sub(start.len()).min(chunk.len());
     let chunk = chunk.get(..room).unwrap_or_default();
     // Nearly always the first bytes say that it is none, and nothing is copied.
-    if !start.is_empty() || recover::may_be_html_page(&recover::inflated(chunk)) {
+    if !start.is_empty() || refusal::may_be_html_page(&refusal::inflated(chunk)) {
         start.extend_from_slice(chunk);
     }
     let is_over = start.is_empty() && !chunk.is_empty() || start.len() >= PEEK;
-    let plain = recover::inflated(start);
-    let is_login = recover::is_html_page(&plain) && recover::is_login_page(&plain);
-    let is_known = is_login || is_over || !recover::may_be_html_page(&plain);
+    let plain = refusal::inflated(start);
+    let is_login = refusal::is_html_page(&plain) && refusal::is_login_page(&plain);
+    let is_known = is_login || is_over || !refusal::may_be_html_page(&plain);
     let (true, Some(route), Some(token)) = (is_known, &context.route, &context.token) else {
         return Ok(());
     };
     context.heal.peek = Peek::No;
     if !is_login {
-        route.standing.worked(token.generation);
+        route.rejections.worked(token.generation);
         return Ok(());
     }
     if final_answer(session).is_none() && !session.as_ref().retry_buffer_truncated() {

@@ -1,12 +1,12 @@
 //! What a configuration makes of requests: which route each takes, and all that goes with it.
 
-use super::csrf::Keeper;
+use super::csrf::CsrfTokens;
 use super::guard::Guard;
 use super::links::Plan;
 use super::redaction;
+use super::rejection::RejectionPolicy;
 use super::respond::Problem;
 use super::route::{Router, TargetError, leaves_authority};
-use super::standing::Standing;
 use super::upstream::Upstream;
 use crate::config::{ClientId, Config, ListenAddress, ListenerId, Route, UpstreamId};
 use crate::endpoint;
@@ -29,10 +29,10 @@ pub(super) struct RouteHandle {
     pub(super) cut: usize,
     pub(super) client: ClientHandle,
     /// How it stands with that one's tokens, on whatever listener.
-    pub(super) standing: Arc<Standing>,
+    pub(super) rejections: Arc<RejectionPolicy>,
     pub(super) upstream: Arc<Upstream>,
     /// Who speaks CSRF for the callers, where the profile may need it.
-    pub(super) csrf: Option<Arc<Keeper>>,
+    pub(super) csrf: Option<Arc<CsrfTokens>>,
     /// Whether the upstream has asked for a CSRF token where none was sent by itself.
     pub(super) wants_csrf: AtomicBool,
     /// The upstream's host, for which its cookies may be.
@@ -75,14 +75,15 @@ impl Table {
         upstreams: &[Arc<Upstream>],
         metrics: &Metrics,
     ) -> Self {
-        // One keeper a client and upstream, however many routes they share.
-        let mut keepers: HashMap<(ClientId, UpstreamId), Option<Arc<Keeper>>> = HashMap::new();
-        let mut keeper = |route: &Route, upstream: &Upstream| {
+        // One set of CSRF tokens a client and upstream, however many routes they share.
+        let mut csrf_tokens: HashMap<(ClientId, UpstreamId), Option<Arc<CsrfTokens>>> =
+            HashMap::new();
+        let mut tokens = |route: &Route, upstream: &Upstream| {
             let name = config.upstreams.get(route.upstream.0).map(|upstream| &upstream.name)?;
-            let new = || Keeper::new(upstream, metrics.csrf(name)).map(Arc::new);
-            keepers.entry((route.client, route.upstream)).or_insert_with(new).clone()
+            let new = || CsrfTokens::new(upstream, metrics.csrf(name)).map(Arc::new);
+            csrf_tokens.entry((route.client, route.upstream)).or_insert_with(new).clone()
         };
-        let mut handle = |route: &Route, standing: &Arc<Standing>, listener| {
+        let mut handle = |route: &Route, rejections: &Arc<RejectionPolicy>, listener| {
             let upstream = upstreams.get(route.upstream.0)?.clone();
             let name = config.name_of(route);
             Some(Arc::new(RouteHandle {
@@ -91,10 +92,10 @@ impl Table {
                 cut: if route.strip_path { route.path.matches('/').count() } else { 0 },
                 client: clients.get(route.client.0)?.clone(),
                 neighbours: neighbours(config, route, clients),
-                standing: standing.clone(),
+                rejections: rejections.clone(),
                 csrf: match route.profile.csrf {
                     Csrf::Off => None,
-                    Csrf::IfAsked | Csrf::Managed => keeper(route, &upstream),
+                    Csrf::IfAsked | Csrf::Managed => tokens(route, &upstream),
                 },
                 wants_csrf: AtomicBool::new(false),
                 cookie_domain: endpoint::host(&config.upstreams.get(route.upstream.0)?.origin),
@@ -105,12 +106,13 @@ impl Table {
                 name,
             }))
         };
-        let standings = config.routes.iter().map(|_| Arc::default()).collect::<Vec<_>>();
+        let policies = config.routes.iter().map(|_| Arc::default()).collect::<Vec<_>>();
         let served = |(index, address): (usize, &ListenAddress)| {
             let listener = ListenerId(index);
-            let routes = config.routes.iter().zip(&standings);
+            let routes = config.routes.iter().zip(&policies);
             let routes = routes.filter(|(route, _)| route.listen.contains(&listener));
-            let routes = routes.filter_map(|(route, standing)| handle(route, standing, listener));
+            let routes =
+                routes.filter_map(|(route, rejections)| handle(route, rejections, listener));
             let routes: Vec<_> = routes.collect();
             let router = Router::new(routes.iter().map(|route| route.config.path.as_str()));
             Served { address: address.clone(), router, routes }

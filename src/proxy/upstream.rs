@@ -3,22 +3,22 @@
 
 mod addresses;
 mod attempts;
-mod gate;
+mod concurrency;
 mod http2;
 mod loss;
+pub(super) mod send_buffer;
 mod tls;
 mod tunnel;
-pub(super) mod uptake;
 
 pub(super) use attempts::Attempts;
 pub(crate) use attempts::{MAX_ADDRESSES, MAX_CUTS};
-pub(super) use gate::{Full, Slot};
+pub(super) use concurrency::{Full, Slot};
 pub(super) use http2::wants_http1;
 pub(super) use loss::is_silence;
+pub(crate) use send_buffer::MOST_HANDLES;
+pub(super) use send_buffer::SendBuffer;
 pub(super) use tls::TOO_OLD as TLS_TOO_OLD;
 pub(super) use tunnel::FAILED as PROXY_FAILED;
-pub(crate) use uptake::MOST_HANDLES;
-pub(super) use uptake::Uptake;
 
 use crate::config::{Timeouts, TlsVersion, Upstream as UpstreamConfig};
 use crate::endpoint;
@@ -28,7 +28,7 @@ use crate::proxy::admission::outgrows_replay;
 use crate::silence;
 use addresses::{Addresses, ResolveError};
 use arc_swap::ArcSwap;
-use gate::Gate;
+use concurrency::ConcurrencyLimit;
 use http::HeaderValue;
 use pingora::http::RequestHeader;
 use pingora::protocols::l4::socket::SocketAddr as PeerAddress;
@@ -36,12 +36,12 @@ use pingora::protocols::tls::{ALPN, CaType};
 use pingora::protocols::{Digest, TcpKeepalive};
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorType};
+use send_buffer::Watched;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tunnel::Tunnels;
-use uptake::Watched;
 use url::Url;
 
 /// How long fetching a CSRF token may take; the write waits for it.
@@ -73,7 +73,7 @@ pub struct Upstream {
     addresses: Arc<Addresses>,
     /// Addresses that could not be connected to lately.
     shunned: ArcSwap<Vec<SocketAddr>>,
-    gate: Option<Arc<Gate>>,
+    concurrency: Option<Arc<ConcurrencyLimit>>,
 }
 
 impl Upstream {
@@ -137,7 +137,7 @@ impl Upstream {
             private_anchors,
             addresses: Addresses::new(host, port),
             shunned: ArcSwap::default(),
-            gate: config.in_flight.map(Gate::new).map(Arc::new),
+            concurrency: config.in_flight.map(ConcurrencyLimit::new).map(Arc::new),
         })
     }
 
@@ -146,7 +146,7 @@ impl Upstream {
     #[must_use]
     pub fn succeeding(mut self, before: Option<&Self>) -> Self {
         if let (Some(ours), Some(theirs)) =
-            (&mut self.gate, before.and_then(|before| before.gate.as_ref()))
+            (&mut self.concurrency, before.and_then(|before| before.concurrency.as_ref()))
             && ours.limits == theirs.limits
         {
             *ours = theirs.clone();
@@ -155,9 +155,9 @@ impl Upstream {
     }
 
     /// The right to send a request, as soon as there is one; `None` without a limit.
-    pub(super) async fn enter(&self) -> Result<Option<Slot>, Full> {
-        match &self.gate {
-            Some(gate) => gate.enter().await.map(Some),
+    pub(super) async fn acquire(&self) -> Result<Option<Slot>, Full> {
+        match &self.concurrency {
+            Some(concurrency) => concurrency.acquire().await.map(Some),
             None => Ok(None),
         }
     }

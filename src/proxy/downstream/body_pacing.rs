@@ -4,7 +4,7 @@
 //! and dropped.
 
 use super::{Downstream, Phase};
-use crate::proxy::upstream::Uptake;
+use crate::proxy::upstream::SendBuffer;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ const TURNS: u8 = 2;
 /// A body that is read as the upstream takes it.
 #[derive(Debug)]
 pub(super) struct BodyPacing {
-    uptake: Arc<Uptake>,
+    send_buffer: Arc<SendBuffer>,
     /// So often, pingora is to be polled before more is read.
     turns: u8,
     /// When what is left is dropped, or when that ends.
@@ -34,10 +34,10 @@ pub(super) struct BodyPacing {
 
 impl Downstream {
     /// From now on, a body is read as this upstream takes it.
-    pub(in crate::proxy) fn pace_body(&self, uptake: Arc<Uptake>) {
+    pub(in crate::proxy) fn pace_body(&self, send_buffer: Arc<SendBuffer>) {
         // Nobody panics who holds it.
         if let Ok(mut pacing) = self.pacing.lock() {
-            *pacing = Some(BodyPacing { uptake, turns: 0, timer: None, drops: false });
+            *pacing = Some(BodyPacing { send_buffer, turns: 0, timer: None, drops: false });
             self.is_paced.store(true, Ordering::Relaxed);
         }
     }
@@ -66,7 +66,7 @@ impl Downstream {
             context.waker().wake_by_ref();
             return self.not_now();
         }
-        if let Poll::Ready(room) = pacing.uptake.poll_room(context) {
+        if let Poll::Ready(room) = pacing.send_buffer.poll_room(context) {
             pacing.timer = None;
             return Poll::Ready(Some(room));
         }
@@ -134,16 +134,16 @@ mod tests {
     use super::*;
     use crate::proxy::downstream::client_timeout::PATIENCE;
     use crate::proxy::downstream::tests::{pair, read};
-    use crate::proxy::upstream::uptake::tests::connection;
+    use crate::proxy::upstream::send_buffer::tests::connection;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::time::{Instant, timeout};
 
     #[tokio::test(start_paused = true)]
     async fn who_dawdles_over_an_upload_is_given_up_as_any_other_caller() {
         let (mut downstream, mut caller) = pair();
-        let (_ours, uptake, _theirs) = connection().await;
+        let (_ours, send_buffer, _theirs) = connection().await;
         downstream.request_started(true, false);
-        downstream.pace_body(uptake);
+        downstream.pace_body(send_buffer);
         caller.write_all(b"x").await.unwrap();
         assert_eq!(read(&mut downstream).await.unwrap(), 1);
         let begun = Instant::now();
@@ -155,10 +155,10 @@ mod tests {
     async fn what_the_upstream_does_not_take_waits_until_it_has_answered_and_is_dropped_then() {
         for is_refused in [true, false] {
             let (mut downstream, mut caller) = pair();
-            let (ours, uptake, _theirs) = connection().await;
+            let (ours, send_buffer, _theirs) = connection().await;
             while ours.try_write(&[b'x'; 1 << 20]).is_ok() {}
             downstream.request_started(true, false);
-            downstream.pace_body(uptake);
+            downstream.pace_body(send_buffer);
             caller.write_all(b"a body").await.unwrap();
             let waiting = timeout(10 * PATIENCE, read(&mut downstream)).await;
             assert!(waiting.is_err(), "it may think");
@@ -178,10 +178,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_goes_on_sending_what_is_dropped_is_left_in_the_end() {
         let (mut downstream, mut caller) = pair();
-        let (ours, uptake, _theirs) = connection().await;
+        let (ours, send_buffer, _theirs) = connection().await;
         while ours.try_write(&[b'x'; 1 << 20]).is_ok() {}
         downstream.request_started(true, false);
-        downstream.pace_body(uptake);
+        downstream.pace_body(send_buffer);
         downstream.response_started(true);
         downstream.response_finished(true);
         let begun = Instant::now();

@@ -54,13 +54,13 @@ async fn a_successor_counts_what_is_under_way_at_its_predecessor() {
     let with = |most| {
         let limits = InFlight { most, queue: 0, wait: second };
         let upstream = Arc::into_inner(upstream("https://127.0.0.1:9")).unwrap();
-        Upstream { gate: Some(Arc::new(Gate::new(limits))), ..upstream }
+        Upstream { concurrency: Some(Arc::new(ConcurrencyLimit::new(limits))), ..upstream }
     };
     let before = with(1);
-    let _slot = before.enter().await.unwrap();
-    assert!(with(1).succeeding(Some(&before)).enter().await.is_err());
-    assert!(with(2).succeeding(Some(&before)).enter().await.is_ok(), "the limit is another");
-    assert!(with(1).succeeding(None).enter().await.is_ok());
+    let _slot = before.acquire().await.unwrap();
+    assert!(with(1).succeeding(Some(&before)).acquire().await.is_err());
+    assert!(with(2).succeeding(Some(&before)).acquire().await.is_ok(), "the limit is another");
+    assert!(with(1).succeeding(None).acquire().await.is_ok());
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ impl Need {
 
 /// Fetches that failed one after the other.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Failing {
+pub(super) struct FetchFailures {
     /// The access token with which they were tried.
     generation: u64,
     /// When the last one ended.
@@ -46,7 +46,7 @@ pub(super) struct Failing {
     pressing: u32,
 }
 
-impl Failing {
+impl FetchFailures {
     /// The failures with one more.
     pub(super) fn with(before: Option<Self>, generation: u64, need: Need, at: Instant) -> Self {
         let before = before.filter(|before| before.generation == generation);
@@ -88,9 +88,9 @@ mod tests {
     async fn asking_pauses_longer_while_it_fails_and_a_complaint_ends_the_pause() {
         let start = Instant::now();
         let second = Duration::from_secs(1);
-        let fail = |before, need| Failing::with(before, 1, need, start);
+        let fail = |before, need| FetchFailures::with(before, 1, need, start);
         let once = fail(None, Need::Usual);
-        let over = |failing: &Failing, need, seconds: f64| {
+        let over = |failing: &FetchFailures, need, seconds: f64| {
             failing.is_over(1, need, start + Duration::from_secs_f64(seconds))
         };
         assert!(!over(&once, Need::Usual, 4.9) && over(&once, Need::Usual, 5.0));

@@ -6,7 +6,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 /// The way in.
-pub(super) struct Gate {
+pub(super) struct ConcurrencyLimit {
     slots: Arc<Semaphore>,
     /// Places in the queue.
     places: Semaphore,
@@ -32,7 +32,7 @@ pub(in crate::proxy) enum Full {
     Wait,
 }
 
-impl Gate {
+impl ConcurrencyLimit {
     pub(super) fn new(limits: InFlight) -> Self {
         Self {
             slots: Arc::new(Semaphore::new(limits.most)),
@@ -42,7 +42,7 @@ impl Gate {
     }
 
     /// A slot at once, or when it is one's turn: who came first goes first.
-    pub(super) async fn enter(&self) -> Result<Slot, Full> {
+    pub(super) async fn acquire(&self) -> Result<Slot, Full> {
         // Those in the queue have asked before, and so a free slot is one that nobody waits for.
         if let Ok(permit) = self.slots.clone().try_acquire_owned() {
             return Ok(Slot { _permit: permit });
@@ -63,17 +63,19 @@ mod tests {
 
     const WAIT: Duration = Duration::from_secs(5);
 
-    fn gate(most: usize, queue: usize) -> Gate {
-        Gate::new(InFlight { most, queue, wait: WAIT })
+    fn concurrency(most: usize, queue: usize) -> ConcurrencyLimit {
+        ConcurrencyLimit::new(InFlight { most, queue, wait: WAIT })
     }
 
     #[tokio::test(start_paused = true)]
     async fn slots_are_given_in_turn_and_given_back() {
-        let gate = gate(2, 2);
-        let (first, _second) = (gate.enter().await.unwrap(), gate.enter().await.unwrap());
-        let (mut third, mut fourth) = (Box::pin(gate.enter()), Box::pin(gate.enter()));
+        let concurrency = concurrency(2, 2);
+        let (first, _second) =
+            (concurrency.acquire().await.unwrap(), concurrency.acquire().await.unwrap());
+        let (mut third, mut fourth) =
+            (Box::pin(concurrency.acquire()), Box::pin(concurrency.acquire()));
         assert!((&mut third).now_or_never().is_none() && (&mut fourth).now_or_never().is_none());
-        assert_eq!(gate.enter().await.unwrap_err(), Full::Queue, "two wait already");
+        assert_eq!(concurrency.acquire().await.unwrap_err(), Full::Queue, "two wait already");
         drop(first);
         assert!((&mut fourth).now_or_never().is_none(), "it is the third one's turn");
         let third = third.await.unwrap();
@@ -83,20 +85,23 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_longer_than_the_wait_and_who_leaves_leaves_a_place() {
-        let gate = gate(1, 1);
-        let only = gate.enter().await.unwrap();
+        let concurrency = concurrency(1, 1);
+        let only = concurrency.acquire().await.unwrap();
         let before = tokio::time::Instant::now();
-        assert_eq!(gate.enter().await.unwrap_err(), Full::Wait);
+        assert_eq!(concurrency.acquire().await.unwrap_err(), Full::Wait);
         assert_eq!(before.elapsed(), WAIT);
-        assert!(gate.enter().now_or_never().is_none(), "there is a place in the queue again");
+        assert!(
+            concurrency.acquire().now_or_never().is_none(),
+            "there is a place in the queue again"
+        );
         drop(only);
-        assert!(gate.enter().now_or_never().unwrap().is_ok());
+        assert!(concurrency.acquire().now_or_never().unwrap().is_ok());
     }
 
     #[tokio::test]
     async fn without_a_queue_who_finds_no_slot_is_told_at_once() {
-        let gate = gate(1, 0);
-        let _only = gate.enter().await.unwrap();
-        assert_eq!(gate.enter().now_or_never().unwrap().unwrap_err(), Full::Queue);
+        let concurrency = concurrency(1, 0);
+        let _only = concurrency.acquire().await.unwrap();
+        assert_eq!(concurrency.acquire().now_or_never().unwrap().unwrap_err(), Full::Queue);
     }
 }

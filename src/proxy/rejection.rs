@@ -13,7 +13,7 @@ const QUIET: Duration = Duration::from_secs(30);
 
 /// What is known of tokens on one route.
 #[derive(Debug, Default)]
-pub(super) struct Standing {
+pub(super) struct RejectionPolicy {
     /// The latest generation that brought an answer.
     worked: AtomicU64,
     /// Looked at only when a token is refused.
@@ -28,7 +28,7 @@ struct Refusals {
     quiet_since: Option<Instant>,
 }
 
-impl Standing {
+impl RejectionPolicy {
     /// The upstream has let a token in.
     pub(super) fn worked(&self, generation: u64) {
         if self.worked.load(Ordering::Relaxed) < generation {
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn a_token_that_came_by_a_heal_a_moment_ago_is_rejected_like_any_other() {
-        let (route, now) = (Standing::default(), Instant::now());
+        let (route, now) = (RejectionPolicy::default(), Instant::now());
         for generation in 1..20 {
             route.worked(generation);
             assert_eq!(route.refused(generation, now), rejected(true), "{generation}");
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_route_is_quiet_for_half_a_minute_after_its_healed_request_was_refused_again() {
-        let (route, start) = (Standing::default(), Instant::now());
+        let (route, start) = (RejectionPolicy::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
         route.worked(1);
         assert_eq!(route.refused(1, at(0)), rejected(true));
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_request_that_cannot_be_sent_again_makes_the_route_quiet_with_the_next_one() {
-        let (route, start) = (Standing::default(), Instant::now());
+        let (route, start) = (RejectionPolicy::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
         assert_eq!(route.refused(1, at(0)), rejected(false));
         assert_eq!(route.refused(2, at(1)), None);
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_newer_token_that_has_worked_and_is_refused_is_news() {
-        let (route, now) = (Standing::default(), Instant::now());
+        let (route, now) = (RejectionPolicy::default(), Instant::now());
         route.worked(2);
         assert_eq!(route.refused_again(2, now), rejected(true));
         assert_eq!(route.refused_again(3, now), None);

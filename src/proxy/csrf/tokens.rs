@@ -1,12 +1,12 @@
 //! Fetches sessions and keeps them: a CSRF token, and the cookies that it is tied to.
 
 use super::CSRF_TOKEN;
-use super::pause::{Failing, Need};
+use super::backoff::{FetchFailures, Need};
 use crate::http_client::Client;
 use crate::metrics::CsrfMetrics;
 use crate::metrics::labels::{CsrfFetch, TokenRefusal};
 use crate::proxy::headers::CUSTOM_AUTH;
-use crate::proxy::recover::{self, Asked, Verdict};
+use crate::proxy::refusal::{self, RequestKind, Verdict};
 use crate::proxy::upstream::Upstream;
 use crate::redact::Secrets;
 use crate::retry_after::server_time;
@@ -29,13 +29,13 @@ const MAX_COOKIES: usize = 16 * 1024;
 
 /// Keeps the CSRF token of one OAuth client at one upstream.
 #[derive(Debug)]
-pub(crate) struct Keeper {
+pub(crate) struct CsrfTokens {
     http: Client,
     url: Url,
     metrics: CsrfMetrics,
-    current: ArcSwapOption<Session>,
+    current: ArcSwapOption<CsrfSession>,
     /// Held while fetching: the others wait for the same answer.
-    fetching: Arc<Mutex<Option<Failing>>>,
+    fetching: Arc<Mutex<Option<FetchFailures>>>,
     serial: AtomicU64,
 }
 
@@ -48,7 +48,7 @@ const SETTINGS: [&str; 2] = ["sap-usercontext", "sap-language"];
 
 /// What a fetch brought.
 #[derive(Debug)]
-pub(in crate::proxy) struct Session {
+pub(in crate::proxy) struct CsrfSession {
     /// Of the access token with which it was fetched; it is good for no other.
     generation: u64,
     serial: u64,
@@ -59,7 +59,7 @@ pub(in crate::proxy) struct Session {
     pub(super) cookies: Vec<(String, String)>,
 }
 
-impl Session {
+impl CsrfSession {
     #[cfg(test)]
     pub(super) fn of(token: HeaderValue, cookies: Vec<(String, String)>) -> Self {
         Self { generation: 1, serial: 1, asked: Instant::now(), token: Some(token), cookies }
@@ -83,7 +83,7 @@ fn is_secret(name: &str, value: &str) -> bool {
     !is_setting && !is_short_word
 }
 
-impl Keeper {
+impl CsrfTokens {
     /// A keeper for the upstream, if its CSRF tokens are managed.
     pub(in crate::proxy) fn new(upstream: &Upstream, metrics: CsrfMetrics) -> Option<Self> {
         Some(Self {
@@ -102,7 +102,7 @@ impl Keeper {
         self: &Arc<Self>,
         token: &Usable,
         need: Need,
-    ) -> Option<Arc<Session>> {
+    ) -> Option<Arc<CsrfSession>> {
         if let Some(kept) = self.good(token.generation, need) {
             return Some(kept);
         }
@@ -125,13 +125,13 @@ impl Keeper {
         self: Arc<Self>,
         token: Usable,
         need: Need,
-        mut failing: OwnedMutexGuard<Option<Failing>>,
-    ) -> Option<Arc<Session>> {
+        mut failing: OwnedMutexGuard<Option<FetchFailures>>,
+    ) -> Option<Arc<CsrfSession>> {
         let kept = self.kept(token.generation);
         let (outcome, session) = self.renew(&token, kept.as_deref()).await;
         self.metrics.fetched(outcome);
         let Some(session) = session else {
-            *failing = Some(Failing::with(*failing, token.generation, need, Instant::now()));
+            *failing = Some(FetchFailures::with(*failing, token.generation, need, Instant::now()));
             // One that may have ended is better than none.
             return kept;
         };
@@ -145,12 +145,12 @@ impl Keeper {
         Some(session)
     }
 
-    fn kept(&self, generation: u64) -> Option<Arc<Session>> {
+    fn kept(&self, generation: u64) -> Option<Arc<CsrfSession>> {
         self.current.load_full().filter(|session| session.generation == generation)
     }
 
     /// The session that is kept, if it is good for this.
-    fn good(&self, generation: u64, need: Need) -> Option<Arc<Session>> {
+    fn good(&self, generation: u64, need: Need) -> Option<Arc<CsrfSession>> {
         self.kept(generation).filter(|session| match need {
             Need::Usual | Need::Required(_) => true,
             // Where none was needed, nothing can be stale.
@@ -160,7 +160,7 @@ impl Keeper {
 
     /// The upstream does not accept this session; the next write gets another. Of many writes that
     /// were refused with it, the first one's word counts.
-    pub(in crate::proxy) fn forget(&self, session: &Session) {
+    pub(in crate::proxy) fn forget(&self, session: &CsrfSession) {
         let current = self.current.load_full();
         if current.as_ref().is_some_and(|current| current.serial == session.serial) {
             self.current.compare_and_swap(&current, None);
@@ -169,7 +169,11 @@ impl Keeper {
 
     /// Fetches a session: as a browser does, with the cookies of the one that is kept, which lives on if it
     /// is still good. Where it does not, a new one is asked for.
-    async fn renew(&self, token: &Usable, kept: Option<&Session>) -> (CsrfFetch, Option<Session>) {
+    async fn renew(
+        &self,
+        token: &Usable,
+        kept: Option<&CsrfSession>,
+    ) -> (CsrfFetch, Option<CsrfSession>) {
         let with_cookies = kept.filter(|kept| !kept.cookies.is_empty());
         let (outcome, session) = self.fetch(token, with_cookies).await;
         let has_token = session.as_ref().is_some_and(|session| session.token.is_some());
@@ -179,7 +183,11 @@ impl Keeper {
         self.fetch(token, None).await
     }
 
-    async fn fetch(&self, token: &Usable, kept: Option<&Session>) -> (CsrfFetch, Option<Session>) {
+    async fn fetch(
+        &self,
+        token: &Usable,
+        kept: Option<&CsrfSession>,
+    ) -> (CsrfFetch, Option<CsrfSession>) {
         let asked = Instant::now();
         let mut request = self
             .http
@@ -207,7 +215,7 @@ impl Keeper {
         if outcome == CsrfFetch::Refused || size > MAX_COOKIES {
             return (CsrfFetch::Refused, None);
         }
-        let session = Session {
+        let session = CsrfSession {
             generation: token.generation,
             serial: self.serial.fetch_add(1, Ordering::Relaxed),
             asked,
@@ -221,7 +229,7 @@ impl Keeper {
 /// What an answer to a fetch says. One with a token counts whatever its status: not each path that gives
 /// tokens is a resource that can be read. A login page does not count.
 fn outcome(status: StatusCode, headers: &HeaderMap, has_token: bool) -> CsrfFetch {
-    let is_login = match recover::judge(|| Asked::Read, false, status, headers) {
+    let is_login = match refusal::classify(|| RequestKind::Read, false, status, headers) {
         Verdict::Refused(refusal) => refusal != TokenRefusal::Forbidden,
         Verdict::Suspect => !has_token,
         Verdict::Answer | Verdict::WantsCsrf | Verdict::Unsure => false,

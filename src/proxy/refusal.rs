@@ -12,9 +12,9 @@ use url::{Host, Url};
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum RequestKind {
     /// The header alone.
-    Header,
+    Head,
     /// Data, whatever the method: asking again does no harm.
     Read,
     /// To change something.
@@ -51,8 +51,8 @@ const LOGIN_HOSTS: [&str; 2] = [".accounts.ondemand.com", ".accounts.cloud.sap"]
 
 /// Judges an answer by its status and header, and by what was asked for. `serves_html`: pages are data.
 /// What the caller accepts says nothing: Java's default accepts HTML.
-pub fn judge(
-    asked: impl FnOnce() -> Asked,
+pub fn classify(
+    asked: impl FnOnce() -> RequestKind,
     serves_html: bool,
     status: StatusCode,
     response: &HeaderMap,
@@ -65,12 +65,16 @@ pub fn judge(
             Verdict::Refused(TokenRefusal::LoginRedirect)
         }
         // 203: something on the way has changed it.
-        200 | 203 | 206 => judge_page(asked, serves_html, response),
+        200 | 203 | 206 => classify_page(asked, serves_html, response),
         _ => Verdict::Answer,
     }
 }
 
-fn judge_page(asked: impl FnOnce() -> Asked, serves_html: bool, response: &HeaderMap) -> Verdict {
+fn classify_page(
+    asked: impl FnOnce() -> RequestKind,
+    serves_html: bool,
+    response: &HeaderMap,
+) -> Verdict {
     let is_untyped = response.get_all(CONTENT_TYPE).iter().all(HeaderValue::is_empty);
     if !is_untyped && !is_html(response) || is_empty(response) {
         return Verdict::Answer;
@@ -82,10 +86,10 @@ fn judge_page(asked: impl FnOnce() -> Asked, serves_html: bool, response: &Heade
         return Verdict::Answer;
     }
     match asked() {
-        Asked::Header => Verdict::Answer,
-        Asked::Read if !is_untyped => Verdict::Suspect,
+        RequestKind::Head => Verdict::Answer,
+        RequestKind::Read if !is_untyped => Verdict::Suspect,
         // A write that was executed can't be asked for again, and what has no type is rarely a page.
-        Asked::Read | Asked::Write => Verdict::Unsure,
+        RequestKind::Read | RequestKind::Write => Verdict::Unsure,
     }
 }
 
@@ -217,7 +221,7 @@ mod tests {
 
     fn judged(status: u16, response: &[(&'static str, &str)]) -> Verdict {
         let status = StatusCode::from_u16(status).unwrap();
-        judge(|| Asked::Read, false, status, &headers(response))
+        classify(|| RequestKind::Read, false, status, &headers(response))
     }
 
     #[test]
@@ -307,7 +311,7 @@ mod tests {
     fn a_location_that_is_not_ascii_leads_to_the_login_all_the_same() {
         let location = HeaderValue::from_bytes("/oauth/authorize?r=/é".as_bytes()).unwrap();
         let response = HeaderMap::from_iter([(LOCATION, location)]);
-        let verdict = judge(|| Asked::Read, false, StatusCode::FOUND, &response);
+        let verdict = classify(|| RequestKind::Read, false, StatusCode::FOUND, &response);
         assert_eq!(verdict, Verdict::Refused(TokenRefusal::LoginRedirect));
     }
 
@@ -334,18 +338,18 @@ mod tests {
             let lines = [("content-type", content_type)];
             let headers = headers(if content_type == "none" { &[] } else { &lines });
             for status in [StatusCode::OK, StatusCode::NON_AUTHORITATIVE_INFORMATION] {
-                let judged = |asked, serves_html| judge(|| asked, serves_html, status, &headers);
-                assert_eq!(judged(Asked::Read, false), read, "{content_type}");
-                assert_eq!(judged(Asked::Write, false), write, "{content_type}");
-                assert_eq!(judged(Asked::Header, false), Verdict::Answer);
-                for asked in [Asked::Header, Asked::Read, Asked::Write] {
+                let judged = |asked, serves_html| classify(|| asked, serves_html, status, &headers);
+                assert_eq!(judged(RequestKind::Read, false), read, "{content_type}");
+                assert_eq!(judged(RequestKind::Write, false), write, "{content_type}");
+                assert_eq!(judged(RequestKind::Head, false), Verdict::Answer);
+                for asked in [RequestKind::Head, RequestKind::Read, RequestKind::Write] {
                     assert_eq!(judged(asked, true), Verdict::Answer);
                 }
             }
         }
         let login = headers(&[("content-type", "text/html"), LOGIN_COOKIE]);
-        for asked in [Asked::Header, Asked::Read, Asked::Write] {
-            let judged = judge(|| asked, true, StatusCode::OK, &login);
+        for asked in [RequestKind::Head, RequestKind::Read, RequestKind::Write] {
+            let judged = classify(|| asked, true, StatusCode::OK, &login);
             assert_eq!(
                 judged,
                 Verdict::Refused(TokenRefusal::LoginPage),

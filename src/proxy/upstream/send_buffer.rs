@@ -37,12 +37,12 @@ const READS: (usize, usize) = (4 << 10, 64 << 10);
 
 /// A second handle on the connection.
 #[derive(Debug)]
-pub(in crate::proxy) struct Uptake {
+pub(in crate::proxy) struct SendBuffer {
     socket: TcpStream,
     _place: Place,
 }
 
-impl Uptake {
+impl SendBuffer {
     fn of(socket: &TcpStream) -> io::Result<Self> {
         let place = Place::take().ok_or(io::ErrorKind::QuotaExceeded)?;
         let twin = socket.as_fd().try_clone_to_owned()?;
@@ -139,12 +139,12 @@ impl Connect for Watched {
     async fn connect(&self, address: &PeerAddress) -> pingora::Result<Stream> {
         let address = address.as_inet().ok_or_else(|| Error::new_in(ErrorType::InternalError))?;
         let socket = self.open(*address).await?;
-        let uptake = Uptake::of(&socket);
+        let send_buffer = SendBuffer::of(&socket);
         let mut stream = Stream::from(socket);
         // Where there are no files left, an early answer is heard later.
-        if let Ok(uptake) = uptake {
+        if let Ok(send_buffer) = send_buffer {
             let nobodys = Box::new(ResponseHeader::build(StatusCode::OK, None)?);
-            let data = Some(Box::new(Arc::new(uptake)) as Box<_>);
+            let data = Some(Box::new(Arc::new(send_buffer)) as Box<_>);
             stream.set_proxy_digest(ProxyDigest::new(nobodys, data));
         }
         Ok(stream)
@@ -159,12 +159,12 @@ pub(in crate::proxy) mod tests {
     use tokio::net::TcpListener;
 
     /// A connection, the second handle on it, and its other end.
-    pub(in crate::proxy) async fn connection() -> (TcpStream, Arc<Uptake>, TcpStream) {
+    pub(in crate::proxy) async fn connection() -> (TcpStream, Arc<SendBuffer>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (theirs, _) = listener.accept().await.unwrap();
-        let uptake = Arc::new(Uptake::of(&ours).unwrap());
-        (ours, uptake, theirs)
+        let send_buffer = Arc::new(SendBuffer::of(&ours).unwrap());
+        (ours, send_buffer, theirs)
     }
 
     #[test]
@@ -177,10 +177,10 @@ pub(in crate::proxy) mod tests {
 
     #[tokio::test]
     async fn there_is_room_until_the_other_side_reads_no_more_and_again_when_it_does() {
-        let (mut ours, uptake, mut theirs) = connection().await;
+        let (mut ours, send_buffer, mut theirs) = connection().await;
         let second = Duration::from_secs(1);
         let room =
-            async || timeout(second, poll_fn(|context| uptake.poll_room(context))).await.ok();
+            async || timeout(second, poll_fn(|context| send_buffer.poll_room(context))).await.ok();
         let mut written = 0;
         while let Some(room) = room().await {
             // It never has to wait.
@@ -196,7 +196,7 @@ pub(in crate::proxy) mod tests {
                 read += theirs.read(&mut vec![0; 1 << 20]).await.unwrap();
             }
         };
-        let again = poll_fn(|context| uptake.poll_room(context));
+        let again = poll_fn(|context| send_buffer.poll_room(context));
         let (_, room) = tokio::join!(reading, again);
         assert!(room >= READS.0);
         ours.write_all(b"more").await.unwrap();
