@@ -35,6 +35,7 @@
 //! pem             PEM as files hold it
 //! files           plain and small files
 //! trace_context   W3C Trace Context
+//! throttle        one log line a minute about a fault that lasts
 //! text            text encodings
 //! silence         time-outs for connections whose packets vanish
 //! retry_after     Retry-After
@@ -98,6 +99,7 @@ mod silence;
 pub mod status;
 pub mod telemetry;
 pub mod text;
+mod throttle;
 pub mod token;
 mod trace_context;
 pub mod trust;

@@ -3,6 +3,7 @@
 //! [`blocking`]: crate::blocking
 
 use crate::blocking;
+use crate::throttle::Throttle;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::collections::BTreeMap;
 use std::io;
@@ -11,15 +12,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tracing::warn;
 
 /// How long the resolver may take before the known addresses are used: less than connecting may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Names whose addresses are kept. A configuration has fewer.
 const MOST_KNOWN: usize = 256;
-/// How often a resolver that fails is logged at most.
-const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 type Answer = Result<Vec<SocketAddr>, String>;
 
@@ -31,8 +30,7 @@ static KNOWN: Mutex<BTreeMap<String, Known>> = Mutex::new(BTreeMap::new());
 
 struct Known {
     addresses: Vec<SocketAddr>,
-    /// When it was last logged that they are used on.
-    told: Option<Instant>,
+    failure_log: Throttle,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -139,23 +137,21 @@ async fn known_or_found(host: &str) -> io::Result<Vec<SocketAddr>> {
         Ok(addresses) if addresses.is_empty() => Err(io::Error::other("the name has no address")),
         Ok(addresses) => {
             if known.len() < MOST_KNOWN || known.contains_key(host) {
-                let fresh = Known { addresses: addresses.clone(), told: None };
+                let fresh = Known { addresses: addresses.clone(), failure_log: Throttle::new() };
                 known.insert(host.to_owned(), fresh);
             }
             Ok(addresses)
         }
         Err(error) => {
-            let known = known.get_mut(host).ok_or(error);
+            let known = known.get(host).ok_or(error);
             known.map(|known| known.used_on(host))
         }
     }
 }
 
 impl Known {
-    fn used_on(&mut self, host: &str) -> Vec<SocketAddr> {
-        let now = Instant::now();
-        if self.told.is_none_or(|told| now.duration_since(told) >= TOLD_EVERY) {
-            self.told = Some(now);
+    fn used_on(&self, host: &str) -> Vec<SocketAddr> {
+        if self.failure_log.try_pass() {
             warn!(host, "Using the known addresses on: the resolver fails.");
         }
         self.addresses.clone()
@@ -182,7 +178,7 @@ mod tests {
         const HOST: &str = "known.invalid";
         assert!(known_or_found(HOST).await.is_err());
         let addresses = vec![SocketAddr::from(([127, 0, 0, 7], 0))];
-        let known = Known { addresses: addresses.clone(), told: None };
+        let known = Known { addresses: addresses.clone(), failure_log: Throttle::new() };
         locked(&KNOWN).insert(HOST.to_owned(), known);
         assert_eq!(known_or_found(HOST).await.unwrap(), addresses);
         assert_eq!(

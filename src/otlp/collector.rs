@@ -4,15 +4,14 @@
 use super::settings::Settings;
 use crate::config::Transport;
 use crate::http_client::{self, Client, Failure, HttpClientError, Limits};
+use crate::throttle::Throttle;
 use async_trait::async_trait;
 use http::{HeaderMap, Response};
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request};
 use reqwest::RequestBuilder;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 use url::Url;
@@ -21,8 +20,6 @@ use url::Url;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Of an answer. A collector says "taken" in a few bytes, and what it did not take in a few more.
 const MAX_ANSWER: usize = 64 * 1024;
-/// The log is not told of failures more often.
-const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// A collector of traces.
 pub(super) struct Collector {
@@ -30,8 +27,7 @@ pub(super) struct Collector {
     endpoint: Url,
     headers: HeaderMap,
     control: Handle,
-    /// When the log was last told of a failure.
-    told: Mutex<Option<Instant>>,
+    failure_log: Throttle,
 }
 
 impl Collector {
@@ -51,16 +47,13 @@ impl Collector {
             endpoint: settings.endpoint.clone(),
             headers: settings.headers.clone(),
             control,
-            told: Mutex::new(None),
+            failure_log: Throttle::new(),
         })
     }
 
-    /// Tells the log, unless it was told a moment ago.
-    fn failed(&self, reason: &str) {
-        let now = Instant::now();
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_none_or(|at| now.duration_since(at) >= TOLD_EVERY) {
-            *told = Some(now);
+    /// Logs a failure, at most once a minute.
+    fn log_failure(&self, reason: &str) {
+        if self.failure_log.try_pass() {
             warn!(
                 "The collector of traces does not take spans ({reason}); requests go on, spans are lost."
             );
@@ -88,8 +81,8 @@ impl HttpClient for Collector {
         let answer = answer.await?;
         match &answer {
             Ok(answer) if answer.status().is_success() => {}
-            Ok(answer) => self.failed(&format!("it answers {}", answer.status())),
-            Err(reason) => self.failed(reason),
+            Ok(answer) => self.log_failure(&format!("it answers {}", answer.status())),
+            Err(reason) => self.log_failure(reason),
         }
         Ok(answer?)
     }

@@ -2,30 +2,21 @@
 //! idle for the longest time goes: strangers who connect and say nothing shut nobody out.
 
 use crate::proxy::downstream::Activity;
+use crate::throttle::Throttle;
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 use tokio::task::AbortHandle;
-use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
-
-/// How often it is logged at most that idle connections are closed.
-const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// Room for some connections.
 pub(super) struct Seats {
     most: usize,
     /// Counts connections and their pauses, so that the oldest pause has the least number.
     turns: Arc<AtomicU64>,
-    taken: Mutex<Taken>,
-}
-
-#[derive(Default)]
-struct Taken {
-    seats: HashMap<u64, (Arc<Activity>, AbortHandle)>,
-    told: Option<Instant>,
+    taken: Mutex<HashMap<u64, (Arc<Activity>, AbortHandle)>>,
+    eviction_log: Throttle,
 }
 
 /// Frees the seat of a connection that has ended.
@@ -36,22 +27,27 @@ struct Leaving {
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        self.seats.taken().seats.remove(&self.number);
+        self.seats.taken().remove(&self.number);
     }
 }
 
 impl Seats {
     pub(super) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, turns: Arc::default(), taken: Mutex::default() })
+        Arc::new(Self {
+            most,
+            turns: Arc::default(),
+            taken: Mutex::default(),
+            eviction_log: Throttle::new(),
+        })
     }
 
-    fn taken(&self) -> MutexGuard<'_, Taken> {
+    fn taken(&self) -> MutexGuard<'_, HashMap<u64, (Arc<Activity>, AbortHandle)>> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether there is a seat, or one could be freed. No: all are busy.
     pub(super) fn make_room(&self) -> bool {
-        self.taken().seats.len() < self.most || self.evict()
+        self.taken().len() < self.most || self.evict()
     }
 
     /// Ends the connection that has been idle for the longest time, if one is. To be called where the
@@ -59,17 +55,14 @@ impl Seats {
     pub(super) fn evict(&self) -> bool {
         let mut taken = self.taken();
         let idle = taken
-            .seats
             .iter()
             .filter_map(|(number, (seat, _))| Some((seat.idle_since()?, *number)))
             .min();
-        let Some((_, task)) = idle.and_then(|(_, number)| taken.seats.remove(&number)) else {
+        let Some((_, task)) = idle.and_then(|(_, number)| taken.remove(&number)) else {
             return false;
         };
         task.abort();
-        let now = Instant::now();
-        if taken.told.is_none_or(|told| now.duration_since(told) >= TOLD_EVERY) {
-            taken.told = Some(now);
+        if self.eviction_log.try_pass() {
             let most = self.most;
             warn!(
                 most,
@@ -94,7 +87,7 @@ impl Seats {
             serving.await;
         });
         if !task.is_finished() {
-            self.taken().seats.insert(number, (seat, task.abort_handle()));
+            self.taken().insert(number, (seat, task.abort_handle()));
         }
     }
 }
@@ -143,6 +136,6 @@ mod tests {
         seats.serve(&connections, |seat| async move { seat.set_busy() });
         connections.close();
         connections.wait().await;
-        assert!(seats.taken().seats.is_empty());
+        assert!(seats.taken().is_empty());
     }
 }

@@ -9,6 +9,7 @@ use crate::clock::Instant;
 use crate::clock::{self, Pace};
 use crate::metrics::ClientMetrics;
 use crate::metrics::labels::{CredentialReload, Label, TokenRequestOutcome};
+use crate::throttle::Throttle;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -19,9 +20,6 @@ use tracing::{info, warn};
 /// How often the loop shows that it lives while it has nothing to do. Timers stand still while the machine
 /// sleeps: after that, it is this long at most before the loop looks at the clock again.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-
-/// The same failure is logged once in this time, however often it happens.
-const REPEAT_LOG: Duration = Duration::from_secs(60);
 
 /// A wall clock that is set forward by more may be all that is seen of a pause: a hypervisor that pauses a
 /// machine stops its other clocks, too, and the token may have ended in that time.
@@ -61,7 +59,8 @@ pub struct Refresher {
     metrics: ClientMetrics,
     plan: Plan,
     pace: Pace,
-    last_logged: Option<(TokenRequestOutcome, Instant)>,
+    last_failure: Option<TokenRequestOutcome>,
+    failure_log: Throttle,
 }
 
 impl Refresher {
@@ -84,7 +83,8 @@ impl Refresher {
             metrics,
             plan: Plan::new(Instant::now(), refresh_at),
             pace: Pace::new(Instant::now(), clock::wall()),
-            last_logged: None,
+            last_failure: None,
+            failure_log: Throttle::new(),
         }
     }
 
@@ -193,7 +193,7 @@ impl Refresher {
                 let message = advice::with(&error, candidate.source.advice(&error));
                 self.metrics.credential_reloaded(outcome, &message);
                 self.store.tell_of_candidate(Some(message.into()));
-                if is_first || self.is_news(error.outcome()) {
+                if is_first || self.try_log(error.outcome()) {
                     warn!(
                         client = self.name,
                         outcome = error.outcome().label(),
@@ -227,7 +227,7 @@ impl Refresher {
         let clock_skew = token.clock_skew;
         let generation = self.store.publish(token, sent);
         self.plan.succeeded(sent, lifetime, fastrand::f64());
-        self.last_logged = None;
+        self.last_failure = None;
         let due = self.plan.due();
         self.metrics.published(generation, lifetime, sent.elapsed(), until(due), clock_skew);
         info!(
@@ -249,7 +249,7 @@ impl Refresher {
             message: message.clone(),
         });
         self.metrics.failed(failures, until(due), &message, self.source.clock_skew());
-        if self.is_news(error.outcome()) {
+        if self.try_log(error.outcome()) {
             warn!(
                 client = self.name,
                 outcome = error.outcome().label(),
@@ -261,15 +261,12 @@ impl Refresher {
         }
     }
 
-    fn is_news(&mut self, outcome: TokenRequestOutcome) -> bool {
-        let now = Instant::now();
-        match self.last_logged {
-            Some((last, at)) if last == outcome && now - at < REPEAT_LOG => false,
-            _ => {
-                self.last_logged = Some((outcome, now));
-                true
-            }
+    /// Asks to log a failure. One that differs from the last one may pass at once.
+    fn try_log(&mut self, outcome: TokenRequestOutcome) -> bool {
+        if self.last_failure.replace(outcome) != Some(outcome) {
+            self.failure_log.reset();
         }
+        self.failure_log.try_pass()
     }
 }
 

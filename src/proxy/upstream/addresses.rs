@@ -4,6 +4,7 @@
 
 use crate::clock::Instant;
 use crate::resolver::look_up;
+use crate::throttle::Throttle;
 use arc_swap::ArcSwapOption;
 use std::io;
 use std::net::SocketAddr;
@@ -21,8 +22,6 @@ const KEPT: Duration = Duration::from_secs(15);
 const STALE: Duration = Duration::from_secs(30);
 /// When addresses lead nowhere, the resolver is asked anew; as long as that goes on, no more often than this.
 const DOUBT: Duration = Duration::from_secs(1);
-/// The log is not told of a resolver that fails more often.
-const TOLD_EVERY: Duration = Duration::from_secs(60);
 /// How long the resolver may take.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -33,8 +32,7 @@ pub(super) struct Addresses {
     known: ArcSwapOption<Known>,
     asking: Mutex<()>,
     refreshing: AtomicBool,
-    /// When the log was last told of a failure.
-    told: ArcSwapOption<Instant>,
+    failure_log: Throttle,
 }
 
 /// What the resolver said.
@@ -101,7 +99,7 @@ impl Addresses {
             known: ArcSwapOption::empty(),
             asking: Mutex::new(()),
             refreshing: AtomicBool::new(false),
-            told: ArcSwapOption::empty(),
+            failure_log: Throttle::new(),
         })
     }
 
@@ -177,10 +175,7 @@ impl Addresses {
     /// Uses known addresses on, as if they had been looked up now. Requests do not wait for a resolver over and over
     /// that does not answer.
     fn keep(&self, known: &Known, error: &ResolveError) -> Arc<Known> {
-        let now = Instant::now();
-        let last = self.told.load_full();
-        if last.is_none_or(|last| now - *last >= TOLD_EVERY) {
-            self.told.store(Some(Arc::new(now)));
+        if self.failure_log.try_pass() {
             warn!(host = self.host, "Using the known addresses on: {error}.");
         }
         let settled = match error {
