@@ -6,8 +6,8 @@ mod page;
 
 pub(crate) use connections::serve;
 
-use crate::readiness::Report;
-use crate::status::Board;
+use crate::readiness::ProbeAnswer;
+use crate::status::StatusView;
 use axum::extract::{RawQuery, Request, State};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST, REFERRER_POLICY,
@@ -39,7 +39,7 @@ const HEADERS: [(HeaderName, HeaderValue); 4] = [
 #[derive(Clone)]
 pub struct Admin {
     /// How the sidecar is.
-    pub board: Arc<Board>,
+    pub view: Arc<StatusView>,
     /// The names by which callers may know the sidecar.
     pub hosts: Arc<[String]>,
 }
@@ -58,17 +58,17 @@ impl Admin {
 
 /// The routes of the admin listener.
 pub fn router(admin: Admin) -> Router {
-    let live = get(|State(admin): State<Admin>| async move { admin.board.readiness().live() });
-    let started =
-        get(|State(admin): State<Admin>| async move { admin.board.readiness().started() });
-    let status = get(|State(admin): State<Admin>| async move { Json(admin.board.status()) });
+    let livez = get(|State(admin): State<Admin>| async move { admin.view.readiness().livez() });
+    let startupz =
+        get(|State(admin): State<Admin>| async move { admin.view.readiness().startupz() });
+    let status = get(|State(admin): State<Admin>| async move { Json(admin.view.status()) });
     let page = get(|State(admin): State<Admin>| async move {
-        ([(CONTENT_TYPE, "text/html; charset=utf-8")], page::render(&admin.board.status()))
+        ([(CONTENT_TYPE, "text/html; charset=utf-8")], page::render(&admin.view.status()))
     });
     Router::new()
-        .route("/livez", live)
-        .route("/readyz", get(ready))
-        .route("/startupz", started)
+        .route("/livez", livez)
+        .route("/readyz", get(readyz))
+        .route("/startupz", startupz)
         .route("/metrics", get(metrics))
         .route("/status", status)
         .route("/", page)
@@ -79,7 +79,7 @@ pub fn router(admin: Admin) -> Router {
         .with_state(admin)
 }
 
-impl IntoResponse for Report {
+impl IntoResponse for ProbeAnswer {
     fn into_response(self) -> Response {
         let status = if self.ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         (status, self.text + "\n").into_response()
@@ -87,14 +87,14 @@ impl IntoResponse for Report {
 }
 
 /// With `?verbose`, as Kubernetes' own components do, each check is named.
-async fn ready(State(admin): State<Admin>, RawQuery(query): RawQuery) -> Report {
+async fn readyz(State(admin): State<Admin>, RawQuery(query): RawQuery) -> ProbeAnswer {
     let is_verbose = query.is_some_and(|query| query.split('&').any(|part| part == "verbose"));
-    let readiness = admin.board.readiness();
-    if is_verbose { readiness.ready_verbose() } else { readiness.ready() }
+    let readiness = admin.view.readiness();
+    if is_verbose { readiness.readyz_verbose() } else { readiness.readyz() }
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
-    match admin.board.metrics().render() {
+    match admin.view.metrics().render() {
         Ok(text) => ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }

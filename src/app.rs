@@ -18,7 +18,7 @@ use crate::proxy::Proxy;
 use crate::readiness::Readiness;
 use crate::server::{BindError, Engines, Listener, Room, Workers};
 use crate::shutdown::Shutdown;
-use crate::status::Board;
+use crate::status::StatusView;
 use crate::token::oauth::SourceError;
 use crate::trust::TrustError;
 use reload::Reloader;
@@ -34,7 +34,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 /// Before the end of the grace, how long requests that wait for a token have to be told so.
-const FAREWELL: Duration = Duration::from_millis(300);
+const REPLY_TIME: Duration = Duration::from_millis(300);
 
 /// Everything built and bound; nothing runs yet.
 pub struct App {
@@ -158,12 +158,12 @@ impl App {
         let readiness = Readiness::new(setup.handles(), drain.clone());
         readiness.replace_guard(setup.guard.clone());
         let starting = readiness.pending_until_dropped("listeners");
-        let board = Arc::new(Board::new(readiness, self.metrics.clone(), &setup.config));
+        let view = Arc::new(StatusView::new(readiness, self.metrics.clone(), &setup.config));
         let hosts = setup.config.access.hosts.clone().into();
         let listeners = self.listeners.len().try_into().unwrap_or(u64::MAX);
         let requests = u64::from(setup.config.limits.requests).saturating_mul(listeners);
         let room = Room::of_process(self.workers, requests);
-        start_admin(&self.admin, Admin { board: board.clone(), hosts }, room.admin, &control)?;
+        start_admin(&self.admin, Admin { view: view.clone(), hosts }, room.admin, &control)?;
         let anchors = &setup.surroundings.anchors;
         let engines = Engines::new(self.workers, room.pooled, proxy.clone(), anchors)?;
         let workers = Workers::start(&engines, self.listeners, room.callers)?;
@@ -177,7 +177,7 @@ impl App {
             addresses,
             proxy,
             engines,
-            board,
+            view,
             metrics: self.metrics,
             control: control.clone(),
         };
@@ -236,11 +236,11 @@ async fn end(
     let gently = async {
         tokio::time::sleep(times.lame_duck).await;
         workers.stop();
-        if timeout(times.grace.saturating_sub(FAREWELL), workers.ended()).await.is_err() {
+        if timeout(times.grace.saturating_sub(REPLY_TIME), workers.ended()).await.is_err() {
             warn!("Requests are still in flight at the end of `shutdown.grace`; ending them.");
             drain.expire();
             // Told or not, the next step is the same.
-            let _ = timeout(FAREWELL.min(times.grace), workers.ended()).await;
+            let _ = timeout(REPLY_TIME.min(times.grace), workers.ended()).await;
         }
     };
     shutdown.forced.run_until_cancelled(gently).await;

@@ -11,7 +11,7 @@ const CAPACITY: usize = 50;
 /// What can happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Happening {
+pub enum EventKind {
     /// A new access token is in use.
     TokenIssued,
     /// A token request brought none.
@@ -28,7 +28,7 @@ pub enum Happening {
     ConfigurationRefused,
 }
 
-impl Happening {
+impl EventKind {
     /// In words.
     pub const fn title(self) -> &'static str {
         match self {
@@ -66,7 +66,7 @@ pub struct Event {
     /// The OAuth client that it is about.
     pub client: Option<String>,
     /// What it was.
-    pub happening: Happening,
+    pub kind: EventKind,
     /// More, as of the last time.
     pub detail: String,
 }
@@ -75,8 +75,8 @@ impl Event {
     /// The same again. Tokens that come one after the other are nothing new, and neither is an
     /// outage that lasts.
     fn is_repeated_by(&self, next: &Self) -> bool {
-        let is_same = self.client == next.client && self.happening == next.happening;
-        is_same && (next.happening == Happening::TokenIssued || self.detail == next.detail)
+        let is_same = self.client == next.client && self.kind == next.kind;
+        is_same && (next.kind == EventKind::TokenIssued || self.detail == next.detail)
     }
 }
 
@@ -86,15 +86,15 @@ pub struct Journal(Arc<Mutex<VecDeque<Event>>>);
 
 impl Journal {
     /// Writes an event down.
-    pub(crate) fn note(&self, client: Option<&str>, happening: Happening, detail: String) {
+    pub(crate) fn record(&self, client: Option<&str>, kind: EventKind, detail: String) {
         let now = SystemTime::now();
         let client = client.map(str::to_owned);
-        let next = Event { first: now, last: now, times: 1, client, happening, detail };
+        let next = Event { first: now, last: now, times: 1, client, kind, detail };
         let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // A failure between two tokens of another client is no reason to tell each of those.
-        let latest = match happening {
+        let latest = match kind {
             // There is one for each request: it repeats, whatever else happened since.
-            Happening::TokenRefused => events.iter().rposition(|event| event.is_repeated_by(&next)),
+            EventKind::TokenRefused => events.iter().rposition(|event| event.is_repeated_by(&next)),
             _ => events.iter().rposition(|event| event.client == next.client),
         };
         let repeated = latest.and_then(|latest| events.remove(latest));
@@ -125,25 +125,24 @@ impl Journal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Happening::{ConfigurationChanged, TokenIssued, TokenRequestFailed};
+    use EventKind::{ConfigurationChanged, TokenIssued, TokenRequestFailed};
 
-    fn told(journal: &Journal) -> Vec<(Option<String>, Happening, String, u32)> {
-        let tell = |event: Event| (event.client, event.happening, event.detail, event.times);
+    fn told(journal: &Journal) -> Vec<(Option<String>, EventKind, String, u32)> {
+        let tell = |event: Event| (event.client, event.kind, event.detail, event.times);
         journal.events().into_iter().map(tell).collect()
     }
 
     #[test]
     fn what_repeats_is_one_event_and_what_differs_is_not() {
         let journal = Journal::default();
-        let note =
-            |client, happening, detail: &str| journal.note(Some(client), happening, detail.into());
-        note("a", TokenIssued, "1");
-        note("b", TokenRequestFailed, "away");
-        note("a", TokenIssued, "2");
-        note("b", TokenRequestFailed, "away");
-        note("b", TokenRequestFailed, "refused");
-        journal.note(None, ConfigurationChanged, String::new());
-        note("b", TokenRequestFailed, "away");
+        let record = |client, kind, detail: &str| journal.record(Some(client), kind, detail.into());
+        record("a", TokenIssued, "1");
+        record("b", TokenRequestFailed, "away");
+        record("a", TokenIssued, "2");
+        record("b", TokenRequestFailed, "away");
+        record("b", TokenRequestFailed, "refused");
+        journal.record(None, ConfigurationChanged, String::new());
+        record("b", TokenRequestFailed, "away");
         let client = |name: &str| Some(name.to_owned());
         assert_eq!(
             told(&journal),
@@ -162,10 +161,10 @@ mod tests {
     #[test]
     fn requests_do_not_push_everything_else_out() {
         let journal = Journal::default();
-        journal.note(None, ConfigurationChanged, String::new());
+        journal.record(None, ConfigurationChanged, String::new());
         for _ in 0..CAPACITY {
-            journal.note(Some("a"), Happening::TokenRefused, "401".into());
-            journal.note(Some("a"), Happening::TokenRefused, "403".into());
+            journal.record(Some("a"), EventKind::TokenRefused, "401".into());
+            journal.record(Some("a"), EventKind::TokenRefused, "403".into());
         }
         let times: Vec<_> = told(&journal).into_iter().map(|(.., times)| times).collect();
         assert_eq!(times, [50, 50, 1]);
@@ -175,7 +174,7 @@ mod tests {
     fn only_the_latest_are_kept() {
         let journal = Journal::default();
         for number in 0..=CAPACITY {
-            journal.note(None, TokenRequestFailed, number.to_string());
+            journal.record(None, TokenRequestFailed, number.to_string());
         }
         let events = journal.events();
         assert_eq!(events.len(), CAPACITY);

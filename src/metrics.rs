@@ -14,7 +14,7 @@ pub use route::RouteMetrics;
 
 use crate::config::Config;
 use crate::error::ErrorKind;
-use crate::journal::{Happening, Journal};
+use crate::journal::{EventKind, Journal};
 use http::StatusCode;
 use labels::{
     ConfigReload, CredentialReload, CsrfFetch, HealOutcome, Label, RequestOutcome, TokenRefusal,
@@ -256,14 +256,14 @@ impl Metrics {
 
     /// Makes the series of a configuration's clients, upstreams and routes, as far as they can be
     /// named.
-    pub fn prepare(&self, config: &Config) {
+    pub fn create_series(&self, config: &Config) {
         for upstream in &config.upstreams {
             for outcome in CsrfFetch::VARIANTS {
                 self.csrf_fetches.with_label_values(&[upstream.name.as_str(), outcome.label()]);
             }
         }
         for client in &config.clients {
-            self.prepare_client(&client.name);
+            self.create_client_series(&client.name);
         }
         for route in &config.routes {
             let name = config.name_of(route);
@@ -282,7 +282,7 @@ impl Metrics {
         }
     }
 
-    fn prepare_client(&self, client: &str) {
+    fn create_client_series(&self, client: &str) {
         for outcome in TokenRequestOutcome::VARIANTS {
             self.token_requests.with_label_values(&[client, outcome.label()]);
         }
@@ -305,7 +305,7 @@ impl Metrics {
 
     /// Removes the series of what `before` has and `after` has not: they would tell of a token that
     /// nobody refreshes any more.
-    pub(crate) fn retire(&self, before: &Config, after: &Config) {
+    pub(crate) fn remove_retired(&self, before: &Config, after: &Config) {
         let names = |config: &Config| -> BTreeSet<(&'static str, String)> {
             let clients = config.clients.iter().map(|client| ("client", client.name.clone()));
             let upstreams =
@@ -350,14 +350,14 @@ impl Metrics {
     }
 
     /// A reload of the configuration has ended; `detail` says why, if it was refused.
-    pub(crate) fn config_reloaded(&self, outcome: ConfigReload, detail: String) {
+    pub(crate) fn record_config_reload(&self, outcome: ConfigReload, detail: String) {
         self.config_reloads.with_label_values(&[outcome.label()]).inc();
-        let happening = match outcome {
+        let kind = match outcome {
             ConfigReload::Unchanged => return,
-            ConfigReload::Success => Happening::ConfigurationChanged,
-            _ => Happening::ConfigurationRefused,
+            ConfigReload::Success => EventKind::ConfigurationChanged,
+            _ => EventKind::ConfigurationRefused,
         };
-        self.journal.note(None, happening, detail);
+        self.journal.record(None, kind, detail);
     }
 
     /// The last events.
@@ -386,12 +386,12 @@ impl Metrics {
     }
 
     /// A request answered by bearerd itself.
-    pub(crate) fn rejected(&self, kind: ErrorKind) {
+    pub(crate) fn record_local_answer(&self, kind: ErrorKind) {
         self.rejected.with_label_values(&[kind.label()]).inc();
     }
 
     /// A finished request that no route took.
-    pub(crate) fn unrouted(
+    pub(crate) fn record_unrouted(
         &self,
         method: &str,
         status: Option<StatusCode>,

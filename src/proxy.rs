@@ -107,7 +107,7 @@ impl Proxy {
         if self.drain.has_begun() {
             session.set_keepalive(None);
         }
-        self.metrics.rejected(problem.kind);
+        self.metrics.record_local_answer(problem.kind);
         passing::forget(session, &mut context.passing);
         // A caller that is slow to hear, or to send what nobody wants, keeps nobody out.
         context.release();
@@ -255,7 +255,7 @@ impl ProxyHttp for Proxy {
         let token = context.token.as_ref().filter(|token| !token.is_over());
         let token = token.ok_or_else(failure::expired_meanwhile)?;
         if headers::strip(request) {
-            route.metrics.authorization_stripped();
+            route.metrics.record_stripped_authorization();
         }
         if route.guard.takes_api_key() {
             request.remove_header(&guard::X_API_KEY);
@@ -358,7 +358,7 @@ impl ProxyHttp for Proxy {
             headers::strip_answer(response);
             strip_sessions(session, response, context);
             if let (Some(secrets), Some(route)) = (redaction::secrets(context), &context.route) {
-                route.metrics.token_echoed(redaction::clean_header(&secrets, response));
+                route.metrics.add_redacted_tokens(redaction::clean_header(&secrets, response));
             }
             return Ok(());
         }
@@ -372,7 +372,7 @@ impl ProxyHttp for Proxy {
         let took = context.upstream_since.map(|since| since.elapsed());
         context.upstream_took = took;
         if let (Some(route), Some(took)) = (&context.route, took) {
-            route.metrics.upstream_answered(took);
+            route.metrics.record_upstream_answer(took);
         }
         if self.drain.has_begun() {
             session.set_keepalive(None);
@@ -387,7 +387,7 @@ impl ProxyHttp for Proxy {
             context.route.as_ref().and_then(|route| Some((route, route.links.as_ref()?)))
         {
             let (count, body) = plan.answer(session.req_header(), response)?;
-            route.metrics.links_rewritten(count);
+            route.metrics.add_rewritten_links(count);
             changed = body.map(|body| (route.clone(), body));
         }
         if session.req_header().version == Version::HTTP_10 {
@@ -402,7 +402,7 @@ impl ProxyHttp for Proxy {
             has_answered(session, context);
         }
         if let (Some(secrets), Some(route)) = (redaction::secrets(context), &context.route) {
-            route.metrics.token_echoed(redaction::clean_header(&secrets, response));
+            route.metrics.add_redacted_tokens(redaction::clean_header(&secrets, response));
             context.redactor = Some(Redactor::new(secrets));
         }
         if let Some((route, body)) = changed {
@@ -436,7 +436,7 @@ impl ProxyHttp for Proxy {
         heal::watch(session, body, context)?;
         passing::see(session, body.as_ref(), end_of_stream, context)?;
         if let (Some(redactor), Some(route)) = (&mut context.redactor, &context.route) {
-            route.metrics.token_echoed(redactor.push(body, end_of_stream));
+            route.metrics.add_redacted_tokens(redactor.push(body, end_of_stream));
         }
         if end_of_stream {
             has_answered(session, context);

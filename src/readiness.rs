@@ -44,7 +44,7 @@ impl Drop for Pending {
 /// Whether this instance should get traffic, and what there is to say about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum SidecarState {
     /// It never was ready, and nothing has failed.
     Starting,
     /// It should.
@@ -103,14 +103,14 @@ impl fmt::Display for Check {
 
 /// What a probe is told.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct ProbeAnswer {
     /// Whether the answer is yes.
     pub ok: bool,
     /// Why; one line, and with the verbose form of a probe one more for each check.
     pub text: String,
 }
 
-impl Report {
+impl ProbeAnswer {
     const fn new(ok: bool, text: String) -> Self {
         Self { ok, text }
     }
@@ -141,12 +141,12 @@ impl Readiness {
 
     /// Should this instance get traffic? A failing refresh with a valid token is *degraded*: it says
     /// so, and stays ready.
-    pub fn ready(&self) -> Report {
+    pub fn readyz(&self) -> ProbeAnswer {
         self.judge(&self.checks())
     }
 
     /// The same, with each check on a line.
-    pub fn ready_verbose(&self) -> Report {
+    pub fn readyz_verbose(&self) -> ProbeAnswer {
         let checks = self.checks();
         let lines = checks.iter().map(|check| match check.verdict {
             Verdict::Passed => format!("[+] {check}\n"),
@@ -154,25 +154,25 @@ impl Readiness {
             Verdict::Pending(_) => format!("[-] {check}\n"),
         });
         let lines: String = lines.collect();
-        let Report { ok, text } = self.judge(&checks);
-        Report::new(ok, lines + &text)
+        let ProbeAnswer { ok, text } = self.judge(&checks);
+        ProbeAnswer::new(ok, lines + &text)
     }
 
     /// The answer in a word.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> SidecarState {
         let checks = self.checks();
         // Remembers that it was.
         let is_ready = self.judge(&checks).ok;
         if self.0.drain.has_begun() {
-            State::Draining
+            SidecarState::Draining
         } else if is_ready && checks.iter().any(Check::is_degraded) {
-            State::Degraded
+            SidecarState::Degraded
         } else if is_ready {
-            State::Ready
+            SidecarState::Ready
         } else if self.0.was_ready.load(Ordering::Relaxed) || checks.iter().any(Check::has_failed) {
-            State::NotReady
+            SidecarState::NotReady
         } else {
-            State::Starting
+            SidecarState::Starting
         }
     }
 
@@ -207,9 +207,9 @@ impl Readiness {
         checks
     }
 
-    fn judge(&self, checks: &[Check]) -> Report {
+    fn judge(&self, checks: &[Check]) -> ProbeAnswer {
         if self.0.drain.has_begun() {
-            return Report::new(false, "not ready: draining".into());
+            return ProbeAnswer::new(false, "not ready: draining".into());
         }
         let list = |which: fn(&Check) -> bool| {
             let which = checks.iter().filter(|check| which(check));
@@ -217,35 +217,35 @@ impl Readiness {
         };
         let pending = list(Check::is_pending);
         if !pending.is_empty() {
-            return Report::new(false, format!("not ready, pending: {pending}"));
+            return ProbeAnswer::new(false, format!("not ready, pending: {pending}"));
         }
         self.0.was_ready.store(true, Ordering::Relaxed);
         let degraded = list(Check::is_degraded);
         if degraded.is_empty() {
-            Report::new(true, "ready".into())
+            ProbeAnswer::new(true, "ready".into())
         } else {
-            Report::new(true, format!("ready, degraded: {degraded}"))
+            ProbeAnswer::new(true, format!("ready, degraded: {degraded}"))
         }
     }
 
     /// Has this instance been ready at any time?
-    pub fn started(&self) -> Report {
+    pub fn startupz(&self) -> ProbeAnswer {
         if self.0.was_ready.load(Ordering::Relaxed) {
-            return Report::new(true, "started".into());
+            return ProbeAnswer::new(true, "started".into());
         }
-        self.ready()
+        self.readyz()
     }
 
     /// Does the process still work? Only a stuck refresher says no.
-    pub fn live(&self) -> Report {
+    pub fn livez(&self) -> ProbeAnswer {
         let clients = self.clients();
         let stuck =
             clients.iter().filter(|client| client.store.since_heartbeat() > HEARTBEAT_LIMIT);
         let stuck: Vec<_> = stuck.map(|client| client.name.as_str()).collect();
         if stuck.is_empty() {
-            Report::new(true, "live".into())
+            ProbeAnswer::new(true, "live".into())
         } else {
-            Report::new(false, format!("refresher stuck: {}", stuck.join(", ")))
+            ProbeAnswer::new(false, format!("refresher stuck: {}", stuck.join(", ")))
         }
     }
 
@@ -300,38 +300,38 @@ mod tests {
     async fn readiness_names_what_is_missing_and_follows_the_token() {
         let (readiness, store, drain) = readiness();
         let listeners = readiness.pending_until_dropped("listeners");
-        assert_eq!(readiness.ready().text, "not ready, pending: listeners; token of c");
+        assert_eq!(readiness.readyz().text, "not ready, pending: listeners; token of c");
         store.publish(token(), Instant::now());
-        assert_eq!(readiness.ready().text, "not ready, pending: listeners");
-        assert!(!readiness.started().ok);
+        assert_eq!(readiness.readyz().text, "not ready, pending: listeners");
+        assert!(!readiness.startupz().ok);
         drop(listeners);
-        assert_eq!(readiness.ready(), Report::new(true, "ready".into()));
+        assert_eq!(readiness.readyz(), ProbeAnswer::new(true, "ready".into()));
 
         let message = "the issuer is away".into();
         let next_attempt = Instant::now();
         store.fail(Failure { kind: ErrorKind::TokenUnavailable, next_attempt, message });
-        let degraded = Report::new(true, "ready, degraded: c: the issuer is away".into());
-        assert_eq!(readiness.ready(), degraded);
+        let degraded = ProbeAnswer::new(true, "ready, degraded: c: the issuer is away".into());
+        assert_eq!(readiness.readyz(), degraded);
 
         advance(Duration::from_secs(91)).await;
         let text = "not ready, pending: token of c: the issuer is away";
-        assert_eq!(readiness.ready(), Report::new(false, text.into()));
-        assert!(readiness.started().ok, "once started, always started");
+        assert_eq!(readiness.readyz(), ProbeAnswer::new(false, text.into()));
+        assert!(readiness.startupz().ok, "once started, always started");
 
         store.publish(token(), Instant::now());
-        assert!(readiness.ready().ok);
+        assert!(readiness.readyz().ok);
         drain.begin();
-        assert_eq!(readiness.ready(), Report::new(false, "not ready: draining".into()));
+        assert_eq!(readiness.readyz(), ProbeAnswer::new(false, "not ready: draining".into()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn only_a_silent_refresher_ends_liveness() {
         let (readiness, store, _) = readiness();
         advance(Duration::from_secs(60)).await;
-        assert!(readiness.live().ok);
+        assert!(readiness.livez().ok);
         advance(Duration::from_secs(1)).await;
-        assert_eq!(readiness.live(), Report::new(false, "refresher stuck: c".into()));
+        assert_eq!(readiness.livez(), ProbeAnswer::new(false, "refresher stuck: c".into()));
         store.beat();
-        assert!(readiness.live().ok);
+        assert!(readiness.livez().ok);
     }
 }

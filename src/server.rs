@@ -44,19 +44,19 @@ use tracing::warn;
 /// How long a caller has that finds no room. Others wait behind it.
 const AT_ONCE: Duration = Duration::from_millis(5);
 /// How long a caller that may not call has to read so.
-const FAREWELL: Duration = Duration::from_secs(2);
+const REPLY_TIME: Duration = Duration::from_secs(2);
 
 /// Tells a stranger so. What it sends is read for a while: closing at once would take the answer away.
-async fn turn_away(mut stream: UnixCaller, load: Arc<Load>) {
+async fn reject(mut stream: UnixCaller, load: Arc<Load>) {
     let problem = Problem::new(ErrorKind::AccessDenied, "this user id is not in `access.uids`");
     load.record_rejected(&problem);
-    let farewell = async {
+    let reply = async {
         stream.write_all(&problem.to_wire()).await?;
         stream.shutdown().await?;
         tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
     };
     // Nobody is owed more than a try.
-    let _ = timeout(FAREWELL, farewell).await;
+    let _ = timeout(REPLY_TIME, reply).await;
 }
 
 /// Starts the thread of pingora's timers. By itself it begins with the first request to an upstream, when the
@@ -206,11 +206,11 @@ async fn accept_loop(
                         let downstream = Box::new(Downstream::new(socket, load.clone(), seat));
                         serve(downstream, engine.clone(), shutdown.clone())
                     }),
-                    (Accepted::Stranger(stream), true) => {
-                        seats.serve(&connections, |_| turn_away(stream, load.clone()));
+                    (Accepted::Rejected(stream), true) => {
+                        seats.serve(&connections, |_| reject(stream, load.clone()));
                     }
-                    (Accepted::Caller(socket), false) => refuse(socket, &load).await,
-                    (Accepted::Stranger(_), false) => {}
+                    (Accepted::Caller(socket), false) => reject_overloaded(socket, &load).await,
+                    (Accepted::Rejected(_), false) => {}
                 }
                 // The new one is looked at before a burst of others can take its place.
                 yield_now().await;
@@ -221,20 +221,20 @@ async fn accept_loop(
 }
 
 /// Refuses a caller that finds no room. It is answered at once or not at all.
-async fn refuse(mut socket: Socket, load: &Load) {
+async fn reject_overloaded(mut socket: Socket, load: &Load) {
     let detail =
         "more connections than the limit of open files, or `limits.requests`, allows; try again";
     let retry_after = Some(RETRY_AFTER);
     let problem = Problem { retry_after, ..Problem::new(ErrorKind::Overloaded, detail) };
     load.record_rejected(&problem);
-    let farewell = async {
+    let reply = async {
         // What is here already is read: otherwise the connection's end would take the answer away.
         let mut request = [0; 4096];
         socket.write_all(&problem.to_wire()).await?;
         socket.shutdown().await?;
         socket.read(&mut request).await
     };
-    let _ = timeout(AT_ONCE, farewell).await;
+    let _ = timeout(AT_ONCE, reply).await;
 }
 
 /// Hands pingora the requests of a connection, one after the other.

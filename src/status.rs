@@ -5,9 +5,9 @@
 
 use crate::config::Config;
 use crate::error::ErrorKind;
-use crate::journal::{Event, Happening};
+use crate::journal::{Event, EventKind};
 use crate::metrics::Metrics;
-use crate::readiness::{Readiness, State};
+use crate::readiness::{Readiness, SidecarState};
 use crate::token::ClientHandle;
 use arc_swap::ArcSwap;
 use serde::{Serialize, Serializer};
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// What the status is read from.
-pub struct Board {
+pub struct StatusView {
     readiness: Readiness,
     metrics: Arc<Metrics>,
     routes: ArcSwap<Vec<RouteStatus>>,
@@ -28,7 +28,7 @@ pub struct Status {
     /// bearerd's version.
     pub version: &'static str,
     /// Ready or not, and why.
-    pub state: State,
+    pub state: SidecarState,
     /// The same in words.
     pub summary: String,
     /// The moment.
@@ -51,7 +51,7 @@ pub struct ClientStatus {
     /// The name in the configuration.
     pub name: String,
     /// What may be expected of it.
-    pub state: ClientState,
+    pub state: ClientHealth,
     /// The token in use, if there ever was one.
     pub token: Option<TokenStatus>,
     /// When the next token request is due.
@@ -86,7 +86,7 @@ pub struct TokenStatus {
 /// What may be expected of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum ClientState {
+pub enum ClientHealth {
     /// It has a token, and the last request for one succeeded.
     Ok,
     /// It has a token, but there is trouble with the next one.
@@ -99,7 +99,7 @@ pub enum ClientState {
     Rejected,
 }
 
-impl ClientState {
+impl ClientHealth {
     /// In words, with what that means for requests.
     pub const fn title(self) -> &'static str {
         match self {
@@ -145,12 +145,12 @@ pub struct EventStatus {
     /// Which client it is about.
     pub client: Option<String>,
     /// What it was.
-    pub event: Happening,
+    pub event: EventKind,
     /// More.
     pub detail: String,
 }
 
-impl Board {
+impl StatusView {
     /// A board for what runs now.
     pub fn new(readiness: Readiness, metrics: Arc<Metrics>, config: &Config) -> Self {
         let routes = ArcSwap::from_pointee(routes(config));
@@ -170,14 +170,14 @@ impl Board {
     /// The metrics, with those of them that change without an event.
     pub(crate) fn metrics(&self) -> &Metrics {
         for client in self.readiness.clients().iter() {
-            client.metrics.usable(client.store.is_usable());
+            client.metrics.set_usable(client.store.is_usable());
         }
         &self.metrics
     }
 
     /// How everything is now.
     pub fn status(&self) -> Status {
-        let report = self.readiness.ready();
+        let report = self.readiness.readyz();
         Status {
             version: env!("CARGO_PKG_VERSION"),
             state: self.readiness.state(),
@@ -193,8 +193,8 @@ impl Board {
 
 impl From<Event> for EventStatus {
     fn from(event: Event) -> Self {
-        let Event { first, last, times, client, happening, detail } = event;
-        Self { first, last, times, client, event: happening, detail }
+        let Event { first, last, times, client, kind, detail } = event;
+        Self { first, last, times, client, event: kind, detail }
     }
 }
 
@@ -204,13 +204,13 @@ fn client(handle: &ClientHandle) -> ClientStatus {
     let credential_error = news.unreadable.or(news.untaken);
     let failure = news.failure.as_ref();
     let state = match (handle.store.is_usable(), failure) {
-        (true, None) if credential_error.is_none() => ClientState::Ok,
-        (true, _) => ClientState::Degraded,
-        (false, None) if news.generation == 0 => ClientState::Waiting,
+        (true, None) if credential_error.is_none() => ClientHealth::Ok,
+        (true, _) => ClientHealth::Degraded,
+        (false, None) if news.generation == 0 => ClientHealth::Waiting,
         (false, Some(failure)) if failure.kind == ErrorKind::CredentialRejected => {
-            ClientState::Rejected
+            ClientHealth::Rejected
         }
-        (false, _) => ClientState::NoToken,
+        (false, _) => ClientHealth::NoToken,
     };
     let token = facts.issued.zip(facts.expires).map(|(issued, expires)| TokenStatus {
         generation: facts.generation,

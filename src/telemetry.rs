@@ -4,7 +4,7 @@ mod json;
 mod output;
 mod text;
 
-pub use output::Behind;
+pub use output::WriterGuard;
 
 use crate::config::{Log, LogFormat};
 use json::Json;
@@ -77,12 +77,12 @@ impl Logs {
     /// # Errors
     ///
     /// The system has no thread for it.
-    pub fn behind(&self) -> io::Result<Behind> {
-        let behind = self.output.behind()?;
+    pub fn start_writer(&self) -> io::Result<WriterGuard> {
+        let writer = self.output.start_writer()?;
         panic::set_hook(Box::new(|panic| {
             error!("A request or a task ended in a defect: {panic}.")
         }));
-        Ok(behind)
+        Ok(writer)
     }
 }
 

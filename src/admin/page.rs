@@ -1,7 +1,9 @@
 //! The status page. It needs nothing from elsewhere, and no script to be read.
 
-use crate::readiness::State;
-use crate::status::{ClientState, ClientStatus, EventStatus, RouteStatus, Status, span, timestamp};
+use crate::readiness::SidecarState;
+use crate::status::{
+    ClientHealth, ClientStatus, EventStatus, RouteStatus, Status, span, timestamp,
+};
 use maud::{DOCTYPE, Markup, html};
 use std::time::{Duration, SystemTime};
 
@@ -52,21 +54,21 @@ pub(super) fn render(status: &Status) -> String {
     page.into_string()
 }
 
-const fn badge(state: State) -> (&'static str, &'static str) {
+const fn badge(state: SidecarState) -> (&'static str, &'static str) {
     match state {
-        State::Ready => ("good", "ready"),
-        State::Degraded => ("warn", "degraded"),
-        State::Starting => ("warn", "starting"),
-        State::Draining => ("warn", "draining"),
-        State::NotReady => ("bad", "not ready"),
+        SidecarState::Ready => ("good", "ready"),
+        SidecarState::Degraded => ("warn", "degraded"),
+        SidecarState::Starting => ("warn", "starting"),
+        SidecarState::Draining => ("warn", "draining"),
+        SidecarState::NotReady => ("bad", "not ready"),
     }
 }
 
 fn card(client: &ClientStatus, now: SystemTime) -> Markup {
     let class = match client.state {
-        ClientState::Ok => "good",
-        ClientState::Degraded | ClientState::Waiting => "warn",
-        ClientState::NoToken | ClientState::Rejected => "bad",
+        ClientHealth::Ok => "good",
+        ClientHealth::Degraded | ClientHealth::Waiting => "warn",
+        ClientHealth::NoToken | ClientHealth::Rejected => "bad",
     };
     html! {
         section.card aria-label={ "Client " (client.name) } {

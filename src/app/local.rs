@@ -168,7 +168,7 @@ impl Keeper {
             if is_new {
                 info!("The new local credential is in force.");
                 let detail = "the local credential was replaced".to_owned();
-                self.metrics.config_reloaded(ConfigReload::Success, detail);
+                self.metrics.record_config_reload(ConfigReload::Success, detail);
             }
             if complaint == told {
                 continue;
@@ -177,12 +177,13 @@ impl Keeper {
             match &complaint {
                 Some(why) => {
                     warn!("Keeping the local credential in use: {why}.");
-                    self.metrics.config_reloaded(ConfigReload::Invalid, format!("access: {why}"));
+                    self.metrics
+                        .record_config_reload(ConfigReload::Invalid, format!("access: {why}"));
                 }
                 None if is_new => {}
                 None => {
                     info!("The local credential has not changed.");
-                    self.metrics.config_reloaded(ConfigReload::Unchanged, String::new());
+                    self.metrics.record_config_reload(ConfigReload::Unchanged, String::new());
                 }
             }
             told = complaint;

@@ -13,7 +13,7 @@ use crate::metrics::Metrics;
 use crate::metrics::labels::{ConfigReload, Label};
 use crate::proxy::Proxy;
 use crate::server::Engines;
-use crate::status::Board;
+use crate::status::StatusView;
 use crate::telemetry::LevelHandle;
 use crate::trust::TrustError;
 use crate::watch::{POLL, Watch};
@@ -98,7 +98,7 @@ pub(super) struct Reloader {
     pub(super) addresses: Vec<ListenAddress>,
     pub(super) proxy: Proxy,
     pub(super) engines: Engines,
-    pub(super) board: Arc<Board>,
+    pub(super) view: Arc<StatusView>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) control: Control,
 }
@@ -176,7 +176,7 @@ impl Reloader {
             Err(refusal) => refusal.outcome(),
         };
         let detail = judged.as_ref().err().map(ToString::to_string).unwrap_or_default();
-        self.metrics.config_reloaded(outcome, detail);
+        self.metrics.record_config_reload(outcome, detail);
         match judged {
             Ok(ConfigReload::Unchanged) => info!("The configuration has not changed."),
             Ok(_) => info!("The new configuration is in force."),
@@ -220,7 +220,7 @@ impl Reloader {
         let successors = successors.map_err(AppError::System)?;
         let (setup, newcomers) = prepared.start(&self.metrics, &self.control);
         if let Err(refusal) = first_tokens(&newcomers).await {
-            self.metrics.retire(&setup.config, &self.setup.config);
+            self.metrics.remove_retired(&setup.config, &self.setup.config);
             // The newcomers had the same series.
             for client in &self.setup.clients {
                 client.handle.metrics.publish_facts();
@@ -232,12 +232,12 @@ impl Reloader {
         }
         setup.remember(&self.setup);
         self.proxy.replace(setup.table(&self.addresses, &self.metrics));
-        self.board.readiness().replace_clients(setup.handles());
-        self.board.readiness().replace_guard(setup.guard.clone());
-        self.board.replace_routes(&setup.config);
+        self.view.readiness().replace_clients(setup.handles());
+        self.view.readiness().replace_guard(setup.guard.clone());
+        self.view.replace_routes(&setup.config);
         source.level.set(setup.config.log.level);
         let before = std::mem::replace(&mut self.setup, Arc::new(setup));
-        self.metrics.retire(&before.config, &self.setup.config);
+        self.metrics.remove_retired(&before.config, &self.setup.config);
         Ok(ConfigReload::Success)
     }
 }

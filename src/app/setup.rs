@@ -128,7 +128,7 @@ impl Prepared {
         metrics: &Metrics,
         control: &Control,
     ) -> (Setup, Vec<Arc<RunningClient>>) {
-        metrics.prepare(&self.config);
+        metrics.create_series(&self.config);
         let mut newcomers = Vec::new();
         let start = |client| match client {
             MaybeRunning::Running(running) => running,

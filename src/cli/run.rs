@@ -22,7 +22,7 @@ pub(super) fn run(settings: Settings, environment: &Environment) -> anyhow::Resu
         // Threads inherit it, and there are no others yet.
         sandbox::enter(&config, settings.config.as_deref(), &anchors(environment));
     }
-    let _behind = logs.behind()?;
+    let _writer = logs.start_writer()?;
     blocking::start()?;
     // The control tasks are few and light; requests have threads of their own.
     let control = Builder::new_current_thread().enable_all().build()?;

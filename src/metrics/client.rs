@@ -5,7 +5,7 @@ use super::labels::{
     CredentialReload, HealOutcome, Label, TokenRefusal, TokenRequestOutcome, TokenWait,
 };
 use crate::clock;
-use crate::journal::Happening;
+use crate::journal::EventKind;
 use prometheus::{Gauge, GaugeVec, IntCounter, IntGauge, IntGaugeVec};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -53,8 +53,8 @@ impl ClientMetrics {
         change(&mut self.facts.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn note(&self, happening: Happening, detail: impl Into<String>) {
-        self.families.journal.note(Some(&self.client), happening, detail.into());
+    fn record_event(&self, kind: EventKind, detail: impl Into<String>) {
+        self.families.journal.record(Some(&self.client), kind, detail.into());
     }
 
     fn set(&self, family: &GaugeVec, value: f64) {
@@ -69,12 +69,12 @@ impl ClientMetrics {
         family.with_label_values(&[&self.client])
     }
 
-    pub(crate) fn beat(&self) {
+    pub(crate) fn record_heartbeat(&self) {
         self.set(&self.families.token_heartbeat, unix(clock::wall()));
     }
 
     /// When the OAuth client or its certificate expires, if that is known.
-    pub(crate) fn expires_on(&self, expiry: Option<SystemTime>) {
+    pub(crate) fn set_client_expiry(&self, expiry: Option<SystemTime>) {
         match expiry {
             Some(expiry) => self.set(&self.families.client_expiry, unix(expiry)),
             // There is none unless one was known before.
@@ -84,17 +84,17 @@ impl ClientMetrics {
     }
 
     /// The credential has changed, for better or worse; `detail` says how.
-    pub(crate) fn credential_reloaded(&self, outcome: CredentialReload, detail: &str) {
+    pub(crate) fn record_credential_reload(&self, outcome: CredentialReload, detail: &str) {
         let reloads = &self.families.credential_reloads;
         reloads.with_label_values(&[self.client.as_str(), outcome.label()]).inc();
-        let happening = match outcome {
-            CredentialReload::Success => Happening::CredentialChanged,
-            _ => Happening::CredentialRefused,
+        let kind = match outcome {
+            CredentialReload::Success => EventKind::CredentialChanged,
+            _ => EventKind::CredentialRefused,
         };
-        self.note(happening, detail);
+        self.record_event(kind, detail);
     }
 
-    pub(crate) fn requested(&self, outcome: TokenRequestOutcome, took: Duration) {
+    pub(crate) fn record_token_request(&self, outcome: TokenRequestOutcome, took: Duration) {
         let families = &self.families;
         families.token_requests.with_label_values(&[self.client.as_str(), outcome.label()]).inc();
         families
@@ -150,7 +150,7 @@ impl ClientMetrics {
         });
         self.publish_facts();
         let detail = format!("valid for {} s, number {generation}", lifetime.as_secs());
-        self.note(Happening::TokenIssued, detail);
+        self.record_event(EventKind::TokenIssued, detail);
     }
 
     /// The wall clock was set forward by so many seconds, or back: what is shown in its time moves along.
@@ -182,21 +182,24 @@ impl ClientMetrics {
             facts.next_refresh = Some(next_attempt);
             facts.clock_skew = clock_skew.or(facts.clock_skew);
         });
-        self.note(Happening::TokenRequestFailed, message);
+        self.record_event(EventKind::TokenRequestFailed, message);
     }
 
     /// Told at each scrape: a token expires without an event.
-    pub(crate) fn usable(&self, usable: bool) {
+    pub(crate) fn set_usable(&self, usable: bool) {
         self.int_gauge(&self.families.token_usable).set(usable.into());
     }
 
-    pub(crate) fn healed(&self, refusal: TokenRefusal, outcome: HealOutcome) {
+    pub(crate) fn record_heal(&self, refusal: TokenRefusal, outcome: HealOutcome) {
         let labels = [self.client.as_str(), refusal.label(), outcome.label()];
         self.families.token_heals.with_label_values(&labels).inc();
-        self.note(Happening::TokenRefused, format!("{}: {}", refusal.title(), outcome.title()));
+        self.record_event(
+            EventKind::TokenRefused,
+            format!("{}: {}", refusal.title(), outcome.title()),
+        );
     }
 
-    pub(crate) fn waited(&self, served: bool) {
+    pub(crate) fn record_wait(&self, served: bool) {
         if served { self.served.inc() } else { self.failed.inc() }
     }
 }

@@ -18,7 +18,7 @@ impl CsrfMetrics {
         Self { upstream: upstream.to_owned(), fetches: fetches.clone() }
     }
 
-    pub(crate) fn fetched(&self, outcome: CsrfFetch) {
+    pub(crate) fn record_fetch(&self, outcome: CsrfFetch) {
         self.fetches.with_label_values(&[self.upstream.as_str(), outcome.label()]).inc();
     }
 }
@@ -48,7 +48,7 @@ impl RouteMetrics {
         }
     }
 
-    pub(crate) fn finished(
+    pub(crate) fn record_request(
         &self,
         method: &str,
         status: Option<StatusCode>,
@@ -59,19 +59,19 @@ impl RouteMetrics {
         count(&self.requests, &self.route, method, status, outcome);
     }
 
-    pub(crate) fn upstream_answered(&self, took: Duration) {
+    pub(crate) fn record_upstream_answer(&self, took: Duration) {
         self.upstream_duration.observe(took.as_secs_f64());
     }
 
-    pub(crate) fn links_rewritten(&self, count: u64) {
+    pub(crate) fn add_rewritten_links(&self, count: u64) {
         self.links.inc_by(count);
     }
 
-    pub(crate) fn token_echoed(&self, count: usize) {
+    pub(crate) fn add_redacted_tokens(&self, count: usize) {
         self.echoes.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
     }
 
-    pub(crate) fn authorization_stripped(&self) {
+    pub(crate) fn record_stripped_authorization(&self) {
         self.stripped.inc();
     }
 }

@@ -56,8 +56,8 @@ pub(super) fn request(session: &Session, error: Option<&Error>, context: &Contex
 
 /// Tells of what never became a request, and counts it.
 pub(super) fn unread(metrics: &Metrics, problem: &Problem) {
-    metrics.rejected(problem.kind);
-    metrics.unrouted(OTHER, Some(problem.status()), RequestOutcome::Local(problem.kind));
+    metrics.record_local_answer(problem.kind);
+    metrics.record_unrouted(OTHER, Some(problem.status()), RequestOutcome::Local(problem.kind));
     info!(
         target: ACCESS,
         method = OTHER,

@@ -80,7 +80,7 @@ impl Proxy {
                 return Err(Problem::new(ErrorKind::Draining, "the sidecar ends before a token came"));
             }
         };
-        client.metrics.waited(waited.is_ok());
+        client.metrics.record_wait(waited.is_ok());
         waited.map_err(|unavailable| Problem {
             retry_after: Some(unavailable.retry_after),
             ..Problem::new(unavailable.kind, no_token(unavailable.kind, &client.name))

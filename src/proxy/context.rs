@@ -183,8 +183,10 @@ impl Drop for Record {
             );
         }
         match &self.route {
-            Some(route) => route.finished(self.method, self.status, self.outcome, self.elapsed()),
-            None => self.metrics.unrouted(self.method, self.status, self.outcome),
+            Some(route) => {
+                route.record_request(self.method, self.status, self.outcome, self.elapsed())
+            }
+            None => self.metrics.record_unrouted(self.method, self.status, self.outcome),
         }
         self.span.end(self.status, self.outcome);
     }

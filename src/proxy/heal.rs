@@ -51,7 +51,7 @@ struct Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        self.metrics.healed(self.refusal, self.outcome);
+        self.metrics.record_heal(self.refusal, self.outcome);
     }
 }
 

@@ -194,7 +194,7 @@ impl Accepting {
                 let (stream, _) = listener.accept().await?;
                 Ok(match may_call(&stream, uids) {
                     true => Accepted::Caller(Socket::Unix(stream)),
-                    false => Accepted::Stranger(stream),
+                    false => Accepted::Rejected(stream),
                 })
             }
         }
@@ -205,7 +205,7 @@ impl Accepting {
 pub(super) enum Accepted {
     Caller(Socket),
     /// One whose user id is in no list.
-    Stranger(UnixCaller),
+    Rejected(UnixCaller),
 }
 
 /// Whether the user behind a connection may call: our own always, and those of the list.

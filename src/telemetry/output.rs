@@ -2,7 +2,7 @@
 //! its reader.
 //!
 //! At first a line is written where it is logged: a process that fails at its start has told why. While
-//! [`Behind`] lives, lines are collected, and a thread writes them: access-log lines in batches, others at
+//! [`WriterGuard`] lives, lines are collected, and a thread writes them: access-log lines in batches, others at
 //! once.
 
 use super::ACCESS;
@@ -52,7 +52,7 @@ enum State {
     #[default]
     Direct,
     /// Lines wait for the thread.
-    Behind,
+    Buffered,
     /// As before, but the thread goes when it has written what waits.
     Ending,
 }
@@ -73,12 +73,12 @@ impl Output {
 
     /// From now on, and until the guard is dropped, a thread of its own writes. What libraries and this crate
     /// log there goes where the caller's logs go.
-    pub(super) fn behind(&self) -> io::Result<Behind> {
+    pub(super) fn start_writer(&self) -> io::Result<WriterGuard> {
         let (output, dispatch) = (self.clone(), dispatcher::get_default(Clone::clone));
-        self.0.lines().state = State::Behind;
+        self.0.lines().state = State::Buffered;
         let write = move || dispatcher::with_default(&dispatch, || output.0.write_lines());
         match thread::Builder::new().name("bearerd-log".into()).spawn(write) {
-            Ok(_) => Ok(Behind(self.clone())),
+            Ok(_) => Ok(WriterGuard(self.clone())),
             Err(error) => {
                 self.0.lines().state = State::Direct;
                 Err(error)
@@ -164,8 +164,9 @@ impl Shared {
 
     /// The lines as soon as they are to be written; none at the end.
     fn ripe(&self) -> Option<MutexGuard<'_, Lines>> {
-        let at_rest = |lines: &mut Lines| lines.waiting.is_empty() && lines.state == State::Behind;
-        let young = |lines: &mut Lines| !lines.urgent && lines.state == State::Behind;
+        let at_rest =
+            |lines: &mut Lines| lines.waiting.is_empty() && lines.state == State::Buffered;
+        let young = |lines: &mut Lines| !lines.urgent && lines.state == State::Buffered;
         let lines = self.changed.wait_while(self.lines(), at_rest);
         let lines = lines.unwrap_or_else(PoisonError::into_inner);
         let (mut lines, _) = self
@@ -200,9 +201,9 @@ impl Shared {
 
 /// While this lives, a thread writes the lines. Dropped, it has written them, unless their reader stalls.
 #[must_use]
-pub struct Behind(Output);
+pub struct WriterGuard(Output);
 
-impl Drop for Behind {
+impl Drop for WriterGuard {
     fn drop(&mut self) {
         let shared = &self.0.0;
         let mut lines = shared.lines();
@@ -242,11 +243,11 @@ mod tests {
     fn lines_come_in_order_whoever_writes_them() {
         logging(|output, mut reader| {
             info!(n = 0, "Before.");
-            let behind = output.behind().unwrap();
+            let writer = output.start_writer().unwrap();
             info!(target: ACCESS, n = 1, "Request.");
             info!(n = 2, "At once.");
             info!(target: ACCESS, n = 3, "Request.");
-            drop(behind);
+            drop(writer);
             info!(n = 4, "After.");
             for n in 0..5 {
                 assert_eq!(line(&mut reader)["n"], n);
@@ -257,7 +258,7 @@ mod tests {
     #[test]
     fn an_access_log_line_is_written_when_nothing_follows_it() {
         logging(|output, mut reader| {
-            let _behind = output.behind().unwrap();
+            let _writer = output.start_writer().unwrap();
             info!(target: ACCESS, n = 1, "Request.");
             assert_eq!(line(&mut reader)["n"], 1);
         });
@@ -266,7 +267,7 @@ mod tests {
     #[test]
     fn a_reader_that_stalls_holds_nobody_up_and_learns_what_it_missed() {
         logging(|output, mut reader| {
-            let behind = output.behind().unwrap();
+            let writer = output.start_writer().unwrap();
             // More than the pipe, a batch and what may wait: this would block for ever.
             let text = "x".repeat(1_000);
             let logged = 3_000;
@@ -283,17 +284,17 @@ mod tests {
                 read += 1;
             };
             assert_eq!(read + lost, logged);
-            drop(behind);
+            drop(writer);
         });
     }
 
     #[test]
     fn a_reader_that_is_gone_ends_nothing() {
         logging(|output, reader| {
-            let behind = output.behind().unwrap();
+            let writer = output.start_writer().unwrap();
             drop(reader);
             info!("Nobody hears this.");
-            drop(behind);
+            drop(writer);
             assert!(output.0.lines().state == State::Direct, "the thread has ended by itself");
         });
     }

@@ -133,7 +133,7 @@ impl Refresher {
 
     fn beat(&self) {
         self.store.beat();
-        self.metrics.beat();
+        self.metrics.record_heartbeat();
     }
 
     /// Keeps what is shown in the wall clock's time right when that clock is set. The token in hand serves on:
@@ -176,7 +176,7 @@ impl Refresher {
             Ok(token) => {
                 self.source = candidate.source;
                 self.store.tell_of_candidate(None);
-                self.metrics.credential_reloaded(CredentialReload::Success, "");
+                self.metrics.record_credential_reload(CredentialReload::Success, "");
                 info!(client = self.name, "The new credential is in use.");
                 self.publish(token, started);
             }
@@ -191,7 +191,7 @@ impl Refresher {
                     _ => CredentialReload::Failed,
                 };
                 let message = advice::with(&error, candidate.source.advice(&error));
-                self.metrics.credential_reloaded(outcome, &message);
+                self.metrics.record_credential_reload(outcome, &message);
                 self.store.tell_of_candidate(Some(message.into()));
                 if is_first || self.try_log(error.outcome()) {
                     warn!(
@@ -217,7 +217,7 @@ impl Refresher {
             .unwrap_or(Err(TokenError::Panicked));
         let outcome =
             result.as_ref().map_or_else(TokenError::outcome, |_| TokenRequestOutcome::Success);
-        self.metrics.requested(outcome, started.elapsed());
+        self.metrics.record_token_request(outcome, started.elapsed());
         (started, result)
     }
 

@@ -60,7 +60,7 @@ impl Rotation {
             let is_untaken = self.store.news().untaken.is_some();
             let in_use = if is_untaken { &self.before } else { &self.latest };
             let end = expiry::end_of(self.client.expires_on, in_use);
-            self.metrics.expires_on(end);
+            self.metrics.set_client_expiry(end);
             if let Some(end) = end {
                 self.expiry.look(&self.client.name, end, SystemTime::now());
             }
@@ -106,7 +106,7 @@ impl Rotation {
             return;
         }
         if let Some(why) = &complaint {
-            self.metrics.credential_reloaded(CredentialReload::Unreadable, why);
+            self.metrics.record_credential_reload(CredentialReload::Unreadable, why);
             warn!(client = self.client.name, "Keeping the credential in use: {why}.");
         }
         self.store.tell_of_reading(complaint.as_deref().map(Into::into));

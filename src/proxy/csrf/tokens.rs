@@ -129,7 +129,7 @@ impl CsrfTokens {
     ) -> Option<Arc<CsrfSession>> {
         let kept = self.kept(token.generation);
         let (outcome, session) = self.renew(&token, kept.as_deref()).await;
-        self.metrics.fetched(outcome);
+        self.metrics.record_fetch(outcome);
         let Some(session) = session else {
             *failing = Some(FetchFailures::with(*failing, token.generation, need, Instant::now()));
             // One that may have ended is better than none.

@@ -215,7 +215,7 @@ impl ResponseRewrite {
     fn emit(&mut self, is_end: bool) {
         let rewritten = self.body.rewritten();
         if rewritten > self.counted {
-            self.metrics.links_rewritten(rewritten - self.counted);
+            self.metrics.add_rewritten_links(rewritten - self.counted);
             self.counted = rewritten;
         }
         if self.changed.is_empty() && !is_end {
@@ -224,7 +224,7 @@ impl ResponseRewrite {
         let changed = std::mem::take(&mut self.changed);
         let mut chunk = (!changed.is_empty()).then(|| Bytes::from(changed));
         if let Some(redactor) = &mut self.redactor {
-            self.metrics.token_echoed(redactor.push(&mut chunk, is_end));
+            self.metrics.add_redacted_tokens(redactor.push(&mut chunk, is_end));
         }
         let chunk = chunk.unwrap_or_default();
         self.made += chunk.len() as u64;
