@@ -25,7 +25,7 @@ lint: setup
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) clippy --lib --bins --test integration --no-default-features -- -D warnings
 
-# Every configuration in config/ and deploy/ goes through `bearerd check` in tests/commands.rs.
+# Every configuration in config/ and deploy/ goes through `bearerd check` in tests/operate/commands.rs.
 unit: setup
 	$(CARGO) test --all-targets
 	OVER_HTTP2=yes $(CARGO) test --test integration
@@ -38,16 +38,16 @@ instructions: release ## Whether a request takes more instructions than before, 
 docs: setup
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
 
-# A night has a clock of its own, which others must not hold up.
+# interop::prometheus runs alone: it is timed, and other tests must not slow it down.
 interop: interop-packages ## Real peers: SAP's CAP server with @sap/xssec, the datasphere CLI, pyodata, Chromium, Prometheus, tinyproxy, mitmproxy, nginx with HTTP/2; kubectl's and systemd's word on deploy/
-	$(CARGO) test --test integration interop -- --ignored --skip night
-	$(CARGO) test --test integration night -- --ignored
+	$(CARGO) test --test integration interop -- --ignored --skip interop::prometheus
+	$(CARGO) test --test integration interop::prometheus -- --ignored
 
 # Where there can be no containers, it says why and goes on.
 test-container: setup ## The image and the shipped pod manifest, in Podman
 	@scripts/setup.sh --with-kubectl --with-podman || echo "test-container: Podman can't be installed here" >&2
 	@if tests/container/can_run.sh; then \
-		$(CARGO) build --example pod && $(CARGO) test --test integration container -- --ignored; \
+		$(CARGO) build --example pod && $(CARGO) test --test integration ship::container -- --ignored; \
 	fi
 
 interop-packages:
@@ -60,7 +60,7 @@ interop-packages:
 
 screenshots: ## Draw the pictures in docs/status anew
 	@scripts/setup.sh --with-browser
-	SCREENSHOTS=$(CURDIR)/docs/status $(CARGO) test --test integration interop::page -- --ignored
+	SCREENSHOTS=$(CURDIR)/docs/status $(CARGO) test --test integration interop::status_page -- --ignored
 
 bench: setup ## Criterion on the hot path and on the rewriting of links; what scraping costs
 	$(CARGO) bench --bench hot_path --bench json --bench scrape
@@ -73,7 +73,7 @@ compare: release ## bearerd beside nginx, HAProxy and Envoy: ten minutes, and re
 	$(CARGO) bench --bench compare -- --measure $(TARGET)/compare/bearerd $(if $(QUICK),--quick,--write)
 
 faults: setup ## Ten minutes of faults on each way to the upstream; FAULTS_SEED repeats a run
-	FAULTS_SECONDS=$${FAULTS_SECONDS:-600} $(CARGO) test --test integration faults::whatever -- --nocapture
+	FAULTS_SECONDS=$${FAULTS_SECONDS:-600} $(CARGO) test --test integration proxy::faults::whatever -- --nocapture
 
 fleet: ## Simulate 1, 100 and 10,000 sidecars; renew the tables and pictures of docs/fleet.md
 	$(CARGO) run --release --manifest-path benches/fleet/Cargo.toml --target-dir target/fleet

@@ -1,10 +1,10 @@
-//! The JSON rewriter before the judge.
+//! The JSON link rewriter, checked against its laws.
 #![no_main]
 
-#[path = "../../tests/support/judge.rs"]
-mod judge;
+#[path = "../../tests/support/rewriter_laws.rs"]
+mod rewriter_laws;
 
 use bearerd::proxy::links::json::JsonRewriter;
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|input: &[u8]| judge::judge::<JsonRewriter>(input));
+fuzz_target!(|input: &[u8]| rewriter_laws::judge::<JsonRewriter>(input));

@@ -1,10 +1,10 @@
-//! The XML rewriter before the judge.
+//! The XML link rewriter, checked against its laws.
 #![no_main]
 
-#[path = "../../tests/support/judge.rs"]
-mod judge;
+#[path = "../../tests/support/rewriter_laws.rs"]
+mod rewriter_laws;
 
 use bearerd::proxy::links::xml::XmlRewriter;
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|input: &[u8]| judge::judge::<XmlRewriter>(input));
+fuzz_target!(|input: &[u8]| rewriter_laws::judge::<XmlRewriter>(input));

@@ -1,6 +1,6 @@
 //! Debian's forward proxies: tinyproxy, which wants credentials, and mitmproxy, which looks into TLS.
 
-use super::server::Running;
+use super::debian_server::Running;
 use crate::support::sidecar::Sidecar;
 use crate::support::{Fixture, eventually, free_address, http};
 use std::net::SocketAddr;

@@ -1,6 +1,6 @@
 //! nginx with HTTP/2, which says goodbye after a few requests.
 
-use super::server::Running;
+use super::debian_server::Running;
 use crate::support::issuer;
 use crate::support::sidecar::Sidecar;
 use crate::support::tls::Authority;

@@ -3,11 +3,11 @@
 mod browser;
 mod cap;
 mod cli;
+mod debian_server;
 mod deploy;
 mod forward_proxy;
 mod http2;
-mod night;
-mod page;
+mod prometheus;
 mod promtool;
 mod pyodata;
-mod server;
+mod status_page;

@@ -1,7 +1,7 @@
 //! Prometheus's own tool: judges the rules, their examples, the dashboard's expressions, and what a
 //! sidecar exports.
 
-use crate::monitoring::dashboard_expressions;
+use crate::operate::monitoring::dashboard_expressions;
 use crate::support::process::tool;
 use crate::support::sidecar::Sidecar;
 use crate::support::{DEADLINE, Fixture, eventually, http};
@@ -46,7 +46,7 @@ async fn every_alert_fires_and_is_silent_as_its_examples_say() {
 #[tokio::test]
 #[ignore = "needs promtool; make test installs it and runs this"]
 async fn every_expression_of_the_dashboard_is_well_formed() {
-    let rule = |(index, shown): (usize, crate::monitoring::Shown)| json!({ "record": format!("dashboard:{index}"), "expr": shown.expression });
+    let rule = |(index, shown): (usize, crate::operate::monitoring::Shown)| json!({ "record": format!("dashboard:{index}"), "expr": shown.expression });
     let rules: Vec<_> = dashboard_expressions().into_iter().enumerate().map(rule).collect();
     assert!(rules.len() > 40, "{}", rules.len());
     // JSON is YAML.

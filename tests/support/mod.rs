@@ -1,24 +1,24 @@
 //! What tests stand on: a sidecar on free ports, issuers and upstreams that remember what they saw,
 //! and waiting with a deadline.
 
-pub(crate) mod caller;
-pub(crate) mod chaos;
-pub(crate) mod closing;
+pub(crate) mod closing_upstream;
 #[cfg(feature = "otlp")]
 pub(crate) mod collector;
+pub(crate) mod faulty_upstream;
 pub(crate) mod forward_proxy;
+pub(crate) mod hosts_file;
 pub(crate) mod http2;
 pub(crate) mod issuer;
-pub(crate) mod judge;
-pub(crate) mod names;
 pub(crate) mod network;
 pub(crate) mod one_token;
 pub(crate) mod process;
 pub(crate) mod promql;
+pub(crate) mod raw_client;
+pub(crate) mod rewriter_laws;
 pub(crate) mod sidecar;
+pub(crate) mod strict_upstream;
 pub(crate) mod tls;
 pub(crate) mod upstream;
-pub(crate) mod wire;
 
 use bearerd::demo::{Tenant, TenantOptions};
 use reqwest::redirect::Policy;

@@ -1,6 +1,6 @@
 //! The real binary as a process of its own: signals, exit codes, memory, output.
 
-use super::names::Names;
+use super::hosts_file::HostsFile;
 use super::{DEADLINE, eventually};
 use bearerd::demo::TenantOptions;
 use std::path::{Path, PathBuf};
@@ -89,7 +89,7 @@ impl Process {
     }
 
     /// The same among names of its own.
-    pub(crate) async fn start_among(names: &Names, folder: &Path, config: &str) -> Self {
+    pub(crate) async fn start_among(names: &HostsFile, folder: &Path, config: &str) -> Self {
         Self::spawn(names.bearerd(), folder, config, &[]).await
     }
 

@@ -1,0 +1,424 @@
+//! The configuration's rules, as messages that a user reads.
+
+use bearerd::config::{Config, Faults, Flags};
+use bearerd::credential::{ProofSource, SecretAuth, Source};
+use bearerd::environment::Environment;
+use proptest::prelude::*;
+use std::time::Duration;
+
+const MINIMAL: &str = "
+clients:
+  technical-user: { token_url: 'https://i.example/oauth/token', client_id: id, client_secret: s3cret }
+upstreams:
+  datasphere: { url: 'https://t.example' }
+";
+
+fn parse(text: &str) -> Result<Config, Faults> {
+    Config::parse("b.yaml", text, &Environment::default(), &Flags::default())
+}
+
+/// The faults, one a line.
+fn faults(text: &str) -> String {
+    parse(text).unwrap_err().to_string()
+}
+
+#[test]
+fn defaults_are_those_of_the_reference() {
+    let config = parse(MINIMAL).unwrap();
+    assert_eq!(config.listen[0].to_string(), "127.0.0.1:8080");
+    assert_eq!(config.admin_listen.to_string(), "127.0.0.1:8081");
+    assert_eq!(config.workers, 1);
+    let client = &config.clients[0];
+    let Source::Parts { proof, .. } = &client.source else { panic!("{:?}", client.source) };
+    assert!(matches!(proof, ProofSource::Secret(SecretAuth::Post, _)));
+    assert_eq!((client.refresh_at, client.wait), (0.5, Duration::from_secs(5)));
+    let times = config.upstreams[0].timeouts;
+    let seconds = [times.connect, times.read, times.write, times.idle].map(|time| time.as_secs());
+    assert_eq!(seconds, [5, 300, 60, 50]);
+    assert_eq!(config.shutdown.grace, Duration::from_secs(25));
+    let paths: Vec<_> = config.routes.iter().map(|route| route.path.as_str()).collect();
+    assert!(paths.contains(&"/api/v1/scim2") && paths.contains(&"/dwaas-core"), "{paths:?}");
+    assert!(!paths.contains(&"/v2"), "cloud-transport is named by the user");
+}
+
+#[test]
+fn what_has_no_effect_where_it_stands_is_refused() {
+    let told = faults(
+        "clients:
+  a: { token_url: http://127.0.0.1:9/token, client_id: id, client_secret: s3cret, min_tls: 1.3 }
+upstreams:
+  u: { url: http://127.0.0.1:9, http2: true }
+routes:
+  - { path: /a, profile: scim, methods: [POST], retry: { attempts: 2 } }
+",
+    );
+    let expected = [
+        "b.yaml:2:92: clients.a.min_tls: is for https",
+        "upstreams.u.http2: is for https",
+        "routes[0].retry: is for GET and HEAD",
+    ];
+    for part in expected {
+        assert!(told.contains(part), "{part}\n---\n{told}");
+    }
+    assert_eq!(told.lines().count(), expected.len(), "{told}");
+    assert!(
+        parse(&MINIMAL.replace("'https://t.example'", "'http://127.0.0.1:9', http2: false"))
+            .is_ok()
+    );
+}
+
+#[test]
+fn all_faults_are_told_at_once_with_line_column_path_and_advice() {
+    let told = faults(
+        "listen: 0.0.0.0:8080
+clients:
+  a:
+    token_url: http://i.example/token
+    clientid: id
+    wait: 5
+    refresh_at: 2
+upstreams:
+  u: { url: https://t.example/api, client: b, timeouts: { connect: never } }
+routes:
+  - { path: scim, profile: skim, methods: [GET, BREW] }
+log: { level: loud }
+",
+    );
+    let expected = [
+        "b.yaml:1:9: listen: 0.0.0.0:8080 is not a loopback address",
+        "b.yaml:4:16: clients.a.token_url: is http://",
+        "b.yaml:5:5: clients.a.clientid: unknown key `clientid`; did you mean `client_id`?",
+        "b.yaml:6:11: clients.a.wait: `5` is not a duration with a unit",
+        "b.yaml:7:17: clients.a.refresh_at: `2` is not a fraction",
+        "upstreams.u.url: has a path",
+        "upstreams.u.client: unknown client `b`; known: a",
+        "upstreams.u.timeouts.connect: `never` is not a duration",
+        "routes[0].path: `scim` must begin with `/`",
+        "routes[0].profile: unknown profile `skim`; did you mean `scim`?",
+        "routes[0].methods: unknown method `BREW`",
+        "log.level: unknown level `loud`",
+        "clients.a.client_id: missing",
+        "clients.a.client_secret_file: missing",
+    ];
+    for part in expected {
+        assert!(told.contains(part), "{part}\n---\n{told}");
+    }
+    let lines: Vec<u32> = told
+        .lines()
+        .filter_map(|line| line.strip_prefix("b.yaml:")?.split(':').next()?.parse().ok())
+        .collect();
+    assert!(lines.is_sorted(), "in the order of the text: {told}");
+}
+
+#[test]
+fn a_way_to_a_server_that_makes_no_sense_is_told_without_its_password() {
+    let client = |keys: &str| MINIMAL.replace("client_id: id", &format!("client_id: id, {keys}"));
+    let upstream = |keys: &str| {
+        MINIMAL.replace("'https://t.example'", &format!("'https://t.example', {keys}"))
+    };
+    for keys in ["proxy: 'http://u:s3cret@p:1'", "proxy: off", "min_tls: 1.3"] {
+        parse(&client(keys)).unwrap();
+        parse(&upstream(keys)).unwrap();
+    }
+    for (text, told) in [
+        (client("proxy: 'https://u:s3cret@p:1'"), "proxy: asks for TLS to the proxy itself"),
+        (upstream("proxy: 'socks5://u:s3cret@p:1'"), "proxy: has the scheme `socks5`"),
+        (upstream("proxy: ''"), "proxy: is not a URL"),
+        (client("proxy_credentials_file: /p"), "proxy_credentials_file: there is no proxy"),
+        (client("proxy: off, proxy_credentials_file: /p"), "there is no proxy"),
+        (
+            client("proxy: 'http://u:s3cret@p:1', proxy_credentials_file: /p"),
+            "the proxy's URL holds a user name or password, too",
+        ),
+        (
+            upstream("proxy: 'http://p:1'").replace("'https://t.example'", "'http://127.0.0.1:1'"),
+            "proxy: would see what goes there in the clear",
+        ),
+        (upstream("min_tls: 1.1"), "min_tls: `1.1` is neither 1.2 nor 1.3"),
+        (upstream("certificate_file: /c"), "private_key_file: missing; certificate_file needs it"),
+        (upstream("private_key_file: /k"), "certificate_file: missing; private_key_file needs it"),
+    ] {
+        let faults = faults(&text);
+        assert!(faults.contains(told), "{told}: {faults}");
+        assert!(!faults.contains("s3cret"), "{faults}");
+    }
+}
+
+#[test]
+fn a_forward_proxy_of_the_environment_that_makes_no_sense_is_told_by_its_variable() {
+    let parsed = |name, value| {
+        let environment = Environment::from_iter([("HTTPS_PROXY", "p:1"), (name, value)]);
+        Config::parse("b.yaml", MINIMAL, &environment, &Flags::default())
+    };
+    let told = parsed("HTTPS_PROXY", "https://u:s3cret@p:1").unwrap_err().to_string();
+    assert!(told.contains("HTTPS_PROXY") && !told.contains("s3cret"), "{told}");
+    parsed("NO_PROXY", "a:b").expect("what others write into it ends nothing");
+}
+
+#[test]
+fn other_machines_are_let_in_only_with_a_local_credential() {
+    let with = |access: &str| format!("{MINIMAL}listen: 0.0.0.0:8080\naccess: {access}\n");
+    let basic = "basic: { username: tool, password_file: /p }";
+    for right in [
+        format!("{{ allow_remote: true, {basic} }}"),
+        "{ allow_remote: true, api_key_file: /k, hosts: [sidecar.example] }".to_owned(),
+    ] {
+        parse(&with(&right)).unwrap();
+    }
+    for (wrong, told) in [
+        ("{ allow_remote: true }".to_owned(), "access.allow_remote: needs a local credential"),
+        (format!("{{ {basic} }}"), "is not a loopback address"),
+        ("{ basic: { username: a } }".to_owned(), "access.basic.password_file: missing"),
+        ("{ basic: { username: 'a:b', password_file: /p } }".to_owned(), "holds a colon"),
+        (
+            "{ hosts: ['localhost:8080'] }".to_owned(),
+            "access.hosts[0]: `localhost:8080` is not a host",
+        ),
+        ("{ uids: [root] }".to_owned(), "access.uids[0]: `root` is not a user id"),
+        ("{ allow_remot: true }".to_owned(), "did you mean `allow_remote`?"),
+    ] {
+        let faults = faults(&with(&wrong));
+        assert!(faults.contains(told), "{told}: {faults}");
+    }
+    assert!(faults(&format!("{MINIMAL}limits: {{ requests: 0 }}\n")).contains("from 1 to 1000000"));
+}
+
+#[test]
+fn what_proves_a_client_must_fit_together() {
+    let client = |fields: &str| {
+        format!(
+            "clients: {{ c: {{ {fields} }} }}\nupstreams: {{ u: {{ url: 'https://t.example' }} }}\n"
+        )
+    };
+    let parts = "token_url: 'https://i.example/oauth/token', client_id: id";
+    for (fields, wanted) in [
+        (format!("{parts}, client_auth: mtsl"), "unknown method `mtsl`; did you mean `mtls`?"),
+        (format!("{parts}, client_auth: mtls"), "c.certificate_file: missing; client_auth mtls"),
+        (
+            format!("{parts}, client_auth: mtls, certificate_file: /c"),
+            "c.private_key_file: missing; client_auth mtls",
+        ),
+        (
+            format!("{parts}, client_auth: private-key-jwt"),
+            "c.private_key_file: missing; client_auth private-key-jwt",
+        ),
+        (
+            format!("{parts}, client_secret: s, client_secret_next_file: /n"),
+            "c.client_secret_next_file: needs client_secret_file",
+        ),
+        (
+            "credentials: /k, client_id: id, key_id: k".to_owned(),
+            "c.client_id: both credentials and client_id are given",
+        ),
+        ("credentials: /k, client_auth: mtls".to_owned(), "c.client_auth: leave it out"),
+        ("credentials: 'env:NO_SUCH'".to_owned(), "variable NO_SUCH is not set"),
+        ("client_secret: s".to_owned(), "c.token_url: missing; give it, or `credentials`"),
+        ("credentials: /k, binding: { nmae: x }".to_owned(), "did you mean `name`?"),
+    ] {
+        let told = faults(&client(&fields));
+        assert!(told.contains(wanted), "{fields}\n{told}");
+    }
+    for fields in [
+        format!("{parts}, client_auth: mtls, certificate_file: /c, private_key_file: /k"),
+        format!("{parts}, client_auth: private-key-jwt, private_key_file: /k, key_id: one"),
+        format!("{parts}, client_secret_file: /s, client_secret_next_file: /n"),
+        "credentials: /k, client_auth: basic, binding: { label: xsuaa }".to_owned(),
+    ] {
+        parse(&client(&fields)).unwrap();
+    }
+}
+
+#[test]
+fn content_in_the_place_of_a_path_is_refused_and_not_shown() {
+    for content in ["'{\"clientsecret\":\"canary-8\"}'", "\"-----BEGIN\\ncanary-8\""] {
+        for key in ["credentials", "client_secret_file"] {
+            let told =
+                faults(&MINIMAL.replace("client_secret: s3cret", &format!("{key}: {content}")));
+            assert!(
+                told.contains("is no path but content") && !told.contains("canary-8"),
+                "{told}"
+            );
+        }
+    }
+    let config = parse(&MINIMAL.replace("client_secret: s3cret", "client_secret_file: canary-8"));
+    let error = config.unwrap().clients[0].source.read().unwrap_err().to_string();
+    assert!(error.contains("not shown") && !error.contains("canary-8"), "{error}");
+}
+
+#[test]
+fn a_faults_text_never_holds_a_secret() {
+    let environment = Environment::from([("CANARY", "canary-7")]);
+    let text = "
+clients:
+  a: { token_url: '${CANARY}', client_id: '', client_secret: canary-7, client_secret_file: x, wait: '${CANARY}' }
+upstreams: { u: { url: 'https://u:canary-7@t.example' } }
+";
+    let told =
+        Config::parse("b.yaml", text, &environment, &Flags::default()).unwrap_err().to_string();
+    let without_wait: String = told.lines().filter(|line| !line.contains(".wait:")).collect();
+    assert!(!without_wait.contains("canary-7"), "{told}");
+    assert!(told.contains("both client_secret and client_secret_file"), "{told}");
+}
+
+#[test]
+fn references_to_the_environment_are_replaced_in_values_only() {
+    let environment = Environment::from([("TENANT", "acme"), ("KEY", "listen")]);
+    let text = MINIMAL.replace("https://t.example", "https://${TENANT}.example:${PORT:-444}");
+    let config = Config::parse("b.yaml", &text, &environment, &Flags::default()).unwrap();
+    assert_eq!(config.upstreams[0].origin.as_str(), "https://acme.example:444/");
+    let told = faults(&MINIMAL.replace("https://t.example", "https://${TENANT}.example"));
+    assert!(
+        told.contains(
+            "b.yaml:5:22: upstreams.datasphere.url: environment variable TENANT is not set"
+        ),
+        "{told}"
+    );
+    assert!(faults(&format!("{MINIMAL}${{KEY}}: 127.0.0.1:1\n")).contains("unknown key `${KEY}`"));
+}
+
+#[test]
+fn variables_override_the_only_client_and_upstream_and_nothing_ambiguous() {
+    let environment = Environment::from([
+        ("BEARERD_CLIENT_ID", "other"),
+        ("BEARERD_CLIENT_SECRET_FILE", "/s"),
+        ("BEARERD_UPSTREAM_URL", "https://other.example"),
+        ("BEARERD_LOG", "debug"),
+    ]);
+    let config = Config::parse("b.yaml", MINIMAL, &environment, &Flags::default()).unwrap();
+    let source = &config.clients[0].source;
+    assert!(matches!(source, Source::Parts { client_id, .. } if client_id == "other"));
+    assert_eq!(source.paths(), [std::path::Path::new("/s")]);
+    assert_eq!(config.upstreams[0].origin.host_str(), Some("other.example"));
+
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key.json");
+    let fixture = include_str!("../../src/credential/format/fixtures/key-tms.json");
+    std::fs::write(&key, fixture).unwrap();
+    let environment_with_key = Environment::from([("BEARERD_CREDENTIALS", key.to_str().unwrap())]);
+    let alone = Config::parse("", "", &environment_with_key, &Flags::default()).unwrap();
+    assert!(fixture.contains(alone.upstreams[0].origin.host_str().unwrap()), "the key names it");
+    let replaced = Config::parse("b.yaml", MINIMAL, &environment_with_key, &Flags::default());
+    let identity = replaced.unwrap().clients[0].source.read().unwrap();
+    assert_ne!(identity.token_url.host_str(), Some("i.example"), "another's secret stays away");
+
+    let two = MINIMAL.replace("upstreams:", "upstreams:\n  second: { url: 'https://s.example' }");
+    let told =
+        Config::parse("b.yaml", &two, &environment, &Flags::default()).unwrap_err().to_string();
+    assert!(
+        told.contains("environment BEARERD_UPSTREAM_URL: url: several are configured"),
+        "{told}"
+    );
+    assert!(told.contains("routes: missing; with several upstreams"), "{told}");
+}
+
+#[test]
+fn several_clients_need_to_be_named_where_they_matter() {
+    let two = MINIMAL.replace(
+        "clients:",
+        "clients:\n  second: { token_url: 'https://i.example/t', client_id: i, client_secret: s }",
+    );
+    assert!(faults(&two).contains("several clients are configured"));
+    let named = two.replace("'https://t.example'", "'https://t.example', client: second");
+    assert_eq!(parse(&named).unwrap().routes[0].client.0, 0);
+    let route = "routes: [{ path: /a, profile: odata, client: technical-user }, { path: /b, profile: rest }]";
+    let config = parse(&format!("{named}{route}\n")).unwrap();
+    assert_eq!((config.routes[0].client.0, config.routes[1].client.0), (1, 0));
+}
+
+#[test]
+fn routes_are_refused_where_they_could_mean_two_things() {
+    let told = |routes: &str| faults(&format!("{MINIMAL}routes: {routes}\n"));
+    assert!(told("[]").contains("the list is empty"));
+    assert!(
+        told("[{ path: /a, profile: odata }, { path: /a/, profile: rest }]")
+            .contains("routed already")
+    );
+    for path in ["/", "''", "/a//b", "/a/../b", "/a%2fb", "'/a b'", "/a?b"] {
+        assert!(
+            told(&format!("[{{ path: {path}, profile: odata }}]")).contains("routes[0].path"),
+            "{path}"
+        );
+    }
+    let widened = told("[{ path: /a, profile: odata, methods: [GET, DELETE] }]");
+    assert!(
+        widened.contains("must be some of the profile's methods: GET, HEAD, POST"),
+        "{widened}"
+    );
+    let header = told("[{ path: /a, profile: odata, headers: { Authorization: x } }]");
+    assert!(header.contains("is set by bearerd itself"), "{header}");
+}
+
+#[test]
+fn listeners_divide_routes_only_as_the_configuration_says() {
+    let two = "listen: [127.0.0.1:8080, unix:/run/b.sock]\n";
+    let of = |text: &str| -> Vec<Vec<usize>> {
+        let config = parse(text).unwrap_or_else(|faults| panic!("{faults}"));
+        let numbers = |route: &bearerd::config::Route| route.listen.iter().map(|id| id.0).collect();
+        config.routes.iter().map(numbers).collect()
+    };
+    let routes = "routes:
+  - { path: /a, profile: rest, listen: unix:/run/b.sock }
+  - { path: /a, profile: scim, listen: 127.0.0.1:8080 }
+  - { path: /b, profile: rest, listen: [unix:/run/b.sock, 127.0.0.1:8080] }
+";
+    assert_eq!(of(&format!("{two}{MINIMAL}{routes}")), [vec![1], vec![0], vec![0, 1]]);
+    let of_upstream =
+        MINIMAL.replace("'https://t.example'", "'https://t.example', listen: 127.0.0.1:8080");
+    let routes = "routes: [{ path: /a, profile: rest }, { path: /b, profile: rest, listen: unix:/run/b.sock }]\n";
+    assert_eq!(of(&format!("{two}{of_upstream}{routes}")), [[0], [1]]);
+
+    let told = |routes: &str| faults(&format!("{two}{MINIMAL}routes: [{routes}]\n"));
+    let other = told("{ path: /a, profile: rest, listen: 127.0.0.1:9090 }");
+    assert!(
+        other.contains("routes[0].listen: 127.0.0.1:9090 is not in `listen`, which has 127.0.0.1:8080, unix:/run/b.sock"),
+        "{other}"
+    );
+    let overlapping =
+        told("{ path: /a, profile: rest }, { path: /a, profile: scim, listen: 127.0.0.1:8080 }");
+    assert!(overlapping.contains("`/a` is routed already"), "{overlapping}");
+    let unused = told("{ path: /a, profile: rest, listen: 127.0.0.1:8080 }");
+    assert!(unused.contains("no route is served on unix:/run/b.sock"), "{unused}");
+    assert!(told("{ path: /a, profile: rest, listen: [] }").contains("the list is empty"));
+}
+
+#[test]
+fn several_upstreams_need_no_routes_on_listeners_of_their_own() {
+    let two = |first: &str, second: &str| {
+        format!(
+            "listen: [127.0.0.1:8080, 127.0.0.2:8080, 127.0.0.3:8080]
+clients:
+  c: {{ token_url: 'https://i.example/t', client_id: i, client_secret: s }}
+upstreams:
+  one: {{ url: 'https://one.example', listen: {first} }}
+  two: {{ url: 'https://two.example', listen: {second} }}
+"
+        )
+    };
+    let config = parse(&two("127.0.0.2:8080", "[127.0.0.1:8080, 127.0.0.3:8080]")).unwrap();
+    for route in &config.routes {
+        let listen: Vec<_> = route.listen.iter().map(|id| id.0).collect();
+        assert_eq!(listen, if route.upstream.0 == 0 { vec![1] } else { vec![0, 2] });
+    }
+    let scim: Vec<_> = config.routes.iter().filter(|route| route.path == "/api/v1/scim2").collect();
+    let names: Vec<_> = scim.into_iter().map(|route| config.name_of(route)).collect();
+    assert_eq!(names, ["127.0.0.2:8080/api/v1/scim2", "127.0.0.1:8080/api/v1/scim2"]);
+    let shared =
+        faults(&two("[127.0.0.1:8080, 127.0.0.2:8080]", "[127.0.0.2:8080, 127.0.0.3:8080]"));
+    assert!(shared.contains("or give each upstream a `listen` of its own"), "{shared}");
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in "[a-z:{}\\[\\] \n\"'$&*|>-]{0,80}") {
+        let _ = parse(&text);
+    }
+
+    #[test]
+    fn no_value_in_a_known_place_panics(value in "\\PC{0,20}") {
+        let quoted = value.replace('\'', "''");
+        for place in ["'https://t.example'", "client_id: id", "s3cret"] {
+            let key = place.split(':').next().filter(|_| place.contains(": ")).map_or(String::new(), |key| format!("{key}: "));
+            let _ = parse(&MINIMAL.replace(place, &format!("{key}'{quoted}'")));
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! Operation: configuration, commands, logs, metrics, status, limits, and the end of the process.
+
+mod access_log;
+mod commands;
+mod configuration;
+mod connection_floods;
+mod doctor;
+mod exhaustion;
+mod lifecycle;
+mod memory;
+pub(crate) mod monitoring;
+#[cfg(feature = "otlp")]
+mod otlp;
+mod reload;
+mod sandbox;
+mod secrecy;
+mod status;
+mod watched_files;

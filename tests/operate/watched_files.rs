@@ -1,0 +1,343 @@
+//! Every file that a configuration can name: when it is replaced, that is noticed; when it is bad, what was
+//! read before stays in use.
+
+use crate::support::forward_proxy::ForwardProxy;
+use crate::support::process::Process;
+use crate::support::tls::Authority;
+use crate::support::{Fixture, eventually, http};
+use std::collections::BTreeSet;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+const REFERENCE: &str = include_str!("../../config/reference.yaml");
+const TABLE: &str = include_str!("../../docs/files.md");
+const USERS: &str = "/api/v1/scim2/Users";
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// The keys of the configuration that name files, and the file of each in the world below.
+const KEYS: [(&str, &str); 13] = [
+    ("clients.*.client_secret_file", "secret"),
+    ("clients.*.client_secret_next_file", "next"),
+    ("clients.*.credentials", "key.json"),
+    ("clients.*.certificate_file", "client.crt"),
+    ("clients.*.private_key_file", "client.key"),
+    ("clients.*.ca_file", "client-ca.pem"),
+    ("clients.*.proxy_credentials_file", "client-proxy"),
+    ("upstreams.*.ca_file", "upstream-ca.pem"),
+    ("upstreams.*.certificate_file", "upstream.crt"),
+    ("upstreams.*.private_key_file", "upstream.key"),
+    ("upstreams.*.proxy_credentials_file", "upstream-proxy"),
+    ("access.basic.password_file", "password"),
+    ("access.api_key_file", "api_key"),
+];
+
+/// What is read besides.
+const OTHERS: [(&str, &str); 2] =
+    [("the configuration", "bearerd.yaml"), ("`SSL_CERT_FILE`", "system.pem")];
+
+/// The keys of the reference that name files, by their paths.
+fn keys_of_the_reference() -> BTreeSet<String> {
+    let mut sections: Vec<(usize, &str)> = Vec::new();
+    let mut keys = BTreeSet::new();
+    for line in REFERENCE.lines() {
+        let depth = line.len() - line.trim_start().len();
+        let Some((key, value)) = line.trim_start().trim_start_matches("# ").split_once(':') else {
+            continue;
+        };
+        sections.retain(|(above, _)| *above < depth);
+        if key.ends_with("_file") || key == "credentials" {
+            let path: Vec<_> = sections.iter().map(|(_, name)| *name).chain([key]).collect();
+            keys.insert(path.join("."));
+        } else if value.is_empty() && !line.contains('#') {
+            let is_own = sections.len() == 1 && matches!(sections[0].1, "clients" | "upstreams");
+            sections.push((depth, if is_own { "*" } else { key }));
+        }
+    }
+    keys
+}
+
+#[test]
+fn every_key_that_names_a_file_is_in_the_table_and_in_the_test_below() {
+    let tested: BTreeSet<_> = KEYS.iter().map(|(key, _)| (*key).to_owned()).collect();
+    assert_eq!(keys_of_the_reference(), tested);
+    for (key, _) in KEYS {
+        assert!(TABLE.contains(&format!("`{key}`")), "{key} is in no row of docs/files.md");
+    }
+    for (what, _) in OTHERS {
+        assert!(TABLE.contains(what), "{what} is in no row of docs/files.md");
+    }
+}
+
+/// A sidecar whose configuration names every kind of file.
+struct World {
+    process: Process,
+    _proxy: ForwardProxy,
+    authority: Authority,
+    fixture: Fixture,
+    /// Where the files are.
+    folder: PathBuf,
+}
+
+impl World {
+    async fn start() -> Self {
+        let (fixture, proxy) = (Fixture::start().await, ForwardProxy::start().await);
+        let folder = fixture.path("files");
+        std::fs::create_dir(&folder).unwrap();
+        let authority = Authority::new();
+        for (name, content) in [
+            ("secret", fixture.tenant.client_secret()),
+            ("next", "coming".to_owned()),
+            ("key.json", key(&fixture, &fixture.tenant.client_secret())),
+            ("client-ca.pem", fixture.tenant.ca_pem().to_owned()),
+            ("client-proxy", "tool:proxied".to_owned()),
+            ("upstream-ca.pem", fixture.tenant.ca_pem().to_owned()),
+            ("upstream-proxy", "tool:proxied".to_owned()),
+            ("password", "password-1".to_owned()),
+            ("api_key", "key-1".to_owned()),
+            ("system.pem", Authority::new().pem),
+        ] {
+            std::fs::write(folder.join(name), content).unwrap();
+        }
+        let (crt, key) = fixture.tenant.issue_client_certificate(YEAR).unwrap();
+        std::fs::write(folder.join("client.crt"), crt).unwrap();
+        std::fs::write(folder.join("client.key"), key).unwrap();
+        authority.write_certificate(&folder.join("upstream.crt"), &folder.join("upstream.key"));
+        let config = config(&fixture, &folder, &proxy);
+        let system = folder.join("system.pem").display().to_string();
+        let environment = [("SSL_CERT_FILE", system.as_str())];
+        let process = Process::start_in(fixture.folder.path(), &config, &environment).await;
+        let world = Self { process, _proxy: proxy, authority, fixture, folder };
+        eventually("ready", async || world.ready().await == "ready\n").await;
+        world
+    }
+
+    async fn ready(&self) -> String {
+        let answer = http().get(format!("{}/readyz", self.process.admin)).send().await.unwrap();
+        answer.text().await.unwrap()
+    }
+
+    /// What a caller gets that shows this key.
+    async fn status(&self, key: &str) -> u16 {
+        let url = format!("{}{USERS}", self.process.url);
+        http().get(url).header("x-api-key", key).send().await.unwrap().status().as_u16()
+    }
+
+    /// What a caller gets that shows this password.
+    async fn status_of_password(&self, password: &str) -> u16 {
+        let asked = http().get(format!("{}{USERS}", self.process.url));
+        asked.basic_auth("tool", Some(password)).send().await.unwrap().status().as_u16()
+    }
+
+    /// How many lines of the log say that something stays, or that something new is there.
+    fn told(&self, what: &[&str]) -> usize {
+        let log = self.process.log();
+        log.lines().filter(|line| what.iter().any(|what| line.contains(what))).count()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        match name {
+            "bearerd.yaml" => self.fixture.path(name),
+            _ => self.folder.join(name),
+        }
+    }
+
+    /// Puts a new file in the place of the old one.
+    fn put(&self, name: &str, content: &str) {
+        let new = self.fixture.path("new");
+        std::fs::write(&new, content).unwrap();
+        std::fs::rename(new, self.path(name)).unwrap();
+    }
+
+    /// Another content that is as good.
+    fn renew(&self, name: &str) {
+        let tenant = &self.fixture.tenant;
+        let pem = || format!("{}{}", tenant.ca_pem(), Authority::new().pem);
+        match name {
+            "secret" => self.put(name, &tenant.rotate_client_secret()),
+            "key.json" => self.put(name, &key(&self.fixture, &tenant.rotate_client_secret())),
+            "client.crt" | "client.key" => {
+                let (crt, key) = tenant.issue_client_certificate(YEAR).unwrap();
+                self.put("client.crt", &crt);
+                self.put("client.key", &key);
+            }
+            "upstream.crt" | "upstream.key" => {
+                let [crt, key] = ["crt", "key"].map(|name| self.fixture.path(name));
+                self.authority.write_certificate(&crt, &key);
+                std::fs::rename(crt, self.path("upstream.crt")).unwrap();
+                std::fs::rename(key, self.path("upstream.key")).unwrap();
+            }
+            "client-ca.pem" | "upstream-ca.pem" | "system.pem" => self.put(name, &pem()),
+            "client-proxy" | "upstream-proxy" => self.put(name, "tool:proxied-anew"),
+            "bearerd.yaml" => {
+                let pool = "limits: { requests: 1000 }\n";
+                self.put(name, &format!("{}{pool}", self.configuration()));
+            }
+            other => self.put(other, "renewed"),
+        }
+    }
+
+    fn configuration(&self) -> String {
+        std::fs::read_to_string(self.fixture.path("good.yaml")).unwrap()
+    }
+}
+
+/// A key in one of the known formats.
+fn key(fixture: &Fixture, secret: &str) -> String {
+    let issuer = fixture.tenant.token_url().replace("/oauth/token", "");
+    let id = fixture.tenant.client_id();
+    serde_json::json!({ "uaa": { "clientid": id, "clientsecret": secret, "url": issuer } })
+        .to_string()
+}
+
+fn config(fixture: &Fixture, folder: &Path, proxy: &ForwardProxy) -> String {
+    let at = |name: &str| folder.join(name).display().to_string();
+    let (tenant, proxy) = (&fixture.tenant, proxy.address);
+    let config = format!(
+        "listen: 127.0.0.1:0
+admin: {{ listen: 127.0.0.1:0 }}
+clients:
+  technical-user:
+    token_url: {token_url}
+    client_id: {id}
+    client_secret_file: {secret}
+    client_secret_next_file: {next}
+    ca_file: {client_ca}
+    proxy: http://{proxy}
+    proxy_credentials_file: {client_proxy}
+  keyed: {{ credentials: {key}, ca_file: {ca} }}
+  mutual:
+    token_url: {cert_url}/oauth/token
+    client_id: {id}
+    client_auth: mtls
+    certificate_file: {client_crt}
+    private_key_file: {client_key}
+    ca_file: {ca}
+upstreams:
+  datasphere:
+    url: {url}
+    client: technical-user
+    ca_file: {upstream_ca}
+    certificate_file: {upstream_crt}
+    private_key_file: {upstream_key}
+    proxy: http://{proxy}
+    proxy_credentials_file: {upstream_proxy}
+access: {{ basic: {{ username: tool, password_file: {password} }}, api_key_file: {api_key} }}
+log: {{ level: debug }}
+",
+        token_url = tenant.token_url(),
+        cert_url = tenant.cert_url(),
+        url = tenant.url(),
+        id = tenant.client_id(),
+        ca = fixture.path("ca.pem").display(),
+        secret = at("secret"),
+        next = at("next"),
+        key = at("key.json"),
+        client_ca = at("client-ca.pem"),
+        client_proxy = at("client-proxy"),
+        client_crt = at("client.crt"),
+        client_key = at("client.key"),
+        upstream_ca = at("upstream-ca.pem"),
+        upstream_crt = at("upstream.crt"),
+        upstream_key = at("upstream.key"),
+        upstream_proxy = at("upstream-proxy"),
+        password = at("password"),
+        api_key = at("api_key"),
+    );
+    std::fs::write(fixture.path("good.yaml"), &config).unwrap();
+    config
+}
+
+#[tokio::test]
+async fn every_file_that_is_replaced_is_noticed_and_a_bad_one_changes_nothing_but_what_is_told() {
+    const KEPT: [&str; 3] = [
+        "Keeping the credential in use",
+        "Keeping the configuration in force",
+        "Keeping the local credential in use",
+    ];
+    const TAKEN: [&str; 3] = [
+        "The new credential is in use.",
+        "The new configuration is in force.",
+        "The new local credential is in force.",
+    ];
+    let world = World::start().await;
+    let mut api_key = "key-1";
+    for (key, name) in KEYS.into_iter().chain(OTHERS) {
+        let (kept, taken) = (world.told(&KEPT), world.told(&TAKEN));
+        // The worst of all: to open it is to wait for a writer.
+        let pipe = world.fixture.path("pipe");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        std::fs::rename(&pipe, world.path(name)).unwrap();
+        eventually(&format!("{key}: refused"), async || world.told(&KEPT) > kept).await;
+        assert_eq!(world.status(api_key).await, 200, "{key}: {}", world.process.log());
+        world.renew(name);
+        eventually(&format!("{key}: taken"), async || world.told(&TAKEN) > taken).await;
+        if name == "api_key" {
+            api_key = "renewed";
+        }
+        assert_eq!(world.status(api_key).await, 200, "{key}: {}", world.process.log());
+    }
+    eventually("ready", async || world.ready().await == "ready\n").await;
+}
+
+#[tokio::test]
+async fn a_local_credential_that_was_replaced_lets_nobody_in_any_more() {
+    let world = World::start().await;
+    assert_eq!((world.status("key-1").await, world.status("key-2").await), (200, 401));
+    world.put("api_key", "key-2\n");
+    eventually("replaced", async || world.status("key-2").await == 200).await;
+    assert_eq!(world.status("key-1").await, 401, "the leaked one");
+    assert_eq!(world.status_of_password("password-1").await, 200, "the other part is as it was");
+
+    // A file that is not there, or is empty, is no reason to let everybody in, or nobody.
+    std::fs::remove_file(world.path("api_key")).unwrap();
+    let is_told = async || world.ready().await.contains("local credential: cannot read");
+    eventually("degraded", is_told).await;
+    assert_eq!((world.status("key-2").await, world.status("").await), (200, 401));
+    world.put("api_key", "");
+    eventually("degraded", async || world.ready().await.contains("is empty")).await;
+    assert_eq!((world.status("key-2").await, world.status("").await), (200, 401));
+
+    // Nor is one that nobody could show.
+    for (bad, why) in [("key-2 \n", "a blank"), ("key-2\nkey-4\n", "several lines")] {
+        world.put("api_key", bad);
+        eventually(why, async || world.ready().await.contains(why)).await;
+        assert_eq!(world.status("key-2").await, 200, "{why}");
+    }
+
+    // Whatever else is wrong at the same time.
+    world.put("upstream-ca.pem", "no certificate");
+    world.put("password", "password-2");
+    eventually("replaced", async || world.status_of_password("password-2").await == 200).await;
+    assert_eq!(world.status_of_password("password-1").await, 401);
+    world.put("api_key", "key-3");
+    world.process.signal("HUP").await;
+    eventually("replaced", async || world.status("key-3").await == 200).await;
+    assert_eq!(world.status("key-2").await, 401);
+    eventually("mended", async || !world.ready().await.contains("local credential")).await;
+}
+
+#[tokio::test]
+async fn a_local_credential_behind_links_is_replaced_like_any_other() {
+    let world = World::start().await;
+    let real = world.fixture.path("real");
+    std::fs::create_dir(&real).unwrap();
+    std::fs::write(real.join("api_key"), "linked-1").unwrap();
+    let link = world.fixture.path("new-link");
+    symlink("../real/api_key", &link).unwrap();
+    std::fs::rename(link, world.path("api_key")).unwrap();
+    eventually("linked", async || world.status("linked-1").await == 200).await;
+    // By the clock alone, so many would take longer than is waited for all of them.
+    let (new, mut key) = (world.fixture.path("new"), 1);
+    eventually("each is replaced", async || {
+        if world.status(&format!("linked-{key}")).await == 200 {
+            key += 1;
+            std::fs::write(&new, format!("linked-{key}")).unwrap();
+            std::fs::rename(&new, real.join("api_key")).unwrap();
+        }
+        key == 5
+    })
+    .await;
+    assert_eq!(world.status("linked-1").await, 401, "the leaked one");
+}

@@ -1,0 +1,23 @@
+//! Requests and responses: what is forwarded, rewritten, retried and refused.
+
+mod backpressure;
+mod batches;
+mod csrf;
+pub(crate) mod dead_paths;
+mod dns;
+mod faults;
+mod forward_proxy;
+mod guard;
+mod heal;
+mod http2;
+mod links;
+mod local_answers;
+mod redaction;
+mod refused_callers;
+pub(crate) mod requests;
+mod rewriter_corpus;
+mod smuggling;
+mod stale_connections;
+mod tenants;
+mod tls;
+mod uploads;

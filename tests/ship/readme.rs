@@ -1,0 +1,80 @@
+//! What the README says is what the program does.
+
+use crate::support::issuer;
+use crate::support::sidecar::Sidecar;
+use bearerd::config::unknown_variables;
+use bearerd::environment::Environment;
+use bearerd::error::ErrorKind;
+use bearerd::profile::{Csrf, Links, PROFILES, Replay};
+use std::collections::BTreeSet;
+
+const README: &str = include_str!("../../README.md");
+
+/// The names in backticks that begin the rows of the README's tables.
+fn first_cells() -> BTreeSet<&'static str> {
+    README.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect()
+}
+
+#[tokio::test]
+async fn the_table_of_metrics_lists_every_metric_and_no_other() {
+    let issuer = issuer::steady().await;
+    let client = "expires_on: 2030-01-01";
+    let sidecar = Sidecar::ready(&issuer.config("https://127.0.0.1:9", client, "")).await;
+    sidecar.get("/nowhere").await;
+    let (_, text) = sidecar.probe("/metrics").await;
+    let exported: BTreeSet<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+        .filter(|name| name.starts_with("bearerd_") && *name != "bearerd_clock_skew_seconds")
+        .collect();
+    let mut listed: BTreeSet<_> =
+        first_cells().into_iter().filter(|name| name.starts_with("bearerd_")).collect();
+    // Only told by issuers that send `Date`, which the test's own does not.
+    assert!(listed.remove("bearerd_clock_skew_seconds"));
+    assert_eq!(exported, listed);
+}
+
+#[test]
+fn the_table_of_local_answers_lists_every_kind_with_its_status() {
+    for kind in ErrorKind::ALL {
+        let row = format!("| `{}` | {} |", kind.label(), kind.status().as_u16());
+        assert!(README.contains(&row), "{row}");
+    }
+}
+
+#[test]
+fn the_table_of_profiles_lists_every_profile_with_its_paths() {
+    for profile in &PROFILES {
+        let row = README.lines().find(|line| line.starts_with(&format!("| `{}` |", profile.name)));
+        let row = row.unwrap_or_else(|| panic!("no row for {}", profile.name));
+        for path in profile.paths {
+            assert!(row.contains(&format!("`{path}`")), "{row}");
+        }
+        assert_eq!(row.ends_with("| yes |"), profile.custom_auth, "{row}");
+        let csrf = match profile.csrf {
+            Csrf::Off => "| off |",
+            Csrf::IfAsked => "| if asked |",
+            Csrf::Managed => "| managed |",
+        };
+        assert!(row.contains(csrf), "{row}");
+        let links = match profile.links {
+            Links::Off => "| headers |",
+            Links::Json => "| JSON |",
+            Links::JsonAndXml => "| JSON, XML |",
+        };
+        assert!(row.contains(links), "{row}");
+        assert_eq!(row.contains("| any |"), profile.replay == Replay::Any, "{row}");
+    }
+}
+
+#[test]
+fn the_variables_that_the_readme_names_are_read() {
+    let named: BTreeSet<_> = README
+        .split('`')
+        .filter(|word| word.starts_with("BEARERD_") && !word.contains(' '))
+        .collect();
+    assert!(named.len() >= 9, "{named:?}");
+    for name in named {
+        assert_eq!(unknown_variables(&Environment::from([(name, "x")])).count(), 0, "{name}");
+    }
+}

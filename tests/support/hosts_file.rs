@@ -1,0 +1,73 @@
+//! A name that moves, for one process: a hosts file of its own in the place of the system's.
+
+use super::process::{bearerd, starting};
+use std::fmt::Write;
+use std::fs::OpenOptions;
+use std::net::IpAddr;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
+use tokio::process::Command;
+
+/// As wide as any line of it: what is replaced has the same length, so that a reader sees the old or the new.
+const WIDTH: usize = 60;
+const MOST: usize = 2;
+
+/// Knows just one name.
+pub(crate) struct HostsFile {
+    name: &'static str,
+    file: NamedTempFile,
+}
+
+impl HostsFile {
+    pub(crate) fn new(name: &'static str, addresses: &[IpAddr]) -> Self {
+        let names = Self { name, file: NamedTempFile::new().unwrap() };
+        names.point_to(addresses);
+        names
+    }
+
+    /// Moves the name there.
+    pub(crate) fn point_to(&self, addresses: &[IpAddr]) {
+        assert!((1..=MOST).contains(&addresses.len()));
+        let mut text = String::new();
+        for place in 0..MOST {
+            let line = addresses.get(place).map(|address| format!("{address} {}", self.name));
+            let line = line.unwrap_or_default();
+            writeln!(text, "{line:WIDTH$}").unwrap();
+        }
+        let file = OpenOptions::new().write(true).open(self.file.path()).unwrap();
+        file.write_all_at(text.as_bytes(), 0).unwrap();
+    }
+
+    /// bearerd where this file is the system's, in a mount namespace. It keeps its process id.
+    pub(crate) fn bearerd(&self) -> Command {
+        bearerd_with(self.file.path())
+    }
+}
+
+/// Knows no name, and does not say so: a pipe that nobody writes into.
+pub(crate) struct Silence(PathBuf);
+
+impl Silence {
+    pub(crate) fn new(folder: &Path) -> Self {
+        let pipe = folder.join("hosts");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        Self(pipe)
+    }
+
+    /// bearerd where this pipe is the system's file.
+    pub(crate) fn bearerd(&self) -> Command {
+        bearerd_with(&self.0)
+    }
+}
+
+fn bearerd_with(hosts: &Path) -> Command {
+    let plain = bearerd();
+    let mut command = starting("unshare");
+    command
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c"])
+        .arg(r#"mount --bind "$0" /etc/hosts && exec "$@""#)
+        .args([hosts.as_os_str(), plain.as_std().get_program()]);
+    command
+}
