@@ -284,7 +284,7 @@ impl ProxyHttp for Proxy {
         passing::forget(session, &mut context.passing);
         context.redactor = None;
         if let Some(plan) = &route.links {
-            plan.prepare(session.req_header(), request)?;
+            plan.rewrite_request_header(session.req_header(), request)?;
         }
         if let Some(body) = &mut context.request_body {
             body.begin(route.links.as_ref(), session.req_header(), request)?;
@@ -386,7 +386,7 @@ impl ProxyHttp for Proxy {
         if let Some((route, plan)) =
             context.route.as_ref().and_then(|route| Some((route, route.links.as_ref()?)))
         {
-            let (count, body) = plan.answer(session.req_header(), response)?;
+            let (count, body) = plan.rewrite_response_header(session.req_header(), response)?;
             route.metrics.add_rewritten_links(count);
             changed = body.map(|body| (route.clone(), body));
         }

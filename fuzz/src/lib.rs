@@ -85,10 +85,12 @@ mod source {
         }
         pub mod headers;
         pub mod links {
+            mod entity_tag;
             mod header;
+            mod header_kind;
+            mod header_value;
             pub mod json;
             pub mod origin;
-            mod value;
             pub mod xml;
 
             pub(crate) use header::restored_tags;

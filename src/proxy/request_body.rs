@@ -10,7 +10,7 @@
 
 use super::admission::REPLAY_BUFFER;
 use super::batch::BatchCheck;
-use super::links::{DIGESTS, Plan, Rewriter};
+use super::links::{DIGESTS, LinkPlan, RequestRewriter};
 use super::respond::Problem;
 use super::{failure, route};
 use crate::error::ErrorKind;
@@ -71,13 +71,13 @@ pub(crate) enum Framing {
 /// What a body passes through.
 pub(crate) struct Stages {
     check: Option<Box<BatchCheck>>,
-    rewriter: Rewriter,
+    rewriter: RequestRewriter,
     /// How much was done in this turn.
     work: usize,
 }
 
 impl Stages {
-    const fn new(check: Option<Box<BatchCheck>>, rewriter: Rewriter) -> Self {
+    const fn new(check: Option<Box<BatchCheck>>, rewriter: RequestRewriter) -> Self {
         Self { check, rewriter, work: 0 }
     }
 
@@ -137,9 +137,9 @@ impl Stages {
     }
 
     /// Begins anew, for another attempt.
-    fn restart(&mut self, plan: Option<&Plan>, caller: &RequestHeader) {
+    fn restart(&mut self, plan: Option<&LinkPlan>, caller: &RequestHeader) {
         let rewriter = plan.and_then(|plan| plan.request_rewriter(caller));
-        self.rewriter = rewriter.unwrap_or(Rewriter::None);
+        self.rewriter = rewriter.unwrap_or(RequestRewriter::none());
         if let Some(check) = &mut self.check {
             check.restart();
         }
@@ -152,7 +152,7 @@ impl RequestBody {
     /// # Errors
     /// The caller does not send what it announced.
     pub(super) async fn prepare(
-        plan: Option<&Plan>,
+        plan: Option<&LinkPlan>,
         check: Option<Box<BatchCheck>>,
         session: &mut Session,
     ) -> pingora::Result<Result<Option<Self>, Problem>> {
@@ -165,7 +165,7 @@ impl RequestBody {
             Some(check) => !check.keeps_length(),
             None => route::ends_with(request.raw_path(), route::BATCH),
         };
-        let stages = Stages::new(check, rewriter.unwrap_or(Rewriter::None));
+        let stages = Stages::new(check, rewriter.unwrap_or(RequestRewriter::none()));
         let length = request.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         match length.and_then(|length| length.parse::<u64>().ok()) {
             Some(length) if length <= REPLAY_BUFFER => {
@@ -233,7 +233,7 @@ impl RequestBody {
     /// Announces the body in the header of a new attempt. `caller` is the request as it came.
     pub(super) fn begin(
         &mut self,
-        plan: Option<&Plan>,
+        plan: Option<&LinkPlan>,
         caller: &RequestHeader,
         request: &mut RequestHeader,
     ) -> pingora::Result<()> {
@@ -332,7 +332,7 @@ mod tests {
             let theirs = "https://tenant.eu10.hcs.cloud.sap.example";
             let map = OriginMap::new([(format!("http://{name}"), theirs.to_owned())], None);
             let rewriter = JsonRewriter::new(Arc::new(map));
-            let mut stages = Stages::new(None, Rewriter::Json(Box::new(rewriter)));
+            let mut stages = Stages::new(None, RequestRewriter::json(rewriter));
             let link = format!("\"//{name}\",");
             let body = format!("{{\"@id\":[{}0]}}", link.repeat(64 * 1024 / link.len()));
             let mut output = Vec::new();

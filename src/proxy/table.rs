@@ -2,7 +2,7 @@
 
 use super::csrf::CsrfTokens;
 use super::guard::Guard;
-use super::links::Plan;
+use super::links::LinkPlan;
 use super::redaction;
 use super::rejection::RejectionPolicy;
 use super::respond::Problem;
@@ -42,7 +42,7 @@ pub(super) struct RouteHandle {
     /// What is secret of the headers that it adds.
     pub(super) secrets: Option<Secrets>,
     /// Which links are rewritten, and to what.
-    pub(super) links: Option<Plan>,
+    pub(super) links: Option<LinkPlan>,
     pub(super) guard: Arc<Guard>,
     pub(super) metrics: Arc<RouteMetrics>,
 }
@@ -100,7 +100,7 @@ impl Table {
                 wants_csrf: AtomicBool::new(false),
                 cookie_domain: endpoint::host(&config.upstreams.get(route.upstream.0)?.origin),
                 upstream,
-                links: Plan::new(config, route, listener, guard, addresses),
+                links: LinkPlan::new(config, route, listener, guard, addresses),
                 guard: guard.clone(),
                 metrics: Arc::new(metrics.route(&name)),
                 name,

@@ -237,7 +237,7 @@ pub(super) mod tests {
     use super::*;
     use crate::metrics::Metrics;
     use crate::proxy::downstream::response_framing::ResponseFraming::{Bare, Chunks};
-    use crate::proxy::links::answer::tests::{growing_body, json_body};
+    use crate::proxy::links::body::tests::{growing_body, json_body};
     use crate::redact::Secrets;
     use bytes::{Buf, BufMut};
     use flate2::Compression;

@@ -1,15 +1,13 @@
-//! The formats whose links are known, and who rewrites them.
+//! The formats whose URLs are rewritten: JSON and XML.
 
-use super::batch::BatchRewriter;
 use super::json::JsonRewriter;
 use super::origin::OriginMap;
-use super::parts::PartsRewriter;
+use super::rewrite::Rewrite;
 use super::xml::XmlRewriter;
 use crate::profile::Links;
-use http::{HeaderMap, header::CONTENT_TYPE};
 use std::sync::Arc;
 
-/// A format that is understood.
+/// A format whose links are known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
     Json,
@@ -26,7 +24,7 @@ impl Format {
         }
     }
 
-    /// The format of a media type: also of types such as `application/scim+json`.
+    /// The format of a media type, with the structured suffixes `+json` and `+xml` (RFC 6839).
     pub(super) fn named(media_type: &str) -> Option<Self> {
         let essence = media_type.split(';').next()?.trim().to_ascii_lowercase();
         if essence == "application/json" || essence.ends_with("+json") {
@@ -41,89 +39,60 @@ impl Format {
     }
 }
 
-/// Rewrites the links of one body.
-#[derive(Debug)]
-pub(crate) enum Rewriter {
-    /// Its format is not known: it passes.
+/// Rewrites the links of one body by its format.
+#[derive(Debug, Default)]
+pub(crate) enum FormatRewriter {
+    /// The format is not known: the body passes.
+    #[default]
     None,
     Json(Box<JsonRewriter>),
     Xml(Box<XmlRewriter>),
-    Batch(Box<BatchRewriter>),
-    Parts(Box<PartsRewriter>),
 }
 
-impl Rewriter {
+impl FormatRewriter {
     pub(super) fn new(format: Option<Format>, map: &Arc<OriginMap>) -> Self {
         match format {
             None => Self::None,
-            Some(Format::Json) => Self::Json(Box::new(JsonRewriter::new(map.clone()))),
+            Some(Format::Json) => Self::json(JsonRewriter::new(map.clone())),
             Some(Format::Xml) => Self::Xml(Box::new(XmlRewriter::new(map.clone()))),
         }
     }
 
-    /// For an answer with these headers, on a route where links are rewritten in these formats.
-    pub(super) fn of_answer(
-        headers: &HeaderMap,
-        is_batch: bool,
-        formats: Links,
-        map: &Arc<OriginMap>,
-    ) -> Self {
-        let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let content_type = content_type.filter(|_| formats != Links::Off).unwrap_or_default();
-        match Format::named(content_type).filter(|format| format.is_in(formats)) {
-            Some(Format::Json) if is_batch => {
-                Self::Json(Box::new(JsonRewriter::of_batch_answer(map.clone())))
-            }
-            Some(format) => Self::new(Some(format), map),
-            None => PartsRewriter::of_answer(content_type, formats, map)
-                .map_or(Self::None, |parts| Self::Parts(Box::new(parts))),
-        }
+    pub(super) fn json(rewriter: JsonRewriter) -> Self {
+        Self::Json(Box::new(rewriter))
     }
+}
 
-    /// Whether it changes nothing, whatever comes.
-    pub(super) const fn is_none(&self) -> bool {
-        matches!(self, Self::None)
-    }
-
-    /// Takes the next bytes and appends what is decided to `output`.
-    pub(in crate::proxy) fn push(&mut self, input: &[u8], output: &mut Vec<u8>) {
+impl Rewrite for FormatRewriter {
+    fn push(&mut self, input: &[u8], output: &mut Vec<u8>) {
         match self {
             Self::None => output.extend_from_slice(input),
             Self::Json(json) => json.push(input, output),
             Self::Xml(xml) => xml.push(input, output),
-            Self::Batch(batch) => batch.push(input, output),
-            Self::Parts(parts) => parts.push(input, output),
         }
     }
 
-    /// The body is over: what is held back is appended to `output`.
-    pub(in crate::proxy) fn finish(&mut self, output: &mut Vec<u8>) {
+    fn finish(&mut self, output: &mut Vec<u8>) {
         match self {
             Self::None => {}
             Self::Json(json) => json.finish(output),
             Self::Xml(xml) => xml.finish(output),
-            Self::Batch(batch) => batch.finish(output),
-            Self::Parts(parts) => parts.finish(output),
         }
     }
 
-    /// How many bytes of parts it holds. What the others hold is not worth mentioning.
-    pub(super) fn holds(&self) -> usize {
-        match self {
-            Self::None | Self::Json(_) | Self::Xml(_) => 0,
-            Self::Batch(batch) => batch.holds(),
-            Self::Parts(parts) => parts.holds(),
-        }
+    fn is_none(&self) -> bool {
+        matches!(self, Self::None)
     }
 
-    /// How many links were changed so far.
-    pub(in crate::proxy) fn rewritten(&self) -> u64 {
+    fn held(&self) -> usize {
+        0
+    }
+
+    fn rewritten(&self) -> u64 {
         match self {
             Self::None => 0,
             Self::Json(json) => json.rewritten(),
             Self::Xml(xml) => xml.rewritten(),
-            Self::Batch(batch) => batch.rewritten(),
-            Self::Parts(parts) => parts.rewritten(),
         }
     }
 }

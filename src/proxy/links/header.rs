@@ -1,28 +1,34 @@
-//! Links in headers ([`value::HEADERS`]) and the entity tags of bodies whose bytes change. Pure.
+//! Links in headers ([`header_kind::HEADERS`]) and the entity tags of bodies whose bytes change. Pure.
 
+use super::entity_tag::{MARK, strengthened, weakened};
+use super::header_kind::HeaderKind;
+use super::header_value::{self, MOST_GROWN};
 use super::origin::OriginMap;
-use super::value::{self, Kind, MARK, MOST_GROWN};
 use http::header::{CONTENT_LOCATION, ETAG, IF_MATCH, IF_NONE_MATCH, LINK, ORIGIN, REFERER};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::{RequestHeader, ResponseHeader};
 use std::sync::Arc;
 
-pub(super) use value::strengthened;
+/// Headers that describe the exact bytes of a body. They go when its links change.
+pub(in crate::proxy) const DIGESTS: [&str; 4] =
+    ["content-md5", "digest", "content-digest", "repr-digest"];
 
 const DESTINATION: HeaderName = HeaderName::from_static("destination");
 const ODATA_ENTITYID: HeaderName = HeaderName::from_static("odata-entityid");
 
 /// Rewrites the links of an answer's header. Returns how many were changed.
-pub(super) fn rewrite(response: &mut ResponseHeader, map: &Arc<OriginMap>) -> u64 {
+pub(super) fn rewrite_response(response: &mut ResponseHeader, map: &Arc<OriginMap>) -> u64 {
     let linked = response.headers.keys().filter_map(|name| {
-        let kind = Kind::of(name.as_str().as_bytes()).filter(|kind| *kind != Kind::Tag)?;
+        let kind =
+            HeaderKind::of(name.as_str().as_bytes()).filter(|kind| *kind != HeaderKind::Tag)?;
         Some((name.clone(), kind))
     });
     let mut linked: Vec<_> = linked.collect();
     linked.sort_by_key(|(_, kind)| *kind);
     let (mut count, mut room) = (0, MOST_GROWN);
     for (name, kind) in linked {
-        count += replace(response, &name, |value| kind.rewritten(value, map, &mut room));
+        count +=
+            replace(response, &name, |value| header_value::rewrite(kind, value, map, &mut room));
     }
     count
 }
@@ -51,32 +57,38 @@ fn replace(
 }
 
 /// Makes the entity tag of a body weak whose bytes are changed (RFC 9110 section 8.8.1).
-pub(super) fn weaken(response: &mut ResponseHeader) {
-    replace(response, &ETAG, value::weakened);
+pub(super) fn weaken_tag(response: &mut ResponseHeader) {
+    replace(response, &ETAG, weakened);
 }
 
 /// Request headers that hold a URL: WebDAV's `Destination`; `Referer` and `Origin`, which some front doors
 /// compare with the host; and what a caller may send back as it was given to it.
-const POINTERS: [(HeaderName, Kind); 6] = [
-    (DESTINATION, Kind::Url),
-    (REFERER, Kind::Url),
-    (ORIGIN, Kind::Url),
-    (CONTENT_LOCATION, Kind::Url),
-    (ODATA_ENTITYID, Kind::Url),
-    (LINK, Kind::Links),
+const POINTERS: [(HeaderName, HeaderKind); 6] = [
+    (DESTINATION, HeaderKind::Url),
+    (REFERER, HeaderKind::Url),
+    (ORIGIN, HeaderKind::Url),
+    (CONTENT_LOCATION, HeaderKind::Url),
+    (ODATA_ENTITYID, HeaderKind::Url),
+    (LINK, HeaderKind::Links),
 ];
 
 /// Whether a request has one of them; few do.
-pub(super) fn points_back(request: &RequestHeader) -> bool {
+pub(super) fn has_urls(request: &RequestHeader) -> bool {
     request.headers.keys().any(|name| POINTERS.iter().any(|(pointer, _)| pointer == name))
 }
 
 /// Makes the sidecar's URLs in a request's headers the upstream's.
-pub(super) fn point_back(request: &mut RequestHeader, map: &Arc<OriginMap>) {
+pub(super) fn rewrite_request(request: &mut RequestHeader, map: &Arc<OriginMap>) {
     let mut room = MOST_GROWN;
     for (name, kind) in POINTERS {
         let theirs = |value: &HeaderValue| {
-            HeaderValue::try_from(kind.rewritten(value.to_str().ok()?, map, &mut room)?).ok()
+            HeaderValue::try_from(header_value::rewrite(
+                kind,
+                value.to_str().ok()?,
+                map,
+                &mut room,
+            )?)
+            .ok()
         };
         if let Some(value) = request.headers.get(&name).and_then(theirs) {
             // A name that was there before, and a value that was checked.
@@ -86,13 +98,13 @@ pub(super) fn point_back(request: &mut RequestHeader, map: &Arc<OriginMap>) {
 }
 
 /// Whether a request asks about a body whose bytes were changed here.
-pub(super) fn asks_about_ours(request: &HeaderMap) -> bool {
+pub(super) fn asks_about_rewritten(request: &HeaderMap) -> bool {
     let mut tags = request.get_all(IF_NONE_MATCH).iter().chain(request.get_all(IF_MATCH));
     tags.any(|value| value.to_str().is_ok_and(|tags| tags.contains(MARK)))
 }
 
 /// Gives the upstream its own entity tags back.
-pub(super) fn restore(request: &mut RequestHeader) {
+pub(super) fn restore_tags(request: &mut RequestHeader) {
     for name in [IF_MATCH, IF_NONE_MATCH] {
         let values = request.headers.get_all(&name).iter();
         let texts: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
@@ -125,7 +137,7 @@ mod tests {
     fn rewritten(name: &'static str, value: &'static str) -> (String, u64) {
         let mut response = ResponseHeader::build(200, None).unwrap();
         response.insert_header(name, value).unwrap();
-        let count = rewrite(&mut response, &map());
+        let count = rewrite_response(&mut response, &map());
         (response.headers[name].to_str().unwrap().to_owned(), count)
     }
 
@@ -193,7 +205,7 @@ mod tests {
             response.append_header("link", links.repeat(2)).unwrap();
             response.append_header("link", format!("{links}{other}")).unwrap();
             response.append_header("location", "/x").unwrap();
-            let count = rewrite(&mut response, &map);
+            let count = rewrite_response(&mut response, &map);
             assert_eq!(response.headers["location"], format!("{prefix}/x"));
             assert_eq!(response.headers["sap-messages"], messages);
             let values: Vec<_> = response.headers.get_all("link").iter().collect();
@@ -203,7 +215,7 @@ mod tests {
             assert_eq!(count, 1);
             response.remove_header("location");
             response.insert_header("link", format!("{links}{other}")).unwrap();
-            assert_eq!(rewrite(&mut response, &map), u64::from(is_changed));
+            assert_eq!(rewrite_response(&mut response, &map), u64::from(is_changed));
             let wanted = if is_changed { ours(&links) } else { format!("{links}{other}") };
             assert_eq!(response.headers["link"], wanted);
         }
@@ -213,14 +225,14 @@ mod tests {
     fn an_entity_tag_goes_out_weak_and_comes_back_as_it_was() {
         let mut response = ResponseHeader::build(200, None).unwrap();
         response.insert_header(ETAG, "\"v1\"").unwrap();
-        weaken(&mut response);
+        weaken_tag(&mut response);
         let weak = response.headers[ETAG].clone();
         assert!(weak.to_str().unwrap().starts_with("W/"));
         let mut request = RequestHeader::build("GET", b"/", None).unwrap();
         let both = format!("W/\"own\", {}", weak.to_str().unwrap());
         request.insert_header(IF_NONE_MATCH, both).unwrap();
         request.insert_header(IF_MATCH, weak).unwrap();
-        restore(&mut request);
+        restore_tags(&mut request);
         assert_eq!(request.headers[IF_MATCH], "\"v1\"");
         assert_eq!(request.headers[IF_NONE_MATCH], "W/\"own\", \"v1\"");
         for tags in ["W/\"a, W/b~bearerd\"", "W/\"a,b~bearerd\", W/\"c\""] {
@@ -229,7 +241,7 @@ mod tests {
         }
         let mut weak_already = ResponseHeader::build(200, None).unwrap();
         weak_already.insert_header(ETAG, "W/\"v1\"").unwrap();
-        weaken(&mut weak_already);
+        weaken_tag(&mut weak_already);
         assert_eq!(weak_already.headers[ETAG], "W/\"v1\"");
     }
 }

@@ -19,8 +19,8 @@ use self::context::Probe;
 use self::escape::{Decoder, Stop, write_escaped};
 use self::keys::{Frame, LONGEST_KEY, Role, role_of};
 use self::scan::{Class, Strings};
+use super::header_kind::HeaderKind;
 use super::origin::{Match, OriginMap};
-use super::value::{Kind, MOST_GROWN};
 
 /// More open objects and arrays than this end the rewriting.
 const DEEPEST: usize = 512;
@@ -53,8 +53,13 @@ pub struct JsonRewriter {
     held: Vec<u8>,
     /// What looks at the beginning of the innermost object.
     probe: Probe,
+    /// What becomes of a header's value in a batch.
+    rewrite_header: RewriteHeader,
     rewritten: u64,
 }
+
+/// Returns the new value of a header, if it changes.
+pub(super) type RewriteHeader = fn(HeaderKind, &str, &Arc<OriginMap>) -> Option<String>;
 
 /// What happens to the next byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +71,7 @@ enum State {
     /// It goes on with the beginning of a link, which is held back.
     Link,
     /// It goes on with a header's value, which is held back.
-    Header(Kind),
+    Header(HeaderKind),
     /// It passes: rewriting has ended.
     Stopped,
 }
@@ -86,18 +91,20 @@ impl JsonRewriter {
             decoder: Decoder::default(),
             held: Vec::new(),
             probe: Probe::default(),
+            rewrite_header: |_, _, _| None,
             rewritten: 0,
         }
     }
 
-    /// A rewriter for the answer to a batch: the headers of each response are like real ones.
-    pub fn of_batch_answer(map: Arc<OriginMap>) -> Self {
-        let starts = Class::covering(map.first_bytes().chain(Kind::first_bytes()));
-        Self { top: Frame::AnswerRoot, starts, ..Self::new(map) }
+    /// A rewriter for the response to a batch, in which the headers of each response are changed,
+    /// too, by this function.
+    pub(super) fn with_header_values(map: Arc<OriginMap>, rewrite_header: RewriteHeader) -> Self {
+        let starts = Class::covering(map.first_bytes().chain(HeaderKind::first_bytes()));
+        Self { top: Frame::AnswerRoot, starts, rewrite_header, ..Self::new(map) }
     }
 
     /// A rewriter for one batch of requests: the URL of each is a link, too.
-    pub fn of_batch(map: Arc<OriginMap>) -> Self {
+    pub fn for_batch_request(map: Arc<OriginMap>) -> Self {
         Self { top: Frame::BatchRoot, ..Self::new(map) }
     }
 
@@ -358,7 +365,7 @@ impl JsonRewriter {
     }
 
     /// Decodes more of a header's value, until all of it is there.
-    fn continue_header(&mut self, kind: Kind, chunk: &mut Chunk<'_>, output: &mut Vec<u8>) {
+    fn continue_header(&mut self, kind: HeaderKind, chunk: &mut Chunk<'_>, output: &mut Vec<u8>) {
         let rest = chunk.rest();
         let (taken, stop) = self.decoder.read(rest, LONGEST_HEADER);
         self.held.extend_from_slice(rest.get(..taken).unwrap_or_default());
@@ -368,12 +375,11 @@ impl JsonRewriter {
             return;
         }
         let text = str::from_utf8(self.decoder.text()).ok().filter(|_| stop == Stop::End);
-        let mut room = MOST_GROWN;
-        match text.and_then(|text| kind.rewritten(text, &self.map, &mut room)) {
+        match text.and_then(|text| (self.rewrite_header)(kind, text, &self.map)) {
             Some(ours) => {
                 write_escaped(&ours, output);
                 output.push(b'"');
-                self.rewritten += u64::from(kind != Kind::Tag);
+                self.rewritten += u64::from(kind != HeaderKind::Tag);
             }
             None => output.extend_from_slice(&self.held),
         }

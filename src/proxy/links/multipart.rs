@@ -5,16 +5,12 @@
 //! large to be held, as it came or as it is changed, streams, and loses its lengths: its end is the delimiter's. So
 //! no more is made at a time than the links in a piece of input become.
 
-use super::format::Rewriter;
-use super::head::{split_end, split_message, value_of, with_length, without_length};
+use super::embedded_header::{split_end, split_message, value_of, without_length};
+use super::media_type::{LONGEST_BOUNDARY, delimiter, is_http};
+use super::part::{LARGEST_CHANGED, LARGEST_PART, Part};
+use super::rewrite::Rewrite;
+use std::fmt;
 
-/// A part with more bytes than this is not held.
-pub(super) const LARGEST_PART: usize = 64 * 1024;
-/// Neither is one that becomes larger than this, with all that is held of the parts within it. Links seldom grow to
-/// twice their length.
-pub(super) const LARGEST_CHANGED: usize = 2 * LARGEST_PART;
-/// RFC 2046 section 5.1.1 allows 70 characters.
-const LONGEST_BOUNDARY: usize = 70;
 /// A line with more bytes than this is no delimiter: white space may follow it.
 const LONGEST_DELIMITER: usize = 2 * LONGEST_BOUNDARY;
 /// A batch holds change sets, which hold no more of their kind.
@@ -26,85 +22,26 @@ const KEPT: usize = 4 * 1024;
 
 /// What is done to the messages in the parts.
 pub(crate) trait Messages {
+    /// Rewrites the bodies of the messages.
+    type Body: Rewrite + fmt::Debug;
+
     /// Changes the header of a message, which ends with its empty line, or with the part.
-    fn begin(&self, head: &[u8]) -> Begun;
+    fn begin(&self, head: &[u8]) -> NewMessage<Self::Body>;
 }
 
 /// What becomes of a message.
-pub(crate) struct Begun {
+pub(crate) struct NewMessage<B> {
     /// Its header, if it changes.
     pub(super) head: Option<Vec<u8>>,
     /// How many links changed there.
     pub(super) count: u64,
     /// Rewrites its body.
-    pub(super) rewriter: Rewriter,
-}
-
-/// What is held of a part whose message's header is whole.
-#[derive(Debug)]
-struct Part {
-    /// The part's own header.
-    header: Vec<u8>,
-    /// The empty lines before the message.
-    lead: Vec<u8>,
-    /// The message's header as it came.
-    head: Vec<u8>,
-    /// The same as it goes on, if it changes.
-    changed_head: Option<Vec<u8>>,
-    /// How many links changed in the header.
-    count: u64,
-    /// How many bytes of the body were taken.
-    taken: usize,
-    /// What came of them.
-    made: Vec<u8>,
-}
-
-impl Part {
-    /// How many bytes it has so far.
-    fn length(&self) -> usize {
-        self.header.len() + self.lead.len() + self.head.len() + self.taken
-    }
-
-    /// How many bytes it has become so far.
-    fn changed_length(&self) -> usize {
-        let head = self.changed_head.as_ref().unwrap_or(&self.head);
-        self.header.len() + head.len() + self.made.len()
-    }
-
-    /// The whole part, with the lengths that are true now. `links` is how many changed in the body.
-    fn write(mut self, links: u64, output: &mut Vec<u8>) {
-        let has_changed = self.changed_head.is_some()
-            || self.count + links > 0
-            // Lengths that are left out, and tags that become weak, are not counted.
-            || self.made.len() != self.taken;
-        let head = self.changed_head.unwrap_or_else(|| self.head.clone());
-        let (header, head) = if has_changed {
-            let head = with_length(&head, self.taken, self.made.len());
-            let before = self.head.len() + self.taken;
-            (with_length(&self.header, before, head.len() + self.made.len()), head)
-        } else {
-            (self.header, head)
-        };
-        output.reserve(header.len() + self.lead.len() + head.len() + self.made.len());
-        output.extend(header);
-        output.append(&mut self.lead);
-        output.extend(head);
-        output.append(&mut self.made);
-    }
-
-    /// What there is of a part that is not held any longer. The length of its body stays where nothing changes it.
-    fn write_beginning(mut self, keeps_length: bool, output: &mut Vec<u8>) {
-        let head = self.changed_head.unwrap_or(self.head);
-        output.extend(without_length(&self.header));
-        output.append(&mut self.lead);
-        output.extend(if keeps_length { head } else { without_length(&head) });
-        output.append(&mut self.made);
-    }
+    pub(super) rewriter: B,
 }
 
 /// Changes the messages in one body.
 #[derive(Debug)]
-pub(crate) struct Multipart<M> {
+pub(crate) struct Multipart<M: Messages> {
     messages: M,
     /// The delimiters (`--boundary`) of the multiparts that are open, the outermost first. None, if this
     /// is not a multipart.
@@ -119,7 +56,7 @@ pub(crate) struct Multipart<M> {
     /// The part whose body is read, while it is held.
     part: Option<Box<Part>>,
     /// Rewrites the body of a part.
-    body: Rewriter,
+    body: M::Body,
     /// Links in parts that are done.
     rewritten: u64,
 }
@@ -162,7 +99,7 @@ impl<M: Messages> Multipart<M> {
         is_http(content_type).then(|| Self::begun(Vec::new(), State::Message(0), messages))
     }
 
-    const fn begun(delimiters: Vec<Vec<u8>>, state: State, messages: M) -> Self {
+    fn begun(delimiters: Vec<Vec<u8>>, state: State, messages: M) -> Self {
         Self {
             messages,
             delimiters,
@@ -171,7 +108,7 @@ impl<M: Messages> Multipart<M> {
             line: 0,
             line_end: None,
             part: None,
-            body: Rewriter::None,
+            body: M::Body::default(),
             rewritten: 0,
         }
     }
@@ -213,9 +150,9 @@ impl<M: Messages> Multipart<M> {
     }
 
     /// How many bytes it holds.
-    pub(super) fn holds(&self) -> usize {
+    pub(super) fn held(&self) -> usize {
         let part = self.part.as_ref().map_or(0, |part| part.changed_length());
-        self.held.len() + part + self.body.holds()
+        self.held.len() + part + self.body.held()
     }
 
     /// Judges the line that has just become whole.
@@ -339,7 +276,7 @@ impl<M: Messages> Multipart<M> {
         if matches!(self.state, State::Body | State::MidBody) {
             // The end of its last line belongs to the delimiter.
             self.feed(output);
-            let mut body = std::mem::replace(&mut self.body, Rewriter::None);
+            let mut body = std::mem::take(&mut self.body);
             match &mut self.part {
                 Some(part) => body.finish(&mut part.made),
                 None => body.finish(output),
@@ -390,7 +327,7 @@ impl<M: Messages> Multipart<M> {
         let Some(part) = &self.part else { return };
         let is_too_large = part.length() > LARGEST_PART
             || part.changed_length() > LARGEST_CHANGED
-            || part.changed_length() + self.body.holds() > LARGEST_CHANGED + MOST_LOST;
+            || part.changed_length() + self.body.held() > LARGEST_CHANGED + MOST_LOST;
         if is_too_large {
             self.let_go(self.body.is_none(), output);
         }
@@ -403,31 +340,6 @@ impl<M: Messages> Multipart<M> {
             part.write_beginning(keeps_length, output);
         }
     }
-}
-
-/// Whether this is the media type of a message of HTTP.
-fn is_http(content_type: &str) -> bool {
-    let essence = content_type.split(';').next().unwrap_or_default();
-    essence.trim().eq_ignore_ascii_case("application/http")
-}
-
-/// The delimiter of a multipart, from its `Content-Type`.
-fn delimiter(content_type: &str) -> Option<Vec<u8>> {
-    // A semicolon inside quotes belongs to its value.
-    let mut is_quoted = false;
-    let mut parameters = content_type.split(|character| {
-        is_quoted ^= character == '"';
-        character == ';' && !is_quoted
-    });
-    if !parameters.next()?.trim().eq_ignore_ascii_case("multipart/mixed") {
-        return None;
-    }
-    let boundary = parameters.find_map(|parameter| {
-        let (name, value) = parameter.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("boundary").then(|| value.trim().trim_matches('"'))
-    })?;
-    let is_sound = !boundary.is_empty() && boundary.len() <= LONGEST_BOUNDARY;
-    is_sound.then(|| format!("--{boundary}").into_bytes())
 }
 
 #[cfg(test)]
@@ -449,25 +361,10 @@ pub(super) mod tests {
             let (chunk, after) = rest.split_at(rest.len().min(*size));
             rewriter.push(chunk, &mut output);
             let most = LARGEST_CHANGED + LARGEST_PART + MOST_LOST;
-            assert!(rewriter.holds() <= most, "{} held", rewriter.holds());
+            assert!(rewriter.held() <= most, "{} held", rewriter.held());
             rest = after;
         }
         rewriter.finish(&mut output);
         (String::from_utf8(output).unwrap(), rewriter.rewritten())
-    }
-
-    #[test]
-    fn a_boundary_is_what_the_type_of_a_multipart_names() {
-        for (content_type, wanted) in [
-            ("multipart/mixed; boundary=batch_1", Some("--batch_1")),
-            ("Multipart/Mixed; Charset=x; Boundary=\"a b\"", Some("--a b")),
-            ("multipart/mixed; x=\"; boundary=no\"; boundary=batch_1", Some("--batch_1")),
-            ("application/json", None),
-            ("multipart/mixed", None),
-            ("multipart/mixed; boundary=", None),
-        ] {
-            let wanted = wanted.map(|delimiter| delimiter.as_bytes().to_vec());
-            assert_eq!(delimiter(content_type), wanted, "{content_type}");
-        }
     }
 }

@@ -2,7 +2,7 @@
 
 use memchr::{memmem, memrchr2};
 
-use super::super::value::Kind;
+use super::super::header_kind::HeaderKind;
 
 /// A key with more bytes than this, escapes decoded, is no link key.
 pub(super) const LONGEST_KEY: usize = 256;
@@ -134,7 +134,7 @@ pub(super) enum Role {
     Responses,
     Headers,
     /// The value of a response's header.
-    Header(Kind),
+    Header(HeaderKind),
 }
 
 /// What a key says about its value, in this container.
@@ -158,7 +158,9 @@ pub(super) fn role_of(key: &[u8], container: Frame) -> Role {
         b"target" => matches!(container, Frame::Operation | Frame::Relation),
         b"source" => container == Frame::Relation,
         b"href" | b"retryLink" => container == Frame::Annotation,
-        _ if container == Frame::Headers => return Kind::of(key).map_or(Role::Plain, Role::Header),
+        _ if container == Frame::Headers => {
+            return HeaderKind::of(key).map_or(Role::Plain, Role::Header);
+        }
         // The catalog's. Other keys of that ending are data, which a caller may write back.
         _ if key.starts_with(b"asset") && key.ends_with(b"Url") => true,
         // OData V3.

@@ -676,7 +676,7 @@ fn in_a_batch_the_url_of_each_request_is_a_link_and_no_other() {
     };
     let given = batch(ORIGIN);
     for size in [1, 7, 64, usize::MAX] {
-        let mut rewriter = JsonRewriter::of_batch(Arc::clone(&map));
+        let mut rewriter = JsonRewriter::for_batch_request(Arc::clone(&map));
         let mut output = Vec::new();
         given.as_bytes().chunks(size).for_each(|chunk| rewriter.push(chunk, &mut output));
         rewriter.finish(&mut output);
@@ -689,7 +689,7 @@ fn in_a_batch_the_url_of_each_request_is_a_link_and_no_other() {
 fn answer(input: &str) -> String {
     let map = map(Some("/ctm"));
     let in_chunks = |size: usize| {
-        let mut rewriter = JsonRewriter::of_batch_answer(Arc::clone(&map));
+        let mut rewriter = JsonRewriter::for_batch_response(Arc::clone(&map));
         let mut output = Vec::new();
         input.as_bytes().chunks(size).for_each(|chunk| rewriter.push(chunk, &mut output));
         rewriter.finish(&mut output);

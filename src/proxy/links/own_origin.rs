@@ -1,46 +1,44 @@
-//! At which of our origins a caller finds a route: at the one that it uses, or at another listener's.
+//! The sidecar's own origins: the one that a client uses, and those of other listeners.
 
-use super::super::guard::{Guard, name_of};
 use crate::config::{ListenAddress, ListenerId, Route};
+use crate::proxy::guard::{Guard, name_of};
 use http::HeaderValue;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// Where a route is served, as seen from a listener.
+/// The listener that serves a route, as seen from another listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Door {
-    /// On the same listener.
-    Here,
-    /// On another one.
-    At(SocketAddr),
+pub(super) enum RouteOrigin {
+    SameListener,
+    OtherListener(SocketAddr),
 }
 
-impl Door {
-    /// How callers of `listener` get to a route; not at all, if it is served on other Unix sockets only:
-    /// no URL leads to one.
-    pub(super) fn to(
+impl RouteOrigin {
+    /// Where clients of `listener` reach a route. `None` if only other Unix sockets serve it: no
+    /// URL leads to a Unix socket.
+    pub(super) fn of(
         route: &Route,
         listener: ListenerId,
         addresses: &[ListenAddress],
     ) -> Option<Self> {
         if route.listen.contains(&listener) {
-            return Some(Self::Here);
+            return Some(Self::SameListener);
         }
-        first_tcp(route, addresses).map(Self::At)
+        first_tcp(route, addresses).map(Self::OtherListener)
     }
 }
 
-/// Knows our origins: the caller's own, and from that the other listeners'.
-pub(super) struct Doorman {
-    /// Knows the names that can be ours.
+/// Finds the sidecar's origins: the client's own, and from that the other listeners'.
+pub(super) struct OriginResolver {
+    /// Knows the names that can be the sidecar's.
     guard: Arc<Guard>,
-    /// The listener's address, if it is no Unix socket.
+    /// The listener's address, unless it is a Unix socket.
     here: Option<SocketAddr>,
-    /// Our origin for callers that do not say how they reached us.
+    /// The origin for clients that send no `Host` that can be the sidecar's.
     fallback: String,
 }
 
-impl Doorman {
+impl OriginResolver {
     pub(super) fn new(
         route: &Route,
         listener: ListenerId,
@@ -54,7 +52,8 @@ impl Doorman {
         Self { guard: guard.clone(), here, fallback }
     }
 
-    /// Our origin for a caller that used this `Host`: that one, if it can be us.
+    /// The sidecar's origin for a client that sent this `Host`: that host, if it can be the
+    /// sidecar's.
     pub(super) fn own(&self, host: &HeaderValue) -> String {
         match host.to_str() {
             Ok(text) if self.guard.knows(text) => format!("http://{text}"),
@@ -62,11 +61,13 @@ impl Doorman {
         }
     }
 
-    /// The origin of a door, for callers that use `own`. The name that led them here leads to another
-    /// port of this address, too. Another address has to be named; where callers may not, there is no way:
-    /// at that port of this address there may be somebody else.
-    pub(super) fn origin(&self, door: Door, own: &str) -> Option<String> {
-        let Door::At(address) = door else {
+    /// The origin of a route, for clients that use `own`.
+    ///
+    /// The client's own name also leads to another port of the same address. A different address
+    /// has to be named, and `None` is returned if clients may not name it: on the same port of this
+    /// address another server may listen.
+    pub(super) fn resolve(&self, route: RouteOrigin, own: &str) -> Option<String> {
+        let RouteOrigin::OtherListener(address) = route else {
             return Some(own.to_owned());
         };
         let is_here = self.here.is_some_and(|here| here.ip() == address.ip());
@@ -95,44 +96,44 @@ mod tests {
     use super::*;
     use crate::proxy::guard::Credential;
 
-    fn doorman(here: Option<&str>, hosts: &[&str]) -> Doorman {
+    fn resolver(here: Option<&str>, hosts: &[&str]) -> OriginResolver {
         let hosts: Vec<_> = hosts.iter().map(|host| (*host).to_owned()).collect();
         let guard = Arc::new(Guard::new(&hosts, Credential::default()));
         let here = here.map(|here| here.parse().unwrap());
-        Doorman { guard, here, fallback: "http://localhost".to_owned() }
+        OriginResolver { guard, here, fallback: "http://localhost".to_owned() }
     }
 
-    fn at(address: &str) -> Door {
-        Door::At(address.parse().unwrap())
+    fn at(address: &str) -> RouteOrigin {
+        RouteOrigin::OtherListener(address.parse().unwrap())
     }
 
     #[test]
     fn another_port_of_the_address_keeps_the_name_that_led_here() {
-        let doorman = doorman(Some("127.0.0.1:8080"), &["localhost", "127.0.0.1", "127.0.0.2"]);
-        let origin = |door| doorman.origin(door, "http://localhost:8080").unwrap();
-        assert_eq!(origin(Door::Here), "http://localhost:8080");
+        let resolver = resolver(Some("127.0.0.1:8080"), &["localhost", "127.0.0.1", "127.0.0.2"]);
+        let origin = |route| resolver.resolve(route, "http://localhost:8080").unwrap();
+        assert_eq!(origin(RouteOrigin::SameListener), "http://localhost:8080");
         assert_eq!(origin(at("127.0.0.1:8180")), "http://localhost:8180");
         assert_eq!(origin(at("127.0.0.2:8080")), "http://127.0.0.2:8080");
         assert_eq!(origin(at("0.0.0.0:8180")), "http://localhost:8180");
         assert_eq!(
-            doorman.origin(at("127.0.0.1:8180"), "http://127.0.0.1").unwrap(),
+            resolver.resolve(at("127.0.0.1:8180"), "http://127.0.0.1").unwrap(),
             "http://127.0.0.1:8180"
         );
     }
 
     #[test]
     fn no_link_leads_to_an_address_that_callers_may_not_name() {
-        let doorman = doorman(Some("127.0.0.1:8080"), &["tenants.internal", "[::1]"]);
-        let origin = |door| doorman.origin(door, "http://tenants.internal:8080");
+        let resolver = resolver(Some("127.0.0.1:8080"), &["tenants.internal", "[::1]"]);
+        let origin = |route| resolver.resolve(route, "http://tenants.internal:8080");
         assert_eq!(origin(at("127.0.0.2:8080")), None);
         assert_eq!(origin(at("[::1]:8080")).as_deref(), Some("http://[::1]:8080"));
     }
 
     #[test]
     fn from_a_unix_socket_the_address_has_to_be_named() {
-        let doorman = doorman(None, &["localhost", "127.0.0.1"]);
+        let resolver = resolver(None, &["localhost", "127.0.0.1"]);
         assert_eq!(
-            doorman.origin(at("127.0.0.1:8080"), "http://localhost").as_deref(),
+            resolver.resolve(at("127.0.0.1:8080"), "http://localhost").as_deref(),
             Some("http://127.0.0.1:8080")
         );
     }

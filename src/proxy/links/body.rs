@@ -1,8 +1,9 @@
 //! An answer's body on its way to the caller: decompressed if it has to be, and its links rewritten,
 //! step by step. However much a chunk inflates to or grows, a step makes little.
 
-use super::format::Rewriter;
+use super::batch_response::LinkRewriter;
 use super::inflate::{Inflater, Step, may_begin};
+use super::rewrite::Rewrite;
 use std::io;
 
 /// So much is rewritten at once.
@@ -15,7 +16,7 @@ const LEAST_PIECE: usize = 256;
 /// What is done to an answer's body.
 pub(crate) struct BodyRewriter {
     inflating: Option<Inflating>,
-    rewriter: Rewriter,
+    rewriter: LinkRewriter,
     piece: usize,
 }
 
@@ -26,7 +27,7 @@ struct Inflating {
 
 impl BodyRewriter {
     /// `growth` is how many times as long the rewriter may make what it is given.
-    pub(super) fn new(is_gzip: bool, rewriter: Rewriter, growth: usize) -> Self {
+    pub(super) fn new(is_gzip: bool, rewriter: LinkRewriter, growth: usize) -> Self {
         let piece = MOST_MADE.checked_div(growth).unwrap_or(PIECE).clamp(LEAST_PIECE, PIECE);
         let inflating = || Inflating {
             inflater: Inflater::default(),
@@ -82,9 +83,9 @@ impl BodyRewriter {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::proxy::links::format::Format;
-    use crate::proxy::links::multipart::LARGEST_CHANGED;
+    use crate::proxy::links::format::{Format, FormatRewriter};
     use crate::proxy::links::origin::OriginMap;
+    use crate::proxy::links::part::LARGEST_CHANGED;
     use flate2::Compression;
     use flate2::write::GzEncoder;
     use std::io::Write;
@@ -94,7 +95,11 @@ pub(crate) mod tests {
     pub(crate) fn json_body(is_gzip: bool) -> BodyRewriter {
         let pairs = [("https://t".to_owned(), "http://ours".to_owned())];
         let map = Arc::new(OriginMap::new(pairs, None));
-        BodyRewriter::new(is_gzip, Rewriter::new(Some(Format::Json), &map), map.growth())
+        BodyRewriter::new(
+            is_gzip,
+            LinkRewriter::Body(FormatRewriter::new(Some(Format::Json), &map)),
+            map.growth(),
+        )
     }
 
     /// The body of an answer of this type, in which paths become 62 characters longer.
@@ -103,7 +108,7 @@ pub(crate) mod tests {
         let value = http::HeaderValue::from_static(content_type);
         let headers = http::HeaderMap::from_iter([(http::header::CONTENT_TYPE, value)]);
         let rewriter =
-            Rewriter::of_answer(&headers, false, crate::profile::Links::JsonAndXml, &map);
+            LinkRewriter::of_response(&headers, false, crate::profile::Links::JsonAndXml, &map);
         BodyRewriter::new(is_gzip, rewriter, map.growth())
     }
 
@@ -144,7 +149,7 @@ pub(crate) mod tests {
     #[test]
     fn a_body_that_ends_too_early_is_an_error_and_one_that_never_begins_is_empty() {
         let finished = |is_gzip, bytes: &[u8]| {
-            let mut body = BodyRewriter::new(is_gzip, Rewriter::None, 1);
+            let mut body = BodyRewriter::new(is_gzip, LinkRewriter::default(), 1);
             let mut output = all(&mut body, bytes)?;
             body.finish(&mut output)?;
             Ok::<_, io::Error>(output)

@@ -3,16 +3,16 @@
 //!
 //! Clients built on .NET write absolute request lines by default.
 
-use super::format::{Format, Rewriter};
-use super::head::{name_of, value_of, with_value};
-use super::header;
-use super::multipart::{Begun, Messages, Multipart};
+use super::embedded_header::{name_of, value_of, with_value};
+use super::entity_tag::strengthened;
+use super::format::{Format, FormatRewriter};
+use super::multipart::{Messages, Multipart, NewMessage};
 use super::origin::OriginMap;
 use std::sync::Arc;
 
 /// What becomes of the URLs in requests.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Back {
+pub(crate) struct RequestUrls {
     /// Our origin becomes the upstream's.
     pub(super) urls: Arc<OriginMap>,
     /// Our `Host`, and the upstream's.
@@ -20,17 +20,19 @@ pub(crate) struct Back {
 }
 
 /// Rewrites one multipart batch.
-pub(super) type BatchRewriter = Multipart<Back>;
+pub(super) type BatchRequestRewriter = Multipart<RequestUrls>;
 
-impl Messages for Back {
-    fn begin(&self, head: &[u8]) -> Begun {
+impl Messages for RequestUrls {
+    type Body = FormatRewriter;
+
+    fn begin(&self, head: &[u8]) -> NewMessage<FormatRewriter> {
         let (changed, count) = self.head(head);
-        let rewriter = Rewriter::new(format(head), &self.urls);
-        Begun { head: (count > 0).then_some(changed), count, rewriter }
+        let rewriter = FormatRewriter::new(format(head), &self.urls);
+        NewMessage { head: (count > 0).then_some(changed), count, rewriter }
     }
 }
 
-impl Back {
+impl RequestUrls {
     /// The header of a request, and how many URLs changed in it.
     fn head(&self, head: &[u8]) -> (Vec<u8>, u64) {
         let (mut changed, mut count) = (Vec::with_capacity(head.len()), 0);
@@ -74,7 +76,7 @@ fn format(head: &[u8]) -> Option<Format> {
 /// A line of entity tags, if some of them were marked here.
 fn restored(line: &[u8]) -> Option<Vec<u8>> {
     let (_, tags) = str::from_utf8(line).ok()?.split_once(':')?;
-    let restored = header::strengthened(tags.trim());
+    let restored = strengthened(tags.trim());
     (restored != tags.trim()).then(|| with_value(line, &restored)).flatten()
 }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::proxy::links::multipart::tests::run;
-use crate::proxy::links::multipart::{LARGEST_CHANGED, LARGEST_PART};
+use crate::proxy::links::part::{LARGEST_CHANGED, LARGEST_PART};
 use proptest::prelude::*;
 
 const MULTIPART: &str = "multipart/mixed; boundary=batch_1";
@@ -12,7 +12,7 @@ fn map() -> Arc<OriginMap> {
 }
 
 fn rewrite_of(kind: &str, formats: Links, input: &str, sizes: &[usize]) -> (String, u64) {
-    run(PartsRewriter::of_answer(kind, formats, &map()).unwrap(), input, sizes)
+    run(BatchResponseRewriter::of_response(kind, formats, &map()).unwrap(), input, sizes)
 }
 
 fn rewrite(input: &str, sizes: &[usize]) -> (String, u64) {
@@ -154,7 +154,8 @@ fn a_part_that_becomes_too_large_to_hold_streams_and_loses_its_lengths() {
             };
             let (given, wanted) = (batch("/", true), batch(&ours, is_held));
             for size in [usize::MAX, 1000, 7] {
-                let rewriter = PartsRewriter::of_answer(MULTIPART, Links::Json, &map).unwrap();
+                let rewriter =
+                    BatchResponseRewriter::of_response(MULTIPART, Links::Json, &map).unwrap();
                 let (output, count) = run(rewriter, &given, &[size]);
                 assert!(output == wanted, "{links} {nested} {size}: {}", output.len());
                 assert_eq!(count, links as u64);
@@ -201,7 +202,7 @@ fn what_is_not_understood_passes() {
         .replace("\r\n--batch_1\r\n\r\n", "\n--batch_1\n\r\n");
     check(&foreign, &foreign);
     for kind in ["application/json", "multipart/mixed", "multipart/form-data; boundary=b", ""] {
-        assert!(PartsRewriter::of_answer(kind, Links::Json, &map()).is_none(), "{kind}");
+        assert!(BatchResponseRewriter::of_response(kind, Links::Json, &map()).is_none(), "{kind}");
     }
 }
 

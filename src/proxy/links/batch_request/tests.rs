@@ -1,21 +1,21 @@
 use super::*;
-use crate::proxy::links::multipart::LARGEST_PART;
 use crate::proxy::links::multipart::tests::run;
+use crate::proxy::links::part::LARGEST_PART;
 use proptest::prelude::*;
 
 const BATCH: &str = "multipart/mixed; boundary=batch_1";
 
-fn back() -> Back {
+fn urls() -> RequestUrls {
     let pair = |from: &str, to: &str| (from.to_owned(), to.to_owned());
     let pairs = [pair("/ctm", ""), pair("http://localhost:8080/ctm", "https://acme.example")];
-    Back {
+    RequestUrls {
         urls: Arc::new(OriginMap::new(pairs, None)),
         host: ("localhost:8080".to_owned(), "acme.example".to_owned()),
     }
 }
 
 fn rewrite(input: &str, sizes: &[usize]) -> (String, u64) {
-    run(BatchRewriter::new(BATCH, back()).unwrap(), input, sizes)
+    run(BatchRequestRewriter::new(BATCH, urls()).unwrap(), input, sizes)
 }
 
 fn whole(input: &str) -> (String, u64) {
@@ -89,7 +89,7 @@ fn what_servers_forgive_is_forgiven_here() {
         let at = text.as_bytes().windows(3).position(|three| three == replacement).unwrap();
         [&text.as_bytes()[..at], b"\xE9", &text.as_bytes()[at + 3..]].concat()
     };
-    let mut rewriter = BatchRewriter::new(BATCH, back()).unwrap();
+    let mut rewriter = BatchRequestRewriter::new(BATCH, urls()).unwrap();
     let mut output = Vec::new();
     rewriter.push(&bytes(&given), &mut output);
     rewriter.finish(&mut output);
