@@ -10,8 +10,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use std::sync::Arc;
 
 /// Headers that describe the exact bytes of a body. They go when its links change.
-pub(in crate::proxy) const DIGESTS: [&str; 4] =
-    ["content-md5", "digest", "content-digest", "repr-digest"];
+pub(crate) const DIGESTS: [&str; 4] = ["content-md5", "digest", "content-digest", "repr-digest"];
 
 const DESTINATION: HeaderName = HeaderName::from_static("destination");
 const ODATA_ENTITYID: HeaderName = HeaderName::from_static("odata-entityid");
