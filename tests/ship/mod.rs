@@ -1,5 +1,6 @@
-//! What ships beside the binary: the image, the README and the fleet simulation.
+//! What ships beside the binary: the image, the README, the dependencies and the fleet simulation.
 
 mod container;
+mod dependencies;
 mod fleet;
 mod readme;
