@@ -2,6 +2,8 @@
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
+# The features of production: no demo tenant. deploy/image/Containerfile names the same.
+PRODUCTION := --no-default-features --features otlp
 # Time of each fuzz target.
 FUZZ_SECONDS ?= 30
 
@@ -24,7 +26,9 @@ lint: ## Format, clippy, and whether the fuzz targets and the fleet simulation c
 	$(CARGO) fmt --check --manifest-path fuzz/Cargo.toml
 	$(CARGO) fmt --check --manifest-path benches/fleet/Cargo.toml
 	$(CARGO) clippy --all-targets -- -D warnings
-	$(CARGO) clippy --lib --bins --test integration --no-default-features -- -D warnings
+	$(CARGO) clippy --lib --bins --tests $(PRODUCTION) -- -D warnings
+	$(CARGO) clippy --lib --bins --tests --no-default-features -- -D warnings
+	$(CARGO) clippy --test integration --no-default-features --features demo -- -D warnings
 	$(CARGO) check --locked --manifest-path fuzz/Cargo.toml --target-dir $(TARGET)/fuzz
 	$(CARGO) check --locked --manifest-path benches/fleet/Cargo.toml --target-dir $(TARGET)/fleet
 
@@ -40,6 +44,7 @@ advisories: ## Whether a dependency has a known vulnerability
 # Every configuration in config/ and deploy/ goes through `bearerd check` in tests/operate/commands.rs.
 unit: setup
 	$(CARGO) test --all-targets
+	$(CARGO) test --lib --bins $(PRODUCTION)
 	OVER_HTTP2=yes $(CARGO) test --test integration
 
 # The guard counts the binary to ship. Cargo would unify its features with those of the tests if it built both at once.
@@ -100,8 +105,8 @@ fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config fuzz-batch:
 fuzz-setup:
 	@scripts/setup.sh --with-fuzz
 
-release: setup ## The binary to ship
-	$(CARGO) build --release
+release: setup ## The binary to ship, without the demo tenant
+	$(CARGO) build --release $(PRODUCTION)
 
 image: release ## The image bearerd:0.1.0 of this machine's binary, without a registry
 	sh deploy/image/rootfs.sh target/release/bearerd target/image

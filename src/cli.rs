@@ -21,6 +21,8 @@ use std::time::Duration;
 
 /// `EX_USAGE`: the command line or the configuration is wrong.
 const USAGE: u8 = 64;
+/// Any other failure.
+const FAILURE: u8 = 1;
 
 /// OAuth for tools that know no OAuth: a token-injecting sidecar for SAP Datasphere.
 #[derive(Parser)]
@@ -40,7 +42,7 @@ enum Command {
     Token(token::Options),
     /// Try everything once, name, TLS, clock, token and one read a route, and give advice.
     Doctor(doctor::Options),
-    /// Start a demo tenant and a sidecar in front of it, and show what to type.
+    #[command(about = demo::ABOUT)]
     Demo(demo::Options),
     /// Print the documented default configuration.
     Reference,
@@ -101,9 +103,13 @@ pub(crate) fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&whole(&error));
-            if error.is::<ConfigError>() { USAGE.into() } else { ExitCode::FAILURE }
+            exit_code(&error).into()
         }
     }
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<ConfigError>() || error.is::<clap::Error>() { USAGE } else { FAILURE }
 }
 
 /// Writes to standard output; a reader that has gone away (`| head`) is no error.

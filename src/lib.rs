@@ -11,7 +11,7 @@
 //! ```text
 //! cli             command line: arguments, subcommands, exit codes
 //! doctor          tries everything once and gives advice
-//! demo            demo tenant: issuer and APIs in one process
+//! demo            demo tenant: issuer and APIs in one process (feature `demo`)
 //! app             builds, binds, runs, reloads and ends the whole
 //! admin           admin listener: probes, metrics, status page
 //! server          listeners, connections, workers
@@ -71,6 +71,7 @@ pub mod blocking;
 pub mod clock;
 pub mod config;
 pub mod credential;
+#[cfg(feature = "demo")]
 pub mod demo;
 pub mod doctor;
 pub mod drain;

@@ -11,6 +11,7 @@ mod faults;
 mod issuer;
 mod lifecycle;
 mod odata;
+mod production;
 mod rest;
 mod scim;
 mod setup;

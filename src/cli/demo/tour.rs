@@ -1,4 +1,4 @@
-//! The tour: what a user would do first, done and judged by the program itself.
+//! The tour: the first steps of a user, made and checked by the program itself.
 
 use anyhow::{Context, ensure};
 use bearerd::demo::Tenant;
@@ -7,17 +7,17 @@ use serde_json::Value;
 use std::fmt::Write;
 use std::time::Duration;
 
-/// Between two looks at something that takes its time.
+/// Pause between two polls.
 const POLL: Duration = Duration::from_millis(50);
 const SALES: &str = "/api/v1/datasphere/consumption/relational/DEMO/SALES/SALES";
-/// Twice pingora's replay buffer and then some: the upload is streamed, not held.
+/// More than pingora's replay buffer holds, so that the upload must be streamed.
 const UPLOAD_BYTES: usize = 1_000_000;
 
-/// One step and what came back.
+/// A step and its result.
 pub(super) struct Step {
-    what: &'static str,
-    answer: String,
-    pub(super) held: bool,
+    name: &'static str,
+    result: String,
+    pub(super) succeeded: bool,
 }
 
 struct Tour<'a> {
@@ -27,25 +27,25 @@ struct Tour<'a> {
     tenant: &'a Tenant,
 }
 
-/// Makes the tour against a running sidecar. Steps that fail are told, not hidden.
-pub(super) async fn make(listen: &str, admin: &str, tenant: &Tenant) -> Vec<Step> {
+/// Makes the tour against a running sidecar. A step that fails does not end it.
+pub(super) async fn run(listen: &str, admin: &str, tenant: &Tenant) -> Vec<Step> {
     let tour = Tour { http: Client::new(), listen, admin, tenant };
     let mut steps = Vec::new();
-    let mut note = |what, result: anyhow::Result<String>| {
-        let held = result.is_ok();
-        let answer = result.unwrap_or_else(|error| format!("{error:#}"));
-        steps.push(Step { what, answer, held });
+    let mut add = |name, result: anyhow::Result<String>| {
+        let succeeded = result.is_ok();
+        let result = result.unwrap_or_else(|error| format!("{error:#}"));
+        steps.push(Step { name, result, succeeded });
     };
-    note("The sidecar becomes ready", tour.ready().await);
-    note("The tenant itself refuses a caller without a token", tour.refused_directly().await);
-    note("OData: a page of rows", tour.page().await);
-    note("OData: all rows, by the links to the next page", tour.all_rows().await);
-    note("SCIM: create a user", tour.create_user().await);
-    note("The token is refreshed meanwhile", tour.refreshed().await);
-    note("Content: upload, then poll the job", tour.upload().await);
-    note("Audit: export as CSV", tour.export().await);
-    note("The caller's own Authorization is replaced", tour.own_authorization().await);
-    note("The tenant saw only good tokens", tour.only_good_tokens());
+    add("The sidecar becomes ready", tour.ready().await);
+    add("The tenant itself refuses a request without a token", tour.refused_directly().await);
+    add("OData: a page of rows", tour.page().await);
+    add("OData: all rows, page by page", tour.all_rows().await);
+    add("SCIM: create a user", tour.create_user().await);
+    add("The token is refreshed", tour.refreshed().await);
+    add("Content: upload, then poll the job", tour.upload().await);
+    add("Audit: export as CSV", tour.export().await);
+    add("The caller's own Authorization is replaced", tour.own_authorization().await);
+    add("All requests through the sidecar had a valid token", tour.only_valid_tokens());
     steps
 }
 
@@ -97,24 +97,27 @@ impl Tour<'_> {
     async fn page(&self) -> anyhow::Result<String> {
         let page = json(self.get(&format!("{SALES}?$top=3&$count=true"), 200).await?).await?;
         let rows = page.get("value").and_then(Value::as_array).map_or(0, Vec::len);
-        let all = page.get("@odata.count").and_then(Value::as_u64).context("no @odata.count")?;
+        let all = page
+            .get("@odata.count")
+            .and_then(Value::as_u64)
+            .context("the page has no @odata.count")?;
         ensure!(rows == 3, "expected 3 rows, got {rows}");
         Ok(format!("200, {rows} of {all} rows"))
     }
 
-    /// Follows each link as it comes, as a tool does that knows nothing of the sidecar.
+    /// Follows each link unchanged, as a tool does that does not know the sidecar.
     async fn all_rows(&self) -> anyhow::Result<String> {
         let (mut rows, mut pages) = (0, 0);
         let mut next = Some(format!("{}{SALES}", self.listen));
         while let Some(url) = next {
             let answer = self.http.get(&url).send().await?;
-            ensure!(answer.status() == 200, "{} at {url}", answer.status());
+            ensure!(answer.status() == 200, "expected 200, got {} at {url}", answer.status());
             let page = json(answer).await?;
             rows += page.get("value").and_then(Value::as_array).map_or(0, Vec::len);
             pages += 1;
             next = page.get("@odata.nextLink").and_then(Value::as_str).map(str::to_owned);
         }
-        ensure!(pages > 1, "one page of {rows} rows");
+        ensure!(pages > 1, "expected several pages, got one with {rows} rows");
         Ok(format!("{rows} rows in {pages} pages"))
     }
 
@@ -124,7 +127,7 @@ impl Tour<'_> {
         let headers = [("Content-Type", "application/scim+json")];
         let answer = self.send(Method::POST, "/api/v1/scim2/Users", &headers, user, 201).await?;
         let user = json(answer).await?;
-        let id = user.get("id").and_then(Value::as_str).context("no id")?;
+        let id = user.get("id").and_then(Value::as_str).context("the user has no id")?;
         self.get(&format!("/api/v1/scim2/Users/{id}"), 200).await?;
         Ok(format!("201, id {id}; read back 200"))
     }
@@ -150,9 +153,9 @@ impl Tour<'_> {
             .send(Method::POST, "/api/v1/content/jobs", &[], vec![7; UPLOAD_BYTES], 202)
             .await?;
         let job = json(answer).await?;
-        let bytes = job.get("bytes").and_then(Value::as_u64).context("no bytes")?;
-        ensure!(bytes == UPLOAD_BYTES as u64, "{bytes} bytes arrived");
-        let id = job.get("id").and_then(Value::as_str).context("no id")?;
+        let bytes = job.get("bytes").and_then(Value::as_u64).context("the job has no bytes")?;
+        ensure!(bytes == UPLOAD_BYTES as u64, "expected {UPLOAD_BYTES} bytes, {bytes} arrived");
+        let id = job.get("id").and_then(Value::as_str).context("the job has no id")?;
         let path = format!("/api/v1/content/jobs/{id}");
         self.get(&path, 202).await?;
         self.get(&path, 200).await?;
@@ -162,10 +165,11 @@ impl Tour<'_> {
     async fn export(&self) -> anyhow::Result<String> {
         let path = "/api/v1/audit/activities/exportActivities?pageIndex=1";
         let answer = self.send(Method::POST, path, &[], "", 200).await?;
-        let pages = answer.headers().get("epm-page-count").context("no epm-page-count")?;
+        let pages =
+            answer.headers().get("epm-page-count").context("the answer has no epm-page-count")?;
         let pages = pages.to_str()?.to_owned();
         let rows = answer.text().await?.lines().count();
-        ensure!(rows > 1, "the CSV has {rows} lines");
+        ensure!(rows > 1, "expected a CSV with rows, got {rows} lines");
         Ok(format!("200, {rows} lines, page 1 of {pages}"))
     }
 
@@ -175,10 +179,10 @@ impl Tour<'_> {
         Ok("200".into())
     }
 
-    /// The direct call of the tour itself is the one that was refused.
-    fn only_good_tokens(&self) -> anyhow::Result<String> {
+    /// The one request that the tenant refused is the tour's own, which went past the sidecar.
+    fn only_valid_tokens(&self) -> anyhow::Result<String> {
         let seen = self.tenant.seen();
-        ensure!(seen.refused == 1, "{} requests were refused", seen.refused);
+        ensure!(seen.refused == 1, "the tenant refused {} requests, expected 1", seen.refused);
         Ok(format!("{} requests accepted, {} tokens issued", seen.accepted, seen.tokens_issued))
     }
 }
@@ -189,12 +193,12 @@ async fn json(answer: Response) -> anyhow::Result<Value> {
 
 /// The steps as a table for a terminal.
 pub(super) fn table(steps: &[Step]) -> String {
-    let width = steps.iter().map(|step| step.what.len()).max().unwrap_or_default();
+    let width = steps.iter().map(|step| step.name.len()).max().unwrap_or_default();
     let mut text = String::new();
     for step in steps {
-        let mark = if step.held { "ok    " } else { "FAILED" };
+        let mark = if step.succeeded { "ok    " } else { "FAILED" };
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{mark}  {:width$}  {}", step.what, step.answer);
+        let _ = writeln!(text, "{mark}  {:width$}  {}", step.name, step.result);
     }
     text
 }
