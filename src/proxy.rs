@@ -7,7 +7,7 @@
 
 mod access_log;
 pub(crate) mod admission;
-mod batch;
+mod batch_check;
 mod busy;
 pub mod context;
 mod cookies;

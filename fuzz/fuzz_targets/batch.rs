@@ -2,7 +2,7 @@
 //! leaves that was refused.
 #![no_main]
 
-use bearerd::proxy::batch::{Form, Outcome, read};
+use bearerd::proxy::batch_check::{Form, Outcome, read};
 use libfuzzer_sys::fuzz_target;
 
 /// The body, cut to these lengths in turn.
@@ -27,7 +27,7 @@ fuzz_target!(|input: &[u8]| {
         0 => Form::Multipart,
         1 => Form::Json,
         2 => Form::Scim,
-        _ => Form::Suspect,
+        _ => Form::PossibleBulk,
     };
     let whole = read(form, [body]);
     let cut = read(form, chunks(body, [first, second]));
@@ -41,7 +41,7 @@ fuzz_target!(|input: &[u8]| {
         assert_eq!(parts.iter().any(is_refused), refusal.as_deref() == Some("Forbidden(\"no\")"));
         // Headers of parts may go, and what is around a multipart; nothing comes.
         assert!(sent.len() <= body.len(), "{form:?}");
-        if let Form::Suspect = form
+        if let Form::PossibleBulk = form
             && refusal.is_none()
         {
             assert_eq!(sent, body);

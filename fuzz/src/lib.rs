@@ -18,66 +18,73 @@ mod source {
     pub mod pem;
     pub mod profile;
     pub mod proxy {
-        pub mod batch {
+        pub mod batch_check {
             mod json;
-            mod lines;
+            mod kind;
+            mod media_type;
             mod multipart;
+            mod part_request;
+            mod possible_bulk;
             mod reader;
-            mod suspect;
+            mod refusal;
+            mod smuggling;
 
             use http::HeaderValue;
-            use reader::{Judge, Kind, Media, Part, Reader, Refusal, unreadable};
+            use kind::BatchKind;
+            use part_request::{CheckPart, PartRequest};
+            use reader::BatchReader;
+            use refusal::BatchRefusal;
             use std::cell::RefCell;
 
-            /// Which batch a body is to be.
+            /// The kind of batch that a body is read as.
             #[derive(Clone, Copy, Debug)]
             pub enum Form {
                 Multipart,
                 Json,
                 Scim,
-                /// What may be a batch of SCIM's or not.
-                Suspect,
+                /// A body that may be a batch of SCIM.
+                PossibleBulk,
             }
 
-            /// What became of a body.
+            /// The outcome of reading a body.
             #[derive(Debug, PartialEq, Eq)]
             pub struct Outcome {
                 /// Why it was refused, if it was.
                 pub refusal: Option<String>,
                 /// What would have been sent.
                 pub sent: Vec<u8>,
-                /// The requests that were judged.
+                /// The requests that were checked.
                 pub parts: Vec<String>,
             }
 
-            /// Reads a body in these chunks. Of its requests those are refused whose method or target holds `no`.
+            /// Reads a body in these chunks. Requests whose method or target holds `no` are refused.
             pub fn read<'c>(form: Form, chunks: impl IntoIterator<Item = &'c [u8]>) -> Outcome {
                 let parts = RefCell::new(Vec::new());
-                let judge: Judge<'_> = &|part: &Part<'_>| {
+                let check: CheckPart<'_> = &|part: &PartRequest<'_>| {
                     let text = format!("{} {}", part.method, part.target);
                     let is_refused = text.contains("no");
                     parts.borrow_mut().push(text);
                     match is_refused {
-                        true => Err(Refusal::Forbidden("no".to_owned())),
+                        true => Err(BatchRefusal::Forbidden("no".to_owned())),
                         false => Ok(()),
                     }
                 };
                 let (media, kind) = match form {
-                    Form::Multipart => ("multipart/mixed; boundary=b", Kind::OData),
-                    Form::Json => ("application/json", Kind::OData),
-                    Form::Scim | Form::Suspect => ("application/json", Kind::Scim),
+                    Form::Multipart => ("multipart/mixed; boundary=b", BatchKind::OData),
+                    Form::Json => ("application/json", BatchKind::OData),
+                    Form::Scim | Form::PossibleBulk => ("application/json", BatchKind::Scim),
                 };
+                let media = HeaderValue::from_static(media);
                 let mut sent = Vec::new();
                 let run = || {
-                    let strict = Reader::new(&HeaderValue::from_static(media), kind);
                     let mut reader = match form {
-                        Form::Suspect => Reader::Suspect(suspect::SuspectReader::new(strict)),
-                        _ => strict?,
+                        Form::PossibleBulk => BatchReader::of_possible_bulk(Ok(media)),
+                        _ => BatchReader::of_batch(&media, kind)?,
                     };
                     for chunk in chunks {
-                        reader.push(chunk, judge, &mut sent)?;
+                        reader.push(chunk, check, &mut sent)?;
                     }
-                    reader.finish(judge, &mut sent)
+                    reader.finish(check, &mut sent)
                 };
                 let refusal = run().err().map(|why| format!("{why:?}"));
                 Outcome { refusal, sent, parts: parts.into_inner() }

@@ -1,6 +1,6 @@
 //! Who gets through: a request with sound framing, a route, an allowed method, and a token.
 
-use super::batch::BatchCheck;
+use super::batch_check::BatchCheck;
 use super::downstream::unless_disconnected;
 use super::guard::{self, Entry};
 use super::respond::Problem;

@@ -5,7 +5,7 @@ use crate::metrics::{Metrics, OTHER, RouteMetrics};
 use crate::otlp::Span;
 use crate::profile::METHODS;
 use crate::proxy::RouteHandle;
-use crate::proxy::batch::BatchCheck;
+use crate::proxy::batch_check::BatchCheck;
 use crate::proxy::busy::Retries;
 use crate::proxy::csrf::CsrfSession;
 use crate::proxy::downstream::InFlight;

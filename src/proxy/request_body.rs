@@ -9,7 +9,7 @@
 //! longer, it always goes in chunks.
 
 use super::admission::REPLAY_BUFFER;
-use super::batch::BatchCheck;
+use super::batch_check::BatchCheck;
 use super::links::{DIGESTS, LinkPlan, RequestRewriter};
 use super::respond::Problem;
 use super::{failure, route};

@@ -1,43 +1,47 @@
-//! A body that may be a SCIM batch. Its path ends like one, but its route and its type do not say so, and
-//! other APIs have such paths, too. Pure.
+//! A body that may be a SCIM batch. Its path ends like one, but neither its route nor its type says
+//! so, and other APIs have paths like that. Pure.
 //!
-//! It is a batch if it is a JSON object with `Operations` that have a `method`, in any capitals. Until that is
-//! there, nothing of it can be executed; from then on it is read as strictly as any batch.
+//! It is a batch if it is a JSON object with `Operations` that have a `method`, in any case. Before
+//! that key no server can execute anything of it. From then on it is read as strictly as any batch.
 
-use super::{Judge, Reader, Refusal, unreadable};
+use super::json::JsonReader;
+use super::part_request::CheckPart;
+use super::refusal::{BatchRefusal, unreadable};
 
-/// The most bytes that are held while it is not clear whether they are a batch's: a request of a batch is no
-/// longer, either.
+/// The most bytes that are held while it is not clear whether they are a batch's. A request of a
+/// batch is no longer than this, either.
 const MOST_HELD: usize = 256 * 1024;
-/// The longest key that is looked at: `Operations` in escapes has 62 bytes.
+/// The longest key that is compared: `Operations` in escapes has 62 bytes.
 const LONGEST_KEY: usize = 256;
 
 /// Reads one body.
 #[derive(Debug)]
-pub(super) struct SuspectReader {
-    place: Place,
-    scanner: Scanner,
-    /// What reads it if it is a batch, or why nothing can.
-    strict: Result<Box<Reader>, Refusal>,
-    /// What is not in the output yet.
+pub(super) struct PossibleBulkReader {
+    finding: Finding,
+    scanner: MethodScanner,
+    /// The reader for a batch, or why a batch can't be read.
+    strict: Result<JsonReader, BatchRefusal>,
+    /// The bytes that are not in the output yet.
     held: Vec<u8>,
     taken: usize,
     sent: usize,
 }
 
+/// Whether the body is a batch, as far as it is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    Looking,
+enum Finding {
+    Undecided,
     Batch,
     Other,
 }
 
-impl SuspectReader {
-    pub(super) fn new(strict: Result<Reader, Refusal>) -> Self {
+impl PossibleBulkReader {
+    /// `strict` reads the body if it is a batch.
+    pub(super) fn new(strict: Result<JsonReader, BatchRefusal>) -> Self {
         Self {
-            place: Place::Looking,
-            scanner: Scanner::default(),
-            strict: strict.map(Box::new),
+            finding: Finding::Undecided,
+            scanner: MethodScanner::default(),
+            strict,
             held: Vec::new(),
             taken: 0,
             sent: 0,
@@ -45,40 +49,40 @@ impl SuspectReader {
     }
 
     pub(super) fn parts(&self) -> usize {
-        self.strict.as_ref().map_or(0, |reader| reader.parts())
+        self.strict.as_ref().map_or(0, JsonReader::parts)
     }
 
     pub(super) fn push(
         &mut self,
         input: &[u8],
-        judge: Judge<'_>,
+        check: CheckPart<'_>,
         output: &mut Vec<u8>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), BatchRefusal> {
         let before = output.len();
-        let result = match self.place {
-            Place::Other => {
+        let result = match self.finding {
+            Finding::Other => {
                 output.extend_from_slice(input);
                 Ok(())
             }
-            Place::Batch => self.read(input, judge, output),
-            Place::Looking => self.look(input, judge, output),
+            Finding::Batch => self.read_batch(input, check, output),
+            Finding::Undecided => self.look(input, check, output),
         };
         self.taken += input.len();
         self.sent += output.len() - before;
         result
     }
 
-    pub(super) fn finish(&mut self, judge: Judge<'_>, output: &mut Vec<u8>) -> Result<(), Refusal> {
+    pub(super) fn finish(&mut self, output: &mut Vec<u8>) -> Result<(), BatchRefusal> {
         output.append(&mut self.held);
-        if self.place != Place::Batch {
+        if self.finding != Finding::Batch {
             return Ok(());
         }
-        // Its length was announced.
+        // The body's length was announced, so that nothing can be left out.
         if self.sent != self.taken {
-            return unreadable("has headers within it that do not go on");
+            return unreadable("has headers in it that are not forwarded");
         }
-        match &mut self.strict {
-            Ok(reader) => reader.finish(judge, output),
+        match &self.strict {
+            Ok(reader) => reader.finish(),
             Err(why) => Err(why.clone()),
         }
     }
@@ -86,78 +90,78 @@ impl SuspectReader {
     fn look(
         &mut self,
         input: &[u8],
-        judge: Judge<'_>,
+        check: CheckPart<'_>,
         output: &mut Vec<u8>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), BatchRefusal> {
         let mut seen = self.taken;
         for byte in input {
             seen += 1;
-            self.place = self.scanner.next(*byte)?;
-            if self.place != Place::Looking {
+            self.finding = self.scanner.next(*byte)?;
+            if self.finding != Finding::Undecided {
                 break;
             }
         }
         self.held.extend_from_slice(input);
-        match self.place {
-            Place::Batch if seen > MOST_HELD => {
+        match self.finding {
+            Finding::Batch if seen > MOST_HELD => {
                 unreadable("has more than 256 KiB before the first of its operations")
             }
-            Place::Batch => {
+            Finding::Batch => {
                 let held = std::mem::take(&mut self.held);
-                self.read(&held, judge, output)
+                self.read_batch(&held, check, output)
             }
-            Place::Looking if self.held.len() <= MOST_HELD => Ok(()),
-            Place::Looking | Place::Other => {
+            Finding::Undecided if self.held.len() <= MOST_HELD => Ok(()),
+            Finding::Undecided | Finding::Other => {
                 output.append(&mut self.held);
                 Ok(())
             }
         }
     }
 
-    fn read(
+    fn read_batch(
         &mut self,
         input: &[u8],
-        judge: Judge<'_>,
+        check: CheckPart<'_>,
         output: &mut Vec<u8>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), BatchRefusal> {
         match &mut self.strict {
-            Ok(reader) => reader.push(input, judge, output),
+            Ok(reader) => reader.push(input, check, output),
             Err(why) => Err(why.clone()),
         }
     }
 }
 
-/// Looks for the key of a request's method.
+/// Looks for the key `method` of a request in the list `Operations`.
 #[derive(Debug, Default)]
-struct Scanner {
+struct MethodScanner {
     has_begun: bool,
     depth: usize,
     is_string: bool,
     is_escaped: bool,
-    /// The last string, with its quotes, as far as it is looked at.
+    /// The last string, with its quotes, up to [`LONGEST_KEY`].
     word: Vec<u8>,
     /// Whether the member of the outer object is the list of requests.
     is_list: bool,
 }
 
-impl Scanner {
-    fn next(&mut self, byte: u8) -> Result<Place, Refusal> {
+impl MethodScanner {
+    fn next(&mut self, byte: u8) -> Result<Finding, BatchRefusal> {
         if self.is_string {
             self.is_string = byte != b'"' || self.is_escaped;
             self.is_escaped = byte == b'\\' && !self.is_escaped;
             if self.word.len() <= LONGEST_KEY {
                 self.word.push(byte);
             }
-            return Ok(Place::Looking);
+            return Ok(Finding::Undecided);
         }
         match byte {
-            // Blanks that some trim, and the marks of an encoding.
+            // White space that some servers trim, and byte order marks.
             0..=b' ' | 0xef | 0xbb | 0xbf | 0xfe | 0xff if !self.has_begun => {}
             b'{' if !self.has_begun => {
                 self.has_begun = true;
                 self.depth = 1;
             }
-            _ if !self.has_begun => return Ok(Place::Other),
+            _ if !self.has_begun => return Ok(Finding::Other),
             b'"' => {
                 self.is_string = true;
                 self.word.clear();
@@ -168,26 +172,26 @@ impl Scanner {
             b':' if self.depth == 1 => self.is_list = self.is_key("OPERATIONS")?,
             b':' if self.is_list && self.depth <= 3 => {
                 if self.is_key("METHOD")? {
-                    return Ok(Place::Batch);
+                    return Ok(Finding::Batch);
                 }
             }
             b' ' | b'\t' | b'\r' | b'\n' | b',' | b':' => {}
             b'0'..=b'9' | b'+' | b'-' | b'.' | b'E' => {}
-            // Of `true`, `false`, `null`, and the `NaN` of some.
+            // The letters of `true`, `false`, `null`, and `NaN`, which some servers accept.
             b't' | b'r' | b'u' | b'e' | b'f' | b'a' | b'l' | b's' | b'n' | b'N' => {}
-            // What more lenient readers than ours take for JSON.
-            _ => return unreadable("begins like JSON and is none"),
+            // More lenient parsers accept this as JSON.
+            _ => return unreadable("begins like JSON and is not JSON"),
         }
-        Ok(Place::Looking)
+        Ok(Finding::Undecided)
     }
 
-    /// Whether the last string is this word, written in whatever way.
-    fn is_key(&self, word: &str) -> Result<bool, Refusal> {
+    /// Whether the last string is this word, however it is written.
+    fn is_key(&self, word: &str) -> Result<bool, BatchRefusal> {
         if self.word.len() > LONGEST_KEY {
             return Ok(false);
         }
         let Ok(key) = serde_json::from_slice::<String>(&self.word) else {
-            return unreadable("has a key that is no JSON");
+            return unreadable("has a key that is not JSON");
         };
         let letters = key.chars().filter(|one| one.is_alphanumeric());
         Ok(letters.flat_map(char::to_uppercase).eq(word.chars()))
@@ -196,24 +200,23 @@ impl Scanner {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Kind, Part};
     use super::*;
-    use http::HeaderValue;
+    use crate::proxy::batch_check::kind::BatchKind;
+    use crate::proxy::batch_check::part_request::PartRequest;
 
-    /// What is sent of a body, and if all of it may be.
-    fn outcome(body: &[u8], size: usize) -> (Result<(), Refusal>, Vec<u8>) {
-        let judge: Judge<'_> = &|part: &Part<'_>| match part.target {
-            "/forbidden" => Err(Refusal::Forbidden("no".to_owned())),
+    /// Whether a body passes, and what of it is sent.
+    fn outcome(body: &[u8], size: usize) -> (Result<(), BatchRefusal>, Vec<u8>) {
+        let check: CheckPart<'_> = &|part: &PartRequest<'_>| match part.target {
+            "/forbidden" => Err(BatchRefusal::Forbidden("no".to_owned())),
             _ => Ok(()),
         };
-        let json = HeaderValue::from_static("application/json");
-        let mut reader = SuspectReader::new(Reader::new(&json, Kind::Scim));
+        let mut reader = PossibleBulkReader::new(Ok(JsonReader::new(BatchKind::Scim)));
         let mut output = Vec::new();
         let mut run = || {
             for chunk in body.chunks(size) {
-                reader.push(chunk, judge, &mut output)?;
+                reader.push(chunk, check, &mut output)?;
             }
-            reader.finish(judge, &mut output)
+            reader.finish(&mut output)
         };
         (run(), output)
     }
@@ -228,7 +231,7 @@ mod tests {
             assert_eq!(outcome(BULK.as_bytes(), size), (Ok(()), BULK.into()));
             for body in [&forbidden, &forbidden_first] {
                 let (result, sent) = outcome(body.as_bytes(), size);
-                assert_eq!(result, Err(Refusal::Forbidden("no".to_owned())));
+                assert_eq!(result, Err(BatchRefusal::Forbidden("no".to_owned())));
                 let sent = String::from_utf8(sent).unwrap();
                 assert!(body.starts_with(&sent) && !sent.contains("forbidden"), "{sent}");
             }
@@ -270,7 +273,7 @@ mod tests {
         for body in bodies {
             for size in [1, usize::MAX] {
                 let (result, sent) = outcome(&body, size);
-                let is_refused = matches!(result, Err(Refusal::Unreadable(_)));
+                let is_refused = matches!(result, Err(BatchRefusal::Unreadable(_)));
                 assert!(is_refused, "{}: {result:?}", body.escape_ascii());
                 assert!(sent.len() <= body.len(), "{}", body.escape_ascii());
             }
@@ -279,7 +282,7 @@ mod tests {
             BULK.replace("\"schemas\"", &format!("\"s\":\"{}\",\"schemas\"", "x".repeat(300_000)));
         for size in [1000, 50_000, usize::MAX] {
             let (result, sent) = outcome(long.as_bytes(), size);
-            assert!(matches!(result, Err(Refusal::Unreadable(_))), "{result:?}");
+            assert!(matches!(result, Err(BatchRefusal::Unreadable(_))), "{result:?}");
             assert!(sent.len() < long.len());
         }
     }

@@ -1,3 +1,4 @@
+use super::part_request::CheckPart;
 use super::*;
 use proptest::prelude::*;
 use std::cell::RefCell;
@@ -7,8 +8,8 @@ const JSON: &str = "application/json";
 /// A header of a part, and what comes before its request.
 const PART: &str = "Content-Type: application/http\nContent-Transfer-Encoding: binary\n\n";
 
-fn kind(content_type: &str) -> Kind {
-    if content_type.contains("scim") { Kind::Scim } else { Kind::OData }
+fn kind(content_type: &str) -> BatchKind {
+    if content_type.contains("scim") { BatchKind::Scim } else { BatchKind::OData }
 }
 
 /// What is sent of a batch, and the parts that were judged; parts whose target holds `forbidden` are.
@@ -16,36 +17,38 @@ fn check(
     content_type: &str,
     body: &str,
     sizes: &[usize],
-) -> (Result<(), Refusal>, String, Vec<String>) {
+) -> (Result<(), BatchRefusal>, String, Vec<String>) {
     let judged = RefCell::new(Vec::new());
-    let judge: Judge<'_> = &|part| {
+    let check: CheckPart<'_> = &|part| {
         judged.borrow_mut().push(format!("{} {}", part.method, part.target));
         if part.target.contains("forbidden") {
-            return Err(Refusal::Forbidden("no".to_owned()));
+            return Err(BatchRefusal::Forbidden("no".to_owned()));
         }
         Ok(())
     };
     let mut output = Vec::new();
     let mut run = || {
-        let mut reader =
-            Reader::new(&HeaderValue::from_str(content_type).unwrap(), kind(content_type))?;
+        let mut reader = BatchReader::of_batch(
+            &HeaderValue::from_str(content_type).unwrap(),
+            kind(content_type),
+        )?;
         let mut rest = body.as_bytes();
         for size in sizes.iter().cycle() {
             if rest.is_empty() {
                 break;
             }
             let (chunk, after) = rest.split_at(rest.len().min(*size));
-            reader.push(chunk, judge, &mut output)?;
+            reader.push(chunk, check, &mut output)?;
             rest = after;
         }
-        reader.finish(judge, &mut output)
+        reader.finish(check, &mut output)
     };
     let result = run();
     (result, String::from_utf8(output).unwrap(), judged.into_inner())
 }
 
 /// The outcome, whatever the chunks are.
-fn outcome(content_type: &str, body: &str) -> Result<(String, Vec<String>), Refusal> {
+fn outcome(content_type: &str, body: &str) -> Result<(String, Vec<String>), BatchRefusal> {
     let (result, output, judged) = check(content_type, body, &[usize::MAX]);
     let (single, single_output, single_judged) = check(content_type, body, &[1]);
     assert_eq!(result.is_ok(), single.is_ok(), "in single bytes: {body}\n{result:?}\n{single:?}");
@@ -160,12 +163,12 @@ fn nothing_of_a_forbidden_part_leaves() {
     for sizes in [&[1][..], &[7], &[usize::MAX]] {
         let parts = [&read("A"), &read("forbidden"), &read("C")];
         let (result, sent, _) = check(MIXED, &multipart(&parts.map(String::as_str)), sizes);
-        assert_eq!(result, Err(Refusal::Forbidden("no".to_owned())));
+        assert_eq!(result, Err(BatchRefusal::Forbidden("no".to_owned())));
         assert!(sent.contains("GET A ") && !sent.contains("forbidden") && !sent.contains("--b--"));
 
         let body = r#"{"requests":[{"method":"GET","url":"A"},{"body":{},"url":"forbidden","method":"GET"},{}]}"#;
         let (result, sent, _) = check(JSON, body, sizes);
-        assert_eq!(result, Err(Refusal::Forbidden("no".to_owned())));
+        assert_eq!(result, Err(BatchRefusal::Forbidden("no".to_owned())));
         assert_eq!(sent, r#"{"requests":[{"method":"GET","url":"A"},"#);
     }
 }
@@ -265,7 +268,7 @@ fn a_multipart_that_can_be_read_in_two_ways_is_refused() {
     bodies.push(("a change set's length", multipart(&[&set_with_length])));
     for (name, body) in bodies {
         let result = outcome(MIXED, &body);
-        assert!(matches!(result, Err(Refusal::Unreadable(_))), "{name}: {result:?}\n{body}");
+        assert!(matches!(result, Err(BatchRefusal::Unreadable(_))), "{name}: {result:?}\n{body}");
     }
     for content_type in [
         "multipart/mixed",
@@ -381,7 +384,7 @@ fn json_that_can_be_read_in_two_ways_is_refused() {
     ] {
         let result = outcome(JSON, &body);
         let shown: String = body.chars().take(200).collect();
-        assert!(matches!(result, Err(Refusal::Unreadable(_))), "{shown}: {result:?}");
+        assert!(matches!(result, Err(BatchRefusal::Unreadable(_))), "{shown}: {result:?}");
     }
     for content_type in [
         "application/json; charset=utf-16",

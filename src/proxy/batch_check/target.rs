@@ -1,59 +1,59 @@
-//! Where the target of a part leads, as a path on the batch's listener.
+//! Where the target of a part leads, as a path on the batch's listener. Pure.
 
 use crate::proxy::guard::Guard;
 use http::HeaderValue;
 
-/// Whose URLs a part may name.
+/// The servers whose URLs a part may name.
 #[derive(Debug)]
 pub(super) struct Origins {
-    /// How the caller calls the sidecar.
+    /// The client's `Host`: the sidecar, as this client names it.
     pub(super) own: Option<HeaderValue>,
-    /// The upstream's host, with its port unless that is its scheme's.
+    /// The upstream's host, with its port unless it is the scheme's default.
     pub(super) upstream: HeaderValue,
 }
 
-/// What a relative target is relative to.
+/// The base of relative targets.
 #[derive(Debug)]
-pub(super) struct Reference<'a> {
+pub(super) struct Base<'a> {
     /// The batch's path, up to the slash before its last segment.
-    pub(super) base: &'a [u8],
+    pub(super) path: &'a [u8],
     /// Whether an absolute path is below the base, too, as in SCIM (RFC 7644 section 3.7).
-    pub(super) is_below_base: bool,
+    pub(super) takes_absolute: bool,
 }
 
 impl Origins {
     /// The path, with its query, that a target stands for.
     ///
     /// # Errors
-    /// It leads to another server, or it is not clear where it leads.
+    /// The target leads to another server, or it is not clear where it leads.
     pub(super) fn resolve(
         &self,
         target: &str,
-        reference: &Reference<'_>,
+        base: &Base<'_>,
         guard: &Guard,
     ) -> Result<Vec<u8>, &'static str> {
         let path = match split_origin(target)? {
             (Some(authority), path) => {
-                if !self.know(authority.as_bytes(), guard) {
+                if !self.includes(authority.as_bytes(), guard) {
                     return Err("leads to another server");
                 }
                 path
             }
-            (None, path) if path.starts_with('/') && !reference.is_below_base => path,
+            (None, path) if path.starts_with('/') && !base.takes_absolute => path,
             (None, path) => {
                 let below = path.strip_prefix('/').unwrap_or(path);
                 if below.is_empty() || below.starts_with(['?', '#']) {
                     return Err("names no resource");
                 }
-                return Ok([reference.base, below.as_bytes()].concat());
+                return Ok([base.path, below.as_bytes()].concat());
             }
         };
         let slash = if path.starts_with('/') { "" } else { "/" };
         Ok(format!("{slash}{path}").into_bytes())
     }
 
-    /// Whether a `Host`, or the host of a URL, is the sidecar or the upstream.
-    pub(super) fn know(&self, authority: &[u8], guard: &Guard) -> bool {
+    /// Whether a `Host`, or the host of a URL, is the sidecar's or the upstream's.
+    pub(super) fn includes(&self, authority: &[u8], guard: &Guard) -> bool {
         let Some((name, port)) = str::from_utf8(authority).ok().and_then(split_port) else {
             return false;
         };
@@ -62,19 +62,19 @@ impl Origins {
                 .is_some_and(|(host, at)| host.eq_ignore_ascii_case(&name) && at == port)
         };
         let own = self.own.as_ref();
-        // The sidecar by another of its names.
+        // The sidecar may have several names.
         let is_here =
             own.and_then(split_value).is_some_and(|(_, at)| at == port) && guard.knows(&name);
         own.is_some_and(is_same) || is_same(&self.upstream) || is_here
     }
 }
 
-/// The authority of a URL, if the target is one, and what is behind it.
+/// The authority, if the target is a URL, and the rest.
 fn split_origin(target: &str) -> Result<(Option<&str>, &str), &'static str> {
     let before_path = target.split(['/', '?', '#']).next().unwrap_or_default();
     let rest = match before_path.split_once(':') {
-        // `Set('a:b')` is no scheme, and a relative path whose first segment holds a colon is none that
-        // a client may send (RFC 3986 section 4.2).
+        // `Set('a:b')` has no scheme. A relative path whose first segment holds a colon is not
+        // allowed (RFC 3986 section 4.2).
         Some((scheme, ""))
             if ["http", "https"].iter().any(|one| scheme.eq_ignore_ascii_case(one)) =>
         {
@@ -98,7 +98,7 @@ fn split_origin(target: &str) -> Result<(Option<&str>, &str), &'static str> {
     }
 }
 
-/// RFC 3986 section 3.1.
+/// Whether a text is a scheme (RFC 3986 section 3.1).
 fn is_scheme(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic())
         && text.chars().all(|one| one.is_ascii_alphanumeric() || "+-.".contains(one))
@@ -108,8 +108,8 @@ fn split_value(authority: &HeaderValue) -> Option<(String, &str)> {
     authority.to_str().ok().and_then(split_port)
 }
 
-/// The host of an authority, without a final dot, and its port unless that is a default one. `None`: it is
-/// no authority.
+/// The host of an authority, without a final dot, and the port unless it is a default one. `None`
+/// if it is not an authority.
 fn split_port(authority: &str) -> Option<(String, &str)> {
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, port),
@@ -128,14 +128,14 @@ mod tests {
     use super::*;
     use crate::proxy::guard::Credential;
 
-    fn resolve(target: &str, is_below_base: bool) -> Result<String, &'static str> {
+    fn resolve(target: &str, takes_absolute: bool) -> Result<String, &'static str> {
         let origins = Origins {
             own: Some(HeaderValue::from_static("127.0.0.1:8080")),
             upstream: HeaderValue::from_static("acme.example"),
         };
         let guard = Guard::new(&["localhost".to_owned()], Credential::default());
-        let reference = Reference { base: b"/a/svc/", is_below_base };
-        let path = origins.resolve(target, &reference, &guard)?;
+        let base = Base { path: b"/a/svc/", takes_absolute };
+        let path = origins.resolve(target, &base, &guard)?;
         Ok(String::from_utf8(path).unwrap())
     }
 
