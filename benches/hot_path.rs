@@ -17,7 +17,7 @@ use bearerd::proxy::context::Context;
 use bearerd::proxy::guard::{Credential, Guard};
 use bearerd::proxy::route::Router;
 use bearerd::proxy::upstream::Upstream;
-use bearerd::proxy::{Proxy, Table};
+use bearerd::proxy::{Proxy, RouteParts, Table, TableParts};
 use bearerd::telemetry;
 use bearerd::token::ClientHandle;
 use bearerd::token::refresher::{Offer, Refresher};
@@ -97,16 +97,27 @@ fn proxy(config: &Config) -> Proxy {
     set_up_tls();
     let metrics = Arc::new(Metrics::new().unwrap());
     let guard = Arc::new(Guard::new(&config.access.hosts, Credential::default()));
-    let clients = config.clients.iter().map(|client| ClientHandle {
+    let client = config.clients.first().unwrap();
+    let upstream = config.upstreams.first().unwrap();
+    let upstream = Arc::new(Upstream::new(upstream).unwrap());
+    let client = ClientHandle {
         name: client.name.clone(),
         store: store(&metrics),
         wait: client.wait,
         metrics: metrics.client(&client.name),
+    };
+    let routes = config.routes.iter().map(|route| RouteParts {
+        config: route.clone(),
+        client: client.clone(),
+        upstream: upstream.clone(),
     });
-    let clients: Vec<_> = clients.collect();
-    let upstreams = config.upstreams.iter().map(|upstream| Upstream::new(upstream).unwrap().into());
-    let upstreams: Vec<_> = upstreams.collect();
-    let table = Table::new(config, &guard, &config.listen, &clients, &upstreams, &metrics);
+    let table = Table::new(&TableParts {
+        config,
+        guard: &guard,
+        addresses: &config.listen,
+        routes: &routes.collect::<Vec<_>>(),
+        metrics: &metrics,
+    });
     Proxy::new(table, metrics, Drain::default(), Spans::default())
 }
 

@@ -1,17 +1,21 @@
 //! The whole: the only file that knows every part. Build, bind, run, end.
 
 mod client;
+mod control;
+mod error;
 mod local;
 pub(crate) mod reload;
 mod setup;
+mod transport_inputs;
+mod upstream;
 
+pub use error::AppError;
 pub use reload::ConfigSource;
 
 use crate::admin::{self, Admin};
 use crate::config::{Config, ListenAddress};
-use crate::credential::CredentialError;
 use crate::drain::Drain;
-use crate::http_client::{self, HttpClientError};
+use crate::http_client;
 use crate::metrics::Metrics;
 use crate::otlp::Spans;
 use crate::proxy::Proxy;
@@ -19,18 +23,14 @@ use crate::readiness::Readiness;
 use crate::server::{BindError, Engines, Listener, Room, Workers};
 use crate::shutdown::Shutdown;
 use crate::status::StatusView;
-use crate::token::oauth::SourceError;
-use crate::trust::TrustError;
+use control::Control;
 use reload::Reloader;
 use setup::Prepared;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 /// Before the end of the grace, how long requests that wait for a token have to be told so.
@@ -45,53 +45,6 @@ pub struct App {
     metrics: Arc<Metrics>,
     source: Option<ConfigSource>,
     spans: Spans,
-}
-
-/// Why the sidecar can't start, or can't go on. Every message says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum AppError {
-    /// An address.
-    #[error(transparent)]
-    Bind(#[from] BindError),
-    /// The local credential.
-    #[error("access: {0}")]
-    Access(#[from] CredentialError),
-    /// The system's trust anchors, when they are read once more.
-    #[error(transparent)]
-    Trust(#[from] TrustError),
-    /// A client's credential.
-    #[error("client {client}: {source}")]
-    Credential {
-        /// The client's name.
-        client: String,
-        /// What is wrong.
-        source: CredentialError,
-    },
-    /// A client's token endpoint.
-    #[error("client {client}: {source}")]
-    Issuer {
-        /// The client's name.
-        client: String,
-        /// What is wrong.
-        source: SourceError,
-    },
-    /// An upstream's trust anchors.
-    #[error("upstream {upstream}: {source}")]
-    Upstream {
-        /// The upstream's name.
-        upstream: String,
-        /// What is wrong.
-        source: HttpClientError,
-    },
-    /// A thread that serves requests has ended by itself; the log says why.
-    #[error("a worker ended by itself; see the log, and report this")]
-    WorkerFailed,
-    /// A defect, found by any test.
-    #[error("cannot declare the metrics: {0}")]
-    Metrics(#[from] prometheus::Error),
-    /// No thread, no runtime.
-    #[error("cannot start: {0}")]
-    System(#[from] io::Error),
 }
 
 impl App {
@@ -156,7 +109,7 @@ impl App {
         let table = setup.table(&addresses, &self.metrics);
         let proxy = Proxy::new(table, self.metrics.clone(), drain.clone(), self.spans);
         let readiness = Readiness::new(setup.handles(), drain.clone());
-        readiness.replace_guard(setup.guard.clone());
+        readiness.replace_guard(setup.local.guard.clone());
         let starting = readiness.pending_until_dropped("listeners");
         let view = Arc::new(StatusView::new(readiness, self.metrics.clone(), &setup.config));
         let hosts = setup.config.access.hosts.clone().into();
@@ -164,7 +117,7 @@ impl App {
         let requests = u64::from(setup.config.limits.requests).saturating_mul(listeners);
         let room = Room::of_process(self.workers, requests);
         start_admin(&self.admin, Admin { view: view.clone(), hosts }, room.admin, &control)?;
-        let anchors = &setup.surroundings.anchors;
+        let anchors = &setup.inputs.anchors;
         let engines = Engines::new(self.workers, room.pooled, proxy.clone(), anchors)?;
         let workers = Workers::start(&engines, self.listeners, room.callers)?;
         drop(starting);
@@ -206,23 +159,6 @@ fn start_admin(
     let stop = control.stop.clone();
     control.tasks.spawn(async move { stop.run_until_cancelled(serving).await });
     Ok(())
-}
-
-/// Tasks on the caller's runtime.
-#[derive(Clone, Default)]
-struct Control {
-    tasks: TaskTracker,
-    stop: CancellationToken,
-    /// Asks for a reload of the configuration.
-    reload: Arc<Notify>,
-}
-
-impl Control {
-    async fn end(self) {
-        self.stop.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
-    }
 }
 
 /// Lame duck, drain, deadline.

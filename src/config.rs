@@ -26,6 +26,7 @@ use crate::secret::Secret;
 use http::{HeaderName, HeaderValue};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tracing::level_filters::LevelFilter;
 use url::Url;
@@ -43,10 +44,10 @@ pub struct Config {
     pub limits: Limits,
     /// Where probes and Prometheus connect.
     pub admin_listen: SocketAddr,
-    /// OAuth clients; a [`ClientId`] is an index of this list.
-    pub clients: Vec<Client>,
-    /// Services behind us; an [`UpstreamId`] is an index of this list.
-    pub upstreams: Vec<Upstream>,
+    /// OAuth clients.
+    pub clients: Vec<Arc<Client>>,
+    /// Services that requests are sent to.
+    pub upstreams: Vec<Arc<Upstream>>,
     /// Which requests go where; never empty.
     pub routes: Vec<Route>,
     /// Whether the process gives up what it does not need.
@@ -60,14 +61,6 @@ pub struct Config {
 /// Names a listener of this configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListenerId(pub usize);
-
-/// Names a client of this configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ClientId(pub usize);
-
-/// Names an upstream of this configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct UpstreamId(pub usize);
 
 /// An OAuth client at an issuer.
 #[derive(Clone, Debug, PartialEq)]
@@ -187,10 +180,10 @@ pub struct Route {
     pub path: String,
     /// Where it is served, in ascending order; never empty. On each listener, paths are unique.
     pub listen: Vec<ListenerId>,
-    /// Where matching requests go.
-    pub upstream: UpstreamId,
-    /// Whose token they carry.
-    pub client: ClientId,
+    /// Where matching requests go: one of [`Config::upstreams`].
+    pub upstream: Arc<Upstream>,
+    /// The client whose token they carry: one of [`Config::clients`].
+    pub client: Arc<Client>,
     /// How the API family behaves.
     pub profile: &'static Profile,
     /// What may be called; within the profile's methods.

@@ -11,6 +11,7 @@ mod upstream;
 
 use crate::config::Config;
 use serde::Serialize;
+use std::collections::HashMap;
 
 /// What was found at one thing.
 #[derive(Clone, Debug, Serialize)]
@@ -70,10 +71,12 @@ impl Subject {
 /// Looks at every client, upstream and route of a configuration.
 pub async fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut tokens = Vec::new();
+    let mut tokens = HashMap::new();
     for client in &config.clients {
         let mut subject = Subject::new(format!("client {}", client.name));
-        tokens.push(client::examine(client, &mut subject).await);
+        if let Some(token) = client::examine(client, &mut subject).await {
+            tokens.insert(&*client.name, token);
+        }
         findings.append(&mut subject.findings);
     }
     for upstream in &config.upstreams {
@@ -83,12 +86,12 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
     }
     for route in &config.routes {
         let mut subject = Subject::new(format!("route {}", config.name_of(route)));
-        let token = tokens.get(route.client.0).and_then(Option::as_ref);
-        if let (Some(upstream), Some(token)) = (config.upstreams.get(route.upstream.0), token) {
-            route::examine(route, upstream, token, &mut subject).await;
-        } else {
-            let detail = "not tried: there is no token".to_owned();
-            subject.add("call", Verdict::Warning, detail, None);
+        match tokens.get(&*route.client.name) {
+            Some(token) => route::examine(route, token, &mut subject).await,
+            None => {
+                let detail = "not tried: there is no token".to_owned();
+                subject.add("call", Verdict::Warning, detail, None);
+            }
         }
         findings.append(&mut subject.findings);
     }

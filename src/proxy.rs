@@ -62,7 +62,7 @@ use table::RouteHandle;
 use tokio::time::Instant;
 use upstream::{Attempts, SendBuffer};
 
-pub use table::Table;
+pub use table::{RouteParts, Table, TableParts};
 
 /// How long the rest of a body that nobody wants is read, to keep the connection.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);

@@ -4,7 +4,7 @@
 //! The sandbox is Landlock's: from its beginning on, only the places of the configuration and what the
 //! system's libraries need can be read, and nothing can be written.
 
-use crate::config::{self, Config, ListenAddress};
+use crate::config::{Config, ListenAddress};
 use crate::files::{Link, folder_of, links};
 use landlock::{
     ABI, Access, AccessFs, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
@@ -124,7 +124,7 @@ fn configured(config: &Config) -> Vec<&Path> {
         .clients
         .iter()
         .flat_map(|client| client.source.paths().into_iter().chain(client.transport.files()));
-    let upstreams = config.upstreams.iter().flat_map(config::Upstream::files);
+    let upstreams = config.upstreams.iter().flat_map(|upstream| upstream.files());
     let access = [
         config.access.basic.as_ref().map(|(_, file)| file.as_path()),
         config.access.api_key_file.as_deref(),

@@ -231,19 +231,16 @@ fn client(handle: &ClientHandle) -> ClientStatus {
 }
 
 fn routes(config: &Config) -> Vec<RouteStatus> {
-    let status = |route: &crate::config::Route| {
-        let upstream = config.upstreams.get(route.upstream.0)?;
-        Some(RouteStatus {
-            path: route.path.clone(),
-            listen: config.addresses_of(route).map(ToString::to_string).collect(),
-            profile: route.profile.name,
-            methods: route.methods.to_string(),
-            upstream: upstream.name.clone(),
-            origin: upstream.origin.origin().ascii_serialization(),
-            client: config.clients.get(route.client.0)?.name.clone(),
-        })
+    let status = |route: &crate::config::Route| RouteStatus {
+        path: route.path.clone(),
+        listen: config.addresses_of(route).map(ToString::to_string).collect(),
+        profile: route.profile.name,
+        methods: route.methods.to_string(),
+        upstream: route.upstream.name.clone(),
+        origin: route.upstream.origin.origin().ascii_serialization(),
+        client: route.client.name.clone(),
     };
-    config.routes.iter().filter_map(status).collect()
+    config.routes.iter().map(status).collect()
 }
 
 /// RFC 3339, in UTC, to the second.

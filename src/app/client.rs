@@ -1,7 +1,9 @@
 //! An OAuth client as it lives: what was read for it, then its refresher and the watch over its
 //! credential.
 
-use super::{AppError, Control};
+use super::control::Control;
+use super::error::AppError;
+use super::transport_inputs::TransportInputs;
 use crate::config::Client;
 use crate::credential::Identity;
 use crate::metrics::Metrics;
@@ -16,16 +18,49 @@ use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::DropGuard;
 
+/// A client of a new configuration.
+pub(super) enum ClientSlot {
+    /// It is the same as before, and stays in use.
+    Running(Arc<RunningClient>),
+    /// It is new, or was changed.
+    Prepared(Box<PreparedClient>),
+}
+
+impl ClientSlot {
+    /// Prepares a client, unless one that is the same runs in `before`.
+    pub(super) fn new(
+        config: &Arc<Client>,
+        inputs: &TransportInputs,
+        before: Option<(&[Arc<RunningClient>], &TransportInputs)>,
+    ) -> Result<Self, AppError> {
+        if let Some((running, before)) = before
+            && let Some(known) = running.iter().find(|client| client.config == *config)
+            && inputs.match_for(before, config.transport.files())
+        {
+            return Ok(Self::Running(known.clone()));
+        }
+        Ok(Self::Prepared(Box::new(PreparedClient::new(config)?)))
+    }
+
+    /// Starts a client that does not run yet. Returns whether this one did not.
+    pub(super) fn start(self, metrics: &Metrics, control: &Control) -> (Arc<RunningClient>, bool) {
+        match self {
+            Self::Running(running) => (running, false),
+            Self::Prepared(prepared) => (Arc::new(prepared.start(metrics, control)), true),
+        }
+    }
+}
+
 /// A client with all that was read for it. Nothing runs, and nothing was sent.
 pub(super) struct PreparedClient {
-    config: Client,
+    config: Arc<Client>,
     identity: Identity,
     source: Arc<dyn TokenSource>,
 }
 
 /// A client with its tasks, which end when this is dropped.
 pub(super) struct RunningClient {
-    pub(super) config: Client,
+    pub(super) config: Arc<Client>,
     pub(super) handle: ClientHandle,
     /// Makes it look at its credential now.
     pub(super) look: Arc<Notify>,
@@ -34,7 +69,7 @@ pub(super) struct RunningClient {
 
 impl PreparedClient {
     /// Reads what proves the client.
-    pub(super) fn new(config: &Client) -> Result<Self, AppError> {
+    fn new(config: &Arc<Client>) -> Result<Self, AppError> {
         let name = || config.name.clone();
         let identity = config.source.read();
         let identity =
@@ -45,7 +80,7 @@ impl PreparedClient {
     }
 
     /// Starts fetching tokens and watching the credential.
-    pub(super) fn start(self, metrics: &Metrics, control: &Control) -> RunningClient {
+    fn start(self, metrics: &Metrics, control: &Control) -> RunningClient {
         let Self { config, identity, source } = self;
         let store = Arc::new(TokenStore::new());
         let metrics = metrics.client(&config.name);
@@ -64,7 +99,7 @@ impl PreparedClient {
         let watch = Watch::new(config.source.paths());
         let look = watch.trigger();
         let rotation = Rotation::new(
-            config.clone(),
+            Client::clone(&config),
             identity,
             offers,
             store.clone(),

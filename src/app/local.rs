@@ -1,9 +1,7 @@
 //! The local credential: what callers have to show. Its files are watched by a task of their own, so that one
 //! that has leaked can be taken back whatever else the configuration waits for or is refused for.
 
-use super::Control;
-use super::reload::FILES;
-use super::setup::Setup;
+use super::control::{Control, FILES_TIMEOUT};
 use crate::blocking;
 use crate::config::Access;
 use crate::credential::{CredentialError, read_secret};
@@ -79,6 +77,14 @@ impl Found {
         Self { credential: Credential::new(basic, api_key), faults }
     }
 
+    /// The credential, if nothing is wrong.
+    fn whole(self) -> Result<Credential, CredentialError> {
+        match self.faults.into_iter().next() {
+            Some(fault) => Err(fault),
+            None => Ok(self.credential),
+        }
+    }
+
     /// Replaces what the guard asks for. A part with a fault stays as it was. Returns whether anything is new,
     /// and what is wrong.
     fn renew(self, guard: &Guard) -> (bool, Option<String>) {
@@ -87,64 +93,71 @@ impl Found {
     }
 }
 
-/// The guard of a configuration. One that asks for the same as `before` shares what is asked for with it.
-///
-/// # Errors
-/// A file can't be read that was not in use before.
-pub(super) fn guard(
-    access: &Access,
-    before: Option<&Setup>,
-) -> Result<Arc<Guard>, CredentialError> {
-    if let Some(before) = same(access, before) {
-        return Ok(Arc::new(before.guard.known_as(&access.hosts)));
-    }
-    let Found { credential, faults } = Found::read(access);
-    match faults.into_iter().next() {
-        Some(fault) => Err(fault),
-        None => Ok(Arc::new(Guard::new(&access.hosts, credential))),
-    }
+/// The local credential of a configuration: the guard that asks for it, and the watch over its
+/// files.
+pub(super) struct LocalCredential {
+    access: Access,
+    pub(super) guard: Arc<Guard>,
+    watch: Option<Arc<RunningWatch>>,
 }
 
-/// The setup before, if it asks for the same local credential.
-pub(super) fn same<'a>(access: &Access, before: Option<&'a Setup>) -> Option<&'a Setup> {
-    before.filter(|before| {
-        let known = &before.config.access;
-        (&known.basic, &known.api_key_file) == (&access.basic, &access.api_key_file)
-    })
-}
-
-/// The files that hold it.
-fn files(access: &Access) -> impl Iterator<Item = &Path> {
-    let password = access.basic.as_ref().map(|(_, file)| file);
-    password.into_iter().chain(&access.api_key_file).map(PathBuf::as_path)
-}
-
-/// A local credential in force. Its files are watched until this is dropped.
-pub(super) struct RunningLocal {
-    /// Makes it look at its files now.
-    pub(super) look: Arc<Notify>,
+/// A watch over the files, which ends when this is dropped.
+struct RunningWatch {
+    /// Triggers a look at the files.
+    look: Arc<Notify>,
     _task: DropGuard,
 }
 
-impl RunningLocal {
-    /// Starts watching, if a local credential is asked for.
-    pub(super) fn start(
-        access: &Access,
-        guard: &Arc<Guard>,
-        metrics: &Metrics,
-        control: &Control,
-    ) -> Option<Arc<Self>> {
-        files(access).next()?;
-        let watch = Watch::new(files(access));
+impl LocalCredential {
+    /// Reads the credential. One that is configured as `before` is not read but shared, with the
+    /// watch over its files.
+    ///
+    /// # Errors
+    /// A file can't be read that was not in use before.
+    pub(super) fn prepare(access: &Access, before: Option<&Self>) -> Result<Self, CredentialError> {
+        let is_same = |before: &&Self| {
+            let known = &before.access;
+            (&known.basic, &known.api_key_file) == (&access.basic, &access.api_key_file)
+        };
+        let (guard, watch) = match before.filter(is_same) {
+            Some(before) => (before.guard.known_as(&access.hosts), before.watch.clone()),
+            None => (Guard::new(&access.hosts, Found::read(access).whole()?), None),
+        };
+        Ok(Self { access: access.clone(), guard: Arc::new(guard), watch })
+    }
+
+    /// Starts the watch, if there are files and none watches them yet.
+    pub(super) fn start(mut self, metrics: &Metrics, control: &Control) -> Self {
+        if self.watch.is_none() && files(&self.access).next().is_some() {
+            self.watch = Some(Arc::new(self.start_watch(metrics, control)));
+        }
+        self
+    }
+
+    fn start_watch(&self, metrics: &Metrics, control: &Control) -> RunningWatch {
+        let watch = Watch::new(files(&self.access));
         let (look, stop) = (watch.trigger(), control.stop.child_token());
-        let keeper =
-            Keeper { access: access.clone(), guard: guard.clone(), metrics: metrics.clone() };
+        let (access, guard) = (self.access.clone(), self.guard.clone());
+        let keeper = Keeper { access, guard, metrics: metrics.clone() };
         let watching = stop.clone();
         control.tasks.spawn(async move {
             watching.run_until_cancelled(keeper.run(watch)).await;
         });
-        Some(Arc::new(Self { look, _task: stop.drop_guard() }))
+        RunningWatch { look, _task: stop.drop_guard() }
     }
+
+    /// Triggers a look at the files.
+    pub(super) fn look(&self) {
+        if let Some(watch) = &self.watch {
+            watch.look.notify_one();
+        }
+    }
+}
+
+/// The files that hold the local credential.
+fn files(access: &Access) -> impl Iterator<Item = &Path> {
+    let password = access.basic.as_ref().map(|(_, file)| file);
+    password.into_iter().chain(&access.api_key_file).map(PathBuf::as_path)
 }
 
 struct Keeper {
@@ -161,7 +174,7 @@ impl Keeper {
             watch.changed().await;
             let access = self.access.clone();
             let (is_new, complaint) =
-                match blocking::within(FILES, move || Found::read(&access)).await {
+                match blocking::within(FILES_TIMEOUT, move || Found::read(&access)).await {
                     Ok(found) => found.renew(&self.guard),
                     Err(error) => (false, Some(format!("cannot read its files now: {error}"))),
                 };
@@ -213,7 +226,7 @@ mod tests {
             api_key_file: Some(key.clone()),
             uids: Vec::new(),
         };
-        let guard = guard(&access, None).unwrap();
+        let guard = LocalCredential::prepare(&access, None).unwrap().guard;
         let lets_in = |key: &str| {
             let mut headers = HeaderMap::new();
             headers.insert("x-api-key", key.parse().unwrap());

@@ -4,8 +4,10 @@
 //! not there yet must get a token before the new configuration counts.
 
 use super::client::RunningClient;
-use super::setup::{Prepared, Setup, Surroundings};
-use super::{AppError, Control};
+use super::control::{Control, FILES_TIMEOUT};
+use super::error::AppError;
+use super::setup::{Prepared, Setup};
+use super::transport_inputs::TransportInputs;
 use crate::blocking::{self, BlockingError};
 use crate::config::{Config, ConfigError, ListenAddress};
 use crate::files::read_small;
@@ -27,8 +29,6 @@ use tracing::{info, warn};
 
 /// How long a client that is new may take to get its first token.
 const FIRST_TOKEN: Duration = Duration::from_secs(20);
-/// How long reading files may take, all together.
-pub(super) const FILES: Duration = Duration::from_secs(10);
 /// What was refused for a reason that may pass is tried again after this long, and then ever later: a
 /// secret that is wrong must not be sent over and over.
 const RETRY: Duration = Duration::from_secs(30);
@@ -51,7 +51,7 @@ pub struct ConfigSource {
 async fn in_time<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Refusal> {
-    Ok(blocking::within(FILES, work).await?)
+    Ok(blocking::within(FILES_TIMEOUT, work).await?)
 }
 
 /// Why the configuration in force stays.
@@ -90,7 +90,7 @@ impl Refusal {
 
 /// What a reload would begin with: the file, if there is one, and what stands outside of it; or why that can't
 /// be read.
-type Look = Result<(Option<String>, Surroundings), String>;
+type Look = Result<(Option<String>, TransportInputs), String>;
 
 /// Owns the configuration in force.
 pub(super) struct Reloader {
@@ -118,7 +118,7 @@ impl Reloader {
         };
         loop {
             let mut is_asked = false;
-            let files = self.setup.surroundings.files.keys().map(PathBuf::as_path);
+            let files = self.setup.inputs.files.keys().map(PathBuf::as_path);
             let watch = Watch::new(source.file.as_deref().into_iter().chain(files));
             // Kept while others are heard: left in the middle, it would forget the change that it waits on.
             let mut changed = pin!(watch.changed());
@@ -129,9 +129,7 @@ impl Reloader {
                         for client in &self.setup.clients {
                             client.look.notify_one();
                         }
-                        if let Some(local) = &self.setup.local {
-                            local.look.notify_one();
-                        }
+                        self.setup.local.look();
                         (is_asked, retry) = (true, None);
                     }
                     () = self.control.reload.notified() => is_asked = retry.is_none(),
@@ -156,10 +154,10 @@ impl Reloader {
         let (setup, file) = (self.setup.clone(), source.file.clone());
         let look = move || {
             let file = file.as_deref().map(read_small).transpose();
-            let surroundings = Surroundings::of(&setup.config, Some(&setup.surroundings.anchors));
+            let inputs = TransportInputs::read(&setup.config, Some(&setup.inputs.anchors));
             Ok((
                 file.map_err(|error| error.to_string())?,
-                surroundings.map_err(|error| error.to_string())?,
+                inputs.map_err(|error| error.to_string())?,
             ))
         };
         in_time(look).await.map_err(|refusal| refusal.to_string())?
@@ -195,9 +193,9 @@ impl Reloader {
         let before = &self.setup.config;
         let wanted = config.clone();
         let setup = self.setup.clone();
-        let anchors = move || Surroundings::of(&wanted, Some(&setup.surroundings.anchors));
-        let surroundings = in_time(anchors).await??;
-        if config == *before && surroundings == self.setup.surroundings {
+        let anchors = move || TransportInputs::read(&wanted, Some(&setup.inputs.anchors));
+        let inputs = in_time(anchors).await??;
+        if config == *before && inputs == self.setup.inputs {
             return Ok(ConfigReload::Unchanged);
         }
         for (name, changes) in [
@@ -214,8 +212,8 @@ impl Reloader {
         }
         let setup = self.setup.clone();
         let prepared = in_time(move || Prepared::new(config, Some(&setup))).await??;
-        let anchors = &prepared.surroundings.anchors;
-        let is_new = *anchors != self.setup.surroundings.anchors;
+        let anchors = &prepared.inputs.anchors;
+        let is_new = *anchors != self.setup.inputs.anchors;
         let successors = is_new.then(|| self.engines.successors(anchors)).transpose();
         let successors = successors.map_err(AppError::System)?;
         let (setup, newcomers) = prepared.start(&self.metrics, &self.control);
@@ -233,7 +231,7 @@ impl Reloader {
         setup.remember(&self.setup);
         self.proxy.replace(setup.table(&self.addresses, &self.metrics));
         self.view.readiness().replace_clients(setup.handles());
-        self.view.readiness().replace_guard(setup.guard.clone());
+        self.view.readiness().replace_guard(setup.local.guard.clone());
         self.view.replace_routes(&setup.config);
         source.level.set(setup.config.log.level);
         let before = std::mem::replace(&mut self.setup, Arc::new(setup));

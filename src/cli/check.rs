@@ -52,15 +52,10 @@ fn explain(config: &Config) -> Result<String, std::fmt::Error> {
             times.idle
         )?;
     }
-    let name = |route: &bearerd::config::Route| {
-        let upstream = config.upstreams.get(route.upstream.0).map(|upstream| &upstream.name);
-        let client = config.clients.get(route.client.0).map(|client| &client.name);
-        (upstream.cloned().unwrap_or_default(), client.cloned().unwrap_or_default())
-    };
     let width = config.routes.iter().map(|route| route.path.len()).max().unwrap_or_default();
     writeln!(text, "\nRoutes:")?;
     for route in &config.routes {
-        let (upstream, client) = name(route);
+        let (upstream, client) = (&route.upstream.name, &route.client.name);
         let batch = if route.profile.post_only_reads {
             " (POST on …/$batch and …/$query only)"
         } else {

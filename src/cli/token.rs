@@ -73,6 +73,7 @@ fn chosen<'a>(config: &'a Config, name: Option<&str>) -> anyhow::Result<&'a Clie
         (Some(name), clients) => clients
             .iter()
             .find(|client| client.name == name)
+            .map(AsRef::as_ref)
             .ok_or_else(|| anyhow!("there is no client {name}; known: {}", names())),
     }
 }

@@ -13,8 +13,9 @@ use super::fault::Faults;
 use super::file;
 use super::node::{Entry, Node};
 use super::section::{Reader, Section, named, unknown};
-use super::{Config, Limits, Log, LogFormat, Shutdown, value};
+use super::{Client, Config, Limits, Log, LogFormat, Shutdown, Upstream, value};
 use crate::environment::Environment;
+use std::sync::Arc;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
@@ -32,6 +33,16 @@ pub(super) fn config(
     reader.faults.into_result()?;
     // Every missing piece has left a fault, so that without faults nothing is missing.
     parsed.ok_or_else(Faults::default)
+}
+
+/// Clients and upstreams in the order of the text; `None` where one is wrong.
+struct Named {
+    clients: Vec<Option<Arc<Client>>>,
+    upstreams: Vec<Option<Arc<Upstream>>>,
+}
+
+fn shared<T>(all: Vec<Option<T>>) -> Vec<Option<Arc<T>>> {
+    all.into_iter().map(|one| one.map(Arc::new)).collect()
 }
 
 /// The whole document, with the names that its parts refer to.
@@ -89,7 +100,8 @@ impl<'n> Root<'n> {
             )
         });
         let (upstreams, inherited): (Vec<_>, Vec<_>) = upstreams.unzip();
-        let routes = self.routes(reader, &inherited, &listen);
+        let named = Named { clients: shared(clients), upstreams: shared(upstreams) };
+        let routes = self.routes(reader, &named, &inherited, &listen);
         if let (Some(addresses), Some(routes)) = (&addresses, &routes) {
             listen::check_use(reader, addresses, routes);
         }
@@ -102,8 +114,8 @@ impl<'n> Root<'n> {
             limits: Limits { requests: requests? },
             workers: workers?,
             admin_listen: admin_listen?,
-            clients: clients.into_iter().collect::<Option<_>>()?,
-            upstreams: upstreams.into_iter().collect::<Option<_>>()?,
+            clients: named.clients.into_iter().collect::<Option<_>>()?,
+            upstreams: named.upstreams.into_iter().collect::<Option<_>>()?,
             routes: routes?,
             sandbox: sandbox?,
             log: log?,

@@ -1,7 +1,7 @@
 //! A route: one harmless read through what the proxy would send.
 
 use super::{Subject, Verdict, advice};
-use crate::config::{Route, Upstream};
+use crate::config::Route;
 use crate::http_client::{Client, Limits};
 use crate::metrics::labels::TokenRefusal;
 use crate::proxy::headers::CUSTOM_AUTH;
@@ -19,12 +19,8 @@ use tokio::time::Instant;
 const CALL: Duration = Duration::from_secs(20);
 
 /// Examines a route with its client's token.
-pub(super) async fn examine(
-    route: &Route,
-    upstream: &Upstream,
-    token: &Token,
-    subject: &mut Subject,
-) {
+pub(super) async fn examine(route: &Route, token: &Token, subject: &mut Subject) {
+    let upstream = &route.upstream;
     let target = target(route);
     let started = Instant::now();
     let mut headers = HeaderMap::new();

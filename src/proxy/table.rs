@@ -8,7 +8,7 @@ use super::rejection::RejectionPolicy;
 use super::respond::Problem;
 use super::route::{Router, TargetError, leaves_authority};
 use super::upstream::Upstream;
-use crate::config::{ClientId, Config, ListenAddress, ListenerId, Route, UpstreamId};
+use crate::config::{Config, ListenAddress, ListenerId, Route};
 use crate::endpoint;
 use crate::error::ErrorKind;
 use crate::metrics::{Metrics, RouteMetrics};
@@ -57,6 +57,31 @@ pub struct Table {
     listeners: Vec<Served>,
 }
 
+/// What a table is made of.
+pub struct TableParts<'a> {
+    /// The configuration whose routes these are.
+    pub config: &'a Config,
+    /// Who may call.
+    pub guard: &'a Arc<Guard>,
+    /// Where applications really connect, in the configuration's order.
+    pub addresses: &'a [ListenAddress],
+    /// Every route of the configuration.
+    pub routes: &'a [RouteParts],
+    /// Where requests are counted.
+    pub metrics: &'a Metrics,
+}
+
+/// A route with what runs for it.
+#[derive(Clone)]
+pub struct RouteParts {
+    /// The route as configured.
+    pub config: Route,
+    /// The client whose token its requests carry.
+    pub client: ClientHandle,
+    /// Where its requests go.
+    pub upstream: Arc<Upstream>,
+}
+
 /// What is served on one listener.
 struct Served {
     address: ListenAddress,
@@ -65,62 +90,22 @@ struct Served {
 }
 
 impl Table {
-    /// Puts routes, clients and upstreams together; both lists are in the configuration's order.
-    /// `addresses` are where applications really connect, in that order, too.
-    pub fn new(
-        config: &Config,
-        guard: &Arc<Guard>,
-        addresses: &[ListenAddress],
-        clients: &[ClientHandle],
-        upstreams: &[Arc<Upstream>],
-        metrics: &Metrics,
-    ) -> Self {
-        // One set of CSRF tokens a client and upstream, however many routes they share.
-        let mut csrf_tokens: HashMap<(ClientId, UpstreamId), Option<Arc<CsrfTokens>>> =
-            HashMap::new();
-        let mut tokens = |route: &Route, upstream: &Upstream| {
-            let name = config.upstreams.get(route.upstream.0).map(|upstream| &upstream.name)?;
-            let new = || CsrfTokens::new(upstream, metrics.csrf(name)).map(Arc::new);
-            csrf_tokens.entry((route.client, route.upstream)).or_insert_with(new).clone()
-        };
-        let mut handle = |route: &Route, rejections: &Arc<RejectionPolicy>, listener| {
-            let upstream = upstreams.get(route.upstream.0)?.clone();
-            let name = config.name_of(route);
-            Some(Arc::new(RouteHandle {
-                config: route.clone(),
-                secrets: redaction::of_headers(&route.headers),
-                cut: if route.strip_path { route.path.matches('/').count() } else { 0 },
-                client: clients.get(route.client.0)?.clone(),
-                neighbours: neighbours(config, route, clients),
-                rejections: rejections.clone(),
-                csrf: match route.profile.csrf {
-                    Csrf::Off => None,
-                    Csrf::IfAsked | Csrf::Managed => tokens(route, &upstream),
-                },
-                wants_csrf: AtomicBool::new(false),
-                cookie_domain: endpoint::host(&config.upstreams.get(route.upstream.0)?.origin),
-                upstream,
-                links: LinkPlan::new(config, route, listener, guard, addresses),
-                guard: guard.clone(),
-                metrics: Arc::new(metrics.route(&name)),
-                name,
-            }))
-        };
-        let policies = config.routes.iter().map(|_| Arc::default()).collect::<Vec<_>>();
+    /// Puts routes, clients and upstreams together.
+    pub fn new(parts: &TableParts<'_>) -> Self {
+        let shared = shared(parts);
         let served = |(index, address): (usize, &ListenAddress)| {
             let listener = ListenerId(index);
-            let routes = config.routes.iter().zip(&policies);
-            let routes = routes.filter(|(route, _)| route.listen.contains(&listener));
-            let routes =
-                routes.filter_map(|(route, rejections)| handle(route, rejections, listener));
+            let on_listener = |route: &&SharedRoute| route.parts.config.listen.contains(&listener);
+            let routes = shared.iter().filter(on_listener);
+            let routes = routes.map(|route| Arc::new(route.handle(parts, listener)));
             let routes: Vec<_> = routes.collect();
             let router = Router::new(routes.iter().map(|route| route.config.path.as_str()));
             Served { address: address.clone(), router, routes }
         };
         Self {
-            guard: guard.clone(),
-            limit: config.limits.requests.into(),
-            listeners: addresses.iter().enumerate().map(served).collect(),
+            guard: parts.guard.clone(),
+            limit: parts.config.limits.requests.into(),
+            listeners: parts.addresses.iter().enumerate().map(served).collect(),
         }
     }
 
@@ -149,15 +134,68 @@ impl Table {
     }
 }
 
-/// The tokens of the clients that other routes send to a route's upstream.
-fn neighbours(config: &Config, route: &Route, clients: &[ClientHandle]) -> Vec<Arc<TokenStore>> {
-    let is_other = |(index, _): &(usize, &ClientHandle)| {
-        let goes_there =
-            |other: &Route| other.upstream == route.upstream && other.client.0 == *index;
-        *index != route.client.0 && config.routes.iter().any(goes_there)
+/// A route with what its handles on all listeners share.
+struct SharedRoute<'a> {
+    parts: &'a RouteParts,
+    rejections: Arc<RejectionPolicy>,
+    csrf: Option<Arc<CsrfTokens>>,
+}
+
+/// Prepares every route. Routes with the same client and upstream share one set of CSRF tokens.
+fn shared<'a>(parts: &TableParts<'a>) -> Vec<SharedRoute<'a>> {
+    let mut csrf_tokens: HashMap<(&str, &str), Option<Arc<CsrfTokens>>> = HashMap::new();
+    let mut tokens = |route: &'a RouteParts| {
+        let (client, upstream) = (&*route.config.client.name, &*route.config.upstream.name);
+        let new = || CsrfTokens::new(&route.upstream, parts.metrics.csrf(upstream)).map(Arc::new);
+        csrf_tokens.entry((client, upstream)).or_insert_with(new).clone()
     };
-    let others = clients.iter().enumerate().filter(is_other);
-    others.map(|(_, client)| client.store.clone()).collect()
+    let shared = |route: &'a RouteParts| SharedRoute {
+        parts: route,
+        rejections: Arc::default(),
+        csrf: match route.config.profile.csrf {
+            Csrf::Off => None,
+            Csrf::IfAsked | Csrf::Managed => tokens(route),
+        },
+    };
+    parts.routes.iter().map(shared).collect()
+}
+
+impl SharedRoute<'_> {
+    /// The handle of the route on one listener.
+    fn handle(&self, parts: &TableParts<'_>, listener: ListenerId) -> RouteHandle {
+        let RouteParts { config: route, client, upstream } = self.parts;
+        let name = parts.config.name_of(route);
+        RouteHandle {
+            config: route.clone(),
+            secrets: redaction::of_headers(&route.headers),
+            cut: if route.strip_path { route.path.matches('/').count() } else { 0 },
+            client: client.clone(),
+            neighbours: self.neighbours(parts.routes),
+            rejections: self.rejections.clone(),
+            csrf: self.csrf.clone(),
+            wants_csrf: AtomicBool::new(false),
+            cookie_domain: endpoint::host(&route.upstream.origin),
+            upstream: upstream.clone(),
+            links: LinkPlan::new(parts.config, route, listener, parts.guard, parts.addresses),
+            guard: parts.guard.clone(),
+            metrics: Arc::new(parts.metrics.route(&name)),
+            name,
+        }
+    }
+
+    /// The tokens of other clients that go to the same upstream.
+    fn neighbours(&self, routes: &[RouteParts]) -> Vec<Arc<TokenStore>> {
+        let mut stores: Vec<Arc<TokenStore>> = Vec::new();
+        for other in
+            routes.iter().filter(|other| Arc::ptr_eq(&other.upstream, &self.parts.upstream))
+        {
+            let is_store = |known: &Arc<TokenStore>| Arc::ptr_eq(known, &other.client.store);
+            if !is_store(&self.parts.client.store) && !stores.iter().any(is_store) {
+                stores.push(other.client.store.clone());
+            }
+        }
+        stores
+    }
 }
 
 impl Served {

@@ -319,10 +319,11 @@ fn several_clients_need_to_be_named_where_they_matter() {
     );
     assert!(faults(&two).contains("several clients are configured"));
     let named = two.replace("'https://t.example'", "'https://t.example', client: second");
-    assert_eq!(parse(&named).unwrap().routes[0].client.0, 0);
+    assert_eq!(parse(&named).unwrap().routes[0].client.name, "second");
     let route = "routes: [{ path: /a, profile: odata, client: technical-user }, { path: /b, profile: rest }]";
     let config = parse(&format!("{named}{route}\n")).unwrap();
-    assert_eq!((config.routes[0].client.0, config.routes[1].client.0), (1, 0));
+    let names: Vec<_> = config.routes.iter().map(|route| &route.client.name).collect();
+    assert_eq!(names, ["technical-user", "second"]);
 }
 
 #[test]
@@ -397,7 +398,7 @@ upstreams:
     let config = parse(&two("127.0.0.2:8080", "[127.0.0.1:8080, 127.0.0.3:8080]")).unwrap();
     for route in &config.routes {
         let listen: Vec<_> = route.listen.iter().map(|id| id.0).collect();
-        assert_eq!(listen, if route.upstream.0 == 0 { vec![1] } else { vec![0, 2] });
+        assert_eq!(listen, if route.upstream.name == "one" { vec![1] } else { vec![0, 2] });
     }
     let scim: Vec<_> = config.routes.iter().filter(|route| route.path == "/api/v1/scim2").collect();
     let names: Vec<_> = scim.into_iter().map(|route| config.name_of(route)).collect();

@@ -1,11 +1,11 @@
 //! Routes: given ones, or the profiles' own paths.
 
 use super::upstream::Inherited;
-use super::{Root, SECOND, listen};
+use super::{Named, Root, SECOND, listen};
 use crate::config::file;
 use crate::config::node::{Node, Value};
 use crate::config::section::{Reader, Section, unknown};
-use crate::config::{ClientId, ListenAddress, ListenerId, Place, Retry, Route, UpstreamId, value};
+use crate::config::{ListenAddress, ListenerId, Place, Retry, Route, value};
 use crate::profile::{METHODS, Methods, PROFILES, Profile};
 use http::{HeaderName, HeaderValue, Method};
 use std::time::Duration;
@@ -14,11 +14,12 @@ impl<'n> Root<'n> {
     pub(super) fn routes(
         &self,
         reader: &mut Reader<'_>,
+        named: &Named,
         inherited: &[Inherited],
         listen: &[ListenAddress],
     ) -> Option<Vec<Route>> {
         let Some(node) = self.section.node("routes") else {
-            return self.default_routes(reader, inherited, listen);
+            return self.default_routes(reader, named, inherited, listen);
         };
         let Value::List(items) = &node.value else {
             let message = format!("expected a list of routes, found {}", node.shape());
@@ -31,7 +32,7 @@ impl<'n> Root<'n> {
         let routes: Vec<_> = items
             .iter()
             .enumerate()
-            .map(|(index, item)| self.route(reader, item, index, inherited, listen))
+            .map(|(index, item)| self.route(reader, item, index, named, inherited, listen))
             .collect();
         let routes: Vec<_> = routes.into_iter().collect::<Option<_>>()?;
         for (index, route) in routes.iter().enumerate() {
@@ -54,6 +55,7 @@ impl<'n> Root<'n> {
     fn default_routes(
         &self,
         reader: &mut Reader<'_>,
+        named: &Named,
         inherited: &[Inherited],
         listen: &[ListenAddress],
     ) -> Option<Vec<Route>> {
@@ -75,18 +77,20 @@ impl<'n> Root<'n> {
             return None;
         }
         let mut routes = Vec::new();
-        for (index, (upstream, listen)) in inherited.iter().zip(&listeners).enumerate() {
-            let Some(client) = upstream.client else {
+        for (index, (inherited, listen)) in inherited.iter().zip(&listeners).enumerate() {
+            let Some(client) = inherited.client else {
                 return self.no_client(reader, "upstreams", self.section.place_of("upstreams"));
             };
+            let client = named.clients.get(client).cloned().flatten()?;
+            let upstream = named.upstreams.get(index).cloned().flatten()?;
             let paths = PROFILES.iter().flat_map(|profile| {
                 profile.paths.iter().map(move |path| (profile, (*path).to_owned()))
             });
             routes.extend(paths.map(|(profile, path)| Route {
                 path,
                 listen: listen.clone(),
-                upstream: UpstreamId(index),
-                client,
+                upstream: upstream.clone(),
+                client: client.clone(),
                 profile,
                 methods: profile.methods,
                 strip_path: false,
@@ -117,6 +121,7 @@ impl<'n> Root<'n> {
         reader: &mut Reader<'_>,
         node: &'n Node,
         index: usize,
+        named: &Named,
         inherited: &[Inherited],
         listen: &[ListenAddress],
     ) -> Option<Route> {
@@ -131,7 +136,7 @@ impl<'n> Root<'n> {
         let own = self.reference(reader, &section, "client", self.clients);
         let inherited = upstream.and_then(|upstream| inherited.get(upstream));
         let client = match section.node("client") {
-            Some(_) => own.map(ClientId),
+            Some(_) => own,
             None => inherited.and_then(|inherited| inherited.client),
         };
         let client = match client {
@@ -159,8 +164,8 @@ impl<'n> Root<'n> {
         Some(Route {
             path: path?,
             listen: listeners(chosen, inherited?, listen),
-            upstream: UpstreamId(upstream?),
-            client: client?,
+            upstream: named.upstreams.get(upstream?).cloned().flatten()?,
+            client: named.clients.get(client?).cloned().flatten()?,
             profile: profile?,
             methods: methods?,
             strip_path: strip_path?,

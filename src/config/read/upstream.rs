@@ -3,9 +3,7 @@
 use super::{HOUR, listen, route, transport};
 use crate::config::node::Entry;
 use crate::config::section::{Reader, Section, join};
-use crate::config::{
-    Client, ClientId, InFlight, ListenAddress, ListenerId, Timeouts, Upstream, file, value,
-};
+use crate::config::{Client, InFlight, ListenAddress, ListenerId, Timeouts, Upstream, file, value};
 use crate::endpoint;
 use crate::forward_proxy::ProxyChoice;
 use std::path::PathBuf;
@@ -15,7 +13,7 @@ use url::Url;
 /// What the routes to an upstream inherit, as far as it is told there.
 pub(super) struct Inherited {
     /// Whose token they carry.
-    pub(super) client: Option<ClientId>,
+    pub(super) client: Option<usize>,
     /// Where they are served.
     pub(super) listen: Option<Vec<ListenerId>>,
 }
@@ -35,7 +33,7 @@ pub(super) fn read<'n>(
     let key = client.and_then(|client| clients.get_mut(client)?.as_mut());
     let upstream = upstream(reader, &entry.key, &section, environment, key);
     let listen = listen::chosen(reader, &section, listen);
-    (upstream, Inherited { client: client.map(ClientId), listen })
+    (upstream, Inherited { client, listen })
 }
 
 fn upstream(

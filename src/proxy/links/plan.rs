@@ -68,15 +68,15 @@ impl LinkPlan {
         // The route's own upstream comes first: if two upstreams share an origin, the links stay
         // with the route's own client.
         let (own_first, others): (Vec<_>, Vec<_>) =
-            config.upstreams.iter().enumerate().partition(|(index, _)| *index == route.upstream.0);
+            config.upstreams.iter().partition(|upstream| Arc::ptr_eq(upstream, &route.upstream));
         let upstreams = own_first.into_iter().chain(others);
-        let targets = upstreams.filter_map(|(index, upstream)| {
+        let targets = upstreams.filter_map(|upstream| {
             // Another upstream needs a route. A route on this listener that cuts nothing is best.
-            let leads_there = |other: &&Route| other.upstream.0 == index;
+            let leads_there = |other: &&Route| Arc::ptr_eq(&other.upstream, upstream);
             let routes = config.routes.iter().filter(leads_there);
             let routes = routes
                 .filter_map(|other| Some((RouteOrigin::of(other, listener, addresses)?, other)));
-            let (origin, best) = if route.upstream.0 == index {
+            let (origin, best) = if Arc::ptr_eq(upstream, &route.upstream) {
                 (RouteOrigin::SameListener, route)
             } else {
                 routes.min_by_key(|(origin, other)| {
@@ -85,11 +85,9 @@ impl LinkPlan {
             };
             Some(Target { upstream: upstream.origin.clone(), origin, path: cut_path(best) })
         });
-        let upstream = config.upstreams.get(route.upstream.0)?;
         let routes = config.routes.iter().filter_map(|route| {
-            let upstream = config.upstreams.get(route.upstream.0)?;
             let path = if route.strip_path { "" } else { &route.path };
-            let url = format!("{}{path}", upstream.origin.origin().ascii_serialization());
+            let url = format!("{}{path}", route.upstream.origin.origin().ascii_serialization());
             let origin = RouteOrigin::of(route, listener, addresses)?;
             Some(ReachableRoute { origin, path: route.path.clone(), url })
         });
@@ -99,7 +97,7 @@ impl LinkPlan {
             formats: route.profile.links,
             targets: targets.collect(),
             prefix: route.strip_path.then(|| route.path.clone()),
-            upstream: upstream.origin.clone(),
+            upstream: route.upstream.origin.clone(),
             routes,
             resolver: OriginResolver::new(route, listener, guard, addresses),
             latest: ArcSwapOption::empty(),

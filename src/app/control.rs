@@ -1,0 +1,29 @@
+//! The control tasks: refreshers, watches over files, the admin listener.
+
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long reading files may take, all together.
+pub(super) const FILES_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Tasks on the caller's runtime.
+#[derive(Clone, Default)]
+pub(super) struct Control {
+    pub(super) tasks: TaskTracker,
+    /// Ends all tasks.
+    pub(super) stop: CancellationToken,
+    /// Asks for a reload of the configuration.
+    pub(super) reload: Arc<Notify>,
+}
+
+impl Control {
+    /// Ends all tasks and waits for them.
+    pub(super) async fn end(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}

@@ -1,0 +1,39 @@
+//! An upstream of the configuration with what the proxy reaches it by.
+
+use super::error::AppError;
+use super::transport_inputs::TransportInputs;
+use crate::config;
+use crate::proxy::upstream::Upstream;
+use std::sync::Arc;
+
+/// An upstream, ready for requests.
+#[derive(Clone)]
+pub(super) struct PreparedUpstream {
+    pub(super) config: Arc<config::Upstream>,
+    pub(super) service: Arc<Upstream>,
+}
+
+impl PreparedUpstream {
+    /// Prepares an upstream. One that is the same in `before` stays in use; a changed one at the
+    /// same origin takes over the limits that count its requests.
+    pub(super) fn new(
+        config: &Arc<config::Upstream>,
+        inputs: &TransportInputs,
+        before: Option<(&[Self], &TransportInputs)>,
+    ) -> Result<Self, AppError> {
+        let is_same = |known: &&Self| {
+            known.config.name == config.name && known.config.origin == config.origin
+        };
+        let predecessor = before.and_then(|(known, _)| known.iter().find(is_same));
+        if let (Some(known), Some((_, before))) = (predecessor, before)
+            && known.config == *config
+            && inputs.match_for(before, config.files())
+        {
+            return Ok(Self { config: config.clone(), service: known.service.clone() });
+        }
+        let service = Upstream::new(config)
+            .map_err(|source| AppError::Upstream { upstream: config.name.clone(), source })?
+            .succeeding(predecessor.map(|known| &*known.service));
+        Ok(Self { config: config.clone(), service: Arc::new(service) })
+    }
+}
