@@ -96,7 +96,7 @@ pub(crate) const ONE_WORKER: &[Case] = &[
     },
     Case {
         name: "thinking",
-        title: "1 KB, 20 connections that think for 1 to 9 ms",
+        title: "1 KB, 20 connections with pauses of 1 to 9 ms",
         kinds: &PEERS,
         is_bulk: false,
         work: |world, sidecar| sidecar.small(world).by(20).thinking(),
@@ -110,7 +110,7 @@ pub(crate) const ONE_WORKER: &[Case] = &[
     },
     Case {
         name: "links",
-        title: "100 KB of OData with its links rewritten, 16 connections",
+        title: "100 KB of OData with rewritten links, 16 connections",
         kinds: &[BEARERD],
         is_bulk: false,
         work: |world, sidecar| linked_page(world, sidecar).by(16),
@@ -131,14 +131,14 @@ pub(crate) const ONE_WORKER: &[Case] = &[
     },
     Case {
         name: "routes",
-        title: "1 KB, 64 connections, by 200 routes",
+        title: "1 KB, 64 connections, with 200 more routes",
         kinds: &[MANY_ROUTES],
         is_bulk: false,
         work: |world, sidecar| ways(world, sidecar, ROUTES).by(64),
     },
     Case {
         name: "clients",
-        title: "1 KB, 64 connections, with the tokens of 50 clients",
+        title: "1 KB, 64 connections, with the tokens of 50 more clients",
         kinds: &[MANY_CLIENTS],
         is_bulk: false,
         work: |world, sidecar| ways(world, sidecar, CLIENTS).by(64),

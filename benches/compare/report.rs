@@ -1,4 +1,4 @@
-//! The tables of `docs/performance.md`, and how far bearerd is from what it wants to reach.
+//! The tables of `docs/performance.md`, with the goals and whether they are met.
 
 use crate::cases::{Case, MANY_CLIENTS, MANY_ROUTES, Samples, WINDOW};
 use crate::lifetime::{Held, ISSUER, Steadiness};
@@ -65,7 +65,7 @@ impl Report {
                     "× nginx",
                     "user",
                     "system",
-                    "per s",
+                    "requests/s",
                     "p50 µs",
                     "p99 µs",
                 ],
@@ -101,13 +101,13 @@ impl Report {
     }
 
     pub(crate) fn steadiness(&mut self, steadiness: &Steadiness) {
-        let title = "What bearerd's own business costs its callers (1 KB, 64 connections)";
-        self.text += &heading(title, &["", "CPU µs/request", "p50 µs", "p99 µs", "p99, ratio"]);
+        let title = "Effect of bearerd's background tasks on its callers (1 KB, 64 connections)";
+        self.text += &heading(title, &["", "CPU µs/request", "p50 µs", "p99 µs", "p99 ratio"]);
         let p99 = |samples: &[Sample]| median(samples, |sample| sample.p99);
         let quiet = p99(&steadiness.quiet);
         for (name, samples) in [
-            ("nothing else", &steadiness.quiet),
-            ("scraped every 100 ms", &steadiness.scraped),
+            ("no background task", &steadiness.quiet),
+            ("a scrape every 100 ms", &steadiness.scraped),
             ("a token refresh every 3.5 s", &steadiness.refreshed),
         ] {
             let ratio = p99(samples) / quiet;
@@ -118,8 +118,8 @@ impl Report {
                 format!("{:.0}", p99(samples)),
                 format!("{ratio:.2}"),
             ]);
-            if name != "nothing else" {
-                self.goal(&format!("{name}: p99 at most 1.1 × without"), ratio, 1.1, " ×");
+            if name != "no background task" {
+                self.goal(&format!("{name}: p99 at most 1.1 × without it"), ratio, 1.1, " ×");
             }
         }
     }
@@ -131,9 +131,9 @@ impl Report {
                 "",
                 "idle",
                 "1,000 idle connections",
-                "256 connections at work",
-                "30 s later",
-                "program, MB",
+                "256 active connections",
+                "30 s after the load",
+                "binary, MB",
             ],
         );
         for held in held {
@@ -159,7 +159,9 @@ impl Report {
 
     pub(crate) fn starts(&mut self, starts: &[(Kind, f64)]) {
         let issuer = ISSUER.as_millis();
-        let title = format!("Start to the first right answer (the issuer takes {issuer} ms)");
+        let title = format!(
+            "Time from the start to the first correct answer (the issuer takes {issuer} ms)"
+        );
         self.text += &heading(&title, &["", "ms"]);
         for (kind, took) in starts {
             self.text += &row([kind.name(), format!("{took:.0}")]);
@@ -188,10 +190,10 @@ impl Report {
             }
         }
         let links = ours("links") / ours("page");
-        self.goal("100 KB, links rewritten: CPU at most 2 × without", links, 2.0, " ×");
+        self.goal("100 KB, rewritten links: CPU at most 2 × without rewriting", links, 2.0, " ×");
         let mut at_most_nginx = |name: &str, value: fn(&Sample) -> f64| {
             let ratio = of("thinking", BEARERD, value) / of("thinking", Kind::Nginx, value);
-            self.goal(&format!("moderate rate: {name} at most nginx's"), ratio, 1.0, " ×");
+            self.goal(&format!("moderate rate: {name} at most that of nginx"), ratio, 1.0, " ×");
         };
         at_most_nginx("p50", |sample| sample.p50);
         at_most_nginx("p99", |sample| sample.p99);

@@ -54,8 +54,8 @@ impl Kind {
             Self::Bearerd(Extra::Nothing) => "**bearerd**".into(),
             Self::Bearerd(Extra::OtherBuild) => "bearerd, the other build".into(),
             Self::Bearerd(Extra::ShortTokens) => "bearerd, tokens of 7 s".into(),
-            Self::Bearerd(Extra::Routes(count)) => format!("bearerd, {count} routes more"),
-            Self::Bearerd(Extra::Clients(count)) => format!("bearerd, {count} clients more"),
+            Self::Bearerd(Extra::Routes(count)) => format!("bearerd, {count} more routes"),
+            Self::Bearerd(Extra::Clients(count)) => format!("bearerd, {count} more clients"),
         }
     }
 

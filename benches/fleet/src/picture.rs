@@ -38,7 +38,7 @@ fn start() -> String {
     picture.axes("seconds since the start", 30, &[1, 10, 100, 1000, 10_000]);
     picture.limit();
     picture.line("one", "requests", 0, &line(&run.outcome.requests));
-    picture.line("two", "tokens given", 1, &line(&run.outcome.tokens));
+    picture.line("two", "tokens issued", 1, &line(&run.outcome.tokens));
     picture.end()
 }
 
@@ -62,16 +62,16 @@ fn outage() -> String {
         width: hour(run.from + run.length),
         height: Scale::Linear(70.0),
     };
-    picture.begin("10,000 sidecars, and an outage of an hour at their first refresh");
+    picture.begin("10,000 sidecars, and an outage of 1 hour at their first refresh");
     let down = hour(FIRST_REFRESH.start);
     picture.shade(down, down + 1.0);
     picture.axes(
-        "hours since the start (the start itself left out)",
+        "hours since the start (the start itself is not shown)",
         6,
         &[0, 10, 20, 30, 40, 50, 60, 70],
     );
     picture.limit();
-    picture.line("one", "most in a second", 0, &most);
+    picture.line("one", "peak", 0, &most);
     picture.line("two", "mean", 1, &mean);
     picture.end()
 }
@@ -146,7 +146,7 @@ impl Picture {
         self.stroke("axis", (left, bottom), (right, bottom));
         self.stroke("axis", (left, TOP), (left, bottom));
         self.text("label", (left + right) / 2.0, HEIGHT - 8.0, "middle", label);
-        self.text("label", 12.0, TOP - 14.0, "start", "token requests a second");
+        self.text("label", 12.0, TOP - 14.0, "start", "token requests per second");
     }
 
     fn limit(&mut self) {

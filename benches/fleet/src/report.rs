@@ -25,11 +25,11 @@ fn start() -> String {
     let mut table = Table::new(&[
         "start",
         "sidecars",
-        "peak a second",
+        "peak per second",
         "requests",
-        "of them 429",
-        "half hold a token after",
-        "all",
+        "answered 429",
+        "half have a token after",
+        "all have one after",
     ]);
     let mut add = |run: Run| {
         let requests = &run.outcome.requests;
@@ -88,11 +88,11 @@ impl Table {
         Self::new(&[
             "scenario",
             "sidecars",
-            "peak a second",
-            "mean a second",
+            "peak per second",
+            "mean per second",
             "429s",
-            "requests a sidecar and day",
-            "ever without a valid token",
+            "requests per sidecar and day",
+            "sidecars ever without a valid token",
         ])
     }
 
@@ -103,7 +103,11 @@ impl Table {
         let without = match outcome.without {
             0 => "none".to_owned(),
             some => {
-                format!("{}, {} h in all", number(some), number(whole_hours(outcome.without_time)))
+                format!(
+                    "{}, {} h in total",
+                    number(some),
+                    number(whole_hours(outcome.without_time))
+                )
             }
         };
         self.add(&[

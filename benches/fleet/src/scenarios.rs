@@ -65,8 +65,8 @@ pub(crate) fn start(sidecars: usize, seed: u64) -> Run {
 /// The same at issuers that count or tell otherwise.
 pub(crate) fn start_elsewhere(sidecars: usize, seed: u64) -> [Run; 2] {
     [
-        start_at("…, 429 without `Retry-After`", SILENT, sidecars, seed),
-        start_at("…, 3,600 a minute instead", A_MINUTE, sidecars, seed),
+        start_at("all at once, 429 without `Retry-After`", SILENT, sidecars, seed),
+        start_at("all at once, limit of 3,600 a minute", A_MINUTE, sidecars, seed),
     ]
 }
 
@@ -80,7 +80,7 @@ fn start_at(title: &'static str, limit: Limit, sidecars: usize, seed: u64) -> Ru
 pub(crate) fn start_in_outage(sidecars: usize, seed: u64) -> Run {
     let from = minutes(10);
     let issuer = Issuer::new(A_SECOND, LIFE).down(Duration::ZERO, from);
-    let title = "…, 10 minutes before an outage ends";
+    let title = "all at once, 10 minutes before an outage ends";
     Plot { title, issuer, restart: None, from, length: minutes(10) }.run(sidecars, seed)
 }
 
@@ -96,7 +96,7 @@ pub(crate) fn steady(sidecars: usize, seed: u64) -> Run {
 
 /// The issuer is down from the moment on at which the first sidecar wants to refresh.
 pub(crate) fn outage(sidecars: usize, seed: u64) -> Run {
-    outage_of("outage of an hour", hours(1), sidecars, seed)
+    outage_of("outage of 1 hour", hours(1), sidecars, seed)
 }
 
 /// The same, longer.
