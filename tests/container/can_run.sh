@@ -1,5 +1,5 @@
 #!/bin/sh
-# Whether this machine can run containers at all; if not, says why. It may be one itself.
+# Succeeds if this machine can run containers, and prints the reason if not. It may be a container itself.
 set -u
 
 skip() {

@@ -1,8 +1,8 @@
 #!/bin/sh
 # install-python.sh FOLDER MODULES: installs the packages of FOLDER/requirements.txt, and no others, into
-# .venv/ beside it; MODULES, with commas between them, must be there then.
-# Needs python3 >= 3.10 with venv, and a reachable package index; no compiler: only wheels are taken,
-# and each must have one of the hashes in the file.
+# FOLDER/.venv. MODULES, separated by commas, must be importable then.
+# Needs python3 >= 3.10 with venv, and a reachable package index, but no compiler: it accepts only wheels
+# with one of the hashes in the file.
 set -eu
 cd "$1"
 

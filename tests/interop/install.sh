@@ -1,7 +1,7 @@
 #!/bin/sh
 # install.sh FOLDER: installs the packages named in FOLDER/package-lock.json into its node_modules/.
-# Needs node >= 20 and npm, and a reachable npm registry; nothing else: no compiler, no node headers,
-# no prebuilt binary, because each folder's .npmrc switches install scripts off.
+# Needs node >= 20, npm, and a reachable npm registry. It needs no compiler, node headers or prebuilt
+# binaries, because each folder's .npmrc disables install scripts.
 set -eu
 cd "$1"
 
