@@ -20,7 +20,7 @@ use bearerd::proxy::upstream::Upstream;
 use bearerd::proxy::{Proxy, RouteParts, Table, TableParts};
 use bearerd::telemetry;
 use bearerd::token::ClientHandle;
-use bearerd::token::refresher::{Offer, Refresher};
+use bearerd::token::refresher::{NewSource, Refresher};
 use bearerd::token::store::TokenStore;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use futures_util::FutureExt;
@@ -59,8 +59,9 @@ OData-MaxVersion: 4.0\r
 fn store(metrics: &Metrics) -> Arc<TokenStore> {
     let store = Arc::new(TokenStore::new());
     let metrics = metrics.client("c");
-    let refresher =
-        Refresher::new("c".into(), Arc::new(OneToken), Offer::never(), store.clone(), metrics, 0.5);
+    let wait = Duration::ZERO;
+    let client = ClientHandle { name: "c".into(), store: store.clone(), wait, metrics };
+    let refresher = Refresher::new(client, Arc::new(OneToken), NewSource::never(), 0.5);
     let stop = CancellationToken::new();
     Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         let running = tokio::spawn(refresher.run(stop.clone()));

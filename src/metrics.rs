@@ -8,7 +8,7 @@ mod client;
 pub mod labels;
 mod route;
 
-pub use client::ClientMetrics;
+pub use client::{ClientGauges, ClientMetrics};
 pub(crate) use route::CsrfMetrics;
 pub use route::RouteMetrics;
 

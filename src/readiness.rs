@@ -191,12 +191,12 @@ impl Readiness {
             checks.push(Check::new("local credential".into(), verdict));
         }
         for client in self.clients().iter() {
-            let news = client.store.news();
-            for why in news.unreadable.into_iter().chain(news.untaken) {
+            let state = client.store.state();
+            for why in state.credential_errors() {
                 let name = format!("new credential of {}", client.name);
                 checks.push(Check::new(name, Verdict::Degraded(why.to_string())));
             }
-            let failure = news.failure.map(|failure| failure.message.to_string());
+            let failure = state.failure.map(|failure| failure.message.to_string());
             let (name, verdict) = match (client.store.is_usable(), failure) {
                 (true, None) => (format!("token of {}", client.name), Verdict::Passed),
                 (true, Some(why)) => (client.name.clone(), Verdict::Degraded(why)),
@@ -272,7 +272,8 @@ mod tests {
     use crate::error::ErrorKind;
     use crate::metrics::Metrics;
     use crate::token::Token;
-    use crate::token::store::{Failure, TokenStore};
+    use crate::token::client_state::Failure;
+    use crate::token::store::TokenStore;
     use http::HeaderValue;
     use tokio::time::advance;
 
@@ -309,7 +310,7 @@ mod tests {
 
         let message = "the issuer is away".into();
         let next_attempt = Instant::now();
-        store.fail(Failure { kind: ErrorKind::TokenUnavailable, next_attempt, message });
+        store.record_failure(Failure { kind: ErrorKind::TokenUnavailable, next_attempt, message });
         let degraded = ProbeAnswer::new(true, "ready, degraded: c: the issuer is away".into());
         assert_eq!(readiness.readyz(), degraded);
 
@@ -331,7 +332,7 @@ mod tests {
         assert!(readiness.livez().ok);
         advance(Duration::from_secs(1)).await;
         assert_eq!(readiness.livez(), ProbeAnswer::new(false, "refresher stuck: c".into()));
-        store.beat();
+        store.record_heartbeat();
         assert!(readiness.livez().ok);
     }
 }

@@ -199,34 +199,34 @@ impl From<Event> for EventStatus {
 }
 
 fn client(handle: &ClientHandle) -> ClientStatus {
-    let news = handle.store.news();
-    let facts = handle.metrics.facts();
-    let credential_error = news.unreadable.or(news.untaken);
-    let failure = news.failure.as_ref();
-    let state = match (handle.store.is_usable(), failure) {
+    let state = handle.store.state();
+    let gauges = state.gauges;
+    let credential_error = state.credential_errors().next();
+    let failure = state.failure.as_ref();
+    let health = match (handle.store.is_usable(), failure) {
         (true, None) if credential_error.is_none() => ClientHealth::Ok,
         (true, _) => ClientHealth::Degraded,
-        (false, None) if news.generation == 0 => ClientHealth::Waiting,
+        (false, None) if gauges.generation == 0 => ClientHealth::Waiting,
         (false, Some(failure)) if failure.kind == ErrorKind::CredentialRejected => {
             ClientHealth::Rejected
         }
         (false, _) => ClientHealth::NoToken,
     };
-    let token = facts.issued.zip(facts.expires).map(|(issued, expires)| TokenStatus {
-        generation: facts.generation,
+    let token = gauges.issued.zip(gauges.expires).map(|(issued, expires)| TokenStatus {
+        generation: gauges.generation,
         issued,
         expires,
     });
     ClientStatus {
         name: handle.name.clone(),
-        state,
+        state: health,
         token,
-        next_refresh: facts.next_refresh,
-        consecutive_failures: facts.consecutive_failures,
+        next_refresh: gauges.next_refresh,
+        consecutive_failures: gauges.consecutive_failures,
         last_error: failure.map(|failure| failure.message.to_string()),
         credential_error: credential_error.map(|error| error.to_string()),
-        client_expires: facts.client_expires,
-        clock_skew_seconds: facts.clock_skew,
+        client_expires: gauges.client_expires,
+        clock_skew_seconds: gauges.clock_skew,
     }
 }
 

@@ -10,7 +10,7 @@ use crate::metrics::Metrics;
 use crate::token::ClientHandle;
 use crate::token::TokenSource;
 use crate::token::oauth::OAuthSource;
-use crate::token::refresher::{Offer, Refresher};
+use crate::token::refresher::{NewSource, Refresher};
 use crate::token::rotation::Rotation;
 use crate::token::store::TokenStore;
 use crate::watch::Watch;
@@ -82,35 +82,26 @@ impl PreparedClient {
     /// Starts fetching tokens and watching the credential.
     fn start(self, metrics: &Metrics, control: &Control) -> RunningClient {
         let Self { config, identity, source } = self;
-        let store = Arc::new(TokenStore::new());
-        let metrics = metrics.client(&config.name);
-        let (offers, offered) = watch::channel(Offer::default());
+        let handle = ClientHandle {
+            name: config.name.clone(),
+            store: Arc::new(TokenStore::new()),
+            wait: config.wait,
+            metrics: metrics.client(&config.name),
+        };
+        let (sender, new_sources) = watch::channel(NewSource::default());
         let stop = control.stop.child_token();
-        let refresher = Refresher::new(
-            config.name.clone(),
-            source,
-            offered,
-            store.clone(),
-            metrics.clone(),
-            config.refresh_at,
-        );
+        let refresher = Refresher::new(handle.clone(), source, new_sources, config.refresh_at);
         control.tasks.spawn(refresher.run(stop.clone()));
 
         let watch = Watch::new(config.source.paths());
         let look = watch.trigger();
-        let rotation = Rotation::new(
-            Client::clone(&config),
-            identity,
-            offers,
-            store.clone(),
-            metrics.clone(),
-            control.reload.clone(),
-        );
+        let reload = control.reload.clone();
+        let rotation =
+            Rotation::new(handle.clone(), Client::clone(&config), identity, sender, reload);
         let watching = stop.clone();
         control.tasks.spawn(async move {
             watching.run_until_cancelled(rotation.run(watch)).await;
         });
-        let handle = ClientHandle { name: config.name.clone(), store, wait: config.wait, metrics };
         RunningClient { config, handle, look, _tasks: stop.drop_guard() }
     }
 }

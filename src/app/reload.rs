@@ -221,7 +221,7 @@ impl Reloader {
             self.metrics.remove_retired(&setup.config, &self.setup.config);
             // The newcomers had the same series.
             for client in &self.setup.clients {
-                client.handle.metrics.publish_facts();
+                client.handle.metrics.set_gauges(&client.handle.store.state().gauges);
             }
             return Err(refusal);
         }
@@ -244,7 +244,7 @@ impl Reloader {
 async fn first_tokens(clients: &[Arc<RunningClient>]) -> Result<(), Refusal> {
     for client in clients {
         if client.handle.store.wait(FIRST_TOKEN).await.is_err() {
-            let failure = client.handle.store.news().failure;
+            let failure = client.handle.store.state().failure;
             let why = failure.map_or_else(|| "no answer".into(), |failure| failure.message);
             let client = client.config.name.clone();
             return Err(Refusal::NoToken { client, why: why.to_string() });

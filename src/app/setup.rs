@@ -118,8 +118,8 @@ impl Setup {
             for (known, other) in before.stores() {
                 let is_same = upstream.name == known.name || upstream.origin == known.origin;
                 if is_same && !Arc::ptr_eq(store, other) {
-                    store.remember(other);
-                    other.remember(store);
+                    store.add_secrets_of(other);
+                    other.add_secrets_of(store);
                 }
             }
         }

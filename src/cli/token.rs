@@ -40,7 +40,7 @@ pub(super) fn token(options: &Options, environment: &Environment) -> anyhow::Res
         let identity = client.source.read_in_time().await?;
         let described = identity.described.clone();
         let source = OAuthSource::new(client, identity)?;
-        let told = |error: TokenError| anyhow!(advice::with(&error, source.advice(&error)));
+        let told = |error: TokenError| anyhow!(advice::append(&error, source.advice(&error)));
         let token = source.fetch().await.map_err(told)?;
         anyhow::Ok((described, token))
     });

@@ -5,7 +5,7 @@ use super::{Subject, Verdict};
 use crate::config::Client;
 use crate::credential::{Identity, Proof};
 use crate::token::claims::Claims;
-use crate::token::expiry::end_of;
+use crate::token::expiry::client_expiry;
 use crate::token::oauth::OAuthSource;
 use crate::token::{Token, TokenSource, advice};
 use std::time::{Duration, SystemTime};
@@ -42,7 +42,7 @@ pub(super) async fn examine(client: &Client, subject: &mut Subject) -> Option<To
 }
 
 fn expiry(client: &Client, identity: &Identity, subject: &mut Subject) {
-    let Some(end) = end_of(client.expires_on, identity) else {
+    let Some(end) = client_expiry(client.expires_on, identity) else {
         return;
     };
     let (verdict, detail) = match end.duration_since(SystemTime::now()) {
@@ -52,7 +52,7 @@ fn expiry(client: &Client, identity: &Identity, subject: &mut Subject) {
         }
         Err(_) => (Verdict::Failed, "has expired".to_owned()),
     };
-    let advice = (verdict != Verdict::Ok).then(|| advice::renew().to_owned());
+    let advice = (verdict != Verdict::Ok).then(|| advice::RENEW.to_owned());
     subject.add("expiry", verdict, detail, advice);
 }
 

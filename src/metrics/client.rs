@@ -1,4 +1,4 @@
-//! What is told of one OAuth client: to Prometheus, and to people on the status page.
+//! Metrics and journal entries of one OAuth client.
 
 use super::Metrics;
 use super::labels::{
@@ -6,31 +6,35 @@ use super::labels::{
 };
 use crate::clock;
 use crate::journal::EventKind;
-use prometheus::{Gauge, GaugeVec, IntCounter, IntGauge, IntGaugeVec};
-use std::sync::{Arc, Mutex, PoisonError};
+use prometheus::{GaugeVec, IntCounter, IntGauge, IntGaugeVec};
 use std::time::{Duration, SystemTime};
 
-/// What is told of one OAuth client.
+/// Metrics and journal entries of one OAuth client.
 #[derive(Clone, Debug)]
 pub struct ClientMetrics {
     client: String,
     families: Metrics,
     served: IntCounter,
     failed: IntCounter,
-    /// What the gauges say: one that was never set can't be read without coming into being.
-    facts: Arc<Mutex<Facts>>,
 }
 
-/// What the gauges of a client say.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Facts {
-    pub(crate) issued: Option<SystemTime>,
-    pub(crate) expires: Option<SystemTime>,
-    pub(crate) next_refresh: Option<SystemTime>,
-    pub(crate) client_expires: Option<SystemTime>,
-    pub(crate) clock_skew: Option<f64>,
-    pub(crate) generation: u64,
-    pub(crate) consecutive_failures: u32,
+/// Values of one client's gauges. `None` is a gauge that does not exist yet.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ClientGauges {
+    /// When the current token was issued.
+    pub issued: Option<SystemTime>,
+    /// When the current token expires.
+    pub expires: Option<SystemTime>,
+    /// When the next token request is due.
+    pub next_refresh: Option<SystemTime>,
+    /// When the OAuth client itself, or its certificate, expires.
+    pub client_expires: Option<SystemTime>,
+    /// How far the issuer's clock is ahead of the local one, in seconds.
+    pub clock_skew: Option<f64>,
+    /// Number of published tokens.
+    pub generation: u64,
+    /// Token requests that failed since the last success.
+    pub consecutive_failures: u32,
 }
 
 impl ClientMetrics {
@@ -40,17 +44,7 @@ impl ClientMetrics {
             families: families.clone(),
             served: families.token_waits.with_label_values(&[client, TokenWait::Served.label()]),
             failed: families.token_waits.with_label_values(&[client, TokenWait::Failed.label()]),
-            facts: Arc::default(),
         }
-    }
-
-    /// What the gauges say.
-    pub(crate) fn facts(&self) -> Facts {
-        self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn learn(&self, change: impl FnOnce(&mut Facts)) {
-        change(&mut self.facts.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     fn record_event(&self, kind: EventKind, detail: impl Into<String>) {
@@ -58,32 +52,28 @@ impl ClientMetrics {
     }
 
     fn set(&self, family: &GaugeVec, value: f64) {
-        self.gauge(family).set(value);
-    }
-
-    fn gauge(&self, family: &GaugeVec) -> Gauge {
-        family.with_label_values(&[&self.client])
+        family.with_label_values(&[&self.client]).set(value);
     }
 
     fn int_gauge(&self, family: &IntGaugeVec) -> IntGauge {
         family.with_label_values(&[&self.client])
     }
 
+    /// Records that the refresher is alive.
     pub(crate) fn record_heartbeat(&self) {
         self.set(&self.families.token_heartbeat, unix(clock::wall()));
     }
 
-    /// When the OAuth client or its certificate expires, if that is known.
+    /// Sets when the OAuth client or its certificate expires, if that is known.
     pub(crate) fn set_client_expiry(&self, expiry: Option<SystemTime>) {
         match expiry {
             Some(expiry) => self.set(&self.families.client_expiry, unix(expiry)),
-            // There is none unless one was known before.
+            // Fails if there is no series, which is as good.
             None => drop(self.families.client_expiry.remove_label_values(&[&self.client])),
         }
-        self.learn(|facts| facts.client_expires = expiry);
     }
 
-    /// The credential has changed, for better or worse; `detail` says how.
+    /// Records that the credential has changed, or why it has not.
     pub(crate) fn record_credential_reload(&self, outcome: CredentialReload, detail: &str) {
         let reloads = &self.families.credential_reloads;
         reloads.with_label_values(&[self.client.as_str(), outcome.label()]).inc();
@@ -94,6 +84,7 @@ impl ClientMetrics {
         self.record_event(kind, detail);
     }
 
+    /// Records the end of a token request.
     pub(crate) fn record_token_request(&self, outcome: TokenRequestOutcome, took: Duration) {
         let families = &self.families;
         families.token_requests.with_label_values(&[self.client.as_str(), outcome.label()]).inc();
@@ -103,102 +94,64 @@ impl ClientMetrics {
             .observe(took.as_secs_f64());
     }
 
-    /// Sets the gauges to what is known: another client of this name may have set them.
-    pub(crate) fn publish_facts(&self) {
-        let (facts, families) = (self.facts(), &self.families);
+    /// Sets all gauges. A client of the same name in a rejected configuration may have set them.
+    pub(crate) fn set_gauges(&self, gauges: &ClientGauges) {
+        let families = &self.families;
         for (family, time) in [
-            (&families.token_issued, facts.issued),
-            (&families.token_last_success, facts.issued),
-            (&families.token_expiry, facts.expires),
-            (&families.token_next_refresh, facts.next_refresh),
-            (&families.client_expiry, facts.client_expires),
+            (&families.token_issued, gauges.issued),
+            (&families.token_last_success, gauges.issued),
+            (&families.token_expiry, gauges.expires),
+            (&families.token_next_refresh, gauges.next_refresh),
+            (&families.client_expiry, gauges.client_expires),
         ] {
             if let Some(time) = time {
                 self.set(family, unix(time));
             }
         }
-        if let Some(skew) = facts.clock_skew {
+        if let Some(skew) = gauges.clock_skew {
             self.set(&families.clock_skew, skew);
         }
         self.int_gauge(&families.token_generation)
-            .set(i64::try_from(facts.generation).unwrap_or(i64::MAX));
-        self.int_gauge(&families.token_failures).set(facts.consecutive_failures.into());
+            .set(i64::try_from(gauges.generation).unwrap_or(i64::MAX));
+        self.int_gauge(&families.token_failures).set(gauges.consecutive_failures.into());
     }
 
-    /// A token is in use that was asked for so long ago.
-    pub(crate) fn published(
-        &self,
-        generation: u64,
-        lifetime: Duration,
-        age: Duration,
-        next_refresh: Duration,
-        clock_skew: Option<f64>,
-    ) {
-        let now = clock::wall();
-        // Its life began when it was asked for: the answer may have taken a while.
-        let issued = now - age;
-        self.learn(|facts| {
-            *facts = Facts {
-                issued: Some(issued),
-                expires: Some(issued + lifetime),
-                next_refresh: Some(now + next_refresh),
-                client_expires: facts.client_expires,
-                clock_skew: clock_skew.or(facts.clock_skew),
-                generation,
-                consecutive_failures: 0,
-            };
-        });
-        self.publish_facts();
-        let detail = format!("valid for {} s, number {generation}", lifetime.as_secs());
+    /// Records a new token with this lifetime.
+    pub(crate) fn record_token(&self, gauges: &ClientGauges, lifetime: Duration) {
+        self.set_gauges(gauges);
+        let seconds = lifetime.as_secs();
+        let detail = format!("valid for {seconds} s, number {}", gauges.generation);
         self.record_event(EventKind::TokenIssued, detail);
     }
 
-    /// The wall clock was set forward by so many seconds, or back: what is shown in its time moves along.
-    pub(crate) fn wall_clock_was_set(&self, seconds: f64) {
-        self.learn(|facts| {
-            for time in [&mut facts.issued, &mut facts.expires, &mut facts.next_refresh] {
-                *time = time.map(|time| clock::moved(time, seconds));
-            }
-            facts.clock_skew = facts.clock_skew.map(|skew| skew - seconds);
-        });
-        self.publish_facts();
-    }
-
-    pub(crate) fn failed(
-        &self,
-        failures: u32,
-        next_attempt: Duration,
-        message: &str,
-        clock_skew: Option<f64>,
-    ) {
-        let next_attempt = clock::wall() + next_attempt;
-        self.int_gauge(&self.families.token_failures).set(failures.into());
-        self.set(&self.families.token_next_refresh, unix(next_attempt));
-        if let Some(skew) = clock_skew {
-            self.set(&self.families.clock_skew, skew);
+    /// Records a failed token request. Gauges of the token in hand stay as they are.
+    pub(crate) fn record_failure(&self, gauges: &ClientGauges, message: &str) {
+        let families = &self.families;
+        self.int_gauge(&families.token_failures).set(gauges.consecutive_failures.into());
+        if let Some(next_refresh) = gauges.next_refresh {
+            self.set(&families.token_next_refresh, unix(next_refresh));
         }
-        self.learn(|facts| {
-            facts.consecutive_failures = failures;
-            facts.next_refresh = Some(next_attempt);
-            facts.clock_skew = clock_skew.or(facts.clock_skew);
-        });
+        if let Some(skew) = gauges.clock_skew {
+            self.set(&families.clock_skew, skew);
+        }
         self.record_event(EventKind::TokenRequestFailed, message);
     }
 
-    /// Told at each scrape: a token expires without an event.
+    /// Sets whether there is a usable token. Called at each scrape: a token expires without an
+    /// event.
     pub(crate) fn set_usable(&self, usable: bool) {
         self.int_gauge(&self.families.token_usable).set(usable.into());
     }
 
+    /// Records a refused token, and what became of the request.
     pub(crate) fn record_heal(&self, refusal: TokenRefusal, outcome: HealOutcome) {
         let labels = [self.client.as_str(), refusal.label(), outcome.label()];
         self.families.token_heals.with_label_values(&labels).inc();
-        self.record_event(
-            EventKind::TokenRefused,
-            format!("{}: {}", refusal.title(), outcome.title()),
-        );
+        let detail = format!("{}: {}", refusal.title(), outcome.title());
+        self.record_event(EventKind::TokenRefused, detail);
     }
 
+    /// Records the end of a request's wait for a token.
     pub(crate) fn record_wait(&self, served: bool) {
         if served { self.served.inc() } else { self.failed.inc() }
     }

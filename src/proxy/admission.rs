@@ -154,7 +154,7 @@ impl Proxy {
         if !client.store.is_short_lived() {
             return token;
         }
-        client.store.replace(token.generation);
+        client.store.try_request_newer(token.generation);
         client.store.wait_newer(token.generation, client.wait).await.unwrap_or(token)
     }
 }

@@ -1,59 +1,57 @@
-//! Known failures of issuers, in words that say what to do. Pure.
+//! Advice on what to do about known failures of token requests. Pure.
 
-use super::{InvalidAnswer, TokenError};
+use super::error::{InvalidAnswer, TokenError};
 use crate::credential::{Identity, Proof, SecretAuth};
 use crate::http_client::TunnelRefusal;
 use crate::trust;
 
-/// What went wrong, and what to do.
-pub fn with(error: &TokenError, advice: Option<&'static str>) -> String {
+/// Returns the message of an error, with what to do about it.
+pub fn append(error: &TokenError, advice: Option<&'static str>) -> String {
     advice.map_or_else(|| error.to_string(), |advice| format!("{error}; {advice}"))
 }
 
-/// A client or certificate that ends.
-pub(crate) const fn renew() -> &'static str {
-    "extend the OAuth client before its end on the App Integration page; one that has expired gets a new secret when it is activated again"
-}
+/// Advice on a client or certificate that expires soon.
+pub(crate) const RENEW: &str = "extend the OAuth client on the App Integration page before it expires; an expired one gets a new secret when it is activated again";
 
-/// A token request that failed.
-pub(crate) fn token(error: &TokenError, identity: &Identity) -> Option<&'static str> {
+/// Returns what to do about a failed token request, if it is a known failure.
+pub(crate) fn for_error(error: &TokenError, identity: &Identity) -> Option<&'static str> {
     Some(match error {
         TokenError::Refused { reason, .. } => refused_client(reason, identity),
         TokenError::NotAnIssuer { .. } => {
             "token_url must end in /oauth/token, and its first part must be the subaccount's subdomain"
         }
         TokenError::Invalid(InvalidAnswer::NotJson) => {
-            "a page came instead of a token: token_url is not the token endpoint, or a forward proxy answers"
+            "the answer is a web page: token_url is not the token endpoint, or a forward proxy answered"
         }
         TokenError::Invalid(InvalidAnswer::NoAccessToken) => {
-            "an empty token is how some tenants say that the client has no rights; check its purpose and roles"
+            "some tenants send an empty token to a client that has no rights; check its purpose and roles"
         }
         TokenError::Invalid(InvalidAnswer::Expired) => {
-            "the issuer, or a cache before it, gives tokens of old; if both it and this machine have the right time, ask who runs it"
+            "the issuer, or a cache in front of it, returned an old token; check the time of both machines, then ask the issuer's operator"
         }
         TokenError::RateLimited { .. } => {
-            "60 token requests a second are allowed for all clients of the subaccount together"
+            "all clients of the subaccount together may send 60 token requests a second"
         }
         TokenError::Connect(reason) => return trust::advice(reason),
         TokenError::Proxy(TunnelRefusal::Credentials) => {
-            "by 407: give it the right user name and password, in its URL or in proxy_credentials_file; `bearerd doctor` tells what it wants"
+            "it answered 407: set its user name and password, in its URL or in proxy_credentials_file; `bearerd doctor` shows what it asks for"
         }
-        TokenError::Proxy(TunnelRefusal::Other) => "`bearerd doctor` tells its answer",
+        TokenError::Proxy(TunnelRefusal::Other) => "`bearerd doctor` shows its answer",
         _ => return None,
     })
 }
 
-/// The issuer's words for a client that it does not let in.
+/// Returns what to do about a refusal, from the issuer's words.
 fn refused_client(reason: &str, identity: &Identity) -> &'static str {
     let says = |words: &[&str]| {
         let reason = reason.to_ascii_lowercase();
         words.iter().any(|words| reason.contains(words))
     };
     if says(&["unauthorized grant type", "unauthorized_client", "unsupported_grant_type"]) {
-        return "this client was not made for the client credentials grant (SAML 2.0 Bearer, or Interactive Usage); create one with purpose Technical User, or API Access with Client Credentials";
+        return "this client does not allow the client credentials grant (it is for SAML 2.0 Bearer, or Interactive Usage); create one with purpose Technical User, or API Access with Client Credentials";
     }
     if says(&["invalid_scope"]) {
-        return "leave `scope` out, or ask only for scopes that the client has";
+        return "leave `scope` out, or request only scopes that the client has";
     }
     if says(&["securitycontext", "authentication object was not found"]) {
         return "the credentials did not arrive; try another client_auth, and check token_url";
@@ -61,25 +59,25 @@ fn refused_client(reason: &str, identity: &Identity) -> &'static str {
     if let Proof::Secret(SecretAuth::Basic, secret, _) = &identity.proof
         && secret.expose().contains(['+', '%', '&'])
     {
-        return "the secret holds a character that raw Basic garbles at SAP; leave client_auth out (post), or use basic-encoded";
+        return "the secret holds a character that SAP misreads in raw Basic; leave client_auth out (post), or use basic-encoded";
     }
     if matches!(identity.proof, Proof::SigningKey(..)) && is_about_time(reason) {
-        return "the issuer refuses the times in the assertion: set this machine's clock (NTP); `bearerd doctor` tells how far the issuer's is from it";
+        return "the issuer refuses the times in the assertion: set this machine's clock (NTP); `bearerd doctor` shows how far the issuer's differs";
     }
     match identity.proof {
         Proof::Secret(..) => {
             "check client_id and secret; a client that has expired (three months after its creation, unless set otherwise) gets a new secret when it is activated again"
         }
         Proof::Certificate(..) => {
-            "is the certificate the one that was registered for this client, and token_url the host with `.cert.` in it?"
+            "check that this certificate is registered for the client, and that token_url is the host with `.cert.` in it"
         }
         Proof::SigningKey(..) => {
-            "does the issuer know the public key, under this key_id, and take private_key_jwt at all? If it does, compare this machine's clock with the issuer's (`bearerd doctor`)"
+            "check that the issuer has the public key under this key_id and allows private_key_jwt; then compare this machine's clock with the issuer's (`bearerd doctor`)"
         }
     }
 }
 
-/// Whether an issuer's words about an assertion hint at its times.
+/// Whether an issuer's words about an assertion name its times as the cause.
 fn is_about_time(reason: &str) -> bool {
     const PHRASES: [&str; 11] = [
         "expir",
@@ -120,11 +118,11 @@ mod tests {
 
     fn refused(reason: &str, identity: &Identity) -> &'static str {
         let status = StatusCode::UNAUTHORIZED;
-        token(&TokenError::Refused { status, reason: reason.into() }, identity).unwrap()
+        for_error(&TokenError::Refused { status, reason: reason.into() }, identity).unwrap()
     }
 
     #[test]
-    fn the_issuers_words_tell_what_to_do() {
+    fn the_issuers_words_decide_what_to_do() {
         let post = identity(SecretAuth::Post, "a+b");
         for (reason, advice) in [
             (", unauthorized: Unauthorized grant type", "purpose Technical User"),
@@ -162,7 +160,10 @@ mod tests {
         }
         for reason in ["", ", invalid_client: Immediate association of initiator failed"] {
             let advice = refused(reason, &signed);
-            assert!(advice.starts_with("does the issuer know") && advice.contains("clock"));
+            assert!(
+                advice.starts_with("check that the issuer has the public key")
+                    && advice.contains("clock")
+            );
         }
     }
 }

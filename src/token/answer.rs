@@ -1,26 +1,22 @@
-//! The issuer's answer: pure, so that every malformed one has a tested result.
+//! Parser of the issuer's answer. Pure, so that every malformed answer has a tested result.
 
-mod body;
+pub(super) mod body;
 
-pub(super) use body::{is_whole, plain};
-
+use super::access_token::Token;
 use super::claims::Claims;
-use super::{InvalidAnswer, Token, TokenError};
+use super::error::{InvalidAnswer, TokenError};
 use crate::{clock, retry_after};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 use std::time::{Duration, SystemTime};
 
-/// The most that is read of an answer. A token of 16 KiB is the largest SAP accepts.
-pub const MAX_ANSWER: usize = 64 * 1024;
-
-/// The lifetime of a token that tells none, neither beside it nor inside it.
+/// Lifetime of a token when neither the answer nor the token itself gives one.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(600);
-/// The longest lifetime that is believed; longer ones are cut to it.
+/// Longest lifetime that is accepted; longer ones are cut to it.
 const MAX_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// The answer's fields that matter (RFC 6749 section 5.1). Others are ignored.
+/// Fields of a successful answer that are read (RFC 6749 section 5.1).
 #[derive(Deserialize)]
 struct Success {
     access_token: Option<Value>,
@@ -28,19 +24,19 @@ struct Success {
     expires_in: Option<Value>,
 }
 
-/// RFC 6749 section 5.2.
+/// Fields of an error answer (RFC 6749 section 5.2).
 #[derive(Deserialize)]
 struct Failure {
     error: Option<String>,
     error_description: Option<String>,
 }
 
-/// Judges a whole answer. `body` is at most [`MAX_ANSWER`] bytes long, and `now` is our own clock's word, which
-/// alone decides nothing.
+/// Parses a whole answer into a token or an error. `now` is the local time, which alone decides
+/// nothing.
 ///
 /// # Errors
-/// What the status or the content says, by kind.
-pub fn judge(
+/// The kind of failure that the status or the content means.
+pub fn parse_answer(
     status: StatusCode,
     headers: &HeaderMap,
     body: &[u8],
@@ -48,7 +44,8 @@ pub fn judge(
 ) -> Result<Token, TokenError> {
     match status.as_u16() {
         200 => token(headers, body, now).map_err(TokenError::Invalid),
-        // RFC 6749 says 200. Others with a token mean the same, and without JSON they mean something else.
+        // RFC 6749 says 200. Another status of success with a token means the same; without JSON, it
+        // comes from another server.
         201..=299 => token(headers, body, now).map_err(|invalid| match invalid {
             InvalidAnswer::NotJson => TokenError::NotAnIssuer { status },
             invalid => TokenError::Invalid(invalid),
@@ -73,16 +70,17 @@ fn token(headers: &HeaderMap, body: &[u8], now: SystemTime) -> Result<Token, Inv
         None => {}
         Some(_) => return Err(InvalidAnswer::TokenType),
     }
-    let told = match &answer.expires_in {
+    let expires_in = match &answer.expires_in {
         None | Some(Value::Null) => None,
-        Some(told) => Some(lifetime(told)?),
+        Some(value) => Some(lifetime(value)?),
     };
-    let left = match Claims::of(access_token) {
+    let remaining = match Claims::of(access_token) {
         None => None,
-        Some(claims) => claims.left(retry_after::server_time(headers), now)?,
+        Some(claims) => claims.remaining(retry_after::server_time(headers), now)?,
     };
-    // The earlier end counts: caches of issuers give tokens that have lived for a while, and the full time with them.
-    let lifetime = told.into_iter().chain(left).min().unwrap_or(DEFAULT_LIFETIME);
+    // The earlier end counts: an issuer's cache returns tokens that have lived for a while together
+    // with the full `expires_in`.
+    let lifetime = expires_in.into_iter().chain(remaining).min().unwrap_or(DEFAULT_LIFETIME);
     Ok(Token {
         authorization: authorization(access_token)?,
         lifetime: lifetime.min(MAX_LIFETIME),
@@ -90,14 +88,15 @@ fn token(headers: &HeaderMap, body: &[u8], now: SystemTime) -> Result<Token, Inv
     })
 }
 
-/// RFC 6749 requires it, and says that its letters' case does not matter. Some write `BearerToken`, or nothing.
+/// Whether a `token_type` means bearer, in any case of its letters (RFC 6749 section 5.1). Some issuers
+/// write `BearerToken`, or nothing.
 fn is_bearer(token_type: &str) -> bool {
     let letters = token_type.bytes().filter(u8::is_ascii_alphanumeric);
     let letters: Vec<u8> = letters.map(|byte| byte.to_ascii_lowercase()).collect();
     matches!(&letters[..], b"bearer" | b"bearertoken") || token_type.trim().is_empty()
 }
 
-/// `Bearer` and the token, if it is a `b64token` (RFC 6750 section 2.1).
+/// Returns `Bearer` and the token, if it is a `b64token` (RFC 6750 section 2.1).
 fn authorization(access_token: &str) -> Result<HeaderValue, InvalidAnswer> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=".contains(&byte);
     if !access_token.bytes().all(allowed) {
@@ -109,9 +108,9 @@ fn authorization(access_token: &str) -> Result<HeaderValue, InvalidAnswer> {
     Ok(value)
 }
 
-/// `expires_in` as a number, or as a number in a string, which some issuers send.
-fn lifetime(told: &Value) -> Result<Duration, InvalidAnswer> {
-    let seconds = match told {
+/// Returns the value of `expires_in`: a number, or a number in a string, which some issuers send.
+fn lifetime(value: &Value) -> Result<Duration, InvalidAnswer> {
+    let seconds = match value {
         Value::Number(number) => number.as_f64(),
         Value::String(text) => text.trim().parse().ok(),
         _ => None,
@@ -125,12 +124,12 @@ fn lifetime(told: &Value) -> Result<Duration, InvalidAnswer> {
 }
 
 fn clock_skew(headers: &HeaderMap, now: SystemTime) -> Option<f64> {
-    retry_after::server_time(headers).map(|theirs| clock::ahead(theirs, now))
+    retry_after::server_time(headers).map(|time| clock::ahead(time, now))
 }
 
-/// The issuer's own words behind a refusal, where they are an OAuth error: ", code: description".
+/// Returns the issuer's reason for a refusal, if it is an OAuth error: ", code: description".
 ///
-/// Only printable characters and only so many: this text goes to logs.
+/// The text goes to logs, so it is bounded and has printable characters only.
 fn reason(body: &[u8]) -> String {
     const MOST: usize = 160;
     let Ok(failure) = serde_json::from_slice::<Failure>(body) else {
@@ -159,16 +158,16 @@ mod tests {
     use proptest::prelude::*;
     use std::time::UNIX_EPOCH;
 
-    fn judged(body: &str) -> Result<Token, TokenError> {
-        judge(StatusCode::OK, &HeaderMap::new(), body.as_bytes(), UNIX_EPOCH)
+    fn parsed(body: &str) -> Result<Token, TokenError> {
+        parse_answer(StatusCode::OK, &HeaderMap::new(), body.as_bytes(), UNIX_EPOCH)
     }
 
     fn lifetime_of(body: &str) -> u64 {
-        judged(body).unwrap().lifetime.as_secs()
+        parsed(body).unwrap().lifetime.as_secs()
     }
 
     fn invalid(body: &str) -> InvalidAnswer {
-        match judged(body) {
+        match parsed(body) {
             Err(TokenError::Invalid(why)) => why,
             other => panic!("{body}: {other:?}"),
         }
@@ -181,7 +180,7 @@ mod tests {
     #[test]
     fn a_good_answer_becomes_a_sensitive_bearer_value() {
         let token =
-            judged(r#"{"access_token":"a.b-c_d","token_type":"bearer","expires_in":43199}"#)
+            parsed(r#"{"access_token":"a.b-c_d","token_type":"bearer","expires_in":43199}"#)
                 .unwrap();
         assert_eq!(token.authorization, "Bearer a.b-c_d");
         assert!(token.authorization.is_sensitive());
@@ -205,16 +204,16 @@ mod tests {
 
     #[test]
     fn a_missing_expires_in_is_read_from_the_jwt_or_else_ten_minutes() {
-        let told = |token: &str| lifetime_of(&format!(r#"{{"access_token":"{token}"}}"#));
-        assert_eq!(told(&jwt(r#"{"iat":1000,"exp":4600}"#)), 3600);
-        assert_eq!(told(&jwt(r#"{"iat":4600,"exp":1000}"#)), 600);
-        assert_eq!(told(&jwt(r#"{"exp":4600}"#)), 600);
-        assert_eq!(told("e30.%%%.sig".replace('%', "~").as_str()), 600);
-        assert_eq!(told("opaque"), 600);
+        let lifetime = |token: &str| lifetime_of(&format!(r#"{{"access_token":"{token}"}}"#));
+        assert_eq!(lifetime(&jwt(r#"{"iat":1000,"exp":4600}"#)), 3600);
+        assert_eq!(lifetime(&jwt(r#"{"iat":4600,"exp":1000}"#)), 600);
+        assert_eq!(lifetime(&jwt(r#"{"exp":4600}"#)), 600);
+        assert_eq!(lifetime("e30.%%%.sig".replace('%', "~").as_str()), 600);
+        assert_eq!(lifetime("opaque"), 600);
     }
 
     #[test]
-    fn answers_without_a_usable_token_are_told_apart() {
+    fn answers_without_a_usable_token_are_distinguished() {
         assert_eq!(invalid("<html>login</html>"), InvalidAnswer::NotJson);
         assert_eq!(invalid(""), InvalidAnswer::NotJson);
         assert_eq!(invalid("[]"), InvalidAnswer::NotJson);
@@ -235,30 +234,31 @@ mod tests {
     fn a_bearer_token_is_one_under_all_its_names() {
         for name in ["bearer", "BEARER", "BearerToken", "Bearer Token", " bearer ", ""] {
             let answer = format!(r#"{{"access_token":"t","token_type":"{name}"}}"#);
-            assert!(judged(&answer).is_ok(), "{name}");
+            assert!(parsed(&answer).is_ok(), "{name}");
         }
-        let surrounded = judged(r#"{"access_token":" t\n","token_type":null}"#).unwrap();
+        let surrounded = parsed(r#"{"access_token":" t\n","token_type":null}"#).unwrap();
         assert_eq!(surrounded.authorization, "Bearer t");
     }
 
     #[test]
     fn a_token_is_one_with_any_status_of_success() {
-        let judged = |status: u16, body: &str| {
+        let parsed = |status: u16, body: &str| {
             let status = StatusCode::from_u16(status).unwrap();
-            judge(status, &HeaderMap::new(), body.as_bytes(), UNIX_EPOCH)
+            parse_answer(status, &HeaderMap::new(), body.as_bytes(), UNIX_EPOCH)
         };
         for status in [200, 201, 202, 203, 206, 299] {
-            assert!(judged(status, r#"{"access_token":"t"}"#).is_ok(), "{status}");
-            let outcome = judged(status, r#"{"access_token":""}"#).unwrap_err().outcome().label();
+            assert!(parsed(status, r#"{"access_token":"t"}"#).is_ok(), "{status}");
+            let outcome = parsed(status, r#"{"access_token":""}"#).unwrap_err().outcome().label();
             assert_eq!(outcome, "invalid_answer", "{status}");
         }
         assert_eq!(
-            judged(302, r#"{"access_token":"t"}"#).unwrap_err().outcome().label(),
+            parsed(302, r#"{"access_token":"t"}"#).unwrap_err().outcome().label(),
             "not_an_issuer"
         );
     }
 
-    /// The lifetime of a token with these times in it, of an issuer whose clock says `date`, by ours that says `now`.
+    /// Returns the lifetime of a token with these times in it, from an issuer whose clock says `date`, by
+    /// a local clock that says `now`.
     fn lifetime_by_clocks(
         expires_in: &str,
         claims: &str,
@@ -268,8 +268,9 @@ mod tests {
         let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
         let date = date.map(|date| (DATE, httpdate::fmt_http_date(at(date)).parse().unwrap()));
         let body = format!(r#"{{"access_token":"{}"{expires_in}}}"#, jwt(claims));
-        let judged = judge(StatusCode::OK, &date.into_iter().collect(), body.as_bytes(), at(now));
-        match judged {
+        let parsed =
+            parse_answer(StatusCode::OK, &date.into_iter().collect(), body.as_bytes(), at(now));
+        match parsed {
             Ok(token) => Ok(token.lifetime.as_secs()),
             Err(TokenError::Invalid(why)) => Err(why),
             Err(other) => panic!("{other:?}"),
@@ -284,23 +285,23 @@ mod tests {
             (HOUR, fresh, Some(10_000), 3600),
             (HOUR, fresh, None, 3600),
             (r#","expires_in":60"#, fresh, Some(10_000), 60),
-            // Out of the issuer's cache.
+            // From the issuer's cache.
             (HOUR, fresh, Some(13_500), 100),
             ("", fresh, Some(13_500), 100),
             (HOUR, r#"{"iat":10000,"exp":10300}"#, None, 300),
             (HOUR, r#"{"exp":10300}"#, Some(10_000), 300),
-            // Nobody but us says what time it is.
+            // Only the local clock says what time it is.
             (HOUR, r#"{"exp":10300}"#, None, 3600),
-            // What stands in front of the issuer has another clock.
+            // The server in front of the issuer has another clock.
             ("", fresh, Some(2_000), 3600),
-            // Not the times of a token that was ever valid.
+            // Times that no valid token has.
             (HOUR, r#"{"iat":10000,"exp":0}"#, Some(10_000), 3600),
             (HOUR, r#"{"iat":"soon","exp":"later"}"#, Some(10_000), 3600),
         ] {
-            // A machine two hours ahead, or behind, gets the same.
-            for ours in [10_000, 17_200, 2_800] {
-                let told = lifetime_by_clocks(expires_in, claims, date, ours);
-                assert_eq!(told, Ok(lifetime), "{expires_in} {claims} {date:?} {ours}");
+            // A machine that is two hours ahead or behind gets the same.
+            for local in [10_000, 17_200, 2_800] {
+                let found = lifetime_by_clocks(expires_in, claims, date, local);
+                assert_eq!(found, Ok(lifetime), "{expires_in} {claims} {date:?} {local}");
             }
         }
     }
@@ -308,17 +309,18 @@ mod tests {
     #[test]
     fn a_token_has_expired_only_if_both_clocks_say_so() {
         let old = r#"{"iat":10000,"exp":13600}"#;
-        let told = |date, ours| lifetime_by_clocks(r#","expires_in":3600"#, old, Some(date), ours);
-        assert_eq!(told(20_000, 20_000), Err(InvalidAnswer::Expired));
-        assert_eq!(told(13_600, 13_600), Err(InvalidAnswer::Expired));
-        assert_eq!(told(20_000, 10_000), Ok(3600), "a wrong clock in front of the issuer");
-        assert_eq!(told(10_000, 20_000), Ok(3600), "ours is wrong");
+        let lifetime =
+            |date, local| lifetime_by_clocks(r#","expires_in":3600"#, old, Some(date), local);
+        assert_eq!(lifetime(20_000, 20_000), Err(InvalidAnswer::Expired));
+        assert_eq!(lifetime(13_600, 13_600), Err(InvalidAnswer::Expired));
+        assert_eq!(lifetime(20_000, 10_000), Ok(3600), "a wrong clock in front of the issuer");
+        assert_eq!(lifetime(10_000, 20_000), Ok(3600), "the local clock is wrong");
     }
 
     #[test]
-    fn statuses_are_told_apart() {
+    fn statuses_are_distinguished() {
         let label = |status: u16| {
-            judge(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), b"", UNIX_EPOCH)
+            parse_answer(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), b"", UNIX_EPOCH)
                 .unwrap_err()
                 .outcome()
                 .label()
@@ -333,14 +335,15 @@ mod tests {
     fn a_refusal_carries_the_issuers_words_and_nothing_unprintable() {
         let body =
             "{\"error\":\"invalid_client\",\"error_description\":\"Bad\\ncredentials\\u001b[0m\"}";
-        let error = judge(StatusCode::UNAUTHORIZED, &HeaderMap::new(), body.as_bytes(), UNIX_EPOCH)
-            .unwrap_err()
-            .to_string();
+        let error =
+            parse_answer(StatusCode::UNAUTHORIZED, &HeaderMap::new(), body.as_bytes(), UNIX_EPOCH)
+                .unwrap_err()
+                .to_string();
         assert!(error.contains("invalid_client: Badcredentials[0m"), "{error}");
     }
 
     #[test]
-    fn the_issuers_clock_is_compared_with_ours() {
+    fn the_issuers_clock_is_compared_with_the_local_one() {
         let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
         let date = httpdate::fmt_http_date(now - Duration::from_secs(90));
         let headers = HeaderMap::from_iter([(DATE, date.parse().unwrap())]);
@@ -353,7 +356,7 @@ mod tests {
             status in 100u16..600, body in prop::collection::vec(any::<u8>(), 0..200)
         ) {
             let status = StatusCode::from_u16(status).unwrap();
-            let _ = judge(status, &HeaderMap::new(), &body, UNIX_EPOCH);
+            let _ = parse_answer(status, &HeaderMap::new(), &body, UNIX_EPOCH);
         }
 
         #[test]

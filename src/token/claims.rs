@@ -1,32 +1,32 @@
-//! What an access token says about itself. Its signature is for the resource to check.
+//! Claims of an access token. Its signature is for the resource server to check.
 
-use super::InvalidAnswer;
+use super::error::InvalidAnswer;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 use std::time::{Duration, SystemTime};
 
-/// The claims that help people. SAP's tokens have all of them; an opaque token has none.
+/// Claims that help people. SAP's tokens have all of them; an opaque token has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
-    /// Whose token it is.
+    /// The client that the token was issued to.
     pub client_id: Option<String>,
-    /// What it allows.
+    /// The scopes that the token grants.
     pub scopes: Vec<String>,
-    /// Whom it is for.
+    /// The resource servers that the token is for.
     pub audience: Vec<String>,
     /// The identity zone, which is the subaccount.
     pub zone: Option<String>,
-    /// Who issued it.
+    /// The issuer.
     pub issuer: Option<String>,
-    /// When it was issued.
+    /// When the token was issued.
     pub issued: Option<SystemTime>,
-    /// When it ends.
+    /// When the token expires.
     pub expires: Option<SystemTime>,
 }
 
 impl Claims {
-    /// The claims of a JWT. `None`: the token is opaque.
+    /// Returns the claims of a JWT; `None` for an opaque token.
     pub fn of(token: &str) -> Option<Self> {
         let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
         let claims: Value = serde_json::from_slice(&payload).ok()?;
@@ -47,36 +47,38 @@ impl Claims {
         })
     }
 
-    /// How long it still lives by the issuer's clock, as far as it is known: `date` is what that said when it gave the
-    /// token, and without it the time of issue stands for that. `ours` is our own clock, which may be wrong and
-    /// decides nothing alone.
+    /// Returns how long the token is still valid by the issuer's clock.
+    ///
+    /// `date` is the issuer's time when it returned the token; without it, the time of issue is used.
+    /// `local` is the local time, which may be wrong and decides nothing alone. `None` means that the
+    /// claims do not say.
     ///
     /// # Errors
-    /// It has expired, by both clocks.
-    pub(super) fn left(
+    /// The token has expired, by both clocks.
+    pub(super) fn remaining(
         &self,
         date: Option<SystemTime>,
-        ours: SystemTime,
+        local: SystemTime,
     ) -> Result<Option<Duration>, InvalidAnswer> {
         let whole = self.lifetime();
         let Some(end) = self.expires.filter(|_| whole.is_some() || self.issued.is_none()) else {
             return Ok(None);
         };
         match date.map(|date| end.duration_since(date).unwrap_or_default()) {
-            Some(left) if left.is_zero() && end <= ours => Err(InvalidAnswer::Expired),
+            Some(left) if left.is_zero() && end <= local => Err(InvalidAnswer::Expired),
             Some(left) if left.is_zero() => Ok(whole),
             left => Ok(left.into_iter().chain(whole).min()),
         }
     }
 
-    /// How long it lives from when it was issued.
+    /// Returns how long the token is valid from when it was issued.
     pub fn lifetime(&self) -> Option<Duration> {
         let lifetime = self.expires?.duration_since(self.issued?).ok()?;
         (!lifetime.is_zero()).then_some(lifetime)
     }
 }
 
-/// A list of texts, or one text of several words.
+/// Returns the items of a list, or the words of a text.
 fn words(value: &Value) -> Vec<String> {
     match value {
         Value::Array(values) => {

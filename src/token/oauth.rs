@@ -1,4 +1,4 @@
-//! The client credentials grant (RFC 6749 section 4.4) over HTTPS.
+//! Token source for the client credentials grant (RFC 6749 section 4.4) over HTTPS.
 
 mod assertion;
 mod client_auth;
@@ -6,9 +6,13 @@ mod issuer_clock;
 
 pub use assertion::KeyError;
 
-use super::answer::{self, MAX_ANSWER};
-use super::valid::Valid;
-use super::{InvalidAnswer, Token, TokenError, TokenSource, advice};
+use super::access_token::Token;
+use super::advice;
+use super::answer::body::{self, MAX_ANSWER};
+use super::answer::parse_answer;
+use super::error::{InvalidAnswer, TokenError};
+use super::issued::IssuedTokens;
+use super::source::TokenSource;
 use crate::clock;
 use crate::clock::Instant;
 use crate::config::Client;
@@ -29,50 +33,49 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 use tracing::info;
 
-/// TCP and TLS.
+/// Time-out of a connection with its TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// From the first byte out to the last byte in. SAP's issuer queues before it refuses.
+/// Time-out from the first byte sent to the last byte received. SAP's issuer queues requests before it
+/// refuses them.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A client at a token endpoint, with one identity.
+/// Source of tokens for one client at a token endpoint, with one identity.
 pub struct OAuthSource {
     name: String,
     identity: Identity,
     signer: Option<Signer>,
-    /// The scope and whatever else is asked for.
+    /// Further parameters of token requests, for example the scope.
     parameters: Vec<(String, String)>,
     http: http_client::Client,
-    /// Whether the later of two secrets is the one that works.
-    later: AtomicBool,
-    /// What time it is where assertions are judged.
+    /// Whether the second of two secrets is the one that works.
+    prefers_second: AtomicBool,
     clock: IssuerClock,
-    /// Whether assertions are taken by our own clock's time, and not by the time that the issuer tells.
-    is_our_time: AtomicBool,
-    /// What it gave.
-    given: ArcSwap<Valid>,
+    /// Whether the issuer accepts assertions with the local time rather than with its own.
+    prefers_local_time: AtomicBool,
+    issued: ArcSwap<IssuedTokens>,
 }
 
-/// A client that can't ask for tokens.
+/// Why a client cannot request tokens.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// Trust anchors, TLS, or the client's certificate.
+    /// The trust anchors, TLS, or the client's certificate.
     #[error(transparent)]
     Http(#[from] HttpClientError),
-    /// The key for assertions.
+    /// The private key for assertions.
     #[error("{place} {source}")]
     Key {
-        /// Where it is.
+        /// Where the key is.
         place: String,
-        /// What is wrong with it.
+        /// What is wrong with the key.
         source: KeyError,
     },
 }
 
 impl OAuthSource {
-    /// Prepares the connection. Nothing is sent yet.
+    /// Creates the source. Nothing is sent yet.
     ///
     /// # Errors
-    /// The trust anchors or the key can't be used, or TLS can't be set up.
+    /// The trust anchors or the key cannot be used, or TLS cannot be set up.
     pub fn new(client: &Client, identity: Identity) -> Result<Self, SourceError> {
         let http = http_client::Client::new(&Limits {
             url: &identity.token_url,
@@ -99,15 +102,15 @@ impl OAuthSource {
             identity,
             signer,
             http,
-            later: AtomicBool::new(false),
+            prefers_second: AtomicBool::new(false),
             clock: IssuerClock::default(),
-            is_our_time: AtomicBool::new(false),
-            given: ArcSwap::default(),
+            prefers_local_time: AtomicBool::new(false),
+            issued: ArcSwap::default(),
         })
     }
 
-    /// One token request.
-    async fn ask(&self, evidence: &Evidence<'_>) -> Result<Token, TokenError> {
+    /// Sends one token request.
+    async fn request_token(&self, evidence: &Evidence<'_>) -> Result<Token, TokenError> {
         let Identity { client_id, token_url, .. } = &self.identity;
         let (headers, form) =
             client_auth::request(client_id, token_url, evidence, &self.parameters);
@@ -120,29 +123,29 @@ impl OAuthSource {
             .header(ACCEPT, "application/json")
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(form);
-        let answer = self.http.send(request).await.map_err(failed)?;
+        let answer = self.http.send(request).await.map_err(error_of)?;
         let (status, headers) = (answer.status(), answer.headers().clone());
-        self.clock.learn(&headers, Instant::now());
+        self.clock.set_from(&headers, Instant::now());
         let body = bounded_body(answer, &headers).await?;
-        let body = answer::plain(&headers, &body).map_err(TokenError::Invalid)?.into_owned();
+        let body = body::decode(&headers, &body).map_err(TokenError::Invalid)?.into_owned();
         let body = body.as_bytes();
-        let judged = answer::judge(status, &headers, body, clock::wall());
-        if let Ok(token) = &judged {
-            self.given.store(Arc::new(self.given.load().with(token, Instant::now())));
+        let result = parse_answer(status, &headers, body, clock::wall());
+        if let Ok(token) = &result {
+            self.issued.store(Arc::new(self.issued.load().with(token, Instant::now())));
         }
-        judged.map_err(|error| self.unquoted(error, body, assertion.as_deref()))
+        result.map_err(|error| self.without_secrets(error, body, assertion.as_deref()))
     }
 
-    /// One token request with an assertion; a second one where the first is refused and there are two opinions
-    /// about what time it is: the issuer's, as its answers tell, and ours.
-    async fn ask_signed(&self, signer: &Signer) -> Result<Token, TokenError> {
-        let is_ours = self.is_our_time.load(Ordering::Relaxed);
+    /// Sends a token request with an assertion. If it is refused, and the issuer's time and the local
+    /// time differ, sends a second one with the other time.
+    async fn request_with_assertion(&self, signer: &Signer) -> Result<Token, TokenError> {
+        let prefers_local = self.prefers_local_time.load(Ordering::Relaxed);
         let times = || [self.clock.time(Instant::now()), Some(clock::wall())];
-        let [theirs, ours] = times();
-        let first = theirs.filter(|_| !is_ours).or(ours).unwrap_or_else(clock::wall);
-        let refused = match self.ask(&Evidence::Assertion(signer, first)).await {
+        let [at_issuer, local] = times();
+        let first = at_issuer.filter(|_| !prefers_local).or(local).unwrap_or_else(clock::wall);
+        let refused = match self.request_token(&Evidence::Assertion(signer, first)).await {
             Err(refused @ TokenError::Refused { .. }) => refused,
-            judged => return judged,
+            result => return result,
         };
         // The refusal may be the first answer that shows the issuer's time.
         let distance = |time: &SystemTime| clock::ahead(*time, first).abs();
@@ -151,38 +154,41 @@ impl OAuthSource {
         let Some(other) = other.filter(|other| distance(other) > BACKDATED.as_secs_f64()) else {
             return Err(refused);
         };
-        let token = match self.ask(&Evidence::Assertion(signer, other)).await {
+        let token = match self.request_token(&Evidence::Assertion(signer, other)).await {
             Err(TokenError::Refused { .. }) => return Err(refused),
-            judged => judged?,
+            result => result?,
         };
-        let is_ours = Some(first) == theirs;
-        self.is_our_time.store(is_ours, Ordering::Relaxed);
-        let whose = if is_ours { "this machine's" } else { "the issuer's" };
+        let prefers_local = Some(first) == at_issuer;
+        self.prefers_local_time.store(prefers_local, Ordering::Relaxed);
+        let whose = if prefers_local { "this machine's" } else { "the issuer's" };
         info!(
             client = self.name,
-            "An assertion is refused by its time; {whose} clock is used now."
+            "The issuer refused an assertion for its times; using {whose} clock from now on."
         );
         Ok(token)
     }
 
-    /// An issuer's words go to the log and to `/readyz`; those that hold a secret are not quoted, be it as they
-    /// came or as they are read.
-    fn unquoted(&self, error: TokenError, answer: &[u8], assertion: Option<&str>) -> TokenError {
+    /// Returns the error without the issuer's words if they hold a secret: they go to the log and to
+    /// `/readyz`. Both the raw answer and the reason that was read from it are searched.
+    fn without_secrets(
+        &self,
+        error: TokenError,
+        answer: &[u8],
+        assertion: Option<&str>,
+    ) -> TokenError {
         let TokenError::Refused { status, reason } = error else {
             return error;
         };
         let secrets = self.secrets(assertion);
-        let is_told = |text: &[u8]| secrets.as_ref().is_some_and(|secrets| secrets.are_in(text));
-        if is_told(answer) || is_told(reason.as_bytes()) {
-            return TokenError::Refused {
-                status,
-                reason: ", in words that hold the secret".into(),
-            };
+        let is_in = |text: &[u8]| secrets.as_ref().is_some_and(|secrets| secrets.are_in(text));
+        if is_in(answer) || is_in(reason.as_bytes()) {
+            let reason = ", reason not shown: it holds the secret".into();
+            return TokenError::Refused { status, reason };
         }
         TokenError::Refused { status, reason }
     }
 
-    /// All that an issuer knows of us and nobody else may see.
+    /// Returns everything secret that the issuer knows of the client.
     fn secrets(&self, assertion: Option<&str>) -> Option<Secrets> {
         let of_client: Vec<&str> = match &self.identity.proof {
             Proof::Secret(_, first, next) => {
@@ -191,20 +197,20 @@ impl OAuthSource {
             Proof::Certificate(..) | Proof::SigningKey(..) => Vec::new(),
         };
         let of_key = self.identity.token_params.iter().map(|(_, value)| value.expose());
-        let asked = self.parameters.iter().filter(|(name, _)| is_secret(name));
-        let asked = asked.map(|(_, value)| value.as_str());
-        let texts = of_client.into_iter().chain(of_key).chain(asked).chain(assertion);
+        let parameters = self.parameters.iter().filter(|(name, _)| is_secret(name));
+        let parameters = parameters.map(|(_, value)| value.as_str());
+        let texts = of_client.into_iter().chain(of_key).chain(parameters).chain(assertion);
         let texts = texts.map(|text| Bytes::copy_from_slice(text.as_bytes()));
-        // However short: what is quoted is for people, and can be done without.
+        // Of any length: a reason that is left out by mistake does no harm.
         let secrets = Secrets::new(texts, 1);
-        match (secrets, self.given.load().secrets()) {
-            (Some(secrets), Some(given)) => Some(secrets.and(given)),
-            (secrets, given) => secrets.or_else(|| given.cloned()),
+        match (secrets, self.issued.load().secrets()) {
+            (Some(secrets), Some(issued)) => Some(secrets.and(issued)),
+            (secrets, issued) => secrets.or_else(|| issued.cloned()),
         }
     }
 }
 
-/// Whether a parameter of a token request is called like a secret.
+/// Whether the name of a parameter of a token request suggests a secret.
 fn is_secret(name: &str) -> bool {
     ["assertion", "password", "secret", "token"].iter().any(|word| {
         name.to_ascii_lowercase().contains(word) && !name.to_ascii_lowercase().ends_with("type")
@@ -216,41 +222,41 @@ impl TokenSource for OAuthSource {
     async fn fetch(&self) -> Result<Token, TokenError> {
         let (auth, first, next) = match (&self.identity.proof, &self.signer) {
             (Proof::Secret(auth, secret, next), _) => (*auth, secret, next.as_ref()),
-            (_, Some(signer)) => return self.ask_signed(signer).await,
-            (_, None) => return self.ask(&Evidence::Certificate).await,
+            (_, Some(signer)) => return self.request_with_assertion(signer).await,
+            (_, None) => return self.request_token(&Evidence::Certificate).await,
         };
         let Some(next) = next else {
-            return self.ask(&Evidence::Secret(auth, first)).await;
+            return self.request_token(&Evidence::Secret(auth, first)).await;
         };
-        // The one that worked last comes first: an issuer must not see a wrong secret at each turn.
-        let later = self.later.load(Ordering::Relaxed);
-        let (liked, other) = if later { (next, first) } else { (first, next) };
-        let refused = match self.ask(&Evidence::Secret(auth, liked)).await {
+        // The secret that worked last comes first: the issuer must not see a wrong one each time.
+        let prefers_second = self.prefers_second.load(Ordering::Relaxed);
+        let (preferred, other) = if prefers_second { (next, first) } else { (first, next) };
+        let refused = match self.request_token(&Evidence::Secret(auth, preferred)).await {
             Err(refused @ TokenError::Refused { .. }) => refused,
-            judged => return judged,
+            result => return result,
         };
-        let token = match self.ask(&Evidence::Secret(auth, other)).await {
+        let token = match self.request_token(&Evidence::Secret(auth, other)).await {
             Ok(token) => token,
             Err(TokenError::Refused { .. }) => return Err(refused),
-            // The other one may be right: what happened to it decides when to ask again.
+            // The other secret may be right, so its error decides when to request again.
             Err(error) => return Err(error),
         };
-        self.later.store(!later, Ordering::Relaxed);
-        let which = if later { "earlier" } else { "later" };
-        info!(client = self.name, "One secret is refused; the {which} one is in use now.");
+        self.prefers_second.store(!prefers_second, Ordering::Relaxed);
+        let which = if prefers_second { "first" } else { "second" };
+        info!(client = self.name, "The issuer refused one secret; the {which} one is in use now.");
         Ok(token)
     }
 
     fn advice(&self, error: &TokenError) -> Option<&'static str> {
-        advice::token(error, &self.identity)
+        advice::for_error(error, &self.identity)
     }
 
     fn clock_skew(&self) -> Option<f64> {
-        self.clock.time(Instant::now()).map(|theirs| clock::ahead(theirs, clock::wall()))
+        self.clock.time(Instant::now()).map(|time| clock::ahead(time, clock::wall()))
     }
 }
 
-/// What is asked for besides a token. The configuration's word counts more than the key's.
+/// Returns the further parameters of token requests. The configuration overrides the key.
 fn parameters(client: &Client, identity: &Identity) -> Vec<(String, String)> {
     let scope = client.scope.as_ref().or(identity.scope.as_ref());
     let scope = scope.map(|scope| ("scope".to_owned(), scope.clone()));
@@ -260,29 +266,29 @@ fn parameters(client: &Client, identity: &Identity) -> Vec<(String, String)> {
     scope.into_iter().chain(client.token_params.iter().cloned()).chain(of_key).collect()
 }
 
-/// The body, up to [`MAX_ANSWER`]. Where its length is not announced, its end does not matter once a whole document is there:
-/// some servers close without TLS's `close_notify`, others never.
+/// Reads the body, up to [`MAX_ANSWER`] bytes. Without a Content-Length, reading stops at the end of a
+/// whole JSON document: some servers close without TLS's `close_notify`, others never close.
 async fn bounded_body(mut answer: Response, headers: &HeaderMap) -> Result<Vec<u8>, TokenError> {
     let mut body = Vec::new();
     loop {
         let chunk = match answer.chunk().await {
             Ok(Some(chunk)) => chunk,
             Ok(None) => break,
-            Err(_) if answer::is_whole(headers, &body) => break,
-            Err(error) => return Err(failed(Failure::Library(error))),
+            Err(_) if body::is_whole(headers, &body) => break,
+            Err(error) => return Err(error_of(Failure::Library(error))),
         };
         if body.len() + chunk.len() > MAX_ANSWER {
             return Err(TokenError::Invalid(InvalidAnswer::TooLarge));
         }
         body.extend_from_slice(&chunk);
-        if answer.content_length().is_none() && answer::is_whole(headers, &body) {
+        if answer.content_length().is_none() && body::is_whole(headers, &body) {
             break;
         }
     }
     Ok(body)
 }
 
-fn failed(failure: Failure) -> TokenError {
+fn error_of(failure: Failure) -> TokenError {
     match failure {
         Failure::Timeout => TokenError::Timeout,
         Failure::Library(error) if error.is_timeout() => TokenError::Timeout,

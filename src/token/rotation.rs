@@ -1,18 +1,17 @@
-//! Reads a client's identity again when its place may have changed, and offers what is new to the
-//! refresher, which tries it before it takes over.
+//! Rotation of one client's credential: reads it again when its files may have changed, and hands a
+//! new one to the refresher, which tries it before it replaces the one in use.
 //!
-//! What can't be read or understood changes nothing: the identity in use stays, and the log, the
-//! metrics and readiness say why.
+//! A credential that cannot be read or understood changes nothing. The one in use stays, and the log,
+//! the metrics and readiness report why.
 
-use super::TokenSource;
-use super::expiry::{self, Expiry};
+use super::expiry::{self, ExpiryWarnings};
+use super::handle::ClientHandle;
 use super::oauth::OAuthSource;
-use super::refresher::Offer;
-use super::store::TokenStore;
+use super::refresher::NewSource;
+use super::source::TokenSource;
 use crate::blocking;
 use crate::config::Client;
 use crate::credential::{Identity, READ_TIMEOUT};
-use crate::metrics::ClientMetrics;
 use crate::metrics::labels::CredentialReload;
 use crate::watch::Watch;
 use std::sync::Arc;
@@ -22,94 +21,104 @@ use tokio::sync::watch::Sender;
 use tracing::{info, warn};
 use url::Url;
 
-/// The changes of one client's credential.
+/// Rotation of one client's credential.
 pub struct Rotation {
-    client: Client,
-    /// What was offered last.
+    client: ClientHandle,
+    config: Client,
+    /// Identity that the refresher was given last.
     latest: Identity,
-    /// What was there before; it is in use while the latest brings no token.
-    before: Identity,
-    offers: Sender<Offer>,
-    store: Arc<TokenStore>,
-    metrics: ClientMetrics,
-    /// What was wrong when it was last read; told once.
-    complaint: Option<String>,
-    expiry: Expiry,
-    /// Asks for a reload of the configuration.
+    /// Identity before it, which is in use while the latest one brings no token.
+    previous: Identity,
+    new_sources: Sender<NewSource>,
+    /// Why the credential could not be read last time; reported once.
+    read_error: Option<String>,
+    warnings: ExpiryWarnings,
+    /// Requests a reload of the configuration.
     reload: Arc<Notify>,
 }
 
 impl Rotation {
-    /// Prepares the watching. `latest` is the identity that the refresher began with.
+    /// Creates the rotation of a client. `identity` is the one that the refresher started with.
     pub fn new(
-        client: Client,
-        latest: Identity,
-        offers: Sender<Offer>,
-        store: Arc<TokenStore>,
-        metrics: ClientMetrics,
+        client: ClientHandle,
+        config: Client,
+        identity: Identity,
+        new_sources: Sender<NewSource>,
         reload: Arc<Notify>,
     ) -> Self {
-        let (complaint, expiry) = (None, Expiry::default());
-        let before = latest.clone();
-        Self { client, latest, before, offers, store, metrics, complaint, expiry, reload }
+        Self {
+            client,
+            config,
+            previous: identity.clone(),
+            latest: identity,
+            new_sources,
+            read_error: None,
+            warnings: ExpiryWarnings::default(),
+            reload,
+        }
     }
 
-    /// Looks whenever `watch` says so, for ever.
+    /// Reads the credential whenever `watch` reports a change, and never ends.
     pub async fn run(mut self, watch: Watch) {
         loop {
-            let is_untaken = self.store.news().untaken.is_some();
-            let in_use = if is_untaken { &self.before } else { &self.latest };
-            let end = expiry::end_of(self.client.expires_on, in_use);
-            self.metrics.set_client_expiry(end);
-            if let Some(end) = end {
-                self.expiry.look(&self.client.name, end, SystemTime::now());
-            }
+            self.report_expiry();
             watch.changed().await;
-            match self.look().await {
-                Ok(None) => self.complain(None),
+            match self.read_new_source().await {
+                Ok(None) => self.set_read_error(None),
                 Ok(Some(source)) => {
-                    self.complain(None);
-                    // Without a refresher there is nobody left to offer it to.
-                    let _ = self.offers.send(Offer(Some(source)));
+                    self.set_read_error(None);
+                    // Fails if the refresher has ended, which then needs no source.
+                    let _ = self.new_sources.send(NewSource(Some(source)));
                 }
-                Err(complaint) => self.complain(Some(complaint)),
+                Err(error) => self.set_read_error(Some(error)),
             }
         }
     }
 
-    /// The source of the identity that is there, if that is new.
-    async fn look(&mut self) -> Result<Option<Arc<dyn TokenSource>>, String> {
-        let read = self.client.source.read_in_time().await.map_err(|error| error.to_string())?;
+    fn report_expiry(&mut self) {
+        let is_pending = self.client.store.state().pending_source_error.is_some();
+        let in_use = if is_pending { &self.previous } else { &self.latest };
+        let expiry = expiry::client_expiry(self.config.expires_on, in_use);
+        self.client.store.set_client_expiry(expiry);
+        self.client.metrics.set_client_expiry(expiry);
+        if let Some(expiry) = expiry {
+            self.warnings.log_if_due(&self.client.name, expiry, SystemTime::now());
+        }
+    }
+
+    /// Reads the credential. Returns a source for it if it has changed.
+    async fn read_new_source(&mut self) -> Result<Option<Arc<dyn TokenSource>>, String> {
+        let read = self.config.source.read_in_time().await.map_err(|error| error.to_string())?;
         if read == self.latest {
             return Ok(None);
         }
         let origin = read.api_url.as_ref().map(Url::origin);
-        if self.client.api_origin.as_ref().is_some_and(|known| Some(known.origin()) != origin) {
-            // Its token must not go to the API of the old one: all of it changes, or nothing.
+        if self.config.api_origin.as_ref().is_some_and(|known| Some(known.origin()) != origin) {
+            // Its token must not go to the API of the old key, so the API changes with it.
             self.reload.notify_one();
-            return Err("the key names another API now; the configuration is reloaded".into());
+            return Err("the key names another API now; reloading the configuration".into());
         }
-        let (client, identity) = (self.client.clone(), read.clone());
-        let source = blocking::within(READ_TIMEOUT, move || OAuthSource::new(&client, identity));
+        let (config, identity) = (self.config.clone(), read.clone());
+        let source = blocking::within(READ_TIMEOUT, move || OAuthSource::new(&config, identity));
         let source = source.await.map_err(|error| format!("cannot set it up now: {error}"))?;
         let source = source.map_err(|error| error.to_string())?;
         info!(client = self.client.name, "Trying a new credential: {}.", read.described);
-        let offered = std::mem::replace(&mut self.latest, read);
-        if self.store.news().untaken.is_none() {
-            self.before = offered;
+        let replaced = std::mem::replace(&mut self.latest, read);
+        if self.client.store.state().pending_source_error.is_none() {
+            self.previous = replaced;
         }
         Ok(Some(Arc::new(source)))
     }
 
-    fn complain(&mut self, complaint: Option<String>) {
-        if complaint == self.complaint {
+    fn set_read_error(&mut self, error: Option<String>) {
+        if error == self.read_error {
             return;
         }
-        if let Some(why) = &complaint {
-            self.metrics.record_credential_reload(CredentialReload::Unreadable, why);
+        if let Some(why) = &error {
+            self.client.metrics.record_credential_reload(CredentialReload::Unreadable, why);
             warn!(client = self.client.name, "Keeping the credential in use: {why}.");
         }
-        self.store.tell_of_reading(complaint.as_deref().map(Into::into));
-        self.complaint = complaint;
+        self.client.store.set_credential_read_error(error.as_deref().map(Into::into));
+        self.read_error = error;
     }
 }

@@ -94,7 +94,7 @@ async fn tinyproxy_refuses_wrong_credentials_and_the_caller_learns_it() {
     let text = answer.text().await.unwrap();
     assert!(text.contains(r#""kind":"upstream_proxy""#) && text.contains("40"), "{text}");
     let unready = Sidecar::start(&config);
-    let told = "the forward proxy refuses the way";
+    let told = "the forward proxy refused to connect";
     eventually("told", async || unready.probe("/readyz").await.1.contains(told)).await;
 }
 

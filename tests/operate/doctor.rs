@@ -101,7 +101,12 @@ async fn an_issuer_or_an_api_that_misbehaves_is_told_apart() {
     let token = "client technical-user";
     let good = Faults::default;
     for (faults, subject, name, advice) in [
-        (Faults { issuer: IssuerFault::Html, ..good() }, token, "token", "a page came instead"),
+        (
+            Faults { issuer: IssuerFault::Html, ..good() },
+            token,
+            "token",
+            "the answer is a web page",
+        ),
         (Faults { issuer: IssuerFault::EmptyToken, ..good() }, token, "token", "has no rights"),
         (Faults { tenant: TenantFault::LoginPage, ..good() }, odata, "call", "for a browser"),
         (Faults { tenant: TenantFault::LoginRedirect, ..good() }, odata, "call", "for a browser"),

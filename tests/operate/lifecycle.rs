@@ -118,7 +118,7 @@ async fn probes_tell_the_start_apart_from_readiness() {
     assert_eq!(sidecar.probe("/livez").await.0, 200);
     eventually("pending", async || {
         let (status, text) = sidecar.probe("/startupz").await;
-        status == 503 && text.contains("token of c: the issuer is in trouble (503")
+        status == 503 && text.contains("token of c: the issuer cannot answer now (503")
     })
     .await;
     assert_eq!(sidecar.probe("/nowhere").await.0, 404);

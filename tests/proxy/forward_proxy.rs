@@ -118,7 +118,7 @@ async fn an_issuer_behind_a_proxy_that_refuses_is_told_and_credentials_are_not_t
     let keys = format!("proxy: \"http://tool:wrong@{}\"", proxy.address);
     for (status, advice, least, most) in [
         ("407 Proxy Authentication Required", "proxy_credentials_file", 27.0, 33.0),
-        ("503 Service Unavailable", "`bearerd doctor` tells its answer", 0.0, 1.0),
+        ("503 Service Unavailable", "`bearerd doctor` shows its answer", 0.0, 1.0),
     ] {
         proxy.answer(&format!("HTTP/1.1 {status}\r\n\r\n"));
         let folder = tempfile::tempdir().unwrap();

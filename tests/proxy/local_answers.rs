@@ -172,7 +172,7 @@ async fn an_issuer_that_echoes_the_secret_is_not_quoted() {
     let issuer = Peer::start(issuer::status("401 Unauthorized", "", echo)).await;
     let sidecar = Sidecar::start(&issuer.config("https://127.0.0.1:9", "", ""));
     eventually("refused", async || {
-        sidecar.probe("/readyz").await.1.contains("in words that hold the secret")
+        sidecar.probe("/readyz").await.1.contains("reason not shown: it holds the secret")
     })
     .await;
     assert!(!sidecar.probe("/readyz").await.1.contains("s3cret"));

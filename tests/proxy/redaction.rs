@@ -225,7 +225,7 @@ async fn an_issuers_words_are_not_quoted_whatever_clothes_the_secret_wears_in_th
         let sidecar = Sidecar::start(&config.replace("s3cret", &format!("'{SECRET}'")));
         eventually("refused", async || sidecar.probe("/readyz").await.1.contains("refuses")).await;
         let told = sidecar.probe("/readyz").await.1;
-        assert!(told.contains("in words that hold the secret"), "{said}: {told}");
+        assert!(told.contains("reason not shown: it holds the secret"), "{said}: {told}");
         let page = sidecar.probe("/").await.1 + &sidecar.probe("/status").await.1;
         assert!(!page.contains("no client has") && !page.contains(&said), "{said}: {page}");
     }

@@ -3,7 +3,8 @@
 use crate::support::one_token::OneToken;
 use allocation_counter::measure;
 use bearerd::proxy::route::Router;
-use bearerd::token::refresher::{Offer, Refresher};
+use bearerd::token::ClientHandle;
+use bearerd::token::refresher::{NewSource, Refresher};
 use bearerd::token::store::TokenStore;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +15,9 @@ async fn reading_the_token_allocates_nothing() {
     let store = Arc::new(TokenStore::new());
     let metrics = bearerd::metrics::Metrics::new().unwrap().client("c");
     let stop = CancellationToken::new();
-    let refresher =
-        Refresher::new("c".into(), Arc::new(OneToken), Offer::never(), store.clone(), metrics, 0.5);
+    let wait = Duration::ZERO;
+    let client = ClientHandle { name: "c".into(), store: store.clone(), wait, metrics };
+    let refresher = Refresher::new(client, Arc::new(OneToken), NewSource::never(), 0.5);
     let running = tokio::spawn(refresher.run(stop.clone()));
     store.wait(Duration::from_secs(5)).await.unwrap();
     // The first reading of a thread sets up arc-swap's slots, and shares the header's buffer.

@@ -8,7 +8,8 @@ mod source {
         pub use instant::Instant;
     }
     pub mod token {
-        pub mod plan;
+        pub mod ceiling;
+        pub mod retry;
         pub mod schedule;
     }
 }

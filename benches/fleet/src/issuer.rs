@@ -1,6 +1,6 @@
 //! The issuer: what it answers, and when it does not.
 
-use bearerd::token::schedule::RetryClass;
+use bearerd::token::retry::RetryClass;
 use std::ops::Range;
 use std::time::Duration;
 

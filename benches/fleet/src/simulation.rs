@@ -1,10 +1,10 @@
-//! A fleet of sidecars in virtual time. Each has bearerd's own [`Plan`]; the events are token requests
+//! A fleet of sidecars in virtual time. Each has bearerd's own [`Schedule`]; the events are token requests
 //! and restarts. Nothing sleeps, and random numbers are seeded: the same scenario always ends the same.
 
 use super::issuer::Issuer;
 use bearerd::clock::Instant;
-use bearerd::token::plan::Plan;
-use bearerd::token::schedule::{RetryClass, usable_for};
+use bearerd::token::retry::RetryClass;
+use bearerd::token::schedule::{Schedule, usable_for};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::Range;
@@ -63,7 +63,7 @@ impl Random {
 }
 
 struct Sidecar {
-    plan: Plan,
+    schedule: Schedule,
     /// Counts restarts: what the process before had planned is void.
     life: u32,
     /// Until when this process' token is valid; nothing before its first.
@@ -131,14 +131,14 @@ pub(crate) fn run(scenario: &Scenario) -> Outcome {
                 sidecar.reach(now);
                 sidecar.life += 1;
                 sidecar.valid_until = None;
-                sidecar.plan = Plan::new(zero + now, REFRESH_AT);
+                sidecar.schedule = Schedule::new(zero + now, REFRESH_AT);
             }
             Event::Request { life } if life != sidecar.life => continue,
             Event::Request { .. } => {
                 let second = now.as_secs() as usize;
                 let answered = now + LATENCY;
                 outcome.requests[second] += 1;
-                sidecar.plan.sent(zero + now);
+                sidecar.schedule.record_request(zero + now);
                 match issuer.answer(now) {
                     Ok(lifetime) => {
                         outcome.tokens[second] += 1;
@@ -147,18 +147,18 @@ pub(crate) fn run(scenario: &Scenario) -> Outcome {
                         }
                         sidecar.reach(answered);
                         sidecar.valid_until = Some(now + usable_for(lifetime));
-                        sidecar.plan.succeeded(zero + now, lifetime, random.next());
+                        sidecar.schedule.record_success(zero + now, lifetime, random.next());
                     }
                     Err(class) => {
                         let is_limited = matches!(class, RetryClass::RateLimited(_));
                         outcome.limited[second] += u32::from(is_limited);
-                        sidecar.plan.failed(zero + answered, class, random.next());
+                        sidecar.schedule.record_failure(zero + answered, class, random.next());
                     }
                 }
             }
         }
         let life = sidecar.life;
-        agenda.add(sidecar.plan.due() - zero, whose, Event::Request { life });
+        agenda.add(sidecar.schedule.next_refresh() - zero, whose, Event::Request { life });
     }
     for sidecar in &mut fleet {
         sidecar.reach(scenario.length);
@@ -171,7 +171,7 @@ pub(crate) fn run(scenario: &Scenario) -> Outcome {
 impl Sidecar {
     fn new(start: Instant) -> Self {
         Self {
-            plan: Plan::new(start, REFRESH_AT),
+            schedule: Schedule::new(start, REFRESH_AT),
             life: 0,
             valid_until: None,
             has_started: false,

@@ -1,8 +1,8 @@
-//! The body of an issuer's answer as it comes: compressed though nobody asked for that, or with a byte order mark.
+//! Body of an issuer's answer. It may be compressed although that was not requested, or begin with a
+//! byte order mark.
 
-use super::MAX_ANSWER;
 use crate::text;
-use crate::token::InvalidAnswer;
+use crate::token::error::InvalidAnswer;
 use flate2::read::{DeflateDecoder, GzDecoder, ZlibDecoder};
 use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
@@ -10,19 +10,23 @@ use serde::de::IgnoredAny;
 use std::borrow::Cow;
 use std::io::Read;
 
-/// How gzip begins (RFC 1952 section 2.3.1).
+/// Most bytes of an answer that are read. A token of 16 KiB is the largest SAP accepts.
+pub(in crate::token) const MAX_ANSWER: usize = 64 * 1024;
+
+/// First bytes of gzip (RFC 1952 section 2.3.1).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
-/// The text of a body of at most [`MAX_ANSWER`] bytes, which is no longer either.
+/// Returns a body as text, decompressed.
 ///
 /// # Errors
-/// It is compressed in a way that bearerd does not know, or is too long.
-pub(in crate::token) fn plain<'b>(
+/// The body is compressed in a way that bearerd does not know, or longer than [`MAX_ANSWER`] bytes
+/// when decompressed.
+pub(in crate::token) fn decode<'b>(
     headers: &HeaderMap,
     body: &'b [u8],
 ) -> Result<Cow<'b, str>, InvalidAnswer> {
     let inflated = inflated(headers, body)?;
-    // What can't be read as text is judged as far as it can.
+    // Bytes that are no text are replaced: the parser then refuses the body.
     Ok(match inflated {
         Cow::Borrowed(bytes) => {
             text::decode(bytes).unwrap_or_else(|_| String::from_utf8_lossy(bytes))
@@ -34,15 +38,15 @@ pub(in crate::token) fn plain<'b>(
     })
 }
 
-/// Whether a body is a whole JSON document. One that was cut off is none.
+/// Whether a body is a whole JSON document, not one that was cut off.
 pub(in crate::token) fn is_whole(headers: &HeaderMap, body: &[u8]) -> bool {
-    let plain = plain(headers, body);
-    plain.is_ok_and(|text| {
+    decode(headers, body).is_ok_and(|text| {
         text.trim_start().starts_with('{') && serde_json::from_str::<IgnoredAny>(&text).is_ok()
     })
 }
 
-/// What a body begins with counts more than its header: there are proxies that inflate and leave the header in.
+/// Returns a body decompressed. Its first bytes count more than its header: some proxies decompress a
+/// body and keep the header.
 fn inflated<'b>(headers: &HeaderMap, body: &'b [u8]) -> Result<Cow<'b, [u8]>, InvalidAnswer> {
     if body.starts_with(&GZIP) {
         return bounded(GzDecoder::new(body)).map(Cow::Owned);
@@ -52,7 +56,7 @@ fn inflated<'b>(headers: &HeaderMap, body: &'b [u8]) -> Result<Cow<'b, [u8]>, In
     match coding {
         None | Some(b"" | b"identity") => Ok(body.into()),
         _ if is_plain || body.is_empty() => Ok(body.into()),
-        // RFC 9110 section 8.4.1.2: with zlib's header, and often without.
+        // With zlib's header (RFC 9110 section 8.4.1.2), and in practice often without.
         Some(coding) if coding.eq_ignore_ascii_case(b"deflate") => {
             let inflated = bounded(ZlibDecoder::new(body));
             inflated.or_else(|_| bounded(DeflateDecoder::new(body))).map(Cow::Owned)
@@ -82,23 +86,23 @@ mod tests {
         bytes
     }
 
-    fn told(coding: &str, body: &[u8]) -> Result<String, InvalidAnswer> {
+    fn decoded(coding: &str, body: &[u8]) -> Result<String, InvalidAnswer> {
         let headers = HeaderMap::from_iter([(CONTENT_ENCODING, coding.parse().unwrap())]);
-        plain(&headers, body).map(Cow::into_owned)
+        decode(&headers, body).map(Cow::into_owned)
     }
 
     #[test]
     fn a_compressed_answer_is_inflated_whatever_its_header_says() {
         let gzip = read(GzEncoder::new(JSON.as_bytes(), Compression::default()));
         for coding in ["gzip", "x-gzip", "GZIP", "", "identity", "br"] {
-            assert_eq!(told(coding, &gzip).as_deref(), Ok(JSON), "{coding}");
+            assert_eq!(decoded(coding, &gzip).as_deref(), Ok(JSON), "{coding}");
         }
-        assert_eq!(plain(&HeaderMap::new(), &gzip).as_deref(), Ok(JSON));
+        assert_eq!(decode(&HeaderMap::new(), &gzip).as_deref(), Ok(JSON));
         let zlib = read(ZlibEncoder::new(JSON.as_bytes(), Compression::default()));
         let raw = read(DeflateEncoder::new(JSON.as_bytes(), Compression::default()));
-        assert_eq!(told("deflate", &zlib).as_deref(), Ok(JSON));
-        assert_eq!(told("Deflate", &raw).as_deref(), Ok(JSON));
-        assert_eq!(told("gzip", JSON.as_bytes()).as_deref(), Ok(JSON), "inflated on the way");
+        assert_eq!(decoded("deflate", &zlib).as_deref(), Ok(JSON));
+        assert_eq!(decoded("Deflate", &raw).as_deref(), Ok(JSON));
+        assert_eq!(decoded("gzip", JSON.as_bytes()).as_deref(), Ok(JSON), "inflated on the way");
     }
 
     #[test]
@@ -106,20 +110,20 @@ mod tests {
         let marked = format!("\u{feff}{JSON}");
         let utf16: Vec<u8> = marked.encode_utf16().flat_map(u16::to_le_bytes).collect();
         for body in [marked.as_bytes(), &utf16] {
-            assert_eq!(plain(&HeaderMap::new(), body).as_deref(), Ok(JSON));
+            assert_eq!(decode(&HeaderMap::new(), body).as_deref(), Ok(JSON));
         }
         let gzip = read(GzEncoder::new(marked.as_bytes(), Compression::default()));
-        assert_eq!(told("gzip", &gzip).as_deref(), Ok(JSON));
+        assert_eq!(decoded("gzip", &gzip).as_deref(), Ok(JSON));
     }
 
     #[test]
     fn what_is_compressed_otherwise_broken_or_a_bomb_is_refused() {
-        assert_eq!(told("br", b"\x0b\x02"), Err(InvalidAnswer::Encoding));
-        assert_eq!(told("gzip", b"\x1f\x8bnonsense"), Err(InvalidAnswer::Encoding));
+        assert_eq!(decoded("br", b"\x0b\x02"), Err(InvalidAnswer::Encoding));
+        assert_eq!(decoded("gzip", b"\x1f\x8bnonsense"), Err(InvalidAnswer::Encoding));
         let bomb = vec![b' '; MAX_ANSWER * 100];
         let bomb = read(GzEncoder::new(bomb.as_slice(), Compression::best()));
         assert!(bomb.len() < MAX_ANSWER);
-        assert_eq!(told("gzip", &bomb), Err(InvalidAnswer::TooLarge));
+        assert_eq!(decoded("gzip", &bomb), Err(InvalidAnswer::TooLarge));
     }
 
     #[test]

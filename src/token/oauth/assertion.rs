@@ -1,4 +1,4 @@
-//! The signed assertion by which a client proves itself with a private key (RFC 7523 section 2.2).
+//! Signed assertion that authenticates a client by a private key (RFC 7523 section 2.2).
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,26 +13,27 @@ use std::time::{Duration, SystemTime};
 use url::Url;
 use uuid::Uuid;
 
-/// The form parameter that says what the assertion is.
+/// Value of `client_assertion_type`.
 pub(super) const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-/// How long one is valid, with the time before its making. It is used at once; the rest is for clocks that disagree.
+/// Validity of an assertion, with the time before its creation. It is used at once; the rest is for
+/// clocks that differ.
 const LIFETIME: Duration = Duration::from_secs(300);
-/// How long before its making one begins to be valid: an issuer whose clock is a second behind ours would refuse
-/// one that is issued in its future.
+/// Time before its creation from which an assertion is valid. An issuer whose clock is a second behind
+/// would refuse one that is issued in its future.
 pub(super) const BACKDATED: Duration = Duration::from_secs(60);
 
-/// A private key that can't sign.
+/// Why a private key cannot sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// No PEM, or no private key in it.
+    /// The text is no PEM, or holds no private key.
     #[error("is no private key in PEM (`-----BEGIN PRIVATE KEY-----`)")]
     NotAKey,
-    /// A kind of key that no issuer here would take.
+    /// The key is of a kind that issuers do not accept.
     #[error("is neither an RSA key of at least 2048 bits nor a P-256 key in PKCS#8")]
     Unsupported,
 }
 
-/// Signs assertions. The algorithm is that of the key.
+/// Signer of assertions. The key decides the algorithm.
 pub(super) struct Signer {
     pair: Pair,
     key_id: Option<String>,
@@ -45,7 +46,7 @@ enum Pair {
 }
 
 impl Signer {
-    /// A signer with a private key in PEM: PKCS#8, or PKCS#1 for RSA.
+    /// Creates a signer from a private key in PEM: PKCS#8, or PKCS#1 for RSA.
     pub(super) fn new(pem: &str, key_id: Option<String>) -> Result<Self, KeyError> {
         let random = SystemRandom::new();
         let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| KeyError::NotAKey)?;
@@ -64,7 +65,7 @@ impl Signer {
         Ok(Self { pair, key_id, random })
     }
 
-    /// An assertion of this client for this token endpoint, made `now` by whichever clock is to be believed.
+    /// Returns an assertion of this client for this token endpoint, created at `now`.
     pub(super) fn assertion(&self, client_id: &str, token_url: &Url, now: SystemTime) -> String {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let issued = now.saturating_sub(BACKDATED);
@@ -82,7 +83,7 @@ impl Signer {
         });
         let part = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let message = format!("{}.{}", part(&header), part(&claims));
-        // Only a broken random generator fails here; the issuer then refuses the empty signature.
+        // Fails only if the random generator is broken. The issuer then refuses the empty signature.
         let signature = self.sign(message.as_bytes()).unwrap_or_default();
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
@@ -114,7 +115,7 @@ mod tests {
     use serde_json::Value;
 
     #[test]
-    fn an_assertion_says_who_asks_whom_and_is_signed() {
+    fn an_assertion_names_client_and_endpoint_and_is_signed() {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let signer = Signer::new(&key.serialize_pem(), Some("k1".into())).unwrap();
         let url: Url = "https://issuer.example/oauth/token".parse().unwrap();
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_sign_is_told() {
+    fn a_key_that_cannot_sign_is_refused() {
         assert_eq!(Signer::new("secret", None).err(), Some(KeyError::NotAKey));
         let p384 = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
         assert_eq!(Signer::new(&p384.serialize_pem(), None).err(), Some(KeyError::Unsupported));

@@ -1,4 +1,4 @@
-//! How a client proves itself to the token endpoint (RFC 6749 section 2.3, RFC 7523, RFC 8705).
+//! Client authentication at the token endpoint (RFC 6749 section 2.3, RFC 7523, RFC 8705).
 
 use super::assertion::{self, Signer};
 use crate::credential::SecretAuth;
@@ -10,28 +10,29 @@ use std::time::SystemTime;
 use url::Url;
 use url::form_urlencoded::{self, Serializer};
 
-/// Tells SAP's issuer that the Basic credentials are form-encoded; without it they are taken raw.
+/// Header that declares to SAP's issuer that the Basic credentials are form-encoded. Without it, the
+/// issuer takes them raw.
 const ENCODED_CREDENTIALS: HeaderName = HeaderName::from_static("x-cf-encoded-credentials");
 
-/// What one token request proves the client with.
+/// Evidence of the client's identity in one token request.
 pub(super) enum Evidence<'a> {
     Secret(SecretAuth, &'a Secret),
-    /// The TLS handshake does.
+    /// The client certificate of the TLS handshake.
     Certificate,
-    /// Signed at this time.
+    /// An assertion that is signed at this time.
     Assertion(&'a Signer, SystemTime),
 }
 
-/// The name of the form parameter with the assertion.
+/// Name of the form parameter with the assertion.
 const ASSERTION: &str = "client_assertion";
 
-/// The assertion in the form of a token request.
+/// Returns the assertion in the form of a token request.
 pub(super) fn assertion_in(form: &str) -> Option<String> {
     let mut pairs = form_urlencoded::parse(form.as_bytes());
     pairs.find(|(name, _)| name == ASSERTION).map(|(_, assertion)| assertion.into_owned())
 }
 
-/// The headers and the form body of a token request.
+/// Returns the headers and the form body of a token request.
 pub(super) fn request(
     client_id: &str,
     token_url: &Url,

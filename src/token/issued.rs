@@ -1,41 +1,45 @@
-//! The tokens of a client that are still valid: who has one acts with the client's rights, be it the current one
-//! or one before it.
+//! Tokens of a client that are still valid. Anybody who has one acts with the client's rights, whether
+//! it is the current one or an earlier one, so none of them may reach a log or another upstream.
 
-use super::Token;
+use super::access_token::Token;
 use crate::clock::Instant;
 use crate::redact::Secrets;
 use bytes::Bytes;
 
-/// So many are remembered, those that end last. At their usual pace there are two; heals bring more, and so do clients
-/// that a reload has replaced. Where they begin alike, as the JWTs of one issuer do, a text that does not hold this
-/// beginning is searched once for all of them.
+/// Most tokens that are kept: the latest one, and those that expire last.
+///
+/// At the usual pace of refreshes there are two. Heals add more, and so do clients that a reload has
+/// replaced. Tokens that begin alike, as the JWTs of one issuer do, cost one search of a text that
+/// does not hold that beginning.
 const MOST: usize = 64;
-/// A shorter token is none of SAP's, and may stand in any text.
+/// Length of the shortest token that is kept. SAP's are longer, and a shorter one may occur in any
+/// text.
 const SHORTEST: usize = 8;
 
-/// Tokens and their ends, the latest one first, then by their ends.
+/// Tokens with their expiry: the latest one first, then those that expire last.
 #[derive(Default)]
-pub(super) struct Valid {
+pub(super) struct IssuedTokens {
     tokens: Vec<(Bytes, Instant)>,
     secrets: Option<Secrets>,
 }
 
-impl Valid {
-    /// The same with a token that was asked for at this moment, and without those that have ended by then.
-    pub(super) fn with(&self, token: &Token, asked: Instant) -> Self {
-        let new = (Bytes::copy_from_slice(token.text().as_bytes()), asked + token.lifetime);
-        Self::of(Some(new), &self.tokens, asked)
+impl IssuedTokens {
+    /// Returns these tokens with one that was requested at `sent`, and without those that had expired
+    /// by then.
+    pub(super) fn with(&self, token: &Token, sent: Instant) -> Self {
+        // The text is needed to find the token in what others send.
+        let new = (Bytes::copy_from_slice(token.text().as_bytes()), sent + token.lifetime);
+        Self::of(Some(new), &self.tokens, sent)
     }
 
-    /// The same with those of another client that are still valid.
-    pub(super) fn and(&self, other: &Self, now: Instant) -> Self {
+    /// Returns these tokens with those of another client that are still valid.
+    pub(super) fn merge(&self, other: &Self, now: Instant) -> Self {
         let is_new =
             |(text, _): &&(Bytes, Instant)| !self.tokens.iter().any(|(known, _)| known == text);
         let others = self.tokens.iter().skip(1).chain(other.tokens.iter().filter(is_new));
         Self::of(self.tokens.first().cloned(), &others.cloned().collect::<Vec<_>>(), now)
     }
 
-    /// The latest token, and of others those that have not ended.
     fn of(latest: Option<(Bytes, Instant)>, others: &[(Bytes, Instant)], now: Instant) -> Self {
         let mut others: Vec<_> = others.iter().filter(|(_, end)| *end > now).cloned().collect();
         others.sort_by_key(|(_, end)| std::cmp::Reverse(*end));
@@ -44,16 +48,16 @@ impl Valid {
         Self { secrets: Secrets::new(texts, SHORTEST), tokens }
     }
 
-    /// What must not be seen of them.
+    /// Returns a searcher for these tokens.
     pub(super) const fn secrets(&self) -> Option<&Secrets> {
         self.secrets.as_ref()
     }
 }
 
-/// Nothing prints a token.
-impl std::fmt::Debug for Valid {
+/// Prints no token.
+impl std::fmt::Debug for IssuedTokens {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "Valid({})", self.tokens.len())
+        write!(formatter, "IssuedTokens({})", self.tokens.len())
     }
 }
 
@@ -71,22 +75,23 @@ mod tests {
             clock_skew: None,
         };
         let now = Instant::now();
-        let knows = |valid: &Valid, text: &str| valid.secrets().unwrap().are_in(text.as_bytes());
-        let valid = Valid::default().with(&token("the-first-one", 100), now);
-        assert!(knows(&valid, "the-first-one"));
+        let knows =
+            |issued: &IssuedTokens, text: &str| issued.secrets().unwrap().are_in(text.as_bytes());
+        let issued = IssuedTokens::default().with(&token("the-first-one", 100), now);
+        assert!(knows(&issued, "the-first-one"));
         let later = now + Duration::from_secs(50);
-        let valid = valid.with(&token("the-second-one", 100), later);
-        assert!(knows(&valid, "the-first-one") && knows(&valid, "the-second-one"));
-        let valid = valid.with(&token("the-third-one", 100), now + Duration::from_secs(100));
-        assert!(!knows(&valid, "the-first-one") && knows(&valid, "the-second-one"));
-        let other = Valid::default().with(&token("of-another-client", 100), later);
-        let both = valid.and(&other, now + Duration::from_secs(149));
+        let issued = issued.with(&token("the-second-one", 100), later);
+        assert!(knows(&issued, "the-first-one") && knows(&issued, "the-second-one"));
+        let issued = issued.with(&token("the-third-one", 100), now + Duration::from_secs(100));
+        assert!(!knows(&issued, "the-first-one") && knows(&issued, "the-second-one"));
+        let other = IssuedTokens::default().with(&token("of-another-client", 100), later);
+        let both = issued.merge(&other, now + Duration::from_secs(149));
         for text in ["the-second-one", "the-third-one", "of-another-client"] {
             assert!(knows(&both, text), "{text}");
         }
-        let both = valid.and(&other, now + Duration::from_secs(150));
+        let both = issued.merge(&other, now + Duration::from_secs(150));
         assert!(knows(&both, "the-third-one") && !knows(&both, "of-another-client"));
-        let short = Valid::default().with(&token("x", 100), now);
+        let short = IssuedTokens::default().with(&token("x", 100), now);
         assert!(short.secrets().is_none(), "it may stand in any text");
     }
 
@@ -98,15 +103,15 @@ mod tests {
             clock_skew: None,
         };
         let now = Instant::now();
-        let mut valid = Valid::default();
+        let mut issued = IssuedTokens::default();
         for number in 0..2 * MOST as u64 {
             // Every other one has a long life.
-            valid = valid.with(&token(number, if number % 2 == 0 { 43_200 } else { 600 }), now);
+            issued = issued.with(&token(number, if number % 2 == 0 { 43_200 } else { 600 }), now);
         }
         let knows = |number: usize| {
-            valid.secrets().unwrap().are_in(format!("token-{number:04}").as_bytes())
+            issued.secrets().unwrap().are_in(format!("token-{number:04}").as_bytes())
         };
-        assert_eq!(valid.tokens.len(), MOST);
+        assert_eq!(issued.tokens.len(), MOST);
         assert!(knows(2 * MOST - 1), "the current one, however short its life");
         for number in (2..2 * MOST).step_by(2) {
             assert!(knows(number), "{number}");
