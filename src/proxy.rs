@@ -1,30 +1,38 @@
 //! The request path: pingora's hooks in the order in which they run, each a few lines.
 //!
-//! Decisions are in the modules below and are pure where they can be. A request that gets through
-//! [`ProxyHttp::request_filter`] has a route and a token; what then goes upstream never carries the
-//! caller's own credentials. An answer that refuses the token is not passed on before the request
-//! was replayed once with a newer one, where that is possible.
+//! The modules below make the decisions, and are pure where possible. A request that passes
+//! [`ProxyHttp::request_filter`] has a route and a token. What is sent upstream never has the
+//! caller's own credentials. An answer that refuses the token is passed on only if the request cannot
+//! be sent again with a newer one.
 
 mod access_log;
-pub(crate) mod admission;
+mod admission;
+mod answer_body;
+mod answer_headers;
+mod attempt;
+pub(crate) mod attempts;
 mod batch_check;
 mod busy;
 pub mod context;
 mod cookies;
-pub(crate) mod csrf;
+mod csrf;
 pub(crate) mod downstream;
+mod equip;
 mod failure;
 pub mod guard;
 pub(crate) mod headers;
-pub(crate) mod heal;
+mod heal;
 mod informational;
 pub mod links;
+mod methods;
 mod outcome;
-mod passing;
+mod record;
 mod redaction;
 pub mod refusal;
 mod rejection;
+mod replay;
 mod request_body;
+mod request_framing;
 pub(crate) mod respond;
 pub mod route;
 mod table;
@@ -36,36 +44,33 @@ use crate::metrics::Metrics;
 use crate::metrics::labels::RequestOutcome;
 use crate::otlp::Spans;
 use crate::profile::Csrf;
-use crate::redact::Redactor;
+use crate::redact::Secrets;
 use crate::trace_context::{self, Trace};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use context::{Context, method_label};
+use context::{Admitted, Context};
 use downstream::{Downstream, Load, WRITE_TIMEOUT, unless_disconnected};
 use headers::Injection;
 use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, StatusCode, Version};
-use outcome::{end_of, final_answer, has_answered, has_no_body};
+use outcome::{final_answer, has_no_body};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
+use record::method_label;
 use request_body::RequestBody;
-use respond::Problem;
+use respond::{DRAIN_TIMEOUT, Problem};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
-use table::RouteHandle;
 use tokio::time::Instant;
-use upstream::{Attempts, SendBuffer};
+use upstream::SendBuffer;
 
 pub use table::{RouteParts, Table, TableParts};
-
-/// How long the rest of a body that nobody wants is read, to keep the connection.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The proxy. Clones share everything: each worker has one.
 #[derive(Clone)]
@@ -77,12 +82,12 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy that begins with this table.
+    /// Creates a proxy with its first table.
     pub fn new(table: Table, metrics: Arc<Metrics>, drain: Drain, spans: Spans) -> Self {
         Self { table: Arc::new(ArcSwap::from_pointee(table)), metrics, drain, spans }
     }
 
-    /// From now on, requests are judged by this table.
+    /// Replaces the table. Requests in flight keep their route.
     pub fn replace(&self, table: Table) {
         self.table.store(Arc::new(table));
     }
@@ -92,11 +97,13 @@ impl Proxy {
         Arc::new(Load::new(listener, self.metrics.clone()))
     }
 
-    /// Counts a request of this listener, for whoever calls the hooks without a connection of ours, as benchmarks do.
+    /// Counts a request of this listener. For benchmarks, which call the hooks without a connection.
+    #[doc(hidden)]
     pub fn enter(&self, listener: ListenerId, context: &mut Context) {
-        context.share = Some(self.load(listener).enter());
+        context.in_flight = Some(self.load(listener).enter());
     }
 
+    /// Sends a local answer.
     async fn respond(
         &self,
         session: &mut Session,
@@ -108,8 +115,11 @@ impl Proxy {
             session.set_keepalive(None);
         }
         self.metrics.record_local_answer(problem.kind);
-        passing::forget(session, &mut context.passing);
-        // A caller that is slow to hear, or to send what nobody wants, keeps nobody out.
+        if let Some(admitted) = &mut context.admitted {
+            admitted.attempt.answer_body.reset(session);
+        }
+        // A caller that is slow to read its answer, or to send an unneeded body, must not block other
+        // requests.
         context.release();
         Downstream::with(session, Downstream::allow_eviction);
         let sent = Box::pin(problem.send(session)).await;
@@ -120,14 +130,14 @@ impl Proxy {
 
 #[async_trait]
 impl ProxyHttp for Proxy {
-    /// Boxed: pingora hands it from one future to the next.
+    /// Boxed: pingora moves it from one future to the next.
     type CTX = Box<Context>;
 
     fn new_ctx(&self) -> Box<Context> {
         Box::new(Context::new(self.metrics.clone()))
     }
 
-    /// No modules: pingora's default is a compression module, and bodies pass here as they are.
+    /// No modules: pingora's default is compression, and bodies are not compressed here.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn early_request_filter(
@@ -138,9 +148,9 @@ impl ProxyHttp for Proxy {
         let has_body = !session.as_downstream_mut().is_body_empty();
         if let Some(downstream) = Downstream::of(session) {
             downstream.request_started(has_body, session.req_header().headers.contains_key(EXPECT));
-            context.share = Some(downstream.count_request());
+            context.in_flight = Some(downstream.count_request());
         }
-        // The connection keeps the time.
+        // The connection has its own read timeout.
         session.set_read_timeout(None);
         let request = session.req_header();
         context.record.method = method_label(&request.method);
@@ -149,7 +159,7 @@ impl ProxyHttp for Proxy {
         session.set_write_timeout(Some(WRITE_TIMEOUT));
         session.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
         if session.req_header().version == Version::HTTP_10 {
-            // Such a caller knows no informational answers (RFC 9110 section 15.2).
+            // HTTP/1.0 has no informational answers (RFC 9110 section 15.2).
             session.as_downstream_mut().set_ignore_info_resp(true);
         }
         Ok(())
@@ -161,25 +171,13 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         context: &mut Box<Context>,
     ) -> pingora::Result<bool> {
-        match unless_disconnected(session, self.admit(session, context)).await? {
-            Ok(()) => {
-                let plan = context.route.as_ref().and_then(|route| route.links.as_ref());
-                let check = context.batch.take();
-                if plan.is_none() && check.is_none() || session.is_body_empty() {
-                    return Ok(false);
-                }
-                match Box::pin(RequestBody::prepare(plan, check, session)).await? {
-                    Ok(body) => context.request_body = body,
-                    Err(problem) => {
-                        self.respond(session, context, problem).await?;
-                        return Ok(true);
-                    }
-                }
-                if session.as_downstream_mut().is_body_done() {
-                    Downstream::with(session, Downstream::body_received);
-                }
-                Ok(false)
-            }
+        let admission = admission::admit(&self.table, &self.drain, session, context);
+        let prepared = match unless_disconnected(session, admission).await? {
+            Ok(()) => prepare_body(session, context.admitted()?).await?,
+            Err(problem) => Err(problem),
+        };
+        match prepared {
+            Ok(()) => Ok(false),
             Err(problem) => {
                 self.respond(session, context, problem).await?;
                 Ok(true)
@@ -192,23 +190,26 @@ impl ProxyHttp for Proxy {
         session: &mut Session,
         context: &mut Box<Context>,
     ) -> pingora::Result<Box<HttpPeer>> {
-        if context.upstream_since.is_some() {
-            // What the attempt before has waited for, pingora has waited for.
+        let admitted = context.admitted()?;
+        if admitted.upstream_since.is_some() {
+            // pingora waited for the earlier attempt, without a look at the caller's connection.
             downstream::ensure_connected(session)?;
         }
-        context.upstream_since.get_or_insert_with(Instant::now);
+        admitted.upstream_since.get_or_insert_with(Instant::now);
         Downstream::with(session, Downstream::reset_wait);
-        let route = context.route.clone().ok_or_else(defect)?;
-        unless_disconnected(session, context.retries.wait()).await?;
-        if context.heal.is_due() && !heal::from_login_page(&route, session, context).await {
-            return Err(heal::still_a_login_page());
+        unless_disconnected(session, admitted.busy.wait()).await?;
+        if admitted.heal.is_due() {
+            let Admitted { route, heal, attempt, .. } = &mut *admitted;
+            if !heal.renew_after_login_page(route, session, attempt).await {
+                return Err(heal::still_a_login_page());
+            }
         }
-        self.equip(&route, session, context).await?;
-        let peer = route.upstream.peer(session.req_header(), &mut context.attempts);
+        equip::equip(&self.drain, session, admitted).await?;
+        let peer = admitted.route.upstream.peer(session.req_header(), &mut admitted.tried);
         unless_disconnected(session, peer).await?.map(Box::new)
     }
 
-    /// Nothing was sent yet, so another address or other trust anchors may be tried.
+    /// Nothing was sent yet, so that another address or other trust anchors may be tried.
     fn fail_to_connect(
         &self,
         _session: &mut Session,
@@ -216,8 +217,10 @@ impl ProxyHttp for Proxy {
         context: &mut Box<Context>,
         error: Box<Error>,
     ) -> Box<Error> {
-        match &context.route {
-            Some(route) => route.upstream.try_again(&mut context.attempts, error),
+        match &mut context.admitted {
+            Some(Admitted { route, tried, attempts, .. }) => {
+                route.upstream.on_connect_error(error, tried, attempts)
+            }
             None => error,
         }
     }
@@ -225,22 +228,22 @@ impl ProxyHttp for Proxy {
     async fn connected_to_upstream(
         &self,
         session: &mut Session,
-        is_kept: bool,
+        is_pooled: bool,
         _peer: &HttpPeer,
         _fd: RawFd,
         digest: Option<&Digest>,
         context: &mut Box<Context>,
     ) -> pingora::Result<()> {
-        context.attempts.is_kept = is_kept;
-        if context.has_waited() {
-            // Connecting takes no notice of it.
+        let admitted = context.admitted()?;
+        admitted.tried.is_pooled = is_pooled;
+        if admitted.has_waited() {
+            // pingora connected without a look at the caller's connection.
             downstream::ensure_connected(session)?;
         }
         if let Some(send_buffer) = SendBuffer::on(digest) {
             Downstream::with(session, |downstream| downstream.pace_body(send_buffer));
         }
-        let route = context.route.as_ref().ok_or_else(defect)?;
-        route.upstream.judge(digest)
+        admitted.route.upstream.check_tls(digest)
     }
 
     async fn upstream_request_filter(
@@ -249,11 +252,11 @@ impl ProxyHttp for Proxy {
         request: &mut RequestHeader,
         context: &mut Box<Context>,
     ) -> pingora::Result<()> {
-        let route = context.route.as_ref().ok_or_else(defect)?;
-        // Connecting may have taken a while. Fails closed: without a token that is valid now,
-        // nothing is sent.
-        let token = context.token.as_ref().filter(|token| !token.is_over());
-        let token = token.ok_or_else(failure::expired_meanwhile)?;
+        let trace = context.trace.as_ref();
+        let Some(admitted) = context.admitted.as_mut() else { return Err(context::not_admitted()) };
+        let Admitted { route, attempt, request_body, heal, .. } = admitted;
+        // Connecting may have taken a while. Fails closed: without a valid token, nothing is sent.
+        let token = attempt.valid_token()?;
         if headers::strip(request) {
             route.metrics.record_stripped_authorization();
         }
@@ -269,7 +272,7 @@ impl ProxyHttp for Proxy {
                 extra: &route.config.headers,
             },
         )?;
-        if let Some(trace) = &context.trace {
+        if let Some(trace) = trace {
             if trace.is_ours() {
                 request.remove_header(&trace_context::TRACESTATE);
             }
@@ -278,18 +281,16 @@ impl ProxyHttp for Proxy {
             }
         }
         cookies::restore(request)?;
-        if let Some(session) = &context.csrf {
-            csrf::inject(request, session)?;
+        if let Some(csrf) = &attempt.csrf {
+            csrf::inject(request, csrf)?;
         }
-        passing::forget(session, &mut context.passing);
-        context.redactor = None;
         if let Some(plan) = &route.links {
             plan.rewrite_request_header(session.req_header(), request)?;
         }
-        if let Some(body) = &mut context.request_body {
+        if let Some(body) = request_body {
             body.begin(route.links.as_ref(), session.req_header(), request)?;
         }
-        if context.heal.wants_plain_body() {
+        if heal.wants_uncompressed() {
             request.remove_header(&ACCEPT_ENCODING);
         }
         if route.cut > 0 {
@@ -309,14 +310,14 @@ impl ProxyHttp for Proxy {
         if end_of_stream {
             Downstream::with(session, Downstream::body_received);
         }
-        if let Some(request_body) = &mut context.request_body {
+        if let Some(request_body) = &mut context.admitted()?.request_body {
             // Boxed, since few requests have one.
             Box::pin(request_body.transform(body, end_of_stream)).await?;
         }
         Ok(())
     }
 
-    /// Is this an answer, or does it refuse the token? Nothing of it has been passed on yet.
+    /// Decides whether the answer is passed on or another attempt starts. Nothing of it was sent yet.
     async fn upstream_response_filter(
         &self,
         session: &mut Session,
@@ -324,28 +325,29 @@ impl ProxyHttp for Proxy {
         context: &mut Box<Context>,
     ) -> pingora::Result<()> {
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
-            // Nobody could have asked for it: `Upgrade` is stripped.
+            // `Upgrade` is stripped, so that no request asks for this.
             return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
         }
-        if headers::is_too_large(response) {
-            return Err(failure::large_header());
+        if answer_headers::is_too_large(response) {
+            return Err(answer_headers::too_large());
         }
-        let route = context.route.clone().ok_or_else(defect)?;
+        let Admitted { route, informational, heal, busy, attempt, attempts, tried, .. } =
+            context.admitted()?;
         if response.status.is_informational() {
-            let patience = route.upstream.patience();
-            return context.informational.another(response.status, patience, Instant::now());
+            let timeout = route.upstream.read_timeout();
+            return informational.count(response.status, timeout, Instant::now());
         }
-        if context.attempts.is_of_idleness(response)
+        if upstream::is_idle_timeout(response, tried)
             && route.only_reads(session.req_header())
-            && !session.as_ref().retry_buffer_truncated()
+            && replay::is_body_held(session)
         {
-            return Err(Attempts::idle_answer());
+            return Err(upstream::idle_timeout());
         }
-        heal::judge(&route, session, response, context).await?;
+        heal.on_answer_header(route, session, response, attempt, attempts).await?;
         if self.drain.has_begun() {
             return Ok(());
         }
-        busy::judge(&route, session, response, context)
+        busy.on_answer_header(route, session, response, attempt, attempts)
     }
 
     async fn response_filter(
@@ -354,64 +356,58 @@ impl ProxyHttp for Proxy {
         response: &mut ResponseHeader,
         context: &mut Box<Context>,
     ) -> pingora::Result<()> {
+        let admitted = context.admitted()?;
         if response.status.is_informational() {
-            headers::strip_answer(response);
-            strip_sessions(session, response, context);
-            if let (Some(secrets), Some(route)) = (redaction::secrets(context), &context.route) {
-                route.metrics.add_redacted_tokens(redaction::clean_header(&secrets, response));
-            }
+            adapt_answer_headers(session, response, admitted);
+            redact_header(response, admitted);
             return Ok(());
         }
         let is_whole = has_no_body(&session.req_header().method, response);
-        context.is_refused = response.status >= StatusCode::MULTIPLE_CHOICES;
+        let is_refused = response.status >= StatusCode::MULTIPLE_CHOICES;
+        admitted.attempt.is_refused = is_refused;
         if response.version != Version::HTTP_2 {
-            // Of HTTP/2, nothing tells us of each end: the caller's patience has to.
-            let is_refused = context.is_refused;
+            // With HTTP/2, not every end of an answer is known here, so the caller's timeout stays.
             Downstream::with(session, |downstream| downstream.response_started(is_refused));
         }
-        let took = context.upstream_since.map(|since| since.elapsed());
-        context.upstream_took = took;
-        if let (Some(route), Some(took)) = (&context.route, took) {
-            route.metrics.record_upstream_answer(took);
+        let took = admitted.upstream_since.map(|since| since.elapsed());
+        admitted.upstream_took = took;
+        if let Some(took) = took {
+            admitted.route.metrics.record_upstream_answer(took);
         }
         if self.drain.has_begun() {
             session.set_keepalive(None);
         }
-        headers::strip_answer(response);
-        strip_sessions(session, response, context);
-        if heal::hold_back(session, response, context) {
+        adapt_answer_headers(session, response, admitted);
+        if admitted.heal.hold_back(session, response, &admitted.attempts) {
             return Ok(());
         }
-        let mut changed = None;
-        if let Some((route, plan)) =
-            context.route.as_ref().and_then(|route| Some((route, route.links.as_ref()?)))
-        {
+        let mut rewritten = None;
+        if let Some(plan) = &admitted.route.links {
             let (count, body) = plan.rewrite_response_header(session.req_header(), response)?;
-            route.metrics.add_rewritten_links(count);
-            changed = body.map(|body| (route.clone(), body));
+            admitted.route.metrics.add_rewritten_links(count);
+            rewritten = body;
         }
         if session.req_header().version == Version::HTTP_10 {
-            // It does not know chunks either: its body ends with the connection (RFC 9112 section 6.1).
+            // HTTP/1.0 has no chunks: the body ends with the connection (RFC 9112 section 6.1).
             response.remove_header(&TRANSFER_ENCODING);
             if !is_whole && !response.headers.contains_key(CONTENT_LENGTH) {
-                // Whatever it asked for: pingora would promise to keep the connection.
+                // pingora would keep the connection open if the caller asked for that.
                 session.set_keepalive(None);
             }
         }
         if is_whole {
-            has_answered(session, context);
+            admitted.attempt.response_finished(session);
         }
-        if let (Some(secrets), Some(route)) = (redaction::secrets(context), &context.route) {
-            route.metrics.add_redacted_tokens(redaction::clean_header(&secrets, response));
-            context.redactor = Some(Redactor::new(secrets));
+        if let Some(secrets) = redact_header(response, admitted) {
+            admitted.attempt.answer_body.redact(secrets);
         }
-        if let Some((route, body)) = changed {
-            passing::begin(session, &route, body, context);
+        if let Some(body) = rewritten {
+            admitted.attempt.answer_body.start_rewrite(session, &admitted.route, body);
         }
         Ok(())
     }
 
-    /// The end of an answer's body, where trailers come behind it: they are not for callers of HTTP/1.1.
+    /// The end of an answer's body that has trailers. They are dropped.
     async fn response_trailer_filter(
         &self,
         session: &mut Session,
@@ -420,7 +416,7 @@ impl ProxyHttp for Proxy {
     ) -> pingora::Result<Option<Bytes>> {
         let mut rest = None;
         let ended = self.response_body_filter(session, &mut rest, true, context);
-        // pingora would go on as if nothing were missing.
+        // pingora would ignore the error, and end the answer as if it were complete.
         ended.inspect_err(|_| Downstream::with(session, Downstream::cut))?;
         Ok(rest)
     }
@@ -432,48 +428,49 @@ impl ProxyHttp for Proxy {
         end_of_stream: bool,
         context: &mut Box<Context>,
     ) -> pingora::Result<Option<Duration>> {
-        heal::look_into(body, end_of_stream, context)?;
-        heal::watch(session, body, context)?;
-        passing::see(session, body.as_ref(), end_of_stream, context)?;
-        if let (Some(redactor), Some(route)) = (&mut context.redactor, &context.route) {
-            route.metrics.add_redacted_tokens(redactor.push(body, end_of_stream));
-        }
+        let Admitted { route, heal, attempt, attempts, .. } = context.admitted()?;
+        heal.check_held_body(body, end_of_stream, attempts)?;
+        heal.check_passing_body(route, session, body.as_ref(), &attempt.token, attempts)?;
+        let redactions = attempt.answer_body.push(session, body, end_of_stream)?;
+        route.metrics.add_redacted_tokens(redactions);
         if end_of_stream {
-            has_answered(session, context);
+            attempt.response_finished(session);
         }
         Ok(None)
     }
 
-    /// Our replays, and what may be sent again after a broken connection.
+    /// Sets whether the request is sent again.
     fn error_while_proxy(
         &self,
         _peer: &HttpPeer,
         session: &mut Session,
         mut error: Box<Error>,
         context: &mut Box<Context>,
-        client_reused: bool,
+        is_pooled: bool,
     ) -> Box<Error> {
         Downstream::with(session, Downstream::stop_pacing);
-        if let Some(route) = context.route.as_ref().filter(|_| upstream::wants_http1(&error)) {
-            route.upstream.use_http1();
+        let Some(Admitted { route, tried, attempts, .. }) = &mut context.admitted else {
+            error.set_retry(false);
+            return error;
+        };
+        if upstream::requires_http1(&error) {
+            route.upstream.stop_http2();
         }
         if final_answer(session).is_some()
-            || session.as_ref().retry_buffer_truncated()
-            || failure::is_refusal(&error)
+            || !replay::is_body_held(session)
+            || Problem::of(&error).is_some()
         {
-            // An answer that has begun can't begin anew, and without its beginning a body must not be sent.
+            // An answer cannot start twice, a body cannot be sent without its beginning, and an error
+            // with an answer of its own is final.
             error.set_retry(false);
-        } else if heal::is_replay(&error) {
-            error.set_retry(true);
-        } else {
-            let route = context.route.as_ref();
-            let only_reads = route.is_some_and(|route| route.only_reads(session.req_header()));
-            context.attempts.decide(&mut error, only_reads, client_reused);
+        } else if !attempts::is_replay(&error) {
+            let only_reads = route.only_reads(session.req_header());
+            upstream::decide_retry(&mut error, only_reads, is_pooled, tried, attempts);
         }
         error
     }
 
-    /// Every error is answered here and told by the access log; pingora's own lines would repeat it.
+    /// The access log has every error; pingora's own lines would repeat it.
     fn suppress_error_log(&self, _: &Session, _: &Box<Context>, _: &Error) -> bool {
         true
     }
@@ -494,11 +491,12 @@ impl ProxyHttp for Proxy {
         error: &Error,
         context: &mut Box<Context>,
     ) -> FailToProxy {
-        let answered = final_answer(session).is_some();
-        let status = match failure::kind_of(error).filter(|_| !answered) {
-            // The caller is gone, or the header is out already: closing the connection is all that can be said.
+        let has_answer = final_answer(session).is_some();
+        let status = match failure::problem(error).filter(|_| !has_answer) {
+            // The caller is gone, or the header was already sent. All that is left is to close the
+            // connection.
             None => {
-                context.record.outcome = end_of(session, error);
+                context.record.outcome = outcome::of_error(session, error);
                 if context.record.outcome == RequestOutcome::UpstreamIncomplete
                     && session.req_header().version == Version::HTTP_10
                 {
@@ -506,12 +504,12 @@ impl ProxyHttp for Proxy {
                 }
                 0
             }
-            Some(kind) => {
-                let problem = failure::problem(kind, error);
+            Some(problem) => {
+                let status = problem.kind.status();
                 session.set_keepalive(None);
-                // A caller that is gone cannot be answered; the record tells the kind all the same.
+                // The record has the kind even if the caller is gone.
                 let _ = self.respond(session, context, problem).await;
-                kind.status().as_u16()
+                status.as_u16()
             }
         };
         FailToProxy { error_code: status, can_reuse_downstream: false }
@@ -533,42 +531,66 @@ impl ProxyHttp for Proxy {
         }
         record.status = final_answer(session).map(|response| response.status);
         if record.status.is_none() {
-            // Nothing was said: the next answer on this connection must not be taken for this one's.
+            // There was no answer: the next one on this connection must not be taken for it.
             session.set_keepalive(None);
         }
-        record.span.sent(context.heal.attempt(), context.heal.reason());
+        let reason = context.admitted.as_ref().and_then(|admitted| admitted.heal.reason());
+        let number = context.attempt_number();
+        context.record.span.sent(number, reason);
         access_log::request(session, error, context);
         context.record.is_logged = true;
-        // What is left of the request's body may still be read.
+        // The rest of the request's body may still be read.
         context.release();
     }
 
-    /// What pingora's own messages show of a request: nothing that a query could hold.
+    /// The request as pingora's own messages show it, without the query.
     fn request_summary(&self, session: &Session, context: &Box<Context>) -> String {
         let path = access_log::readable(route::path_of(session.req_header().raw_path()));
         format!("{} {path}", context.record.method)
     }
 }
 
-/// Keeps our session from the caller, and makes its own one that comes back.
-fn strip_sessions(session: &Session, response: &mut ResponseHeader, context: &Context) {
-    let Some(route) = &context.route else {
-        return;
-    };
-    let is_managed = context.csrf.is_some()
+/// Prepares the request body: it is checked, rewritten, or left alone.
+async fn prepare_body(
+    session: &mut Session,
+    admitted: &mut Admitted,
+) -> pingora::Result<Result<(), Problem>> {
+    let plan = admitted.route.links.as_ref();
+    let check = admitted.batch_check.take();
+    if plan.is_none() && check.is_none() || session.is_body_empty() {
+        return Ok(Ok(()));
+    }
+    match Box::pin(RequestBody::prepare(plan, check, session)).await? {
+        Ok(body) => admitted.request_body = body,
+        Err(problem) => return Ok(Err(problem)),
+    }
+    if session.as_downstream_mut().is_body_done() {
+        Downstream::with(session, Downstream::body_received);
+    }
+    Ok(Ok(()))
+}
+
+/// Strips headers that are not for the caller, among them bearerd's own CSRF session, and adapts
+/// cookies so that the caller returns them.
+fn adapt_answer_headers(session: &Session, response: &mut ResponseHeader, admitted: &Admitted) {
+    answer_headers::strip(response);
+    let route = &admitted.route;
+    let is_managed = admitted.attempt.csrf.is_some()
         || route.csrf.is_some() && route.config.profile.csrf == Csrf::Managed;
     csrf::strip(session.req_header(), response, is_managed);
     let config = &route.config;
-    let place = cookies::Place {
-        // No listener speaks TLS.
+    let side = cookies::CallerSide {
+        // No listener has TLS.
         is_tls: false,
         upstream: &route.cookie_domain,
         prefix: config.strip_path.then_some(&config.path),
     };
-    cookies::adapt(response, place);
+    cookies::adapt(response, side);
 }
 
-/// A hook ran without the one before it.
-fn defect() -> Box<Error> {
-    Error::explain(ErrorType::InternalError, "the request was not admitted").into_in()
+/// Removes secrets from an answer's header. Returns the secrets.
+fn redact_header(response: &mut ResponseHeader, admitted: &Admitted) -> Option<Secrets> {
+    let secrets = redaction::secrets(&admitted.route, admitted.added_secrets.as_ref())?;
+    admitted.route.metrics.add_redacted_tokens(redaction::clean_header(&secrets, response));
+    Some(secrets)
 }

@@ -16,7 +16,6 @@ pub(crate) use room::Room;
 
 use crate::config::ListenerId;
 use crate::error::ErrorKind;
-use crate::proxy::admission::RETRY_AFTER;
 use crate::proxy::downstream::{Downstream, Load, Socket};
 use crate::proxy::respond::Problem;
 use engine::Engine;
@@ -224,8 +223,7 @@ async fn accept_loop(
 async fn reject_overloaded(mut socket: Socket, load: &Load) {
     let detail =
         "more connections than the limit of open files, or `limits.requests`, allows; try again";
-    let retry_after = Some(RETRY_AFTER);
-    let problem = Problem { retry_after, ..Problem::new(ErrorKind::Overloaded, detail) };
+    let problem = Problem::overloaded(detail);
     load.record_rejected(&problem);
     let reply = async {
         // What is here already is read: otherwise the connection's end would take the answer away.

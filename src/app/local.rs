@@ -230,7 +230,7 @@ mod tests {
         let lets_in = |key: &str| {
             let mut headers = HeaderMap::new();
             headers.insert("x-api-key", key.parse().unwrap());
-            guard.judge(&headers, Entry::Unix).is_ok()
+            guard.check(&headers, Entry::Unix).is_ok()
         };
         let renew = || Found::read(&access).renew(&guard);
         assert_eq!(renew(), (false, None));

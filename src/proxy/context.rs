@@ -1,198 +1,149 @@
-//! What one request carries with it, and how its end is counted.
+//! The state of one request, from hook to hook.
 
-use crate::metrics::labels::RequestOutcome;
-use crate::metrics::{Metrics, OTHER, RouteMetrics};
-use crate::otlp::Span;
-use crate::profile::METHODS;
-use crate::proxy::RouteHandle;
-use crate::proxy::batch_check::BatchCheck;
-use crate::proxy::busy::Retries;
-use crate::proxy::csrf::CsrfSession;
-use crate::proxy::downstream::InFlight;
-use crate::proxy::heal::Heal;
-use crate::proxy::informational::Informational;
-use crate::proxy::passing::Passing;
-use crate::proxy::request_body::RequestBody;
-use crate::proxy::upstream::{Attempts, Slot};
-use crate::redact::{Redactor, Secrets};
-use crate::telemetry::ACCESS;
+use super::attempt::Attempt;
+use super::attempts::Attempts;
+use super::batch_check::BatchCheck;
+use super::busy::BusyWait;
+use super::csrf::CsrfSession;
+use super::downstream::InFlight;
+use super::heal::Heal;
+use super::informational::Informational;
+use super::record::Record;
+use super::request_body::RequestBody;
+use super::table::RouteHandle;
+use super::upstream::Tried;
+use crate::metrics::Metrics;
+use crate::redact::Secrets;
 use crate::token::store::Usable;
 use crate::trace_context::Trace;
-use http::{Method, StatusCode};
+use pingora::proxy::Session;
+use pingora::{Error, ErrorType};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use tracing::{info, warn};
 
 /// A request that is sent within this time has not waited.
 const AT_ONCE: Duration = Duration::from_millis(50);
 
 /// The state of one request.
 pub struct Context {
-    /// Counted when dropped.
-    pub(crate) record: Record,
-    /// Its part of its listener's load.
-    pub(super) share: Option<InFlight>,
-    /// Its part of what its upstream gets at once.
-    pub(super) slot: Option<Slot>,
-    /// Where it goes.
-    pub(super) route: Option<Arc<RouteHandle>>,
-    /// Which trace it belongs to.
+    /// Counts the request when dropped.
+    pub(super) record: Record,
+    /// Counts the request as in flight on its listener.
+    pub(super) in_flight: Option<InFlight>,
     pub(super) trace: Option<Trace>,
-    /// What is injected.
-    pub(crate) token: Option<Usable>,
-    /// The CSRF token that is sent with it, where bearerd speaks CSRF for its caller.
-    pub(super) csrf: Option<Arc<CsrfSession>>,
-    /// The check of a batch, until its body is looked at. Few requests have one, and all are moved around.
-    pub(super) batch: Option<Box<BatchCheck>>,
-    /// What is done to the request's body.
+    /// What exists once the request is admitted.
+    pub(super) admitted: Option<Admitted>,
+    /// The detail of a local answer, for the access log.
+    pub(super) detail: Option<String>,
+}
+
+/// The state of an admitted request.
+pub(super) struct Admitted {
+    pub(super) route: Arc<RouteHandle>,
+    /// The check of a batch, until the request body is prepared. Boxed, since few requests have
+    /// one.
+    pub(super) batch_check: Option<Box<BatchCheck>>,
     pub(super) request_body: Option<RequestBody>,
-    /// Whether the answer says that nothing will come of the request: a status from 300 on.
-    pub(super) is_refused: bool,
-    /// What the hooks still do for an answer whose body is changed behind them.
-    pub(super) passing: Option<Passing>,
-    /// What was added to the request besides the access token, in any attempt, and is for the upstream alone.
-    pub(super) added: Option<Secrets>,
-    /// Takes our secrets out of the answer's body.
-    pub(super) redactor: Option<Redactor>,
-    /// What came before the answer.
+    /// The secrets that any attempt added to the request, besides access tokens.
+    pub(super) added_secrets: Option<Secrets>,
+    /// The informational answers so far.
     pub(super) informational: Informational,
-    /// What became of a refused token.
     pub(super) heal: Heal,
-    /// What it waits for before it is sent again to an upstream that had no time.
-    pub(super) retries: Retries,
-    /// What the caller was told by a local answer, for the access log.
-    pub(crate) detail: Option<String>,
-    /// Upstream addresses that were tried.
+    pub(super) busy: BusyWait,
     pub(super) attempts: Attempts,
-    /// When the upstream was first turned to.
-    pub(crate) upstream_since: Option<Instant>,
-    /// How long it took to its answer's header.
-    pub(crate) upstream_took: Option<Duration>,
+    pub(super) tried: Tried,
+    pub(super) attempt: Attempt,
+    /// When the first attempt started.
+    pub(super) upstream_since: Option<Instant>,
+    /// The time from the first attempt to the answer's header.
+    pub(super) upstream_took: Option<Duration>,
 }
 
 impl Context {
-    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             record: Record::new(metrics),
-            share: None,
-            slot: None,
+            in_flight: None,
             trace: None,
-            route: None,
-            token: None,
-            csrf: None,
-            batch: None,
+            admitted: None,
+            detail: None,
+        }
+    }
+
+    /// The state of the admitted request. After `request_filter`, there is one.
+    pub(super) fn admitted(&mut self) -> pingora::Result<&mut Admitted> {
+        self.admitted.as_mut().ok_or_else(not_admitted)
+    }
+
+    /// The number of the current attempt, from 1.
+    pub(super) fn attempt_number(&self) -> u32 {
+        self.admitted.as_ref().map_or(1, |admitted| admitted.attempts.number())
+    }
+
+    /// Releases what other requests wait for, when nothing more is done for this one except sending
+    /// its answer and reading the rest of its body.
+    pub(super) fn release(&mut self) {
+        self.in_flight = None;
+        if let Some(admitted) = &mut self.admitted {
+            (admitted.attempt.slot, admitted.request_body) = (None, None);
+        }
+    }
+}
+
+impl Admitted {
+    pub(super) fn new(
+        route: Arc<RouteHandle>,
+        batch_check: Option<Box<BatchCheck>>,
+        token: Usable,
+    ) -> Self {
+        Self {
+            route,
+            batch_check,
             request_body: None,
-            is_refused: false,
-            passing: None,
-            added: None,
-            redactor: None,
+            added_secrets: None,
             informational: Informational::default(),
             heal: Heal::default(),
-            retries: Retries::default(),
-            detail: None,
+            busy: BusyWait::default(),
             attempts: Attempts::default(),
+            tried: Tried::default(),
+            attempt: Attempt::new(token),
             upstream_since: None,
             upstream_took: None,
         }
     }
 
-    /// The next attempt is sent with this token, if there is one, and takes the secrets of its route along.
-    pub(super) fn equip(&mut self, route: &RouteHandle, token: Option<Usable>) {
+    /// Starts another attempt, in place. It keeps the slot, and the token if there is no newer one.
+    pub(super) fn start_attempt(
+        &mut self,
+        session: &Session,
+        token: Option<Usable>,
+        csrf: Option<Arc<CsrfSession>>,
+    ) {
+        self.attempt.answer_body.reset(session);
         if let Some(token) = token {
-            self.add(route.secrets.clone());
-            self.add(self.csrf.as_ref().and_then(|session| session.secrets()));
-            self.token = Some(token);
+            self.add_secrets(self.route.secrets.clone());
+            self.add_secrets(csrf.as_ref().and_then(|csrf| csrf.secrets()));
+            self.attempt.token = token;
         }
+        self.attempt.csrf = csrf;
     }
 
-    /// Whether it was not sent as soon as it came: a caller that has closed its side by then gets as far as it gets.
+    /// Whether the request was not sent as soon as it came. A caller that half-closes its
+    /// connection early is answered only if it was.
     pub(super) fn has_waited(&self) -> bool {
         self.upstream_since.is_some_and(|since| since.elapsed() >= AT_ONCE)
     }
 
-    /// Gives back what others wait for. Nothing more is done for the request, whatever its caller still has to hear or
-    /// send.
-    pub(super) fn release(&mut self) {
-        (self.share, self.slot, self.request_body) = (None, None, None);
-    }
-
-    /// The request takes these along, too.
-    pub(super) fn add(&mut self, secrets: Option<Secrets>) {
-        self.added = match (self.added.take(), secrets) {
+    fn add_secrets(&mut self, secrets: Option<Secrets>) {
+        self.added_secrets = match (self.added_secrets.take(), secrets) {
             (Some(before), Some(secrets)) => Some(before.and(&secrets)),
             (before, secrets) => before.or(secrets),
         };
     }
 }
 
-/// Counts its request when dropped, as a failure until told otherwise: an early return or a panic
-/// cannot be counted as a success, and the number of requests in flight always comes down again.
-pub(crate) struct Record {
-    metrics: Arc<Metrics>,
-    started: Instant,
-    pub(crate) route: Option<Arc<RouteMetrics>>,
-    pub(crate) method: &'static str,
-    pub(crate) status: Option<StatusCode>,
-    pub(crate) outcome: RequestOutcome,
-    /// The access log has it.
-    pub(super) is_logged: bool,
-    pub(crate) span: Span,
-}
-
-impl Record {
-    fn new(metrics: Arc<Metrics>) -> Self {
-        metrics.in_flight().inc();
-        Self {
-            metrics,
-            started: Instant::now(),
-            route: None,
-            method: OTHER,
-            status: None,
-            outcome: RequestOutcome::Aborted,
-            is_logged: false,
-            span: Span::default(),
-        }
-    }
-
-    pub(crate) fn elapsed(&self) -> Duration {
-        self.started.elapsed()
-    }
-}
-
-impl Drop for Record {
-    fn drop(&mut self) {
-        self.metrics.in_flight().dec();
-        if self.outcome == RequestOutcome::Aborted {
-            // The end of the grace, or a panic: pingora's logging hook did not run.
-            warn!(
-                target: ACCESS,
-                method = self.method,
-                outcome = self.outcome.label(),
-                duration_ms = self.elapsed().as_millis(),
-                "Request cut off."
-            );
-        } else if !self.is_logged {
-            // It was answered, and its connection made room for another one while its body was due.
-            info!(
-                target: ACCESS,
-                method = self.method,
-                outcome = self.outcome.label(),
-                duration_ms = self.elapsed().as_millis(),
-                "Request cut off after its answer."
-            );
-        }
-        match &self.route {
-            Some(route) => {
-                route.record_request(self.method, self.status, self.outcome, self.elapsed())
-            }
-            None => self.metrics.record_unrouted(self.method, self.status, self.outcome),
-        }
-        self.span.end(self.status, self.outcome);
-    }
-}
-
-/// The method as a label: one that bearerd forwards, or "other".
-pub(crate) fn method_label(method: &Method) -> &'static str {
-    METHODS.into_iter().find(|known| *known == method.as_str()).unwrap_or(OTHER)
+/// Ends a request for which a hook ran before it was admitted, which pingora never does.
+pub(super) fn not_admitted() -> Box<Error> {
+    Error::explain(ErrorType::InternalError, "the request was not admitted").into_in()
 }

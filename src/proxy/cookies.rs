@@ -16,7 +16,7 @@ const TLS_ONLY: [&[u8]; 3] = [b"__host-", b"__secure-", b"__http-"];
 
 /// What makes the caller's side another place than the upstream's.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Place<'a> {
+pub(super) struct CallerSide<'a> {
     /// Whether callers come over TLS.
     pub(super) is_tls: bool,
     /// The upstream's host.
@@ -26,44 +26,44 @@ pub(super) struct Place<'a> {
 }
 
 /// Makes the cookies of an answer ones that come back.
-pub(super) fn adapt(response: &mut ResponseHeader, place: Place<'_>) {
+pub(super) fn adapt(response: &mut ResponseHeader, side: CallerSide<'_>) {
     if !response.headers.contains_key(SET_COOKIE) {
         return;
     }
     let values: Vec<HeaderValue> = response.headers.get_all(SET_COOKIE).iter().cloned().collect();
     response.remove_header(&SET_COOKIE);
     for value in values {
-        let adapted = HeaderValue::from_bytes(&adapted(value.as_bytes(), place));
+        let adapted = HeaderValue::from_bytes(&adapted(value.as_bytes(), side));
         // Parts of a value are one.
         let _ = response.append_header(SET_COOKIE, adapted.unwrap_or(value));
     }
 }
 
 /// One `Set-Cookie`, as bytes: its value may be anything that a header can hold.
-fn adapted(cookie: &[u8], place: Place<'_>) -> Vec<u8> {
+fn adapted(cookie: &[u8], side: CallerSide<'_>) -> Vec<u8> {
     let mut parts = cookie.split(|byte| *byte == b';');
     let pair = parts.next().unwrap_or_default();
     let name = name_of(pair);
     let mut kept: Vec<u8> = Vec::with_capacity(cookie.len() + MARK.len());
-    if !place.is_tls && name.is_some_and(is_renamed) {
+    if !side.is_tls && name.is_some_and(is_renamed) {
         kept.extend_from_slice(MARK);
         kept.extend_from_slice(pair.trim_ascii_start());
     } else {
         kept.extend_from_slice(pair);
     }
     // Over TLS a cookie of this name is for the root alone.
-    let is_rooted = place.is_tls && name.is_some_and(|name| begins_like(name, TLS_ONLY[0]));
+    let is_rooted = side.is_tls && name.is_some_and(|name| begins_like(name, TLS_ONLY[0]));
     for part in parts {
         let (attribute, value) = split(part);
         let is = |known: &str| attribute.eq_ignore_ascii_case(known.as_bytes());
         let needs_tls = is("secure")
             || is("partitioned")
             || is("samesite") && value.eq_ignore_ascii_case(b"none");
-        if !place.is_tls && needs_tls || is("domain") && covers(value, place.upstream) {
+        if !side.is_tls && needs_tls || is("domain") && covers(value, side.upstream) {
             continue;
         }
         kept.push(b';');
-        match place.prefix {
+        match side.prefix {
             Some(prefix) if is("path") && !is_rooted && is_absolute(value) => {
                 kept.extend_from_slice(b" Path=");
                 kept.extend_from_slice(prefix.as_bytes());
@@ -155,12 +155,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const PLAIN: Place<'_> = Place { is_tls: false, upstream: "acme.example", prefix: None };
+    const PLAIN: CallerSide<'_> =
+        CallerSide { is_tls: false, upstream: "acme.example", prefix: None };
 
-    fn set(cookie: &str, place: Place<'_>) -> String {
+    fn set(cookie: &str, side: CallerSide<'_>) -> String {
         let mut response = ResponseHeader::build(200, None).unwrap();
         response.append_header(SET_COOKIE, cookie).unwrap();
-        adapt(&mut response, place);
+        adapt(&mut response, side);
         response.headers[SET_COOKIE].to_str().unwrap().to_owned()
     }
 
@@ -186,7 +187,7 @@ mod tests {
             ("Secure; Path=/", "Secure; Path=/"),
         ] {
             assert_eq!(set(given, PLAIN), kept);
-            assert_eq!(set(given, Place { is_tls: true, ..PLAIN }), given);
+            assert_eq!(set(given, CallerSide { is_tls: true, ..PLAIN }), given);
         }
     }
 
@@ -197,7 +198,7 @@ mod tests {
             let given = format!("{name}=b=c; Path=/; Secure");
             let caller = format!("bearerd.{name}=b=c");
             assert_eq!(set(&given, PLAIN), format!("{caller}; Path=/"));
-            assert_eq!(set(&given, Place { is_tls: true, ..PLAIN }), given);
+            assert_eq!(set(&given, CallerSide { is_tls: true, ..PLAIN }), given);
             assert_eq!(sent(&[&caller]), [format!("{name}=b=c")]);
         }
         assert_eq!(set(" __Host-a =b", PLAIN), "bearerd.__Host-a =b");
@@ -231,11 +232,11 @@ mod tests {
             assert_eq!(set(other, PLAIN), other);
         }
         assert_eq!(set("domain=acme.example; Path=/x", PLAIN), "domain=acme.example; Path=/x");
-        let cut = Place { prefix: Some("/ctm"), ..PLAIN };
+        let cut = CallerSide { prefix: Some("/ctm"), ..PLAIN };
         assert_eq!(set("path=/a; path=/v2; Secure", cut), "path=/a; Path=/ctm/v2");
         assert_eq!(set("a=b; Path=x", cut), "a=b; Path=x");
         assert_eq!(set("__Host-a=b; Path=/; Secure", cut), "bearerd.__Host-a=b; Path=/ctm/");
-        let tls = Place { is_tls: true, ..cut };
+        let tls = CallerSide { is_tls: true, ..cut };
         assert_eq!(set("__host-a=b; Path=/; Secure", tls), "__host-a=b; Path=/; Secure");
     }
 

@@ -1,56 +1,28 @@
-//! SAP's protection against cross-site requests, spoken for callers that do not know it.
+//! SAP's protection against cross-site request forgery, managed for callers that do not support it.
 //!
 //! A write needs an `x-csrf-token` that was fetched before with the same access token, and on some
-//! tenants the cookies of that fetch too. bearerd fetches one for each access token, keeps it, and
-//! sends it with the writes of callers that bring none.
+//! tenants the cookies of that fetch, too. bearerd fetches one for each access token, keeps it, and
+//! sends it with the writes of callers that send none.
 
 mod backoff;
 mod tokens;
 
-use super::admission::outgrows_replay;
-use super::{Context, RouteHandle};
-use crate::profile::Csrf;
+use super::refusal::X_CSRF_TOKEN as CSRF_TOKEN;
+use http::HeaderValue;
 use http::header::{COOKIE, SET_COOKIE};
-use http::{HeaderName, HeaderValue, Method};
 use pingora::http::{RequestHeader, ResponseHeader};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 pub(super) use backoff::Need;
 pub(super) use tokens::CsrfSession;
-pub(crate) use tokens::CsrfTokens;
+pub(super) use tokens::CsrfTokens;
 
-/// The header of the token, of the wish to get one, and of the complaint about its absence.
-pub(super) const CSRF_TOKEN: HeaderName = HeaderName::from_static("x-csrf-token");
-
-/// Where the session is that a request is to be sent with, if bearerd speaks CSRF for its caller.
-pub(super) fn needed<'a>(
-    route: &'a RouteHandle,
-    request: &RequestHeader,
-    context: &Context,
-) -> Option<(&'a Arc<CsrfTokens>, Need)> {
-    let tokens = route.csrf.as_ref()?;
-    let is_managed = route.config.profile.csrf == Csrf::Managed;
-    let wants = || request.method == Method::POST && route.wants_csrf.load(Ordering::Relaxed);
-    let is_spoken_for =
-        context.heal.is_for_csrf() || is_managed && !route.only_reads(request) || wants();
-    if !is_spoken_for || does_itself(request) {
-        return None;
-    }
-    let need = match context.upstream_since {
-        Some(since) if outgrows_replay(request) => Need::Sure(since),
-        _ => Need::Usual,
-    };
-    Some((tokens, need))
-}
-
-/// Whether the caller sends a token of its own, or asks for one.
-pub(super) fn does_itself(request: &RequestHeader) -> bool {
+/// Whether the caller sends its own CSRF token, or asks for one.
+pub(super) fn is_managed_by_caller(request: &RequestHeader) -> bool {
     request.headers.contains_key(CSRF_TOKEN)
 }
 
-/// Puts the token and the cookies of a session into a write. They win over cookies of the caller's of the same
-/// name: the token is good for no other session.
+/// Adds the token and the cookies of a CSRF session to a write. They replace the caller's cookies of
+/// the same names: the token is valid for no other session.
 pub(super) fn inject(request: &mut RequestHeader, session: &CsrfSession) -> pingora::Result<()> {
     if let Some(token) = &session.token {
         request.insert_header(CSRF_TOKEN, token)?;
@@ -59,13 +31,13 @@ pub(super) fn inject(request: &mut RequestHeader, session: &CsrfSession) -> ping
         return Ok(());
     }
     let values: Vec<HeaderValue> = request.headers.get_all(COOKIE).iter().cloned().collect();
-    let is_ours = |pair: &[u8]| session.cookies.iter().any(|(name, _)| is_named(pair, name));
-    // Bytes, since a caller's cookie may be anything that a header can hold.
+    let is_replaced = |pair: &[u8]| session.cookies.iter().any(|(name, _)| is_named(pair, name));
+    // Bytes, since a caller's cookie may hold any bytes that a header can.
     let own = values
         .iter()
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'))
         .map(<[u8]>::trim_ascii)
-        .filter(|pair| !pair.is_empty() && !is_ours(pair))
+        .filter(|pair| !pair.is_empty() && !is_replaced(pair))
         .map(<[u8]>::to_vec);
     let ours = session.cookies.iter().map(|(name, value)| format!("{name}={value}").into_bytes());
     let all = own.chain(ours).collect::<Vec<_>>().join(&b"; "[..]);
@@ -82,11 +54,10 @@ fn is_named(pair: &[u8], name: &str) -> bool {
     given.trim_ascii() == name.as_bytes()
 }
 
-/// Takes out of an answer what belongs to bearerd's own CSRF: callers that do not speak it are
-/// confused by the token (the `datasphere` CLI prints nothing), and must not keep the cookies where
-/// bearerd keeps them.
+/// Removes bearerd's own CSRF token and cookies from an answer. The token confuses callers that do
+/// not support CSRF (the `datasphere` CLI prints nothing), and the cookies belong to bearerd's session.
 pub(super) fn strip(request: &RequestHeader, response: &mut ResponseHeader, is_managed: bool) {
-    if does_itself(request) {
+    if is_managed_by_caller(request) {
         return;
     }
     response.remove_header(&CSRF_TOKEN);
@@ -140,13 +111,13 @@ mod tests {
     }
 
     #[test]
-    fn only_callers_that_bring_no_token_are_spoken_for() {
-        assert!(!does_itself(&request(&[])));
-        assert!(does_itself(&request(&[("X-CSRF-Token", "own")])));
+    fn csrf_is_managed_only_for_callers_that_send_no_token() {
+        assert!(!is_managed_by_caller(&request(&[])));
+        assert!(is_managed_by_caller(&request(&[("X-CSRF-Token", "own")])));
     }
 
     #[test]
-    fn an_answer_keeps_its_token_for_those_who_speak_csrf_themselves() {
+    fn an_answer_keeps_its_token_for_callers_that_manage_csrf() {
         let answer = |own: &[(&'static str, &'static str)], managed| {
             let mut response = ResponseHeader::build(200, None).unwrap();
             response.insert_header(CSRF_TOKEN, "abc").unwrap();

@@ -150,7 +150,7 @@ impl Guard {
     ///
     /// # Errors
     /// The answer to a caller that may not pass.
-    pub(crate) fn judge(&self, headers: &HeaderMap, entry: Entry) -> Result<(), Problem> {
+    pub(crate) fn check(&self, headers: &HeaderMap, entry: Entry) -> Result<(), Problem> {
         if entry == Entry::Tcp {
             self.check_browser(headers)?;
         }
@@ -262,7 +262,7 @@ mod tests {
     }
 
     fn kind(guard: &Guard, pairs: &[(&'static str, &str)]) -> Option<ErrorKind> {
-        guard.judge(&headers(pairs), Entry::Tcp).err().map(|problem| problem.kind)
+        guard.check(&headers(pairs), Entry::Tcp).err().map(|problem| problem.kind)
     }
 
     #[test]
@@ -291,7 +291,7 @@ mod tests {
         assert_eq!(kind(&guard, &[]), None, "HTTP/1.0");
         let page = [("origin", "http://")];
         assert_eq!(kind(&guard, &page), Some(ErrorKind::CrossSite));
-        let unix = guard.judge(&headers(&[("host", "whatever")]), Entry::Unix);
+        let unix = guard.check(&headers(&[("host", "whatever")]), Entry::Unix);
         assert!(unix.is_ok(), "no browser speaks to a Unix socket");
     }
 
@@ -343,7 +343,7 @@ mod tests {
         ] {
             let referer = [host, ("referer", refused)];
             assert_eq!(kind(&guard, &referer), Some(ErrorKind::CrossSite), "{refused}");
-            let unix = guard.judge(&headers(&referer), Entry::Unix);
+            let unix = guard.check(&headers(&referer), Entry::Unix);
             assert!(unix.is_ok(), "no browser speaks to a Unix socket");
         }
         let newer =
@@ -367,14 +367,14 @@ mod tests {
             let told = kind(&basic, &[host, ("authorization", refused)]);
             assert_eq!(told, Some(ErrorKind::AccessDenied), "{refused}");
         }
-        assert!(basic.judge(&headers(&[host]), Entry::Unix).unwrap_err().challenge);
+        assert!(basic.check(&headers(&[host]), Entry::Unix).unwrap_err().challenge);
         let either = guard(Credential::new(Some(("tool", &password)), key()));
         assert_eq!(kind(&either, &[host, ("authorization", &right)]), None);
         assert_eq!(kind(&either, &[host, ("x-api-key", "key-1"), ("authorization", &wrong)]), None);
         let keyed = guard(Credential::new(None, key()));
         assert_eq!(kind(&keyed, &[host, ("x-api-key", "key-1")]), None);
         assert_eq!(kind(&keyed, &[host, ("x-api-key", "key-")]), Some(ErrorKind::AccessDenied));
-        assert!(!keyed.judge(&headers(&[host]), Entry::Tcp).unwrap_err().challenge);
+        assert!(!keyed.check(&headers(&[host]), Entry::Tcp).unwrap_err().challenge);
     }
 
     #[test]

@@ -1,30 +1,28 @@
-//! What is taken out of a request before it goes upstream, and what is put in.
+//! Which headers of a request are stripped before it is sent upstream, and which are injected.
 //!
-//! Hop-by-hop headers and those that `Connection` nominates are removed by pingora before this.
+//! pingora has already removed the hop-by-hop headers and those that `Connection` nominates.
 
 use http::header::{
     AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, FORWARDED, HOST,
     PROXY_AUTHORIZATION, TRANSFER_ENCODING,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::http::RequestHeader;
 
 const X_APPROUTER_AUTHORIZATION: &str = "x-approuter-authorization";
 const X_FORWARDED: &str = "x-forwarded";
-/// Some front doors take the path from these: a route would be checked for one and used for another.
+/// Headers from which some front ends take the path. A request would be checked for the path of one
+/// route and processed for another path.
 const PATH_OVERRIDES: [&str; 2] = ["x-original-url", "x-rewrite-url"];
-/// Where a request says which method it stands for.
+/// Headers that override a request's method.
 const METHOD_OVERRIDES: [&str; 3] =
     ["x-http-method", "x-http-method-override", "x-method-override"];
-/// Tells SAP's front door that the bearer is meant, not a browser session.
+/// Makes SAP's front end use the bearer token, not a browser session.
 pub(crate) const CUSTOM_AUTH: HeaderName = HeaderName::from_static("x-sap-sac-custom-auth");
 
-/// The largest header of an upstream's answer that is passed on, which is also a caller's. Servers seldom send a tenth
-/// of it, and it is held more than once: as it was read, and as it is written.
-pub(super) const LARGEST_ANSWER_HEADER: usize = 64 * 1024;
-
-/// Whoever takes `_` for `-` would believe the caller where only we are to be believed.
-const DECIDED_HERE: [HeaderName; 9] = [
+/// Headers that only the sidecar may set. A server that treats `_` as `-` must not get the caller's
+/// version of them.
+const SET_HERE: [HeaderName; 9] = [
     AUTHORIZATION,
     PROXY_AUTHORIZATION,
     FORWARDED,
@@ -36,7 +34,7 @@ const DECIDED_HERE: [HeaderName; 9] = [
     TRANSFER_ENCODING,
 ];
 
-/// What a request carries upstream besides the caller's own headers.
+/// The headers that are added to a request.
 #[derive(Debug)]
 pub(crate) struct Injection<'a> {
     pub(crate) authorization: &'a HeaderValue,
@@ -45,28 +43,21 @@ pub(crate) struct Injection<'a> {
     pub(crate) extra: &'a [(HeaderName, HeaderValue)],
 }
 
-/// Whether the header of an answer is too large to be passed on.
-pub(super) fn is_too_large(response: &ResponseHeader) -> bool {
-    // On a line, a colon and a space are between name and value, and two bytes end it.
-    let lines = response.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
-    lines.sum::<usize>() > LARGEST_ANSWER_HEADER
-}
-
-/// Removes what the caller must not decide. Tells whether an `Authorization` was among it.
+/// Removes the headers that the caller must not set. Returns whether `Authorization` was among them.
 pub(crate) fn strip(request: &mut RequestHeader) -> bool {
     let mut had_authorization = false;
-    let doomed: Vec<HeaderName> =
+    let stripped: Vec<HeaderName> =
         request.headers.keys().filter(|name| is_stripped(name)).cloned().collect();
-    for name in doomed {
+    for name in stripped {
         had_authorization |= resembles(&name, AUTHORIZATION.as_str());
         request.remove_header(&name);
     }
     had_authorization
 }
 
-/// `Forwarded` and `X-Forwarded-*` would steer SAP's login redirects; `x-approuter-authorization`
-/// takes a token's place; an `Authorization` of the caller's must not travel with our rights, nor
-/// instead of them.
+/// Whether a header is stripped. `Forwarded` and `X-Forwarded-*` would change SAP's login redirects;
+/// `x-approuter-authorization` replaces the token; the caller's `Authorization` must go neither with
+/// the injected token nor in its place.
 pub(super) fn is_stripped(name: &HeaderName) -> bool {
     let exact = *name == AUTHORIZATION || *name == PROXY_AUTHORIZATION || *name == FORWARDED;
     exact
@@ -74,28 +65,30 @@ pub(super) fn is_stripped(name: &HeaderName) -> bool {
         || begins_like(name, X_FORWARDED)
         || PATH_OVERRIDES.iter().any(|known| resembles(name, known))
         || name.as_str().contains('_')
-            && DECIDED_HERE.iter().any(|ours| resembles(name, ours.as_str()))
+            && SET_HERE.iter().any(|known| resembles(name, known.as_str()))
 }
 
-/// Every method that a request stands for besides its own: OData V2 servers obey `X-HTTP-Method`,
-/// others its kin, and nobody knows which of several.
-pub(super) fn tunnelled_methods(headers: &HeaderMap) -> impl Iterator<Item = &HeaderValue> {
-    let is_one = |name: &HeaderName| METHOD_OVERRIDES.iter().any(|known| resembles(name, known));
-    headers.iter().filter(move |(name, _)| is_one(name)).map(|(_, value)| value)
+/// The methods by which headers override a request's own. OData V2 servers obey `X-HTTP-Method`,
+/// others similar headers. Which of several a server obeys is unknown, so all count.
+pub(super) fn overriding_methods(headers: &HeaderMap) -> impl Iterator<Item = &HeaderValue> {
+    let is_override =
+        |name: &HeaderName| METHOD_OVERRIDES.iter().any(|known| resembles(name, known));
+    headers.iter().filter(move |(name, _)| is_override(name)).map(|(_, value)| value)
 }
 
-/// Whether this is true of a request's own method, and of every other that it stands for.
+/// Whether a condition holds for a request's method and for every method that overrides it.
 pub(super) fn all_methods(
     method: &Method,
     headers: &HeaderMap,
-    is_true: impl Fn(&Method) -> bool,
+    holds: impl Fn(&Method) -> bool,
 ) -> bool {
     let known = |value: &HeaderValue| Method::from_bytes(value.as_bytes()).ok();
-    is_true(method)
-        && tunnelled_methods(headers).all(|value| known(value).is_some_and(|one| is_true(&one)))
+    holds(method)
+        && overriding_methods(headers).all(|value| known(value).is_some_and(|one| holds(&one)))
 }
 
-/// Equal, if `_` counts as `-`: CGI-like servers do not tell the two apart. Names are lower-case.
+/// Whether two names are equal if `_` counts as `-`: CGI-like servers do not distinguish them.
+/// Names are lower-case.
 fn resembles(name: &HeaderName, known: &str) -> bool {
     name.as_str().len() == known.len() && begins_like(name, known)
 }
@@ -105,22 +98,7 @@ fn begins_like(name: &HeaderName, prefix: &str) -> bool {
     name.as_str().len() >= prefix.len() && name.as_str().bytes().zip(prefix.bytes()).all(alike)
 }
 
-/// Removes what is not for the caller: `Keep-Alive`, which is about the connection behind us, and all
-/// that would let web pages of other sites read answers.
-pub(crate) fn strip_answer(response: &mut ResponseHeader) {
-    response.remove_header("keep-alive");
-    let doomed: Vec<HeaderName> = response
-        .headers
-        .keys()
-        .filter(|name| name.as_str().starts_with("access-control-"))
-        .cloned()
-        .collect();
-    for name in doomed {
-        response.remove_header(&name);
-    }
-}
-
-/// Puts ours in; each replaces whatever stands under its name.
+/// Adds the sidecar's headers; each replaces the caller's header of that name.
 pub(crate) fn inject(
     request: &mut RequestHeader,
     injection: &Injection<'_>,
@@ -192,7 +170,7 @@ mod tests {
             ("X-Method-Override", "PATCH"),
             ("X-HTTP-Methods", "no"),
         ]);
-        let mut methods: Vec<_> = tunnelled_methods(&request.headers).collect();
+        let mut methods: Vec<_> = overriding_methods(&request.headers).collect();
         methods.sort();
         assert_eq!(methods, ["DELETE", "GET", "PATCH", "PUT"]);
     }

@@ -1,14 +1,20 @@
-//! A refused token is healed once a request: rejected, waited for, and the request sent again.
+//! Heals a request whose token the upstream refused: the token is rejected, a newer one awaited, and
+//! the request sent again, once. A refused CSRF token is renewed likewise.
 //!
-//! pingora asks us for every answer's header before it passes anything on. An error of ours there
-//! makes it drop that answer and begin a new attempt, with the request's body out of its buffer.
+//! pingora calls a hook for the header of each answer before it passes anything on. An error of that
+//! hook discards the answer and starts another attempt, with the request's body from the replay
+//! buffer.
 
-use super::context::Context;
-use super::csrf::Need;
+use super::attempt::Attempt;
+use super::attempts::{Attempts, Cause};
+use super::csrf::{self, Need};
 use super::downstream::unless_disconnected;
 use super::outcome::final_answer;
 use super::refusal::{self, PEEK, RequestKind, Verdict};
-use super::{RouteHandle, csrf, failure};
+use super::replay;
+use super::respond::Problem;
+use super::table::RouteHandle;
+use crate::error::ErrorKind;
 use crate::metrics::ClientMetrics;
 use crate::metrics::labels::{HealOutcome, Label, TokenRefusal};
 use crate::token::store::{Rejection, Usable};
@@ -22,163 +28,288 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long a suspect page may take for its first bytes, if it sends any.
+/// How long a page is held back for its first bytes, if it sends any.
 const PEEK_TIME: Duration = Duration::from_secs(3);
-/// Begins a new attempt.
-const REPLAY: ErrorType = ErrorType::new("Replay");
+/// The upstream answers with a login page, and a newer token does not help.
+const LOGIN_PAGE: ErrorType = ErrorType::new("LoginPage");
 
-/// What one request has gone through.
+/// The state of healing one request.
 #[derive(Debug, Default)]
-pub(crate) struct Heal {
-    /// New attempts that we began.
-    replays: u32,
-    /// The refusal that was dealt with; there is at most one.
-    record: Option<Record>,
-    /// Whether the request is sent again with another CSRF token; at most once.
-    is_for_csrf: bool,
-    /// A login page was found in a body; it is dealt with at the beginning of the next attempt.
-    due: bool,
-    peek: Peek,
+pub(super) struct Heal {
+    /// The refusal that was handled; there is at most one.
+    handled: Option<HandledRefusal>,
+    /// Whether a login page was found in a body. The next attempt starts with renewing the token.
+    is_due: bool,
+    page: PageCheck,
 }
 
-/// Counts a heal when its request is over, by what was last known of it.
+/// Counts a heal when its request ends, by its last outcome.
 #[derive(Debug)]
-struct Record {
+struct HandledRefusal {
     metrics: ClientMetrics,
     refusal: TokenRefusal,
     outcome: HealOutcome,
 }
 
-impl Drop for Record {
+impl Drop for HandledRefusal {
     fn drop(&mut self) {
         self.metrics.record_heal(self.refusal, self.outcome);
     }
 }
 
-/// Looking into a suspect body.
+/// The check whether an answer is a login page, by the first bytes of its body.
 #[derive(Debug, Default)]
-enum Peek {
+enum PageCheck {
+    /// Nothing to check.
     #[default]
-    No,
-    /// It was compressed; the next attempt asks for a plain one.
-    AsksForPlain,
-    /// Nothing is passed on; these are its first bytes.
+    None,
+    /// The page was compressed; the next attempt asks for an uncompressed one.
+    WantsUncompressed,
+    /// The answer is held back.
     Holding {
-        /// What has come so far.
+        /// The first bytes so far.
         start: Vec<u8>,
-        /// When it has to be enough.
+        /// When the check ends, however little has come.
         until: Instant,
     },
-    /// It is HTML and no login page; the next attempt passes it on.
+    /// The page is no login page; the next attempt passes it on.
     Harmless,
-    /// It is passed on; these are its first bytes.
+    /// The answer is passed on while these first bytes are checked.
     Passing(Vec<u8>),
 }
 
 impl Heal {
-    /// Whether a login page waits to be dealt with.
+    /// Whether a login page was found in a body, and not yet handled.
     pub(super) const fn is_due(&self) -> bool {
-        self.due
+        self.is_due
     }
 
-    /// Whether the next attempt shall not ask for a compressed body.
-    pub(super) const fn wants_plain_body(&self) -> bool {
-        matches!(self.peek, Peek::AsksForPlain)
+    /// Whether the next attempt asks for an uncompressed answer.
+    pub(super) const fn wants_uncompressed(&self) -> bool {
+        matches!(self.page, PageCheck::WantsUncompressed)
     }
 
-    /// Whether the upstream has refused the request for want of a CSRF token, and another is there.
-    pub(super) const fn is_for_csrf(&self) -> bool {
-        self.is_for_csrf
-    }
-
-    /// 1 for a request that was sent once.
-    pub(super) const fn attempt(&self) -> u32 {
-        self.replays + 1
-    }
-
-    /// Why the request was sent again with another token.
+    /// The refusal because of which the request was sent again, for the log.
     pub(super) fn reason(&self) -> Option<&'static str> {
-        self.record.as_ref().map(|record| record.refusal.label())
+        self.handled.as_ref().map(|handled| handled.refusal.label())
     }
 
-    /// The upstream has answered the request, in whatever way.
-    fn answered(&mut self) {
-        if let Some(record) = &mut self.record
-            && record.outcome == HealOutcome::Unanswered
+    /// Handles the header of an answer. An error starts another attempt, or ends in a local answer.
+    /// What few requests need is boxed: otherwise every request would carry its state.
+    pub(super) async fn on_answer_header(
+        &mut self,
+        route: &RouteHandle,
+        session: &mut Session,
+        response: &ResponseHeader,
+        attempt: &mut Attempt,
+        attempts: &mut Attempts,
+    ) -> pingora::Result<()> {
+        let (status, headers) = (response.status, &response.headers);
+        let kind = || kind_of(route, session.req_header());
+        match refusal::classify(kind, route.config.html, status, headers) {
+            Verdict::Answer => {
+                self.record_answered();
+                // An error status may have been sent without a look at the token.
+                if status < StatusCode::BAD_REQUEST {
+                    route.rejections.record_success(attempt.token.generation);
+                }
+            }
+            Verdict::Unsure => self.pass(),
+            Verdict::Refused(refusal) => {
+                let is_login =
+                    matches!(refusal, TokenRefusal::LoginPage | TokenRefusal::LoginRedirect);
+                if Box::pin(self.renew_token(route, session, attempt, refusal)).await {
+                    return Err(attempts.replay(Cause::RefusedToken));
+                } else if is_login {
+                    return Err(still_a_login_page());
+                }
+            }
+            Verdict::WantsCsrf => {
+                self.record_answered();
+                if Box::pin(renew_csrf_token(route, session, attempt, attempts)).await {
+                    return Err(attempts.replay(Cause::RefusedCsrfToken));
+                }
+            }
+            Verdict::Suspect => {
+                let is_encoded = refusal::is_encoded(headers);
+                let is_harmless = matches!(self.page, PageCheck::Harmless);
+                // A page that is compressed although that was not accepted cannot be checked.
+                if is_harmless
+                    || self.wants_uncompressed() && is_encoded
+                    || !can_be_held_back(session)
+                {
+                    self.pass();
+                } else if is_encoded && matches!(self.page, PageCheck::None) {
+                    self.page = PageCheck::WantsUncompressed;
+                    return Err(attempts.replay(Cause::CompressedPage));
+                } else {
+                    let until = Instant::now() + PEEK_TIME;
+                    self.page = PageCheck::Holding { start: Vec::new(), until };
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Records that the request was answered, whatever the answer.
+    fn record_answered(&mut self) {
+        if let Some(handled) = &mut self.handled
+            && handled.outcome == HealOutcome::Unanswered
         {
-            record.outcome = HealOutcome::Healed;
+            handled.outcome = HealOutcome::Healed;
         }
     }
 
-    pub(super) fn replay(&mut self) -> Box<Error> {
-        self.replays += 1;
-        Error::new_up(REPLAY)
+    /// Passes an answer on, and checks its first bytes on the way.
+    fn pass(&mut self) {
+        self.page = PageCheck::Passing(Vec::new());
+        self.record_answered();
+    }
+
+    /// Renews the token after a login page in a body. Returns whether the request may be sent.
+    pub(super) async fn renew_after_login_page(
+        &mut self,
+        route: &RouteHandle,
+        session: &Session,
+        attempt: &mut Attempt,
+    ) -> bool {
+        self.is_due = false;
+        Box::pin(self.renew_token(route, session, attempt, TokenRefusal::LoginPage)).await
+    }
+
+    /// Rejects the refused token and waits for a newer one. Returns whether to send the request
+    /// again.
+    async fn renew_token(
+        &mut self,
+        route: &RouteHandle,
+        session: &Session,
+        attempt: &mut Attempt,
+        refusal: TokenRefusal,
+    ) -> bool {
+        let client = &route.client;
+        let is_coming = reject(route, &attempt.token, refusal, self.handled.is_some());
+        if let Some(handled) = &mut self.handled {
+            handled.outcome = HealOutcome::RefusedAgain;
+            return false;
+        }
+        let request = session.req_header();
+        let is_replayable = replay::is_body_held(session)
+            && (route.only_reads(request)
+                || replay::is_allowed(
+                    route.config.profile.replay,
+                    &request.method,
+                    &request.headers,
+                ));
+        // The outcome if the caller leaves during the wait for a token, too.
+        let outcome = if is_replayable { HealOutcome::NoToken } else { HealOutcome::NotReplayable };
+        let metrics = client.metrics.clone();
+        let handled = self.handled.insert(HandledRefusal { metrics, refusal, outcome });
+        if !is_replayable || !is_coming {
+            return false;
+        }
+        // While it waits, the request is not in flight.
+        attempt.slot = None;
+        let newer = client.store.wait_newer(attempt.token.generation, client.wait);
+        let Ok(Ok(newer)) = unless_disconnected(session, newer).await else {
+            return false;
+        };
+        handled.outcome = HealOutcome::Unanswered;
+        attempt.token = newer;
+        true
+    }
+
+    /// Holds a suspect answer back from the caller. Returns whether it does.
+    pub(super) fn hold_back(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        attempts: &Attempts,
+    ) -> bool {
+        let is_holding = matches!(self.page, PageCheck::Holding { .. });
+        if is_holding {
+            make_informational(response);
+        }
+        if attempts.number() > 1 || is_holding {
+            // Informational answers are unknown to HTTP/1.0. After an attempt that was held back,
+            // they are passed on again.
+            let is_http10 = session.req_header().version == Version::HTTP_10;
+            session.as_downstream_mut().set_ignore_info_resp(is_holding || is_http10);
+        }
+        is_holding
+    }
+
+    /// Checks the first bytes of a body that is held back. An error starts another attempt, once it
+    /// is known what the page is.
+    pub(super) fn check_held_body(
+        &mut self,
+        body: &mut Option<Bytes>,
+        is_end: bool,
+        attempts: &mut Attempts,
+    ) -> pingora::Result<()> {
+        let PageCheck::Holding { start, until } = &mut self.page else {
+            return Ok(());
+        };
+        let chunk = body.take().unwrap_or_default();
+        let room = PEEK.saturating_sub(start.len()).min(chunk.len());
+        start.extend_from_slice(chunk.get(..room).unwrap_or_default());
+        if refusal::is_login_page(start) {
+            self.page = PageCheck::None;
+            self.is_due = true;
+            Err(attempts.replay(Cause::RefusedToken))
+        } else if is_end || start.len() >= PEEK || Instant::now() >= *until {
+            self.page = PageCheck::Harmless;
+            Err(attempts.replay(Cause::HarmlessPage))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Checks the first bytes of a body that is passed on. If it is a login page and nothing of the
+    /// answer was sent, another attempt starts. If its header was sent, the answer ends here, and
+    /// with it the caller's connection: half a page is not data.
+    pub(super) fn check_passing_body(
+        &mut self,
+        route: &RouteHandle,
+        session: &Session,
+        body: Option<&Bytes>,
+        token: &Usable,
+        attempts: &mut Attempts,
+    ) -> pingora::Result<()> {
+        let (PageCheck::Passing(start), Some(chunk)) = (&mut self.page, body) else {
+            return Ok(());
+        };
+        let Some(is_login) = is_login_page_so_far(start, chunk) else {
+            return Ok(());
+        };
+        self.page = PageCheck::None;
+        if !is_login {
+            route.rejections.record_success(token.generation);
+            return Ok(());
+        }
+        if final_answer(session).is_none() && replay::is_body_held(session) {
+            self.is_due = true;
+            return Err(attempts.replay(Cause::RefusedToken));
+        }
+        reject(route, token, TokenRefusal::LoginPage, self.handled.is_some());
+        match &mut self.handled {
+            Some(handled) => handled.outcome = HealOutcome::RefusedAgain,
+            None => {
+                let (metrics, outcome) = (route.client.metrics.clone(), HealOutcome::NotReplayable);
+                let refusal = TokenRefusal::LoginPage;
+                self.handled = Some(HandledRefusal { metrics, refusal, outcome });
+            }
+        }
+        Err(still_a_login_page())
     }
 }
 
-/// Whether an error is one of ours that begins a new attempt.
-pub(super) fn is_replay(error: &Error) -> bool {
-    *error.etype() == REPLAY
-}
-
-/// Ends a request that got a login page and cannot be healed (again).
+/// Ends a request that got a login page and cannot be healed, or not again.
 pub(super) fn still_a_login_page() -> Box<Error> {
-    Error::new_up(failure::LOGIN_PAGE)
+    let detail = "the upstream answers with its login page although the token is fresh; check that the route's profile fits its path and that the OAuth client may use this API";
+    Problem::new(ErrorKind::LoginPage, detail).into_error(LOGIN_PAGE).into_up()
 }
 
-/// Judges the header of an answer. An error begins a new attempt, or ends in a local answer. What few requests
-/// need is boxed: every request would carry its state.
-pub(super) async fn judge(
-    route: &RouteHandle,
-    session: &mut Session,
-    response: &ResponseHeader,
-    context: &mut Context,
-) -> pingora::Result<()> {
-    let (status, headers) = (response.status, &response.headers);
-    let asked = || asked_by(route, session.req_header());
-    match refusal::classify(asked, route.config.html, status, headers) {
-        Verdict::Answer => answered(route, context, status),
-        Verdict::Unsure => {
-            context.heal.peek = Peek::Passing(Vec::new());
-            context.heal.answered();
-        }
-        Verdict::Refused(refusal) => {
-            let is_login = matches!(refusal, TokenRefusal::LoginPage | TokenRefusal::LoginRedirect);
-            if Box::pin(renew(route, session, context, refusal)).await {
-                return Err(context.heal.replay());
-            } else if is_login {
-                return Err(still_a_login_page());
-            }
-        }
-        Verdict::WantsCsrf => {
-            context.heal.answered();
-            if Box::pin(renew_csrf(route, session, context)).await {
-                context.heal.is_for_csrf = true;
-                return Err(context.heal.replay());
-            }
-        }
-        Verdict::Suspect => {
-            let is_encoded = refusal::is_encoded(headers);
-            let asked_for_plain = matches!(context.heal.peek, Peek::AsksForPlain);
-            let is_harmless = matches!(context.heal.peek, Peek::Harmless);
-            // Compressed although nobody said that it may be: it cannot be judged.
-            if is_harmless || asked_for_plain && is_encoded || !can_be_held_back(session) {
-                context.heal.peek = Peek::Passing(Vec::new());
-                context.heal.answered();
-            } else if is_encoded && matches!(context.heal.peek, Peek::No) {
-                context.heal.peek = Peek::AsksForPlain;
-                return Err(context.heal.replay());
-            } else {
-                let until = Instant::now() + PEEK_TIME;
-                context.heal.peek = Peek::Holding { start: Vec::new(), until };
-            }
-        }
-    }
-    Ok(())
-}
-
-/// What a request asks for.
-fn asked_by(route: &RouteHandle, request: &RequestHeader) -> RequestKind {
+fn kind_of(route: &RouteHandle, request: &RequestHeader) -> RequestKind {
     match request.method {
         Method::HEAD => RequestKind::Head,
         _ if route.only_reads(request) => RequestKind::Read,
@@ -186,164 +317,71 @@ fn asked_by(route: &RouteHandle, request: &RequestHeader) -> RequestKind {
     }
 }
 
-/// The upstream has let the token in, whatever it says.
-fn answered(route: &RouteHandle, context: &mut Context, status: StatusCode) {
-    context.heal.answered();
-    // Who says that something is wrong need not have looked at the token.
-    if let Some(token) = context.token.as_ref().filter(|_| status < StatusCode::BAD_REQUEST) {
-        route.rejections.worked(token.generation);
-    }
-}
-
-/// Whether an answer can be looked into before it is passed on. A body may outgrow its buffer in that time; then
-/// its request could not be sent again.
+/// Whether an answer can be held back until its first bytes are checked. A request body that is
+/// still arriving may outgrow the replay buffer in that time.
 fn can_be_held_back(session: &mut Session) -> bool {
     session.is_body_empty()
-        || session.as_downstream_mut().is_body_done() && !session.as_ref().retry_buffer_truncated()
+        || session.as_downstream_mut().is_body_done() && replay::is_body_held(session)
 }
 
-/// Gets another session for a request that lacked a good CSRF token, if it may be sent again with it. It was
-/// not executed, so that this is safe whatever its method; its body must still be held.
-async fn renew_csrf(route: &RouteHandle, session: &Session, context: &mut Context) -> bool {
-    let (Some(tokens), Some(token)) = (&route.csrf, &context.token) else {
+/// Makes pingora send nothing of an answer. pingora's `write_response_header` drops informational
+/// answers after `set_ignore_info_resp(true)`, and does not count them as the answer, so that a
+/// later attempt's header can still be sent.
+fn make_informational(response: &mut ResponseHeader) {
+    response.remove_header(&CONTENT_LENGTH);
+    response.remove_header(&TRANSFER_ENCODING);
+    // A registered status is always accepted.
+    let _ = response.set_status(StatusCode::EARLY_HINTS);
+}
+
+/// Renews the CSRF token of a write that the upstream refused for lack of a good one. Returns
+/// whether to send the write again. The upstream did not execute it, so that this is safe for any
+/// method, while its body is still held.
+async fn renew_csrf_token(
+    route: &RouteHandle,
+    session: &Session,
+    attempt: &mut Attempt,
+    attempts: &Attempts,
+) -> bool {
+    let Some(tokens) = &route.csrf else {
         return false;
     };
-    if csrf::does_itself(session.req_header()) {
+    if csrf::is_managed_by_caller(session.req_header()) {
         return false;
     }
-    match &context.csrf {
+    match &attempt.csrf {
         Some(refused) => tokens.forget(refused),
-        // Others of its kind will need one, too.
+        // Other writes on this route need one, too.
         None => route.wants_csrf.store(true, Ordering::Relaxed),
     }
-    if context.heal.is_for_csrf || session.as_ref().retry_buffer_truncated() {
+    if attempts.of(Cause::RefusedCsrfToken) > 0 || !replay::is_body_held(session) {
         return false;
     }
-    // While it waits, it is not under way.
-    context.slot = None;
-    let newer = tokens.session(token, Need::Required(Instant::now()));
+    // While it waits, the request is not in flight.
+    attempt.slot = None;
+    let newer = tokens.get(&attempt.token, Need::Required(Instant::now()));
     matches!(unless_disconnected(session, newer).await, Ok(Some(_)))
 }
 
-/// Deals with a login page that was found in a body. `false`: there is nothing more to try.
-pub(super) async fn from_login_page(
-    route: &RouteHandle,
-    session: &Session,
-    context: &mut Context,
-) -> bool {
-    context.heal.due = false;
-    Box::pin(renew(route, session, context, TokenRefusal::LoginPage)).await
-}
-
-/// Rejects the token that was refused and gets a newer one, if the request may be sent again.
-async fn renew(
-    route: &RouteHandle,
-    session: &Session,
-    context: &mut Context,
-    refusal: TokenRefusal,
-) -> bool {
-    let (client, heal) = (&route.client, &mut context.heal);
-    let Some(token) = &context.token else {
-        return false;
-    };
-    let newer = reject(route, token, refusal, heal.record.is_some());
-    if let Some(record) = &mut heal.record {
-        record.outcome = HealOutcome::RefusedAgain;
-        return false;
-    }
-    let request = session.req_header();
-    let replayable = !session.as_ref().retry_buffer_truncated()
-        && (route.only_reads(request)
-            || refusal::may_replay(route.config.profile.replay, &request.method, &request.headers));
-    // Until told otherwise: also if the caller leaves while it waits for the token.
-    let outcome = if replayable { HealOutcome::NoToken } else { HealOutcome::NotReplayable };
-    let record = heal.record.insert(Record { metrics: client.metrics.clone(), refusal, outcome });
-    if !replayable || !newer {
-        return false;
-    }
-    // Meanwhile it is not under way.
-    context.slot = None;
-    let newer = client.store.wait_newer(token.generation, client.wait);
-    let Ok(Ok(newer)) = unless_disconnected(session, newer).await else {
-        return false;
-    };
-    record.outcome = HealOutcome::Unanswered;
-    context.token = Some(newer);
-    true
-}
-
-/// Rejects the token that was refused, if that is worth while. Returns whether a newer one is there or will be.
+/// Rejects a refused token, unless a newer one would not help. Returns whether a newer one is there
+/// or will be.
 fn reject(route: &RouteHandle, token: &Usable, refusal: TokenRefusal, is_again: bool) -> bool {
     let (store, now) = (&route.client.store, Instant::now());
     let rejection = match refusal {
         TokenRefusal::Forbidden => Some(Rejection::Permission),
-        _ if is_again => route.rejections.refused_again(token.generation, now),
-        // Nobody has to be asked.
+        _ if is_again => route.rejections.on_second_refusal(token.generation, now),
         _ if store.has_newer(token.generation) => return true,
-        _ => route.rejections.refused(token.generation, now),
+        _ => route.rejections.on_refusal(token.generation, now),
     };
     rejection.is_some_and(|rejection| store.reject(token.generation, rejection))
 }
 
-/// Keeps the header of a suspect answer from the caller: as an informational one it is not sent,
-/// and the answer has not begun. Tells whether it does.
-pub(super) fn hold_back(
-    session: &mut Session,
-    response: &mut ResponseHeader,
-    context: &Context,
-) -> bool {
-    let holding = matches!(context.heal.peek, Peek::Holding { .. });
-    if holding {
-        response.remove_header(&CONTENT_LENGTH);
-        response.remove_header(&TRANSFER_ENCODING);
-        // A status from the table is always accepted.
-        let _ = response.set_status(StatusCode::EARLY_HINTS);
-    }
-    if context.heal.replays > 0 || holding {
-        let is_old = session.req_header().version == Version::HTTP_10;
-        session.as_downstream_mut().set_ignore_info_resp(holding || is_old);
-    }
-    holding
-}
-
-/// Looks into a held body until it is known what it is; then begins a new attempt.
-pub(super) fn look_into(
-    body: &mut Option<Bytes>,
-    is_end: bool,
-    context: &mut Context,
-) -> pingora::Result<()> {
-    let heal = &mut context.heal;
-    let Peek::Holding { start, until } = &mut heal.peek else {
-        return Ok(());
-    };
-    let chunk = body.take().unwrap_or_default();
-    let room = PEEK.saturating_sub(start.len()).min(chunk.len());
-    start.extend_from_slice(chunk.get(..room).unwrap_or_default());
-    if refusal::is_login_page(start) {
-        heal.peek = Peek::No;
-        heal.due = true;
-    } else if is_end || start.len() >= PEEK || Instant::now() >= *until {
-        heal.peek = Peek::Harmless;
-    } else {
-        return Ok(());
-    }
-    Err(heal.replay())
-}
-
-/// Looks at the first bytes of an answer that could not be held back. A login page is dealt with as ever if
-/// nothing of it has gone out yet. If its header has, it ends here, and with it the caller's connection: half
-/// a page is no data.
-pub(super) fn watch(
-    session: &Session,
-    body: &Option<Bytes>,
-    context: &mut Context,
-) -> pingora::Result<()> {
-    let (Peek::Passing(start), Some(chunk)) = (&mut context.heal.peek, body) else {
-        return Ok(());
-    };
+/// Whether a body that begins with `start` and this chunk is a login page, or `None` if more of it
+/// is needed. Keeps in `start` what the next call needs.
+fn is_login_page_so_far(start: &mut Vec<u8>, chunk: &Bytes) -> Option<bool> {
     let room = PEEK.saturating_sub(start.len()).min(chunk.len());
     let chunk = chunk.get(..room).unwrap_or_default();
-    // Nearly always the first bytes say that it is none, and nothing is copied.
+    // Nearly always, the first bytes already show that it is no page, and nothing is copied.
     if !start.is_empty() || refusal::may_be_html_page(&refusal::inflated(chunk)) {
         start.extend_from_slice(chunk);
     }
@@ -351,26 +389,5 @@ pub(super) fn watch(
     let plain = refusal::inflated(start);
     let is_login = refusal::is_html_page(&plain) && refusal::is_login_page(&plain);
     let is_known = is_login || is_over || !refusal::may_be_html_page(&plain);
-    let (true, Some(route), Some(token)) = (is_known, &context.route, &context.token) else {
-        return Ok(());
-    };
-    context.heal.peek = Peek::No;
-    if !is_login {
-        route.rejections.worked(token.generation);
-        return Ok(());
-    }
-    if final_answer(session).is_none() && !session.as_ref().retry_buffer_truncated() {
-        context.heal.due = true;
-        return Err(context.heal.replay());
-    }
-    let record = &mut context.heal.record;
-    reject(route, token, TokenRefusal::LoginPage, record.is_some());
-    match record {
-        Some(record) => record.outcome = HealOutcome::RefusedAgain,
-        None => {
-            let (metrics, outcome) = (route.client.metrics.clone(), HealOutcome::NotReplayable);
-            *record = Some(Record { metrics, refusal: TokenRefusal::LoginPage, outcome });
-        }
-    }
-    Err(still_a_login_page())
+    is_known.then_some(is_login)
 }

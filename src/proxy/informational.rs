@@ -12,7 +12,7 @@ const MOST: u32 = 100;
 /// Those of one request so far.
 #[derive(Debug, Default)]
 pub(super) struct Informational {
-    count: u32,
+    seen: u32,
     /// When the first came that says that the request is being dealt with.
     since: Option<Instant>,
 }
@@ -22,14 +22,14 @@ impl Informational {
     ///
     /// # Errors
     /// There are too many, or they go on for too long.
-    pub(super) fn another(
+    pub(super) fn count(
         &mut self,
         status: StatusCode,
         patience: Duration,
         now: Instant,
     ) -> pingora::Result<()> {
-        self.count += 1;
-        if self.count > MOST {
+        self.seen += 1;
+        if self.seen > MOST {
             let why = "informational answers without end";
             return Err(Error::explain(ErrorType::InvalidHTTPHeader, why).into_up());
         }
@@ -54,7 +54,7 @@ mod tests {
     fn informational_answers_are_borne_for_as_long_as_an_answer_may_take() {
         let (mut seen, start) = (Informational::default(), Instant::now());
         let mut after =
-            |seconds, status| seen.another(status, PATIENCE, start + Duration::from_secs(seconds));
+            |seconds, status| seen.count(status, PATIENCE, start + Duration::from_secs(seconds));
         assert!(after(0, StatusCode::CONTINUE).is_ok());
         assert!(after(3_000, StatusCode::PROCESSING).is_ok(), "an upload may take long");
         assert!(after(3_300, StatusCode::PROCESSING).is_ok());
@@ -66,9 +66,9 @@ mod tests {
     fn informational_answers_are_counted() {
         let (mut seen, now) = (Informational::default(), Instant::now());
         for _ in 0..MOST {
-            assert!(seen.another(StatusCode::CONTINUE, PATIENCE, now).is_ok());
+            assert!(seen.count(StatusCode::CONTINUE, PATIENCE, now).is_ok());
         }
-        let flood = seen.another(StatusCode::CONTINUE, PATIENCE, now).unwrap_err();
+        let flood = seen.count(StatusCode::CONTINUE, PATIENCE, now).unwrap_err();
         assert_eq!(*flood.etype(), ErrorType::InvalidHTTPHeader);
     }
 }

@@ -1,6 +1,5 @@
-//! When an answer has come to its end, and how a request has.
+//! Whether a request has its answer, and how one without an answer ended.
 
-use super::context::Context;
 use super::downstream::Downstream;
 use crate::metrics::labels::RequestOutcome;
 use http::header::CONTENT_LENGTH;
@@ -9,34 +8,27 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorSource, ErrorType};
 
-/// The header that ends the waiting; informational ones are written, too.
+/// The header of the final answer, if it was written. Informational answers are written, too.
 pub(super) fn final_answer(session: &Session) -> Option<&ResponseHeader> {
     session.response_written().filter(|response| !response.status.is_informational())
 }
 
-/// Whether an answer is its header alone (RFC 9110 section 6.4.1).
+/// Whether an answer has no body (RFC 9110 section 6.4.1).
 pub(super) fn has_no_body(method: &Method, response: &ResponseHeader) -> bool {
     method == Method::HEAD
         || matches!(response.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
         || response.headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0")
 }
 
-/// All of the answer is here, and on its way to the caller: what is left of the request is no matter of the upstream's.
-pub(super) fn has_answered(session: &Session, context: &mut Context) {
-    let is_refused = context.is_refused;
-    Downstream::with(session, |downstream| downstream.response_finished(is_refused));
-    context.slot = None;
-}
-
-/// How a request ended by an error of which its caller hears nothing any more.
-pub(super) fn end_of(session: &Session, error: &Error) -> RequestOutcome {
+/// The outcome of a request that failed after its answer had started.
+pub(super) fn of_error(session: &Session, error: &Error) -> RequestOutcome {
     let is_of_writing = matches!(error.etype(), ErrorType::WriteError | ErrorType::WriteTimedout);
     match Downstream::of(session) {
-        // To write there was in vain, or there was nothing that could be written.
+        // The write failed because the answer was cut or could not be read.
         Some(downstream) if downstream.is_cut() || downstream.is_response_broken() => {
             RequestOutcome::UpstreamIncomplete
         }
-        // All was said; the rest of the body is what did not come.
+        // The answer is complete; only the rest of the request body did not arrive.
         Some(downstream) if downstream.has_unneeded_body() && !is_of_writing => {
             RequestOutcome::Forwarded
         }

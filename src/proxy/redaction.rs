@@ -1,7 +1,7 @@
 //! An upstream that sends our secrets back, as debugging front doors do, does not get them to the caller: they are
 //! for the upstream alone. Which ones these are, and how they are taken out of an answer's header.
 
-use super::context::Context;
+use super::table::RouteHandle;
 use crate::redact::Secrets;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
@@ -9,11 +9,10 @@ use pingora::http::ResponseHeader;
 
 /// What an answer to this request must not hold: every token that this upstream gets and that is still valid, and
 /// what else was added to the request on its way.
-pub(super) fn secrets(context: &Context) -> Option<Secrets> {
-    let route = context.route.as_ref()?;
+pub(super) fn secrets(route: &RouteHandle, added: Option<&Secrets>) -> Option<Secrets> {
     let tokens = route.client.store.secrets();
     let others = route.neighbours.iter().map(|store| store.secrets());
-    others.chain([context.added.clone()]).fold(tokens, |all, more| match (all, more) {
+    others.chain([added.cloned()]).fold(tokens, |all, more| match (all, more) {
         (Some(all), Some(more)) => Some(all.and(&more)),
         (all, more) => all.or(more),
     })

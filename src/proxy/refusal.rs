@@ -1,14 +1,15 @@
 //! Does an answer refuse the token, and may its request be sent again? Pure.
 
-use super::headers::all_methods;
 use crate::metrics::labels::TokenRefusal;
-use crate::profile::Replay;
 use flate2::read::GzDecoder;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, SET_COOKIE};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use std::borrow::Cow;
 use std::io::Read;
 use url::{Host, Url};
+
+/// The header by which CSRF tokens are sent, asked for, and required.
+pub(super) const X_CSRF_TOKEN: HeaderName = HeaderName::from_static("x-csrf-token");
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,23 +140,15 @@ fn first_letters(start: &[u8]) -> &[u8] {
     start.strip_prefix("\u{feff}".as_bytes()).unwrap_or(start).trim_ascii_start()
 }
 
-/// Whether a request may be sent a second time after a refusal before processing.
-pub fn may_replay(replay: Replay, method: &Method, request: &HeaderMap) -> bool {
-    match replay {
-        Replay::Any => true,
-        Replay::Idempotent => all_methods(method, request, Method::is_idempotent),
-    }
-}
-
 /// Whether a body is compressed, so that its first bytes say nothing.
 pub fn is_encoded(response: &HeaderMap) -> bool {
     response.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity")
 }
 
-/// `Required` comes in any case.
+/// Whether the upstream requires a CSRF token. `Required` comes in any case.
 fn requires_csrf(response: &HeaderMap) -> bool {
     let required = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"required");
-    response.get("x-csrf-token").is_some_and(required)
+    response.get(X_CSRF_TOKEN).is_some_and(required)
 }
 
 fn leads_to_login(response: &HeaderMap) -> bool {
@@ -206,7 +199,6 @@ mod tests {
     use super::*;
     use flate2::Compression;
     use flate2::write::GzEncoder;
-    use http::HeaderName;
     use proptest::prelude::*;
     use std::io::Write;
 
@@ -399,19 +391,6 @@ mod tests {
         for other in ["{", "<?xml version='1.0'?>", "<feed>", "html", "<htm>"] {
             assert!(!may_be_html_page(other.as_bytes()), "{other}");
         }
-    }
-
-    #[test]
-    fn a_profile_that_replays_idempotent_requests_replays_no_post() {
-        let may = |replay, method, tunnelled: &str| {
-            may_replay(replay, &method, &headers(&[("x-http-method", tunnelled)]))
-        };
-        assert!(may(Replay::Any, Method::POST, "PATCH"));
-        assert!(may(Replay::Idempotent, Method::PUT, "DELETE"));
-        assert!(!may(Replay::Idempotent, Method::POST, "PUT"));
-        assert!(!may(Replay::Idempotent, Method::PUT, "PATCH"));
-        assert!(!may(Replay::Idempotent, Method::GET, "no method"));
-        assert!(may_replay(Replay::Idempotent, &Method::PUT, &HeaderMap::new()));
     }
 
     proptest! {

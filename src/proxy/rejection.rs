@@ -30,14 +30,14 @@ struct Refusals {
 
 impl RejectionPolicy {
     /// The upstream has let a token in.
-    pub(super) fn worked(&self, generation: u64) {
+    pub(super) fn record_success(&self, generation: u64) {
         if self.worked.load(Ordering::Relaxed) < generation {
             self.worked.fetch_max(generation, Ordering::Relaxed);
         }
     }
 
     /// The upstream has refused a token. `None`: it is not worth while to ask for another.
-    pub(super) fn refused(&self, generation: u64, now: Instant) -> Option<Rejection> {
+    pub(super) fn on_refusal(&self, generation: u64, now: Instant) -> Option<Rejection> {
         let worked = self.worked.load(Ordering::Relaxed);
         let mut refusals = self.refusals();
         let is_recent = |at: Instant| now.saturating_duration_since(at) < QUIET;
@@ -60,9 +60,9 @@ impl RejectionPolicy {
 
     /// The upstream has refused the newer token with which a request was sent again. One that has worked here
     /// before is like any other; after one that has not, the route is quiet.
-    pub(super) fn refused_again(&self, generation: u64, now: Instant) -> Option<Rejection> {
+    pub(super) fn on_second_refusal(&self, generation: u64, now: Instant) -> Option<Rejection> {
         if self.worked.load(Ordering::Relaxed) >= generation {
-            return self.refused(generation, now);
+            return self.on_refusal(generation, now);
         }
         self.refusals().quiet_since = Some(now);
         None
@@ -86,9 +86,9 @@ mod tests {
     fn a_token_that_came_by_a_heal_a_moment_ago_is_rejected_like_any_other() {
         let (route, now) = (RejectionPolicy::default(), Instant::now());
         for generation in 1..20 {
-            route.worked(generation);
-            assert_eq!(route.refused(generation, now), rejected(true), "{generation}");
-            assert_eq!(route.refused(generation, now), rejected(false), "the same again");
+            route.record_success(generation);
+            assert_eq!(route.on_refusal(generation, now), rejected(true), "{generation}");
+            assert_eq!(route.on_refusal(generation, now), rejected(false), "the same again");
         }
     }
 
@@ -96,33 +96,33 @@ mod tests {
     fn a_route_is_quiet_for_half_a_minute_after_its_healed_request_was_refused_again() {
         let (route, start) = (RejectionPolicy::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        route.worked(1);
-        assert_eq!(route.refused(1, at(0)), rejected(true));
-        assert_eq!(route.refused_again(2, at(1)), None);
+        route.record_success(1);
+        assert_eq!(route.on_refusal(1, at(0)), rejected(true));
+        assert_eq!(route.on_second_refusal(2, at(1)), None);
         for seconds in [1, 15, 30] {
-            assert_eq!(route.refused(2, at(seconds)), None);
+            assert_eq!(route.on_refusal(2, at(seconds)), None);
         }
-        route.worked(2);
-        assert_eq!(route.refused(2, at(30)), None, "a path that works does not end it");
-        assert_eq!(route.refused(2, at(31)), rejected(true));
+        route.record_success(2);
+        assert_eq!(route.on_refusal(2, at(30)), None, "a path that works does not end it");
+        assert_eq!(route.on_refusal(2, at(31)), rejected(true));
     }
 
     #[test]
     fn a_request_that_cannot_be_sent_again_makes_the_route_quiet_with_the_next_one() {
         let (route, start) = (RejectionPolicy::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(route.refused(1, at(0)), rejected(false));
-        assert_eq!(route.refused(2, at(1)), None);
-        assert_eq!(route.refused(2, at(30)), None);
-        assert_eq!(route.refused(2, at(31)), rejected(false), "its turn comes again");
-        assert_eq!(route.refused(3, at(62)), rejected(false), "long after");
+        assert_eq!(route.on_refusal(1, at(0)), rejected(false));
+        assert_eq!(route.on_refusal(2, at(1)), None);
+        assert_eq!(route.on_refusal(2, at(30)), None);
+        assert_eq!(route.on_refusal(2, at(31)), rejected(false), "its turn comes again");
+        assert_eq!(route.on_refusal(3, at(62)), rejected(false), "long after");
     }
 
     #[test]
     fn a_newer_token_that_has_worked_and_is_refused_is_news() {
         let (route, now) = (RejectionPolicy::default(), Instant::now());
-        route.worked(2);
-        assert_eq!(route.refused_again(2, now), rejected(true));
-        assert_eq!(route.refused_again(3, now), None);
+        route.record_success(2);
+        assert_eq!(route.on_second_refusal(2, now), rejected(true));
+        assert_eq!(route.on_second_refusal(3, now), None);
     }
 }

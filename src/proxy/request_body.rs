@@ -8,11 +8,11 @@
 //! request is refused, and the upstream sees no end of it. A batch holds such URLs by its nature: if it is
 //! longer, it always goes in chunks.
 
-use super::admission::REPLAY_BUFFER;
 use super::batch_check::BatchCheck;
 use super::links::{DIGESTS, LinkPlan, RequestRewriter};
+use super::replay::REPLAY_BUFFER;
 use super::respond::Problem;
-use super::{failure, route};
+use super::route;
 use crate::error::ErrorKind;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
@@ -275,11 +275,11 @@ impl RequestBody {
                 let input = chunk.take().unwrap_or_default();
                 let mut output = Vec::with_capacity(input.len() + 64);
                 if !std::mem::replace(has_begun, true) {
-                    stages.push(beginning, false, &mut output).await.map_err(failure::refused)?;
+                    stages.push(beginning, false, &mut output).await.map_err(refused)?;
                 }
-                stages.push(&input, is_end, &mut output).await.map_err(failure::refused)?;
+                stages.push(&input, is_end, &mut output).await.map_err(refused)?;
                 if *framing == Framing::Length && stages.rewriter.rewritten() > 0 {
-                    return Err(failure::late_link());
+                    return Err(late_link());
                 }
                 output.into()
             }
@@ -288,6 +288,22 @@ impl RequestBody {
         *chunk = (!is_end || !output.is_empty()).then_some(output);
         Ok(())
     }
+}
+
+/// A batch was refused while it was streamed.
+const REFUSED: ErrorType = ErrorType::new("Refused");
+/// A body that is sent with its length holds a URL that would change it.
+const LATE_LINK: ErrorType = ErrorType::new("LateLink");
+
+/// Ends a request whose body must not be sent.
+fn refused(answer: Problem) -> Box<Error> {
+    answer.into_error(REFUSED).into_down()
+}
+
+/// Ends a request whose body would get another length than was sent to the upstream.
+fn late_link() -> Box<Error> {
+    let detail = "the body has a URL of the sidecar after its first 64 KiB; the upstream's URL in its place would change the length of the body; send the body in chunks, or with the upstream's URLs; the upstream did not get the end of the body";
+    Problem::new(ErrorKind::BadRequest, detail).into_error(LATE_LINK).into_down()
 }
 
 /// The answer to a body of hardly anything but URLs.

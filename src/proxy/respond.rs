@@ -1,7 +1,6 @@
-//! Answers that bearerd gives by itself: `application/problem+json` (RFC 9457) with `Proxy-Status`
-//! (RFC 9209), so that a caller can tell them from the upstream's.
+//! Local answers: `application/problem+json` (RFC 9457) with `Proxy-Status` (RFC 9209), which
+//! distinguishes them from answers of the upstream.
 
-use super::DRAIN_TIMEOUT;
 use crate::error::ErrorKind;
 use crate::readable;
 use bytes::Bytes;
@@ -11,18 +10,25 @@ use http::header::{
 use http::{Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
+use pingora::{Error, ErrorType};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::time::{Duration, SystemTime};
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
+/// `Retry-After` of a request that found no room.
+pub(crate) const RETRY_AFTER_OVERLOAD: Duration = Duration::from_secs(1);
+
+/// How long the rest of an unneeded request body is read, to keep the connection open.
+pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// A local answer.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{detail}")]
 pub(crate) struct Problem {
     pub(crate) kind: ErrorKind,
-    /// What happened and what to do; shown to the caller.
+    /// What happened and what to do, for the caller.
     pub(crate) detail: String,
     /// `Retry-After`.
     pub(crate) retry_after: Option<Duration>,
@@ -43,13 +49,28 @@ struct Body<'a> {
 
 impl Problem {
     pub(crate) fn new(kind: ErrorKind, detail: impl Into<String>) -> Self {
-        // It may quote what the request brought, and goes to the log, too.
+        // The detail may quote the request, and the access log holds it, too.
         let detail = readable::cut(Cow::Owned(detail.into())).into_owned();
         Self { kind, detail, retry_after: None, allow: None, challenge: false }
     }
 
-    /// The kind's status; but 401 only where a challenge says what is wanted (RFC 9110 section
-    /// 15.5.2).
+    /// The answer to a request that found no room.
+    pub(crate) fn overloaded(detail: impl Into<String>) -> Self {
+        let retry_after = Some(RETRY_AFTER_OVERLOAD);
+        Self { retry_after, ..Self::new(ErrorKind::Overloaded, detail) }
+    }
+
+    /// An error that ends its request with this answer. The access log shows the error's type.
+    pub(crate) fn into_error(self, etype: ErrorType) -> Box<Error> {
+        Error::because(etype, self.detail.clone(), self)
+    }
+
+    /// The answer that an error of bearerd's own carries.
+    pub(crate) fn of(error: &Error) -> Option<&Self> {
+        error.root_cause().downcast_ref()
+    }
+
+    /// The kind's status. 401 requires a challenge (RFC 9110 section 15.5.2); without one, 403.
     pub(crate) fn status(&self) -> StatusCode {
         match self.kind {
             ErrorKind::AccessDenied if !self.challenge => StatusCode::FORBIDDEN,
@@ -77,7 +98,7 @@ impl Problem {
         let status = format!("bearerd; error={}", self.kind.proxy_error());
         header.insert_header("Proxy-Status", status)?;
         if let Some(delay) = self.retry_after {
-            // Whole seconds, rounded up: a caller that obeys must not come too early.
+            // Whole seconds, rounded up: a caller that obeys must not return too early.
             let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
             header.insert_header(RETRY_AFTER, seconds.max(1).to_string())?;
         }
@@ -90,14 +111,14 @@ impl Problem {
         Ok(header)
     }
 
-    /// The answer as it stands on a connection that ends with it, for where pingora has no session.
+    /// The answer as bytes, for a connection that ends with it and has no pingora session.
     pub(crate) fn to_wire(&self) -> Bytes {
         let (status, body) = (self.status(), self.body());
         let mut wire =
             format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or(""))
                 .into_bytes();
         if let Ok(mut header) = self.header(body.len()) {
-            // A time and a word always are header values.
+            // Both values are always valid.
             let _ = header.insert_header(DATE, httpdate::fmt_http_date(SystemTime::now()));
             let _ = header.insert_header(CONNECTION, "close");
             header.header_to_h1_wire(&mut wire);
@@ -107,14 +128,15 @@ impl Problem {
         wire.into()
     }
 
-    /// Sends the answer. Where the framing is in doubt, so is the beginning of the next request, and
-    /// the connection ends. The rest of a body is read and dropped, for [`DRAIN_TIMEOUT`]:
-    /// closing at once would reset the connection before the caller has read the answer.
+    /// Sends the answer. If the request's framing is in doubt, the start of the next request is,
+    /// too, and the connection ends. The rest of a body is read and dropped, for
+    /// [`DRAIN_TIMEOUT`]: closing at once would reset the connection before the caller has read
+    /// the answer.
     ///
     /// # Errors
     /// The caller is gone.
     pub(crate) async fn send(&self, session: &mut Session) -> pingora::Result<()> {
-        // pingora does not say whose fault it is.
+        // pingora leaves the source of the error unset.
         self.write(session).await.map_err(|error| error.into_down())
     }
 
@@ -129,17 +151,18 @@ impl Problem {
         if !head_only {
             session.write_response_body(Some(body), true).await?;
         }
-        // With `Expect: 100-continue`, no body is on its way.
+        // With `Expect: 100-continue`, the caller has not started to send a body.
         if self.kind != ErrorKind::BadRequest && !session.req_header().headers.contains_key(EXPECT)
         {
-            // The answer is out; a body that does not end in time ends the connection.
+            // The answer is sent; a body that does not end in time ends the connection.
             let _ = timeout(DRAIN_TIMEOUT, drain(session)).await;
         }
         Ok(())
     }
 }
 
-/// Reads the rest of a body, a piece at each turn: pingora would read megabytes before others have a turn.
+/// Reads the rest of a body, and yields after each read: pingora alone would read megabytes before
+/// other requests of the worker run.
 async fn drain(session: &mut Session) {
     while let Ok(Some(_)) = session.as_downstream_mut().read_request_body().await {
         yield_now().await;

@@ -1,84 +1,77 @@
-//! The services behind us: names resolved, addresses tried in turn, pingora's peers made here and
+//! Upstreams: names are resolved, addresses are tried in turn, and pingora's peers are made, here and
 //! nowhere else.
 
 mod addresses;
-mod attempts;
 mod concurrency;
 mod http2;
+mod learned;
 mod loss;
+mod retry;
 pub(super) mod send_buffer;
 mod tls;
+mod tried;
 mod tunnel;
 
-pub(super) use attempts::Attempts;
-pub(crate) use attempts::{MAX_ADDRESSES, MAX_CUTS};
-pub(super) use concurrency::{Full, Slot};
-pub(super) use http2::wants_http1;
-pub(super) use loss::is_silence;
+pub(super) use concurrency::Slot;
+pub(super) use http2::requires_http1;
+pub(super) use retry::{decide as decide_retry, idle_timeout, is_idle_timeout};
 pub(crate) use send_buffer::MOST_HANDLES;
 pub(super) use send_buffer::SendBuffer;
-pub(super) use tls::TOO_OLD as TLS_TOO_OLD;
-pub(super) use tunnel::FAILED as PROXY_FAILED;
+pub(super) use tried::Tried;
 
 use crate::config::{Timeouts, TlsVersion, Upstream as UpstreamConfig};
 use crate::endpoint;
 use crate::forward_proxy::Destination;
 use crate::http_client::{Client, HttpClientError, Limits};
-use crate::proxy::admission::outgrows_replay;
+use crate::proxy::attempts::{Attempts, Cause};
+use crate::proxy::replay;
 use crate::silence;
 use addresses::{Addresses, ResolveError};
-use arc_swap::ArcSwap;
 use concurrency::ConcurrencyLimit;
 use http::HeaderValue;
+use learned::{Learned, new_group};
 use pingora::http::RequestHeader;
 use pingora::protocols::l4::socket::SocketAddr as PeerAddress;
 use pingora::protocols::tls::{ALPN, CaType};
 use pingora::protocols::{Digest, TcpKeepalive};
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorType};
-use send_buffer::Watched;
-use std::net::{IpAddr, SocketAddr};
+use send_buffer::WatchedConnector;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tunnel::Tunnels;
 use url::Url;
 
 /// How long fetching a CSRF token may take; the write waits for it.
 const CSRF_TIMEOUT: Duration = Duration::from_secs(15);
-/// A service behind the sidecar.
+
+/// A server to which requests are sent.
 pub struct Upstream {
     /// The `Host` of every request.
     pub(super) host_header: HeaderValue,
-    /// Where CSRF tokens are fetched, if they are managed, and with what.
+    /// Where CSRF tokens are fetched, if they are managed.
     pub(super) csrf_url: Option<Url>,
+    /// The HTTP client that fetches CSRF tokens.
     pub(super) http: Client,
-    /// Everything of a peer but its address; it trusts the system's anchors.
+    /// Everything of a peer except its address. It trusts the system's anchors.
     template: HttpPeer,
-    /// What is other where large bodies go: how long the system waits for acknowledgements, and how it is connected.
-    of_uploads: (TcpKeepalive, Arc<Watched>),
+    /// How peers of large request bodies differ: how long the system waits for acknowledgements,
+    /// and how connections are made.
+    of_uploads: (TcpKeepalive, Arc<WatchedConnector>),
     min_tls: TlsVersion,
-    /// It speaks HTTP/2 but wants HTTP/1.1, if not for all requests then for some that can't be told apart.
-    wants_http1: AtomicBool,
-    /// It speaks nothing but HTTP/2.
-    knows_only_http2: AtomicBool,
-    /// Whose connections are ours. A new one leaves those behind that were found wanting.
-    group: AtomicU64,
-    /// Those of `ca_file`. A connection has either these or the system's: pingora builds, and keeps, a
-    /// store of its own for each connection whose anchors are not the system's.
+    learned: Learned,
+    /// The trust anchors of `ca_file`. A connection has either these or the system's: pingora
+    /// builds and keeps a store for each connection whose anchors are not the system's.
     private_anchors: Option<Arc<CaType>>,
-    /// Whether the private anchors are tried first; what worked last time is.
-    is_private: AtomicBool,
-    /// The upstream's, or those of the forward proxy on the way to it.
+    /// The addresses of the upstream, or of the forward proxy that leads to it.
     addresses: Arc<Addresses>,
-    /// Addresses that could not be connected to lately.
-    shunned: ArcSwap<Vec<SocketAddr>>,
     concurrency: Option<Arc<ConcurrencyLimit>>,
 }
 
 impl Upstream {
-    /// How long it may be silent.
-    pub(super) fn patience(&self) -> Duration {
+    /// How long the upstream may send nothing.
+    pub(super) fn read_timeout(&self) -> Duration {
         self.template.options.read_timeout.unwrap_or_default()
     }
 
@@ -98,7 +91,7 @@ impl Upstream {
             http2::offer(&mut template, config.timeouts);
         }
         let transport = &config.transport;
-        let mut watched = Watched { tunnels: None, connect: config.timeouts.connect };
+        let mut watched = WatchedConnector { tunnels: None, connect: config.timeouts.connect };
         if let Some(proxy) = transport.proxy.to(origin) {
             (host, port) = (proxy.host.clone(), proxy.port);
             let (destination, connect) =
@@ -130,179 +123,174 @@ impl Upstream {
             template,
             of_uploads: (silence::keepalive_of_uploads(config.timeouts.write), Arc::new(watched)),
             min_tls: transport.min_tls,
-            wants_http1: AtomicBool::new(false),
-            knows_only_http2: AtomicBool::new(false),
-            group: AtomicU64::new(new_group()),
-            is_private: AtomicBool::new(private_anchors.is_some()),
+            learned: Learned::new(private_anchors.is_some()),
             private_anchors,
             addresses: Addresses::new(host, port),
-            shunned: ArcSwap::default(),
             concurrency: config.in_flight.map(ConcurrencyLimit::new).map(Arc::new),
         })
     }
 
-    /// Takes the place of another one of the same origin. Requests that are still under way there count here, too, where
-    /// the limits are the same.
+    /// Replaces the upstream of the same origin that an earlier configuration made. If the limit is
+    /// the same, requests that are still in flight there count here, too.
     #[must_use]
     pub fn succeeding(mut self, before: Option<&Self>) -> Self {
-        if let (Some(ours), Some(theirs)) =
+        if let (Some(new), Some(old)) =
             (&mut self.concurrency, before.and_then(|before| before.concurrency.as_ref()))
-            && ours.limits == theirs.limits
+            && new.limits == old.limits
         {
-            *ours = theirs.clone();
+            *new = old.clone();
         }
         self
     }
 
-    /// The right to send a request, as soon as there is one; `None` without a limit.
-    pub(super) async fn acquire(&self) -> Result<Option<Slot>, Full> {
+    /// Waits for a slot of `max_in_flight`. Returns `None` without that limit.
+    pub(super) async fn acquire_slot(&self) -> pingora::Result<Option<Slot>> {
         match &self.concurrency {
-            Some(concurrency) => concurrency.acquire().await.map(Some),
+            Some(limit) => limit.acquire().await.map(Some).map_err(concurrency::no_slot),
             None => Ok(None),
         }
     }
 
-    /// The peer for the next attempt of this request.
+    /// The peer for the next attempt of a request.
     pub(super) async fn peer(
         self: &Arc<Self>,
         request: &RequestHeader,
-        attempts: &mut Attempts,
+        tried: &mut Tried,
     ) -> pingora::Result<HttpPeer> {
-        let found = match &attempts.latest {
-            Some((_, known)) if attempts.asks_anew => Box::pin(self.addresses.after(known)).await,
+        let found = match &tried.latest {
+            Some((_, known)) if tried.needs_lookup => Box::pin(self.addresses.after(known)).await,
             _ => self.addresses.get().await,
         };
-        attempts.asks_anew = false;
-        let known = found.map_err(|error| self.unresolved(error))?;
-        let Some(address) = attempts.next(&known, &self.shunned.load()) else {
-            // The resolver knows no other ones.
-            let failure = attempts.failure.take();
+        tried.needs_lookup = false;
+        let known = found.map_err(|error| self.unresolved(&error))?;
+        let Some(address) = tried.next(&known, &self.learned.avoided()) else {
+            // The resolver knows no other address.
+            let failure = tried.failure.take();
             return Err(failure.unwrap_or_else(|| Error::new_up(ErrorType::ConnectNoRoute)));
         };
-        attempts.latest = Some((address, known));
+        tried.latest = Some((address, known));
         let mut peer = self.template.clone();
         peer._address = PeerAddress::Inet(address);
-        peer.group_key = self.group.load(Ordering::Relaxed);
-        if std::mem::take(&mut attempts.wants_new) {
-            // Nobody else will use it.
+        peer.group_key = self.learned.group();
+        if std::mem::take(&mut tried.needs_new_connection) {
+            // A group of its own: no other request uses the connection.
             (peer.group_key, peer.options.idle_timeout) = (new_group(), Some(Duration::ZERO));
         }
-        if outgrows_replay(request) {
+        if replay::outgrows_buffer(request) {
             let (keepalive, watched) = &self.of_uploads;
             peer.options.tcp_keepalive = Some(keepalive.clone());
             peer.options.custom_l4 = Some(watched.clone());
             peer.group_key |= OF_UPLOADS;
         }
-        if self.speaks_http2() && self.needs_http1(request) {
+        if self.offers_http2() && self.needs_http1(request) {
             peer.options.alpn = ALPN::H1;
-            // Others would take these connections rather than a new one that speaks HTTP/2.
+            // In one group, other requests would take these connections instead of HTTP/2.
             peer.group_key |= OF_HTTP1;
         }
-        let is_private =
-            attempts.is_private.get_or_insert_with(|| self.is_private.load(Ordering::Relaxed));
+        let is_private = tried.is_private.get_or_insert_with(|| self.learned.is_private());
         if *is_private {
             peer.options.ca = self.private_anchors.clone();
         }
         Ok(peer)
     }
 
-    /// Notes that the latest attempt could not connect, and why. Where another one is worth while, what is returned
-    /// asks for it.
-    pub(super) fn try_again(&self, attempts: &mut Attempts, mut error: Box<Error>) -> Box<Error> {
+    /// Handles an error of connecting. The error that is returned says whether to try again.
+    pub(super) fn on_connect_error(
+        &self,
+        mut error: Box<Error>,
+        tried: &mut Tried,
+        attempts: &mut Attempts,
+    ) -> Box<Error> {
+        // A forward proxy that refuses would refuse at its other addresses, too.
         let is_final = tunnel::is_refusal(&error)
-            || !(self.try_other_anchors(attempts, &error)
-                || self.try_http2(&error)
-                || attempts.is_worth_another_stream(&error)
-                || self.try_next(attempts));
+            || !(self.try_other_anchors(&error, tried, attempts)
+                || self.try_http2(&error, attempts)
+                || retry::try_new_stream(&error, attempts)
+                || self.try_next_address(tried, attempts));
         error.set_retry(false);
         if is_final {
             return error;
         }
         let mut again = Error::new_up(error.etype().clone());
         again.set_retry(true);
-        attempts.failure = Some(error);
+        tried.failure = Some(error);
         again
     }
 
-    /// Whether a request goes by HTTP/1.1 although the upstream may speak HTTP/2.
+    /// Whether a request is sent by HTTP/1.1 although the upstream may support HTTP/2.
     fn needs_http1(&self, request: &RequestHeader) -> bool {
-        let may_choose = !self.knows_only_http2.load(Ordering::Relaxed);
-        self.wants_http1.load(Ordering::Relaxed) || may_choose && http2::is_better_without(request)
+        let may_choose = !self.learned.is_http2_only();
+        self.learned.requires_http1() || may_choose && http2::is_better_without(request)
     }
 
-    /// What would better go by HTTP/1.1 goes by HTTP/2 to whoever knows nothing else.
-    fn try_http2(&self, error: &Error) -> bool {
-        self.speaks_http2()
+    /// Falls back to HTTP/2 for requests that prefer HTTP/1.1 if the upstream supports only HTTP/2.
+    fn try_http2(&self, error: &Error, attempts: &mut Attempts) -> bool {
+        self.offers_http2()
             && tls::has_no_protocol(error)
-            && !self.knows_only_http2.swap(true, Ordering::Relaxed)
+            && self.learned.set_http2_only()
+            && attempts.count(Cause::Http2Only)
     }
 
-    fn speaks_http2(&self) -> bool {
+    fn offers_http2(&self) -> bool {
         self.template.options.alpn.get_max_http_version() > 1
     }
 
-    /// From now on, HTTP/2 is not offered any more.
-    pub(super) fn use_http1(&self) {
-        self.wants_http1.store(true, Ordering::Relaxed);
+    /// Stops offering HTTP/2.
+    pub(super) fn stop_http2(&self) {
+        self.learned.set_requires_http1();
     }
 
-    /// Refuses a connection whose TLS is older than is asked for.
-    pub(super) fn judge(&self, digest: Option<&Digest>) -> pingora::Result<()> {
+    /// Refuses a connection whose TLS version is older than `min_tls`.
+    pub(super) fn check_tls(&self, digest: Option<&Digest>) -> pingora::Result<()> {
         let tls = digest.and_then(|digest| digest.ssl_digest.as_deref());
         if tls::is_new_enough(tls, self.min_tls) {
             return Ok(());
         }
-        if self.speaks_http2() {
-            // Of HTTP/2, it is in the pool already.
-            self.group.store(new_group(), Ordering::Relaxed);
+        if self.offers_http2() {
+            // An HTTP/2 connection is already in the pool.
+            self.learned.abandon_pooled_connections();
         }
-        Err(Error::new_up(tls::TOO_OLD))
+        Err(tls::too_old())
     }
 
-    /// An authority that one set of trust anchors does not know may be in the other.
-    fn try_other_anchors(&self, attempts: &mut Attempts, error: &Error) -> bool {
-        if self.private_anchors.is_none() || attempts.has_turned || !tls::is_untrusted(error) {
+    /// Switches to the other trust anchors if the certificate's authority is unknown to these.
+    fn try_other_anchors(&self, error: &Error, tried: &mut Tried, attempts: &mut Attempts) -> bool {
+        if self.private_anchors.is_none() || !tls::is_untrusted(error) {
             return false;
         }
-        let tried = attempts.is_private.unwrap_or_default();
-        self.is_private.store(!tried, Ordering::Relaxed);
-        (attempts.is_private, attempts.has_turned) = (Some(!tried), true);
+        if !attempts.count(Cause::TrustAnchors) {
+            return false;
+        }
+        let is_private = !tried.is_private.unwrap_or_default();
+        self.learned.set_private(is_private);
+        tried.is_private = Some(is_private);
         true
     }
 
-    /// Tells whether there may be another address to try; from now on, requests begin with that one.
-    fn try_next(&self, attempts: &mut Attempts) -> bool {
-        let Some((tried, known)) = &attempts.latest else { return false };
-        attempts.failed.push(*tried);
-        self.shunned.rcu(|shunned| {
-            let is_shunned = |address: &SocketAddr| address == tried || shunned.contains(address);
-            let all: Vec<_> = known.addresses.iter().copied().filter(is_shunned).collect();
-            // Where none is left, those that failed before may work again.
-            if all.len() < known.addresses.len() { all } else { vec![*tried] }
-        });
-        let is_known = attempts.next(known, &[]).is_some();
+    /// Records that the latest address failed. Returns whether there may be another one.
+    fn try_next_address(&self, tried: &mut Tried, attempts: &mut Attempts) -> bool {
+        let Some((failed, known)) = &tried.latest else { return false };
+        tried.failed.push(*failed);
+        self.learned.avoid(failed, known);
+        let is_known = tried.next(known, &[]).is_some();
         // When all have failed, the name may have moved.
-        attempts.asks_anew = !is_known && known.is_doubtful();
-        attempts.failed.len() < MAX_ADDRESSES && (is_known || attempts.asks_anew)
+        tried.needs_lookup = !is_known && known.is_doubtful();
+        (is_known || tried.needs_lookup) && attempts.count(Cause::Address)
     }
 
-    fn unresolved(&self, error: ResolveError) -> Box<Error> {
-        let is_proxied = self.template.options.custom_l4.is_some();
-        let kind = if is_proxied { PROXY_FAILED } else { ErrorType::ConnectNoRoute };
-        Error::because(kind, error.to_string(), error).into_up()
+    fn unresolved(&self, error: &ResolveError) -> Box<Error> {
+        if self.template.options.custom_l4.is_some() {
+            return tunnel::unreachable(&error.to_string());
+        }
+        Error::explain(ErrorType::ConnectNoRoute, error.to_string()).into_up()
     }
 }
 
-/// Marks the groups of connections that speak HTTP/1.1 to an upstream of HTTP/2. There are never so many groups.
+/// Marks the pool groups of HTTP/1.1 connections to an upstream that supports HTTP/2. Group numbers
+/// never get as large.
 const OF_HTTP1: u64 = 1 << 63;
-/// Marks those over which large bodies go: what the system does about silence there is another matter.
+/// Marks the pool groups of connections for large bodies, which have other TCP timeouts.
 const OF_UPLOADS: u64 = 1 << 62;
-
-/// Keeps the connections of upstreams apart that have one address: their trust anchors may differ.
-fn new_group() -> u64 {
-    static GROUPS: AtomicU64 = AtomicU64::new(1);
-    GROUPS.fetch_add(1, Ordering::Relaxed)
-}
 
 fn csrf_url(config: &UpstreamConfig) -> Option<Url> {
     let mut url = config.origin.clone();
@@ -321,7 +309,7 @@ fn set_timeouts(peer: &mut HttpPeer, timeouts: Timeouts) {
     options.tcp_keepalive = Some(silence::keepalive());
 }
 
-/// The origin's authority; the port only where it is not the scheme's own.
+/// The origin's authority, without the scheme's default port.
 fn host_header(origin: &Url) -> HeaderValue {
     let host = origin.host_str().unwrap_or_default();
     let text = match origin.port() {

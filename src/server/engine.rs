@@ -1,8 +1,7 @@
 //! pingora's part of each worker: its pool of connections to upstreams, and the trust anchors of new ones.
 
-use crate::config::Retry;
 use crate::proxy::Proxy;
-use crate::proxy::upstream::{MAX_ADDRESSES, MAX_CUTS};
+use crate::proxy::attempts;
 use crate::trust::SystemAnchors;
 use arc_swap::ArcSwap;
 use pingora::proxy::{HttpProxy, http_proxy};
@@ -10,11 +9,6 @@ use pingora::server::configuration::ServerConf;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-
-/// How often one request may turn to the upstream: each address once, the other trust anchors, a pooled
-/// connection that turned out to be closed, cuts over HTTP/2, a heal, the looks into a suspect page, and what `retry` allows. Zero
-/// would drop every request.
-const UPSTREAM_ATTEMPTS: usize = MAX_ADDRESSES + MAX_CUTS + 9 + Retry::MOST_ATTEMPTS as usize;
 
 /// One worker's.
 pub(super) type Engine = ArcSwap<HttpProxy<Proxy>>;
@@ -69,7 +63,7 @@ fn build(
     let conf = Arc::new(ServerConf {
         threads: 1,
         upstream_keepalive_pool_size: pooled,
-        max_retries: UPSTREAM_ATTEMPTS,
+        max_retries: attempts::MOST,
         ca_file: path,
         ..ServerConf::default()
     });

@@ -10,7 +10,7 @@ use super::media_type::{MediaType, is_ascii_compatible};
 use super::part_request::{CheckPart, PartRequest, check_id};
 use super::refusal::{BatchRefusal, unreadable};
 use super::smuggling::SmugglingDetector;
-use crate::proxy::headers::{is_stripped, tunnelled_methods};
+use crate::proxy::headers::{is_stripped, overriding_methods};
 use boundaries::Boundaries;
 use head::{AnnouncedLength, announced_length, headers, kept, only_value, request_line, unfolded};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
@@ -267,7 +267,7 @@ impl MultipartReader {
         self.lines = 0;
         let text = unfolded(self.held.get(..end).unwrap_or_default());
         let headers = headers(&text)?;
-        if tunnelled_methods(&headers).next().is_some() || headers.keys().any(is_stripped) {
+        if overriding_methods(&headers).next().is_some() || headers.keys().any(is_stripped) {
             return unreadable("has a header that belongs to its request");
         }
         if let Some(id) = only_value(&headers, &CONTENT_ID)? {

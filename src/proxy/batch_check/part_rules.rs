@@ -75,7 +75,7 @@ impl PartRules {
                 Err(problem) => return forbidden(format!("may not be sent: {}", problem.detail)),
             }
             let is_read = !part.has_reference() && self.route.reads_by_post(&path);
-            let allowed = self.route.allows_as(is_read, &part.method, part.headers, &path);
+            let allowed = self.route.check_method_of(is_read, &part.method, part.headers, &path);
             if let Err(problem) = allowed {
                 return forbidden(format!("may not be sent: {}", problem.detail));
             }

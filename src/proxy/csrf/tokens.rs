@@ -1,12 +1,11 @@
 //! Fetches sessions and keeps them: a CSRF token, and the cookies that it is tied to.
 
-use super::CSRF_TOKEN;
 use super::backoff::{FetchFailures, Need};
 use crate::http_client::Client;
 use crate::metrics::CsrfMetrics;
 use crate::metrics::labels::{CsrfFetch, TokenRefusal};
 use crate::proxy::headers::CUSTOM_AUTH;
-use crate::proxy::refusal::{self, RequestKind, Verdict};
+use crate::proxy::refusal::{self, RequestKind, Verdict, X_CSRF_TOKEN as CSRF_TOKEN};
 use crate::proxy::upstream::Upstream;
 use crate::redact::Secrets;
 use crate::retry_after::server_time;
@@ -96,9 +95,9 @@ impl CsrfTokens {
         })
     }
 
-    /// The session that goes with an access token: the one that is kept, or a new one. `None` when
-    /// it cannot be had now.
-    pub(in crate::proxy) async fn session(
+    /// Returns the session for an access token: the one that is kept, or a new one. `None` if none
+    /// can be fetched now.
+    pub(in crate::proxy) async fn get(
         self: &Arc<Self>,
         token: &Usable,
         need: Need,

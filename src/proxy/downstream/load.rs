@@ -2,7 +2,7 @@
 
 use crate::config::ListenerId;
 use crate::metrics::Metrics;
-use crate::proxy::access_log;
+use crate::proxy::record;
 use crate::proxy::respond::Problem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
@@ -26,7 +26,7 @@ impl Load {
 
     /// Counts what was turned away before it was read.
     pub(crate) fn record_rejected(&self, problem: &Problem) {
-        access_log::unread(&self.metrics, problem);
+        record::unread(&self.metrics, problem);
     }
 
     /// Whether there is room for one more long header that is not whole; then it is counted.

@@ -1,8 +1,6 @@
 //! How long a header may get before it is whole. pingora would hold a mebibyte of each.
 
 use super::load::Load;
-use crate::error::ErrorKind;
-use crate::proxy::admission::RETRY_AFTER;
 use crate::proxy::guard::{LONGEST_HEADER, too_large};
 use crate::proxy::respond::Problem;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -43,8 +41,7 @@ impl PartialHeader {
         if self.length > LONG && !*self.is_long.get_mut() {
             if !load.begin_long_header() {
                 let detail = "too many long headers that are not whole; try again";
-                let retry_after = Some(RETRY_AFTER);
-                return Err(Problem { retry_after, ..Problem::new(ErrorKind::Overloaded, detail) });
+                return Err(Problem::overloaded(detail));
             }
             *self.is_long.get_mut() = true;
         }

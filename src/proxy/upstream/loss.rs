@@ -1,31 +1,30 @@
-//! What an error says of the connection on which it befell a request that had no answer yet. Pure.
+//! How a connection failed a request that had no answer yet. Pure.
 //!
-//! A server may give up an idle connection in the very moment in which a request is sent over it. It does so in many
-//! ways: FIN with or without `close_notify`, a reset, an alert, a 408 that answers nobody, bytes that are no HTTP.
-//! They are all one kind, whatever the libraries below call them.
+//! A server may close an idle connection at the moment at which a request is sent over it. It does
+//! so in many ways: FIN with or without `close_notify`, a reset, an alert, a 408 that answers no
+//! request, bytes that are not HTTP. They all count as one, whatever the libraries call them.
 
 use super::http2;
+use crate::proxy::failure::is_silence;
 use pingora::{Error, ErrorSource, ErrorType};
-use std::io;
 
-/// The upstream answers 408 over a kept connection: it speaks of the request that did not come in time before this one
-/// (RFC 9110 section 15.5.9).
-pub(in crate::proxy) const IDLE_ANSWER: ErrorType = ErrorType::new("IdleAnswer");
+/// A 408 over a pooled connection, which is not the answer to this request.
+pub(super) const IDLE_TIMEOUT: ErrorType = ErrorType::new("IdleAnswer");
 
 /// How a connection failed its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Loss {
-    /// It was a kept one, and dead. A new one is another matter.
-    Kept,
-    /// Nothing comes back from the other end. Other connections that are kept may be as dead.
+    /// A pooled connection was already closed. A new one may work.
+    Closed,
+    /// Nothing comes back from the other end. Other pooled connections may be dead, too.
     Silent,
-    /// It speaks HTTP/2 and was cut. What befalls one request there need not befall it again.
+    /// An HTTP/2 connection was cut. Another attempt may work.
     Cut,
 }
 
 impl Loss {
-    /// What this error says; nothing if another connection would not help.
-    pub(super) fn of(error: &Error, is_kept: bool) -> Option<Self> {
+    /// The loss behind an error, or `None` if another connection would not help.
+    pub(super) fn of(error: &Error, is_pooled: bool) -> Option<Self> {
         if *error.esource() != ErrorSource::Upstream {
             return None;
         }
@@ -35,47 +34,25 @@ impl Loss {
         if is_silence(error) {
             return Some(Self::Silent);
         }
-        // Of a new connection, this is the upstream's word about the request.
-        (is_kept && is_end(error)).then_some(Self::Kept)
+        // On a new connection, this is how the upstream reacts to the request.
+        (is_pooled && is_closed(error)).then_some(Self::Closed)
     }
 }
 
-/// Whether the connection ended, or something else came than an answer. A time-out of ours is neither.
-fn is_end(error: &Error) -> bool {
+/// Whether the connection ended, or something else than an answer came. The sidecar's own timeouts
+/// are neither.
+fn is_closed(error: &Error) -> bool {
     use ErrorType::{ConnectionClosed, H1Error, InvalidHTTPHeader, ReadError, WriteError};
     let etype = error.etype();
-    *etype == IDLE_ANSWER
+    *etype == IDLE_TIMEOUT
         || matches!(etype, ConnectionClosed | ReadError | WriteError | InvalidHTTPHeader | H1Error)
-}
-
-/// Whether TCP gave the connection up, since the other end acknowledged nothing for too long, or took nothing.
-pub(in crate::proxy) fn is_silence(error: &Error) -> bool {
-    use ErrorType::{H2Error, ReadError, WriteError};
-    // Of our own time-outs, too, some have such a cause.
-    matches!(error.etype(), ReadError | WriteError | H2Error)
-        && io_kind(error).is_some_and(|kind| {
-            matches!(
-                kind,
-                io::ErrorKind::TimedOut
-                    | io::ErrorKind::HostUnreachable
-                    | io::ErrorKind::NetworkUnreachable
-                    | io::ErrorKind::NetworkDown
-            )
-        })
-}
-
-/// What the system calls it, below TLS and HTTP/2.
-fn io_kind(error: &Error) -> Option<io::ErrorKind> {
-    let cause = error.root_cause();
-    let of_http2 = || cause.downcast_ref::<h2::Error>().and_then(h2::Error::get_io);
-    cause.downcast_ref::<io::Error>().or_else(of_http2).map(io::Error::kind)
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
     use h2::Reason;
-    use io::ErrorKind::*;
+    use std::io::{self, ErrorKind::*};
     use tokio::io::AsyncWriteExt;
 
     fn up(etype: ErrorType) -> Box<Error> {
@@ -101,9 +78,9 @@ pub(super) mod tests {
             ("a reset before the request is out", io(WriteError, ConnectionReset)),
             ("closed before the request is out", io(WriteError, BrokenPipe)),
             ("bytes that are no HTTP", up(InvalidHTTPHeader)),
-            ("408 to nobody", up(IDLE_ANSWER)),
+            ("408 to nobody", up(IDLE_TIMEOUT)),
         ] {
-            assert_eq!(Loss::of(&error, true), Some(Loss::Kept), "{what}");
+            assert_eq!(Loss::of(&error, true), Some(Loss::Closed), "{what}");
             assert_eq!(Loss::of(&error, false), None, "{what}, of a new one");
         }
     }
@@ -114,8 +91,8 @@ pub(super) mod tests {
         for kind in [TimedOut, HostUnreachable, NetworkUnreachable, NetworkDown] {
             for etype in [ReadError, WriteError] {
                 let error = io(etype, kind);
-                for is_kept in [true, false] {
-                    assert_eq!(Loss::of(&error, is_kept), Some(Loss::Silent), "{kind}");
+                for is_pooled in [true, false] {
+                    assert_eq!(Loss::of(&error, is_pooled), Some(Loss::Silent), "{kind}");
                 }
             }
         }
@@ -129,21 +106,21 @@ pub(super) mod tests {
             ("our own time-out of reading", up(ReadTimedout)),
             ("our own time-out of writing", io(WriteTimedout, TimedOut)),
             ("the caller's end", caller.into_down()),
-            ("ours", Error::new_in(InternalError)),
-            ("a login page", up(crate::proxy::failure::LOGIN_PAGE)),
+            ("a local error", Error::new_in(InternalError)),
+            ("a login page", up(ErrorType::new("LoginPage"))),
         ] {
             assert_eq!(Loss::of(&error, true), None, "{what}");
         }
     }
 
-    /// What is said of a connection of HTTP/2 whose other end is gone.
+    /// The error of an HTTP/2 connection whose other end is gone.
     pub(in crate::proxy::upstream) async fn gone() -> h2::Error {
         let (near, far) = tokio::io::duplex(1);
         drop(far);
         h2::client::handshake(near).await.map(|_| ()).unwrap_err()
     }
 
-    /// What is said of one over which no HTTP/2 comes.
+    /// The error of an HTTP/2 connection over which something else comes.
     async fn garbled() -> h2::Error {
         let (near, mut far) = tokio::io::duplex(1 << 10);
         let (_requests, connection) = h2::client::handshake(near).await.unwrap();
@@ -158,7 +135,7 @@ pub(super) mod tests {
         };
         assert_eq!(loss(gone().await), Some(Loss::Cut));
         assert_eq!(loss(garbled().await), Some(Loss::Cut));
-        // Not the other side's word, and not the connection's end.
+        // Neither sent by the other end, nor the connection's end.
         assert_eq!(loss(Reason::INTERNAL_ERROR.into()), None);
         assert_eq!(loss(Reason::ENHANCE_YOUR_CALM.into()), None);
     }

@@ -107,13 +107,13 @@ impl Drop for Place {
 
 /// Connects, directly or through a proxy, so that there is a second handle.
 #[derive(Debug)]
-pub(super) struct Watched {
+pub(super) struct WatchedConnector {
     pub(super) tunnels: Option<Arc<Tunnels>>,
     /// For TCP.
     pub(super) connect: Duration,
 }
 
-impl Watched {
+impl WatchedConnector {
     async fn open(&self, address: SocketAddr) -> pingora::Result<TcpStream> {
         if let Some(tunnels) = &self.tunnels {
             return tunnels.open(address).await.map_err(tunnel::failed);
@@ -135,7 +135,7 @@ impl Watched {
 }
 
 #[async_trait]
-impl Connect for Watched {
+impl Connect for WatchedConnector {
     async fn connect(&self, address: &PeerAddress) -> pingora::Result<Stream> {
         let address = address.as_inet().ok_or_else(|| Error::new_in(ErrorType::InternalError))?;
         let socket = self.open(*address).await?;

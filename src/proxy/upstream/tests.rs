@@ -1,6 +1,8 @@
 use super::*;
 use crate::config::{InFlight, Transport};
+use crate::proxy::attempts::{Attempts, Cause};
 use pingora::upstreams::peer::Peer;
+use std::net::SocketAddr;
 
 fn upstream(url: &str) -> Arc<Upstream> {
     let second = Duration::from_secs(1);
@@ -57,16 +59,16 @@ async fn a_successor_counts_what_is_under_way_at_its_predecessor() {
         Upstream { concurrency: Some(Arc::new(ConcurrencyLimit::new(limits))), ..upstream }
     };
     let before = with(1);
-    let _slot = before.acquire().await.unwrap();
-    assert!(with(1).succeeding(Some(&before)).acquire().await.is_err());
-    assert!(with(2).succeeding(Some(&before)).acquire().await.is_ok(), "the limit is another");
-    assert!(with(1).succeeding(None).acquire().await.is_ok());
+    let _slot = before.acquire_slot().await.unwrap();
+    assert!(with(1).succeeding(Some(&before)).acquire_slot().await.is_err());
+    assert!(with(2).succeeding(Some(&before)).acquire_slot().await.is_ok(), "the limit is another");
+    assert!(with(1).succeeding(None).acquire_slot().await.is_ok());
 }
 
 #[tokio::test]
 async fn every_timeout_is_set_on_every_peer() {
     let peer =
-        upstream("https://127.0.0.1:9").peer(&request(), &mut Attempts::default()).await.unwrap();
+        upstream("https://127.0.0.1:9").peer(&request(), &mut Tried::default()).await.unwrap();
     let options = &peer.options;
     let seconds = |duration: Option<Duration>| duration.unwrap().as_secs();
     assert_eq!(seconds(options.connection_timeout), 1);
@@ -90,7 +92,7 @@ async fn large_bodies_go_over_connections_of_their_own_which_may_stand_still() {
         for (name, value) in headers {
             request.insert_header(*name, *value).unwrap();
         }
-        let peer = upstream.peer(&request, &mut Attempts::default()).await.unwrap();
+        let peer = upstream.peer(&request, &mut Tried::default()).await.unwrap();
         (peer.reuse_hash(), peer.options.tcp_keepalive.unwrap().user_timeout)
     };
     let small = peer(&[("content-length", "65536")]).await;
@@ -105,35 +107,36 @@ async fn a_failed_address_is_left_for_the_next_one() {
     let upstream = upstream("https://127.0.0.1:9");
     let known = [9, 10].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
     upstream.addresses.pretend(Duration::ZERO, known);
-    let port = async |attempts: &mut Attempts| {
-        upstream.peer(&request(), attempts).await.unwrap()._address.as_inet().unwrap().port()
+    let port = async |tried: &mut Tried| {
+        upstream.peer(&request(), tried).await.unwrap()._address.as_inet().unwrap().port()
     };
-    let fails = |attempts: &mut Attempts, why| {
+    let fails = |tried: &mut Tried, why| {
         let error = Error::explain(ErrorType::ConnectRefused, why).into_up();
-        upstream.try_again(attempts, error).retry()
+        upstream.on_connect_error(error, tried, &mut Attempts::default()).retry()
     };
-    let (mut one, mut other) = (Attempts::default(), Attempts::default());
+    let (mut one, mut other) = (Tried::default(), Tried::default());
     assert_eq!((port(&mut one).await, port(&mut other).await), (9, 9));
     assert!(fails(&mut one, "") && fails(&mut other, ""), "there is a second");
     assert_eq!((port(&mut one).await, port(&mut other).await), (10, 10));
-    assert_eq!(port(&mut Attempts::default()).await, 10, "others begin with what may work");
+    assert_eq!(port(&mut Tried::default()).await, 10, "others begin with what may work");
     assert!(fails(&mut one, "the last"), "the resolver may know another");
     let error = upstream.peer(&request(), &mut one).await.unwrap_err();
     let told = error.context.as_ref().map(|context| context.as_str().to_owned());
     assert_eq!((error.etype(), told.as_deref()), (&ErrorType::ConnectRefused, Some("the last")));
-    assert_eq!(port(&mut Attempts::default()).await, 9, "and come back to the first");
+    assert_eq!(port(&mut Tried::default()).await, 9, "and come back to the first");
 }
 
 #[tokio::test]
 async fn a_kept_connection_of_http2_that_is_gone_is_no_fault_of_its_address() {
     let upstream = upstream("https://127.0.0.1:9");
-    let mut attempts = Attempts::default();
-    upstream.peer(&request(), &mut attempts).await.unwrap();
-    for tried in 1..=MAX_CUTS + 1 {
+    let (mut tried, mut attempts) = (Tried::default(), Attempts::default());
+    upstream.peer(&request(), &mut tried).await.unwrap();
+    let most = Cause::LostConnection.limit() as usize;
+    for number in 1..=most + 1 {
         let gone = loss::tests::gone().await;
         let error = Error::because(ErrorType::H2Error, "while creating new stream", gone);
-        let again = upstream.try_again(&mut attempts, error.into_up());
-        assert_eq!((again.retry(), attempts.failed.len()), (true, tried / (MAX_CUTS + 1)));
+        let again = upstream.on_connect_error(error.into_up(), &mut tried, &mut attempts);
+        assert_eq!((again.retry(), tried.failed.len()), (true, number / (most + 1)));
     }
 }
 
@@ -142,12 +145,13 @@ async fn a_failed_address_stays_behind_in_whatever_order_the_resolver_tells_them
     let upstream = upstream("https://127.0.0.1:9");
     let [dead, alive] = [8, 9].map(|last| SocketAddr::from(([127, 0, 0, last], 9)));
     upstream.addresses.pretend(Duration::ZERO, [dead, alive]);
-    let mut attempts = Attempts::default();
-    upstream.peer(&request(), &mut attempts).await.unwrap();
-    upstream.try_again(&mut attempts, Error::new_up(ErrorType::ConnectTimedout));
+    let mut tried = Tried::default();
+    upstream.peer(&request(), &mut tried).await.unwrap();
+    let error = Error::new_up(ErrorType::ConnectTimedout);
+    upstream.on_connect_error(error, &mut tried, &mut Attempts::default());
     for order in [[alive, dead], [dead, alive]] {
         upstream.addresses.pretend(Duration::ZERO, order);
-        let peer = upstream.peer(&request(), &mut Attempts::default()).await.unwrap();
+        let peer = upstream.peer(&request(), &mut Tried::default()).await.unwrap();
         assert_eq!(peer._address.as_inet(), Some(&alive));
     }
 }
@@ -156,11 +160,12 @@ async fn a_failed_address_stays_behind_in_whatever_order_the_resolver_tells_them
 async fn addresses_that_lead_nowhere_are_left_for_those_that_the_resolver_knows_by_now() {
     let upstream = upstream("https://127.0.0.1:9");
     upstream.addresses.pretend(Duration::ZERO, [([127, 0, 0, 9], 9).into()]);
-    let mut attempts = Attempts::default();
+    let (mut tried, mut attempts) = (Tried::default(), Attempts::default());
     for address in ["127.0.0.9:9", "127.0.0.1:9"] {
-        let peer = upstream.peer(&request(), &mut attempts).await.unwrap();
+        let peer = upstream.peer(&request(), &mut tried).await.unwrap();
         assert_eq!(peer._address.to_string(), address);
-        let again = upstream.try_again(&mut attempts, Error::new_up(ErrorType::ConnectRefused));
+        let error = Error::new_up(ErrorType::ConnectRefused);
+        let again = upstream.on_connect_error(error, &mut tried, &mut attempts);
         assert_eq!(again.retry(), address == "127.0.0.9:9", "it is asked once");
     }
 }

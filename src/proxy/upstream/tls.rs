@@ -1,7 +1,10 @@
-//! What pingora needs to know of TLS: anchors, our own certificate, and which errors mean distrust.
+//! TLS to upstreams as pingora needs it: trust anchors, the client certificate, and which errors mean
+//! that a certificate is not trusted.
 
 use crate::config::TlsVersion;
+use crate::error::ErrorKind;
 use crate::http_client::HttpClientError;
+use crate::proxy::respond::Problem;
 use crate::secret::Secret;
 use crate::trust::{self, TrustError};
 use pingora::protocols::tls::{CaType, SslDigest};
@@ -11,27 +14,27 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use std::path::Path;
 use std::sync::Arc;
 
-/// The server speaks an older version than the configuration asks for.
-pub(in crate::proxy) const TOO_OLD: ErrorType = ErrorType::new("TlsTooOld");
+/// The connection's TLS version is older than `min_tls`.
+const TOO_OLD: ErrorType = ErrorType::new("TlsTooOld");
 
 /// The certificates of a `ca_file`.
 pub(super) fn private_anchors(ca_file: &Path) -> Result<Arc<CaType>, TrustError> {
     let anchors: Box<CaType> = trust::read_pem(ca_file)?
         .into_iter()
-        // pingora takes it for granted that they can be parsed.
+        // pingora assumes that they can be parsed.
         .filter(|anchor| x509_parser::parse_x509_certificate(anchor).is_ok())
         .map(|anchor| WrappedX509::new(anchor.to_vec(), parse_x509))
         .collect();
     Ok(anchors.into())
 }
 
-/// The certificate by which we prove ourselves, of PEM that a client was built with: there it was judged.
+/// The client certificate. An HTTP client was built with the same PEM, which checked it.
 pub(super) fn certificate(chain: &str, key: &Secret) -> Result<Arc<CertKey>, HttpClientError> {
     let broken = |error: rustls::pki_types::pem::Error| HttpClientError::Pem(error.to_string());
     let chain = CertificateDer::pem_slice_iter(chain.as_bytes())
         .map(|certificate| certificate.map(|certificate| certificate.to_vec()));
     let chain: Vec<_> = chain.collect::<Result<_, _>>().map_err(broken)?;
-    // pingora takes it for granted that they can be parsed.
+    // pingora assumes that they can be parsed.
     if chain.is_empty() || chain.iter().any(|der| x509_parser::parse_x509_certificate(der).is_err())
     {
         return Err(HttpClientError::Pem("no certificate".into()));
@@ -40,25 +43,31 @@ pub(super) fn certificate(chain: &str, key: &Secret) -> Result<Arc<CertKey>, Htt
     Ok(Arc::new(CertKey::new(chain, key.secret_der().to_vec())))
 }
 
-/// Whether the certificate is signed by nobody whom we know, or by another of the same name. pingora has
-/// the TLS library's error as text only.
+/// Whether the certificate's authority is unknown, or another of the same name signed it. pingora
+/// holds the TLS library's error only as text.
 pub(super) fn is_untrusted(error: &Error) -> bool {
     let context = error.context.as_ref().map_or("", |context| context.as_str());
     *error.etype() == ErrorType::TLSHandshakeFailure
         && ["UnknownIssuer", "BadSignature"].iter().any(|reason| context.contains(reason))
 }
 
-/// Whether the server speaks none of the protocols that were offered (RFC 7301 section 3.2).
+/// Whether the server supports none of the protocols that were offered (RFC 7301 section 3.2).
 pub(super) fn has_no_protocol(error: &Error) -> bool {
     let context = error.context.as_ref().map_or("", |context| context.as_str());
     *error.etype() == ErrorType::TLSHandshakeFailure && context.contains("NoApplicationProtocol")
 }
 
-/// Whether a connection's version is the least one or later. pingora can't be told to offer no older one:
-/// what is too old is found out before anything is sent.
+/// Whether a connection's TLS version is at least this one. pingora has no setting for that, so it is
+/// checked before anything is sent.
 pub(super) fn is_new_enough(digest: Option<&SslDigest>, least: TlsVersion) -> bool {
     match least {
         TlsVersion::V1_2 => true,
         TlsVersion::V1_3 => digest.is_some_and(|digest| digest.version == "TLSv1_3"),
     }
+}
+
+/// Ends an attempt whose connection has too old a TLS version.
+pub(super) fn too_old() -> Box<Error> {
+    let detail = "the upstream's TLS version is older than its min_tls allows; nothing was sent";
+    Problem::new(ErrorKind::UpstreamTls, detail).into_error(TOO_OLD).into_up()
 }

@@ -1,7 +1,9 @@
-//! Connections through a forward proxy, as pingora's connector of layer 4: TLS goes on top as it would on any
-//! other connection, and the pool keeps tunnels as it keeps them.
+//! Connections through a forward proxy, as pingora's layer-4 connector. TLS runs inside the tunnel,
+//! and the connection pool treats a tunnel as any other connection.
 
+use crate::error::ErrorKind;
 use crate::forward_proxy::{Destination, TunnelError};
+use crate::proxy::respond::Problem;
 use async_trait::async_trait;
 use pingora::connectors::l4::Connect;
 use pingora::protocols::l4::socket::SocketAddr;
@@ -12,19 +14,22 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// The forward proxy refused or failed.
-pub(in crate::proxy) const FAILED: ErrorType = ErrorType::new("UpstreamProxy");
+/// The forward proxy failed, or could not be reached.
+const FAILED: ErrorType = ErrorType::new("UpstreamProxy");
+/// The forward proxy answered with a refusal. The access log shows the same name.
+const REFUSED: ErrorType = ErrorType::new_code("UpstreamProxy", 403);
 
 /// Tunnels to one server.
 #[derive(Debug)]
 pub(super) struct Tunnels {
     pub(super) destination: Destination,
-    /// For the connection to the proxy, and again for its answer: it has to connect, too.
+    /// The time limit for connecting to the proxy, and again for its answer: the proxy has to
+    /// connect, too.
     pub(super) connect: Duration,
 }
 
 impl Tunnels {
-    /// Opens one, by the proxy at this address.
+    /// Opens a tunnel through the proxy at this address.
     pub(super) async fn open(&self, proxy: std::net::SocketAddr) -> Result<TcpStream, TunnelError> {
         let late = |_| io::Error::from(io::ErrorKind::TimedOut);
         let connected = timeout(self.connect, TcpStream::connect(proxy)).await.map_err(late);
@@ -37,21 +42,33 @@ impl Tunnels {
 
 #[async_trait]
 impl Connect for Tunnels {
-    /// The address is the proxy's.
+    /// Opens a tunnel; `address` is the proxy's.
     async fn connect(&self, address: &SocketAddr) -> pingora::Result<Stream> {
         let proxy = address.as_inet().ok_or_else(|| Error::new_in(ErrorType::InternalError))?;
         self.open(*proxy).await.map(Stream::from).map_err(failed)
     }
 }
 
-/// Why there is no tunnel.
+/// Ends an attempt that got no tunnel.
 pub(super) fn failed(error: TunnelError) -> Box<Error> {
-    let told = error.to_string();
-    Error::because(FAILED, told, error).into_up()
+    let etype = match error {
+        TunnelError::Refused { .. } | TunnelError::NotHttp => REFUSED,
+        _ => FAILED,
+    };
+    problem(&error.to_string()).into_error(etype).into_up()
 }
 
-/// Whether the proxy was reached and said no: it would say so at its other addresses, too.
+/// Ends an attempt for which the forward proxy's name could not be resolved.
+pub(super) fn unreachable(why: &str) -> Box<Error> {
+    problem(why).into_error(FAILED).into_up()
+}
+
+fn problem(why: &str) -> Problem {
+    let detail = format!("cannot reach the upstream through the forward proxy: {why}");
+    Problem::new(ErrorKind::UpstreamProxy, detail)
+}
+
+/// Whether the proxy was reached and refused.
 pub(super) fn is_refusal(error: &Error) -> bool {
-    let cause = error.root_cause().downcast_ref::<TunnelError>();
-    matches!(cause, Some(TunnelError::Refused { .. } | TunnelError::NotHttp))
+    *error.etype() == REFUSED
 }

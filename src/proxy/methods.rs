@@ -1,0 +1,76 @@
+//! Which methods a route allows, and which requests only read.
+
+use super::respond::Problem;
+use super::table::RouteHandle;
+use super::{headers, route};
+use crate::error::ErrorKind;
+use http::{HeaderMap, Method};
+use pingora::http::RequestHeader;
+
+impl RouteHandle {
+    /// Checks a request's method.
+    ///
+    /// # Errors
+    /// The answer to a request whose method the route does not allow.
+    pub(super) fn check_method(
+        &self,
+        method: &Method,
+        headers: &HeaderMap,
+        target: &[u8],
+    ) -> Result<(), Problem> {
+        self.check_method_of(self.reads_by_post(target), method, headers, target)
+    }
+
+    /// Checks a request's method, if it is known whether a POST to its target reads.
+    ///
+    /// # Errors
+    /// The answer to a request whose method the route does not allow.
+    pub(super) fn check_method_of(
+        &self,
+        is_read: bool,
+        method: &Method,
+        headers: &HeaderMap,
+        target: &[u8],
+    ) -> Result<(), Problem> {
+        let route = &self.config;
+        let takes_post = !route.profile.post_only_reads
+            || is_read
+            || route::always_ends_with(target, route::BATCH);
+        // A method that cannot be parsed counts as one that no route allows.
+        let is_allowed = headers::all_methods(method, headers, |method| {
+            let is_post = *method == Method::POST;
+            route.methods.contains(method) && (takes_post || !is_post)
+                || is_read && is_post && route.methods.contains(&Method::GET)
+        });
+        if is_allowed {
+            return Ok(());
+        }
+        let is_refused_post = *method == Method::POST && !takes_post;
+        let detail = if is_refused_post {
+            format!("profile {} takes POST only on …/$batch and …/$query", route.profile.name)
+        } else if route.methods.contains(method) {
+            format!(
+                "profile {} on this route takes {}, also in X-HTTP-Method",
+                route.profile.name, route.methods
+            )
+        } else {
+            format!("profile {} on this route takes {}", route.profile.name, route.methods)
+        };
+        Err(Problem {
+            allow: Some(route.methods.to_string()),
+            ..Problem::new(ErrorKind::MethodNotAllowed, detail)
+        })
+    }
+
+    /// Whether a request changes nothing, so that it may be sent again.
+    pub(super) fn only_reads(&self, request: &RequestHeader) -> bool {
+        headers::all_methods(&request.method, &request.headers, |method| {
+            method.is_safe() || *method == Method::POST && self.reads_by_post(request.raw_path())
+        })
+    }
+
+    /// Whether a POST to this target only reads, however a server may read the target.
+    pub(super) fn reads_by_post(&self, target: &[u8]) -> bool {
+        self.config.profile.reads_by_post.iter().any(|name| route::always_ends_with(target, name))
+    }
+}

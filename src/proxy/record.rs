@@ -1,0 +1,105 @@
+//! How a request ended: counted, traced, and logged if the logging hook did not run.
+
+use super::respond::Problem;
+use super::table::RouteHandle;
+use crate::metrics::labels::RequestOutcome;
+use crate::metrics::{Metrics, OTHER};
+use crate::otlp::Span;
+use crate::profile::METHODS;
+use crate::telemetry::ACCESS;
+use http::{Method, StatusCode};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+/// Counts its request when dropped, as aborted unless another outcome was set. An early return or a
+/// panic cannot count as a success, and the number of requests in flight always goes down again.
+pub(super) struct Record {
+    metrics: Arc<Metrics>,
+    started: Instant,
+    pub(super) route: Option<Arc<RouteHandle>>,
+    pub(super) method: &'static str,
+    pub(super) status: Option<StatusCode>,
+    pub(super) outcome: RequestOutcome,
+    /// Whether the access log has the request.
+    pub(super) is_logged: bool,
+    pub(super) span: Span,
+}
+
+impl Record {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        metrics.in_flight().inc();
+        Self {
+            metrics,
+            started: Instant::now(),
+            route: None,
+            method: OTHER,
+            status: None,
+            outcome: RequestOutcome::Aborted,
+            is_logged: false,
+            span: Span::default(),
+        }
+    }
+
+    pub(super) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.metrics.in_flight().dec();
+        if self.outcome == RequestOutcome::Aborted {
+            // The process's grace period ended, or a panic: the logging hook did not run.
+            warn!(
+                target: ACCESS,
+                method = self.method,
+                outcome = self.outcome.label(),
+                duration_ms = self.elapsed().as_millis(),
+                "Request cut off."
+            );
+        } else if !self.is_logged {
+            // The request was answered, and its connection was closed to make room for another one
+            // while its body was still awaited.
+            info!(
+                target: ACCESS,
+                method = self.method,
+                outcome = self.outcome.label(),
+                duration_ms = self.elapsed().as_millis(),
+                "Request cut off after its answer."
+            );
+        }
+        match &self.route {
+            Some(route) => {
+                route.metrics.record_request(
+                    self.method,
+                    self.status,
+                    self.outcome,
+                    self.elapsed(),
+                );
+            }
+            None => self.metrics.record_unrouted(self.method, self.status, self.outcome),
+        }
+        self.span.end(self.status, self.outcome);
+    }
+}
+
+/// Counts and logs a request that was answered before its header was complete.
+pub(super) fn unread(metrics: &Metrics, problem: &Problem) {
+    metrics.record_local_answer(problem.kind);
+    metrics.record_unrouted(OTHER, Some(problem.status()), RequestOutcome::Local(problem.kind));
+    info!(
+        target: ACCESS,
+        method = OTHER,
+        status = problem.status().as_u16(),
+        outcome = problem.kind.label(),
+        detail = problem.detail,
+        "Request that could not be read."
+    );
+}
+
+/// The method as a label: one that bearerd forwards, or "other".
+pub(super) fn method_label(method: &Method) -> &'static str {
+    METHODS.into_iter().find(|known| *known == method.as_str()).unwrap_or(OTHER)
+}

@@ -1,0 +1,56 @@
+//! Whether a request may be sent to the upstream again. Pure.
+
+use super::headers::all_methods;
+use crate::profile::Replay;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, Method};
+use pingora::http::RequestHeader;
+use pingora::proxy::Session;
+
+/// The size of pingora's buffer for request bodies that may have to be sent again.
+pub(super) const REPLAY_BUFFER: u64 = 64 * 1024;
+
+/// Whether a request's body does not fit into the replay buffer. A chunked body, whose length is
+/// unknown, counts as one that does not.
+pub(super) fn outgrows_buffer(request: &RequestHeader) -> bool {
+    let length = request.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    match length {
+        Some(length) => length.parse::<u64>().is_ok_and(|length| length > REPLAY_BUFFER),
+        None => request.headers.contains_key(TRANSFER_ENCODING),
+    }
+}
+
+/// Whether the replay buffer still holds all that was read of the body.
+pub(super) fn is_body_held(session: &Session) -> bool {
+    !session.as_ref().retry_buffer_truncated()
+}
+
+/// Whether a profile lets a request be sent again after the upstream refused it unprocessed.
+pub(super) fn is_allowed(replay: Replay, method: &Method, request: &HeaderMap) -> bool {
+    match replay {
+        Replay::Any => true,
+        Replay::Idempotent => all_methods(method, request, Method::is_idempotent),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn a_profile_that_replays_idempotent_requests_replays_no_post() {
+        let may = |replay, method, tunnelled: &str| {
+            let tunnelled = HeaderValue::from_str(tunnelled).unwrap();
+            let mut headers = HeaderMap::new();
+            headers.insert("x-http-method", tunnelled);
+            is_allowed(replay, &method, &headers)
+        };
+        assert!(may(Replay::Any, Method::POST, "PATCH"));
+        assert!(may(Replay::Idempotent, Method::PUT, "DELETE"));
+        assert!(!may(Replay::Idempotent, Method::POST, "PUT"));
+        assert!(!may(Replay::Idempotent, Method::PUT, "PATCH"));
+        assert!(!may(Replay::Idempotent, Method::GET, "no method"));
+        assert!(is_allowed(Replay::Idempotent, &Method::PUT, &HeaderMap::new()));
+    }
+}
