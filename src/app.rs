@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 use crate::otlp::Spans;
 use crate::proxy::Proxy;
 use crate::readiness::Readiness;
-use crate::server::{BindError, Engines, Listener, Room, Workers};
+use crate::server::{BindError, ConnectionLimits, Engines, Listener, Workers};
 use crate::shutdown::Shutdown;
 use crate::status::StatusView;
 use control::Control;
@@ -115,11 +115,11 @@ impl App {
         let hosts = setup.config.access.hosts.clone().into();
         let listeners = self.listeners.len().try_into().unwrap_or(u64::MAX);
         let requests = u64::from(setup.config.limits.requests).saturating_mul(listeners);
-        let room = Room::of_process(self.workers, requests);
-        start_admin(&self.admin, Admin { view: view.clone(), hosts }, room.admin, &control)?;
+        let connections = ConnectionLimits::of_process(self.workers, requests);
+        start_admin(&self.admin, Admin { view: view.clone(), hosts }, connections.admin, &control)?;
         let anchors = &setup.inputs.anchors;
-        let engines = Engines::new(self.workers, room.pooled, proxy.clone(), anchors)?;
-        let workers = Workers::start(&engines, self.listeners, room.callers)?;
+        let engines = Engines::new(self.workers, connections.pooled, proxy.clone(), anchors)?;
+        let workers = Workers::start(&engines, self.listeners, connections.callers)?;
         drop(starting);
         for address in &addresses {
             info!(%address, "Listening.");
@@ -171,7 +171,7 @@ async fn end(
     drain.begin();
     let gently = async {
         tokio::time::sleep(times.lame_duck).await;
-        workers.stop();
+        workers.stop_accepting();
         if timeout(times.grace.saturating_sub(REPLY_TIME), workers.ended()).await.is_err() {
             warn!("Requests are still in flight at the end of `shutdown.grace`; ending them.");
             drain.expire();
@@ -180,8 +180,8 @@ async fn end(
         }
     };
     shutdown.forced.run_until_cancelled(gently).await;
-    workers.stop();
-    workers.force();
+    workers.stop_accepting();
+    workers.abort();
     workers.ended().await;
 }
 

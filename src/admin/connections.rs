@@ -1,7 +1,7 @@
-//! The connections of the admin listener: few at once, none for long, each for one request and with little
-//! memory. Anybody who reaches it may be a stranger.
+//! Connections of the admin listener: few at once, each short, for one request, and with little
+//! memory. Any client that reaches the listener may be hostile.
 
-use crate::server::room;
+use crate::server::recover;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -14,15 +14,15 @@ use tokio::task::yield_now;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-/// How long a header may take. Probes and scrapers send theirs at once.
+/// Time-out of a request's header. Probes and scrapers send theirs at once.
 const HEADER_TIME: Duration = Duration::from_secs(10);
-/// How long a connection may take in all. A reader that does not read ends with it.
+/// Longest life of a connection, which also ends a client that does not read.
 const LIFE: Duration = Duration::from_secs(30);
-/// Buffered of a request, and of an answer beyond its body: 16 KiB, room for a browser's cookies.
+/// Buffer of a request, and of an answer beyond its body: 16 KiB, enough for a browser's cookies.
 const BUFFER: usize = 16 << 10;
 
-/// Accepts for ever, and serves at most so many connections at once. One more takes the place of the oldest,
-/// so that strangers who hold all of them keep no probe waiting.
+/// Accepts connections for ever, and serves at most `most` at once. One more replaces the oldest, so
+/// that clients that hold all of them keep no probe waiting.
 pub(crate) async fn serve(listener: TcpListener, router: Router, most: usize) {
     let mut connections: VecDeque<AbortOnDropHandle<()>> = VecDeque::new();
     loop {
@@ -32,21 +32,22 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, most: usize) {
                 while connections.len() >= most.max(1) {
                     connections.pop_front();
                 }
-                // A prober that is gone already fails later, and alone.
+                // Fails if the client is gone already, which the first read reports.
                 let _ = stream.set_nodelay(true);
                 let connection = tokio::spawn(connection(stream, router.clone()));
                 connections.push_back(AbortOnDropHandle::new(connection));
-                // The new one is looked at before a burst of others can take its place.
+                // Polls the new connection before a burst of others can replace it.
                 yield_now().await;
             }
             Err(error) => {
-                room::recover(&listener, &error, || connections.pop_front().is_some()).await;
+                recover(&listener, &error, || connections.pop_front().is_some()).await;
             }
         }
     }
 }
 
-/// Serves one request. Connections are not kept: a caller that sends many at once would keep probes waiting.
+/// Serves one request. Connections are not kept alive: a client that sends many requests at once would
+/// keep probes waiting.
 async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, router: Router) {
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -54,7 +55,7 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, route
         .header_read_timeout(HEADER_TIME)
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    // However it ends, the connection ends with it.
+    // The connection ends in any case.
     let _ = timeout(LIFE, serving).await;
 }
 
@@ -67,16 +68,17 @@ mod tests {
 
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-    /// The other end of a connection that is answered with so many bytes, and how long it lasts.
+    /// Returns the client's end of a connection whose answer has `answer` bytes, and how long the
+    /// connection lasts.
     fn begun(answer: usize) -> (DuplexStream, AbortOnDropHandle<Duration>) {
-        let (ours, theirs) = duplex(1024);
+        let (server, client) = duplex(1024);
         let router = Router::new().route("/", get(move || async move { "x".repeat(answer) }));
         let lasts = tokio::spawn(async move {
             let begin = Instant::now();
-            connection(ours, router).await;
+            connection(server, router).await;
             begin.elapsed()
         });
-        (theirs, AbortOnDropHandle::new(lasts))
+        (client, AbortOnDropHandle::new(lasts))
     }
 
     async fn answer(stream: &mut DuplexStream) -> String {
@@ -125,7 +127,7 @@ mod tests {
     async fn a_header_beyond_the_buffer_is_refused() {
         let (mut long, lasts) = begun(1);
         let header = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(2 * BUFFER));
-        // It is refused before all of it is read.
+        // Fails if the server refuses the header before it has read all of it.
         let _ = long.write_all(header.as_bytes()).await;
         assert!(answer(&mut long).await.starts_with("HTTP/1.1 431 "));
         drop(long);

@@ -1,4 +1,4 @@
-//! pingora's part of each worker: its pool of connections to upstreams, and the trust anchors of new ones.
+//! pingora's proxy of each worker, with its pool of upstream connections and its trust anchors.
 
 use crate::proxy::Proxy;
 use crate::proxy::attempts;
@@ -10,20 +10,21 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-/// One worker's.
+/// Proxy of one worker. A reload of the trust anchors replaces it.
 pub(super) type Engine = ArcSwap<HttpProxy<Proxy>>;
 
-/// Those of all workers.
+/// Proxies of all workers.
 #[derive(Clone)]
 pub(crate) struct Engines {
     pub(super) proxy: Proxy,
     pub(super) engines: Arc<[Arc<Engine>]>,
-    /// Idle upstream connections that each keeps.
+    /// Most idle upstream connections of each worker.
     pooled: usize,
 }
 
 impl Engines {
-    /// For so many workers, each of which keeps so many idle connections to upstreams.
+    /// Creates the proxies of `count` workers, each with a pool of at most `pooled` idle upstream
+    /// connections.
     pub(crate) fn new(
         count: usize,
         pooled: usize,
@@ -35,12 +36,12 @@ impl Engines {
         Ok(Self { engines: engines.collect(), proxy, pooled })
     }
 
-    /// Their successors, which trust these anchors.
+    /// Returns proxies that trust these anchors, to replace the ones in use.
     pub(crate) fn successors(&self, anchors: &SystemAnchors) -> io::Result<Successors> {
         build(self.engines.len(), self.pooled, &self.proxy, anchors).map(Successors)
     }
 
-    /// From now on, requests go over connections of these. Those that are under way stay where they are.
+    /// Replaces the proxies. Requests in flight stay on the connections that they use.
     pub(crate) fn replace(&self, successors: Successors) {
         for (engine, successor) in self.engines.iter().zip(successors.0) {
             engine.store(Arc::new(successor));
@@ -48,10 +49,10 @@ impl Engines {
     }
 }
 
-/// Engines that are yet to take the others' place.
+/// Proxies that are not in use yet.
 pub(crate) struct Successors(Vec<HttpProxy<Proxy>>);
 
-/// The one place where pingora's settings are made.
+/// Builds the proxies. pingora is configured here only.
 fn build(
     count: usize,
     pooled: usize,
@@ -67,8 +68,8 @@ fn build(
         ca_file: path,
         ..ServerConf::default()
     });
-    // pingora panics when it can't open the file, for which there may be no descriptor left.
+    // pingora panics if it cannot open the file, for which no descriptor may be left.
     let build = || (0..count).map(|_| http_proxy(&conf, proxy.clone())).collect();
     catch_unwind(AssertUnwindSafe(build))
-        .map_err(|_| io::Error::other("the trust anchors cannot be handed to pingora"))
+        .map_err(|_| io::Error::other("pingora cannot load the trust anchors"))
 }

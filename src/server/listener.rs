@@ -1,4 +1,4 @@
-//! An address that is ours: bound before anything starts, then accepted from.
+//! Listening sockets: bound before anything starts, then accepted from.
 
 use crate::config::ListenAddress;
 use crate::proxy::downstream::Socket;
@@ -15,24 +15,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::net::UnixStream as UnixCaller;
 
-/// Only the owner of the process may connect to a Unix socket.
+/// Mode of a Unix socket that only the user of the process may connect to.
 const SOCKET_MODE: u32 = 0o600;
-/// Everybody may, and whose user id is not in the list is turned away.
+/// Mode of a Unix socket with `access.uids`: any user may connect, and one that is not in the list is
+/// rejected.
 const SHARED_SOCKET_MODE: u32 = 0o666;
 
-/// Connections that wait to be accepted: as many as the system allows.
+/// Most connections that wait to be accepted: as many as the system allows.
 const BACKLOG: i32 = -1;
 
-/// An address that is ours.
+/// A bound listening socket.
 #[derive(Debug)]
 pub enum Listener {
-    /// TCP, and the address with its real port.
+    /// A TCP socket, and its address with the real port.
     Tcp(TcpListener, SocketAddr),
-    /// A Unix socket, its file, and who else than our own user may connect.
+    /// A Unix socket, its file, and the user ids that may connect besides that of the process.
     Unix(UnixListener, SocketFile, Arc<[u32]>),
 }
 
-/// The file of a Unix socket, and which one it is: another process may put its own in its place.
+/// File of a Unix socket, with its identity: another process may bind its own there.
 #[derive(Clone, Debug)]
 pub struct SocketFile {
     path: PathBuf,
@@ -45,16 +46,16 @@ impl SocketFile {
         Ok(Self { path: path.to_owned(), identity: (file.dev(), file.ino()) })
     }
 
-    /// Removes the file, if it is still ours.
+    /// Removes the file if it is still this process's.
     pub(super) fn remove(&self) {
         if Self::of(&self.path).is_ok_and(|found| found.identity == self.identity) {
-            // Gone already is as good.
+            // Fails if the file is gone already, which is as good.
             let _ = std::fs::remove_file(&self.path);
         }
     }
 }
 
-/// An address that can't be listened on.
+/// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {source}; {advice}")]
 pub struct BindError {
@@ -64,7 +65,7 @@ pub struct BindError {
 }
 
 impl BindError {
-    /// `key` is what to change in the configuration.
+    /// Creates the error. `key` is the key of the address in the configuration.
     pub(crate) fn new(address: impl ToString, source: io::Error, key: &'static str) -> Self {
         let advice = match (source.kind(), key) {
             (io::ErrorKind::AddrInUse, "admin.listen") => {
@@ -83,11 +84,10 @@ impl BindError {
 }
 
 impl Listener {
-    /// Binds an address. A Unix socket that a crashed process left behind is replaced; one that
-    /// answers is not.
+    /// Binds an address. The Unix socket of a crashed process is replaced; one that is in use is not.
     ///
     /// # Errors
-    /// The address is taken, not ours, or not permitted.
+    /// The address is in use, not of this machine, or not permitted.
     pub fn bind(address: &ListenAddress, uids: &[u32]) -> Result<Self, BindError> {
         let bound = match address {
             ListenAddress::Tcp(address) => TcpListener::bind(address).and_then(|listener| {
@@ -100,7 +100,7 @@ impl Listener {
             .map_err(|source| BindError::new(address, source, "listen"))
     }
 
-    /// The address with its real port.
+    /// Returns the address with its real port.
     pub fn address(&self) -> ListenAddress {
         match self {
             Self::Tcp(_, address) => ListenAddress::Tcp(*address),
@@ -115,8 +115,8 @@ impl Listener {
         }
     }
 
-    /// The same socket once more, for another worker. Sharing one socket, rather than binding it
-    /// again with `SO_REUSEPORT`, keeps other processes from binding beside us.
+    /// Duplicates the socket for another worker. With a shared socket, unlike with `SO_REUSEPORT`, no
+    /// other process can bind the same address.
     pub(super) fn try_clone(&self) -> io::Result<Self> {
         match self {
             Self::Tcp(listener, address) => {
@@ -128,20 +128,20 @@ impl Listener {
         }
     }
 
-    pub(super) fn into_tokio(self) -> io::Result<Accepting> {
+    pub(super) fn into_tokio(self) -> io::Result<AsyncListener> {
         match self {
             Self::Tcp(listener, _) => {
-                tokio::net::TcpListener::from_std(listener).map(Accepting::Tcp)
+                tokio::net::TcpListener::from_std(listener).map(AsyncListener::Tcp)
             }
             Self::Unix(listener, _, uids) => tokio::net::UnixListener::from_std(listener)
-                .map(|listener| Accepting::Unix(listener, uids)),
+                .map(|listener| AsyncListener::Unix(listener, uids)),
         }
     }
 }
 
 fn bind_unix(path: &Path, uids: &[u32]) -> io::Result<Listener> {
     let is_socket = path.symlink_metadata().is_ok_and(|file| file.file_type().is_socket());
-    // Nobody listens behind it any more: a crashed process left it.
+    // A crashed process left it: nothing listens on it.
     let is_left_over = || {
         UnixStream::connect(path)
             .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
@@ -150,24 +150,24 @@ fn bind_unix(path: &Path, uids: &[u32]) -> io::Result<Listener> {
         std::fs::remove_file(path)?;
     }
     let mode = if uids.is_empty() { SOCKET_MODE } else { SHARED_SOCKET_MODE };
-    let socket = bind_quietly(path, mode)?;
+    let socket = bind_without_listening(path, mode)?;
     net::listen(&socket, BACKLOG)?;
     Ok(Listener::Unix(socket.into(), SocketFile::of(path)?, uids.into()))
 }
 
-/// A socket that is bound, has its mode, and does not listen yet: until it does, nobody can connect, and so nobody
-/// can before the mode is right.
-fn bind_quietly(path: &Path, mode: u32) -> io::Result<OwnedFd> {
+/// Binds a socket that has its mode and does not listen yet. So nobody can connect before the mode is
+/// set.
+fn bind_without_listening(path: &Path, mode: u32) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC;
     let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    // On Linux the file is made with the socket's own mode; elsewhere this may do nothing.
+    // On Linux the file gets the socket's mode; elsewhere this may have no effect.
     let _ = fs::fchmod(&socket, Mode::from_raw_mode(mode));
     net::bind(&socket, &SocketAddrUnix::new(path)?)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
     Ok(socket)
 }
 
-impl AsFd for Accepting {
+impl AsFd for AsyncListener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Tcp(listener) => listener.as_fd(),
@@ -176,23 +176,25 @@ impl AsFd for Accepting {
     }
 }
 
-pub(super) enum Accepting {
+/// A listening socket on a worker's runtime.
+pub(super) enum AsyncListener {
     Tcp(tokio::net::TcpListener),
     Unix(tokio::net::UnixListener, Arc<[u32]>),
 }
 
-impl Accepting {
+impl AsyncListener {
+    /// Waits for the next connection.
     pub(super) async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
-                // A caller that is gone already fails later, and alone.
+                // Fails if the caller is gone already, which the first read reports.
                 let _ = stream.set_nodelay(true);
                 Ok(Accepted::Caller(Socket::Tcp(stream)))
             }
             Self::Unix(listener, uids) => {
                 let (stream, _) = listener.accept().await?;
-                Ok(match may_call(&stream, uids) {
+                Ok(match is_allowed(&stream, uids) {
                     true => Accepted::Caller(Socket::Unix(stream)),
                     false => Accepted::Rejected(stream),
                 })
@@ -201,15 +203,16 @@ impl Accepting {
     }
 }
 
-/// Who has connected.
+/// An accepted connection.
 pub(super) enum Accepted {
+    /// A connection that may send requests.
     Caller(Socket),
-    /// One whose user id is in no list.
+    /// A connection of a user id that is not in `access.uids`.
     Rejected(UnixCaller),
 }
 
-/// Whether the user behind a connection may call: our own always, and those of the list.
-fn may_call(stream: &UnixCaller, uids: &[u32]) -> bool {
+/// Whether the user at the other end may connect: the user of the process, and those of the list.
+fn is_allowed(stream: &UnixCaller, uids: &[u32]) -> bool {
     let is_known = |uid: u32| uids.contains(&uid) || uid == getuid().as_raw();
     uids.is_empty() || stream.peer_cred().is_ok_and(|caller| is_known(caller.uid()))
 }
@@ -223,7 +226,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for mode in [SOCKET_MODE, SHARED_SOCKET_MODE] {
             let path = folder.path().join(format!("{mode:o}.sock"));
-            let socket = bind_quietly(&path, mode).unwrap();
+            let socket = bind_without_listening(&path, mode).unwrap();
             assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, mode);
             let refused = UnixStream::connect(&path).unwrap_err();
             assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);

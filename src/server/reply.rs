@@ -1,0 +1,45 @@
+//! Local answers to callers whose connection is not served.
+
+use crate::error::ErrorKind;
+use crate::proxy::downstream::{Load, Socket};
+use crate::proxy::respond::Problem;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream as UnixCaller;
+use tokio::time::timeout;
+
+/// Time for the answer to a caller beyond the limit of connections. It delays all other callers.
+const OVERLOADED_TIME: Duration = Duration::from_millis(5);
+/// Time for a caller that may not connect to read the answer.
+const REPLY_TIME: Duration = Duration::from_secs(2);
+
+/// Answers a caller whose user id may not connect. Its input is read for a while: closing at once would
+/// discard the answer.
+pub(super) async fn reject_user(mut stream: UnixCaller, load: Arc<Load>) {
+    let problem = Problem::new(ErrorKind::AccessDenied, "this user id is not in `access.uids`");
+    load.record_rejected(&problem);
+    let reply = async {
+        stream.write_all(&problem.to_wire()).await?;
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    };
+    // An answer that cannot be written is given up.
+    let _ = timeout(REPLY_TIME, reply).await;
+}
+
+/// Answers a caller beyond the limit of connections. It is answered at once or not at all.
+pub(super) async fn reject_overloaded(mut socket: Socket, load: &Load) {
+    let detail =
+        "more connections than the limit of open files, or `limits.requests`, allows; try again";
+    let problem = Problem::overloaded(detail);
+    load.record_rejected(&problem);
+    let reply = async {
+        // Reads what has arrived: with unread input, closing would discard the answer.
+        let mut request = [0; 4096];
+        socket.write_all(&problem.to_wire()).await?;
+        socket.shutdown().await?;
+        socket.read(&mut request).await
+    };
+    let _ = timeout(OVERLOADED_TIME, reply).await;
+}

@@ -1,0 +1,118 @@
+//! Worker: accepts connections on every listener, and serves their requests on one thread.
+
+use super::accept_error;
+use super::connections::Connections;
+use super::engine::Engine;
+use super::listener::{Accepted, AsyncListener, Listener};
+use super::reply;
+use crate::proxy::downstream::{Downstream, Load};
+use pingora::apps::HttpServerApp;
+use pingora::protocols::http::ServerSession;
+use std::io;
+use std::sync::Arc;
+use tokio::select;
+use tokio::sync::watch;
+use tokio::task::yield_now;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// A worker that has not started.
+pub(super) struct Worker {
+    pub(super) listeners: Vec<(Listener, Arc<Load>)>,
+    pub(super) engine: Arc<Engine>,
+    /// Most connections at once.
+    pub(super) most: usize,
+    /// Cancelled to stop accepting.
+    pub(super) stop: CancellationToken,
+    /// Cancelled to end requests in flight.
+    pub(super) abort: CancellationToken,
+}
+
+impl Worker {
+    /// Serves until `stop` and the end of all requests, or `abort`.
+    pub(super) async fn run(self) -> io::Result<()> {
+        let tasks = TaskTracker::new();
+        let (shutdown, watch) = watch::channel(false);
+        let connections = Connections::new(self.most);
+        for (listener, load) in self.listeners {
+            let accepting = accept_loop(
+                listener.into_tokio()?,
+                load,
+                self.engine.clone(),
+                connections.clone(),
+                tasks.clone(),
+                watch.clone(),
+            );
+            let stop = self.stop.clone();
+            tasks.spawn(async move { stop.run_until_cancelled(accepting).await });
+        }
+        self.stop.cancelled().await;
+        // The flag makes answers close their connection; the clean-up wakes idle connections.
+        shutdown.send_replace(true);
+        self.engine.load_full().http_cleanup().await;
+        tasks.close();
+        self.abort.run_until_cancelled(tasks.wait()).await;
+        Ok(())
+    }
+}
+
+async fn accept_loop(
+    listener: AsyncListener,
+    load: Arc<Load>,
+    engine: Arc<Engine>,
+    connections: Arc<Connections>,
+    tasks: TaskTracker,
+    shutdown: watch::Receiver<bool>,
+) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) => {
+                match (accepted, connections.make_room()) {
+                    (Accepted::Caller(socket), true) => connections.serve(&tasks, |seat| {
+                        let downstream = Box::new(Downstream::new(socket, load.clone(), seat));
+                        serve(downstream, engine.clone(), shutdown.clone())
+                    }),
+                    (Accepted::Rejected(stream), true) => {
+                        connections.serve(&tasks, |_| reply::reject_user(stream, load.clone()));
+                    }
+                    (Accepted::Caller(socket), false) => {
+                        reply::reject_overloaded(socket, &load).await
+                    }
+                    (Accepted::Rejected(_), false) => {}
+                }
+                // Polls the new connection before a burst of others can evict it.
+                yield_now().await;
+            }
+            Err(error) => {
+                accept_error::recover(&listener, &error, || connections.evict_idle()).await
+            }
+        }
+    }
+}
+
+/// Serves the requests of a connection, one after the other.
+async fn serve(
+    mut downstream: Box<Downstream>,
+    engine: Arc<Engine>,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    loop {
+        let has_request = select! {
+            // A request that has arrived is served, even at shutdown.
+            biased;
+            has_request = downstream.wait_for_request() => has_request,
+            _ = shutdown.wait_for(|is_due| *is_due) => false,
+        };
+        if !has_request {
+            return;
+        }
+        let mut session = ServerSession::new_http1(downstream);
+        // Keeps the connection alive. The connection itself limits the time.
+        session.set_keepalive((!*shutdown.borrow()).then_some(0));
+        let engine = engine.load_full();
+        let Some(kept) = engine.process_new_http(session, &shutdown).await else { return };
+        let (stream, _) = kept.consume();
+        let Ok(kept) = stream.into_any().downcast() else { return };
+        downstream = kept;
+    }
+}
