@@ -1,22 +1,32 @@
-//! Answers that more than one part of the tenant gives.
+//! Responses, and facts about requests, that several parts of the tenant use.
 
 use axum::Json;
-use axum::http::header::ACCEPT;
+use axum::http::header::{ACCEPT, HOST};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-/// An error as UAA and most of the tenant's APIs word it.
+/// An error body as UAA and most of the tenant's APIs have it.
 pub(super) fn error(status: StatusCode, error: &str, description: &str) -> Response {
     (status, Json(json!({ "error": error, "error_description": description }))).into_response()
 }
 
-/// Whether the path is this one or below it, by whole segments.
+/// Whether the path is `base` or below it, by whole segments.
 pub(super) fn is_under(path: &str, base: &str) -> bool {
     path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// 404 for a path that this tenant does not have.
+/// The tenant's origin as the client knows it: `https://` and the request's `Host`, or the tenant's
+/// own origin if there is none. A proxy that forwards its own `Host` gets links to itself, and a
+/// proxy that sets the tenant's gets links to the tenant.
+pub(super) fn origin(headers: &HeaderMap, tenant_origin: &str) -> String {
+    match headers.get(HOST).and_then(|host| host.to_str().ok()) {
+        Some(host) => format!("https://{host}"),
+        None => tenant_origin.to_owned(),
+    }
+}
+
+/// 404 for a path that does not exist.
 pub(super) async fn no_such_path(uri: Uri) -> Response {
     error(
         StatusCode::NOT_FOUND,
@@ -27,11 +37,11 @@ pub(super) async fn no_such_path(uri: Uri) -> Response {
 
 /// 405 for a path that exists, but not for this method.
 pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> Response {
-    let description = format!("{} does not take {method}", uri.path());
+    let description = format!("{} does not allow {method}", uri.path());
     error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &description)
 }
 
-/// 406 for an `Accept` that rules out the only media type on offer.
+/// 406 for an `Accept` that excludes the only media type on offer.
 pub(super) fn not_acceptable(offered: &str) -> Response {
     error(
         StatusCode::NOT_ACCEPTABLE,
@@ -40,7 +50,8 @@ pub(super) fn not_acceptable(offered: &str) -> Response {
     )
 }
 
-/// Whether the request's `Accept` allows one of these media types or ranges; a request without the header takes all.
+/// Whether the request's `Accept` allows one of these media types or ranges. A request without the
+/// header accepts everything.
 pub(super) fn accepts(headers: &HeaderMap, offered: &[&str]) -> bool {
     let mut ranges =
         headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();

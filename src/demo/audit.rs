@@ -1,8 +1,10 @@
-//! The audit-log export: CSV, page by page, asked for by POST though it changes nothing.
+//! The export of the audit log: CSV, page by page. It is requested by POST although it changes
+//! nothing.
 //!
-//! How many pages there are is told in a response header, `epm-page-count`; a proxy that drops headers it does not know
-//! leaves the client with the first page.
+//! The number of pages is in the response header `epm-page-count`. If a proxy drops headers that it
+//! does not know, the client gets the first page only.
 
+use super::answer;
 use axum::Router;
 use axum::extract::Query;
 use axum::http::header::{CONTENT_TYPE, HeaderName};
@@ -10,9 +12,6 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Deserialize;
-
-use super::answer;
-use super::state::Shared;
 
 const PAGES: u64 = 3;
 const ROWS_A_PAGE: u64 = 50;
@@ -24,23 +23,23 @@ const ACTIVITIES: [(&str, &str, &str); 4] = [
     ("Change", "Role", "DEMO_\"READER\""),
 ];
 
-/// The audit paths.
-pub(super) fn routes() -> Router<Shared> {
+/// The routes of the audit log.
+pub(super) fn routes() -> Router {
     Router::new().route("/api/v1/audit/activities/exportActivities", get(read).post(export))
 }
 
-/// Other parameters, such as `sortKey`, and a body with `from` are accepted and change nothing.
+/// The parameters that count. Others, for example `sortKey`, and a body with `from` are ignored.
 #[derive(Debug, Deserialize)]
 struct ExportQuery {
-    /// From 1; 0 counts as 1. Beyond the last page there is the header line alone.
+    /// The page, counted from 1; 0 counts as 1. After the last page there is only the header line.
     #[serde(rename = "pageIndex", default)]
     page_index: u64,
-    /// Latest first.
+    /// Whether the latest row is the first.
     #[serde(rename = "sortDescending", default)]
     descending: bool,
 }
 
-/// The same by GET. There is CSV only: a client that insists on JSON gets 406.
+/// The export by GET. A client that accepts only JSON gets 406.
 async fn read(query: Query<ExportQuery>, headers: HeaderMap) -> Response {
     if answer::accepts(&headers, &["text/csv", "text/*"]) {
         export(query).await
@@ -63,7 +62,7 @@ async fn export(Query(query): Query<ExportQuery>) -> Response {
     (headers, csv).into_response()
 }
 
-/// A row made from its number alone. Fields that need quotes have them, quotes inside written twice (RFC 4180).
+/// The row with this number. Fields with quotes are quoted, and their quotes doubled (RFC 4180).
 fn row(number: u64) -> String {
     let kind = usize::try_from(number).unwrap_or_default() % ACTIVITIES.len();
     let (activity, object_type, object) = ACTIVITIES.get(kind).copied().unwrap_or_default();

@@ -1,126 +1,100 @@
-//! The tenant's front door: every request passes it, whatever its path.
+//! The check that every request to the tenant's API passes, whatever its path.
 //!
-//! It notes the request, plays the faults, checks the bearer token and, for a write, the CSRF token, and puts the two
-//! correlation ids on the answer that SAP's support asks for. Whoever is refused is refused here, before any API has
-//! done anything.
+//! It records the request, applies the faults, verifies the bearer token and, for a write, the CSRF
+//! token. It adds two correlation ids to the response, for which SAP's support asks. Each refusal
+//! is made here, before an API has done anything.
 
-use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, EXPECT, HeaderName, WWW_AUTHENTICATE};
-use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
-use futures_util::StreamExt;
-use uuid::Uuid;
-
-use super::faults::{Faults, TenantFault, delay, hang};
-use super::keys::{Keys, TokenRefusal, unix_now};
+use super::csrf::CsrfTokens;
+use super::faults::{Faults, TenantFault};
+use super::keys::{InvalidToken, SigningKeys};
+use super::refusal::Refusal;
 use super::seen::LastRequest;
 use super::state::{Shared, TenantState};
+use super::time::{delay, hang, unix_now};
 use super::{answer, csrf, login};
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::header::{AUTHORIZATION, EXPECT, HeaderName};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
+use std::sync::Arc;
+use uuid::Uuid;
 
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlationid");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-vcap-request-id");
 
-/// The APIs that expect a browser's session, and look at a bearer token only if told to by
+/// The APIs that expect a browser's session, and read a bearer token only with
 /// `x-sap-sac-custom-auth: true`.
 const CUSTOM_AUTH: [&str; 3] = ["/api/v1/scim2", "/api/v1/content", "/api/v1/audit"];
 
-/// Why a request does not get in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Refusal {
-    /// No `Authorization` header, or none of the Bearer scheme.
-    #[error("a bearer token is required")]
-    NoBearer,
-    /// More than one `Authorization` header: which of them would count?
-    #[error("the request has more than one Authorization header")]
-    Ambiguous,
-    /// The token is not good.
-    #[error("{0}")]
-    Token(#[from] TokenRefusal),
-    /// The token is good, and whoever is behind it is not.
-    #[error("the user behind this token is not active on this tenant")]
-    Inactive,
-    /// The token is good, and older than the rights that its owner has now.
-    #[error("the token's scopes are not enough any more")]
-    OldScopes,
-    /// The front door would rather show its login page.
-    #[error("the session has expired; log on again")]
-    LoginNeeded,
-    /// An API that takes tokens only with `x-sap-sac-custom-auth: true`.
-    #[error("this API takes a bearer token only together with x-sap-sac-custom-auth: true")]
-    NoCustomAuth,
+struct Gate {
+    tenant: Shared,
+    csrf: CsrfTokens,
 }
 
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let message = self.to_string();
-        match self {
-            Self::Ambiguous => answer::error(StatusCode::BAD_REQUEST, "bad_request", &message),
-            Self::OldScopes => answer::error(StatusCode::FORBIDDEN, "insufficient_scope", &message),
-            Self::NoBearer
-            | Self::Token(_)
-            | Self::Inactive
-            | Self::LoginNeeded
-            | Self::NoCustomAuth => {
-                let response = answer::error(StatusCode::UNAUTHORIZED, "unauthorized", &message);
-                ([(WWW_AUTHENTICATE, "Bearer")], response).into_response()
-            }
-        }
-    }
+/// Puts the check in front of all of these routes, and of their fallbacks.
+pub(super) fn guard(routes: Router, tenant: Shared) -> Router {
+    let gate = Arc::new(Gate { tenant, csrf: CsrfTokens::default() });
+    routes.layer(from_fn_with_state(gate, middleware))
 }
 
-/// The middleware around the whole API.
-pub(super) async fn front_door(
-    State(state): State<Shared>,
-    request: Request,
-    next: Next,
-) -> Response {
+async fn middleware(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
     let last = LastRequest::of(&request);
-    state.count(|seen| {
+    gate.tenant.record(|seen| {
         seen.tenant_requests += 1;
         seen.last_request = Some(last);
     });
-    // The caller's own correlation id is kept, so that its log and the tenant's can be laid side by side.
-    let correlation = request.headers().get(CORRELATION_ID).cloned().unwrap_or_else(fresh_id);
+    // The client's own correlation id is kept, so that its log can be compared with the tenant's.
+    let correlation = request.headers().get(CORRELATION_ID).cloned().unwrap_or_else(new_id);
 
-    let mut response = pass(&state, request, next).await;
+    let mut response = gate.respond(request, next).await;
     response.headers_mut().insert(CORRELATION_ID, correlation);
-    response.headers_mut().insert(REQUEST_ID, fresh_id());
+    response.headers_mut().insert(REQUEST_ID, new_id());
     response
 }
 
-async fn pass(state: &TenantState, request: Request, next: Next) -> Response {
-    let faults = state.faults();
-    delay(faults.tenant_delay_ms).await;
-    let (head, body) = request.into_parts();
-    if let Some(response) = fault(state, &faults, &head).await {
-        drain(&head.headers, body).await;
-        return response;
-    }
-    let bearer = match admit(state, faults.tenant, &head) {
-        Ok(bearer) => bearer,
-        Err(refusal) => {
-            state.count(|seen| seen.refused += 1);
-            drain(&head.headers, body).await;
-            return refusal.into_response();
+impl Gate {
+    async fn respond(&self, request: Request, next: Next) -> Response {
+        let tenant = &*self.tenant;
+        let faults = tenant.faults();
+        delay(faults.tenant_delay_ms).await;
+        let (head, body) = request.into_parts();
+        if let Some(response) = fault_response(tenant, &faults, &head).await {
+            discard(&head.headers, body).await;
+            return response;
         }
-    };
-    if !csrf::admits(state, faults.csrf, &bearer, &head) {
-        state.count(|seen| seen.csrf_refused += 1);
-        drain(&head.headers, body).await;
-        return csrf::required();
+        let bearer = match authorize(tenant, faults.tenant, &head) {
+            Ok(bearer) => bearer,
+            Err(refusal) => {
+                tenant.record(|seen| seen.refused += 1);
+                discard(&head.headers, body).await;
+                return refusal.into_response();
+            }
+        };
+        if let Err(required) = self.csrf.check(tenant, faults.csrf, &bearer, &head) {
+            tenant.record(|seen| seen.csrf_refused += 1);
+            discard(&head.headers, body).await;
+            return required.into_response();
+        }
+        tenant.record(|seen| seen.accepted += 1);
+        let is_csrf_fetch = csrf::is_fetch(faults.csrf, &head);
+        let response = next.run(Request::from_parts(head, body)).await;
+        if is_csrf_fetch {
+            tenant.record(|seen| seen.csrf_fetches += 1);
+            self.csrf.issue(faults.csrf, bearer, response)
+        } else {
+            response
+        }
     }
-    state.count(|seen| seen.accepted += 1);
-    let fetches_csrf = csrf::is_fetch(faults.csrf, &head);
-    let response = next.run(Request::from_parts(head, body)).await;
-    if fetches_csrf { csrf::give(state, faults.csrf, bearer, response) } else { response }
 }
 
-/// Whether the request gets in; if so, the id of its token.
-fn admit(state: &TenantState, fault: TenantFault, request: &Parts) -> Result<String, Refusal> {
-    let bearer = check(&state.keys, &request.headers)?;
+/// Checks the bearer token and the rights of its user. Returns the token's id.
+fn authorize(state: &TenantState, fault: TenantFault, request: &Parts) -> Result<String, Refusal> {
+    let bearer = verify(&state.keys, &request.headers)?;
     let wants_custom_auth = CUSTOM_AUTH.iter().any(|api| answer::is_under(request.uri.path(), api));
     match fault {
         TenantFault::RefuseAlways => Err(Refusal::Inactive),
@@ -130,27 +104,27 @@ fn admit(state: &TenantState, fault: TenantFault, request: &Parts) -> Result<Str
     }
 }
 
-/// The answer that a fault puts in place of the tenant's own.
-async fn fault(state: &TenantState, faults: &Faults, request: &Parts) -> Option<Response> {
+/// The response of a fault that replaces the tenant's own.
+async fn fault_response(state: &TenantState, faults: &Faults, request: &Parts) -> Option<Response> {
     let response = match faults.tenant {
-        // The last two are for those whose token is good.
+        // The last two apply only to valid tokens: see `authorize`.
         TenantFault::None | TenantFault::RefuseAlways | TenantFault::ScopesChanged => return None,
         TenantFault::Hang => hang().await,
         TenantFault::InternalError => {
             let status = StatusCode::INTERNAL_SERVER_ERROR;
             return Some(answer::error(status, "internal_error", "an internal error occurred"));
         }
-        TenantFault::Unauthorized => Refusal::Token(TokenRefusal::UnknownKey).into_response(),
+        TenantFault::Unauthorized => Refusal::Token(InvalidToken::UnknownKey).into_response(),
         TenantFault::LoginPage => login::page(state, request, faults.login_page_delay_ms),
         TenantFault::LoginRedirect => login::redirect(state, request),
     };
-    state.count(|seen| seen.refused += 1);
+    state.record(|seen| seen.refused += 1);
     Some(response)
 }
 
-/// Exactly one `Authorization` header, of the Bearer scheme (its name in any case), with a token that is good now;
-/// returns the token's id.
-fn check(keys: &Keys, headers: &HeaderMap) -> Result<String, Refusal> {
+/// Requires exactly one `Authorization` header of the Bearer scheme (its name in any case) with a
+/// valid token. Returns the token's id.
+fn verify(keys: &SigningKeys, headers: &HeaderMap) -> Result<String, Refusal> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next().ok_or(Refusal::NoBearer)?;
     if values.next().is_some() {
@@ -170,16 +144,17 @@ fn has_custom_auth(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
 }
 
-/// Reads and forgets what the client still sends: a server that closes on a client in the middle of an upload may lose
-/// its own answer to the reset. A client that asks beforehand, by `Expect: 100-continue`, is spared the upload.
-async fn drain(headers: &HeaderMap, body: Body) {
+/// Reads the rest of the request's body and discards it. A server that closes the connection during
+/// an upload may lose its own response to the reset. A client that sends `Expect: 100-continue`
+/// waits for the response instead, and sends no body.
+async fn discard(headers: &HeaderMap, body: Body) {
     if !headers.contains_key(EXPECT) {
         let mut chunks = body.into_data_stream();
-        while let Some(Ok(_forgotten)) = chunks.next().await {}
+        while let Some(Ok(_discarded)) = chunks.next().await {}
     }
 }
 
-fn fresh_id() -> HeaderValue {
-    // A UUID has no character that a header could not hold; the fallback is for the type only.
+fn new_id() -> HeaderValue {
+    // A UUID is always a valid header value. The fallback only satisfies the type.
     HeaderValue::try_from(Uuid::new_v4().to_string()).unwrap_or(HeaderValue::from_static("none"))
 }

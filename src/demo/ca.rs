@@ -1,8 +1,7 @@
-//! A certificate authority of our own, made at the start and gone at the end.
+//! The demo tenant's own certificate authority, which lives as long as the tenant.
 
-use std::sync::Arc;
-use std::time::Duration;
-
+use super::error::DemoError;
+use super::time::unix_now;
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose,
@@ -12,30 +11,30 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
-
-use super::DemoError;
-use super::keys::unix_now;
+use std::fmt::{Debug, Formatter, Result as FmtResult};
+use std::sync::Arc;
+use std::time::Duration;
 
 const NAME: &str = "bearerd demo CA";
-/// A name that the demo's servers have besides those of loopback, for who reaches them through a forward proxy
-/// that knows it.
+/// Another name of the demo's servers besides those of loopback, for clients that reach them
+/// through a forward proxy.
 const OTHER_NAME: &str = "acme.test";
 
-/// The longest that a client certificate is valid.
+/// Longest validity of a client certificate.
 const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// The authority that signs the certificates of the demo's servers and of its OAuth client.
+/// Signs the certificates of the demo's servers and of its OAuth client.
 pub(super) struct CertificateAuthority {
     issuer: Issuer<'static, KeyPair>,
     certificate: Certificate,
     pem: String,
 }
 
-/// A certificate with its key, in both of the forms that are wanted.
+/// A certificate with its key, in PEM and in DER.
 pub(super) struct Issued {
-    /// The certificate, then the authority's, PEM.
+    /// The certificate and then the authority's, in PEM.
     pub(super) chain_pem: String,
-    /// The private key, PKCS#8 PEM.
+    /// The private key, PKCS#8 in PEM.
     pub(super) key_pem: String,
     pub(super) chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
@@ -47,7 +46,7 @@ impl CertificateAuthority {
             let key = KeyPair::generate()?;
             let mut params = CertificateParams::new(Vec::new())?;
             params.distinguished_name.push(DnType::CommonName, NAME);
-            // It signs servers and clients, and no further authorities.
+            // It signs certificates of servers and clients, but of no other authorities.
             params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
             params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
             let certificate = params.self_signed(&key)?;
@@ -57,12 +56,12 @@ impl CertificateAuthority {
         make().map_err(|reason| DemoError::Certificate { name: NAME.to_owned(), reason })
     }
 
-    /// The authority's own certificate, PEM.
+    /// The authority's own certificate, in PEM.
     pub(super) fn pem(&self) -> &str {
         &self.pem
     }
 
-    /// A server certificate for these names; IP addresses are recognised as such.
+    /// A server certificate for these names, which may be IP addresses.
     pub(super) fn issue(&self, names: &[&str]) -> Result<Issued, DemoError> {
         let make = || {
             let names: Vec<String> = names.iter().map(ToString::to_string).collect();
@@ -75,21 +74,22 @@ impl CertificateAuthority {
         make().map_err(|reason| DemoError::Certificate { name: names.join(", "), reason })
     }
 
-    /// A client certificate for this common name, valid for this long; zero makes one that has expired.
+    /// A client certificate for this common name, valid from now on for this long. With zero, it
+    /// has expired.
     pub(super) fn issue_client(&self, name: &str, valid: Duration) -> Result<Issued, DemoError> {
         let make = || {
             let mut params = CertificateParams::new(Vec::new())?;
             params.distinguished_name.push(DnType::CommonName, name);
             let now = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(unix_now());
             params.not_before = now - Duration::from_secs(60);
-            // The last second is a valid one, too.
+            // `not_after` itself is still valid.
             params.not_after = now + valid.min(CENTURY) - Duration::from_secs(1);
             self.sign(params, ExtendedKeyUsagePurpose::ClientAuth)
         };
         make().map_err(|reason| DemoError::Certificate { name: name.to_owned(), reason })
     }
 
-    /// Makes a key, and signs its certificate for this purpose.
+    /// Makes a key and signs its certificate for this purpose.
     fn sign(
         &self,
         mut params: CertificateParams,
@@ -98,7 +98,7 @@ impl CertificateAuthority {
         let key = KeyPair::generate()?;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![purpose];
-        // Strict verifiers (Python 3.13's default, for one) insist on this extension.
+        // Strict verifiers, for example Python 3.13's default, require this extension.
         params.use_authority_key_identifier_extension = true;
         let certificate = params.signed_by(&key, &self.issuer)?;
         Ok(Issued {
@@ -109,7 +109,7 @@ impl CertificateAuthority {
         })
     }
 
-    /// TLS as the issuer and the tenant speak it.
+    /// TLS settings of the issuer and of the tenant.
     pub(super) fn server_config(&self, http2: bool) -> Result<ServerConfig, DemoError> {
         let mut config = self.config(WebPkiClientVerifier::no_client_auth())?;
         if http2 {
@@ -118,8 +118,8 @@ impl CertificateAuthority {
         Ok(config)
     }
 
-    /// TLS as the issuer for client certificates speaks it: a client may show one, which then must be ours and must not
-    /// have expired. Who shows none gets as far as the issuer.
+    /// TLS settings of the issuer for client certificates. A certificate must be of this authority
+    /// and must not have expired. A client without one is refused later, by the issuer.
     pub(super) fn mutual_config(&self) -> Result<ServerConfig, DemoError> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.der().clone()).map_err(DemoError::Tls)?;
@@ -129,13 +129,13 @@ impl CertificateAuthority {
             .build()
             .map_err(|reason| DemoError::Tls(rustls::Error::General(reason.to_string())))?;
         let mut config = self.config(verifier)?;
-        // A resumed session would bring the old certificate along, even one that has expired meanwhile.
+        // A resumed session would bring its certificate along, even after that has expired.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(config)
     }
 
-    /// The provider is named here, so the demo neither needs nor disturbs the process-wide one.
+    /// Names the crypto provider, so that the demo does not depend on the process-wide one.
     fn config(&self, verifier: Arc<dyn ClientCertVerifier>) -> Result<ServerConfig, DemoError> {
         let issued = self.issue(&["localhost", OTHER_NAME, "127.0.0.1", "::1"])?;
         let mut config = ServerConfig::builder_with_provider(ring::default_provider().into())
@@ -149,9 +149,9 @@ impl CertificateAuthority {
     }
 }
 
-impl std::fmt::Debug for CertificateAuthority {
-    /// Its name: the rest is a private key.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("CertificateAuthority").field(&NAME).finish()
+impl Debug for CertificateAuthority {
+    /// The name only. The rest holds a private key.
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> FmtResult {
+        formatter.debug_tuple("CertificateAuthority").field(&NAME).finish()
     }
 }

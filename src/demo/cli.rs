@@ -1,17 +1,17 @@
-//! What SAP's own command line, `datasphere`, talks to.
+//! The API of SAP's own command line, `datasphere`.
 //!
-//! It has no commands of its own for a tenant's objects: it downloads a discovery document, OpenAPI with a few
-//! additions, and makes one command of each `operationId` in it. This document is the smallest that gives it a few.
+//! That tool has no built-in commands for the objects of a tenant. It downloads a discovery
+//! document, which is OpenAPI with a few additions, and makes a command of each `operationId`. The
+//! document here is the smallest one that gives it a few.
 //!
 //! | addition | means |
 //! |---|---|
-//! | a parameter `x-csrf-token` | before the request, GET the **same path** with `x-csrf-token: fetch` |
-//! | `x-requestbody-fileonly` | the body is a file's content, not made of options |
-//! | `x-read-path` | where `Location` leads to: it prints the command that reads it |
+//! | a parameter `x-csrf-token` | first, GET the **same path** with `x-csrf-token: fetch` |
+//! | `x-requestbody-fileonly` | the body is the content of a file, not made of options |
+//! | `x-read-path` | the path in `Location`; the tool prints the command that reads it |
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
-
+use super::answer;
+use super::state::Shared;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -19,67 +19,71 @@ use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::answer;
-use super::state::{Shared, lock};
+struct Spaces {
+    tenant: Shared,
+    /// Definitions of the spaces, by id.
+    definitions: Mutex<BTreeMap<String, Value>>,
+}
 
-/// The command line's paths.
-pub(super) fn routes() -> Router<Shared> {
+/// The routes of the command line.
+pub(super) fn routes(tenant: Shared) -> Router {
+    let definition = json!({ "version": "1.0.4", "label": "Demo space" });
+    let demo = ("DEMO".to_owned(), json!({ "spaceDefinition": definition }));
+    let definitions = Mutex::new(BTreeMap::from([demo]));
     Router::new()
         .route("/dwaas-core/api/v1/discovery", get(discovery))
         .route("/dwaas-core/api/v1/spaces", get(list).post(create))
         .route("/dwaas-core/api/v1/spaces/{space}", get(read).put(update))
+        .with_state(Arc::new(Spaces { tenant, definitions }))
 }
 
-/// The spaces' definitions, by id.
-#[derive(Debug)]
-pub(super) struct Spaces(Mutex<BTreeMap<String, Value>>);
-
-impl Default for Spaces {
-    fn default() -> Self {
-        let definition = json!({ "version": "1.0.4", "label": "Demo space" });
-        let demo = ("DEMO".to_owned(), json!({ "spaceDefinition": definition }));
-        Self(Mutex::new(BTreeMap::from([demo])))
-    }
+async fn list(State(spaces): State<Arc<Spaces>>) -> Json<Vec<String>> {
+    Json(spaces.definitions.lock().keys().cloned().collect())
 }
 
-async fn list(State(state): State<Shared>) -> Json<Vec<String>> {
-    Json(lock(&state.spaces.0).keys().cloned().collect())
-}
-
-async fn read(State(state): State<Shared>, Path(space): Path<String>) -> Response {
-    match lock(&state.spaces.0).get(&space) {
+async fn read(State(spaces): State<Arc<Spaces>>, Path(space): Path<String>) -> Response {
+    match spaces.definitions.lock().get(&space) {
         Some(definition) => Json(json!({ space: definition })).into_response(),
         None => no_such_space(&space),
     }
 }
 
-/// 201 for a new space and 200 for one that was there. `Location` is a path: the command line counts its segments.
-async fn create(State(state): State<Shared>, body: Bytes) -> Response {
+/// 201 for a new space, 200 for one that exists. `Location` is a path, because the tool counts its
+/// segments.
+async fn create(State(spaces): State<Arc<Spaces>>, body: Bytes) -> Response {
     let Some((space, definition)) = definition(&body) else {
         return not_a_space();
     };
     let location = format!("/dwaas-core/api/v1/spaces/{space}");
-    let new = lock(&state.spaces.0).insert(space, definition).is_none();
-    state.count(|seen| seen.writes_executed += 1);
+    let new = spaces.definitions.lock().insert(space, definition).is_none();
+    spaces.tenant.record(|seen| seen.writes_executed += 1);
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
     (status, [(LOCATION, location)]).into_response()
 }
 
-async fn update(State(state): State<Shared>, Path(space): Path<String>, body: Bytes) -> Response {
+async fn update(
+    State(spaces): State<Arc<Spaces>>,
+    Path(space): Path<String>,
+    body: Bytes,
+) -> Response {
     let Some((_, definition)) = definition(&body).filter(|(named, _)| *named == space) else {
         return not_a_space();
     };
-    match lock(&state.spaces.0).get_mut(&space) {
+    match spaces.definitions.lock().get_mut(&space) {
         Some(old) => *old = definition.clone(),
         None => return no_such_space(&space),
     }
-    state.count(|seen| seen.writes_executed += 1);
+    spaces.tenant.record(|seen| seen.writes_executed += 1);
     Json(json!({ space: definition })).into_response()
 }
 
-/// The only member of the body, `{"ID": {…}}`. An id has no character that a path would have to encode.
+/// The only member of the body, `{"ID": {…}}`. Ids have only characters that a path need not
+/// encode.
 fn definition(body: &[u8]) -> Option<(String, Value)> {
     let spaces: Map<String, Value> = serde_json::from_slice(body).ok()?;
     let mut spaces = spaces.into_iter();
@@ -90,8 +94,7 @@ fn definition(body: &[u8]) -> Option<(String, Value)> {
 }
 
 fn not_a_space() -> Response {
-    let description =
-        "the body is not {\"ID\": {…}}, with the id of the one space to write (A-Z, 0-9, _)";
+    let description = "the body is not {\"ID\": {…}}, with the id of one space (A-Z, 0-9, _)";
     answer::error(StatusCode::BAD_REQUEST, "bad_request", description)
 }
 
@@ -99,8 +102,9 @@ fn no_such_space(space: &str) -> Response {
     answer::error(StatusCode::NOT_FOUND, "not_found", &format!("there is no space {space}"))
 }
 
-/// The command line's own schema wants contact, license and externalDocs, though it makes nothing of them. With a
-/// version before 2023 it would put `/dwaas-core` before every path itself.
+/// The discovery document. The tool's schema requires contact, license and externalDocs, although
+/// it does not use them. For a version before 2023, the tool would prefix every path with
+/// `/dwaas-core`.
 async fn discovery() -> Json<Value> {
     let sap = json!({ "name": "SAP", "url": "https://help.sap.com" });
     let space = json!({

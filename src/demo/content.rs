@@ -1,12 +1,11 @@
-//! Content transport: large uploads and downloads, and jobs that a client asks about until they are done.
+//! Content transport: large uploads and downloads, and jobs that a client polls until they are
+//! done.
 //!
-//! A package may be a gigabyte, so nothing here ever holds one: uploads are counted and summed as they come, downloads
-//! are made as they go.
+//! A package may have a gigabyte and is never held in memory: uploads are counted and summed while
+//! they arrive, downloads are generated while they are sent.
 
-use std::collections::HashMap;
-use std::convert::Infallible;
-use std::sync::Mutex;
-
+use super::answer;
+use super::state::Shared;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
@@ -15,35 +14,42 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use futures_util::{StreamExt, stream};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::Arc;
 use uuid::Uuid;
 
-use super::answer;
-use super::state::{Shared, lock};
-
-/// How much of a download is made at a time.
+/// Size of the chunks of a download.
 const CHUNK: usize = 64 * 1024;
 
 /// The largest download: 2 GiB.
 const LARGEST: u64 = 2 * 1024 * 1024 * 1024;
 
-/// The content paths.
-pub(super) fn routes() -> Router<Shared> {
+struct Content {
+    tenant: Shared,
+    jobs: Jobs,
+}
+
+/// The routes of content transport.
+pub(super) fn routes(tenant: Shared) -> Router {
     Router::new()
         .route("/api/v1/content/jobs", post(upload))
         .route("/api/v1/content/jobs/{id}", get(poll))
         .route("/api/v1/content/packages/{id}", get(download))
         .route("/api/v1/content/{id}", delete(remove))
+        .with_state(Arc::new(Content { tenant, jobs: Jobs::default() }))
 }
 
-/// An import job, as clients see it.
+/// An import job as clients see it.
 #[derive(Debug, Clone, Serialize)]
 struct Job {
     id: String,
     status: JobStatus,
-    /// How long the upload was.
+    /// Length of the upload.
     bytes: u64,
-    /// The upload's CRC-32 (the one of zip and of Python's `zlib.crc32`), eight hexadecimal digits.
+    /// CRC-32 of the upload (as in zip and in Python's `zlib.crc32`), eight hexadecimal digits.
     checksum: String,
 }
 
@@ -56,16 +62,16 @@ enum JobStatus {
 
 /// The jobs since the start, by id.
 #[derive(Debug, Default)]
-pub(super) struct Jobs(Mutex<HashMap<String, Job>>);
+struct Jobs(Mutex<HashMap<String, Job>>);
 
 impl Jobs {
     fn add(&self, job: Job) {
-        lock(&self.0).insert(job.id.clone(), job);
+        self.0.lock().insert(job.id.clone(), job);
     }
 
-    /// The job as it is now. Being asked makes it go on, so that tests need not wait.
+    /// Returns the job and then completes it, so that tests need not wait.
     fn poll(&self, id: &str) -> Option<Job> {
-        let mut jobs = lock(&self.0);
+        let mut jobs = self.0.lock();
         let job = jobs.get_mut(id)?;
         let now = job.clone();
         job.status = JobStatus::Done;
@@ -73,8 +79,9 @@ impl Jobs {
     }
 }
 
-/// Takes any body. 202 says that the upload was received and the import goes on; where to ask is in `Location`.
-async fn upload(State(state): State<Shared>, body: Body) -> Response {
+/// Accepts any body. 202 means that the upload is complete and the import runs. `Location` is the
+/// path of the job.
+async fn upload(State(content): State<Arc<Content>>, body: Body) -> Response {
     let mut chunks = body.into_data_stream();
     let mut checksum = crc32fast::Hasher::new();
     let mut bytes = 0_u64;
@@ -85,26 +92,26 @@ async fn upload(State(state): State<Shared>, body: Body) -> Response {
                 bytes += chunk.len() as u64;
             }
             Err(error) => {
-                let description = format!("the upload broke off after {bytes} bytes: {error}");
+                let description = format!("the upload ended early, after {bytes} bytes: {error}");
                 return answer::error(StatusCode::BAD_REQUEST, "bad_request", &description);
             }
         }
     }
-    state.count(|seen| seen.writes_executed += 1);
+    content.tenant.record(|seen| seen.writes_executed += 1);
     let job = Job {
         id: Uuid::new_v4().to_string(),
         status: JobStatus::Running,
         bytes,
         checksum: format!("{:08x}", checksum.finalize()),
     };
-    state.jobs.add(job.clone());
+    content.jobs.add(job.clone());
     let location = format!("/api/v1/content/jobs/{}", job.id);
     (StatusCode::ACCEPTED, [(LOCATION, location)], Json(job)).into_response()
 }
 
-/// 202 while the job runs (the first time it is asked about), 200 when it is done (from the second).
-async fn poll(State(state): State<Shared>, Path(id): Path<String>) -> Response {
-    match state.jobs.poll(&id) {
+/// 202 while the job runs, which is at the first poll, and 200 from the second on.
+async fn poll(State(content): State<Arc<Content>>, Path(id): Path<String>) -> Response {
+    match content.jobs.poll(&id) {
         Some(job) if job.status == JobStatus::Running => {
             (StatusCode::ACCEPTED, Json(job)).into_response()
         }
@@ -115,7 +122,7 @@ async fn poll(State(state): State<Shared>, Path(id): Path<String>) -> Response {
 
 #[derive(Debug, Deserialize)]
 struct Size {
-    /// How long the package is to be.
+    /// Length of the package.
     #[serde(default = "Size::default_bytes")]
     bytes: u64,
 }
@@ -126,16 +133,16 @@ impl Size {
     }
 }
 
-/// A package of the length asked for: every 64 KiB start anew with 0, 1, 2 … 250, 0, 1 …
+/// A package of the requested length. Every 64 KiB start again with 0, 1, 2 … 250, 0, 1 …
 async fn download(Path(_any): Path<String>, Query(size): Query<Size>) -> Response {
     if size.bytes > LARGEST {
-        let description = format!("a package has {LARGEST} bytes at most, not {}", size.bytes);
+        let description = format!("a package has at most {LARGEST} bytes, not {}", size.bytes);
         return answer::error(StatusCode::BAD_REQUEST, "bad_request", &description);
     }
     let pattern = Bytes::from_iter((0..=250_u8).cycle().take(CHUNK));
     let whole = size.bytes / CHUNK as u64;
     let rest = pattern.slice(..usize::try_from(size.bytes % CHUNK as u64).unwrap_or_default());
-    // Every chunk shares the one pattern's memory.
+    // All chunks share the memory of one pattern.
     let chunks = (0..whole).map(move |_| pattern.clone()).chain(std::iter::once(rest));
     let body = Body::from_stream(stream::iter(chunks.map(Ok::<_, Infallible>)));
     let headers = [
@@ -145,8 +152,8 @@ async fn download(Path(_any): Path<String>, Query(size): Query<Size>) -> Respons
     (headers, body).into_response()
 }
 
-/// Every package can be deleted, also one that was never there.
-async fn remove(State(state): State<Shared>, Path(_any): Path<String>) -> StatusCode {
-    state.count(|seen| seen.writes_executed += 1);
+/// Deletes any package, even one that does not exist.
+async fn remove(State(content): State<Arc<Content>>, Path(_any): Path<String>) -> StatusCode {
+    content.tenant.record(|seen| seen.writes_executed += 1);
     StatusCode::NO_CONTENT
 }

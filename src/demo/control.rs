@@ -1,8 +1,12 @@
-//! The control API: faults on demand, rotation of keys and secrets, and what was seen. Nothing of it exists at SAP.
+//! The control API: faults on demand, rotation of keys and secrets, and counters. SAP has nothing
+//! like it.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-
+use super::answer;
+use super::faults::Faults;
+use super::keys::GENERATION_TIMEOUT;
+use super::seen::Seen;
+use super::state::Shared;
+use crate::blocking;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode};
@@ -10,14 +14,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::sync::Arc;
 
-use super::answer;
-use super::faults::Faults;
-use super::seen::Seen;
-use super::state::Shared;
-use crate::blocking;
-
-/// The control API's paths; `address` is for the help text.
+/// The routes of the control API. `address` is for the help text.
 pub(super) fn routes(state: Shared, address: SocketAddr) -> Router {
     let help = help(address);
     Router::new()
@@ -39,13 +39,13 @@ fn help(address: SocketAddr) -> String {
     format!(
         "The demo tenant's control API.
 
-What was seen (counters, and the last request):
+Show counters and the last request:
   curl http://{address}/seen
 
-The faults in force:
+Show the current faults:
   curl http://{address}/faults
 
-Set some and keep the others:
+Set some faults and keep the others:
   curl -X PATCH -d '{{\"token_lifetime\": 60}}' http://{address}/faults
   curl -X PATCH -d '{{\"issuer\": \"too_many_requests\", \"issuer_retry_after\": \"5\"}}' http://{address}/faults
   curl -X PATCH -d '{{\"tenant\": \"login_page\", \"login_page_delay_ms\": 500}}' http://{address}/faults
@@ -53,10 +53,10 @@ Set some and keep the others:
   curl -X PATCH -d '{{\"next_links\": \"relative\"}}' http://{address}/faults
   curl -X PATCH -d '{{\"issuer_clock_s\": -90}}' http://{address}/faults
 
-Set some and reset the others:
+Set some faults and reset the others:
   curl -X PUT -d '{{\"issuer_delay_ms\": 2000}}' http://{address}/faults
 
-Back to a good day:
+Reset all faults:
   curl -X DELETE http://{address}/faults
 
 Replace the signing key, so that every token issued so far is refused:
@@ -78,17 +78,17 @@ async fn read_faults(State(state): State<Shared>) -> Json<Faults> {
     Json(state.faults())
 }
 
-/// PUT: what the body does not name goes back to its default.
+/// PUT: resets the faults that the body does not name.
 async fn replace_faults(
     State(state): State<Shared>,
     body: Bytes,
 ) -> Result<Json<Faults>, BadRequest> {
-    let faults = checked(serde_json::from_slice(&body)?)?;
+    let faults = validate(serde_json::from_slice(&body)?)?;
     state.set_faults(faults.clone());
     Ok(Json(faults))
 }
 
-/// PATCH: what the body does not name stays.
+/// PATCH: keeps the faults that the body does not name.
 async fn merge_faults(
     State(state): State<Shared>,
     body: Bytes,
@@ -99,7 +99,7 @@ async fn merge_faults(
         if let Some(fields) = merged.as_object_mut() {
             fields.extend(changes);
         }
-        checked(serde_json::from_value(merged)?)
+        validate(serde_json::from_value(merged)?)
     })?;
     Ok(Json(merged))
 }
@@ -115,7 +115,7 @@ async fn read_seen(State(state): State<Shared>) -> Json<Seen> {
 
 async fn rotate_keys(State(state): State<Shared>) -> Response {
     let shared = Arc::clone(&state);
-    match blocking::within(super::KEY_TIME, move || shared.keys.rotate()).await {
+    match blocking::within(GENERATION_TIMEOUT, move || shared.keys.rotate()).await {
         Ok(Ok(kid)) => Json(json!({ "kid": kid })).into_response(),
         Ok(Err(error)) => {
             answer::error(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", &error.to_string())
@@ -136,16 +136,16 @@ async fn retire_old_secrets(State(state): State<Shared>) -> Json<Value> {
     Json(json!({ "retired": state.client.retire_old_secrets() }))
 }
 
-fn checked(faults: Faults) -> Result<Faults, BadRequest> {
+fn validate(faults: Faults) -> Result<Faults, BadRequest> {
     if faults.issuer_retry_after.as_deref().is_some_and(|text| HeaderValue::from_str(text).is_err())
     {
-        let reason = "issuer_retry_after cannot stand in a header: it has a control character";
+        let reason = "issuer_retry_after has a control character, which a header cannot carry";
         return Err(BadRequest(reason.to_owned()));
     }
     Ok(faults)
 }
 
-/// 400, with what is wrong.
+/// 400 with this reason.
 struct BadRequest(String);
 
 impl From<serde_json::Error> for BadRequest {

@@ -1,47 +1,47 @@
-//! Faults on demand: what an issuer or a tenant does on a bad day.
-
-use std::time::Duration;
+//! Faults on demand, of the issuer and of the tenant.
 
 use serde::{Deserialize, Serialize};
 
-/// What should go wrong. The default is a good day; the JSON form refuses unknown fields.
+/// The faults to apply. The default has none. The JSON form refuses unknown fields.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Faults {
-    /// How long the tokens issued from now on live, in seconds. 0 makes tokens that have expired when they arrive.
+    /// Lifetime of the tokens issued from now on, in seconds. With 0, they have expired on arrival.
     pub token_lifetime: u64,
-    /// What the token endpoint does instead of its work.
+    /// The fault of the token endpoint.
     pub issuer: IssuerFault,
-    /// Sent as `Retry-After` with [`IssuerFault::TooManyRequests`] and [`IssuerFault::Unavailable`]: seconds or an HTTP
-    /// date, or whatever else a client should survive.
+    /// Value of `Retry-After` with [`IssuerFault::TooManyRequests`] and
+    /// [`IssuerFault::Unavailable`]: seconds, an HTTP date, or anything else that a client should
+    /// survive.
     pub issuer_retry_after: Option<String>,
-    /// How long the token endpoint waits before it answers, in milliseconds.
+    /// Delay of the token endpoint's responses, in milliseconds.
     pub issuer_delay_ms: u64,
-    /// How many seconds the issuer's clock is ahead of the machine's: in its `Date`, in its tokens, and when it judges
-    /// an assertion. Negative: behind.
+    /// Seconds by which the issuer's clock is ahead of the machine's, or behind it if negative. It
+    /// counts for `Date`, for tokens and for the check of assertions.
     pub issuer_clock_s: i64,
-    /// What the tenant's API does instead of its work.
+    /// The fault of the tenant's API.
     pub tenant: TenantFault,
-    /// How long the tenant's API waits before it answers, in milliseconds.
+    /// Delay of the responses of the tenant's API, in milliseconds.
     pub tenant_delay_ms: u64,
-    /// How long after its header the body of [`TenantFault::LoginPage`] comes, in milliseconds: the answer of a client
-    /// that looks at a body's first bytes is as late.
+    /// Delay between the header and the body of [`TenantFault::LoginPage`], in milliseconds. A
+    /// proxy that inspects the first bytes of a body is delayed by it.
     pub login_page_delay_ms: u64,
-    /// What a write needs besides its bearer token.
+    /// The CSRF protection of writes.
     pub csrf: CsrfRegime,
-    /// That many next writes are refused though their CSRF token is good, and that token with them from then on. Counts
-    /// down to 0.
+    /// Number of further writes that are refused although their CSRF token is valid. That token is
+    /// not valid any more then. Counts down to 0.
     pub csrf_reject_next: u32,
-    /// How the OData answers write the link to the next page. No fault, but every client has met one form only.
+    /// The form of links to the next page in OData. It is not a fault, but a client may know only
+    /// one.
     pub next_links: NextLinks,
-    /// Where the catalog says that assets are. No fault either.
+    /// The base of the URLs in the catalog. It is not a fault either.
     pub catalog_base: CatalogBase,
 }
 
 impl Default for Faults {
     fn default() -> Self {
         Self {
-            // What XSUAA gives a client that asks for nothing special: 12 hours.
+            // XSUAA's default, 12 hours.
             token_lifetime: 43_200,
             issuer: IssuerFault::None,
             issuer_retry_after: None,
@@ -58,79 +58,82 @@ impl Default for Faults {
     }
 }
 
-/// Where the catalog says that assets are.
+/// The base of the URLs of assets in the catalog.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CatalogBase {
-    /// Below `/api/v1/datasphere/consumption`.
+    /// `/api/v1/datasphere/consumption`.
     #[default]
     Current,
-    /// Below `/dwaas-core/odata/v4/consumption`, as on newer tenants.
+    /// `/dwaas-core/odata/v4/consumption`, as on newer tenants.
     DwaasCore,
 }
 
-/// What the token endpoint does instead of its work.
+/// Fault of the token endpoint.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IssuerFault {
-    /// Its work.
+    /// No fault.
     #[default]
     None,
-    /// 429: more than the subaccount's 60 requests a second, with `Retry-After` if one is set.
+    /// 429, as for more than 60 requests a second of a subaccount, with `Retry-After` if one is
+    /// set.
     TooManyRequests,
     /// 500 with an error body.
     InternalError,
     /// 503, with `Retry-After` if one is set.
     Unavailable,
-    /// Takes the request and never answers.
+    /// Accepts the request and never answers.
     Hang,
-    /// 200 with an HTML page, as an intercepting corporate proxy answers.
+    /// 200 with an HTML page, as from an intercepting corporate proxy.
     Html,
-    /// 200 with an empty `access_token`, as tenants in SAP's own (Neo) data centres answer a client without rights.
+    /// 200 with an empty `access_token`. Tenants in SAP's own (Neo) data centres answer a client
+    /// without rights like this.
     EmptyToken,
-    /// 401 "Bad credentials" to everyone, as after the client's own expiry.
+    /// 401 "Bad credentials" to every client, as after the expiry of the client itself.
     RefuseClient,
 }
 
-/// What the tenant's API does instead of its work. Unless it says otherwise, it comes before the check of the bearer
-/// token, as it would when the front door itself is ill.
+/// Fault of the tenant's API. It applies before the check of the bearer token, as if the approuter
+/// itself failed, unless its description says otherwise.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TenantFault {
-    /// Its work.
+    /// No fault.
     #[default]
     None,
-    /// 401 to every token, in the words for a token that a new one could replace.
+    /// 401 to every token, with the message for a token that should be replaced by a new one.
     Unauthorized,
-    /// 401 to every token that passed the check: whoever is behind it may not come in, and no new token helps.
+    /// 401 to every valid token, because its user is not allowed. A new token does not help.
     RefuseAlways,
-    /// 403 to every token that passed the check, if it was issued before this fault was set: the rights changed, and a
-    /// new token has them. Setting it again changes nothing; setting another one in between does.
+    /// 403 to every valid token that was issued before this fault was set: the rights changed, and
+    /// a new token has them. Setting the fault again has no effect, unless another one was set in
+    /// between.
     ScopesChanged,
-    /// 200 with the login page to a GET, 401 to anything else.
+    /// 200 with the login page to a GET, 401 to other methods.
     LoginPage,
     /// 302 to the issuer's `/oauth/authorize`.
     LoginRedirect,
     /// 500 with an error body.
     InternalError,
-    /// Takes the request and never answers.
+    /// Accepts the request and never answers.
     Hang,
 }
 
-/// What a write needs besides its bearer token.
+/// CSRF protection of writes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CsrfRegime {
-    /// A CSRF token that was fetched with the same bearer token.
+    /// A write needs a CSRF token that was fetched with the same bearer token.
     #[default]
     Stateless,
-    /// The same, and the two cookies of the session in which it was fetched.
+    /// A write also needs the two cookies of the session in which the token was fetched.
     Session,
-    /// Nothing. Who asks for a CSRF token gets none.
+    /// A write needs nothing, and no CSRF tokens are issued.
     Off,
 }
 
-/// How a link to the next page is written; OData allows all of them.
+/// Form of a link to the next page. OData allows all of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NextLinks {
@@ -141,16 +144,4 @@ pub enum NextLinks {
     AbsolutePath,
     /// `SALES?$skip=500`
     Relative,
-}
-
-/// Waits as long as a `…_delay_ms` says.
-pub(super) async fn delay(milliseconds: u64) {
-    if milliseconds > 0 {
-        tokio::time::sleep(Duration::from_millis(milliseconds)).await;
-    }
-}
-
-/// Never ends by itself: the client gives up, or the tenant stops.
-pub(super) async fn hang<T>() -> T {
-    std::future::pending().await
 }

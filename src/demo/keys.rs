@@ -1,55 +1,59 @@
-//! The issuer's signing key: makes tokens (JWT, RS256), checks them, and publishes itself as a JWK set.
+//! The issuer's signing key: signs tokens (JWT, RS256), verifies them, and is published as a JWK
+//! set.
 //!
-//! Real issuers keep an old key for two hours after a planned rotation and drop it at once in a forced one. This one
-//! always drops it at once: that is the case which hurts, a token refused long before its `exp`.
+//! Real issuers keep an old key for two hours after a planned rotation, and drop it at once in a
+//! forced one. This issuer always drops it at once, because that is the harder case for clients: a
+//! token is refused long before its `exp`.
 
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use super::error::DemoError;
+use super::jwt;
 use getrandom::SysRng;
+use parking_lot::RwLock;
 use rsa::pkcs1v15::{Signature, SigningKey, VerifyingKey};
 use rsa::sha2::Sha256;
 use rsa::signature::{Keypair, SignatureEncoding, Signer, Verifier};
 use rsa::traits::PublicKeyParts;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::DemoError;
+/// Time limit for the generation of a key. It takes seconds without optimisation, and longer on a
+/// busy machine.
+pub(super) const GENERATION_TIMEOUT: Duration = Duration::from_secs(60);
 
 const BITS: usize = 2048;
 
 /// The current signing key, replaceable while requests are being served.
-pub(super) struct Keys {
+pub(super) struct SigningKeys {
     current: RwLock<Arc<Key>>,
 }
 
 struct Key {
-    /// Its name in the token's header (`kid`) and in the JWK set.
+    /// The key's name in the header of a token (`kid`) and in the JWK set.
     id: String,
     signing: SigningKey<Sha256>,
     verifying: VerifyingKey<Sha256>,
 }
 
-/// What is read of a token's header.
+/// The fields of a token's header that are checked.
 #[derive(Deserialize)]
 struct Header {
     alg: String,
     kid: String,
 }
 
-/// What is read of a token's payload. The tenant looks at the rest, too; a demo has one client with all rights.
+/// The claims that are checked. The real tenant checks more; the demo has one client with all
+/// rights.
 #[derive(Deserialize)]
 struct Claims {
     exp: u64,
     jti: String,
 }
 
-/// Why a token is refused, in the order in which it is checked.
+/// Why a token is refused, in the order of the checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum TokenRefusal {
+pub(super) enum InvalidToken {
     #[error("the token is not an RS256 JSON Web Token")]
     Malformed,
     #[error("the token names a signing key that is not, or no longer, valid")]
@@ -60,63 +64,66 @@ pub(super) enum TokenRefusal {
     Expired,
 }
 
-impl Keys {
-    /// Makes the first key. Slow: see [`Keys::rotate`].
+impl SigningKeys {
+    /// Makes the first key. Slow: see [`SigningKeys::rotate`].
     pub(super) fn new() -> Result<Self, DemoError> {
         Ok(Self { current: RwLock::new(Arc::new(Key::generate()?)) })
     }
 
-    /// Replaces the key and returns the new one's id. Slow, a good part of a second: two large primes must be found.
+    /// Replaces the key and returns the id of the new one. Finding two large primes takes a good
+    /// part of a second.
     pub(super) fn rotate(&self) -> Result<String, DemoError> {
         let key = Key::generate()?;
         let id = key.id.clone();
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(key);
+        *self.current.write() = Arc::new(key);
         Ok(id)
     }
 
     fn current(&self) -> Arc<Key> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.current.read())
     }
 
-    /// Signs the claims. `jku` tells verifiers where the JWK set is.
+    /// Signs the claims. `jku` is the URL of the JWK set.
     pub(super) fn sign(&self, jku: &str, claims: &Value) -> Result<String, rsa::signature::Error> {
         let key = self.current();
         let header = json!({ "alg": "RS256", "typ": "JWT", "kid": key.id, "jku": jku });
-        let signed = format!("{}.{}", encode(header.to_string()), encode(claims.to_string()));
+        let signed =
+            format!("{}.{}", jwt::encode(header.to_string()), jwt::encode(claims.to_string()));
         let signature = key.signing.try_sign(signed.as_bytes())?;
-        Ok(format!("{signed}.{}", encode(signature.to_bytes())))
+        Ok(format!("{signed}.{}", jwt::encode(signature.to_bytes())))
     }
 
-    /// Checks a token as the tenant does: a current key, its signature, then `exp` (no leeway: the issuer's clock is
-    /// ours). Returns the token's id (`jti`).
-    pub(super) fn verify(&self, token: &str, now: u64) -> Result<String, TokenRefusal> {
-        let (signed, signature) = token.rsplit_once('.').ok_or(TokenRefusal::Malformed)?;
-        let (header, claims) = signed.split_once('.').ok_or(TokenRefusal::Malformed)?;
-        let header: Header = decode_json(header)?;
+    /// Verifies a token as the tenant does: its key must be the current one, then its signature and
+    /// `exp` must be valid. There is no leeway, because issuer and tenant have the same clock.
+    /// Returns the token's id (`jti`).
+    pub(super) fn verify(&self, token: &str, now: u64) -> Result<String, InvalidToken> {
+        let parts = jwt::split(token).ok_or(InvalidToken::Malformed)?;
+        let header: Header = jwt::decode_json(parts.header).ok_or(InvalidToken::Malformed)?;
         if header.alg != "RS256" {
-            return Err(TokenRefusal::Malformed);
+            return Err(InvalidToken::Malformed);
         }
         let key = self.current();
         if header.kid != key.id {
-            return Err(TokenRefusal::UnknownKey);
+            return Err(InvalidToken::UnknownKey);
         }
-        let signature = Signature::try_from(decode(signature)?.as_slice())
-            .map_err(|_| TokenRefusal::BadSignature)?;
+        let signature = jwt::decode(parts.signature).ok_or(InvalidToken::Malformed)?;
+        let signature =
+            Signature::try_from(signature.as_slice()).map_err(|_| InvalidToken::BadSignature)?;
         key.verifying
-            .verify(signed.as_bytes(), &signature)
-            .map_err(|_| TokenRefusal::BadSignature)?;
-        let claims: Claims = decode_json(claims)?;
-        if claims.exp > now { Ok(claims.jti) } else { Err(TokenRefusal::Expired) }
+            .verify(parts.signed.as_bytes(), &signature)
+            .map_err(|_| InvalidToken::BadSignature)?;
+        let claims: Claims = jwt::decode_json(parts.claims).ok_or(InvalidToken::Malformed)?;
+        if claims.exp > now { Ok(claims.jti) } else { Err(InvalidToken::Expired) }
     }
 
-    /// The answer of `/token_keys`.
+    /// The response of `/token_keys`.
     pub(super) fn jwk_set(&self) -> Value {
         let key = self.current();
         let public: &rsa::PublicKey = key.verifying.as_ref();
         json!({ "keys": [{
             "kty": "RSA",
-            "e": encode(public.e_bytes()),
-            "n": encode(public.n_bytes()),
+            "e": jwt::encode(public.e_bytes()),
+            "n": jwt::encode(public.n_bytes()),
             "kid": key.id,
             "alg": "RS256",
             "use": "sig",
@@ -130,21 +137,4 @@ impl Key {
         let id = format!("demo-key--{}", uuid::Uuid::new_v4().simple());
         Ok(Self { id, verifying: signing.verifying_key(), signing })
     }
-}
-
-/// Seconds since 1970 by the wall clock: what `iat` and `exp` are counted in.
-pub(super) fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-fn encode(bytes: impl AsRef<[u8]>) -> String {
-    URL_SAFE_NO_PAD.encode(bytes)
-}
-
-fn decode(part: &str) -> Result<Vec<u8>, TokenRefusal> {
-    URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenRefusal::Malformed)
-}
-
-fn decode_json<T: DeserializeOwned>(part: &str) -> Result<T, TokenRefusal> {
-    serde_json::from_slice(&decode(part)?).map_err(|_| TokenRefusal::Malformed)
 }

@@ -1,16 +1,14 @@
-//! A bound socket, and how it is served.
+//! Sockets that are bound first and served later, and their common end.
 
-use std::io;
-use std::net::{SocketAddr, TcpListener};
-
+use super::error::DemoError;
 use axum::Router;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use tokio::task::JoinSet;
 
-use super::DemoError;
-
-/// What the servers run in: their tasks, and one handle to stop them together.
+/// The tasks of all servers, with one handle to stop them together.
 #[derive(Debug, Default)]
 pub(super) struct Servers {
     handle: Handle<SocketAddr>,
@@ -18,28 +16,28 @@ pub(super) struct Servers {
 }
 
 impl Servers {
-    /// Stops listening and closes every connection, also those with a request in progress.
+    /// Closes the listeners and all connections, even with requests in progress.
     pub(super) fn shut_down(&self) {
         self.handle.shutdown();
     }
 
-    /// Waits until nothing listens any more.
-    pub(super) async fn ended(&mut self) {
+    /// Waits until all listeners are closed.
+    pub(super) async fn wait(&mut self) {
         while self.tasks.join_next().await.is_some() {}
     }
 }
 
-/// A bound socket and the address it got.
-pub(super) struct Listener {
+/// A bound socket with its actual address.
+pub(super) struct BoundSocket {
     socket: TcpListener,
     pub(super) address: SocketAddr,
 }
 
-impl Listener {
+impl BoundSocket {
     pub(super) fn bind(wanted: SocketAddr) -> Result<Self, DemoError> {
         let bound = || {
             let socket = TcpListener::bind(wanted)?;
-            // tokio wants its sockets non-blocking and does not see to it itself.
+            // tokio requires non-blocking sockets, but does not make them so.
             socket.set_nonblocking(true)?;
             let address = socket.local_addr()?;
             Ok(Self { socket, address })

@@ -1,25 +1,25 @@
-//! What a caller without a valid token gets to see when the front door takes it for a browser.
+//! Answers to a request without a valid token that the approuter takes for a browser's.
 //!
-//! The tenant stands behind SAP's approuter. To a GET that is not authenticated it may answer **200** with an HTML page
-//! whose script sends the browser to log on: a program that looks at the status alone takes that page for data.
-//! Anything but a GET, and a GET that calls itself an `XMLHttpRequest`, gets an honest 401.
+//! The tenant is behind SAP's approuter. It may answer an unauthenticated GET with **200** and an
+//! HTML page, whose script sends the browser to log on. A program that checks the status alone
+//! takes that page for data. Other methods, and a GET with `X-Requested-With: XMLHttpRequest`, get
+//! a 401.
 
-use std::convert::Infallible;
-
+use super::answer;
+use super::refusal::Refusal;
+use super::state::TenantState;
+use super::time::delay;
 use axum::body::Body;
-use axum::http::header::{CACHE_CONTROL, HOST, LOCATION, SET_COOKIE};
+use axum::http::header::{CACHE_CONTROL, LOCATION, SET_COOKIE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::{AppendHeaders, Html, IntoResponse, Response};
 use futures_util::stream;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use std::convert::Infallible;
 
-use super::bearer::Refusal;
-use super::faults::delay;
-use super::state::TenantState;
-
-/// 200 and a page that leads to the login, for a browser; 401 for anything else. The page comes `body_delay` after its
-/// header, in milliseconds.
+/// 200 and a page that leads to the login for a browser, 401 for anything else. The page comes
+/// `body_delay` milliseconds after its header.
 pub(super) fn page(state: &TenantState, request: &Parts, body_delay: u64) -> Response {
     if request.method != Method::GET || is_script(&request.headers) {
         return Refusal::LoginNeeded.into_response();
@@ -55,24 +55,15 @@ pub(super) fn redirect(state: &TenantState, request: &Parts) -> Response {
     (StatusCode::FOUND, [(LOCATION, authorize_url(state, &request.headers))]).into_response()
 }
 
-/// Where people log on, with the way back to the origin that the request was made to.
+/// The URL of the login page, which leads back to the origin of the request.
 fn authorize_url(state: &TenantState, headers: &HeaderMap) -> String {
-    let back = format!("{}/login/callback", origin(state, headers));
+    let back = format!("{}/login/callback", answer::origin(headers, &state.tenant_origin));
     format!(
         "{}/oauth/authorize?response_type=code&client_id={}&redirect_uri={}",
         state.issuer_origin,
         utf8_percent_encode(&state.client.id, NON_ALPHANUMERIC),
         utf8_percent_encode(&back, NON_ALPHANUMERIC),
     )
-}
-
-/// The tenant's origin as the caller knows it: `https://` and what the request's `Host` says. A proxy that forwards
-/// its own `Host` gets back links to itself, one that sets the tenant's gets links to the tenant.
-pub(super) fn origin(state: &TenantState, headers: &HeaderMap) -> String {
-    match headers.get(HOST).and_then(|host| host.to_str().ok()) {
-        Some(host) => format!("https://{host}"),
-        None => state.tenant_origin.clone(),
-    }
 }
 
 fn is_script(headers: &HeaderMap) -> bool {

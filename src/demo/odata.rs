@@ -1,17 +1,27 @@
 //! The consumption API: OData V4, read only.
 //!
-//! Three things to know. The data of an asset are at its name **twice** (`…/relational/DEMO/SALES/SALES`). Answers are
-//! full of **absolute** URLs, which lead a client past any proxy unless that rewrites them. And an answer is a page,
-//! never more than the server wants to give at once: `@odata.nextLink`, at its end, is where the rest is.
+//! Three things to know:
+//!
+//! - The data of an asset are at its name **twice** (`…/relational/DEMO/SALES/SALES`).
+//! - Responses are full of **absolute** URLs, which lead a client past a proxy unless it rewrites
+//!   them.
+//! - A response is a page of limited size. `@odata.nextLink`, at its end, is the URL of the next
+//!   page.
 
+mod error;
 mod sales;
 
+use super::answer;
+use super::answer::origin;
+use super::faults::{CatalogBase, NextLinks};
+use super::state::{Shared, TenantState};
 use axum::extract::State;
-use axum::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
+use axum::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use error::{ODATA_VERSION, ODataError};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use percent_encoding::percent_decode_str;
@@ -19,36 +29,32 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use std::io;
 
-use super::answer;
-use super::faults::{CatalogBase, NextLinks};
-use super::login::origin;
-use super::state::Shared;
-
-/// The base of today.
+/// The current base.
 const CURRENT: &str = "/api/v1/datasphere/consumption";
-/// The base that catalogs of newer tenants point to.
+/// The base in catalogs of newer tenants.
 const CORE: &str = "/dwaas-core/odata/v4";
-/// Where assets are under it.
+/// The base of assets below [`CORE`].
 const CORE_CONSUMPTION: &str = "/dwaas-core/odata/v4/consumption";
-/// The base of before, which clients still use.
+/// The former base, which clients still use.
 const OLD: &str = "/api/v1/dwc";
-/// Where relational assets are under the old base; the current one has no `consumption` twice.
+/// The base of assets below [`OLD`]. [`CURRENT`] ends with `consumption` already.
 const OLD_CONSUMPTION: &str = "/api/v1/dwc/consumption";
 
-/// The paths of the consumption API; what is under them is told apart by [`read`].
-pub(super) fn routes() -> Router<Shared> {
+/// The routes of the consumption API. [`read`] distinguishes the resources below them.
+pub(super) fn routes(tenant: Shared) -> Router {
     Router::new()
         .route("/api/v1/datasphere/consumption/{*resource}", get(read))
         .route("/api/v1/dwc/{*resource}", get(read))
         .route("/dwaas-core/odata/v4/{*resource}", get(read))
+        .with_state(tenant)
 }
 
-/// OData resource paths hold `$`, `'`, `(` and `)`, which clients send as they are or percent-encoded. So they are
-/// decoded first and compared then.
+/// Answers any resource. Resource paths have `$`, `'`, `(` and `)`, which clients send raw or
+/// percent-encoded, so the path is decoded before it is compared.
 async fn read(State(state): State<Shared>, uri: Uri, headers: HeaderMap) -> Response {
     let path = percent_decode_str(uri.path()).decode_utf8_lossy();
     let (base, resource) = split(&path);
-    let here = origin(&state, &headers);
+    let here = origin(&headers, &state.tenant_origin);
     match resource {
         "catalog/spaces" => json_body(
             &headers,
@@ -75,16 +81,16 @@ async fn read(State(state): State<Shared>, uri: Uri, headers: HeaderMap) -> Resp
             };
             match sales::page(&service, &links, uri.query().unwrap_or_default()) {
                 Ok(page) => json_body(&headers, &page),
-                Err(refusal) => refusal.into_response(),
+                Err(error) => error.into_response(),
             }
         }
-        _ => Refusal::not_found(&path).into_response(),
+        _ => ODataError::not_found(&path).into_response(),
     }
 }
 
-/// The base under which the service lives, and the resource behind it.
+/// Splits a path into the base of the service and the resource.
 fn split(path: &str) -> (&'static str, &str) {
-    // The longest first.
+    // A longer base comes before its prefixes.
     let bases = [OLD_CONSUMPTION, CORE_CONSUMPTION, CURRENT, CORE, OLD];
     let found = bases.into_iter().find_map(|base| Some((base, path.strip_prefix(base)?)));
     let (base, resource) = found.unwrap_or((OLD, path));
@@ -96,8 +102,9 @@ fn listing(origin: &str, path: &str, set: &str, value: Value) -> Value {
     json!({ "@odata.context": format!("{origin}{catalog}$metadata#{set}"), "value": value })
 }
 
-/// An asset in the catalog. Its URLs are the tenant's own, whatever `Host` the request had.
-fn catalog_entry(state: &Shared) -> Value {
+/// An asset in the catalog. Its URLs have the tenant's own origin, whatever the request's `Host`
+/// is.
+fn catalog_entry(state: &TenantState) -> Value {
     let base = match state.faults().catalog_base {
         CatalogBase::Current => CURRENT,
         CatalogBase::DwaasCore => CORE_CONSUMPTION,
@@ -115,7 +122,7 @@ fn catalog_entry(state: &Shared) -> Value {
     })
 }
 
-/// The service's schema. There is XML only: a client, or a proxy, that insists on JSON gets 406.
+/// The schema of the service, in XML. A client or proxy that accepts only JSON gets 406.
 fn metadata(headers: &HeaderMap) -> Response {
     if answer::accepts(headers, &["application/xml", "text/xml", "application/*", "text/*"]) {
         ([(CONTENT_TYPE, "application/xml"), ODATA_VERSION], METADATA).into_response()
@@ -123,8 +130,6 @@ fn metadata(headers: &HeaderMap) -> Response {
         answer::not_acceptable("application/xml")
     }
 }
-
-const ODATA_VERSION: (HeaderName, &str) = (HeaderName::from_static("odata-version"), "4.0");
 
 const METADATA: &str = r#"<?xml version="1.0" encoding="utf-8"?>
 <edmx:Edmx Version="4.0" xmlns:edmx="http://docs.oasis-open.org/odata/ns/edmx">
@@ -146,7 +151,7 @@ const METADATA: &str = r#"<?xml version="1.0" encoding="utf-8"?>
 </edmx:Edmx>
 "#;
 
-/// Compressed for those who take it, as the real front door does.
+/// A JSON response, compressed if the client accepts gzip, as the real approuter does.
 fn json_body(headers: &HeaderMap, value: &impl Serialize) -> Response {
     let media = "application/json;odata.metadata=minimal;charset=utf-8";
     let accepted = headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok());
@@ -154,7 +159,7 @@ fn json_body(headers: &HeaderMap, value: &impl Serialize) -> Response {
         return ([(CONTENT_TYPE, media), ODATA_VERSION], Json(value)).into_response();
     }
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    // Neither can fail: it writes to memory, and the answers are made here.
+    // Neither step can fail: both write to memory.
     let body = serde_json::to_writer(&mut encoder, value).map_err(io::Error::from);
     match body.and_then(|()| encoder.finish()) {
         Ok(body) => {
@@ -162,36 +167,5 @@ fn json_body(headers: &HeaderMap, value: &impl Serialize) -> Response {
             ([(CONTENT_TYPE, media), ODATA_VERSION, coding], body).into_response()
         }
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
-}
-
-/// Why a request for data fails, as an OData error body.
-#[derive(Debug, PartialEq, Eq)]
-struct Refusal {
-    status: StatusCode,
-    message: String,
-}
-
-impl Refusal {
-    fn bad_request(message: impl Into<String>) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, message: message.into() }
-    }
-
-    fn not_implemented(message: impl Into<String>) -> Self {
-        Self { status: StatusCode::NOT_IMPLEMENTED, message: message.into() }
-    }
-
-    fn not_found(path: &str) -> Self {
-        Self {
-            status: StatusCode::NOT_FOUND,
-            message: format!("the demo tenant has no resource {path}"),
-        }
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let body = json!({ "error": { "code": self.status.as_str(), "message": self.message } });
-        (self.status, [ODATA_VERSION], Json(body)).into_response()
     }
 }

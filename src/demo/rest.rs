@@ -1,7 +1,8 @@
-//! Other REST: task chains. Each call of `run` starts another run, so a proxy must not send it twice by itself.
+//! Other REST: task chains. Each call of `run` starts another run, so a proxy must not repeat it on
+//! its own.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
+use super::answer;
+use super::state::Shared;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -9,34 +10,37 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::answer;
-use super::state::Shared;
+struct TaskChains {
+    tenant: Shared,
+    /// The number of runs so far, which is also the `logId` of the last one.
+    runs: AtomicU64,
+}
 
-/// The task chains' paths.
-pub(super) fn routes() -> Router<Shared> {
+/// The routes of task chains.
+pub(super) fn routes(tenant: Shared) -> Router {
     Router::new()
         .route("/api/v1/datasphere/tasks/chains/{space}/run/{id}", post(run))
         .route("/api/v1/datasphere/tasks/logs/{space}/{log_id}", get(read_log))
+        .with_state(Arc::new(TaskChains { tenant, runs: AtomicU64::default() }))
 }
 
-/// How many runs there were. The last one's number is its `logId`.
-#[derive(Debug, Default)]
-pub(super) struct Runs(AtomicU64);
-
-/// Runs any chain of any space. The body is read to its end first: half a request starts nothing.
-async fn run(State(state): State<Shared>, _any_body: Bytes) -> Response {
-    let log_id = state.runs.0.fetch_add(1, Ordering::Relaxed) + 1;
-    state.count(|seen| seen.writes_executed += 1);
+/// Runs any chain of any space. It reads the whole body first, so that an incomplete request starts
+/// nothing.
+async fn run(State(chains): State<Arc<TaskChains>>, _any_body: Bytes) -> Response {
+    let log_id = chains.runs.fetch_add(1, Ordering::Relaxed) + 1;
+    chains.tenant.record(|seen| seen.writes_executed += 1);
     (StatusCode::ACCEPTED, Json(json!({ "logId": log_id }))).into_response()
 }
 
-/// A run that was started is done by the time it is asked about.
+/// Every run is completed at once.
 async fn read_log(
-    State(state): State<Shared>,
+    State(chains): State<Arc<TaskChains>>,
     Path((_any_space, log_id)): Path<(String, u64)>,
 ) -> Response {
-    if (1..=state.runs.0.load(Ordering::Relaxed)).contains(&log_id) {
+    if (1..=chains.runs.load(Ordering::Relaxed)).contains(&log_id) {
         Json(json!({ "logId": log_id, "status": "COMPLETED" })).into_response()
     } else {
         let description = format!("there is no run with the logId {log_id}");

@@ -1,35 +1,49 @@
 //! Users by SCIM 2.0 (RFC 7643, RFC 7644).
 //!
-//! As on the real tenant, a bearer token alone is not enough: the request needs `x-sap-sac-custom-auth: true`. And
-//! `meta.location` is relative, where the RFC wants an absolute URL; the `Location` header of a new user is absolute.
+//! As on the real tenant, a request needs `x-sap-sac-custom-auth: true` besides its bearer token.
+//! `meta.location` is relative, although the RFC requires an absolute URL. The `Location` header of
+//! a new user is absolute.
 
 mod directory;
+mod error;
+mod patch;
 
+use super::answer::origin;
+use super::state::Shared;
+use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
-use axum::http::header::{CONTENT_TYPE, LOCATION};
+use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
+use directory::{Directory, User};
+use error::{ScimError, respond};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
+use std::sync::Arc;
 
-pub(super) use directory::Directory;
-use directory::{Fault, User};
-
-use super::login::origin;
-use super::state::{Shared, TenantState};
-
-/// How many users a list has at most when the client does not say.
+/// Largest number of users in a list, unless the client asks for another one.
 const COUNT: usize = 100;
 
-/// The SCIM paths.
-pub(super) fn routes() -> Router<Shared> {
+struct Scim {
+    tenant: Shared,
+    users: Directory,
+}
+
+/// The routes of SCIM.
+pub(super) fn routes(tenant: Shared) -> Router {
     Router::new()
         .route("/api/v1/scim2/ServiceProviderConfig", get(service_provider_config))
         .route("/api/v1/scim2/Users", get(list).post(create))
-        .route("/api/v1/scim2/Users/{id}", get(read).put(replace).patch(patch).delete(remove))
+        .route("/api/v1/scim2/Users/{id}", get(read).put(replace).patch(modify).delete(remove))
+        .with_state(Arc::new(Scim { tenant, users: Directory::default() }))
+}
+
+impl Scim {
+    fn record_write(&self) {
+        self.tenant.record(|seen| seen.writes_executed += 1);
+    }
 }
 
 async fn service_provider_config() -> Response {
@@ -47,12 +61,12 @@ async fn service_provider_config() -> Response {
             "description": "A token of the tenant's issuer",
         }],
     });
-    scim(StatusCode::OK, &config)
+    respond(StatusCode::OK, &config)
 }
 
 #[derive(Debug, Deserialize)]
 struct ListQuery {
-    /// 1 is the first; less counts as 1 (RFC 7644 §3.4.2.4).
+    /// The first user, counted from 1; less counts as 1 (RFC 7644 §3.4.2.4).
     #[serde(rename = "startIndex")]
     start_index: Option<i64>,
     count: Option<i64>,
@@ -60,11 +74,11 @@ struct ListQuery {
 }
 
 async fn list(
-    State(state): State<Shared>,
+    State(scim): State<Arc<Scim>>,
     Query(query): Query<ListQuery>,
-) -> Result<Response, Fault> {
+) -> Result<Response, ScimError> {
     let name = query.filter.as_deref().map(user_name_filter).transpose()?;
-    let found = state.users.find(name.as_deref());
+    let found = scim.users.find(name.as_deref());
     let start = query.start_index.and_then(|index| usize::try_from(index).ok()).unwrap_or(1).max(1);
     let count = query.count.map_or(COUNT, |count| usize::try_from(count).unwrap_or(0));
     let total = found.len();
@@ -76,105 +90,59 @@ async fn list(
         "itemsPerPage": page.len(),
         "Resources": page,
     });
-    Ok(scim(StatusCode::OK, &answer))
+    Ok(respond(StatusCode::OK, &answer))
 }
 
 async fn create(
-    State(state): State<Shared>,
+    State(scim): State<Arc<Scim>>,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<Response, Fault> {
-    let user = state.users.create(object(&body)?)?;
-    wrote(&state);
+) -> Result<Response, ScimError> {
+    let user = scim.users.create(object(&body)?)?;
+    scim.record_write();
     let location = user.get("meta").and_then(|meta| meta["location"].as_str()).unwrap_or_default();
-    let location = format!("{}{location}", origin(&state, &headers));
-    Ok(([(LOCATION, location)], scim(StatusCode::CREATED, &user)).into_response())
+    let location = format!("{}{location}", origin(&headers, &scim.tenant.tenant_origin));
+    Ok(([(LOCATION, location)], respond(StatusCode::CREATED, &user)).into_response())
 }
 
-async fn read(State(state): State<Shared>, Path(id): Path<String>) -> Result<Response, Fault> {
-    Ok(scim(StatusCode::OK, &state.users.get(&id)?))
+async fn read(
+    State(scim): State<Arc<Scim>>,
+    Path(id): Path<String>,
+) -> Result<Response, ScimError> {
+    Ok(respond(StatusCode::OK, &scim.users.get(&id)?))
 }
 
 async fn replace(
-    State(state): State<Shared>,
+    State(scim): State<Arc<Scim>>,
     Path(id): Path<String>,
     body: Bytes,
-) -> Result<Response, Fault> {
-    let user = state.users.replace(&id, object(&body)?)?;
-    wrote(&state);
-    Ok(scim(StatusCode::OK, &user))
+) -> Result<Response, ScimError> {
+    let user = scim.users.replace(&id, object(&body)?)?;
+    scim.record_write();
+    Ok(respond(StatusCode::OK, &user))
 }
 
-async fn patch(
-    State(state): State<Shared>,
+async fn modify(
+    State(scim): State<Arc<Scim>>,
     Path(id): Path<String>,
     body: Bytes,
-) -> Result<Response, Fault> {
-    let request = PatchRequest::deserialize(Value::Object(object(&body)?))
-        .map_err(|error| Fault::syntax(&error))?;
-    let mut changes = User::new();
-    for operation in request.operations {
-        operation.collect_into(&mut changes)?;
-    }
-    let user = state.users.change(&id, changes)?;
-    wrote(&state);
-    Ok(scim(StatusCode::OK, &user))
+) -> Result<Response, ScimError> {
+    let user = scim.users.change(&id, patch::changes(object(&body)?)?)?;
+    scim.record_write();
+    Ok(respond(StatusCode::OK, &user))
 }
 
-async fn remove(State(state): State<Shared>, Path(id): Path<String>) -> Result<Response, Fault> {
-    state.users.remove(&id)?;
-    wrote(&state);
+async fn remove(
+    State(scim): State<Arc<Scim>>,
+    Path(id): Path<String>,
+) -> Result<Response, ScimError> {
+    scim.users.remove(&id)?;
+    scim.record_write();
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-#[derive(Debug, Deserialize)]
-struct PatchRequest {
-    #[serde(rename = "Operations")]
-    operations: Vec<PatchOperation>,
-}
-
-#[derive(Debug, Deserialize)]
-struct PatchOperation {
-    op: String,
-    path: Option<String>,
-    value: Option<Value>,
-}
-
-impl PatchOperation {
-    /// `replace` and `add` of whole attributes: one named by `path`, or all that the value has.
-    fn collect_into(self, changes: &mut User) -> Result<(), Fault> {
-        if !["replace", "add"].iter().any(|op| self.op.eq_ignore_ascii_case(op)) {
-            return Err(Fault::invalid(
-                "invalidSyntax",
-                format!("the demo tenant does not know the operation {}", self.op),
-            ));
-        }
-        match (self.path, self.value) {
-            (Some(path), _) if path.contains(['.', '[', ':']) => Err(Fault::invalid(
-                "invalidPath",
-                format!("the demo tenant patches whole attributes, not {path}"),
-            )),
-            (Some(path), Some(value)) => {
-                changes.insert(path, value);
-                Ok(())
-            }
-            (None, Some(Value::Object(values))) => {
-                changes.extend(values);
-                Ok(())
-            }
-            (_, None) => {
-                Err(Fault::invalid("invalidValue", "the operation has no value".to_owned()))
-            }
-            (None, Some(_)) => Err(Fault::invalid(
-                "noTarget",
-                "without a path, the value must be an object".to_owned(),
-            )),
-        }
-    }
-}
-
-/// `userName eq "x"`, the filter that every provisioning client sends before it creates a user.
-fn user_name_filter(filter: &str) -> Result<String, Fault> {
+/// The name in `userName eq "x"`, the filter of provisioning clients before they create a user.
+fn user_name_filter(filter: &str) -> Result<String, ScimError> {
     let read = || {
         let (name, rest) = filter.trim().split_once(' ')?;
         let (operator, literal) = rest.trim_start().split_once(' ')?;
@@ -183,40 +151,13 @@ fn user_name_filter(filter: &str) -> Result<String, Fault> {
         if known { serde_json::from_str(literal.trim()).ok() } else { None }
     };
     read().ok_or_else(|| {
-        Fault::invalid(
+        ScimError::invalid(
             "invalidFilter",
             format!("the demo tenant filters by userName eq \"x\" only, not by {filter}"),
         )
     })
 }
 
-fn object(body: &[u8]) -> Result<User, Fault> {
-    serde_json::from_slice(body).map_err(|error| Fault::syntax(&error))
-}
-
-fn wrote(state: &TenantState) {
-    state.count(|seen| seen.writes_executed += 1);
-}
-
-fn scim(status: StatusCode, body: &impl serde::Serialize) -> Response {
-    (status, [(CONTENT_TYPE, "application/scim+json")], Json(body)).into_response()
-}
-
-impl IntoResponse for Fault {
-    fn into_response(self) -> Response {
-        let (status, scim_type) = match &self {
-            Self::NoSuchUser(_) => (StatusCode::NOT_FOUND, None),
-            Self::NotUnique(_) => (StatusCode::CONFLICT, Some("uniqueness")),
-            Self::Invalid { scim_type, .. } => (StatusCode::BAD_REQUEST, Some(*scim_type)),
-        };
-        let mut body = json!({
-            "schemas": ["urn:ietf:params:scim:api:messages:2.0:Error"],
-            "status": status.as_str(),
-            "detail": self.to_string(),
-        });
-        if let (Some(scim_type), Some(fields)) = (scim_type, body.as_object_mut()) {
-            fields.insert("scimType".to_owned(), json!(scim_type));
-        }
-        scim(status, &body)
-    }
+fn object(body: &[u8]) -> Result<User, ScimError> {
+    serde_json::from_slice(body).map_err(|error| ScimError::syntax(&error))
 }

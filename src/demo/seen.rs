@@ -1,48 +1,63 @@
-//! What the tenant saw: a few counters and the last request, for tests and the curious.
+//! What the tenant has seen: counters and the last request.
 
+use super::registered_client::AuthMethod;
 use axum::extract::Request;
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderName, HeaderValue};
 use serde::Serialize;
 
-/// Counters since the start, and the last request that reached the tenant's API.
+/// Counters since the start, and the last request to the tenant's API.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Seen {
-    /// Requests to the token endpoint, whatever came of them.
+    /// Requests to the token endpoint, successful or not.
     pub token_requests: u64,
-    /// Tokens that the issuer gave out.
+    /// Tokens issued.
     pub tokens_issued: u64,
-    /// Of those, tokens for a client secret.
+    /// Tokens issued for a client secret.
     pub issued_by_secret: u64,
-    /// Of those, tokens for a client certificate.
+    /// Tokens issued for a client certificate.
     pub issued_by_certificate: u64,
-    /// Of those, tokens for a signed assertion.
+    /// Tokens issued for a signed assertion.
     pub issued_by_assertion: u64,
-    /// Requests to the tenant's API, whatever came of them.
+    /// Requests to the tenant's API, accepted or not.
     pub tenant_requests: u64,
-    /// Of those, requests with a good bearer token that went on to an API.
+    /// Requests with a valid bearer token that were passed on to an API.
     pub accepted: u64,
-    /// Of those, requests refused for their bearer token: by the check or by a fault that plays a refusal.
+    /// Requests refused for their bearer token, by the check or by a fault that imitates it.
     pub refused: u64,
-    /// Answers that gave a CSRF token.
+    /// Responses that brought a CSRF token.
     pub csrf_fetches: u64,
-    /// Writes with a good bearer token, refused for their CSRF token. They count as neither accepted nor refused.
+    /// Writes with a valid bearer token that were refused for their CSRF token. They are not
+    /// counted in `accepted` or `refused`.
     pub csrf_refused: u64,
-    /// Changes carried out: users created, changed or deleted, uploads taken in full, packages deleted, task chains
-    /// run, spaces written.
+    /// Writes that were executed: users created, changed or deleted, complete uploads, packages
+    /// deleted, task chains run, spaces written.
     pub writes_executed: u64,
     /// The last request to the tenant's API, as it arrived.
     pub last_request: Option<LastRequest>,
 }
 
-/// A request as it arrived, without its body and without its credentials.
+impl Seen {
+    /// Counts a token that was issued.
+    pub(super) fn add_issued(&mut self, method: AuthMethod) {
+        self.tokens_issued += 1;
+        match method {
+            AuthMethod::Secret => self.issued_by_secret += 1,
+            AuthMethod::Certificate => self.issued_by_certificate += 1,
+            AuthMethod::Assertion => self.issued_by_assertion += 1,
+        }
+    }
+}
+
+/// A request as it arrived, without its body and its credentials.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LastRequest {
     /// The method.
     pub method: String,
-    /// Path and query, byte for byte: nothing decoded, nothing put in order.
+    /// Path and query, byte for byte: neither decoded nor reordered.
     pub path_and_query: String,
-    /// Names in lower case, values in the order in which they came; those of `authorization` read `[redacted]`.
+    /// Names in lower case, values in the order of arrival. The value of `authorization` is
+    /// `[redacted]`.
     pub headers: Vec<(String, String)>,
 }
 

@@ -51,8 +51,8 @@ impl Demo {
         text(&json_of(self.ask().await).await["access_token"])
     }
 
-    /// A request to the tenant's API with everything it requires: a bearer token, the header that some
-    /// APIs require, and a CSRF token for a write.
+    /// A request to the tenant's API with everything it requires: a bearer token, the header that
+    /// some APIs require, and a CSRF token for a write.
     pub(super) async fn api(&self, method: Method, path: &str) -> RequestBuilder {
         let bearer = self.token().await;
         let writes = !method.is_safe();

@@ -1,22 +1,19 @@
-//! How a client proves itself with a private key (`private_key_jwt`, RFC 7523): it signs a short statement about
-//! itself, good for one request to one token endpoint.
+//! Client authentication with a private key (`private_key_jwt`, RFC 7523): the client signs a short
+//! statement about itself, which is valid for one request to one token endpoint.
 //!
-//! Worth knowing: UAA has it as an experiment, and SAP documents it for its identity service (IAS) only.
+//! UAA supports it experimentally. SAP documents it only for its identity service (IAS).
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use super::parameters::Parameters;
+use crate::demo::jwt;
+use crate::demo::registered_client::RegisteredClient;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
-
-use super::Parameters;
-use crate::demo::client::Client;
 
 const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// How far ahead an assertion may expire, in seconds: the issuer must remember it for that long.
+/// Longest time until an assertion expires, in seconds. The issuer must remember it for that long.
 const LONGEST: u64 = 600;
 
-/// What is read of an assertion's header. Which key made it is found by trying.
+/// The fields of an assertion's header that are read. All registered keys are tried.
 #[derive(Deserialize)]
 struct Header {
     alg: String,
@@ -35,7 +32,7 @@ struct Claims {
     jti: String,
 }
 
-/// One recipient, or a list of them.
+/// One recipient, or a list of recipients.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Audience {
@@ -43,9 +40,9 @@ enum Audience {
     Many(Vec<String>),
 }
 
-/// Why an assertion is refused, in the order in which it is checked.
+/// Why an assertion is refused, in the order of the checks.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum AssertionRefusal {
+pub(super) enum InvalidAssertion {
     #[error("client_assertion_type must be {TYPE}")]
     Type,
     #[error("the assertion is not a JSON Web Token with the claims iss, sub, aud, exp and jti")]
@@ -66,55 +63,55 @@ pub(super) enum AssertionRefusal {
     Used,
 }
 
-/// Whether the request comes with an assertion at all.
-pub(super) fn is_in(parameters: &Parameters) -> bool {
+/// Whether the request has an assertion.
+pub(super) fn is_present(parameters: &Parameters) -> bool {
     parameters.get("client_assertion").is_some()
 }
 
-/// Checks the assertion, and uses it up if it is good.
-pub(super) fn check(
-    client: &Client,
+/// Checks the assertion, and records its use if it is valid.
+pub(super) fn authenticate(
+    client: &RegisteredClient,
     token_url: &str,
     parameters: &Parameters,
     now: u64,
-) -> Result<(), AssertionRefusal> {
+) -> Result<(), InvalidAssertion> {
     if parameters.get("client_assertion_type") != Some(TYPE) {
-        return Err(AssertionRefusal::Type);
+        return Err(InvalidAssertion::Type);
     }
     let assertion = parameters.get("client_assertion").unwrap_or_default();
-    let claims = verified(client, assertion)?;
+    let claims = verify(client, assertion)?;
     let named = parameters.get("client_id").unwrap_or(&client.id);
     if [&claims.iss, &claims.sub, named].iter().any(|id| *id != client.id) {
-        return Err(AssertionRefusal::Client);
+        return Err(InvalidAssertion::Client);
     }
     if !claims.aud.has(token_url) {
-        return Err(AssertionRefusal::Audience(token_url.to_owned()));
+        return Err(InvalidAssertion::Audience(token_url.to_owned()));
     }
     if claims.exp <= now {
-        return Err(AssertionRefusal::Expired);
+        return Err(InvalidAssertion::Expired);
     }
     if claims.iat.max(claims.nbf) > now {
-        return Err(AssertionRefusal::Early);
+        return Err(InvalidAssertion::Early);
     }
     if claims.exp - now > LONGEST {
-        return Err(AssertionRefusal::TooLong);
+        return Err(InvalidAssertion::TooLong);
     }
-    if client.take_assertion(claims.jti, claims.exp, now) {
+    if client.use_assertion(claims.jti, claims.exp, now) {
         Ok(())
     } else {
-        Err(AssertionRefusal::Used)
+        Err(InvalidAssertion::Used)
     }
 }
 
-/// The claims, if one of the client's keys signed them.
-fn verified(client: &Client, assertion: &str) -> Result<Claims, AssertionRefusal> {
-    let (message, signature) = assertion.rsplit_once('.').ok_or(AssertionRefusal::Malformed)?;
-    let (header, claims) = message.split_once('.').ok_or(AssertionRefusal::Malformed)?;
-    let header: Header = decode_json(header)?;
-    if !client.has_signed(&header.alg, message.as_bytes(), &decode(signature)?) {
-        return Err(AssertionRefusal::Signature);
+/// Returns the claims if one of the client's keys signed them.
+fn verify(client: &RegisteredClient, assertion: &str) -> Result<Claims, InvalidAssertion> {
+    let parts = jwt::split(assertion).ok_or(InvalidAssertion::Malformed)?;
+    let header: Header = jwt::decode_json(parts.header).ok_or(InvalidAssertion::Malformed)?;
+    let signature = jwt::decode(parts.signature).ok_or(InvalidAssertion::Malformed)?;
+    if !client.has_signed(&header.alg, parts.signed.as_bytes(), &signature) {
+        return Err(InvalidAssertion::Signature);
     }
-    decode_json(claims)
+    jwt::decode_json(parts.claims).ok_or(InvalidAssertion::Malformed)
 }
 
 impl Audience {
@@ -124,12 +121,4 @@ impl Audience {
             Self::Many(many) => many.iter().any(|one| one == recipient),
         }
     }
-}
-
-fn decode(part: &str) -> Result<Vec<u8>, AssertionRefusal> {
-    URL_SAFE_NO_PAD.decode(part).map_err(|_| AssertionRefusal::Malformed)
-}
-
-fn decode_json<T: DeserializeOwned>(part: &str) -> Result<T, AssertionRefusal> {
-    serde_json::from_slice(&decode(part)?).map_err(|_| AssertionRefusal::Malformed)
 }

@@ -1,27 +1,30 @@
-//! How a client proves itself with a certificate (RFC 8705): the handshake has checked who issued it, that it has not
-//! expired, and that the client has its key; what is left is whose it is.
+//! Client authentication with a certificate (RFC 8705). The TLS handshake has checked that this
+//! authority issued it, that it has not expired, and that the client has its key. What remains to
+//! be checked is its owner.
 //!
-//! Worth knowing: SAP does this on a host of its own (a service key's `certurl`), which takes nothing else.
+//! SAP has a host of its own for it (a service key's `certurl`), which accepts nothing else.
 
-use super::{Parameters, Proof, Refusal};
+use super::error::TokenError;
+use super::parameters::Parameters;
+use crate::demo::registered_client::AuthMethod;
 
-/// Checks that the client named in the parameters is the one that the certificate was issued for. `shown` is what the
-/// client showed in the handshake, its own certificate first.
-pub(super) fn check(
+/// Checks that the certificate was issued for the client that the parameters name. `chain` is from
+/// the handshake, with the client's own certificate first.
+pub(super) fn authenticate(
     client_id: &str,
-    shown: &[Vec<u8>],
+    chain: &[Vec<u8>],
     parameters: &Parameters,
-) -> Result<Proof, Refusal> {
-    let certificate = shown.first().ok_or(Refusal::NoCredentials)?;
-    let named = parameters.get("client_id").ok_or(Refusal::NoCredentials)?;
+) -> Result<AuthMethod, TokenError> {
+    let certificate = chain.first().ok_or(TokenError::NoCredentials)?;
+    let named = parameters.get("client_id").ok_or(TokenError::NoCredentials)?;
     if named == client_id && is_issued_for(client_id, certificate) {
-        Ok(Proof::Certificate)
+        Ok(AuthMethod::Certificate)
     } else {
-        Err(Refusal::BadCredentials)
+        Err(TokenError::BadCredentials)
     }
 }
 
-/// Whether the subject's common name is this one.
+/// Whether this is the common name of the certificate's subject.
 fn is_issued_for(name: &str, certificate: &[u8]) -> bool {
     x509_parser::parse_x509_certificate(certificate).is_ok_and(|(_, parsed)| {
         let mut names = parsed.subject().iter_common_name();
@@ -31,20 +34,20 @@ fn is_issued_for(name: &str, certificate: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::demo::ca::CertificateAuthority;
+    use std::time::Duration;
 
     #[test]
-    fn a_certificate_of_our_own_for_somebody_else_is_refused() {
+    fn a_certificate_of_this_authority_for_another_client_is_refused() {
         let authority = CertificateAuthority::new().unwrap();
-        let check_for = |name: &str| {
+        let authenticate_as = |name: &str| {
             let issued = authority.issue_client(name, Duration::from_secs(60)).unwrap();
-            let shown: Vec<_> = issued.chain.iter().map(|shown| shown.to_vec()).collect();
-            check("mine", &shown, &Parameters::read(&"/".parse().unwrap(), b"client_id=mine"))
+            let chain: Vec<_> = issued.chain.iter().map(|one| one.to_vec()).collect();
+            let parameters = Parameters::parse(&"/".parse().unwrap(), b"client_id=mine");
+            authenticate("mine", &chain, &parameters)
         };
-        assert!(matches!(check_for("mine"), Ok(Proof::Certificate)));
-        assert!(matches!(check_for("another"), Err(Refusal::BadCredentials)));
+        assert!(matches!(authenticate_as("mine"), Ok(AuthMethod::Certificate)));
+        assert!(matches!(authenticate_as("another"), Err(TokenError::BadCredentials)));
     }
 }

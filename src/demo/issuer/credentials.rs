@@ -1,49 +1,52 @@
-//! How a client proves itself to the token endpoint.
+//! Client authentication with a secret or an assertion.
 //!
-//! 1. In the parameters (`client_id`, `client_secret`): what SAP's own libraries do, and the way without traps.
-//! 2. HTTP Basic with id and secret **as they are**: what SAP documents, and not what RFC 6749 §2.3.1 says.
-//! 3. HTTP Basic with id and secret **form-encoded first**, as RFC 6749 says; UAA decodes them only if the request also
-//!    has `X-CF-ENCODED-CREDENTIALS: true`. Without that header an id with `|` or `!` does not match any more; with
-//!    it, a raw secret with `+` does not.
-//! 4. With no secret, but an assertion signed with a private key: see [`assertion`].
+//! 1. Id and secret in the parameters (`client_id`, `client_secret`): SAP's own libraries do this,
+//!    and it has no trap.
+//! 2. HTTP Basic with the **raw** id and secret: SAP documents this, against RFC 6749 §2.3.1.
+//! 3. HTTP Basic with id and secret **form-encoded first**, by RFC 6749: UAA decodes them only if
+//!    the request also has `X-CF-ENCODED-CREDENTIALS: true`. Without that header, an id with `|` or
+//!    `!` does not match. With it, a raw secret with `+` does not.
+//! 4. An assertion, signed with a private key, instead of a secret: see [`assertion`].
 //!
 //! A client certificate has a listener of its own: see [`certificate`](super::certificate).
 
+use super::assertion;
+use super::error::TokenError;
+use super::parameters::Parameters;
+use crate::demo::registered_client::AuthMethod;
+use crate::demo::state::TenantState;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{Parameters, Proof, Refusal, assertion};
-use crate::demo::state::TenantState;
-
-/// Checks the client's id and secret, or its assertion, wherever they are. Basic goes before parameters, as in UAA.
-pub(super) fn check(
+/// Checks the client's id and secret, or its assertion. Basic wins over parameters, as in UAA.
+pub(super) fn authenticate(
     state: &TenantState,
     headers: &HeaderMap,
     parameters: &Parameters,
-) -> Result<Proof, Refusal> {
+) -> Result<AuthMethod, TokenError> {
     let client = &state.client;
     let (id, secret) = match headers.get(AUTHORIZATION) {
         Some(value) => {
-            from_basic(value.as_bytes(), is_encoded(headers)).ok_or(Refusal::BadCredentials)?
+            from_basic(value.as_bytes(), is_encoded(headers)).ok_or(TokenError::BadCredentials)?
         }
-        None if assertion::is_in(parameters) => {
-            assertion::check(client, &state.token_url(), parameters, state.issuer_now())?;
-            return Ok(Proof::Assertion);
+        None if assertion::is_present(parameters) => {
+            assertion::authenticate(client, &state.token_url(), parameters, state.issuer_now())?;
+            return Ok(AuthMethod::Assertion);
         }
-        None => from_parameters(parameters).ok_or(Refusal::NoCredentials)?,
+        None => from_parameters(parameters).ok_or(TokenError::NoCredentials)?,
     };
     if id == client.id && client.has_secret(&secret) {
-        Ok(Proof::Secret)
+        Ok(AuthMethod::Secret)
     } else {
-        Err(Refusal::BadCredentials)
+        Err(TokenError::BadCredentials)
     }
 }
 
 fn from_parameters(parameters: &Parameters) -> Option<(String, String)> {
     let id = parameters.get("client_id")?;
-    // A client without a secret is known, but can't get in.
+    // A missing secret is a wrong secret, not missing credentials.
     let secret = parameters.get("client_secret").unwrap_or_default();
     Some((id.to_owned(), secret.to_owned()))
 }
@@ -68,7 +71,7 @@ fn is_encoded(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
 }
 
-/// `application/x-www-form-urlencoded`: `+` is a space.
+/// Decodes `application/x-www-form-urlencoded`, in which `+` is a space.
 fn form_decode(text: &str) -> String {
     percent_encoding::percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned()
 }

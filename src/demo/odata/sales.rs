@@ -1,22 +1,21 @@
-//! The asset `SALES`: 2,500 rows that are computed, not stored, and the query options over them.
+//! The asset `SALES`: 2,500 rows, which are computed and not stored, and its query options.
 
+use super::error::ODataError;
 use percent_encoding::percent_decode_str;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
-use super::Refusal;
-
-/// How many rows there are; their IDs are 1 to this.
+/// Number of rows. Their IDs start with 1.
 const ROWS: u64 = 2_500;
 
-/// How many rows the server gives at once, however many the client wants.
+/// Largest number of rows in a page, even if the client asks for more.
 const PAGE: usize = 500;
 
 const REGIONS: [&str; 4] = ["EMEA", "AMER", "APJ", "MEE"];
 const PRODUCTS: [&str; 5] = ["Bicycle", "Helmet", "Lamp", "Lock", "Trailer"];
 
-/// One answer. The order of the fields is the order in the body: the link to the next page comes last.
+/// A response. Its fields are in the order of the body, with the link to the next page at the end.
 #[derive(Debug, Serialize)]
 pub(super) struct Page {
     #[serde(rename = "@odata.context")]
@@ -28,9 +27,9 @@ pub(super) struct Page {
     next_link: Option<String>,
 }
 
-/// The page that the query string asks for. `service` is the absolute URL of the asset's service, `links` what stands
-/// before the name of the data in the link to the next page.
-pub(super) fn page(service: &str, links: &str, query: &str) -> Result<Page, Refusal> {
+/// The page that the query string asks for. `service` is the absolute URL of the asset's service.
+/// `link_base` precedes the name of the data in the link to the next page.
+pub(super) fn page(service: &str, link_base: &str, query: &str) -> Result<Page, ODataError> {
     let options = Options::parse(query)?;
     let matching: Vec<u64> = (1..=ROWS).filter(|id| options.matches(*id)).collect();
     let wanted = matching.len().saturating_sub(options.skip).min(options.top.unwrap_or(usize::MAX));
@@ -40,7 +39,7 @@ pub(super) fn page(service: &str, links: &str, query: &str) -> Result<Page, Refu
         context: format!("{service}/$metadata#SALES{}", options.selected()),
         count: options.count.then_some(matching.len()),
         value: matching.iter().skip(options.skip).take(given).map(entity).collect(),
-        next_link: (given < wanted).then(|| options.next_link(links, query, given)),
+        next_link: (given < wanted).then(|| options.next_link(link_base, query, given)),
     })
 }
 
@@ -66,12 +65,13 @@ impl Column {
         }
     }
 
-    fn named(name: &str) -> Result<Self, Refusal> {
+    fn named(name: &str) -> Result<Self, ODataError> {
         let found = Self::ALL.into_iter().find(|column| column.name() == name);
-        found.ok_or_else(|| Refusal::bad_request(format!("SALES has no property {name}")))
+        found.ok_or_else(|| ODataError::bad_request(format!("SALES has no property {name}")))
     }
 
-    /// What the row with this ID has here: made from the ID alone, so that every run has the same data.
+    /// The value of this column in a row. It depends only on the row's ID, so all runs have the
+    /// same data.
     fn value(self, id: u64) -> Value {
         match self {
             Self::Id => json!(id),
@@ -88,7 +88,7 @@ fn pick<'a>(from: &[&'a str], number: u64) -> &'a str {
     from.get(index).copied().unwrap_or_default()
 }
 
-/// A row, with the columns that are wanted of it.
+/// A row with the selected columns.
 #[derive(Debug)]
 struct Entity {
     id: u64,
@@ -105,7 +105,7 @@ impl Serialize for Entity {
     }
 }
 
-/// The system query options that this server knows.
+/// The supported system query options.
 #[derive(Debug, Default, PartialEq)]
 struct Options {
     top: Option<usize>,
@@ -116,7 +116,7 @@ struct Options {
 }
 
 impl Options {
-    fn parse(query: &str) -> Result<Self, Refusal> {
+    fn parse(query: &str) -> Result<Self, ODataError> {
         let mut options = Self::default();
         for (name, value) in pairs(query) {
             match name.as_str() {
@@ -127,11 +127,11 @@ impl Options {
                 "$filter" => options.filter = Some(filter(&value)?),
                 "$format" if value == "json" => {}
                 other if other.starts_with('$') => {
-                    return Err(Refusal::not_implemented(format!(
+                    return Err(ODataError::not_implemented(format!(
                         "the demo tenant does not know {other}={value}"
                     )));
                 }
-                // Options without the dollar sign are the client's own business.
+                // Options without a dollar sign are custom, and are ignored.
                 _ => {}
             }
         }
@@ -141,7 +141,7 @@ impl Options {
     fn matches(&self, id: u64) -> bool {
         self.filter.as_ref().is_none_or(|(column, literal)| {
             let value = column.value(id);
-            // 7 and 7.0 are the same number to OData, but not to a JSON value.
+            // OData takes 7 and 7.0 for the same number, `Value` does not.
             value == *literal || value.as_f64().zip(literal.as_f64()).is_some_and(|(a, b)| a == b)
         })
     }
@@ -150,28 +150,29 @@ impl Options {
         self.select.clone().unwrap_or_else(|| Column::ALL.to_vec())
     }
 
-    /// The projection, as the context URL has it: `(ID,Region)`, or nothing for all columns.
+    /// The projection in the context URL, for example `(ID,Region)`. Empty for all columns.
     fn selected(&self) -> String {
         let Some(columns) = &self.select else { return String::new() };
         let names: Vec<&str> = columns.iter().map(|column| column.name()).collect();
         format!("({})", names.join(","))
     }
 
-    /// The same question again, further on: all options as the client wrote them, except for `$skip` and `$top`.
-    fn next_link(&self, before: &str, query: &str, given: usize) -> String {
-        let moves = |part: &&str| {
+    /// The URL of the next page: all options as the client wrote them, except `$skip` and `$top`.
+    fn next_link(&self, base: &str, query: &str, given: usize) -> String {
+        let is_kept = |part: &&str| {
             let name = part.split('=').next().map(decode).unwrap_or_default();
             !part.is_empty() && name != "$skip" && name != "$top"
         };
         let mut parts: Vec<String> =
-            query.split('&').filter(moves).map(ToOwned::to_owned).collect();
+            query.split('&').filter(is_kept).map(ToOwned::to_owned).collect();
         parts.extend(self.top.map(|top| format!("$top={}", top.saturating_sub(given))));
         parts.push(format!("$skip={}", self.skip.saturating_add(given)));
-        format!("{before}SALES?{}", parts.join("&"))
+        format!("{base}SALES?{}", parts.join("&"))
     }
 }
 
-/// The query's pairs, percent-decoded. `+` stays a plus sign: in OData, unlike in a form, a space must be `%20`.
+/// The pairs of the query, percent-decoded. `+` is a plus sign: unlike a form, OData requires `%20`
+/// for a space.
 fn pairs(query: &str) -> impl Iterator<Item = (String, String)> {
     let pair = |part: &str| {
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
@@ -184,46 +185,48 @@ fn decode(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-fn number(name: &str, value: &str) -> Result<usize, Refusal> {
+fn number(name: &str, value: &str) -> Result<usize, ODataError> {
     value.parse().map_err(|_| {
-        Refusal::bad_request(format!("{name} must be a number from 0 up, not {value}"))
+        ODataError::bad_request(format!("{name} must be a number from 0 up, not {value}"))
     })
 }
 
-fn select(value: &str) -> Result<Option<Vec<Column>>, Refusal> {
+fn select(value: &str) -> Result<Option<Vec<Column>>, ODataError> {
     if value.trim() == "*" {
         return Ok(None);
     }
     value.split(',').map(|name| Column::named(name.trim())).collect::<Result<_, _>>().map(Some)
 }
 
-/// `Region eq 'EMEA'`: one property, `eq`, one literal. The rest of the language is not what this tenant is for.
-fn filter(expression: &str) -> Result<(Column, Value), Refusal> {
+/// Parses a filter of one property, `eq` and one literal, for example `Region eq 'EMEA'`. The rest
+/// of the language is not supported.
+fn filter(expression: &str) -> Result<(Column, Value), ODataError> {
     let parts = |text: &str| -> Option<(String, String, String)> {
         let (name, rest) = text.trim().split_once(' ')?;
         let (operator, literal) = rest.trim_start().split_once(' ')?;
         Some((name.to_owned(), operator.to_owned(), literal.trim().to_owned()))
     };
     let Some((name, operator, text)) = parts(expression) else {
-        return Err(Refusal::bad_request(format!(
+        return Err(ODataError::bad_request(format!(
             "cannot read the filter {expression}: write Region eq 'EMEA', each space as %20 and not as +"
         )));
     };
     if operator != "eq" {
-        return Err(Refusal::not_implemented(format!(
+        return Err(ODataError::not_implemented(format!(
             "the demo tenant filters by eq only, not by {operator}"
         )));
     }
     let column = Column::named(&name)?;
     match literal(column, &text) {
         Some(value) => Ok((column, value)),
-        None => Err(Refusal::not_implemented(format!(
+        None => Err(ODataError::not_implemented(format!(
             "the demo tenant cannot compare {name} with {text}"
         ))),
     }
 }
 
-/// `'text'`, a quote in it written twice; dates and numbers as they are.
+/// Parses a literal: text in quotes, in which a quote is doubled, or a date or number without
+/// quotes.
 fn literal(column: Column, text: &str) -> Option<Value> {
     match column {
         Column::Id | Column::Amount => text.parse::<f64>().ok().map(|number| json!(number)),

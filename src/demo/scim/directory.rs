@@ -1,83 +1,56 @@
-//! The users, in memory and in the order in which they were created.
+//! The users, in memory, in the order of their creation.
 
-use std::sync::Mutex;
-
+use super::error::ScimError;
+use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::demo::state::lock;
+/// A user with all attributes that the client sent. The directory interprets a few of them only.
+pub(super) type User = Map<String, Value>;
 
-/// A user is whatever attributes the client sent; the directory cares for a few of them only.
-pub(in crate::demo) type User = Map<String, Value>;
-
-/// Attributes that only the server sets.
+/// The attributes that only the server sets.
 const READ_ONLY: [&str; 2] = ["id", "meta"];
 
-/// Why a request about users fails.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(in crate::demo) enum Fault {
-    #[error("there is no user {0}")]
-    NoSuchUser(String),
-    #[error("there already is a user with the userName {0}")]
-    NotUnique(String),
-    #[error("{detail}")]
-    Invalid {
-        /// The keyword of RFC 7644 §3.12.
-        scim_type: &'static str,
-        detail: String,
-    },
-}
-
-impl Fault {
-    pub(super) fn invalid(scim_type: &'static str, detail: String) -> Self {
-        Self::Invalid { scim_type, detail }
-    }
-
-    pub(super) fn syntax(error: &serde_json::Error) -> Self {
-        Self::invalid("invalidSyntax", format!("the body is not what this request takes: {error}"))
-    }
-}
-
-/// All users. A list is searched from end to end: a demo has few.
+/// All users. The list is searched from start to end, because a demo has few users.
 #[derive(Debug, Default)]
-pub(in crate::demo) struct Directory {
+pub(super) struct Directory {
     users: Mutex<Vec<User>>,
 }
 
 impl Directory {
-    /// Those with this `userName` (in any case, as RFC 7643 has it), or all.
+    /// The users with this `userName`, which is case-insensitive (RFC 7643), or all users.
     pub(super) fn find(&self, name: Option<&str>) -> Vec<User> {
         let wanted =
             |user: &&User| name.is_none_or(|name| user_name(user).eq_ignore_ascii_case(name));
-        lock(&self.users).iter().filter(wanted).cloned().collect()
+        self.users.lock().iter().filter(wanted).cloned().collect()
     }
 
-    pub(super) fn get(&self, id: &str) -> Result<User, Fault> {
-        let users = lock(&self.users);
+    pub(super) fn get(&self, id: &str) -> Result<User, ScimError> {
+        let users = self.users.lock();
         users
             .iter()
             .find(|user| has_id(user, id))
             .cloned()
-            .ok_or_else(|| Fault::NoSuchUser(id.to_owned()))
+            .ok_or_else(|| ScimError::NoSuchUser(id.to_owned()))
     }
 
-    pub(super) fn create(&self, attributes: User) -> Result<User, Fault> {
+    pub(super) fn create(&self, attributes: User) -> Result<User, ScimError> {
         let user = complete(&Uuid::new_v4().to_string(), attributes)?;
-        let mut users = lock(&self.users);
+        let mut users = self.users.lock();
         check_unique(&users, &user)?;
         users.push(user.clone());
         Ok(user)
     }
 
-    /// PUT: what the client does not send is gone.
-    pub(super) fn replace(&self, id: &str, attributes: User) -> Result<User, Fault> {
+    /// PUT: removes the attributes that the client does not send.
+    pub(super) fn replace(&self, id: &str, attributes: User) -> Result<User, ScimError> {
         self.update(id, |_| attributes)
     }
 
-    /// PATCH: what the client does not send stays.
-    pub(super) fn change(&self, id: &str, changes: User) -> Result<User, Fault> {
+    /// PATCH: keeps the attributes that the client does not send.
+    pub(super) fn change(&self, id: &str, changes: User) -> Result<User, ScimError> {
         if let Some(name) = READ_ONLY.into_iter().find(|name| changes.contains_key(*name)) {
-            return Err(Fault::invalid("mutability", format!("{name} can't be changed")));
+            return Err(ScimError::invalid("mutability", format!("{name} can't be changed")));
         }
         self.update(id, |mut user| {
             user.extend(changes);
@@ -85,17 +58,17 @@ impl Directory {
         })
     }
 
-    pub(super) fn remove(&self, id: &str) -> Result<(), Fault> {
-        let mut users = lock(&self.users);
+    pub(super) fn remove(&self, id: &str) -> Result<(), ScimError> {
+        let mut users = self.users.lock();
         let before = users.len();
         users.retain(|user| !has_id(user, id));
-        if users.len() == before { Err(Fault::NoSuchUser(id.to_owned())) } else { Ok(()) }
+        if users.len() == before { Err(ScimError::NoSuchUser(id.to_owned())) } else { Ok(()) }
     }
 
-    fn update(&self, id: &str, new: impl FnOnce(User) -> User) -> Result<User, Fault> {
-        let mut users = lock(&self.users);
+    fn update(&self, id: &str, new: impl FnOnce(User) -> User) -> Result<User, ScimError> {
+        let mut users = self.users.lock();
         let old = users.iter().find(|user| has_id(user, id)).cloned();
-        let user = complete(id, new(old.ok_or_else(|| Fault::NoSuchUser(id.to_owned()))?))?;
+        let user = complete(id, new(old.ok_or_else(|| ScimError::NoSuchUser(id.to_owned()))?))?;
         check_unique(&users, &user)?;
         if let Some(place) = users.iter_mut().find(|user| has_id(user, id)) {
             *place = user.clone();
@@ -104,15 +77,15 @@ impl Directory {
     }
 }
 
-/// Checks what the client sent and adds what the server owes.
-fn complete(id: &str, mut user: User) -> Result<User, Fault> {
+/// Checks the attributes of the client and adds those of the server.
+fn complete(id: &str, mut user: User) -> Result<User, ScimError> {
     if user_name(&user).is_empty() {
-        return Err(Fault::invalid(
+        return Err(ScimError::invalid(
             "invalidValue",
             "userName is missing, empty, or not a string".to_owned(),
         ));
     }
-    // A password may be written, but never read back.
+    // A password can be written, but not read.
     user.remove("password");
     user.entry("schemas").or_insert_with(|| json!(["urn:ietf:params:scim:schemas:core:2.0:User"]));
     user.entry("active").or_insert(Value::Bool(true));
@@ -122,12 +95,12 @@ fn complete(id: &str, mut user: User) -> Result<User, Fault> {
     Ok(user)
 }
 
-/// No other user may have this one's `userName`.
-fn check_unique(users: &[User], user: &User) -> Result<(), Fault> {
+/// Fails if another user has the same `userName`.
+fn check_unique(users: &[User], user: &User) -> Result<(), ScimError> {
     let name = user_name(user);
     let other =
         |one: &User| one.get("id") != user.get("id") && user_name(one).eq_ignore_ascii_case(name);
-    if users.iter().any(other) { Err(Fault::NotUnique(name.to_owned())) } else { Ok(()) }
+    if users.iter().any(other) { Err(ScimError::NotUnique(name.to_owned())) } else { Ok(()) }
 }
 
 fn user_name(user: &User) -> &str {
