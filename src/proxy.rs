@@ -100,7 +100,7 @@ impl Proxy {
     /// Counts a request of this listener. For benchmarks, which call the hooks without a connection.
     #[doc(hidden)]
     pub fn enter(&self, listener: ListenerId, context: &mut Context) {
-        context.in_flight = Some(self.load(listener).enter());
+        context.in_flight = Some(self.load(listener).count_request());
     }
 
     /// Sends a local answer.

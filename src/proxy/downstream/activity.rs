@@ -1,52 +1,53 @@
-//! Whether a connection is idle, for when there is no room for another one.
+//! Whether a connection is idle, so that the longest idle one can make room for another.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A request is under way.
+/// The value of `idle_since` while a request is under way.
 const BUSY: u64 = 0;
 
-/// What is known of a connection while it is served: since when it has been idle, as a number that counts
-/// pauses. A header that is not all here is part of the pause.
+/// The idle state of a connection: since when it has been idle, as the number of its pause. A header
+/// that is not complete is part of the pause.
 #[derive(Debug)]
 pub(crate) struct Activity {
-    turns: Arc<AtomicU64>,
+    /// The number of the latest pause of any connection.
+    pauses: Arc<AtomicU64>,
     number: u64,
     idle_since: AtomicU64,
 }
 
 impl Activity {
-    /// Of a connection that begins now. `turns` counts the pauses of all.
-    pub(crate) fn new(turns: Arc<AtomicU64>) -> Self {
-        let number = next(&turns);
-        Self { turns, number, idle_since: AtomicU64::new(number) }
+    /// The state of a new connection, which is idle. `pauses` counts the pauses of all connections.
+    pub(crate) fn new(pauses: Arc<AtomicU64>) -> Self {
+        let number = next(&pauses);
+        Self { pauses, number, idle_since: AtomicU64::new(number) }
     }
 
-    /// What no other connection has.
+    /// The connection's own number.
     pub(crate) const fn number(&self) -> u64 {
         self.number
     }
 
-    /// A request is here.
+    /// Records that a request has begun.
     pub(crate) fn set_busy(&self) {
         self.idle_since.store(BUSY, Ordering::Relaxed);
     }
 
-    /// The request is over. A pause that has begun goes on.
+    /// Records that the request is over. A pause that has begun goes on.
     pub(crate) fn set_idle(&self) {
         if self.idle_since().is_none() {
-            self.idle_since.store(next(&self.turns), Ordering::Relaxed);
+            self.idle_since.store(next(&self.pauses), Ordering::Relaxed);
         }
     }
 
-    /// The number of the pause, if this is one.
+    /// The number of the pause. `None` while a request is under way.
     pub(crate) fn idle_since(&self) -> Option<u64> {
         let since = self.idle_since.load(Ordering::Relaxed);
         (since != BUSY).then_some(since)
     }
 }
 
-/// Begins with one: zero is [`BUSY`].
-fn next(turns: &AtomicU64) -> u64 {
-    turns.fetch_add(1, Ordering::Relaxed) + 1
+/// The number of the next pause. The first is one: zero is [`BUSY`].
+fn next(pauses: &AtomicU64) -> u64 {
+    pauses.fetch_add(1, Ordering::Relaxed) + 1
 }

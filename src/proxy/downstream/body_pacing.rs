@@ -1,131 +1,80 @@
-//! Reading a large body: no faster than the upstream takes it, and to the end when it takes no more.
-//!
-//! A caller that does not listen while it sends hears an early answer when all is sent. So what nobody takes is read
-//! and dropped.
+//! How fast a large body is read: no faster than the upstream takes it, and to its end when the
+//! upstream takes no more.
 
-use super::{Downstream, Phase};
 use crate::proxy::upstream::SendBuffer;
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// How long an upstream may take nothing after its answer: what is left of the body is not for it.
+/// How long an upstream may take nothing after its response. Then the rest of the body is not for
+/// it.
 const PAUSE: Duration = Duration::from_secs(2);
-/// How long a caller may go on sending what is dropped.
+/// How long a client may go on sending a body that is dropped.
 const LINGER: Duration = Duration::from_secs(30);
-/// How often pingora is polled until it has written what was read: its halves take turns, and either may be the first.
+/// How often pingora is polled until it has written what was read. Its halves take turns, and either
+/// may be the first.
 const TURNS: u8 = 2;
 
-/// A body that is read as the upstream takes it.
+/// Reads a body no faster than the upstream takes it.
 #[derive(Debug)]
 pub(super) struct BodyPacing {
     send_buffer: Arc<SendBuffer>,
-    /// So often, pingora is to be polled before more is read.
+    /// How many more times pingora is polled before more is read.
     turns: u8,
-    /// When what is left is dropped, or when that ends.
+    /// Runs until the rest is dropped, and then until dropping ends.
     timer: Option<Pin<Box<Sleep>>>,
-    drops: bool,
+    is_dropping: bool,
 }
 
-impl Downstream {
-    /// From now on, a body is read as this upstream takes it.
-    pub(in crate::proxy) fn pace_body(&self, send_buffer: Arc<SendBuffer>) {
-        // Nobody panics who holds it.
-        if let Ok(mut pacing) = self.pacing.lock() {
-            *pacing = Some(BodyPacing { send_buffer, turns: 0, timer: None, drops: false });
-            self.is_paced.store(true, Ordering::Relaxed);
-        }
+impl BodyPacing {
+    pub(super) const fn new(send_buffer: Arc<SendBuffer>) -> Self {
+        Self { send_buffer, turns: 0, timer: None, is_dropping: false }
     }
 
-    /// That upstream's connection is not this request's any more.
-    pub(in crate::proxy) fn stop_pacing(&self) {
-        if self.is_paced.swap(false, Ordering::Relaxed)
-            && let Ok(mut pacing) = self.pacing.lock()
-        {
-            *pacing = None;
-        }
+    /// Whether the rest of the body is dropped.
+    pub(super) const fn is_dropping(&self) -> bool {
+        self.is_dropping
     }
 
-    /// How much of a body may be read now; nothing if it is to be dropped.
-    pub(super) fn poll_allowance(&mut self, context: &mut Context<'_>) -> Poll<Option<usize>> {
-        let is_heard = *self.is_heard.get_mut();
-        let pacing = self.pacing.get_mut().ok().filter(|_| *self.is_paced.get_mut());
-        let Some(pacing) = pacing.and_then(Option::as_mut) else {
-            return Poll::Ready(Some(usize::MAX));
-        };
-        if pacing.drops {
+    /// How many bytes may be read now. `None` if the rest of the body is to be dropped.
+    pub(super) fn poll_allowance(
+        &mut self,
+        is_response_out: bool,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<usize>> {
+        if self.is_dropping {
             return Poll::Ready(None);
         }
-        if let Some(turns) = pacing.turns.checked_sub(1) {
-            pacing.turns = turns;
+        if let Some(turns) = self.turns.checked_sub(1) {
+            self.turns = turns;
             context.waker().wake_by_ref();
-            return self.not_now();
+            return Poll::Pending;
         }
-        if let Poll::Ready(room) = pacing.send_buffer.poll_room(context) {
-            pacing.timer = None;
+        if let Poll::Ready(room) = self.send_buffer.poll_room(context) {
+            self.timer = None;
             return Poll::Ready(Some(room));
         }
-        if !is_heard {
-            return self.not_now();
+        if !is_response_out {
+            return Poll::Pending;
         }
-        let timer = pacing.timer.get_or_insert_with(|| Box::pin(sleep(PAUSE)));
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(PAUSE)));
         if timer.as_mut().poll(context).is_pending() {
-            return self.not_now();
+            return Poll::Pending;
         }
-        (pacing.drops, pacing.timer) = (true, Some(Box::pin(sleep(LINGER))));
-        if self.phase() == Phase::Body {
-            self.set_phase(Phase::UnneededBody);
-        }
+        (self.is_dropping, self.timer) = (true, Some(Box::pin(sleep(LINGER))));
         Poll::Ready(None)
     }
 
-    /// While nobody reads, time is not the caller's.
-    fn not_now<T>(&mut self) -> Poll<T> {
-        *self.must_reset_wait.get_mut() = true;
-        Poll::Pending
+    /// Lets pingora write what was read before more is read.
+    pub(super) const fn wait_for_write(&mut self) {
+        self.turns = TURNS;
     }
 
-    /// Something was read: pingora is to write it before there is more.
-    pub(super) fn took_in(&mut self) {
-        if *self.is_paced.get_mut()
-            && let Ok(Some(pacing)) = self.pacing.get_mut()
-        {
-            pacing.turns = TURNS;
-        }
-    }
-
-    /// Reads what is dropped. Ready when there is no more of it, or when it is enough.
-    pub(super) fn poll_drop(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut scratch = [0; 8 << 10];
-        self.early.clear();
-        loop {
-            let mut buffer = ReadBuf::new(&mut scratch);
-            if let Poll::Ready(read) = Pin::new(&mut self.socket).poll_read(context, &mut buffer) {
-                if read.is_err() || buffer.filled().is_empty() {
-                    return Poll::Ready(read);
-                }
-                let count = buffer.filled().len();
-                let phase = self.phase();
-                self.timeout.received(phase, count);
-                if !self.is_enough(context) {
-                    continue;
-                }
-            } else if !self.is_enough(context) {
-                ready!(self.poll_timeout(context));
-            }
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
-    }
-
-    fn is_enough(&mut self, context: &mut Context<'_>) -> bool {
-        let pacing = self.pacing.get_mut().ok().and_then(Option::as_mut);
-        let timer = pacing.and_then(|pacing| pacing.timer.as_mut());
-        timer.is_some_and(|timer| timer.as_mut().poll(context).is_ready())
+    /// Whether the time for dropping is up.
+    pub(super) fn is_drop_time_over(&mut self, context: &mut Context<'_>) -> bool {
+        self.timer.as_mut().is_some_and(|timer| timer.as_mut().poll(context).is_ready())
     }
 }
 
@@ -135,6 +84,7 @@ mod tests {
     use crate::proxy::downstream::client_timeout::PATIENCE;
     use crate::proxy::downstream::tests::{pair, read};
     use crate::proxy::upstream::send_buffer::tests::connection;
+    use std::io;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::time::{Instant, timeout};
 

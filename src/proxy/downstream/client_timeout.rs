@@ -1,44 +1,46 @@
-//! How long a caller may owe something, by what it owes.
+//! How long a client may take, by the phase of its connection.
 //!
-//! A header has one time for all of it. A body wears out a patience that each of its bytes restores a
-//! little, and that lasts while it is we who do not read.
+//! A header has one time for all of it. A body has a budget of waiting time: each byte gives a little
+//! of it back, and time in which bearerd does not read does not count.
 
-use super::Phase;
+use super::phase::Phase;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How long a connection may be silent before a request.
+/// How long a connection may be idle before a request.
 const IDLE_TIME: Duration = Duration::from_secs(60);
-/// How long a caller may take for a header, from its first byte on.
+/// How long a client may take for a header, from its first byte on.
 pub(super) const HEADER_TIME: Duration = Duration::from_secs(60);
-/// How long a caller of a body may let us wait, all in all.
+/// How long a client may pause in a body, in total.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
-/// The same of a body that came to nothing: the refusal is out, and whoever goes on sending has not heard it yet.
+/// How long a client may pause in a body that nobody needs. The response was sent, and a client that
+/// goes on sending has not read it yet.
 const PATIENCE_AFTERWARDS: Duration = Duration::from_secs(2);
-/// Each byte of it gives so much back, 16 of them a second: slow is not the same as hostile.
+/// The time that each byte of a body gives back. At 16 bytes a second it never runs out: a slow client
+/// is not a hostile one.
 const PATIENCE_A_BYTE: Duration = Duration::from_micros(62_500);
 
-/// How long the caller may still take.
+/// The time-out of the current phase.
 #[derive(Debug, Default)]
 pub(super) struct ClientTimeout {
-    /// For what it is set.
+    /// The phase that it runs for.
     phase: Option<Phase>,
-    /// Since when we wait.
+    /// When the current wait began.
     since: Option<Instant>,
-    /// How much waiting is left.
+    /// How much time is left.
     left: Duration,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl ClientTimeout {
-    /// Bytes came.
+    /// Records that bytes were received.
     pub(super) fn received(&mut self, phase: Phase, count: usize) {
         let Some(since) = self.since else { return };
-        // A header's time runs on, a body's stands still while we are not waiting.
+        // A header's time runs on. A body's only runs while bearerd waits.
         if matches!(phase, Phase::Body | Phase::UnneededBody)
-            && let Some(whole) = whole(phase)
+            && let Some(whole) = time_for(phase)
         {
             let back = PATIENCE_A_BYTE.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
             self.left = self.left.saturating_sub(since.elapsed()).saturating_add(back).min(whole);
@@ -46,19 +48,19 @@ impl ClientTimeout {
         }
     }
 
-    /// Something else is due, or the same once more: all of its time is left.
+    /// Starts a new phase, or the same one again, with all of its time.
     pub(super) const fn restart(&mut self) {
         self.phase = None;
     }
 
-    /// Nobody has read for a while: the waiting begins anew.
+    /// Restarts the current wait: bearerd has not read for a while.
     pub(super) const fn reset_wait(&mut self) {
         self.since = None;
     }
 
-    /// None came. Ready when the caller's time is up.
+    /// Records that no bytes were received. Ready when the time is up.
     pub(super) fn poll(&mut self, phase: Phase, context: &mut Context<'_>) -> Poll<()> {
-        let Some(whole) = whole(phase) else { return Poll::Pending };
+        let Some(whole) = time_for(phase) else { return Poll::Pending };
         if self.phase != Some(phase) {
             (self.phase, self.since, self.left) = (Some(phase), None, whole);
         }
@@ -71,8 +73,8 @@ impl ClientTimeout {
     }
 }
 
-/// How long somebody may take who owes this; nothing where it is not the caller's turn.
-const fn whole(phase: Phase) -> Option<Duration> {
+/// The time for a phase. `None` if it is not the client's turn.
+const fn time_for(phase: Phase) -> Option<Duration> {
     match phase {
         Phase::Header => Some(HEADER_TIME),
         Phase::Body => Some(PATIENCE),
@@ -123,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_owes_nothing_may_be_silent() {
+    async fn a_client_that_has_sent_all_may_be_silent() {
         let (mut downstream, _caller) = pair();
         downstream.request_started(false, false);
         let silent = tokio::time::timeout(10 * HEADER_TIME, read(&mut downstream)).await;
@@ -166,7 +168,7 @@ mod tests {
         }
     }
 
-    /// How long a caller is heard that sends so many bytes of a body every so often; at most an hour.
+    /// How long a client is read that sends this many bytes of a body after each pause; at most an hour.
     async fn heard(bytes: usize, pause: Duration) -> Duration {
         let (mut downstream, mut caller) = pair();
         downstream.request_started(true, false);
@@ -200,7 +202,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn time_in_which_nobody_reads_is_not_the_callers() {
+    async fn time_in_which_nothing_is_read_does_not_count() {
         let (mut downstream, mut caller) = pair();
         downstream.request_started(true, false);
         for _ in 0..10 {
@@ -222,11 +224,11 @@ mod tests {
         assert_eq!(read(&mut downstream).await.unwrap(), 2);
         assert_eq!(read(&mut downstream).await.unwrap(), 0, "as if the caller had closed it");
         assert_eq!(begun.elapsed(), IDLE_TIME);
-        assert!(!rejected(&downstream), "nothing is said to nobody's question");
+        assert!(!rejected(&downstream), "no request, no answer");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_for_our_word_owes_nothing_until_it_begins() {
+    async fn a_client_that_expects_100_continue_has_no_time_limit_until_it_sends() {
         let (mut downstream, mut caller) = pair();
         downstream.request_started(true, true);
         let waiting = tokio::time::timeout(10 * PATIENCE, read(&mut downstream)).await;
@@ -276,7 +278,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_listens_may_be_silent() {
+    async fn a_client_that_reads_may_be_silent() {
         let (mut downstream, _caller) = pair();
         downstream.request_started(true, false);
         for _ in 0..10 {
@@ -287,7 +289,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn time_that_was_ours_is_forgiven() {
+    async fn a_reset_wait_starts_again() {
         let (mut downstream, _caller) = pair();
         downstream.request_started(true, false);
         let waiting = tokio::time::timeout(PATIENCE / 2, read(&mut downstream)).await;

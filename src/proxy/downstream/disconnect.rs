@@ -1,56 +1,58 @@
-//! Whether the caller is still there, while nobody reads what it sends.
+//! Noticing that a client disconnects while nothing of it is read.
 //!
-//! pingora awaits a hook alone: without this, who left during a wait would be missed at its end only.
+//! While a hook waits, pingora does not watch the client. Without this, a disconnect would be noticed
+//! only when the wait ends.
 
-use super::Downstream;
+use super::connection::Downstream;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 use std::future::pending;
 use tokio::select;
 
-/// Does this unless the caller leaves meanwhile. What it sends stays unread.
+/// Runs this work unless the client disconnects. What the client sends stays unread.
 ///
 /// # Errors
-/// The caller has left; the work was dropped.
+/// The client has disconnected; the work was dropped.
 pub(crate) async fn unless_disconnected<T>(
     session: &Session,
     work: impl Future<Output = T>,
 ) -> pingora::Result<T> {
     select! {
-        // What is done at once needs no watch.
+        // Work that is ready at once needs no watch.
         biased;
         done = work => Ok(done),
-        () = departure(session) => Err(gone()),
+        () = disconnect(session) => Err(disconnected()),
     }
 }
 
-/// Whether to go on, after a wait that took no notice of the caller. It costs no system call: what the system has
-/// said by then counts.
+/// Checks the connection after a wait that did not watch the client. It makes no system call: what
+/// the system has reported by then counts.
 ///
 /// # Errors
-/// The caller has left.
+/// The client has disconnected.
 pub(crate) fn ensure_connected(session: &Session) -> pingora::Result<()> {
-    let has_left =
+    let is_closed =
         Downstream::of(session).is_some_and(|downstream| downstream.socket.get_ref().is_closed());
-    if has_left { Err(gone()) } else { Ok(()) }
+    if is_closed { Err(disconnected()) } else { Ok(()) }
 }
 
-fn gone() -> Box<Error> {
+fn disconnected() -> Box<Error> {
     Error::new_down(ErrorType::ConnectionClosed)
 }
 
-/// Resolves when the caller has closed its side, or has gone altogether.
-async fn departure(session: &Session) {
-    // A readiness of its own: to forget that of the socket would leave its reader waiting for what is there.
-    let twin = Downstream::of(session).map(|downstream| downstream.socket.get_ref().twin());
-    if let Some(Ok(twin)) = twin {
-        // What it sends rouses us, too, as often as it comes.
-        while let Ok(ready) = twin.news().await {
+/// Resolves when the client has closed its side, or the connection.
+async fn disconnect(session: &Session) {
+    // A second handle: clearing the readiness of the socket itself would leave its reader waiting
+    // for bytes that have arrived.
+    let watched = Downstream::of(session).map(|downstream| downstream.socket.get_ref().duplicate());
+    if let Some(Ok(watched)) = watched {
+        // Bytes from the client end this wait, too.
+        while let Ok(ready) = watched.next_readiness().await {
             if ready.is_read_closed() {
                 return;
             }
         }
     }
-    // Out of file descriptors: it is missed at the end of the wait.
+    // Out of file descriptors: the disconnect is noticed at the end of the wait.
     pending().await
 }

@@ -1,4 +1,4 @@
-//! How much is under way on a listener: `limits.requests` is judged by it.
+//! How much is under way on a listener, for `limits.requests`.
 
 use crate::config::ListenerId;
 use crate::metrics::Metrics;
@@ -7,14 +7,14 @@ use crate::proxy::respond::Problem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
-/// Long headers that are not whole, at once: with what pingora reads into, 6 MiB.
+/// The most long headers that are received at once: with pingora's read buffers, 6 MiB.
 const MOST_LONG_HEADERS: usize = 48;
 
 /// The requests under way that came in on one listener.
 pub(crate) struct Load {
     listener: ListenerId,
     requests: AtomicI64,
-    /// Long headers that are not whole.
+    /// Long headers that are being received.
     long_headers: AtomicUsize,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -24,12 +24,12 @@ impl Load {
         Self { listener, requests: AtomicI64::new(0), long_headers: AtomicUsize::new(0), metrics }
     }
 
-    /// Counts what was turned away before it was read.
+    /// Logs and counts a connection or a header that was rejected before it became a request.
     pub(crate) fn record_rejected(&self, problem: &Problem) {
         record::unread(&self.metrics, problem);
     }
 
-    /// Whether there is room for one more long header that is not whole; then it is counted.
+    /// Counts one more long header that is being received. Returns whether there was room for it.
     pub(super) fn begin_long_header(&self) -> bool {
         let has_room = self.long_headers.fetch_add(1, Ordering::Relaxed) < MOST_LONG_HEADERS;
         if !has_room {
@@ -38,28 +38,27 @@ impl Load {
         has_room
     }
 
-    /// It is whole, or given up.
+    /// Counts one long header less: it was received, or given up.
     pub(super) fn end_long_header(&self) {
         self.long_headers.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// One more; one less when it is dropped.
-    pub(crate) fn enter(self: Arc<Self>) -> InFlight {
+    /// Counts a request, until the result is dropped.
+    pub(crate) fn count_request(self: Arc<Self>) -> InFlight {
         self.requests.fetch_add(1, Ordering::Relaxed);
         InFlight(self)
     }
 }
 
-/// One request's share of a listener's load.
+/// One request under way on a listener.
 pub(crate) struct InFlight(Arc<Load>);
 
 impl InFlight {
-    /// Which listener it is.
     pub(crate) fn listener(&self) -> ListenerId {
         self.0.listener
     }
 
-    /// How many requests the listener has, this one among them.
+    /// How many requests the listener has, with this one.
     pub(crate) fn requests(&self) -> i64 {
         self.0.requests.load(Ordering::Relaxed)
     }

@@ -1,46 +1,48 @@
-//! How long a header may get before it is whole. pingora would hold a mebibyte of each.
+//! The length of a header that is being received. pingora alone would accept a mebibyte of each.
 
 use super::load::Load;
 use crate::proxy::guard::{LONGEST_HEADER, too_large};
 use crate::proxy::respond::Problem;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What a header takes besides what is counted once it is read: its method and version, and more spaces than needed.
+/// What a header may take besides what is counted once it is parsed: method, version and additional
+/// spaces.
 const SLACK: usize = 8 * 1024;
-/// A longer one that is not whole is one of few: nearly all come at once, and are shorter.
+/// From this length on, a header that is not complete counts as long. Nearly all headers are shorter,
+/// and are received at once.
 const LONG: usize = 8 * 1024;
 
-/// A header on its way.
+/// A header that is being received.
 #[derive(Debug, Default)]
 pub(super) struct PartialHeader {
-    /// How much of it has come.
+    /// How many bytes of it were received.
     length: usize,
-    /// It is counted among the long ones of its listener.
+    /// Whether it is counted among the long headers of its listener.
     is_long: AtomicBool,
 }
 
 impl PartialHeader {
-    /// So much of it is here.
+    /// Starts with this many bytes.
     pub(super) const fn begin(&mut self, length: usize) {
         self.length = length;
     }
 
-    /// So much more is.
-    pub(super) const fn go_on(&mut self, length: usize) {
+    /// Adds this many bytes.
+    pub(super) const fn add(&mut self, length: usize) {
         self.length += length;
     }
 
-    /// Whether more of it may come.
+    /// Checks that more of it may be received.
     ///
     /// # Errors
-    /// The answer to one that is too long, or one of too many.
+    /// The answer to a header that is too long, or to a long one too many.
     pub(super) fn check(&mut self, load: &Load) -> Result<(), Problem> {
         if self.length > LONGEST_HEADER + SLACK {
             return Err(too_large());
         }
         if self.length > LONG && !*self.is_long.get_mut() {
             if !load.begin_long_header() {
-                let detail = "too many long headers that are not whole; try again";
+                let detail = "too many long headers are being received; try again";
                 return Err(Problem::overloaded(detail));
             }
             *self.is_long.get_mut() = true;
@@ -48,7 +50,7 @@ impl PartialHeader {
         Ok(())
     }
 
-    /// It is whole, or given up.
+    /// Ends the header: it was received, or given up.
     pub(super) fn end(&self, load: &Load) {
         if self.is_long.load(Ordering::Relaxed) {
             self.is_long.store(false, Ordering::Relaxed);
@@ -66,7 +68,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixStream;
 
-    /// Sends so much of a header that does not end, as far as it is read.
+    /// Sends this many bytes of a header that does not end. Returns whether all were read.
     async fn send(downstream: &mut Downstream, caller: &mut UnixStream, length: usize) -> bool {
         let mut sent = 0;
         while sent < length {

@@ -1,6 +1,6 @@
-//! What pingora asks of every connection besides reading and writing.
+//! The traits that pingora requires of a connection besides reading and writing.
 
-use super::Downstream;
+use super::connection::Downstream;
 use async_trait::async_trait;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
@@ -14,7 +14,7 @@ use tokio::io::AsyncWriteExt;
 #[async_trait]
 impl Shutdown for Downstream {
     async fn shutdown(&mut self) {
-        // A caller that is gone needs no farewell.
+        // An error means that the client has disconnected already.
         let _ = AsyncWriteExt::shutdown(self).await;
     }
 }

@@ -1,29 +1,29 @@
 //! Raw `"`, `<` and `>` in a query, percent-encoded before pingora reads them.
 //!
-//! curl and hand-made clients send `filter=userName eq "a"` with raw quotes. pingora encodes such a
-//! target if something else in it is illegal too, and refuses it otherwise.
+//! curl and hand-made clients send `filter=userName eq "a"` with raw quotes. pingora only encodes
+//! them if something else in the target is illegal too, and refuses the request otherwise.
 
 use memchr::{memchr, memchr3};
 
-/// What is encoded.
+/// The characters that are encoded.
 const RAW: [u8; 3] = [b'"', b'<', b'>'];
 
-/// Which part of a request line the next byte belongs to.
+/// The part of a request line that the next byte belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum RequestLine {
-    /// None yet: empty lines may come first (RFC 9112 section 2.2).
+    /// Before the line: empty lines may come first (RFC 9112 section 2.2).
     #[default]
     Before,
-    /// Method or path.
+    /// The method or the path.
     Path,
-    /// The query, or the version behind it.
+    /// The query, or the version after it.
     Query,
-    /// The line is over.
+    /// After the line.
     Over,
 }
 
 impl RequestLine {
-    /// Reads the next bytes. Returns what takes their place, if that is something else.
+    /// Reads the next bytes. Returns their encoded form, if it differs.
     pub(super) fn read(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
         let mut rest = bytes;
         if *self == Self::Before {

@@ -1,29 +1,29 @@
-//! How pingora frames an answer, read back: its header, and a body in chunks (RFC 9112 section 7.1) or
-//! bare. Pure. What it reads is pingora's own writing, in whatever pieces.
+//! Reads back how pingora frames a response: its header, and a body in chunks (RFC 9112 section 7.1)
+//! or bare. The input is what pingora writes, in pieces of any size. Pure.
 
 use bytes::buf::Chain;
 use bytes::{Buf, Bytes};
 use memchr::memchr_iter;
 use std::io;
 
-/// The most digits of a chunk's size.
+/// The most digits of a chunk's size that are accepted.
 const LONGEST_SIZE: u32 = 15;
 
-/// Where the first digit of a status is, behind `HTTP/1.1 `.
+/// The place of the first digit of a status, after `HTTP/1.1 `.
 const STATUS: usize = 9;
 
 /// Finds the end of the header that a body follows.
 #[derive(Debug, Default)]
-pub(super) struct Head {
-    /// How many bytes of it have gone by.
+pub(super) struct ResponseHead {
+    /// How many bytes of it were read.
     at: usize,
-    /// Its status is 1xx: another header follows, not a body.
+    /// Whether its status is 1xx: another header follows, not a body.
     is_interim: bool,
-    /// There is something on the line that has not ended yet.
+    /// Whether the current line has any text.
     has_text: bool,
 }
 
-impl Head {
+impl ResponseHead {
     /// How many of these bytes belong to headers, and whether the body comes next.
     pub(super) fn read(&mut self, bytes: &[u8]) -> (usize, bool) {
         let mut start = 0;
@@ -39,7 +39,7 @@ impl Head {
         (bytes.len(), false)
     }
 
-    /// Takes note of part of a line, or all of it.
+    /// Reads a part of a line, or all of it.
     fn see(&mut self, part: &[u8]) {
         if let Some(digit) = STATUS.checked_sub(self.at).and_then(|at| part.get(at)) {
             self.is_interim = *digit == b'1';
@@ -49,17 +49,17 @@ impl Head {
     }
 }
 
-/// How a body is framed, on the way in and out alike.
+/// How a body is framed, as pingora writes it and as the client gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ResponseFraming {
-    /// In chunks; the last one ends it.
+    /// In chunks. The last chunk ends it.
     Chunks,
-    /// As it is, up to the end of the connection: callers of HTTP/1.0 know no chunks.
+    /// As it is, up to the end of the connection: HTTP/1.0 has no chunks.
     Bare,
 }
 
 impl ResponseFraming {
-    /// Bytes of a body in their frame, which are the last ones or not. None make no chunk: that would be the last.
+    /// Frames the next bytes of a body. No bytes make no chunk: an empty chunk would be the last one.
     pub(super) fn frame(self, data: Bytes, is_end: bool) -> Framed {
         let (before, after) = match (self, data.len(), is_end) {
             (Self::Bare, ..) | (Self::Chunks, 0, false) => (String::new(), ""),
@@ -71,40 +71,41 @@ impl ResponseFraming {
     }
 }
 
-/// Bytes between what frames them, without a copy.
+/// Bytes with their frame before and after them, without a copy.
 pub(super) type Framed = Chain<Bytes, Chain<Bytes, Bytes>>;
 
 /// The next bytes of a framed body.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Piece<'a> {
-    /// So many belong to the frame.
+    /// This many bytes belong to the frame.
     Frame(usize),
-    /// The body's own. The caller says how many it took: [`Chunks::took`].
+    /// Bytes of the body. The caller reports how many it took, with [`Chunks::took`].
     Data(&'a [u8]),
-    /// So many belong to the frame's end, and the body is over.
+    /// This many bytes belong to the end of the frame, and the body is over.
     End(usize),
 }
 
 /// Reads a body in chunks.
 #[derive(Debug, Default)]
 pub(super) enum Chunks {
-    /// In a chunk's size, of which this has been read, in so many digits.
+    /// Before a chunk's size.
     #[default]
     Start,
+    /// In a chunk's size: the value and the number of digits so far.
     Size(u64, u32),
-    /// In a chunk's data, of which so much is left.
+    /// In a chunk's data, of which this many bytes are left.
     Data(u64),
-    /// In the end of the line behind it.
-    Behind,
-    /// In the empty line behind the last chunk.
+    /// In the line end after the data.
+    DataEnd,
+    /// In the empty line after the last chunk.
     Last,
 }
 
 impl Chunks {
-    /// What comes next in the input, which is not empty.
+    /// The next piece of the input, which is not empty.
     ///
     /// # Errors
-    /// It is no chunk.
+    /// The input is not a chunk.
     pub(super) fn next<'a>(&mut self, input: &'a [u8]) -> io::Result<Piece<'a>> {
         let mut read = 0;
         while let Some(byte) = input.get(read) {
@@ -118,20 +119,24 @@ impl Chunks {
             read += 1;
             *self = match (&self, byte) {
                 (Self::Start | Self::Size(..), digit) if digit.is_ascii_hexdigit() => {
-                    self.with(*digit)?
+                    self.with_digit(*digit)?
                 }
-                (Self::Size(..) | Self::Behind | Self::Last, b'\r') => continue,
+                (Self::Size(..) | Self::DataEnd | Self::Last, b'\r') => continue,
                 (Self::Size(0, _), b'\n') => Self::Last,
                 (Self::Size(size, _), b'\n') => Self::Data(*size),
-                (Self::Behind, b'\n') => Self::Start,
+                (Self::DataEnd, b'\n') => Self::Start,
                 (Self::Last, b'\n') => return Ok(Piece::End(read)),
-                _ => return Err(io::Error::other("pingora does not frame as it did")),
+                _ => {
+                    return Err(io::Error::other(
+                        "pingora frames bodies in another way than expected",
+                    ));
+                }
             };
         }
         Ok(Piece::Frame(read))
     }
 
-    fn with(&self, digit: u8) -> io::Result<Self> {
+    fn with_digit(&self, digit: u8) -> io::Result<Self> {
         let (size, digits) =
             if let Self::Size(size, digits) = self { (*size, *digits) } else { (0, 0) };
         let digit = char::from(digit).to_digit(16).filter(|_| digits < LONGEST_SIZE);
@@ -139,12 +144,12 @@ impl Chunks {
         Ok(Self::Size(size * 16 + u64::from(digit), digits + 1))
     }
 
-    /// So many bytes of the data were taken.
+    /// Records that this many bytes of the data were taken.
     pub(super) fn took(&mut self, count: usize) {
         if let Self::Data(left) = self {
             *left = left.saturating_sub(count as u64);
             if *left == 0 {
-                *self = Self::Behind;
+                *self = Self::DataEnd;
             }
         }
     }
@@ -162,13 +167,13 @@ mod tests {
         let last = b"HTTP/1.1 200 OK\r\nx: 1\r\n\r\n";
         let stream = [&interim[..], interim, last, b"\r\n\r\nbody"].concat();
         let end = 2 * interim.len() + last.len();
-        assert_eq!(Head::default().read(&stream), (end, true));
-        let mut head = Head::default();
+        assert_eq!(ResponseHead::default().read(&stream), (end, true));
+        let mut head = ResponseHead::default();
         let at = stream.iter().position(|byte| head.read(&[*byte]).1);
         assert_eq!(at, Some(end - 1), "byte by byte");
     }
 
-    /// What is framed, read in pieces of this size; and whether it ended.
+    /// The body of a framed stream, read in pieces of this size, and whether it ended.
     fn read(framed: &[u8], size: usize) -> io::Result<(Vec<u8>, bool)> {
         let (mut chunks, mut data) = (Chunks::default(), Vec::new());
         for mut piece in framed.chunks(size) {

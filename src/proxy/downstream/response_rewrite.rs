@@ -1,12 +1,12 @@
-//! An answer whose body is changed on its way to the caller: decompressed, its links rewritten, our secrets
+//! A response whose body is changed while it is written: decompressed, its links rewritten, secrets
 //! removed. Pure.
 //!
-//! pingora's hook for bodies wants all that a chunk becomes at once, and a chunk of 64 KiB may inflate to 64 MiB.
-//! So the chunks pass pingora as they are. Here, behind it, its frames are taken off, and the body is changed in
-//! steps: none is made before what the last one made is written, so that a caller that does not read holds up the
-//! upstream, and nothing grows.
+//! pingora's body hook wants all that a chunk becomes at once, and a chunk of 64 KiB may inflate to
+//! 64 MiB. So the chunks pass pingora as they are. On the connection, the frames are removed, and the
+//! body is changed in steps. A step starts only when the result of the last one is written. So a
+//! client that does not read slows the upstream down, and buffers stay small.
 
-use super::response_framing::{Chunks, Framed, Head, Piece, ResponseFraming};
+use super::response_framing::{Chunks, Framed, Piece, ResponseFraming, ResponseHead};
 use crate::metrics::RouteMetrics;
 use crate::proxy::links::BodyRewriter;
 use crate::redact::Redactor;
@@ -14,47 +14,48 @@ use bytes::Bytes;
 use std::io;
 use std::sync::Arc;
 
-/// What has come together is written when it is so much.
+/// The output is written once it has this many bytes.
 const ENOUGH: usize = 16 * 1024;
-/// After so much work, it is the turn of others: a worker has one thread.
+/// The work after which other tasks get their turn: a worker has one thread.
 const TURN: usize = 64 * 1024;
-/// So much of a header is written at once: it is copied.
+/// The most bytes of a header that are written at once: they are copied.
 const HEAD_PIECE: usize = ENOUGH;
-/// What a step counts at least: to begin a member of gzip is work, too.
+/// The work that a step counts at least: starting a gzip member is work, too.
 const LEAST_WORK: usize = 4 * 1024;
 
-/// One answer that is changed.
+/// One response that is changed.
 pub(crate) struct ResponseRewrite {
     body: BodyRewriter,
     redactor: Option<Redactor>,
     metrics: Arc<RouteMetrics>,
     framing: ResponseFraming,
     stage: Stage,
-    /// The body may make more of what it has taken.
+    /// Whether more can be made of the input that was taken.
     has_more: bool,
-    /// How much was done in this turn.
+    /// The work done in this turn.
     work: usize,
-    /// Changed, and not framed yet.
+    /// Bytes that are changed and not framed yet.
     changed: Vec<u8>,
-    /// What is to be written.
+    /// Bytes that are to be written.
     output: Framed,
-    /// How much of the body was taken, and how much came of it.
+    /// How many bytes of the body were taken.
     taken: u64,
+    /// How many bytes were made of them.
     made: u64,
-    /// How many changed links are counted.
+    /// How many changed links the metrics count already.
     counted: u64,
 }
 
-/// What the next byte belongs to.
+/// The part of the response that the next byte belongs to.
 enum Stage {
-    Head(Head),
+    Head(ResponseHead),
     Body(Chunks),
     Over,
     Broken,
 }
 
 impl ResponseRewrite {
-    /// Its header comes first.
+    /// A rewrite that starts with the response's header.
     pub(crate) fn new(
         body: BodyRewriter,
         redactor: Option<Redactor>,
@@ -66,7 +67,7 @@ impl ResponseRewrite {
             redactor,
             metrics,
             framing,
-            stage: Stage::Head(Head::default()),
+            stage: Stage::Head(ResponseHead::default()),
             has_more: false,
             work: 0,
             changed: Vec::new(),
@@ -77,32 +78,32 @@ impl ResponseRewrite {
         }
     }
 
-    /// What is to be written before anything else is done.
+    /// The bytes to write before any other step.
     pub(super) const fn output(&mut self) -> &mut Framed {
         &mut self.output
     }
 
-    /// Whether there is more to make of what was taken.
+    /// Whether more can be made of the input that was taken.
     pub(super) const fn has_more(&self) -> bool {
         self.has_more
     }
 
-    /// Whether the answer is over; what is left of it is in the output.
+    /// Whether the response is over. The rest of it is in the output.
     pub(super) const fn is_over(&self) -> bool {
         matches!(self.stage, Stage::Over)
     }
 
-    /// Whether it came to nothing: the upstream's compressed data is broken.
+    /// Whether the body could not be changed: the upstream's compressed data is broken.
     pub(super) const fn is_broken(&self) -> bool {
         matches!(self.stage, Stage::Broken)
     }
 
-    /// How many bytes of a body the caller gets, so far.
+    /// How many bytes of the body the client gets, so far.
     pub(super) const fn made(&self) -> u64 {
         self.made
     }
 
-    /// Whether it is the turn of others; then the next one is a new turn.
+    /// Whether other tasks should get their turn. If so, starts a new turn.
     pub(super) const fn ends_turn(&mut self) -> bool {
         let is_enough = self.work >= TURN;
         if is_enough {
@@ -111,11 +112,11 @@ impl ResponseRewrite {
         is_enough
     }
 
-    /// Takes some of what pingora writes, at least a byte if there is one. The output is empty, and there is no more
-    /// to make.
+    /// Takes some of what pingora writes, at least a byte if there is one. To be called with an empty
+    /// output, and nothing more to make.
     ///
     /// # Errors
-    /// The body is broken.
+    /// The compressed data is broken.
     pub(super) fn take(&mut self, input: &[u8]) -> io::Result<usize> {
         let taken = self.try_take(input);
         self.or_broken(taken)
@@ -152,19 +153,19 @@ impl ResponseRewrite {
         }
     }
 
-    /// Makes more of what was taken.
+    /// Makes more of the input that was taken.
     ///
     /// # Errors
-    /// The body is broken.
+    /// The compressed data is broken.
     pub(super) fn make(&mut self) -> io::Result<()> {
         let made = self.change(&[]).map(drop);
         self.or_broken(made)
     }
 
-    /// A bare body has no end of its own: it is over when so much of it was taken.
+    /// Ends a bare body, if this many bytes were taken. It has no end of its own.
     ///
     /// # Errors
-    /// It can't end here.
+    /// The compressed data ends too early.
     pub(super) fn may_end(&mut self, length: u64) -> io::Result<()> {
         let is_due = matches!(self.stage, Stage::Body(_))
             && self.framing == ResponseFraming::Bare
@@ -181,7 +182,7 @@ impl ResponseRewrite {
         result
     }
 
-    /// Takes steps until there is enough output, or no more input.
+    /// Takes steps until there is enough output or no more input.
     fn change(&mut self, input: &[u8]) -> io::Result<usize> {
         let mut taken = 0;
         self.has_more = true;
@@ -191,7 +192,7 @@ impl ResponseRewrite {
             let before = self.changed.len();
             let step = self.body.step(input.get(taken..).unwrap_or_default(), &mut self.changed)?;
             taken += step.taken;
-            // Links grow, and what was held of a part comes all at once.
+            // Links grow, and a part that was held comes all at once.
             let written = self.changed.len() - before;
             self.work += LEAST_WORK.max(step.taken + step.made).max(written);
             if step.is_idle() {
@@ -211,7 +212,7 @@ impl ResponseRewrite {
         Ok(())
     }
 
-    /// Frames what was changed, without what must not reach the caller.
+    /// Frames what was changed, without secrets.
     fn emit(&mut self, is_end: bool) {
         let rewritten = self.body.rewritten();
         if rewritten > self.counted {
@@ -380,7 +381,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn our_token_is_removed_from_what_was_compressed() {
+    fn a_token_is_removed_from_what_was_compressed() {
         let body = gzip(format!(r#"{{"uri":"https://t/{TOKEN}"}}"#).as_bytes());
         let (mut rewrite, metrics) = rewrite(true, Chunks);
         let output = run(&mut rewrite, &framed(&body, Chunks, 1000), 1000, 0).unwrap();

@@ -1,4 +1,4 @@
-//! TCP or a Unix socket, read and written alike.
+//! A TCP or Unix socket behind one type.
 
 use futures_util::FutureExt;
 use std::io::{self, IoSlice};
@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
 
-/// What carries the bytes.
+/// The socket of a client.
 #[derive(Debug)]
 pub(crate) enum Socket {
     Tcp(TcpStream),
@@ -16,7 +16,7 @@ pub(crate) enum Socket {
 }
 
 impl Socket {
-    /// Ready when there is something to read, were it the end.
+    /// Ready when there is something to read, including the end.
     pub(super) fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(stream) => stream.poll_read_ready(context),
@@ -24,9 +24,9 @@ impl Socket {
         }
     }
 
-    /// Whether the system has said that the other side has closed its side, or has gone.
+    /// Whether the system has reported that the client has closed its side or the connection.
     pub(super) fn is_closed(&self) -> bool {
-        // Without news there is nothing to wait for; that would take a lock.
+        // Without a pending event there is nothing to wait for; waiting would take a lock.
         let anything = || Ok(());
         let ready = match self {
             Self::Tcp(stream) => stream
@@ -41,30 +41,30 @@ impl Socket {
         ready.and_then(Result::ok).is_some_and(Ready::is_read_closed)
     }
 
-    /// From now on, closing it is a reset, where there are resets.
+    /// Makes closing a reset, on TCP.
     pub(super) fn reset_when_closed(&self) {
         if let Self::Tcp(stream) = self {
-            // Without it the end is a plain one, as on a Unix socket.
+            // If this fails, closing is a regular end, as on a Unix socket.
             let _ = stream.set_zero_linger();
         }
     }
 
-    /// The same connection once more, to be watched apart from this.
-    pub(super) fn twin(&self) -> io::Result<Self> {
+    /// A second handle of the connection, with a readiness of its own.
+    pub(super) fn duplicate(&self) -> io::Result<Self> {
         match self {
             Self::Tcp(stream) => {
-                let twin = stream.as_fd().try_clone_to_owned()?;
-                TcpStream::from_std(twin.into()).map(Self::Tcp)
+                let handle = stream.as_fd().try_clone_to_owned()?;
+                TcpStream::from_std(handle.into()).map(Self::Tcp)
             }
             Self::Unix(stream) => {
-                let twin = stream.as_fd().try_clone_to_owned()?;
-                UnixStream::from_std(twin.into()).map(Self::Unix)
+                let handle = stream.as_fd().try_clone_to_owned()?;
+                UnixStream::from_std(handle.into()).map(Self::Unix)
             }
         }
     }
 
-    /// What the other side has done since this was asked for the last time.
-    pub(super) async fn news(&self) -> io::Result<Ready> {
+    /// Waits for the next event of the connection since the last call.
+    pub(super) async fn next_readiness(&self) -> io::Result<Ready> {
         let seen = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
         match self {
             Self::Tcp(stream) => {
@@ -90,7 +90,7 @@ impl AsRawFd for Socket {
     }
 }
 
-/// Calls the same method of whichever socket it is.
+/// Calls the same method of either socket.
 macro_rules! either {
     ($socket:expr, $method:ident($($argument:expr),*)) => {
         match $socket {
@@ -151,35 +151,35 @@ mod tests {
     use tokio::time::timeout;
 
     #[tokio::test]
-    async fn a_twin_tells_of_each_news_once_and_leaves_the_bytes_alone() {
+    async fn a_duplicate_reports_each_event_once_and_leaves_the_bytes_alone() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let mut ours = Socket::Unix(ours);
-        let twin = ours.twin().unwrap();
+        let duplicate = ours.duplicate().unwrap();
         theirs.write_all(b"body").await.unwrap();
-        assert!(!twin.news().await.unwrap().is_read_closed());
-        let again = timeout(Duration::from_millis(50), twin.news()).await;
+        assert!(!duplicate.next_readiness().await.unwrap().is_read_closed());
+        let again = timeout(Duration::from_millis(50), duplicate.next_readiness()).await;
         assert!(again.is_err(), "it would be asked over and over");
         drop(theirs);
-        assert!(twin.news().await.unwrap().is_read_closed());
+        assert!(duplicate.next_readiness().await.unwrap().is_read_closed());
         let mut bytes = String::new();
         ours.read_to_string(&mut bytes).await.unwrap();
         assert_eq!(bytes, "body");
     }
 
     #[tokio::test]
-    async fn an_end_is_known_as_soon_as_the_system_has_said_so_whatever_is_left_unread() {
+    async fn an_end_is_known_as_soon_as_the_system_reports_it_whatever_is_left_unread() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let ours = Socket::Unix(ours);
         assert!(!ours.is_closed());
         theirs.write_all(b"body").await.unwrap();
         std::future::poll_fn(|context| ours.poll_read_ready(context)).await.unwrap();
-        assert!(!ours.is_closed(), "it has said something");
+        assert!(!ours.is_closed(), "bytes are no end");
         drop(theirs);
         let known = async {
             while !ours.is_closed() {
                 tokio::task::yield_now().await;
             }
         };
-        timeout(Duration::from_secs(30), known).await.expect("it has gone");
+        timeout(Duration::from_secs(30), known).await.expect("it is closed");
     }
 }

@@ -1,92 +1,64 @@
-//! Writing an answer that is changed on its way: no more than the caller takes, and never long at a time.
+//! Writing a client's connection: responses, rewritten if they have to be, and local answers.
+//!
+//! A response that is rewritten is written no faster than the client takes it, and a worker never
+//! spends long on one.
 
-use super::Downstream;
+use super::connection::Downstream;
 use super::response_rewrite::ResponseRewrite;
+use crate::error::ErrorKind;
+use crate::proxy::respond::Problem;
 use bytes::Buf;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 use tokio::io::AsyncWrite;
 use tokio::task::yield_now;
-use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::io::poll_write_buf;
 
-/// A caller that reads nothing for this long has gone away. The system's buffers hold megabytes, so that
-/// one that reads slowly seems to read nothing for a while.
-pub(in crate::proxy) const WRITE_TIMEOUT: Duration = Duration::from_secs(300);
-
-/// How long the caller may still read nothing. pingora's own clock is for a whole chunk, whatever it becomes.
-#[derive(Debug, Default)]
-pub(super) struct Stall {
-    is_on: bool,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl Stall {
-    /// Nothing was read. Ready when the time is up.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(WRITE_TIMEOUT)));
-        if !std::mem::replace(&mut self.is_on, true) {
-            timer.as_mut().reset(Instant::now() + WRITE_TIMEOUT);
-        }
-        Future::poll(timer.as_mut(), context)
-    }
-}
-
 impl Downstream {
-    /// From the next header on, the answer is changed so.
-    pub(crate) fn start_rewrite(&self, rewrite: ResponseRewrite) {
-        self.set_rewrite(Some(Box::new(rewrite)));
+    /// Answers bytes that never became a request.
+    fn answer(&mut self, problem: &Problem) {
+        self.load.record_rejected(problem);
+        self.local_answer = Some(problem.to_wire());
     }
 
-    /// What is said from now on is said as it is.
-    pub(crate) fn stop_rewrite(&self) {
-        self.set_rewrite(None);
+    /// Answers bytes that never became a request, and sends the answer at once.
+    pub(super) fn refuse(&mut self, problem: &Problem, context: &mut Context<'_>) {
+        self.answer(problem);
+        // The buffer is empty and the answer small, so that one try is enough.
+        let _ = self.poll_local_answer(context);
+        let _ = Pin::new(&mut self.socket).poll_flush(context);
     }
 
-    fn set_rewrite(&self, rewrite: Option<Box<ResponseRewrite>>) {
-        // Nobody panics who holds it.
-        if let Ok(mut place) = self.rewrite.lock() {
-            *place = rewrite;
+    /// Writes what is left of a local answer.
+    fn poll_local_answer(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(left) = self.local_answer.as_mut().filter(|left| left.has_remaining()) {
+            let written = ready!(Pin::new(&mut self.socket).poll_write(context, left))?;
+            left.advance(written);
         }
-        self.length.store(u64::MAX, Ordering::Relaxed);
+        Poll::Ready(Ok(()))
     }
 
-    /// The body that is changed has come to its end, after so many bytes.
-    pub(crate) fn set_body_length(&self, length: u64) {
-        self.length.store(length, Ordering::Relaxed);
+    /// Whether pingora writes an answer of its own, which a local answer replaces.
+    fn replaces_answer(&mut self, bytes: &[u8]) -> bool {
+        if self.local_answer.is_none() && self.phase().is_before_hooks() {
+            self.answer(&local_answer_for(bytes));
+        }
+        self.local_answer.is_some()
     }
 
-    /// Whether the answer that was changed came to nothing.
-    pub(crate) fn is_response_broken(&self) -> bool {
-        self.rewrite.lock().is_ok_and(|rewrite| rewrite.as_ref().is_some_and(|it| it.is_broken()))
-    }
-
-    /// How many bytes the body of the latest answer that was changed has become.
-    pub(crate) fn rewritten_length(&self) -> Option<u64> {
-        let is_under_way = self.rewrite.lock().ok()?.as_ref().map(|rewrite| rewrite.made());
-        is_under_way.or_else(|| Some(self.rewritten.load(Ordering::Relaxed)))
-    }
-
-    /// The answer that is being changed, if there is one.
+    /// The response that is being rewritten, if there is one.
     fn current(&mut self) -> Option<&mut ResponseRewrite> {
         self.rewrite.get_mut().ok()?.as_deref_mut()
     }
 
-    /// Whether there is one.
-    pub(super) fn is_rewriting(&mut self) -> bool {
+    fn is_rewriting(&mut self) -> bool {
         self.current().is_some()
     }
 
     /// Takes some of what pingora writes.
-    pub(super) fn poll_rewrite(
-        &mut self,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_made(context))?;
+    fn poll_rewrite(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_rewritten(context))?;
         match self.current() {
             Some(rewrite) => Poll::Ready(rewrite.take(bytes)),
             None => Pin::new(&mut self.socket).poll_write(context, bytes),
@@ -94,19 +66,19 @@ impl Downstream {
     }
 
     /// Writes all that was made of what was taken.
-    pub(super) fn poll_made(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_rewritten(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.poll_output(context))?;
-            let length = *self.length.get_mut();
+            let length = *self.body_length.get_mut();
             let Some(rewrite) = self.current() else { return Poll::Ready(Ok(())) };
             if rewrite.is_over() {
                 let made = rewrite.made();
-                *self.rewritten.get_mut() = made;
+                *self.rewritten_length.get_mut() = made;
                 self.stop_rewrite();
                 return Poll::Ready(Ok(()));
             }
             if rewrite.ends_turn() {
-                // Behind all who are ready, and those that the system has news for.
+                // All tasks that are ready run first, and the runtime polls its sockets.
                 return pin!(yield_now()).poll(context).map(Ok);
             }
             if rewrite.has_more() {
@@ -120,18 +92,18 @@ impl Downstream {
         }
     }
 
-    /// Writes what little was kept back.
-    pub(super) fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Writes what the buffer still holds.
+    fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.socket).poll_flush(context) {
             Poll::Ready(flushed) => {
-                self.stall.is_on = false;
+                self.stall.reset();
                 Poll::Ready(flushed)
             }
             Poll::Pending => self.stall.poll(context).map(|()| Err(io::ErrorKind::TimedOut.into())),
         }
     }
 
-    /// Writes what has been made, as far as the caller takes it.
+    /// Writes what was made, as far as the client takes it.
     fn poll_output(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(rewrite) = self.rewrite.get_mut().ok().and_then(Option::as_deref_mut) else {
             return Poll::Ready(Ok(()));
@@ -140,7 +112,7 @@ impl Downstream {
             match poll_write_buf(Pin::new(&mut self.socket), context, rewrite.output()) {
                 Poll::Ready(written) => {
                     written?;
-                    self.stall.is_on = false;
+                    self.stall.reset();
                 }
                 Poll::Pending => {
                     return self.stall.poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()));
@@ -151,16 +123,90 @@ impl Downstream {
     }
 }
 
+/// The local answer that replaces pingora's own: a bare 405 for CONNECT, a bare 400 for all else.
+fn local_answer_for(answer: &[u8]) -> Problem {
+    if answer.starts_with(b"HTTP/1.1 405") {
+        Problem {
+            allow: Some("GET, HEAD, POST, PUT, PATCH, DELETE".to_owned()),
+            ..Problem::new(
+                ErrorKind::MethodNotAllowed,
+                "CONNECT is for proxies; use the sidecar's address as the server's",
+            )
+        }
+    } else {
+        Problem::new(ErrorKind::BadRequest, "the request is malformed; see RFC 9112")
+    }
+}
+
+impl AsyncWrite for Downstream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.is_cut() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        if self.replaces_answer(bytes) {
+            ready!(self.poll_local_answer(context))?;
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        self.reset_wait();
+        if self.is_rewriting() {
+            return self.poll_rewrite(context, bytes);
+        }
+        Pin::new(&mut self.socket).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_rewritten(context))?;
+        self.poll_rest(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_cut() {
+            // A regular end of the connection would mean that the response is complete.
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.socket).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.is_cut() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        if self.replaces_answer(slices.first().map_or(&[], |first| first)) {
+            ready!(self.poll_local_answer(context))?;
+            return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
+        }
+        self.reset_wait();
+        if self.is_rewriting() {
+            let first = slices.iter().find(|slice| !slice.is_empty());
+            return self.poll_rewrite(context, first.map_or(&[], |first| first));
+        }
+        Pin::new(&mut self.socket).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::downstream::WRITE_TIMEOUT;
     use crate::proxy::downstream::response_framing::ResponseFraming;
     use crate::proxy::downstream::response_rewrite::tests::{HEAD, framed, gzip, rewrite};
     use crate::proxy::downstream::tests::pair;
     use std::task::Waker;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixStream;
-    use tokio::time::timeout;
+    use tokio::time::{Instant, sleep, timeout};
 
     /// More than a socket holds, and how it is written.
     fn large(framing: ResponseFraming) -> (usize, usize, Vec<u8>) {
