@@ -7,7 +7,7 @@
 #[path = "../tests/support/one_token.rs"]
 mod one_token;
 
-use bearerd::config::{Config, Flags, ListenerId};
+use bearerd::config::{self, Config, Flags, ListenerId};
 use bearerd::drain::Drain;
 use bearerd::environment::Environment;
 use bearerd::http_client::set_up_tls;
@@ -179,7 +179,8 @@ impl<'a> Way<'a> {
 }
 
 fn hooks(criterion: &mut Criterion) {
-    let config = Config::parse("bench", CONFIG, &Environment::default(), &Flags::default());
+    let config =
+        config::parse("bench", CONFIG, &Environment::default(), &Flags::default()).resolve();
     let config = config.unwrap();
     let (proxy, log) = (proxy(&config), config.log);
     let arrive = || Way::new(&proxy);

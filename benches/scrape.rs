@@ -9,7 +9,7 @@
 mod loopback;
 
 use bearerd::app::App;
-use bearerd::config::{Config, Flags, ListenAddress};
+use bearerd::config::{self, Flags, ListenAddress};
 use bearerd::environment::Environment;
 use bearerd::shutdown::Shutdown;
 use loopback::{answer, get, serve, token};
@@ -85,7 +85,8 @@ routes:
   - {{ path: /other, profile: rest }}
 "
     );
-    let config = Config::parse("scrape", &yaml, &Environment::default(), &Flags::default());
+    let config =
+        config::parse("scrape", &yaml, &Environment::default(), &Flags::default()).resolve();
     let app = App::bind(config.unwrap()).unwrap();
     let ListenAddress::Tcp(target) = app.addresses().remove(0) else { panic!("TCP") };
     let admin = app.admin_address().unwrap();

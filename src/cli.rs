@@ -6,7 +6,7 @@ mod doctor;
 mod run;
 mod token;
 
-use bearerd::config::{Config, ConfigError, Flags, reference};
+use bearerd::config::{self, Config, ConfigError, Flags, reference};
 use bearerd::environment::Environment;
 use bearerd::forward_proxy::ProxyChoice;
 use bearerd::readable;
@@ -72,7 +72,7 @@ impl Settings {
             admin_listen: self.admin_listen.clone(),
             log_level: self.log_level.clone(),
         };
-        Config::load(self.config.as_deref(), environment, &flags)
+        config::load(self.config.as_deref(), environment, &flags)
     }
 }
 
@@ -149,7 +149,7 @@ fn complain(text: &str) {
 
 /// One line for each variable that is set and means nothing, in whole or in part.
 fn warn_of_unknown(environment: &Environment) {
-    for name in bearerd::config::unknown_variables(environment) {
+    for name in config::unknown_variables(environment) {
         complain(&format!(
             "warning: environment variable {name} is set, but bearerd reads no such variable"
         ));

@@ -2,7 +2,7 @@
 //! same each time.
 #![no_main]
 
-use bearerd::config::{Config, Flags};
+use bearerd::config::{self, Flags};
 use bearerd::environment::Environment;
 use libfuzzer_sys::fuzz_target;
 
@@ -15,7 +15,7 @@ fuzz_target!(|input: &[u8]| {
         return;
     }
     let environment = Environment::from([("NAME", "value")]);
-    let parse = || Config::parse("f", text, &environment, &Flags::default());
+    let parse = || config::parse("f", text, &environment, &Flags::default()).resolve();
     match (parse(), parse()) {
         (Ok(one), Ok(other)) => {
             assert!(one == other);

@@ -17,6 +17,7 @@ use crate::watch::Watch;
 use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::DropGuard;
+use url::Url;
 
 /// A client of a new configuration.
 pub(super) enum ClientSlot {
@@ -28,18 +29,24 @@ pub(super) enum ClientSlot {
 
 impl ClientSlot {
     /// Prepares a client, unless one that is the same runs in `before`.
+    ///
+    /// An upstream may take its origin from the client's key. The client then is the same only if
+    /// that origin, `pinned`, is: its tokens must not go to the API of another key.
     pub(super) fn new(
         config: &Arc<Client>,
+        pinned: Option<&Url>,
         inputs: &TransportInputs,
         before: Option<(&[Arc<RunningClient>], &TransportInputs)>,
     ) -> Result<Self, AppError> {
         if let Some((running, before)) = before
-            && let Some(known) = running.iter().find(|client| client.config == *config)
+            && let Some(known) = running
+                .iter()
+                .find(|client| client.config == *config && client.pinned.as_ref() == pinned)
             && inputs.match_for(before, config.transport.files())
         {
             return Ok(Self::Running(known.clone()));
         }
-        Ok(Self::Prepared(Box::new(PreparedClient::new(config)?)))
+        Ok(Self::Prepared(Box::new(PreparedClient::new(config, pinned)?)))
     }
 
     /// Starts a client that does not run yet. Returns whether this one did not.
@@ -54,6 +61,7 @@ impl ClientSlot {
 /// A client with all that was read for it. Nothing runs, and nothing was sent.
 pub(super) struct PreparedClient {
     config: Arc<Client>,
+    pinned: Option<Url>,
     identity: Identity,
     source: Arc<dyn TokenSource>,
 }
@@ -61,6 +69,8 @@ pub(super) struct PreparedClient {
 /// A client with its tasks, which end when this is dropped.
 pub(super) struct RunningClient {
     pub(super) config: Arc<Client>,
+    /// The origin that an upstream takes from the client's key.
+    pinned: Option<Url>,
     pub(super) handle: ClientHandle,
     /// Makes it look at its credential now.
     pub(super) look: Arc<Notify>,
@@ -69,19 +79,24 @@ pub(super) struct RunningClient {
 
 impl PreparedClient {
     /// Reads what proves the client.
-    fn new(config: &Arc<Client>) -> Result<Self, AppError> {
+    fn new(config: &Arc<Client>, pinned: Option<&Url>) -> Result<Self, AppError> {
         let name = || config.name.clone();
         let identity = config.source.read();
         let identity =
             identity.map_err(|source| AppError::Credential { client: name(), source })?;
         let source = OAuthSource::new(config, identity.clone())
             .map_err(|source| AppError::Issuer { client: name(), source })?;
-        Ok(Self { config: config.clone(), identity, source: Arc::new(source) })
+        Ok(Self {
+            config: config.clone(),
+            pinned: pinned.cloned(),
+            identity,
+            source: Arc::new(source),
+        })
     }
 
     /// Starts fetching tokens and watching the credential.
     fn start(self, metrics: &Metrics, control: &Control) -> RunningClient {
-        let Self { config, identity, source } = self;
+        let Self { config, pinned, identity, source } = self;
         let handle = ClientHandle {
             name: config.name.clone(),
             store: Arc::new(TokenStore::new()),
@@ -96,12 +111,12 @@ impl PreparedClient {
         let watch = Watch::new(config.source.paths());
         let look = watch.trigger();
         let reload = control.reload.clone();
-        let rotation =
-            Rotation::new(handle.clone(), Client::clone(&config), identity, sender, reload);
+        let rotation = Rotation::new(handle.clone(), config.clone(), identity, sender, reload)
+            .pinned_to(pinned.clone());
         let watching = stop.clone();
         control.tasks.spawn(async move {
             watching.run_until_cancelled(rotation.run(watch)).await;
         });
-        RunningClient { config, handle, look, _tasks: stop.drop_guard() }
+        RunningClient { config, pinned, handle, look, _tasks: stop.drop_guard() }
     }
 }

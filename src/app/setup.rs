@@ -55,7 +55,7 @@ impl Prepared {
         let mut clients = Vec::new();
         for client in &config.clients {
             let before = before.map(|before| (&before.clients[..], &before.inputs));
-            let slot = ClientSlot::new(client, &inputs, before)?;
+            let slot = ClientSlot::new(client, config.pinned_origin(client), &inputs, before)?;
             clients.push(ClientWithRoutes { config: client.clone(), slot, routes: Vec::new() });
         }
         let mut upstreams = Vec::new();

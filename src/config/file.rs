@@ -29,6 +29,18 @@ pub(crate) enum Fallback {
     Nested,
 }
 
+/// The keys that name one part of an identity each. `credentials` stands for all of them.
+pub(crate) const IDENTITY_KEYS: [&str; 8] = [
+    "token_url",
+    "client_id",
+    "client_secret",
+    "client_secret_file",
+    "client_secret_next_file",
+    "certificate_file",
+    "private_key_file",
+    "key_id",
+];
+
 const fn field(
     key: &'static str,
     default: Fallback,

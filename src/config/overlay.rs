@@ -1,11 +1,12 @@
-//! Precedence: flags and environment variables are laid over the file before it is read.
+//! Precedence: environment variables replace values of the file, flags replace both.
 
 use super::fault::{Faults, Place};
+use super::file::IDENTITY_KEYS;
 use super::node::{Node, Value};
-use super::read::PARTS;
 use crate::environment::Environment;
 
-/// The variables that bearerd reads, and where in the configuration each one lands.
+/// The variables that bearerd reads, and the key path of each. `*` stands for the only name in a
+/// mapping.
 const VARIABLES: [(&str, &str); 10] = [
     ("BEARERD_UPSTREAM_URL", "upstreams.*.url"),
     ("BEARERD_TOKEN_URL", "clients.*.token_url"),
@@ -19,12 +20,12 @@ const VARIABLES: [(&str, &str); 10] = [
     ("BEARERD_LOG", "log.level"),
 ];
 
-/// The name of the client that the environment alone configures.
+/// The name of a client that only the environment configures.
 const CLIENT: &str = "technical-user";
-/// The name of the upstream that the environment alone configures.
+/// The name of an upstream that only the environment configures.
 const UPSTREAM: &str = "datasphere";
 
-/// Values from the command line; each wins over the environment and the file.
+/// Values from the command line. Each takes precedence over the environment and the file.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
     /// `--listen`
@@ -35,9 +36,9 @@ pub struct Flags {
     pub log_level: Option<String>,
 }
 
-/// Variables that begin with `BEARERD_` and mean nothing: usually misspelled.
+/// Variables that begin with `BEARERD_` but have no meaning, usually misspelled ones.
 ///
-/// They are logged as warnings, never refused: Kubernetes sets such names by itself in every container of a
+/// A warning is enough: Kubernetes itself sets variables with this prefix in every container of a
 /// namespace that has a Service called `bearerd`.
 pub fn unknown_variables(environment: &Environment) -> impl Iterator<Item = &str> {
     environment.names().filter(|name| {
@@ -48,7 +49,7 @@ pub fn unknown_variables(environment: &Environment) -> impl Iterator<Item = &str
     })
 }
 
-/// Lays the environment, then the flags, over the tree.
+/// Puts the values of the environment, then those of the flags, into the tree.
 pub(super) fn apply(
     tree: &mut Node,
     environment: &Environment,
@@ -60,7 +61,7 @@ pub(super) fn apply(
             continue;
         };
         let place = Place::Environment(variable.to_owned());
-        // The environment is never expanded again: a secret may well hold `${`.
+        // A value of the environment is not expanded: a secret may hold `${`.
         let leaf = Node::scalar(place.clone(), value.replace("${", "$${"));
         if path == "*.*.ca_file" {
             set(tree, &["upstreams", "*", "ca_file"], leaf.clone(), faults);
@@ -69,21 +70,21 @@ pub(super) fn apply(
             let keys: Vec<_> = path.split('.').collect();
             set(tree, &keys, leaf, faults);
         }
-        // One credential replaces the other, so that a file's secret can be overridden.
+        // One credential replaces another, so that the environment can override a file's secret.
         let replaced: &[&str] = match variable {
             "BEARERD_CLIENT_SECRET" => {
                 &["client_secret_file", "client_secret_next_file", "credentials"]
             }
             "BEARERD_CLIENT_SECRET_FILE" => &["client_secret", "credentials"],
-            // All of it: a secret must not go to another's issuer.
-            "BEARERD_CREDENTIALS" => &PARTS,
+            // All parts: a secret must not be sent to the issuer of another client.
+            "BEARERD_CREDENTIALS" => &IDENTITY_KEYS,
             _ => &[],
         };
         for key in replaced {
             remove_from_file(tree, key);
         }
     }
-    // A key may name the API's URL; then the upstream needs no word of its own.
+    // A key may name the URL of the API. Then the upstream needs no configuration of its own.
     if environment.get("BEARERD_CREDENTIALS").is_some()
         && let Some(upstreams) = tree.child_mut("upstreams")
         && upstreams.entries_mut().is_some_and(|entries| entries.is_empty())
@@ -104,7 +105,7 @@ pub(super) fn apply(
     }
 }
 
-/// Puts a leaf at a path. `*` stands for the only client or upstream there is.
+/// Puts a value at a key path.
 fn set(tree: &mut Node, keys: &[&str], leaf: Node, faults: &mut Faults) {
     let Some((key, rest)) = keys.split_first() else {
         *tree = leaf;
@@ -118,7 +119,7 @@ fn set(tree: &mut Node, keys: &[&str], leaf: Node, faults: &mut Faults) {
             // A CA alone configures no client and no upstream.
             Ok(None) => return,
             Err(()) => {
-                let message = "several are configured, so the variable is ambiguous; set the value in the file, for instance by `${NAME}`";
+                let message = "several are configured, so the variable is ambiguous; set the value in the file, for example as `${NAME}`";
                 return faults.push(&leaf.place, rest.first().unwrap_or(&""), message);
             }
         }
@@ -131,7 +132,7 @@ fn set(tree: &mut Node, keys: &[&str], leaf: Node, faults: &mut Faults) {
     }
 }
 
-/// The name of the only entry; `None` without entries, `Err` with several.
+/// The name of the only entry; `None` without entries, `Err` if there are several.
 fn only(node: &Node) -> Result<Option<String>, ()> {
     match &node.value {
         Value::Map(entries) => match entries.as_slice() {

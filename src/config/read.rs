@@ -1,175 +1,107 @@
-//! From the tree to the parsed [`Config`]: section by section, every fault noted.
+//! From the tree to the [`Draft`]: section by section, every fault recorded.
 
 mod access;
 mod client;
 mod listen;
+mod names;
 mod route;
 mod transport;
 mod upstream;
 
-pub(super) use client::PARTS;
-
+use super::draft::Draft;
 use super::fault::Faults;
 use super::file;
-use super::node::{Entry, Node};
-use super::section::{Reader, Section, named, unknown};
-use super::{Client, Config, Limits, Log, LogFormat, Shutdown, Upstream, value};
+use super::model::{Config, Limits, Log, LogFormat, Shutdown};
+use super::node::Node;
+use super::section::{Reader, Section, unknown};
+use super::value::{self, HOUR};
 use crate::environment::Environment;
+use names::Names;
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
-const SECOND: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_secs(3600);
-
-/// Reads a whole configuration.
-pub(super) fn config(
-    tree: &Node,
-    environment: &Environment,
-    faults: Faults,
-) -> Result<Config, Faults> {
-    let mut reader = Reader { environment, faults };
-    let parsed = Root::open(&mut reader, tree).config(&mut reader);
-    reader.faults.into_result()?;
-    // Every missing piece has left a fault, so that without faults nothing is missing.
-    parsed.ok_or_else(Faults::default)
+/// Reads a whole document. `faults` are those that were found before.
+pub(super) fn draft(tree: &Node, environment: &Environment, faults: Faults) -> Draft {
+    let reader = Reader::new(environment, faults);
+    let draft = read(&Section::open(&reader, tree, String::new(), file::ROOT));
+    Draft { faults: reader.into_faults(), ..draft }
 }
 
-/// Clients and upstreams in the order of the text; `None` where one is wrong.
-struct Named {
-    clients: Vec<Option<Arc<Client>>>,
-    upstreams: Vec<Option<Arc<Upstream>>>,
+/// Reads a document. The faults stay with its reader.
+fn read(root: &Section<'_>) -> Draft {
+    let access = root.child("access", file::ACCESS);
+    let allow_remote = access::allow_remote(&access);
+    let addresses = listen::read(root, allow_remote);
+    let listen: Vec<_> = addresses.iter().flatten().map(|(address, _)| address.clone()).collect();
+    let proxy = transport::of_environment(root.reader);
+    let clients = root.named("clients", file::CLIENT);
+    let upstreams = root.named("upstreams", file::UPSTREAM);
+    let names = Names::new(root, &clients, &upstreams);
+    let clients = clients.iter().map(|(name, section)| client::read(name, section, &proxy));
+    let clients: Vec<_> = clients.map(|client| client.map(Arc::new)).collect();
+    let sources = upstream::Sources { names: &names, clients: &clients, listen: &listen, proxy };
+    let upstreams = upstreams.iter().map(|(name, section)| sources.read(name, section));
+    let (upstreams, inherited): (Vec<_>, Vec<_>) = upstreams.unzip();
+    let routes = route::Sources { names, clients: &clients, inherited, listen: &listen };
+    let routes = routes.read(root);
+    if let (Some(addresses), Some(routes)) = (&addresses, &routes) {
+        listen::check_use(root.reader, addresses, routes);
+    }
+    let faults = Faults::default();
+    let rest = rest(root, &access, listen);
+    Draft { faults, clients, upstreams, routes, rest }
 }
 
-fn shared<T>(all: Vec<Option<T>>) -> Vec<Option<Arc<T>>> {
-    all.into_iter().map(|one| one.map(Arc::new)).collect()
+/// Everything but clients, upstreams and routes.
+fn rest(
+    root: &Section<'_>,
+    access: &Section<'_>,
+    listen: Vec<value::ListenAddress>,
+) -> Option<Config> {
+    let access = access::read(access);
+    let requests = root.child("limits", file::LIMITS).parse("requests", value::requests(1));
+    let workers = root.parse("workers", value::workers);
+    let admin_listen = root.child("admin", file::ADMIN).parse("listen", value::socket_address);
+    let sandbox = root.parse("sandbox", value::switch);
+    let log = log(&root.child("log", file::LOG));
+    let shutdown = shutdown(&root.child("shutdown", file::SHUTDOWN));
+    Some(Config {
+        listen,
+        workers: workers?,
+        access: access?,
+        limits: Limits { requests: requests? },
+        admin_listen: admin_listen?,
+        clients: Vec::new(),
+        upstreams: Vec::new(),
+        routes: Vec::new(),
+        sandbox: sandbox?,
+        log: log?,
+        shutdown: shutdown?,
+    })
 }
 
-/// The whole document, with the names that its parts refer to.
-struct Root<'n> {
-    section: Section<'n>,
-    clients: &'n [Entry],
-    upstreams: &'n [Entry],
-}
-
-impl<'n> Root<'n> {
-    fn open(reader: &mut Reader<'_>, tree: &'n Node) -> Self {
-        let section = Section::open(reader, tree, "", file::ROOT);
-        let clients = named(reader, section.node("clients"), "clients");
-        let upstreams = named(reader, section.node("upstreams"), "upstreams");
-        for (key, entries, variables) in [
-            (
-                "clients",
-                clients,
-                "BEARERD_TOKEN_URL, BEARERD_CLIENT_ID and BEARERD_CLIENT_SECRET_FILE",
-            ),
-            ("upstreams", upstreams, "BEARERD_UPSTREAM_URL"),
-        ] {
-            if entries.is_empty() {
-                let message = format!(
-                    "none is configured; add one to a file given with --config, or set {variables}"
-                );
-                reader.faults.push(section.place_of(key), key, message);
-            }
+fn log(section: &Section<'_>) -> Option<Log> {
+    let level = section.parse("level", |text| match text {
+        "error" => Ok(LevelFilter::ERROR),
+        "warn" => Ok(LevelFilter::WARN),
+        "info" => Ok(LevelFilter::INFO),
+        "debug" => Ok(LevelFilter::DEBUG),
+        "trace" => Ok(LevelFilter::TRACE),
+        other => {
+            Err(unknown("level", other, ["error", "warn", "info", "debug", "trace"].into_iter()))
         }
-        Self { section, clients, upstreams }
-    }
+    });
+    let format = section.parse("format", |text| match text {
+        "json" => Ok(LogFormat::Json),
+        "text" => Ok(LogFormat::Text),
+        other => Err(unknown("format", other, ["json", "text"].into_iter())),
+    });
+    Some(Log { level: level?, format: format? })
+}
 
-    fn config(&self, reader: &mut Reader<'_>) -> Option<Config> {
-        let access = self.section.child(reader, "access", file::ACCESS);
-        let (access, allow_remote) = access::read(reader, &access);
-        let addresses = listen::read(reader, &self.section, allow_remote);
-        let listen: Vec<_> =
-            addresses.iter().flatten().map(|(address, _)| address.clone()).collect();
-        let limits = self.section.child(reader, "limits", file::LIMITS);
-        let requests = limits.parse(reader, "requests", value::requests(1));
-        let workers = self.section.parse(reader, "workers", value::workers);
-        let admin = self.section.child(reader, "admin", file::ADMIN);
-        let admin_listen = admin.parse(reader, "listen", value::socket_address);
-        let proxy = transport::of_environment(reader);
-        let clients = self.clients.iter().map(|entry| client::client(reader, entry, &proxy));
-        let mut clients: Vec<_> = clients.collect();
-        let upstreams = self.upstreams.iter().map(|entry| {
-            upstream::read(
-                reader,
-                entry,
-                &proxy,
-                &listen,
-                |reader, section| self.reference(reader, section, "client", self.clients),
-                &mut clients,
-            )
-        });
-        let (upstreams, inherited): (Vec<_>, Vec<_>) = upstreams.unzip();
-        let named = Named { clients: shared(clients), upstreams: shared(upstreams) };
-        let routes = self.routes(reader, &named, &inherited, &listen);
-        if let (Some(addresses), Some(routes)) = (&addresses, &routes) {
-            listen::check_use(reader, addresses, routes);
-        }
-        let sandbox = self.section.parse(reader, "sandbox", value::switch);
-        let log = self.log(reader);
-        let shutdown = self.shutdown(reader);
-        Some(Config {
-            listen,
-            access: access?,
-            limits: Limits { requests: requests? },
-            workers: workers?,
-            admin_listen: admin_listen?,
-            clients: named.clients.into_iter().collect::<Option<_>>()?,
-            upstreams: named.upstreams.into_iter().collect::<Option<_>>()?,
-            routes: routes?,
-            sandbox: sandbox?,
-            log: log?,
-            shutdown: shutdown?,
-        })
-    }
-
-    /// The index of the entry that `key` names; an only entry needs no mention.
-    fn reference(
-        &self,
-        reader: &mut Reader<'_>,
-        section: &Section<'_>,
-        key: &str,
-        entries: &[Entry],
-    ) -> Option<usize> {
-        let Some(text) = section.text(reader, key) else {
-            return (entries.len() == 1).then_some(0);
-        };
-        let found = entries.iter().position(|entry| entry.key == text.value);
-        if found.is_none() && !entries.is_empty() {
-            let known = entries.iter().map(|entry| entry.key.as_str());
-            let message = unknown(key, &text.value, known);
-            reader.faults.push(text.place, &text.path, message);
-        }
-        found
-    }
-
-    fn log(&self, reader: &mut Reader<'_>) -> Option<Log> {
-        let section = self.section.child(reader, "log", file::LOG);
-        let level = section.parse(reader, "level", |text| match text {
-            "error" => Ok(LevelFilter::ERROR),
-            "warn" => Ok(LevelFilter::WARN),
-            "info" => Ok(LevelFilter::INFO),
-            "debug" => Ok(LevelFilter::DEBUG),
-            "trace" => Ok(LevelFilter::TRACE),
-            other => Err(unknown(
-                "level",
-                other,
-                ["error", "warn", "info", "debug", "trace"].into_iter(),
-            )),
-        });
-        let format = section.parse(reader, "format", |text| match text {
-            "json" => Ok(LogFormat::Json),
-            "text" => Ok(LogFormat::Text),
-            other => Err(unknown("format", other, ["json", "text"].into_iter())),
-        });
-        Some(Log { level: level?, format: format? })
-    }
-
-    fn shutdown(&self, reader: &mut Reader<'_>) -> Option<Shutdown> {
-        let section = self.section.child(reader, "shutdown", file::SHUTDOWN);
-        let bounds = || value::duration(Duration::ZERO, HOUR);
-        let lame_duck = section.parse(reader, "lame_duck", bounds());
-        let grace = section.parse(reader, "grace", bounds());
-        Some(Shutdown { lame_duck: lame_duck?, grace: grace? })
-    }
+fn shutdown(section: &Section<'_>) -> Option<Shutdown> {
+    let time = |key| section.parse(key, value::duration(Duration::ZERO, HOUR));
+    let (lame_duck, grace) = (time("lame_duck"), time("grace"));
+    Some(Shutdown { lame_duck: lame_duck?, grace: grace? })
 }

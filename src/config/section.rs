@@ -1,26 +1,56 @@
-//! A mapping of the tree, read by its table of [`super::file`]; what is wrong is noted and reading goes on.
+//! A mapping of the tree, read by its table of [`super::file`]. Reading goes on after a fault.
 
-use super::fault::{Faults, Place};
+use super::fault::{Fault, Faults, Place};
 use super::file::Fallback::{Absent, Nested, OneOf, Required, Text};
 use super::file::Field;
 use super::node::{Entry, Node, Value};
 use crate::environment::Environment;
+use std::cell::RefCell;
 
-/// What reading needs at hand: substitution, and where faults go.
+/// The faults found so far, and the environment for references in values.
 pub(crate) struct Reader<'a> {
     pub(crate) environment: &'a Environment,
-    pub(crate) faults: Faults,
+    faults: RefCell<Faults>,
 }
 
-/// A scalar as the reader found it.
+impl<'a> Reader<'a> {
+    pub(crate) const fn new(environment: &'a Environment, faults: Faults) -> Self {
+        Self { environment, faults: RefCell::new(faults) }
+    }
+
+    pub(crate) fn fault(&self, place: &Place, path: &str, message: impl Into<String>) {
+        self.faults.borrow_mut().push(place, path, message);
+    }
+
+    pub(crate) fn into_faults(self) -> Faults {
+        self.faults.into_inner()
+    }
+}
+
+/// A single value of the text, with references to the environment replaced.
 pub(crate) struct Scalar<'n> {
+    reader: &'n Reader<'n>,
     pub(crate) value: String,
     pub(crate) place: &'n Place,
-    pub(crate) path: String,
+    path: String,
 }
 
-/// A mapping read by its table.
+impl Scalar<'_> {
+    /// Records what is wrong with this value.
+    pub(crate) fn fault(&self, message: impl Into<String>) {
+        self.reader.fault(self.place, &self.path, message);
+    }
+
+    /// Parses the value. One that does not parse is a fault.
+    pub(crate) fn parse<T>(&self, parser: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        parser(&self.value).map_err(|message| self.fault(message)).ok()
+    }
+}
+
+/// A mapping and the table of its keys.
+#[derive(Clone)]
 pub(crate) struct Section<'n> {
+    pub(crate) reader: &'n Reader<'n>,
     path: String,
     place: &'n Place,
     fields: &'static [Field],
@@ -28,44 +58,45 @@ pub(crate) struct Section<'n> {
 }
 
 impl<'n> Section<'n> {
-    /// Opens a mapping and refuses the keys its table does not have.
+    /// Opens a mapping. A key that its table does not have is a fault.
     pub(crate) fn open(
-        reader: &mut Reader<'_>,
+        reader: &'n Reader<'n>,
         node: &'n Node,
-        path: &str,
+        path: String,
         fields: &'static [Field],
     ) -> Self {
-        let entries = match &node.value {
-            Value::Map(entries) => entries.as_slice(),
-            Value::Null => &[],
-            Value::Scalar(_) | Value::List(_) => {
-                let message = format!("expected a mapping, found {}", node.shape());
-                reader.faults.push(&node.place, path, message);
-                &[]
-            }
-        };
+        let entries = entries(reader, node, &path);
         for entry in entries {
             if !fields.iter().any(|field| field.key == entry.key) {
                 let known = fields.iter().map(|field| field.key);
-                reader.faults.push(
-                    &entry.place,
-                    &join(path, &entry.key),
-                    unknown("key", &entry.key, known),
-                );
+                let message = unknown("key", &entry.key, known);
+                reader.fault(&entry.place, &join(&path, &entry.key), message);
             }
         }
-        Self { path: path.to_owned(), place: &node.place, fields, entries }
+        Self { reader, path, place: &node.place, fields, entries }
     }
 
-    /// The section at `key`; a missing one reads as empty.
-    pub(crate) fn child(
-        &self,
-        reader: &mut Reader<'_>,
-        key: &str,
-        fields: &'static [Field],
-    ) -> Self {
+    /// The section at `key`. A missing one reads as empty, which leaves the defaults of its table.
+    pub(crate) fn child(&self, key: &str, fields: &'static [Field]) -> Self {
         const EMPTY: &Node = &Node::empty_map();
-        Self::open(reader, self.node(key).unwrap_or(EMPTY), &self.path(key), fields)
+        let node = self.node(key).unwrap_or(EMPTY);
+        Self::open(self.reader, node, self.path(key), fields)
+    }
+
+    /// The section at `key`; `None` if it is missing.
+    pub(crate) fn optional(&self, key: &str, fields: &'static [Field]) -> Option<Self> {
+        self.node(key).map(|node| Self::open(self.reader, node, self.path(key), fields))
+    }
+
+    /// The sections below `key`, each under a name that the user chose.
+    pub(crate) fn named(&self, key: &str, fields: &'static [Field]) -> Vec<(&'n str, Self)> {
+        let path = self.path(key);
+        let entries = self.node(key).map_or(&[][..], |node| entries(self.reader, node, &path));
+        let open = |entry: &'n Entry| {
+            let path = join(&path, &entry.key);
+            (entry.key.as_str(), Self::open(self.reader, &entry.node, path, fields))
+        };
+        entries.iter().map(open).collect()
     }
 
     /// The full path of a key, for messages.
@@ -78,7 +109,12 @@ impl<'n> Section<'n> {
         self.place
     }
 
-    /// The node at `key`; `None` when the key is missing or empty.
+    /// Whether `key` has a value.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.node(key).is_some()
+    }
+
+    /// The node at `key`; `None` if the key is missing or empty.
     pub(crate) fn node(&self, key: &str) -> Option<&'n Node> {
         debug_assert!(self.fields.iter().any(|field| field.key == key));
         self.entries
@@ -88,101 +124,113 @@ impl<'n> Section<'n> {
             .filter(|node| !matches!(node.value, Value::Null))
     }
 
-    /// The place of `key`, or of the mapping when the key is missing.
+    /// The place of `key`, or of the mapping if the key is missing.
     pub(crate) fn place_of(&self, key: &str) -> &'n Place {
         self.node(key).map_or(self.place, |node| &node.place)
     }
 
-    /// The scalar at `key` or its default, with references to the environment replaced.
-    pub(crate) fn text(&self, reader: &mut Reader<'_>, key: &str) -> Option<Scalar<'n>> {
+    /// Records what is wrong with `key`, at its place.
+    pub(crate) fn fault(&self, key: &str, message: impl Into<String>) {
+        self.reader.fault(self.place_of(key), &self.path(key), message);
+    }
+
+    /// What would be wrong with `key`, without a record of it.
+    pub(crate) fn possible_fault(&self, key: &str, message: &str) -> Fault {
+        let (place, path) = (self.place_of(key).clone(), self.path(key));
+        Fault { place, path, message: message.to_owned() }
+    }
+
+    /// The value at `key`, or its default.
+    pub(crate) fn text(&self, key: &str) -> Option<Scalar<'n>> {
         let path = self.path(key);
         if let Some(node) = self.node(key) {
-            return scalar(reader, node, &path);
+            return scalar(self.reader, node, path);
         }
         match self.fields.iter().find(|field| field.key == key)?.default {
-            Text(value) => Some(Scalar { value: value.to_owned(), place: &Place::Nowhere, path }),
+            Text(value) => {
+                let (reader, value, place) = (self.reader, value.to_owned(), &Place::Nowhere);
+                Some(Scalar { reader, value, place, path })
+            }
             Required => {
-                let message = "missing; this key is required";
-                reader.faults.push(self.place, &path, message);
+                self.fault(key, "missing; this key is required");
                 None
             }
             Absent | OneOf | Nested => None,
         }
     }
 
-    /// The scalar at `key`, parsed. A value that does not parse is one fault.
+    /// The value at `key` or its default, parsed. A value that does not parse is a fault.
     pub(crate) fn parse<T>(
         &self,
-        reader: &mut Reader<'_>,
         key: &str,
         parser: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
-        let text = self.text(reader, key)?;
-        parser(&text.value)
-            .map_err(|message| reader.faults.push(text.place, &text.path, message))
-            .ok()
+        self.text(key)?.parse(parser)
     }
 
-    /// The names and values of a mapping of scalars, such as `token_params`.
-    pub(crate) fn pairs(&self, reader: &mut Reader<'_>, key: &str) -> Vec<(&'n str, Scalar<'n>)> {
+    /// The names and values of a mapping of single values, for example `token_params`.
+    pub(crate) fn pairs(&self, key: &str) -> Vec<(&'n str, Scalar<'n>)> {
         let path = self.path(key);
-        named(reader, self.node(key), &path)
-            .iter()
-            .filter_map(|entry| {
-                let text = scalar(reader, &entry.node, &join(&path, &entry.key))?;
-                Some((entry.key.as_str(), text))
-            })
-            .collect()
+        let entries = self.node(key).map_or(&[][..], |node| entries(self.reader, node, &path));
+        let pair = |entry: &'n Entry| {
+            let text = scalar(self.reader, &entry.node, join(&path, &entry.key))?;
+            Some((entry.key.as_str(), text))
+        };
+        entries.iter().filter_map(pair).collect()
     }
 
-    /// The scalars of a list; a single scalar counts as a list of one.
-    pub(crate) fn list(&self, reader: &mut Reader<'_>, key: &str) -> Vec<Scalar<'n>> {
+    /// The values of a list; a single value counts as a list of one.
+    pub(crate) fn list(&self, key: &str) -> Vec<Scalar<'n>> {
         match self.node(key).map(|node| &node.value) {
             Some(Value::List(items)) => items
                 .iter()
                 .enumerate()
                 .filter_map(|(index, item)| {
-                    scalar(reader, item, &format!("{}[{index}]", self.path(key)))
+                    scalar(self.reader, item, format!("{}[{index}]", self.path(key)))
                 })
                 .collect(),
-            _ => self.text(reader, key).into_iter().collect(),
+            _ => self.text(key).into_iter().collect(),
         }
+    }
+
+    /// The values of a list, parsed; `None` if one does not parse.
+    pub(crate) fn parse_list<T>(
+        &self,
+        key: &str,
+        parser: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        // All are parsed, so that each one that is wrong leaves its fault.
+        let parsed: Vec<_> = self.list(key).iter().map(|text| text.parse(&parser)).collect();
+        parsed.into_iter().collect()
     }
 }
 
-/// The entries of a mapping whose keys are the user's own names.
-pub(crate) fn named<'n>(
-    reader: &mut Reader<'_>,
-    node: Option<&'n Node>,
-    path: &str,
-) -> &'n [Entry] {
-    match node.map(|node| (&node.value, node)) {
-        Some((Value::Map(entries), _)) => entries,
-        Some((Value::Null, _)) | None => &[],
-        Some((_, node)) => {
+/// The entries of a mapping. A node of another shape is a fault.
+fn entries<'n>(reader: &Reader<'_>, node: &'n Node, path: &str) -> &'n [Entry] {
+    match &node.value {
+        Value::Map(entries) => entries,
+        Value::Null => &[],
+        Value::Scalar(_) | Value::List(_) => {
             let message = format!("expected a mapping, found {}", node.shape());
-            reader.faults.push(&node.place, path, message);
+            reader.fault(&node.place, path, message);
             &[]
         }
     }
 }
 
-fn scalar<'n>(reader: &mut Reader<'_>, node: &'n Node, path: &str) -> Option<Scalar<'n>> {
+fn scalar<'n>(reader: &'n Reader<'n>, node: &'n Node, path: String) -> Option<Scalar<'n>> {
     let Value::Scalar(written) = &node.value else {
         let message = format!("expected a single value, found {}", node.shape());
-        reader.faults.push(&node.place, path, message);
+        reader.fault(&node.place, &path, message);
         return None;
     };
-    match reader.environment.expand(written) {
-        Ok(value) => Some(Scalar { value, place: &node.place, path: path.to_owned() }),
-        Err(message) => {
-            reader.faults.push(&node.place, path, message);
-            None
-        }
-    }
+    let expanded = reader.environment.expand(written);
+    let value = expanded.map_err(|message| reader.fault(&node.place, &path, message)).ok()?;
+    Some(Scalar { reader, value, place: &node.place, path })
 }
 
-/// "unknown key `lisen`; did you mean `listen`?", or the list of what there is.
+/// A message about an unknown word: "unknown key `lisen`; did you mean `listen`?", or the list of
+/// known words.
 pub(crate) fn unknown<'a>(
     what: &str,
     given: &str,
@@ -203,7 +251,7 @@ pub(crate) fn unknown<'a>(
     }
 }
 
-/// `clients` + `name` is `clients.name`.
-pub(crate) fn join(path: &str, key: &str) -> String {
+/// The path of a key: `clients` and `name` are `clients.name`.
+fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }

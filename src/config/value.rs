@@ -8,7 +8,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-/// Where applications connect.
+/// Longest duration of most settings.
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+
+/// An address where applications connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenAddress {
     /// A loopback TCP address.
@@ -147,6 +151,26 @@ pub(super) fn non_empty(text: &str) -> Result<String, String> {
         return Err("is empty; give a value".into());
     }
     Ok(text.to_owned())
+}
+
+/// The path of a route: plain segments, without a slash at the end.
+pub(super) fn route_path(text: &str) -> Result<String, String> {
+    let path = text.strip_suffix('/').unwrap_or(text);
+    let is_plain = |segment: &str| {
+        !segment.is_empty()
+            && segment != "."
+            && segment != ".."
+            && segment.bytes().all(|byte| byte.is_ascii_graphic() && !b"%\\?#".contains(&byte))
+    };
+    match path.strip_prefix('/') {
+        Some("") | None => Err(format!(
+            "`{text}` must begin with `/` and have at least one segment, for example /api/v1/scim2"
+        )),
+        Some(segments) if !segments.split('/').all(is_plain) => Err(format!(
+            "`{text}` must be plain segments: no `//`, `.`, `..`, `%`, `?`, `#`, `\\` or spaces"
+        )),
+        Some(_) => Ok(path.to_owned()),
+    }
 }
 
 pub(super) fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {

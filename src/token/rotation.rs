@@ -24,7 +24,9 @@ use url::Url;
 /// Rotation of one client's credential.
 pub struct Rotation {
     client: ClientHandle,
-    config: Client,
+    config: Arc<Client>,
+    /// Origin to which the client's tokens go because its key names it.
+    pinned: Option<Url>,
     /// Identity that the refresher was given last.
     latest: Identity,
     /// Identity before it, which is in use while the latest one brings no token.
@@ -41,7 +43,7 @@ impl Rotation {
     /// Creates the rotation of a client. `identity` is the one that the refresher started with.
     pub fn new(
         client: ClientHandle,
-        config: Client,
+        config: Arc<Client>,
         identity: Identity,
         new_sources: Sender<NewSource>,
         reload: Arc<Notify>,
@@ -49,6 +51,7 @@ impl Rotation {
         Self {
             client,
             config,
+            pinned: None,
             previous: identity.clone(),
             latest: identity,
             new_sources,
@@ -56,6 +59,12 @@ impl Rotation {
             warnings: ExpiryWarnings::default(),
             reload,
         }
+    }
+
+    /// Pins the client to the origin that its key names. A key that names another one is not used.
+    #[must_use]
+    pub fn pinned_to(self, pinned: Option<Url>) -> Self {
+        Self { pinned, ..self }
     }
 
     /// Reads the credential whenever `watch` reports a change, and never ends.
@@ -93,7 +102,7 @@ impl Rotation {
             return Ok(None);
         }
         let origin = read.api_url.as_ref().map(Url::origin);
-        if self.config.api_origin.as_ref().is_some_and(|known| Some(known.origin()) != origin) {
+        if self.pinned.as_ref().is_some_and(|known| Some(known.origin()) != origin) {
             // Its token must not go to the API of the old key, so the API changes with it.
             self.reload.notify_one();
             return Err("the key names another API now; reloading the configuration".into());

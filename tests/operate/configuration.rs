@@ -1,6 +1,6 @@
 //! The configuration's rules, as messages that a user reads.
 
-use bearerd::config::{Config, Faults, Flags};
+use bearerd::config::{self, Config, Faults, Flags};
 use bearerd::credential::{ProofSource, SecretAuth, Source};
 use bearerd::environment::Environment;
 use proptest::prelude::*;
@@ -14,7 +14,7 @@ upstreams:
 ";
 
 fn parse(text: &str) -> Result<Config, Faults> {
-    Config::parse("b.yaml", text, &Environment::default(), &Flags::default())
+    config::parse("b.yaml", text, &Environment::default(), &Flags::default()).resolve()
 }
 
 /// The faults, one a line.
@@ -132,9 +132,9 @@ fn a_way_to_a_server_that_makes_no_sense_is_told_without_its_password() {
         ),
         (
             upstream("proxy: 'http://p:1'").replace("'https://t.example'", "'http://127.0.0.1:1'"),
-            "proxy: would see what goes there in the clear",
+            "proxy: would see the cleartext",
         ),
-        (upstream("min_tls: 1.1"), "min_tls: `1.1` is neither 1.2 nor 1.3"),
+        (upstream("min_tls: 1.1"), "min_tls: `1.1` is not 1.2 or 1.3"),
         (upstream("certificate_file: /c"), "private_key_file: missing; certificate_file needs it"),
         (upstream("private_key_file: /k"), "certificate_file: missing; private_key_file needs it"),
     ] {
@@ -148,7 +148,7 @@ fn a_way_to_a_server_that_makes_no_sense_is_told_without_its_password() {
 fn a_forward_proxy_of_the_environment_that_makes_no_sense_is_told_by_its_variable() {
     let parsed = |name, value| {
         let environment = Environment::from_iter([("HTTPS_PROXY", "p:1"), (name, value)]);
-        Config::parse("b.yaml", MINIMAL, &environment, &Flags::default())
+        config::parse("b.yaml", MINIMAL, &environment, &Flags::default()).resolve()
     };
     let told = parsed("HTTPS_PROXY", "https://u:s3cret@p:1").unwrap_err().to_string();
     assert!(told.contains("HTTPS_PROXY") && !told.contains("s3cret"), "{told}");
@@ -253,8 +253,10 @@ clients:
   a: { token_url: '${CANARY}', client_id: '', client_secret: canary-7, client_secret_file: x, wait: '${CANARY}' }
 upstreams: { u: { url: 'https://u:canary-7@t.example' } }
 ";
-    let told =
-        Config::parse("b.yaml", text, &environment, &Flags::default()).unwrap_err().to_string();
+    let told = config::parse("b.yaml", text, &environment, &Flags::default())
+        .resolve()
+        .unwrap_err()
+        .to_string();
     let without_wait: String = told.lines().filter(|line| !line.contains(".wait:")).collect();
     assert!(!without_wait.contains("canary-7"), "{told}");
     assert!(told.contains("both client_secret and client_secret_file"), "{told}");
@@ -264,7 +266,7 @@ upstreams: { u: { url: 'https://u:canary-7@t.example' } }
 fn references_to_the_environment_are_replaced_in_values_only() {
     let environment = Environment::from([("TENANT", "acme"), ("KEY", "listen")]);
     let text = MINIMAL.replace("https://t.example", "https://${TENANT}.example:${PORT:-444}");
-    let config = Config::parse("b.yaml", &text, &environment, &Flags::default()).unwrap();
+    let config = config::parse("b.yaml", &text, &environment, &Flags::default()).resolve().unwrap();
     assert_eq!(config.upstreams[0].origin.as_str(), "https://acme.example:444/");
     let told = faults(&MINIMAL.replace("https://t.example", "https://${TENANT}.example"));
     assert!(
@@ -284,7 +286,8 @@ fn variables_override_the_only_client_and_upstream_and_nothing_ambiguous() {
         ("BEARERD_UPSTREAM_URL", "https://other.example"),
         ("BEARERD_LOG", "debug"),
     ]);
-    let config = Config::parse("b.yaml", MINIMAL, &environment, &Flags::default()).unwrap();
+    let config =
+        config::parse("b.yaml", MINIMAL, &environment, &Flags::default()).resolve().unwrap();
     let source = &config.clients[0].source;
     assert!(matches!(source, Source::Parts { client_id, .. } if client_id == "other"));
     assert_eq!(source.paths(), [std::path::Path::new("/s")]);
@@ -295,20 +298,50 @@ fn variables_override_the_only_client_and_upstream_and_nothing_ambiguous() {
     let fixture = include_str!("../../src/credential/format/fixtures/key-tms.json");
     std::fs::write(&key, fixture).unwrap();
     let environment_with_key = Environment::from([("BEARERD_CREDENTIALS", key.to_str().unwrap())]);
-    let alone = Config::parse("", "", &environment_with_key, &Flags::default()).unwrap();
+    let alone = config::parse("", "", &environment_with_key, &Flags::default()).resolve().unwrap();
     assert!(fixture.contains(alone.upstreams[0].origin.host_str().unwrap()), "the key names it");
-    let replaced = Config::parse("b.yaml", MINIMAL, &environment_with_key, &Flags::default());
+    let replaced =
+        config::parse("b.yaml", MINIMAL, &environment_with_key, &Flags::default()).resolve();
     let identity = replaced.unwrap().clients[0].source.read().unwrap();
     assert_ne!(identity.token_url.host_str(), Some("i.example"), "another's secret stays away");
 
     let two = MINIMAL.replace("upstreams:", "upstreams:\n  second: { url: 'https://s.example' }");
-    let told =
-        Config::parse("b.yaml", &two, &environment, &Flags::default()).unwrap_err().to_string();
+    let told = config::parse("b.yaml", &two, &environment, &Flags::default())
+        .resolve()
+        .unwrap_err()
+        .to_string();
     assert!(
         told.contains("environment BEARERD_UPSTREAM_URL: url: several are configured"),
         "{told}"
     );
     assert!(told.contains("routes: missing; with several upstreams"), "{told}");
+}
+
+#[test]
+fn an_upstream_without_a_url_takes_it_from_the_key_of_its_client_or_has_a_fault() {
+    let tms = include_str!("../../src/credential/format/fixtures/key-tms.json");
+    let cleartext = tms.replace("\"uri\": \"https://", "\"uri\": \"http://");
+    assert_ne!(tms, cleartext);
+    let plain = include_str!("../../src/credential/format/fixtures/plain.json");
+    let environment =
+        Environment::from([("TMS", tms), ("CLEARTEXT", &cleartext), ("PLAIN", plain)]);
+    let resolve = |key: &str, keys: &str| {
+        let text = format!(
+            "clients:\n  c: {{ credentials: env:{key} }}\nupstreams:\n  u: {{ {keys} }}\nworkers: none\n"
+        );
+        config::parse("b.yaml", &text, &environment, &Flags::default()).resolve()
+    };
+    let told = |key: &str, keys: &str| resolve(key, keys).unwrap_err().to_string();
+    let of_key = told("TMS", "");
+    assert!(!of_key.contains("upstreams"), "{of_key}");
+    assert!(of_key.contains("workers"), "{of_key}");
+    let without = told("PLAIN", "");
+    assert!(without.contains("b.yaml:4:6: upstreams.u.url: missing; give"), "{without}");
+    assert!(without.contains("the key in the variable PLAIN names none"), "{without}");
+    assert!(without.contains("workers"), "all faults at once: {without}");
+    let cleartext = told("CLEARTEXT", "allow_cleartext: true, min_tls: 1.3");
+    assert!(cleartext.contains("upstreams.u.min_tls: is for https"), "{cleartext}");
+    assert!(!told("TMS", "min_tls: 1.3").contains("min_tls"));
 }
 
 #[test]
@@ -354,7 +387,7 @@ fn listeners_divide_routes_only_as_the_configuration_says() {
     let two = "listen: [127.0.0.1:8080, unix:/run/b.sock]\n";
     let of = |text: &str| -> Vec<Vec<usize>> {
         let config = parse(text).unwrap_or_else(|faults| panic!("{faults}"));
-        let numbers = |route: &bearerd::config::Route| route.listen.iter().map(|id| id.0).collect();
+        let numbers = |route: &config::Route| route.listen.iter().map(|id| id.0).collect();
         config.routes.iter().map(numbers).collect()
     };
     let routes = "routes:

@@ -2,7 +2,7 @@
 
 use super::{eventually, http};
 use bearerd::app::App;
-use bearerd::config::{Config, Flags, ListenAddress};
+use bearerd::config::{self, Flags, ListenAddress};
 use bearerd::environment::Environment;
 use bearerd::shutdown::Shutdown;
 
@@ -19,8 +19,9 @@ pub(crate) struct Sidecar {
 impl Sidecar {
     /// Starts it; ready or not.
     pub(crate) fn start(yaml: &str) -> Self {
-        let config =
-            Config::parse("test.yaml", yaml, &Environment::default(), &Flags::default()).unwrap();
+        let config = config::parse("test.yaml", yaml, &Environment::default(), &Flags::default())
+            .resolve()
+            .unwrap();
         let app = App::bind(config).unwrap();
         let tcp = app.addresses().into_iter().filter_map(|address| match address {
             ListenAddress::Tcp(address) => Some(format!("http://{address}")),

@@ -4,7 +4,7 @@ use super::tour;
 use crate::cli::{complain, print};
 use anyhow::Context;
 use bearerd::app::App;
-use bearerd::config::{Config, Flags, ListenAddress, LogFormat};
+use bearerd::config::{self, Flags, ListenAddress, LogFormat};
 use bearerd::demo::{Faults, Tenant, TenantOptions};
 use bearerd::environment::Environment;
 use bearerd::shutdown::Shutdown;
@@ -82,7 +82,7 @@ async fn start(options: &Options) -> anyhow::Result<(Pair, App)> {
         (options.listen.clone(), options.admin_listen.clone())
     };
     let flags = Flags { listen: Some(listen), admin_listen: Some(admin_listen), log_level: None };
-    let mut parsed = Config::load(Some(&path), &Environment::default(), &flags)?;
+    let mut parsed = config::load(Some(&path), &Environment::default(), &flags)?;
     parsed.log.format = LogFormat::Text;
     if options.once {
         parsed.log.level = LevelFilter::WARN;

@@ -1,31 +1,21 @@
-//! OAuth clients and what proves them.
+//! OAuth clients and their credentials.
 
-use super::{SECOND, transport};
-use crate::config::file;
-use crate::config::node::Entry;
-use crate::config::section::{Reader, Section, join, unknown};
-use crate::config::{Client, value};
+use super::transport;
+use crate::config::file::{self, IDENTITY_KEYS};
+use crate::config::model::Client;
+use crate::config::section::{Section, unknown};
+use crate::config::value::{self, SECOND};
 use crate::credential::format::Binding;
 use crate::credential::{KeyPlace, ProofSource, SecretAuth, Source};
 use crate::endpoint;
 use crate::forward_proxy::ProxyChoice;
 use crate::secret::Secret;
 use std::time::Duration;
+use url::Url;
 
-/// The keys that name each part of an identity; `credentials` stands for all of them.
-pub(crate) const PARTS: [&str; 8] = [
-    "token_url",
-    "client_id",
-    "client_secret",
-    "client_secret_file",
-    "client_secret_next_file",
-    "certificate_file",
-    "private_key_file",
-    "key_id",
-];
 const METHODS: [&str; 5] = ["post", "basic", "basic-encoded", "mtls", "private-key-jwt"];
 
-/// How an OAuth client proves itself.
+/// How an OAuth client authenticates.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Method {
     Secret(SecretAuth),
@@ -33,27 +23,21 @@ enum Method {
     PrivateKeyJwt,
 }
 
-pub(super) fn client(
-    reader: &mut Reader<'_>,
-    entry: &Entry,
-    environment: &ProxyChoice,
-) -> Option<Client> {
-    let path = join("clients", &entry.key);
-    let section = Section::open(reader, &entry.node, &path, file::CLIENT);
-    let source = source(reader, &section);
-    let scope = section.text(reader, "scope").map(|text| text.value);
-    let token_params = token_params(reader, &section);
-    let expires_on = section.parse(reader, "expires_on", value::date);
-    let refresh_at = section.parse(reader, "refresh_at", value::fraction);
-    let wait = section.parse(reader, "wait", value::duration(Duration::ZERO, 60 * SECOND));
-    let url = match &source {
-        Some(Source::Parts { token_url, .. }) => Some(token_url),
-        Some(Source::Key { token_url, .. }) => token_url.as_ref(),
-        None => None,
-    };
-    let transport = transport::read(reader, &section, environment, url);
+pub(super) fn read(name: &str, section: &Section<'_>, environment: &ProxyChoice) -> Option<Client> {
+    let source = source(section);
+    let scope = section.text("scope").map(|text| text.value);
+    let token_params = token_params(section);
+    let expires_on = section.parse("expires_on", value::date);
+    let refresh_at = section.parse("refresh_at", value::fraction);
+    let wait = section.parse("wait", value::duration(Duration::ZERO, 60 * SECOND));
+    let (transport, if_cleartext) = transport::read(section, environment);
+    if let Some(Source::Parts { token_url, .. } | Source::Key { token_url: Some(token_url), .. }) =
+        &source
+    {
+        transport::check_scheme(section.reader, token_url, if_cleartext);
+    }
     Some(Client {
-        name: entry.key.clone(),
+        name: name.to_owned(),
         source: source?,
         scope: scope.filter(|scope| !scope.is_empty()),
         token_params: token_params?,
@@ -61,14 +45,13 @@ pub(super) fn client(
         refresh_at: refresh_at?,
         wait: wait?,
         transport: transport?,
-        api_origin: None,
     })
 }
 
-/// Either all of it in one place, or each part in its own.
-fn source(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Source> {
-    let cleartext = section.parse(reader, "allow_cleartext", value::boolean).unwrap_or(true);
-    let method = section.parse(reader, "client_auth", |text| match text {
+/// Where the identity is kept: all of it in one place, or each part in its own.
+fn source(section: &Section<'_>) -> Option<Source> {
+    let allow_cleartext = section.parse("allow_cleartext", value::boolean).unwrap_or(true);
+    let method = section.parse("client_auth", |text| match text {
         "post" => Ok(Method::Secret(SecretAuth::Post)),
         "basic" => Ok(Method::Secret(SecretAuth::Basic)),
         "basic-encoded" => Ok(Method::Secret(SecretAuth::BasicEncoded)),
@@ -76,54 +59,58 @@ fn source(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Source> {
         "private-key-jwt" => Ok(Method::PrivateKeyJwt),
         other => Err(unknown("method", other, METHODS.into_iter())),
     });
-    let token_url = section.parse(reader, "token_url", |text| endpoint::token_url(text, cleartext));
-    if section.node("credentials").is_none() {
-        let missing = |reader: &mut Reader<'_>, key: &str, found: bool| {
-            if !found && section.node(key).is_none() {
-                let message = "missing; give it, or `credentials` for all of them";
-                reader.faults.push(section.place(), &section.path(key), message);
-            }
-        };
-        missing(reader, "token_url", token_url.is_some());
-        let client_id = section.parse(reader, "client_id", value::non_empty);
-        missing(reader, "client_id", client_id.is_some());
-        let proof = proof(reader, section, method.unwrap_or(Method::Secret(SecretAuth::Post)));
-        return Some(Source::Parts { token_url: token_url?, client_id: client_id?, proof: proof? });
+    let token_url = section.parse("token_url", |text| endpoint::token_url(text, allow_cleartext));
+    if section.has("credentials") {
+        key(section, method, token_url, allow_cleartext)
+    } else {
+        parts(section, method, token_url)
     }
-    let place = key_place(reader, section);
-    for key in PARTS.iter().filter(|key| **key != "token_url") {
-        if section.node(key).is_some() {
-            let message = format!("both credentials and {key} are given; keep one");
-            reader.faults.push(section.place_of(key), &section.path(key), message);
+}
+
+/// An identity whose parts have keys of their own.
+fn parts(section: &Section<'_>, method: Option<Method>, token_url: Option<Url>) -> Option<Source> {
+    for key in ["token_url", "client_id"] {
+        if !section.has(key) {
+            section.fault(key, "missing; give it, or `credentials` for all of them");
+        }
+    }
+    let client_id = section.parse("client_id", value::non_empty);
+    let proof = proof(section, method.unwrap_or(Method::Secret(SecretAuth::Post)));
+    Some(Source::Parts { token_url: token_url?, client_id: client_id?, proof: proof? })
+}
+
+/// An identity that `credentials` holds.
+fn key(
+    section: &Section<'_>,
+    method: Option<Method>,
+    token_url: Option<Url>,
+    allow_cleartext: bool,
+) -> Option<Source> {
+    let place = key_place(section);
+    for key in IDENTITY_KEYS.iter().filter(|key| **key != "token_url") {
+        if section.has(key) {
+            section.fault(key, format!("both credentials and {key} are given; keep one"));
         }
     }
     let secret_auth = match method {
         Some(Method::Secret(auth)) => Some(auth),
         Some(Method::Mtls | Method::PrivateKeyJwt) => {
             let message =
-                "leave it out: what `credentials` holds says how the client proves itself";
-            reader.faults.push(
-                section.place_of("client_auth"),
-                &section.path("client_auth"),
-                message,
-            );
+                "leave it out; the content of `credentials` decides how the client authenticates";
+            section.fault("client_auth", message);
             None
         }
         None => None,
     };
-    Some(Source::Key {
-        place: place?,
-        binding: binding(reader, section),
-        token_url,
-        secret_auth,
-        allow_cleartext: cleartext,
-    })
+    let binding = section.optional("binding", file::BINDING);
+    let binding = binding.map(|section| binding_of(&section)).unwrap_or_default();
+    Some(Source::Key { place: place?, binding, token_url, secret_auth, allow_cleartext })
 }
 
 /// A path, or `env:NAME`.
-fn key_place(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<KeyPlace> {
-    let environment = reader.environment;
-    section.parse(reader, "credentials", |text| {
+fn key_place(section: &Section<'_>) -> Option<KeyPlace> {
+    let environment = section.reader.environment;
+    section.parse("credentials", |text| {
         let Some(name) = text.strip_prefix("env:") else {
             return value::path(text).map(KeyPlace::Path);
         };
@@ -134,25 +121,19 @@ fn key_place(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<KeyPlace>
     })
 }
 
-fn binding(reader: &mut Reader<'_>, section: &Section<'_>) -> Binding {
-    let Some(node) = section.node("binding") else {
-        return Binding::default();
-    };
-    let inner = Section::open(reader, node, &section.path("binding"), file::BINDING);
-    let mut text = |key| inner.parse(reader, key, value::non_empty);
+fn binding_of(section: &Section<'_>) -> Binding {
+    let text = |key| section.parse(key, value::non_empty);
     Binding { name: text("name"), label: text("label"), tag: text("tag"), plan: text("plan") }
 }
 
-fn proof(reader: &mut Reader<'_>, section: &Section<'_>, method: Method) -> Option<ProofSource> {
-    let mut file = |key| section.parse(reader, key, value::path);
+fn proof(section: &Section<'_>, method: Method) -> Option<ProofSource> {
+    let file = |key| section.parse(key, value::path);
     let (certificate, key) = (file("certificate_file"), file("private_key_file"));
     let (secret_file, next) = (file("client_secret_file"), file("client_secret_next_file"));
-    let key_id = section.parse(reader, "key_id", value::non_empty);
-    let secret = section.parse(reader, "client_secret", value::non_empty);
-    let mut fault = |key: &str, message: &str| {
-        let place =
-            if section.node(key).is_some() { section.place_of(key) } else { section.place() };
-        reader.faults.push(place, &section.path(key), message);
+    let key_id = section.parse("key_id", value::non_empty);
+    let secret = section.parse("client_secret", value::non_empty);
+    let fault = |key: &str, message: &str| {
+        section.fault(key, message);
         None
     };
     match method {
@@ -172,17 +153,12 @@ fn proof(reader: &mut Reader<'_>, section: &Section<'_>, method: Method) -> Opti
             ),
             (Some(_), None) if next.is_some() => fault(
                 "client_secret_next_file",
-                "needs client_secret_file: a secret that is written here can't change",
+                "needs client_secret_file: a secret in the configuration can't change",
             ),
             (Some(secret), None) => Some(ProofSource::Secret(auth, Secret::new(secret))),
             (None, Some(file)) => Some(ProofSource::SecretFile(auth, file, next)),
-            // One that is given but empty was told already.
-            (None, None)
-                if section
-                    .node("client_secret")
-                    .or_else(|| section.node("client_secret_file"))
-                    .is_some() =>
-            {
+            // A value that is given but empty has a fault already.
+            (None, None) if section.has("client_secret") || section.has("client_secret_file") => {
                 None
             }
             (None, None) => {
@@ -192,9 +168,9 @@ fn proof(reader: &mut Reader<'_>, section: &Section<'_>, method: Method) -> Opti
     }
 }
 
-/// Parameters that the request sets by itself can't be set a second time.
-fn token_params(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Vec<(String, String)>> {
-    const OURS: [&str; 6] = [
+/// Additional parameters. Those that bearerd sends itself can't be set a second time.
+fn token_params(section: &Section<'_>) -> Option<Vec<(String, String)>> {
+    const RESERVED: [&str; 6] = [
         "grant_type",
         "client_id",
         "client_secret",
@@ -202,16 +178,13 @@ fn token_params(reader: &mut Reader<'_>, section: &Section<'_>) -> Option<Vec<(S
         "client_assertion_type",
         "scope",
     ];
-    section
-        .pairs(reader, "token_params")
-        .into_iter()
-        .map(|(name, text)| {
-            if OURS.contains(&name) {
-                let message = format!("`{name}` is sent by bearerd itself; leave it out");
-                reader.faults.push(text.place, &text.path, message);
-                return None;
-            }
-            Some((name.to_owned(), text.value))
-        })
-        .collect()
+    let params = section.pairs("token_params").into_iter().map(|(name, text)| {
+        if RESERVED.contains(&name) {
+            text.fault(format!("`{name}` is sent by bearerd itself; leave it out"));
+            return None;
+        }
+        Some((name.to_owned(), text.value))
+    });
+    // All are read, so that each one that is wrong leaves its fault.
+    params.collect::<Vec<_>>().into_iter().collect()
 }

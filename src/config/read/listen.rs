@@ -1,55 +1,42 @@
-//! Where applications connect, and which routes they find there.
+//! Where applications connect, and which routes each address serves.
 
+use crate::config::fault::Place;
+use crate::config::model::{ListenerId, Route};
 use crate::config::section::{Reader, Section};
-use crate::config::{ListenAddress, ListenerId, Place, Route, value};
+use crate::config::value::{self, ListenAddress};
 
-/// The addresses, each with its place; `None` where one is wrong.
+/// The addresses, each with its place; `None` if one is wrong.
 pub(super) fn read<'n>(
-    reader: &mut Reader<'_>,
     root: &Section<'n>,
     allow_remote: bool,
 ) -> Option<Vec<(ListenAddress, &'n Place)>> {
-    let texts = root.list(reader, "listen");
+    let texts = root.list("listen");
     if texts.is_empty() {
-        let message = "the list is empty; give an address such as 127.0.0.1:8080";
-        reader.faults.push(root.place_of("listen"), "listen", message);
+        root.fault("listen", "the list is empty; give an address, for example 127.0.0.1:8080");
     }
-    let addresses = texts.into_iter().map(|text| {
-        value::listen(&text.value, allow_remote)
-            .map(|address| (address, text.place))
-            .map_err(|message| reader.faults.push(text.place, &text.path, message))
-            .ok()
-    });
+    let parse = |text: &str| value::listen(text, allow_remote);
+    let addresses = texts.iter().map(|text| Some((text.parse(parse)?, text.place)));
     let addresses: Vec<_> = addresses.collect();
     addresses.into_iter().collect()
 }
 
-/// Those of the addresses that an upstream or a route names; `None` where it names none.
-pub(super) fn chosen(
-    reader: &mut Reader<'_>,
-    section: &Section<'_>,
-    listen: &[ListenAddress],
-) -> Option<Vec<ListenerId>> {
-    section.node("listen")?;
-    let texts = section.list(reader, "listen");
+/// The listeners that an upstream or a route names; `None` if it names none.
+pub(super) fn chosen(section: &Section<'_>, listen: &[ListenAddress]) -> Option<Vec<ListenerId>> {
+    if !section.has("listen") {
+        return None;
+    }
+    let texts = section.list("listen");
     if texts.is_empty() {
         let message = "the list is empty; name some of the addresses in `listen`, or leave it out";
-        reader.faults.push(section.place_of("listen"), &section.path("listen"), message);
+        section.fault("listen", message);
     }
     let mut chosen = Vec::new();
     for text in texts {
-        // Whether other machines may reach it is judged where it is listened on.
-        let wanted = value::listen(&text.value, true);
-        let wanted = wanted.and_then(|wanted| {
-            let found = listen.iter().position(|address| *address == wanted);
-            let known = || listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            found.ok_or_else(|| format!("{wanted} is not in `listen`, which has {}", known()))
-        });
-        match wanted {
-            Ok(index) => chosen.push(ListenerId(index)),
-            // With no address at all, or a wrong one, the fault is told already.
+        match find(&text.value, listen) {
+            Ok(listener) => chosen.push(listener),
+            // Without any address there is a fault already.
             Err(_) if listen.is_empty() => {}
-            Err(message) => reader.faults.push(text.place, &text.path, message),
+            Err(message) => text.fault(message),
         }
     }
     chosen.sort_unstable();
@@ -57,30 +44,40 @@ pub(super) fn chosen(
     Some(chosen)
 }
 
-/// All of the listeners.
+fn find(text: &str, listen: &[ListenAddress]) -> Result<ListenerId, String> {
+    // Whether other machines may reach an address is checked at the list itself.
+    let wanted = value::listen(text, true)?;
+    let found = listen.iter().position(|address| *address == wanted);
+    found.map(ListenerId).ok_or_else(|| {
+        let known: Vec<_> = listen.iter().map(ToString::to_string).collect();
+        format!("{wanted} is not in `listen`, which has {}", known.join(", "))
+    })
+}
+
+/// All listeners.
 pub(super) fn all(listen: &[ListenAddress]) -> Vec<ListenerId> {
     (0..listen.len()).map(ListenerId).collect()
 }
 
-/// Whether there is a listener that both have.
+/// Whether both have a listener in common.
 pub(super) fn overlap(one: &[ListenerId], other: &[ListenerId]) -> bool {
     one.iter().any(|listener| other.contains(listener))
 }
 
-/// Notes each address where nothing is served.
-pub(super) fn check_use(
-    reader: &mut Reader<'_>,
+/// Records a fault for each address that serves no route.
+pub(super) fn check_use<U>(
+    reader: &Reader<'_>,
     listen: &[(ListenAddress, &Place)],
-    routes: &[Route],
+    routes: &[Route<U>],
 ) {
     if routes.is_empty() {
-        // The fault is told already.
+        // There is a fault already.
         return;
     }
     for (index, (address, place)) in listen.iter().enumerate() {
         if !routes.iter().any(|route| route.listen.contains(&ListenerId(index))) {
             let message = format!("no route is served on {address}; remove it, or give it a route");
-            reader.faults.push(place, "listen", message);
+            reader.fault(place, "listen", message);
         }
     }
 }

@@ -1,141 +1,119 @@
-//! The services behind the sidecar.
+//! The services that requests are sent to.
 
-use super::{HOUR, listen, route, transport};
-use crate::config::node::Entry;
-use crate::config::section::{Reader, Section, join};
-use crate::config::{Client, InFlight, ListenAddress, ListenerId, Timeouts, Upstream, file, value};
+use super::names::Names;
+use super::{listen, transport};
+use crate::config::draft::{KeyOrigin, NO_URL, OriginDraft, UpstreamDraft};
+use crate::config::fault::Fault;
+use crate::config::file;
+use crate::config::model::{Client, InFlight, ListenerId, Timeouts, Upstream};
+use crate::config::section::Section;
+use crate::config::value::{self, HOUR, ListenAddress};
 use crate::endpoint;
 use crate::forward_proxy::ProxyChoice;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
-use url::Url;
 
-/// What the routes to an upstream inherit, as far as it is told there.
+/// What upstreams refer to.
+pub(super) struct Sources<'a> {
+    pub(super) names: &'a Names<'a>,
+    pub(super) clients: &'a [Option<Arc<Client>>],
+    pub(super) listen: &'a [ListenAddress],
+    pub(super) proxy: ProxyChoice,
+}
+
+/// What the routes to an upstream inherit, as far as the upstream states it.
 pub(super) struct Inherited {
-    /// Whose token they carry.
+    /// The position of the client whose token they carry.
     pub(super) client: Option<usize>,
-    /// Where they are served.
+    /// The listeners that serve them.
     pub(super) listen: Option<Vec<ListenerId>>,
 }
 
-/// An upstream, and what its routes inherit. `client_of` finds the client in the section.
-pub(super) fn read<'n>(
-    reader: &mut Reader<'_>,
-    entry: &'n Entry,
-    environment: &ProxyChoice,
-    listen: &[ListenAddress],
-    client_of: impl FnOnce(&mut Reader<'_>, &Section<'n>) -> Option<usize>,
-    clients: &mut [Option<Client>],
-) -> (Option<Upstream>, Inherited) {
-    let path = join("upstreams", &entry.key);
-    let section = Section::open(reader, &entry.node, &path, file::UPSTREAM);
-    let client = client_of(reader, &section);
-    let key = client.and_then(|client| clients.get_mut(client)?.as_mut());
-    let upstream = upstream(reader, &entry.key, &section, environment, key);
-    let listen = listen::chosen(reader, &section, listen);
-    (upstream, Inherited { client, listen })
-}
-
-fn upstream(
-    reader: &mut Reader<'_>,
-    name: &str,
-    section: &Section<'_>,
-    environment: &ProxyChoice,
-    client: Option<&mut Client>,
-) -> Option<Upstream> {
-    let cleartext = section.parse(reader, "allow_cleartext", value::boolean);
-    let cleartext = cleartext.unwrap_or(true);
-    let origin = if section.node("url").is_some() {
-        section.parse(reader, "url", |text| endpoint::origin(text, cleartext))
-    } else {
-        origin_of_key(client, cleartext)
-            .map_err(|message| {
-                reader.faults.push(section.place(), &section.path("url"), message);
+impl Sources<'_> {
+    /// Reads an upstream, and what its routes inherit.
+    pub(super) fn read(&self, name: &str, section: &Section<'_>) -> (UpstreamDraft, Inherited) {
+        let client = self.names.client(section);
+        let (transport, mut if_cleartext) = transport::read(section, &self.proxy);
+        let http2 = section.parse("http2", value::boolean);
+        if http2 == Some(true) && section.has("http2") {
+            if_cleartext.push(transport::needs_https(section, "http2"));
+        }
+        let key = client.and_then(|client| self.clients.get(client)?.clone());
+        let origin = origin(section, key, if_cleartext);
+        let timeouts = timeouts(&section.child("timeouts", file::TIMEOUTS));
+        let in_flight = in_flight(section);
+        let csrf_fetch_path = csrf_fetch_path(&section.child("csrf", file::CSRF));
+        let certificate = certificate(section);
+        let rest = || {
+            Some(Upstream {
+                name: name.to_owned(),
+                origin: (),
+                origin_client: None,
+                timeouts: timeouts?,
+                in_flight,
+                csrf_fetch_path,
+                transport: transport?,
+                http2: http2?,
+                certificate,
             })
-            .ok()
-    };
-    let timeouts = timeouts(reader, section);
-    let in_flight = in_flight(reader, section);
-    let csrf_fetch_path = csrf_fetch_path(reader, section);
-    let transport = transport::read(reader, section, environment, origin.as_ref());
-    let http2 = section.parse(reader, "http2", value::boolean);
-    if http2 == Some(true) {
-        transport::check_tls(reader, section, "http2", origin.as_ref());
+        };
+        let upstream = UpstreamDraft { origin, rest: rest() };
+        (upstream, Inherited { client, listen: listen::chosen(section, self.listen) })
     }
-    let certificate = certificate(reader, section);
-    Some(Upstream {
-        name: name.to_owned(),
-        origin: origin?,
-        timeouts: timeouts?,
-        in_flight: in_flight?,
-        csrf_fetch_path: csrf_fetch_path?,
-        transport: transport?,
-        http2: http2?,
-        certificate: certificate?,
-    })
 }
 
-/// Both or none.
-fn certificate(
-    reader: &mut Reader<'_>,
+/// The origin: given as `url`, or through the key of the client.
+fn origin(
     section: &Section<'_>,
-) -> Option<Option<(PathBuf, PathBuf)>> {
-    const KEYS: [&str; 2] = ["certificate_file", "private_key_file"];
-    let files = KEYS.map(|key| section.parse(reader, key, value::path));
-    for (key, other) in [(KEYS[0], KEYS[1]), (KEYS[1], KEYS[0])] {
-        if section.node(key).is_none() && section.node(other).is_some() {
-            let message = format!("missing; {other} needs it");
-            reader.faults.push(section.place(), &section.path(key), message);
-            return None;
-        }
+    client: Option<Arc<Client>>,
+    if_cleartext: Vec<Fault>,
+) -> Option<OriginDraft> {
+    let allow_cleartext = section.parse("allow_cleartext", value::boolean).unwrap_or(true);
+    if section.has("url") {
+        let origin = section.parse("url", |text| endpoint::origin(text, allow_cleartext))?;
+        transport::check_scheme(section.reader, &origin, if_cleartext);
+        return Some(OriginDraft::Given(origin));
     }
-    let [certificate, key] = files;
-    Some(certificate.zip(key))
-}
-
-/// An upstream without a URL takes the one that its client's key names.
-fn origin_of_key(client: Option<&mut Client>, allow_cleartext: bool) -> Result<Url, String> {
-    let missing = "missing; give the tenant's origin, such as https://acme.eu10.hcs.cloud.sap";
     let Some(client) = client else {
-        return Err(missing.into());
+        section.fault("url", NO_URL);
+        return None;
     };
-    match client.source.api_url() {
-        Ok(Some(url)) => {
-            let origin = endpoint::origin(&url.origin().ascii_serialization(), allow_cleartext)?;
-            client.api_origin = Some(origin.clone());
-            Ok(origin)
-        }
-        Ok(None) => Err(format!("{missing}; {} names none", client.source.described())),
-        Err(error) => Err(format!("{missing}; the client's key could name it, but: {error}")),
-    }
+    let (place, path) = (section.place_of("url").clone(), section.path("url"));
+    Some(OriginDraft::OfKey(KeyOrigin { client, place, path, allow_cleartext, if_cleartext }))
 }
 
-fn timeouts(reader: &mut Reader<'_>, upstream: &Section<'_>) -> Option<Timeouts> {
-    let section = upstream.child(reader, "timeouts", file::TIMEOUTS);
-    let mut timeout =
-        |key| section.parse(reader, key, value::duration(Duration::from_millis(1), HOUR));
+/// Certificate chain and private key. One without the other is a fault.
+fn certificate(section: &Section<'_>) -> Option<(PathBuf, PathBuf)> {
+    const KEYS: [&str; 2] = ["certificate_file", "private_key_file"];
+    let [certificate, key] = KEYS.map(|key| section.parse(key, value::path));
+    for (key, other) in [(KEYS[0], KEYS[1]), (KEYS[1], KEYS[0])] {
+        if !section.has(key) && section.has(other) {
+            section.fault(key, format!("missing; {other} needs it"));
+        }
+    }
+    certificate.zip(key)
+}
+
+fn timeouts(section: &Section<'_>) -> Option<Timeouts> {
+    let timeout = |key| section.parse(key, value::duration(Duration::from_millis(1), HOUR));
     let (connect, read) = (timeout("connect"), timeout("read"));
     let (write, idle) = (timeout("write"), timeout("idle"));
     Some(Timeouts { connect: connect?, read: read?, write: write?, idle: idle? })
 }
 
-/// `Some(None)`: without a limit.
-fn in_flight(reader: &mut Reader<'_>, upstream: &Section<'_>) -> Option<Option<InFlight>> {
-    let section = upstream.child(reader, "queue", file::QUEUE);
-    let queue = section.parse(reader, "length", value::requests(0));
-    let wait = section.parse(reader, "wait", value::duration(Duration::ZERO, HOUR));
-    if upstream.node("max_in_flight").is_none() {
-        return Some(None);
-    }
-    let most = upstream.parse(reader, "max_in_flight", value::requests(1));
-    Some(Some(InFlight { most: most? as usize, queue: queue? as usize, wait: wait? }))
+/// The limit of concurrent requests, if there is one.
+fn in_flight(upstream: &Section<'_>) -> Option<InFlight> {
+    let section = upstream.child("queue", file::QUEUE);
+    let queue = section.parse("length", value::requests(0));
+    let wait = section.parse("wait", value::duration(Duration::ZERO, HOUR));
+    let most = upstream.parse("max_in_flight", value::requests(1));
+    Some(InFlight { most: most? as usize, queue: queue? as usize, wait: wait? })
 }
 
-/// `Some(None)`: not managed.
-fn csrf_fetch_path(reader: &mut Reader<'_>, upstream: &Section<'_>) -> Option<Option<String>> {
-    let section = upstream.child(reader, "csrf", file::CSRF);
-    let managed = section.parse(reader, "managed", value::boolean);
-    let path = section.parse(reader, "fetch_path", route::path);
-    let (managed, path) = (managed?, path?);
-    Some(managed.then_some(path))
+/// The path where CSRF tokens are fetched, if bearerd manages them.
+fn csrf_fetch_path(section: &Section<'_>) -> Option<String> {
+    let managed = section.parse("managed", value::boolean);
+    let path = section.parse("fetch_path", value::route_path);
+    path.filter(|_| managed == Some(true))
 }

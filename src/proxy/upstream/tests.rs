@@ -9,6 +9,7 @@ fn upstream(url: &str) -> Arc<Upstream> {
     let config = UpstreamConfig {
         name: "u".into(),
         origin: url.parse().unwrap(),
+        origin_client: None,
         timeouts: Timeouts {
             connect: second,
             read: second * 2,

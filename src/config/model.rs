@@ -1,0 +1,316 @@
+//! The parsed configuration: real addresses, durations and header names, nothing left to check.
+
+use super::value::ListenAddress;
+use crate::credential::{CredentialError, Source, read_certificate};
+use crate::forward_proxy::{ForwardProxy, ProxyChoice};
+use crate::profile::{Methods, Profile};
+use crate::secret::Secret;
+use http::{HeaderName, HeaderValue};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tracing::level_filters::LevelFilter;
+use url::Url;
+
+/// A whole configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Addresses where applications connect; never empty. A [`ListenerId`] is an index of this list.
+    pub listen: Vec<ListenAddress>,
+    /// Threads that serve requests; at least one.
+    pub workers: usize,
+    /// Which clients may connect, and what they have to present.
+    pub access: Access,
+    /// How much is served at once.
+    pub limits: Limits,
+    /// The address of probes and metrics.
+    pub admin_listen: SocketAddr,
+    /// OAuth clients.
+    pub clients: Vec<Arc<Client>>,
+    /// Services that requests are sent to.
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// Paths that are served; never empty.
+    pub routes: Vec<Route>,
+    /// Whether the process restricts itself to the files that it needs.
+    pub sandbox: bool,
+    /// Level and format of the log.
+    pub log: Log,
+    /// Times of a graceful end.
+    pub shutdown: Shutdown,
+}
+
+/// The index of a listener in [`Config::listen`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListenerId(pub usize);
+
+/// An OAuth client at an issuer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Client {
+    /// The name in the file, in metrics and in logs.
+    pub name: String,
+    /// Where the client's identity is kept: token endpoint, id, and credential.
+    pub source: Source,
+    /// Scopes to request; without any, those of the key, or all that the client has.
+    pub scope: Option<String>,
+    /// Additional parameters of the token request.
+    pub token_params: Vec<(String, String)>,
+    /// When the OAuth client itself expires, if the configuration says so.
+    pub expires_on: Option<SystemTime>,
+    /// Fraction of a token's lifetime after which the next token is fetched.
+    pub refresh_at: f64,
+    /// How long a request may wait for a first token.
+    pub wait: Duration,
+    /// How the token endpoint is reached.
+    pub transport: Transport,
+}
+
+/// A service that requests are sent to.
+///
+/// Until [`Draft::resolve`](super::Draft::resolve) the origin may be unknown, and `O` is `()`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Upstream<O = Url> {
+    /// The name in the file.
+    pub name: String,
+    /// Scheme, host and port; the host is never empty.
+    pub origin: O,
+    /// The client whose key names the origin, if the configuration does not state it. That client's
+    /// tokens must not go to another origin.
+    pub origin_client: Option<Arc<Client>>,
+    /// Time-outs of requests and connections.
+    pub timeouts: Timeouts,
+    /// Limit of concurrent requests, if there is one.
+    pub in_flight: Option<InFlight>,
+    /// Path where CSRF tokens are fetched, if bearerd manages them; begins with `/`.
+    pub csrf_fetch_path: Option<String>,
+    /// How the upstream is reached.
+    pub transport: Transport,
+    /// Whether bearerd offers HTTP/2.
+    pub http2: bool,
+    /// Files of bearerd's certificate chain and private key for mutual TLS, PEM.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+}
+
+impl Upstream {
+    /// Files whose content decides how the upstream is reached.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        let certificate = self.certificate.iter().flat_map(|(chain, key)| [&**chain, &**key]);
+        self.transport.files().chain(certificate)
+    }
+
+    /// Reads the certificate chain and the private key for mutual TLS, PEM.
+    pub(crate) fn read_certificate(&self) -> Result<Option<(String, Secret)>, CredentialError> {
+        self.certificate.as_ref().map(|(chain, key)| read_certificate(chain, key)).transpose()
+    }
+}
+
+/// How a server is reached.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Transport {
+    /// File of additional trust anchors, PEM.
+    pub ca_file: Option<PathBuf>,
+    /// The lowest version of TLS.
+    pub min_tls: TlsVersion,
+    /// The forward proxy, if there is one.
+    pub proxy: ProxyChoice,
+}
+
+impl Transport {
+    /// Files whose content decides how the server is reached.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        let credentials = self.proxy.proxy().and_then(ForwardProxy::credentials_file);
+        self.ca_file.as_deref().into_iter().chain(credentials)
+    }
+}
+
+/// A version of TLS (RFC 5246, RFC 8446).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    #[default]
+    V1_2,
+    /// TLS 1.3.
+    V1_3,
+}
+
+/// Limit of concurrent requests to an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InFlight {
+    /// Requests under way; at least one.
+    pub most: usize,
+    /// Requests in the queue.
+    pub queue: usize,
+    /// How long a request may stay in the queue.
+    pub wait: Duration,
+}
+
+/// Time-outs of an upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For the TCP connection, and again for the TLS handshake.
+    pub connect: Duration,
+    /// Between two reads.
+    pub read: Duration,
+    /// Between two writes.
+    pub write: Duration,
+    /// How long an unused connection is kept.
+    pub idle: Duration,
+}
+
+/// A path, and where requests to it go.
+///
+/// Until [`Draft::resolve`](super::Draft::resolve) `U` is a position in the list of upstreams.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route<U = Arc<Upstream>> {
+    /// The path as configured: begins with `/`, ends without it.
+    pub path: String,
+    /// Listeners that serve the route, in ascending order; never empty. Paths are unique on each
+    /// listener.
+    pub listen: Vec<ListenerId>,
+    /// Where matching requests go: one of [`Config::upstreams`].
+    pub upstream: U,
+    /// The client whose token they carry: one of [`Config::clients`].
+    pub client: Arc<Client>,
+    /// The API family.
+    pub profile: &'static Profile,
+    /// Methods that are allowed; a subset of the profile's.
+    pub methods: Methods,
+    /// Whether `path` is removed from requests to the upstream.
+    pub strip_path: bool,
+    /// Whether links to the upstreams are rewritten, as far as the profile says.
+    pub links: bool,
+    /// Whether HTML is passed on as it is. Otherwise a page is checked: it may be the login page.
+    pub html: bool,
+    /// Whether batches are forwarded without a check of the requests in them.
+    pub unchecked_batches: bool,
+    /// How reads are retried that the upstream is too busy for.
+    pub retry: Option<Retry>,
+    /// Headers that are added to each request.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// How a GET or HEAD is retried after 429 or 503.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Largest number of attempts; at least two.
+    pub attempts: u32,
+    /// Total waiting time of a request.
+    pub max_wait: Duration,
+}
+
+impl Retry {
+    /// The largest value of `attempts` that can be configured.
+    pub const MOST_ATTEMPTS: u32 = 10;
+}
+
+/// Which clients may connect, and what they have to present.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Access {
+    /// Names that are allowed in `Host`, without a port.
+    pub hosts: Vec<String>,
+    /// A local user name, and the file of its password.
+    pub basic: Option<(String, PathBuf)>,
+    /// The file of a local API key.
+    pub api_key_file: Option<PathBuf>,
+    /// User ids that may connect to a Unix socket, besides that of this process.
+    pub uids: Vec<u32>,
+}
+
+/// How much is served at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Concurrent requests on each listener.
+    pub requests: u32,
+}
+
+/// Level and format of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// The least severe level that is written.
+    pub level: LevelFilter,
+    /// The form of a line.
+    pub format: LogFormat,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Times of a graceful end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shutdown {
+    /// How long requests are still accepted while `/readyz` already says "not ready".
+    pub lame_duck: Duration,
+    /// How long requests under way may take after that.
+    pub grace: Duration,
+}
+
+impl Config {
+    /// The addresses that serve a route.
+    pub fn addresses_of(&self, route: &Route) -> impl Iterator<Item = &ListenAddress> {
+        route.listen.iter().filter_map(|listener| self.listen.get(listener.0))
+    }
+
+    /// The name of a route in metrics and logs: its path. If a route of another listener has the
+    /// same path, the first address precedes it.
+    pub fn name_of(&self, route: &Route) -> String {
+        let is_shared = self.routes.iter().filter(|other| other.path == route.path).count() > 1;
+        match self.addresses_of(route).next().filter(|_| is_shared) {
+            Some(address) => format!("{address}{}", route.path),
+            None => route.path.clone(),
+        }
+    }
+
+    /// The origin that an upstream takes from this client's key, if one does.
+    pub fn pinned_origin(&self, client: &Arc<Client>) -> Option<&Url> {
+        let is_of = |upstream: &&Arc<Upstream>| {
+            upstream.origin_client.as_ref().is_some_and(|known| Arc::ptr_eq(known, client))
+        };
+        self.upstreams.iter().find(is_of).map(|upstream| &upstream.origin)
+    }
+}
+
+impl Upstream<()> {
+    /// The upstream at its origin, which the key of `client` names if there is one.
+    pub(super) fn at(self, origin: Url, client: Option<Arc<Client>>) -> Upstream {
+        let Self {
+            name, timeouts, in_flight, csrf_fetch_path, transport, http2, certificate, ..
+        } = self;
+        Upstream {
+            name,
+            origin,
+            origin_client: client,
+            timeouts,
+            in_flight,
+            csrf_fetch_path,
+            transport,
+            http2,
+            certificate,
+        }
+    }
+}
+
+impl Route<usize> {
+    /// The route to the upstream at its position in this list; `None` if that one has a fault.
+    pub(super) fn to(self, upstreams: &[Option<Arc<Upstream>>]) -> Option<Route> {
+        Some(Route {
+            path: self.path,
+            listen: self.listen,
+            upstream: upstreams.get(self.upstream)?.clone()?,
+            client: self.client,
+            profile: self.profile,
+            methods: self.methods,
+            strip_path: self.strip_path,
+            links: self.links,
+            html: self.html,
+            unchecked_batches: self.unchecked_batches,
+            retry: self.retry,
+            headers: self.headers,
+        })
+    }
+}
