@@ -590,7 +590,7 @@ fn adapt_answer_headers(session: &Session, response: &mut ResponseHeader, admitt
 
 /// Removes secrets from an answer's header. Returns the secrets.
 fn redact_header(response: &mut ResponseHeader, admitted: &Admitted) -> Option<Secrets> {
-    let secrets = redaction::secrets(&admitted.route, admitted.added_secrets.as_ref())?;
-    admitted.route.metrics.add_redacted_tokens(redaction::clean_header(&secrets, response));
+    let secrets = redaction::secrets_of(&admitted.route, admitted.added_secrets.as_ref())?;
+    admitted.route.metrics.add_redacted_tokens(redaction::redact_header(&secrets, response));
     Some(secrets)
 }

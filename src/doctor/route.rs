@@ -86,7 +86,7 @@ impl Call<'_> {
     fn quoted(&self, words: &str) -> String {
         let token = Bytes::copy_from_slice(self.token.text().as_bytes());
         let secrets = Secrets::new([token], 1);
-        match secrets.and_then(|secrets| secrets.removed_from(words.as_bytes())) {
+        match secrets.and_then(|secrets| secrets.redact(words.as_bytes())) {
             Some((clean, _)) => String::from_utf8_lossy(&clean).into_owned(),
             None => words.to_owned(),
         }

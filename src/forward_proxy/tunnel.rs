@@ -137,7 +137,7 @@ impl Destination {
         let secrets = self.authorization.as_ref().and_then(secrets_in);
         match (error, secrets) {
             (TunnelError::Refused { status, mut foreign }, Some(secrets)) => {
-                foreign.retain(|scheme| !secrets.are_in(scheme.as_bytes()));
+                foreign.retain(|scheme| !secrets.occur_in(scheme.as_bytes()));
                 TunnelError::Refused { status, foreign }
             }
             (error, _) => error,

@@ -80,7 +80,7 @@ impl AnswerBody {
                 Downstream::with(session, |downstream| downstream.set_body_length(length));
             }
         }
-        Ok(self.redactor.as_mut().map_or(0, |redactor| redactor.push(body, is_end)))
+        Ok(self.redactor.as_mut().map_or(0, |redactor| redactor.redact_chunk(body, is_end)))
     }
 
     /// Drops all stages, for another answer.

@@ -137,7 +137,7 @@ impl Admitted {
 
     fn add_secrets(&mut self, secrets: Option<Secrets>) {
         self.added_secrets = match (self.added_secrets.take(), secrets) {
-            (Some(before), Some(secrets)) => Some(before.and(&secrets)),
+            (Some(before), Some(secrets)) => Some(before.union(&secrets)),
             (before, secrets) => before.or(secrets),
         };
     }

@@ -1,5 +1,7 @@
-//! An upstream that sends our secrets back, as debugging front doors do, does not get them to the caller: they are
-//! for the upstream alone. Which ones these are, and how they are taken out of an answer's header.
+//! Which secrets are removed from responses, and how they are removed from headers.
+//!
+//! Debugging gateways send a request back, with the secrets in it. These are for the upstream alone
+//! and must not reach the client. [`crate::redact::Redactor`] removes them from bodies.
 
 use super::table::RouteHandle;
 use crate::redact::Secrets;
@@ -7,25 +9,25 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use pingora::http::ResponseHeader;
 
-/// What an answer to this request must not hold: every token that this upstream gets and that is still valid, and
-/// what else was added to the request on its way.
-pub(super) fn secrets(route: &RouteHandle, added: Option<&Secrets>) -> Option<Secrets> {
+/// The secrets that a response must not hold: every valid token for this upstream, and the secrets
+/// that were added to the request.
+pub(super) fn secrets_of(route: &RouteHandle, added: Option<&Secrets>) -> Option<Secrets> {
     let tokens = route.client.store.secrets();
     let others = route.neighbours.iter().map(|store| store.secrets());
     others.chain([added.cloned()]).fold(tokens, |all, more| match (all, more) {
-        (Some(all), Some(more)) => Some(all.and(&more)),
+        (Some(all), Some(more)) => Some(all.union(&more)),
         (all, more) => all.or(more),
     })
 }
 
-/// A header with a word like this in its name holds a secret.
+/// Words in the names of headers that hold secrets.
 const SECRET_NAMES: [&str; 7] =
     ["auth", "cookie", "credential", "key", "password", "secret", "token"];
-/// A shorter value may stand in any text.
+/// The shortest value that is removed. A shorter one may stand in any text.
 const SHORTEST: usize = 8;
 
-/// The secrets among the headers that a route adds, such as the key of an API gateway.
-pub(super) fn of_headers(headers: &[(HeaderName, HeaderValue)]) -> Option<Secrets> {
+/// The secrets among the headers that a route adds, for example the key of an API gateway.
+pub(super) fn secrets_in_headers(headers: &[(HeaderName, HeaderValue)]) -> Option<Secrets> {
     let is_secret =
         |name: &HeaderName| SECRET_NAMES.iter().any(|word| name.as_str().contains(word));
     let secret = headers.iter().filter(|(name, _)| is_secret(name));
@@ -33,15 +35,15 @@ pub(super) fn of_headers(headers: &[(HeaderName, HeaderValue)]) -> Option<Secret
     Secrets::new(values, SHORTEST)
 }
 
-/// Removes secrets from an answer's header. Returns how many there were.
-pub(super) fn clean_header(secrets: &Secrets, response: &mut ResponseHeader) -> usize {
-    clean_values(secrets, response)
-        + clean_names(secrets, response)
-        + clean_reason(secrets, response)
+/// Removes secrets from a response's header. Returns how many there were.
+pub(super) fn redact_header(secrets: &Secrets, response: &mut ResponseHeader) -> usize {
+    redact_values(secrets, response)
+        + redact_names(secrets, response)
+        + redact_reason(secrets, response)
 }
 
-fn clean_values(secrets: &Secrets, response: &mut ResponseHeader) -> usize {
-    let has_one = |value: &HeaderValue| secrets.are_in(value.as_bytes());
+fn redact_values(secrets: &Secrets, response: &mut ResponseHeader) -> usize {
+    let has_one = |value: &HeaderValue| secrets.occur_in(value.as_bytes());
     let mut names: Vec<HeaderName> = response
         .headers
         .iter()
@@ -54,14 +56,14 @@ fn clean_values(secrets: &Secrets, response: &mut ResponseHeader) -> usize {
         let values: Vec<_> = response.headers.get_all(&name).iter().cloned().collect();
         response.remove_header(&name);
         for value in values {
-            let cleaned = match secrets.removed_from(value.as_bytes()) {
+            let cleaned = match secrets.redact(value.as_bytes()) {
                 Some((cleaned, count)) => {
                     removed += count;
                     HeaderValue::from_bytes(&cleaned)
                 }
                 None => Ok(value),
             };
-            // What was a value without the secret is one. If not, it is none at all.
+            // A value stays valid without the secret. If it does not, it is dropped.
             if let Ok(cleaned) = cleaned {
                 let _ = response.append_header(name.clone(), cleaned);
             }
@@ -70,12 +72,13 @@ fn clean_values(secrets: &Secrets, response: &mut ResponseHeader) -> usize {
     removed
 }
 
-/// A name does not keep its case in a map, but on its way to the caller.
-fn clean_names(secrets: &Secrets, response: &mut ResponseHeader) -> usize {
-    if !response.headers.keys().any(|name| secrets.may_be_in(name.as_str().as_bytes())) {
+/// Removes headers with a secret in their name. The map has names in lower case, but the client gets
+/// them as they were written.
+fn redact_names(secrets: &Secrets, response: &mut ResponseHeader) -> usize {
+    if !response.headers.keys().any(|name| secrets.fit_in(name.as_str().as_bytes())) {
         return 0;
     }
-    let is_one = |name: &[u8]| secrets.are_in_name(name) || secrets.are_in(name);
+    let is_one = |name: &[u8]| secrets.occur_in_name(name) || secrets.occur_in(name);
     let in_lower_case = response.headers.keys().filter(|name| is_one(name.as_str().as_bytes()));
     let mut names: Vec<HeaderName> = in_lower_case.cloned().collect();
     if response.has_case() {
@@ -88,10 +91,10 @@ fn clean_names(secrets: &Secrets, response: &mut ResponseHeader) -> usize {
     names.iter().map(count).sum()
 }
 
-/// To no reason, which any reason may be.
-fn clean_reason(secrets: &Secrets, response: &mut ResponseHeader) -> usize {
+/// Removes the reason phrase if it holds a secret: a response needs none.
+fn redact_reason(secrets: &Secrets, response: &mut ResponseHeader) -> usize {
     let reason = response.get_reason_phrase().unwrap_or_default().as_bytes();
-    if !secrets.are_in(reason) {
+    if !secrets.occur_in(reason) {
         return 0;
     }
     let _ = response.set_reason_phrase(None);
@@ -117,7 +120,7 @@ mod tests {
         response.append_header("x-debug", "first").unwrap();
         response.append_header("x-debug", format!("a {TOKEN} b {TOKEN}")).unwrap();
         response.append_header("x-debug", format!("Basic {basic}")).unwrap();
-        assert_eq!(clean_header(&secrets(TOKEN), &mut response), 3);
+        assert_eq!(redact_header(&secrets(TOKEN), &mut response), 3);
         let values: Vec<_> = response.headers.get_all("x-debug").iter().collect();
         let [first, second, third] = values[..] else { panic!("{values:?}") };
         assert_eq!(
@@ -133,9 +136,9 @@ mod tests {
             (HeaderName::from_static(name), HeaderValue::from_static(value))
         };
         let headers = [header("apikey", "0123456789"), header("x-team", "analytics")];
-        let secrets = of_headers(&headers).unwrap();
-        assert!(secrets.are_in(b"apikey: 0123456789") && !secrets.are_in(b"x-team: analytics"));
-        assert!(of_headers(&headers[1..]).is_none());
+        let secrets = secrets_in_headers(&headers).unwrap();
+        assert!(secrets.occur_in(b"apikey: 0123456789") && !secrets.occur_in(b"x-team: analytics"));
+        assert!(secrets_in_headers(&headers[1..]).is_none());
     }
 
     #[test]
@@ -147,9 +150,9 @@ mod tests {
         response.append_header(name.clone(), "x").unwrap();
         response.append_header(name.to_ascii_lowercase(), "x").unwrap();
         response.append_header(encoded, "x").unwrap();
-        clean_header(&secrets(&name), &mut response);
+        redact_header(&secrets(&name), &mut response);
         assert!(response.headers.is_empty(), "{:?}", response.headers);
-        clean_header(&secrets(TOKEN), &mut response);
+        redact_header(&secrets(TOKEN), &mut response);
         assert!(!response.get_reason_phrase().unwrap_or_default().contains(TOKEN));
     }
 }

@@ -167,7 +167,7 @@ impl SharedRoute<'_> {
         let name = parts.config.name_of(route);
         RouteHandle {
             config: route.clone(),
-            secrets: redaction::of_headers(&route.headers),
+            secrets: redaction::secrets_in_headers(&route.headers),
             cut: if route.strip_path { route.path.matches('/').count() } else { 0 },
             client: client.clone(),
             neighbours: self.neighbours(parts.routes),

@@ -1,6 +1,13 @@
+use super::escapes::LONGEST_ESCAPE;
+use super::findings::WORTH_HOLDING;
+use super::redactor::{AGAIN, LONGEST_HELD, LOOKED_AT, SPARE};
+use super::runs::next_run;
+use super::secrets::REMOVED;
 use super::*;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use memchr::memmem;
 use proptest::prelude::*;
 use std::cell::Cell;
 
@@ -26,14 +33,14 @@ fn clean(secrets: &Secrets, body: &[u8], sizes: &[usize]) -> (Vec<u8>, usize) {
         rest = later;
         let is_end = rest.is_empty();
         let mut chunk = Some(Bytes::copy_from_slice(now));
-        count += redactor.push(&mut chunk, is_end);
+        count += redactor.redact_chunk(&mut chunk, is_end);
         assert!(
             chunk.as_ref().is_none_or(|chunk| !chunk.is_empty()),
             "it would end a chunked body"
         );
         output.extend_from_slice(&chunk.unwrap_or_default());
         // An eighth of it, and the last chunk.
-        assert!(redactor.held.len() <= (LONGEST_HELD + redactor.gone.len()) * 9 / 8 + now.len());
+        assert!(redactor.held.len() <= (LONGEST_HELD + redactor.passed.len()) * 9 / 8 + now.len());
         if is_end {
             return (output, count);
         }
@@ -169,37 +176,37 @@ impl Dress {
 
 /// Of what was kept from a body, all that was not to be seen is gone.
 fn judge(secret: &str, dresses: &[Dress], before: &str, after: &str, sizes: &[usize]) {
-    let dressed = dresses.iter().fold(secret.to_owned(), |text, dress| dress.on(&text));
-    let body = format!("{before}\n{dressed}\n{after}");
+    let encoded = dresses.iter().fold(secret.to_owned(), |text, dress| dress.on(&text));
+    let body = format!("{before}\n{encoded}\n{after}");
     let secrets = secrets(secret);
     let (output, count) = clean(&secrets, body.as_bytes(), sizes);
     let output = String::from_utf8(output).unwrap();
-    assert_eq!(output.len(), body.len(), "{dressed}: {output}");
-    assert!(count > 0, "{dressed} passes");
-    assert!(output.starts_with(before) && output.ends_with(after), "{dressed}: {output}");
+    assert_eq!(output.len(), body.len(), "{encoded}: {output}");
+    assert!(count > 0, "{encoded} passes");
+    assert!(output.starts_with(before) && output.ends_with(after), "{encoded}: {output}");
     let middle = &output[before.len() + 1..output.len() - after.len() - 1];
     let removed = middle.chars().filter(|seen| *seen == '*').count();
-    let passed = WORTH_HOLDING * clothes::LONGEST_ESCAPE.pow(2) + 8;
-    assert!(removed + REMOVED.len() + passed >= middle.len(), "{dressed}: {output}");
-    assert!(!secrets.are_in(output.as_bytes()), "{dressed}: {output}");
+    let passed = WORTH_HOLDING * LONGEST_ESCAPE.pow(2) + 8;
+    assert!(removed + REMOVED.len() + passed >= middle.len(), "{encoded}: {output}");
+    assert!(!secrets.occur_in(output.as_bytes()), "{encoded}: {output}");
     // As a whole, in a header.
-    let (whole, _) = secrets.removed_from(body.as_bytes()).unwrap();
+    let (whole, _) = secrets.redact(body.as_bytes()).unwrap();
     let whole = String::from_utf8(whole).unwrap();
     let outside = whole
         .strip_prefix(&format!("{before}\n"))
         .and_then(|rest| rest.strip_suffix(&format!("\n{after}")));
     let [left, right] = outside.unwrap().split(REMOVED).collect::<Vec<_>>()[..] else {
-        panic!("{dressed}: {whole}")
+        panic!("{encoded}: {whole}")
     };
     // What base64 has besides, and the end of what was cut.
-    assert!(left.len() + right.len() <= 6 * clothes::LONGEST_ESCAPE, "{dressed}: {whole}");
+    assert!(left.len() + right.len() <= 6 * LONGEST_ESCAPE, "{encoded}: {whole}");
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_clothes_and_no_chunks_hide_a_secret(
+    fn no_encoding_and_no_chunks_hide_a_secret(
         secret in prop_oneof!["[ -~]{8,60}", "[A-Za-z0-9._-]{8,60}", "[A-Za-z0-9+/]{8,40}={0,2}"],
         first in Dress::any(),
         second in Dress::any(),
@@ -216,15 +223,15 @@ proptest! {
         dresses in prop::collection::vec(Dress::any(), 3),
         sizes in prop::collection::vec(prop_oneof![1_usize..80, 1_usize..2000], 1..5),
     ) {
-        let dressed = dresses.iter().fold(secret.clone(), |text, dress| dress.on(&text));
-        prop_assume!(dressed.len() < LONGEST_HELD / 2);
-        let body = format!("echo: {dressed}\nend");
+        let encoded = dresses.iter().fold(secret.clone(), |text, dress| dress.on(&text));
+        prop_assume!(encoded.len() < LONGEST_HELD / 2);
+        let body = format!("echo: {encoded}\nend");
         let (output, count) = clean(&secrets(&secret), body.as_bytes(), &sizes);
         let output = String::from_utf8(output).unwrap();
         prop_assert_eq!(output.len(), body.len());
-        prop_assert!(count > 0, "{} passes", dressed);
+        prop_assert!(count > 0, "{} passes", encoded);
         prop_assert!(output.starts_with("echo: ") && output.ends_with("\nend"), "{}", output);
-        prop_assert!(!secrets(&secret).are_in(output.as_bytes()), "{}", output);
+        prop_assert!(!secrets(&secret).occur_in(output.as_bytes()), "{}", output);
     }
 
     #[test]
@@ -273,13 +280,13 @@ proptest! {
     }
 }
 
-/// Where a body is cut does not matter: of its secret in these clothes at most the first letters are seen.
+/// Where a body is cut does not matter: of its secret in this encoding at most the first letters are seen.
 fn judge_cuts(secret: &str, dresses: &[Dress], cuts: impl Fn(usize) -> Vec<usize>) {
-    let dressed = dresses.iter().fold(secret.to_owned(), |text, dress| dress.on(&text));
-    let body = format!("echo: {dressed}\nend");
+    let encoded = dresses.iter().fold(secret.to_owned(), |text, dress| dress.on(&text));
+    let body = format!("echo: {encoded}\nend");
     // Dressed letters are not of one width.
-    let passed = (WORTH_HOLDING + 1) * 2 * dressed.len().div_ceil(secret.len()) + 64;
-    for cut in cuts(dressed.len() / secret.len()) {
+    let passed = (WORTH_HOLDING + 1) * 2 * encoded.len().div_ceil(secret.len()) + 64;
+    for cut in cuts(encoded.len() / secret.len()) {
         for sizes in [&[6 + cut, usize::MAX][..], &[6 + cut / 2, cut - cut / 2, usize::MAX]] {
             let (output, count) = clean(&secrets(secret), body.as_bytes(), sizes);
             let output = String::from_utf8(output).unwrap();
@@ -370,14 +377,14 @@ fn a_slow_stream_is_not_held_back() {
     let mut redactor = Redactor::new(secrets("sess!AbC|def.0123456789 xyz"));
     for event in events.as_bytes().chunks(40) {
         let mut chunk = Some(Bytes::copy_from_slice(event));
-        redactor.push(&mut chunk, false);
+        redactor.redact_chunk(&mut chunk, false);
         assert_eq!(chunk.unwrap(), event);
     }
     // What is no secret and was held goes on at the end.
     let (body, mut output) = ("x".repeat(30_000), Vec::new());
     for at in 0..body.len() {
         let mut chunk = Some(Bytes::copy_from_slice(&body.as_bytes()[at..=at]));
-        redactor.push(&mut chunk, at + 1 == body.len());
+        redactor.redact_chunk(&mut chunk, at + 1 == body.len());
         output.extend(chunk.unwrap_or_default());
         assert!(at + 1 - output.len() <= 16, "{at}");
     }
@@ -443,7 +450,7 @@ fn every_dress_over_every_other_is_taken_off() {
 fn a_chunk_that_ends_in_the_tokens_first_letters_is_not_short_of_them() {
     let mut redactor = Redactor::new(secrets(TOKEN));
     let mut chunk = Some(Bytes::from_static(b"done e"));
-    redactor.push(&mut chunk, false);
+    redactor.redact_chunk(&mut chunk, false);
     assert_eq!(chunk.unwrap(), "done e");
 }
 
@@ -469,7 +476,11 @@ fn of_many_secrets_that_begin_alike_each_is_found() {
     let bytes = |tokens: &[String]| Secrets::new(tokens.iter().cloned().map(Bytes::from), 8);
     let (these, those) = (bytes(&tokens[..40]).unwrap(), bytes(&tokens[40..]).unwrap());
     let cookie = secrets("sess!AbC|def.0123456789 xyz");
-    for all in [these.and(&those), these.and(&those).and(&cookie), cookie.and(&those).and(&these)] {
+    for all in [
+        these.union(&those),
+        these.union(&those).union(&cookie),
+        cookie.union(&those).union(&these),
+    ] {
         for token in &tokens {
             let body = format!("a {} b", Dress::JsonAll(true).on(token));
             for size in [5, 1000] {
@@ -477,16 +488,16 @@ fn of_many_secrets_that_begin_alike_each_is_found() {
                 assert_eq!(count, 1, "{token}: {}", String::from_utf8_lossy(&output));
             }
         }
-        assert!(!all.are_in(TOKEN.as_bytes()), "a beginning is none");
+        assert!(!all.occur_in(TOKEN.as_bytes()), "a beginning is none");
     }
-    assert!(these.and(&cookie).are_in(b"sess!AbC|def.0123456789+xyz"));
+    assert!(these.union(&cookie).occur_in(b"sess!AbC|def.0123456789+xyz"));
 }
 
 #[test]
 fn several_secrets_are_looked_for_at_once() {
-    let both = secrets(TOKEN).and(&secrets("of the session"));
+    let both = secrets(TOKEN).union(&secrets("of the session"));
     let body = format!("{TOKEN} {} of the session", URL_SAFE_NO_PAD.encode(TOKEN));
-    let (output, count) = both.removed_from(body.as_bytes()).unwrap();
+    let (output, count) = both.redact(body.as_bytes()).unwrap();
     assert_eq!((output, count), (b"[token removed] [token removed] [token removed]".to_vec(), 3));
     assert!(Secrets::new([Bytes::from_static(b"x")], 8).is_none(), "it may stand in any text");
 }
@@ -494,17 +505,17 @@ fn several_secrets_are_looked_for_at_once() {
 #[test]
 fn a_cookie_that_is_encoded_itself_is_known_by_what_it_stands_for_too() {
     let cookie = secrets("s%3Aabcdefgh.ijk%2Fl");
-    assert!(cookie.are_in(b"session=s%3Aabcdefgh.ijk%2Fl"));
-    assert!(cookie.are_in(b"session s:abcdefgh.ijk/l"));
-    assert!(cookie.are_in(b"session=s%253Aabcdefgh.ijk%252Fl"));
+    assert!(cookie.occur_in(b"session=s%3Aabcdefgh.ijk%2Fl"));
+    assert!(cookie.occur_in(b"session s:abcdefgh.ijk/l"));
+    assert!(cookie.occur_in(b"session=s%253Aabcdefgh.ijk%252Fl"));
 }
 
 #[test]
 fn of_a_text_without_long_runs_next_to_nothing_is_read() {
     let long = "x".repeat(1_000);
     let text = "{\"name\":\"Miller\",\"city\":\"Cologne\"},".repeat(1_000);
-    assert_eq!(clothes::next_run(text.as_bytes(), 0, 1_000), None);
+    assert_eq!(next_run(text.as_bytes(), 0, 1_000), None);
     let text = format!("{text}{long}{text}");
-    let run = clothes::next_run(text.as_bytes(), 0, 1_000).unwrap();
+    let run = next_run(text.as_bytes(), 0, 1_000).unwrap();
     assert_eq!(&text[run], long);
 }

@@ -76,7 +76,7 @@ mod tests {
         };
         let now = Instant::now();
         let knows =
-            |issued: &IssuedTokens, text: &str| issued.secrets().unwrap().are_in(text.as_bytes());
+            |issued: &IssuedTokens, text: &str| issued.secrets().unwrap().occur_in(text.as_bytes());
         let issued = IssuedTokens::default().with(&token("the-first-one", 100), now);
         assert!(knows(&issued, "the-first-one"));
         let later = now + Duration::from_secs(50);
@@ -109,7 +109,7 @@ mod tests {
             issued = issued.with(&token(number, if number % 2 == 0 { 43_200 } else { 600 }), now);
         }
         let knows = |number: usize| {
-            issued.secrets().unwrap().are_in(format!("token-{number:04}").as_bytes())
+            issued.secrets().unwrap().occur_in(format!("token-{number:04}").as_bytes())
         };
         assert_eq!(issued.tokens.len(), MOST);
         assert!(knows(2 * MOST - 1), "the current one, however short its life");

@@ -180,7 +180,7 @@ impl OAuthSource {
             return error;
         };
         let secrets = self.secrets(assertion);
-        let is_in = |text: &[u8]| secrets.as_ref().is_some_and(|secrets| secrets.are_in(text));
+        let is_in = |text: &[u8]| secrets.as_ref().is_some_and(|secrets| secrets.occur_in(text));
         if is_in(answer) || is_in(reason.as_bytes()) {
             let reason = ", reason not shown: it holds the secret".into();
             return TokenError::Refused { status, reason };
@@ -204,7 +204,7 @@ impl OAuthSource {
         // Of any length: a reason that is left out by mistake does no harm.
         let secrets = Secrets::new(texts, 1);
         match (secrets, self.issued.load().secrets()) {
-            (Some(secrets), Some(issued)) => Some(secrets.and(issued)),
+            (Some(secrets), Some(issued)) => Some(secrets.union(issued)),
             (secrets, issued) => secrets.or_else(|| issued.cloned()),
         }
     }

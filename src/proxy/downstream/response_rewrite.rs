@@ -225,7 +225,7 @@ impl ResponseRewrite {
         let changed = std::mem::take(&mut self.changed);
         let mut chunk = (!changed.is_empty()).then(|| Bytes::from(changed));
         if let Some(redactor) = &mut self.redactor {
-            self.metrics.add_redacted_tokens(redactor.push(&mut chunk, is_end));
+            self.metrics.add_redacted_tokens(redactor.redact_chunk(&mut chunk, is_end));
         }
         let chunk = chunk.unwrap_or_default();
         self.made += chunk.len() as u64;
