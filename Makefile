@@ -41,7 +41,7 @@ advisories: ## Whether a dependency has a known vulnerability
 	@scripts/setup.sh --with-deny
 	PATH="$(CURDIR)/target/tools/bin:$$PATH" $(CARGO) deny --locked --all-features check advisories
 
-# Every configuration in config/ and deploy/ goes through `bearerd check` in tests/operate/commands.rs.
+# Every configuration in config/ and deploy/ goes through `bearerd check` in tests/ship/configurations.rs.
 unit: setup
 	$(CARGO) test --all-targets
 	$(CARGO) test --lib --bins $(PRODUCTION)

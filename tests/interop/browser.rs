@@ -1,7 +1,8 @@
-//! A real browser with pages of other people, which try to use the sidecar by all that a page can do.
+//! A real browser with foreign pages, which try to use the sidecar by every means that a page has.
 
 use crate::support::issuer;
 use crate::support::process::Process;
+use crate::support::scene::{Scene, unchanged};
 use crate::support::upstream::{Behaviour, Peer, Seen};
 use crate::support::{DEADLINE, eventually, http};
 use serde_json::Value;
@@ -18,16 +19,16 @@ use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 const PAGE: &str = include_str!("browser/attack.html");
-/// What the upstream says, and no page may read.
+/// The upstream's response, which no page may read.
 const DATA: &str = "the tenant's data";
-/// The names by which the browser finds this machine. It finds no other.
+/// The names that the browser resolves, all to this machine.
 const RESOLVER: &str = "--host-resolver-rules=MAP evil.test 127.0.0.1, MAP rebound.test 127.0.0.1, \
                         MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1";
 
-/// `OPTIONS`, by which the browser asks whether it may send the rest, as the access log tells it.
+/// The method of a preflight request (`OPTIONS`) in the access log.
 const PREFLIGHT: &str = "other";
 
-/// What the page tries, and the method that arrives of it where the address is not the page's own.
+/// The page's attempts, and the method of each in the access log if the target has another origin.
 const ATTEMPTS: [(&str, &str); 30] = [
     ("fetch", "GET"),
     ("fetch-no-cors", "GET"),
@@ -61,30 +62,30 @@ const ATTEMPTS: [(&str, &str); 30] = [
     ("ping", "POST"),
 ];
 
-/// Waits for this of every attempt.
+/// Waits until a condition holds for every attempt.
 async fn all(what: &str, mut holds: impl AsyncFnMut(&str) -> bool) {
     for (name, _) in ATTEMPTS {
         eventually(&format!("{what} {name}"), async || holds(name).await).await;
     }
 }
 
-/// A browser with a profile of its own, in which all that it writes is.
+/// A browser with a temporary profile.
 struct Browser {
     child: Child,
     _profile: TempDir,
 }
 
-/// What the browser has to be told in every case.
+/// Arguments for every start of the browser.
 const ALWAYS: [&str; 5] = [
     "--headless=new",
     "--disable-gpu",
     "--no-first-run",
     "--no-proxy-server",
-    // Containers have no namespaces to spare for a sandbox; the pages are ours.
+    // In a container the browser cannot make a sandbox. The pages are the test's own.
     "--no-sandbox",
 ];
 
-/// Starts the browser, under whichever of its names it is there.
+/// Starts the browser by the first of its names that is installed.
 fn start(arguments: &[&str], profile: &Path, errors: fn() -> Stdio) -> Child {
     let start = |name: &&str| {
         let started = Command::new(name)
@@ -107,14 +108,14 @@ fn start(arguments: &[&str], profile: &Path, errors: fn() -> Stdio) -> Child {
     child.expect("there is a browser (scripts/setup.sh --with-browser)")
 }
 
-/// What a browser that ends by itself had to say.
+/// The output of a browser.
 pub(super) struct Said {
     pub(super) output: String,
-    /// Of the page, in its console.
+    /// Messages in the page's console.
     pub(super) complaints: String,
 }
 
-/// Opens a page for as long as it takes to do what the arguments ask for.
+/// Opens a page and waits until the browser ends by itself.
 pub(super) async fn headless(url: &str, arguments: &[&str]) -> Said {
     let profile = tempfile::tempdir().unwrap();
     let arguments = [arguments, &["--enable-logging=stderr", url]].concat();
@@ -131,7 +132,7 @@ impl Browser {
     fn open(url: &str) -> Self {
         let profile = tempfile::tempdir().unwrap();
         let arguments = [
-            // What else keeps pages from this machine's ports, so that the guard stands alone.
+            // Switches off the browser's own protection of local ports, so that only the guard protects.
             "--disable-features=LocalNetworkAccessChecks",
             "--disable-popup-blocking",
             RESOLVER,
@@ -141,7 +142,7 @@ impl Browser {
         Self { child, _profile: profile }
     }
 
-    /// Ends it. Its output ends with the last of its processes: none writes to the profile any more.
+    /// Ends the browser. When its output ends, no process writes to the profile any more.
     async fn close(self) {
         let pid = self.child.id().expect("the browser runs").to_string();
         assert!(Command::new("kill").args(["-s", "TERM", &pid]).status().await.unwrap().success());
@@ -150,13 +151,13 @@ impl Browser {
     }
 }
 
-/// Somebody else's web server.
+/// A foreign web server.
 struct Evil {
     server: Peer,
 }
 
 impl Evil {
-    /// With a page for attempts on URLs that begin with `target`.
+    /// Starts a server with a page that attacks URLs that begin with `target`.
     async fn start(target: &str) -> Self {
         let server = Peer::start(Behaviour::ok("")).await;
         let html = "content-type: text/html\r\nconnection: close";
@@ -171,17 +172,17 @@ impl Evil {
         Self { server }
     }
 
-    /// Opens the page under this `host:port`. What it could read, by attempt, with the browser still
-    /// open: what it has sent may still be under way.
+    /// Opens the page at this `host:port`. Returns the text that each attempt could read, and the
+    /// browser, whose requests may still be in flight.
     async fn attack(&self, host: &str, target: &str) -> (Browser, BTreeMap<String, String>) {
-        let report = format!("http://evil.test:{}/report/", self.server.address.port());
+        let reports_url = format!("http://evil.test:{}/report/", self.server.address.port());
         let browser =
-            Browser::open(&format!("http://{host}/attack?target={target}&report={report}"));
-        let told = |seen: &Seen| {
+            Browser::open(&format!("http://{host}/attack?target={target}&report={reports_url}"));
+        let report = |seen: &Seen| {
             let name = seen.line().strip_prefix("POST /report/")?.split(' ').next()?.to_owned();
             Some((name, String::from_utf8(seen.payload()).unwrap()))
         };
-        let reports = || self.server.seen().iter().filter_map(told).collect::<BTreeMap<_, _>>();
+        let reports = || self.server.seen().iter().filter_map(report).collect::<BTreeMap<_, _>>();
         all("the page's report of", async |name| reports().contains_key(name)).await;
         let read = reports();
         assert_eq!(read.len(), ATTEMPTS.len(), "{read:?}");
@@ -189,7 +190,7 @@ impl Evil {
     }
 }
 
-/// A port whose name is bound to `page` until its page is loaded, and to `target` then.
+/// A port that leads to `page` until its page is loaded, and then to `target`.
 async fn rebinding(page: SocketAddr, target: SocketAddr) -> (u16, AbortOnDropHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -207,34 +208,27 @@ async fn relay(mut stream: TcpStream, page: SocketAddr, target: SocketAddr) {
     let read = stream.peek(&mut first).await.unwrap_or(0);
     let address = if first[..read] == *b"GET /attack" { page } else { target };
     let mut other = TcpStream::connect(address).await.unwrap();
-    // Either side may break off.
+    // Either side may break the connection.
     let _ = copy_bidirectional(&mut stream, &mut other).await;
 }
 
-struct World {
-    _issuer: Peer,
-    upstream: Peer,
-    sidecar: Process,
-    _folder: TempDir,
-}
+/// A sidecar that pages attack.
+struct Target(Scene<Peer, Process>);
 
-impl World {
+impl Target {
     async fn start() -> Self {
-        let issuer = issuer::steady().await;
-        let upstream = Peer::start(Behaviour::ok(DATA)).await;
-        let folder = tempfile::tempdir().unwrap();
-        let config = issuer.config(&upstream.url(), "", "");
-        let sidecar = Process::start(folder.path(), &config, &[]).await;
-        Self { _issuer: issuer, upstream, sidecar, _folder: folder }
+        let scene = Scene::process(unchanged).await;
+        scene.upstream.always("/", Behaviour::ok(DATA));
+        Self(scene)
     }
 
     fn address(url: &str) -> SocketAddr {
         url.strip_prefix("http://").unwrap().parse().unwrap()
     }
 
-    /// How the access log tells this attempt: method, status and outcome.
+    /// The method, status and outcome of an attempt in the access log.
     fn logged(&self, name: &str) -> Option<(String, u64, String)> {
-        let log = self.sidecar.log();
+        let log = self.0.sidecar.log();
         let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let is_it = |event: &Value| event["path"].as_str()?.rsplit('/').next().map(|of| of == name);
         let event = events.into_iter().find(|event| is_it(event) == Some(true))?;
@@ -242,80 +236,80 @@ impl World {
         Some((text("method"), event["status"].as_u64()?, text("outcome")))
     }
 
-    /// Waits until every attempt has come, and was refused.
+    /// Waits until every attempt has arrived, and checks that it was refused.
     async fn refused_all(&self, status: u64, kind: &str) {
         all("at the sidecar,", async |name| self.logged(name).is_some()).await;
         for (name, _) in ATTEMPTS {
-            let (_, told, outcome) = self.logged(name).unwrap();
-            assert_eq!((told, &*outcome), (status, kind), "{name}");
+            let (_, logged, outcome) = self.logged(name).unwrap();
+            assert_eq!((logged, &*outcome), (status, kind), "{name}");
         }
-        let metrics = http().get(format!("{}/metrics", self.sidecar.admin)).send().await.unwrap();
-        let metrics = metrics.text().await.unwrap();
+        let (_, metrics) = self.0.sidecar.probe("/metrics").await;
         let series = format!("bearerd_requests_rejected_total{{kind=\"{kind}\"}} ");
         let count = metrics.lines().find_map(|line| line.strip_prefix(&series));
         assert!(count.unwrap().parse::<f64>().unwrap() >= ATTEMPTS.len() as f64, "{count:?}");
     }
 
-    /// Nothing has gone upstream; and a tool's request does, so that it could have.
+    /// Checks that no request has gone upstream, and that a tool's request does.
     async fn serves_a_tool_alone(&self) {
-        assert!(self.upstream.seen().is_empty(), "{:?}", self.upstream.seen());
-        let answer = http().get(format!("{}/free/tool", self.sidecar.url)).send().await.unwrap();
+        assert!(self.0.upstream.seen().is_empty(), "{:?}", self.0.upstream.seen());
+        let answer = http().get(format!("{}/free/tool", self.0.sidecar.url)).send().await.unwrap();
         assert_eq!(answer.text().await.unwrap(), DATA);
-        assert_eq!(self.upstream.seen().len(), 1);
+        assert_eq!(self.0.upstream.seen().len(), 1);
     }
 }
 
 #[tokio::test]
 #[ignore = "needs Chromium; make test installs it and runs this"]
 async fn a_page_of_another_origin_gets_nothing_upstream_and_reads_nothing() {
-    // Another site; the same by another port; and a site that is this machine's by another name.
+    // Another site, the same site on another port, and another name of this machine.
     for (page, name) in [
         ("evil.test", "127.0.0.1"),
         ("evil.test", "localhost"),
         ("localhost", "localhost"),
         ("localhost", "127.0.0.1"),
     ] {
-        let world = World::start().await;
-        let target = format!("http://{name}:{}/free/", World::address(&world.sidecar.url).port());
+        let attacked = Target::start().await;
+        let target =
+            format!("http://{name}:{}/free/", Target::address(&attacked.0.sidecar.url).port());
         let evil = Evil::start(&target).await;
         let host = format!("{page}:{}", evil.server.address.port());
         let (browser, read) = evil.attack(&host, &target).await;
-        world.refused_all(403, "cross_site").await;
+        attacked.refused_all(403, "cross_site").await;
         browser.close().await;
         for (name, method) in ATTEMPTS {
-            assert_eq!(world.logged(name).unwrap().0, method, "{name}");
+            assert_eq!(attacked.logged(name).unwrap().0, method, "{name}");
         }
         assert!(read.values().all(String::is_empty), "{read:?}");
-        world.serves_a_tool_alone().await;
+        attacked.serves_a_tool_alone().await;
     }
 }
 
 #[tokio::test]
 #[ignore = "needs Chromium; make test installs it and runs this"]
 async fn a_page_whose_name_is_rebound_gets_nothing_upstream_and_reads_refusals() {
-    let world = World::start().await;
+    let attacked = Target::start().await;
     let evil = Evil::start("").await;
-    let sidecar = World::address(&world.sidecar.url);
+    let sidecar = Target::address(&attacked.0.sidecar.url);
     let (port, _serving) = rebinding(evil.server.address, sidecar).await;
     let host = format!("rebound.test:{port}");
     let (browser, read) = evil.attack(&host, &format!("http://{host}/free/")).await;
-    world.refused_all(421, "host_not_allowed").await;
+    attacked.refused_all(421, "host_not_allowed").await;
     browser.close().await;
     for name in ["fetch", "fetch-put", "fetch-delete", "iframe", "form-text", "worker"] {
         assert!(read[name].contains("host_not_allowed"), "same origin to the browser: {read:?}");
     }
     let is_refusal = |text: &String| text.is_empty() || text.contains("host_not_allowed");
     assert!(read.values().all(is_refusal), "{read:?}");
-    world.serves_a_tool_alone().await;
+    attacked.serves_a_tool_alone().await;
 }
 
 #[tokio::test]
 #[ignore = "needs Chromium; make test installs it and runs this"]
-async fn the_admin_listener_tells_pages_nothing_under_its_address_or_a_rebound_name() {
-    let world = World::start().await;
-    let admin = World::address(&world.sidecar.admin);
+async fn pages_read_nothing_from_the_admin_listener_by_its_address_or_a_rebound_name() {
+    let attacked = Target::start().await;
+    let admin = Target::address(&attacked.0.sidecar.admin);
 
-    let target = format!("{}/metrics?", world.sidecar.admin);
+    let target = format!("{}/metrics?", attacked.0.sidecar.admin);
     let evil = Evil::start(&target).await;
     let host = format!("evil.test:{}", evil.server.address.port());
     let (browser, read) = evil.attack(&host, &target).await;

@@ -1,4 +1,4 @@
-//! SAP's own CAP server, which verifies every token with SAP's own `@sap/xssec`.
+//! SAP's CAP server, which verifies every token with SAP's `@sap/xssec`.
 
 use crate::support::sidecar::Sidecar;
 use crate::support::{DEADLINE, Fixture, http};
@@ -14,7 +14,7 @@ pub(super) const SERVICE: &str = "/api/v1/datasphere/consumption/relational/DEMO
 pub(super) const ROWS: usize = 2500;
 
 pub(super) struct Cap {
-    /// Its end closes the server's standard input, on which the server ends.
+    /// The server ends when its standard input is closed on drop.
     _server: Child,
     pub(super) url: String,
 }
@@ -51,31 +51,33 @@ impl Cap {
     }
 }
 
-/// CAP as it is, behind a sidecar.
-pub(super) async fn world() -> (Fixture, Cap, Sidecar) {
-    world_with(&[]).await
+/// CAP without switches, behind a sidecar.
+pub(super) async fn start() -> (Fixture, Cap, Sidecar) {
+    start_with(&[]).await
 }
 
-/// CAP with these switches of its README on, behind a sidecar.
-async fn world_with(switches: &[&str]) -> (Fixture, Cap, Sidecar) {
+/// CAP with these switches of its README, behind a sidecar.
+async fn start_with(switches: &[&str]) -> (Fixture, Cap, Sidecar) {
     let fixture = Fixture::start().await;
     let cap = Cap::start(&fixture, switches).await;
-    let routes = "routes:
-  - { path: /api/v1/datasphere/consumption, profile: odata }
-  - { path: /odata/v2, profile: odata }
-  - { path: /write, profile: rest, strip_path: true }
-  - { path: /free, profile: passthrough, strip_path: true }
-";
-    let config = fixture.config("", routes).replace(&fixture.tenant.url(), &cap.url);
+    let config = fixture
+        .configuration()
+        .upstream("url", &cap.url)
+        .route("/api/v1/datasphere/consumption", "profile", "odata")
+        .route("/odata/v2", "profile", "odata")
+        .route("/write", "profile", "rest")
+        .route("/write", "strip_path", true)
+        .route("/free", "profile", "passthrough")
+        .route("/free", "strip_path", true);
     let sidecar = Sidecar::ready(&config).await;
     (fixture, cap, sidecar)
 }
 
-/// A batch with one change set that creates a row, in either form, and what comes behind it.
+/// A batch in both forms, with a change set that creates a row, and more requests behind it.
 fn creation(id: u32, filler: &str, behind: &str) -> [(&'static str, String); 2] {
     let row =
         json!({"ID": id, "Region": "EMEA", "Product": "Tea", "Amount": 7.5, "Day": "2024-01-01"});
-    // What makes a batch too long to be held.
+    // A long filter makes the batch too long to be held.
     let read = format!("Sales?$top=1&$filter=Product%20ne%20'{filler}'");
     let reads = |target: &str| {
         format!("--b\r\nContent-Type: application/http\r\n\r\nGET {target} HTTP/1.1\r\n\r\n\r\n")
@@ -95,11 +97,11 @@ fn creation(id: u32, filler: &str, behind: &str) -> [(&'static str, String); 2] 
     [("multipart/mixed; boundary=b", multipart), ("application/json", requests)]
 }
 
-/// The change set is whole and at the upstream when what follows is refused.
+/// The whole change set is at the upstream when a later request is refused.
 #[tokio::test]
 #[ignore = "needs the Node packages of tests/interop/cap; make test installs them and runs this"]
 async fn cap_executes_no_change_set_of_a_batch_that_was_cut() {
-    let (_fixture, _cap, sidecar) = world().await;
+    let (_fixture, _cap, sidecar) = start().await;
     let url = format!("{}/free{SERVICE}/$batch", sidecar.url);
     let send = async |kind: &str, body: String| {
         let request = http().post(&url).header("content-type", kind).body(body);
@@ -117,7 +119,7 @@ async fn cap_executes_no_change_set_of_a_batch_that_was_cut() {
         let (status, answer) = send(kind, body).await;
         assert_eq!(status, 200, "a whole one is answered behind it: {answer}");
         assert!(has(9201 + u32::try_from(index).unwrap()).await, "and executed: {kind}");
-        assert!(!has(9101).await, "the one that was cut is not: {kind}");
+        assert!(!has(9101).await, "the cut one is not: {kind}");
     }
 }
 
@@ -128,8 +130,8 @@ async fn json(answer: reqwest::Response) -> Value {
 
 #[tokio::test]
 #[ignore = "needs the Node packages of tests/interop/cap; make test installs them and runs this"]
-async fn cap_admits_who_comes_through_the_sidecar_and_nobody_else() {
-    let (fixture, cap, sidecar) = world().await;
+async fn cap_accepts_requests_through_the_sidecar_and_no_others() {
+    let (fixture, cap, sidecar) = start().await;
 
     let anchor = reqwest::Certificate::from_pem(fixture.tenant.ca_pem().as_bytes()).unwrap();
     let direct = reqwest::Client::builder().tls_certs_only([anchor]).build().unwrap();
@@ -148,7 +150,7 @@ async fn cap_admits_who_comes_through_the_sidecar_and_nobody_else() {
 #[tokio::test]
 #[ignore = "needs the Node packages of tests/interop/cap; make test installs them and runs this"]
 async fn every_row_of_cap_arrives_once_by_its_own_next_links() {
-    let (_fixture, _cap, sidecar) = world().await;
+    let (_fixture, _cap, sidecar) = start().await;
     let (mut ids, mut count, mut pages) = (BTreeSet::new(), 0, 0);
     let mut next = Some("Sales".to_owned());
     while let Some(link) = next {
@@ -167,7 +169,7 @@ async fn every_row_of_cap_arrives_once_by_its_own_next_links() {
 #[tokio::test]
 #[ignore = "needs the Node packages of tests/interop/cap; make test installs them and runs this"]
 async fn cap_takes_a_batch_and_a_write() {
-    let (_fixture, _cap, sidecar) = world().await;
+    let (_fixture, _cap, sidecar) = start().await;
     let url = format!("{}{SERVICE}/$batch", sidecar.url);
     let requests = json!({"requests": [
         {"id": "1", "method": "GET", "url": "Sales(1)"},
@@ -198,11 +200,11 @@ async fn cap_takes_a_batch_and_a_write() {
 
 #[tokio::test]
 #[ignore = "needs the Node packages of tests/interop/cap; make test installs them and runs this"]
-async fn a_caller_who_follows_caps_absolute_contexts_stays_inside() {
-    let (_fixture, cap, sidecar) = world_with(&["ABSOLUTE_CONTEXT", "COMPRESS"]).await;
+async fn a_caller_that_follows_caps_absolute_contexts_stays_inside() {
+    let (_fixture, cap, sidecar) = start_with(&["ABSOLUTE_CONTEXT", "COMPRESS"]).await;
     let context = |origin: &str| format!("{origin}{SERVICE}/$metadata#Sales");
 
-    // What CAP says, where bodies are left alone.
+    // CAP's own context, on a route without rewriting.
     let sales = format!("{SERVICE}/Sales");
     let page = json(sidecar.get(&format!("/free{sales}")).await).await;
     assert_eq!(page["@odata.context"], context(&cap.url));
@@ -225,7 +227,7 @@ async fn a_caller_who_follows_caps_absolute_contexts_stays_inside() {
 #[tokio::test]
 #[ignore = "needs the Node packages of tests/interop/cap; make test installs them and runs this"]
 async fn an_atom_feed_of_cap_names_the_sidecar_and_not_cap() {
-    let (_fixture, cap, sidecar) = world_with(&["COMPRESS"]).await;
+    let (_fixture, cap, sidecar) = start_with(&["COMPRESS"]).await;
     let atom = async |url: String| {
         let answer = http().get(url).header("accept", "application/atom+xml").send().await.unwrap();
         assert_eq!(answer.status(), 200);

@@ -1,4 +1,4 @@
-//! SAP's own `datasphere` command line, which knows a host and a dummy token and nothing else.
+//! SAP's `datasphere` command line, with the sidecar as its host and a dummy token.
 
 use crate::support::process::output;
 use crate::support::sidecar::Sidecar;
@@ -8,14 +8,14 @@ use std::process::Stdio;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-/// The command line with a home of its own.
+/// The command line with a home folder of its own.
 struct Cli<'a> {
     home: TempDir,
     sidecar: &'a Sidecar,
 }
 
 impl<'a> Cli<'a> {
-    /// The discovery document comes first: the commands are made of it.
+    /// Loads the discovery document, from which the command line makes its commands.
     async fn start(sidecar: &'a Sidecar) -> Self {
         let cli = Self { home: tempfile::tempdir().unwrap(), sidecar };
         cli.run(&["config", "cache", "init"]).await;
@@ -50,7 +50,7 @@ impl<'a> Cli<'a> {
 #[ignore = "needs the Node packages of tests/interop/cli; make test installs them and runs this"]
 async fn the_datasphere_cli_reads_and_writes_and_survives_a_stale_token() {
     let fixture = Fixture::start().await;
-    let sidecar = Sidecar::ready(&fixture.config("", "")).await;
+    let sidecar = Sidecar::ready(&fixture.configuration()).await;
     let cli = Cli::start(&sidecar).await;
 
     let listed = cli.run(&["spaces", "list", "--no-pretty"]).await;

@@ -1,4 +1,4 @@
-//! A server of Debian's as a process of its own, on loopback.
+//! A server from a Debian package in a process of its own, on loopback.
 
 use crate::support::eventually;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::process::Stdio;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-/// Servers are where only administrators look.
+/// The search path with the folders of servers.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 pub(super) struct Running {
@@ -17,7 +17,7 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Starts a program that listens there, and waits until it does.
+    /// Starts a program and waits until it listens at this address.
     pub(super) async fn start(
         folder: &Path,
         program: &str,

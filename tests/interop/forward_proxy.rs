@@ -1,13 +1,13 @@
-//! Debian's forward proxies: tinyproxy, which wants credentials, and mitmproxy, which looks into TLS.
+//! Debian's forward proxies: tinyproxy, with credentials, and mitmproxy, which intercepts TLS.
 
 use super::debian_server::Running;
+use crate::support::configuration::Configuration;
 use crate::support::sidecar::Sidecar;
-use crate::support::{Fixture, eventually, free_address, http};
+use crate::support::{Fixture, USERS, eventually, free_address, http};
 use std::net::SocketAddr;
 use std::path::Path;
 
 const SALES: &str = "/api/v1/datasphere/consumption/relational/DEMO/SALES/SALES";
-const USERS: &str = "/api/v1/scim2/Users";
 
 async fn tinyproxy(folder: &Path) -> Running {
     let address = free_address();
@@ -20,7 +20,7 @@ async fn tinyproxy(folder: &Path) -> Running {
     Running::start(folder, "tinyproxy", &["-d", "-c", file.to_str().unwrap()], address).await
 }
 
-/// It trusts the tenant, and signs in its place.
+/// Starts a mitmproxy that trusts the tenant and signs certificates in its place.
 async fn mitmproxy(fixture: &Fixture) -> Running {
     let address = free_address();
     let (folder, port) = (fixture.folder.path(), address.port().to_string());
@@ -41,17 +41,18 @@ async fn mitmproxy(fixture: &Fixture) -> Running {
     Running::start(folder, "mitmdump", &arguments, address).await
 }
 
-/// The configuration of a fixture with everything through a proxy, and what that one signs trusted.
-fn through(fixture: &Fixture, address: SocketAddr, credentials: &str, ca: &Path) -> String {
-    let proxy = format!("proxy: \"http://{credentials}{address}\"");
-    let own = fixture.path("ca.pem");
+/// The configuration of a fixture with a proxy for everything and with these trust anchors.
+fn through(fixture: &Fixture, address: SocketAddr, credentials: &str, ca: &Path) -> Configuration {
+    let proxy = format!("\"http://{credentials}{address}\"");
     fixture
-        .config(&proxy, "")
-        .replace("datasphere: { ", &format!("datasphere: {{ {proxy}, "))
-        .replace(own.to_str().unwrap(), ca.to_str().unwrap())
+        .configuration()
+        .client("proxy", &proxy)
+        .client("ca_file", ca.display())
+        .upstream("proxy", proxy)
+        .upstream("ca_file", ca.display())
 }
 
-/// Reads all pages, writes with a CSRF token and 1 MiB, and looks at what has come.
+/// Reads all pages, writes 1 MiB with a CSRF token, and checks what the tenant received.
 async fn use_all(fixture: &Fixture, sidecar: &Sidecar) {
     let mut next = Some(format!("{}{SALES}", sidecar.url));
     let mut rows = 0;
@@ -82,20 +83,20 @@ async fn everything_works_through_tinyproxy_with_credentials() {
 
 #[tokio::test]
 #[ignore = "needs tinyproxy; make test installs it and runs this"]
-async fn tinyproxy_refuses_wrong_credentials_and_the_caller_learns_it() {
+async fn tinyproxys_refusal_of_wrong_credentials_is_reported_to_the_caller() {
     let fixture = Fixture::start().await;
     let proxy = tinyproxy(fixture.folder.path()).await;
     let config = through(&fixture, proxy.address, "tool:wrong@", &fixture.path("ca.pem"));
-    // The issuer is reached without it, and so is ready.
-    let upstream_only = config.replacen("    proxy: ", "    # proxy: ", 1);
+    // The issuer is reached without the proxy, so the sidecar gets ready.
+    let upstream_only = config.clone().without_client_keys(&["proxy"]);
     let sidecar = Sidecar::ready(&upstream_only).await;
     let answer = sidecar.get(SALES).await;
     assert_eq!(answer.status(), 502);
     let text = answer.text().await.unwrap();
     assert!(text.contains(r#""kind":"upstream_proxy""#) && text.contains("40"), "{text}");
     let unready = Sidecar::start(&config);
-    let told = "the forward proxy refused to connect";
-    eventually("told", async || unready.probe("/readyz").await.1.contains(told)).await;
+    let reason = "the forward proxy refused to connect";
+    eventually("reported", async || unready.probe("/readyz").await.1.contains(reason)).await;
 }
 
 #[tokio::test]
@@ -108,12 +109,12 @@ async fn everything_works_through_mitmproxy_with_its_authority_trusted_and_nothi
     let config = through(&fixture, proxy.address, "tool:open-sesame@", &authority);
     let sidecar = Sidecar::ready(&config).await;
     use_all(&fixture, &sidecar).await;
-    assert!(proxy.log().contains("POST https://localhost:"), "it looks into TLS: {}", proxy.log());
+    assert!(proxy.log().contains("POST https://localhost:"), "it intercepts TLS: {}", proxy.log());
 
-    // Not trusted: the secret and the token stay here.
+    // Without trust in it, the secret and the token are not sent.
     let before = fixture.tenant.seen().token_requests;
     let config = through(&fixture, proxy.address, "tool:open-sesame@", &fixture.path("ca.pem"));
     let sidecar = Sidecar::start(&config);
-    eventually("told", async || sidecar.probe("/readyz").await.1.contains("ca_file")).await;
+    eventually("reported", async || sidecar.probe("/readyz").await.1.contains("ca_file")).await;
     assert_eq!(fixture.tenant.seen().token_requests, before);
 }

@@ -1,4 +1,4 @@
-//! nginx with HTTP/2, which says goodbye after a few requests.
+//! nginx with HTTP/2, which ends each connection by GOAWAY after a few requests.
 
 use super::debian_server::Running;
 use crate::support::issuer;
@@ -8,7 +8,7 @@ use crate::support::{free_address, http};
 use futures_util::future::join_all;
 use std::path::Path;
 
-/// So many requests a connection.
+/// The number of requests on one connection.
 const A_CONNECTION: usize = 20;
 const LARGE: usize = 20 << 20;
 
@@ -45,15 +45,15 @@ http {{
 
 #[tokio::test]
 #[ignore = "needs nginx; make test installs it and runs this"]
-async fn goodbyes_and_limits_of_nginx_cost_no_caller_an_error() {
+async fn goaways_and_limits_of_nginx_cost_no_caller_an_error() {
     let (folder, authority) = (tempfile::tempdir().unwrap(), Authority::new());
     let nginx = nginx(folder.path(), &authority).await;
-    let ca = folder.path().join("ca.pem");
-    std::fs::write(&ca, &authority.pem).unwrap();
+    let ca = authority.write_pem(folder.path());
     let issuer = issuer::steady().await;
-    let url = format!("https://localhost:{}", nginx.address.port());
-    let keys = format!(", ca_file: {}, http2: true, timeouts", ca.display());
-    let config = issuer.config(&url, "", "").replacen(", timeouts", &keys, 1);
+    let config = issuer
+        .configuration(&format!("https://localhost:{}", nginx.address.port()))
+        .upstream("ca_file", ca)
+        .upstream("http2", true);
     let sidecar = Sidecar::ready(&config).await;
     let caller = async |n: usize| {
         let client = http();

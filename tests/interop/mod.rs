@@ -1,4 +1,4 @@
-//! Real peers, in processes of their own. They need packages that `make test` installs first.
+//! Interoperability with real servers and clients. They need packages that `make test` installs first.
 
 mod browser;
 mod cap;

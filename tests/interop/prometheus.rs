@@ -1,12 +1,13 @@
-//! A night in two minutes: a real Prometheus scrapes a sidecar through refreshes, an outage of the
-//! issuer, an expired client, a tenant that refuses tokens, and its end. The shipped alerts fire when
-//! they should, and no other does; the dashboard's panels show something.
+//! A real Prometheus scrapes a sidecar through refreshes, an outage of the issuer, an expired client, a
+//! tenant that refuses tokens, and the sidecar's end. The shipped alerts fire when they should, and no
+//! other does. The panels of the dashboard show data.
 //!
-//! In this night a minute takes a second: every duration in the rules and panels is taken so.
+//! A night passes in two minutes: every duration in the rules and panels is shortened from minutes to
+//! seconds.
 
 use crate::operate::monitoring::dashboard_expressions;
 use crate::support::process::{Process, tool};
-use crate::support::{Fixture, eventually, free_address, http};
+use crate::support::{Fixture, SALES, eventually, free_address, http};
 use bearerd::demo::{Faults, IssuerFault, TenantFault};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -17,14 +18,13 @@ use tokio::process::{Child, Command};
 use tokio_util::task::AbortOnDropHandle;
 
 const RULES: &str = include_str!("../../deploy/prometheus/bearerd.rules.yaml");
-const SALES: &str = "/api/v1/datasphere/consumption/relational/DEMO/SALES/SALES?$top=1";
-/// Longer than any back-off that a stage has to wait for.
+/// The longest stage. It is longer than any back-off that a stage waits for.
 const STAGE: Duration = Duration::from_secs(75);
-/// How long tokens live in seconds: minutes, by this night's clock.
+/// The lifetime of tokens in seconds.
 const LIFETIME: u64 = 12;
 
-/// Makes a minute a second and an hour a minute, in what stands between brackets or behind `for:`, and
-/// in the one number that goes with a window.
+/// Shortens minutes to seconds and hours to minutes in brackets and behind `for:`, and the one number
+/// that goes with a window.
 fn hurried(text: &str) -> String {
     let faster = |duration: &str| duration.replace('m', "s").replace('h', "m");
     let lines = text.lines().map(|line| match line.trim_start().strip_prefix("for: ") {
@@ -71,7 +71,7 @@ scrape_configs:
         Self { url: format!("http://{address}"), _child: child }
     }
 
-    /// The names of the alerts that fire.
+    /// The names of the firing alerts.
     async fn firing(&self) -> BTreeSet<String> {
         let Ok(answer) = http().get(format!("{}/api/v1/alerts", self.url)).send().await else {
             return BTreeSet::new();
@@ -82,7 +82,7 @@ scrape_configs:
         firing.map(|alert| alert["labels"]["alertname"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// The series of an expression.
+    /// The result of an expression.
     async fn query(&self, expression: &str) -> Vec<Value> {
         let query = [("query", expression)];
         let request = http().get(format!("{}/api/v1/query", self.url)).query(&query);
@@ -91,12 +91,12 @@ scrape_configs:
         answer["data"]["result"].as_array().unwrap().clone()
     }
 
-    /// Waits until an expression has something to show.
+    /// Waits until an expression has a result.
     async fn shows(&self, title: &str, expression: &str) {
         eventually(title, async || !self.query(expression).await.is_empty()).await;
     }
 
-    /// Waits until a panel has something to show.
+    /// Waits until a panel shows data.
     async fn panel(&self, title: &str) {
         let (_, expression) = panels().into_iter().find(|(known, _)| known == title).unwrap();
         self.shows(title, &expression).await;
@@ -108,7 +108,7 @@ scrape_configs:
         value.map_or(f64::NAN, |value| value.parse().unwrap())
     }
 
-    /// Waits until just these fire, among those that this stage may raise; what else fires fails it.
+    /// Waits until the wanted alerts fire. Fails if one fires that is not wanted or tolerated.
     async fn expect(&self, stage: &str, wanted: &[&str], tolerated: &[&str]) {
         let wanted: BTreeSet<String> = wanted.iter().map(ToString::to_string).collect();
         let mut seen = BTreeSet::new();
@@ -128,7 +128,7 @@ scrape_configs:
         assert!(in_time.is_ok(), "{stage}: {seen:?}, wanted {wanted:?}");
     }
 
-    /// Waits until nothing fires any more but these.
+    /// Waits until exactly these alerts fire.
     async fn calm(&self, stage: &str, left: &[&str]) {
         let left: BTreeSet<String> = left.iter().map(ToString::to_string).collect();
         let mut seen = BTreeSet::new();
@@ -146,7 +146,7 @@ scrape_configs:
     }
 }
 
-/// What the dashboard asks, in this night's time; its variables are all that there is.
+/// The expressions of the dashboard with shortened durations, and with all values for its variables.
 fn panels() -> Vec<(String, String)> {
     let asked = dashboard_expressions().into_iter().map(|shown| {
         let mut parts = shown.expression.split("\"$");
@@ -170,7 +170,7 @@ fn reader(url: String) -> AbortOnDropHandle<()> {
         let (http, mut ticks) = (http(), tokio::time::interval(Duration::from_millis(200)));
         loop {
             ticks.tick().await;
-            // Whatever comes: it is counted elsewhere.
+            // The result does not matter: the sidecar counts it.
             let _ = http.get(format!("{url}{SALES}")).send().await;
         }
     }))
@@ -178,27 +178,26 @@ fn reader(url: String) -> AbortOnDropHandle<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Prometheus; make test installs it and runs this"]
-async fn a_night_is_told_as_it_was() {
+async fn the_alerts_and_panels_follow_the_events_of_a_night() {
     const AHEAD: &str = "BearerdClientExpiring";
     let fixture = Fixture::start().await;
     fixture.tenant.set_faults(trouble(IssuerFault::None));
     let end = SystemTime::now() + Duration::from_secs(20 * 86_400);
     let end = humantime::format_rfc3339_seconds(end).to_string();
-    let client = format!("expires_on: {}\n    wait: 100ms", &end[..10]);
-    let config = fixture.config(&client, "");
-    let mut process = Process::start(fixture.folder.path(), &config, &[]).await;
+    let config = fixture.configuration().client("expires_on", &end[..10]).client("wait", "100ms");
+    let mut process = Process::start(fixture.folder.path(), &config).await;
     let folder = tempfile::tempdir().unwrap();
     let prometheus =
         Prometheus::start(folder.path(), process.admin.strip_prefix("http://").unwrap());
     let _reader = reader(process.url.clone());
 
-    // Two refreshes go by.
+    // Two refreshes pass.
     prometheus.expect("a quiet evening", &[AHEAD], &[]).await;
     let generation = "bearerd_token_generation";
     while prometheus.value(generation).await.is_nan() || prometheus.value(generation).await < 3.0 {
         prometheus.expect("a quiet evening", &[AHEAD], &[]).await;
     }
-    // On a quiet evening these have nothing to show, each of its queries, and all others have.
+    // Without incidents these panels show no data, and all others do.
     let quiet = [
         "Answers of bearerd's own, by kind",
         "CSRF tokens fetched",
@@ -225,7 +224,7 @@ async fn a_night_is_told_as_it_was() {
         "BearerdTokenRefreshFailing",
         "BearerdTokenWaitsFailing",
     ];
-    // The hour's failures outlast the rest of the night.
+    // This alert looks back for longer than the rest of the night.
     let some = "BearerdSomeRequestsFailing";
     prometheus.expect("the issuer is down", &outage, &[some]).await;
     prometheus.panel("Answers of bearerd's own, by kind").await;
@@ -237,7 +236,7 @@ async fn a_night_is_told_as_it_was() {
     prometheus.expect("the client has expired", &refused, &[some]).await;
 
     fixture.tenant.set_faults(trouble(IssuerFault::None));
-    // Renewed, with a new secret: nobody waits for the end of the back-off.
+    // A new secret ends the back-off.
     let secret = fixture.tenant.rotate_client_secret();
     std::fs::write(fixture.path("secret"), secret).unwrap();
     prometheus.panel("New credentials by outcome").await;

@@ -1,10 +1,9 @@
-//! Prometheus's own tool: judges the rules, their examples, the dashboard's expressions, and what a
-//! sidecar exports.
+//! promtool checks the rules, their examples, the dashboard's expressions, and the metrics of a sidecar.
 
-use crate::operate::monitoring::dashboard_expressions;
+use crate::operate::monitoring::{Shown, dashboard_expressions};
 use crate::support::process::tool;
 use crate::support::sidecar::Sidecar;
-use crate::support::{DEADLINE, Fixture, eventually, http};
+use crate::support::{DEADLINE, Fixture, SALES, eventually, http};
 use bearerd::demo::{Faults, IssuerFault};
 use serde_json::json;
 use std::path::Path;
@@ -12,9 +11,7 @@ use std::process::Stdio;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-const SALES: &str = "/api/v1/datasphere/consumption/relational/DEMO/SALES/SALES?$top=1";
-
-/// Runs promtool in the rules' folder. It must find nothing to complain about.
+/// Runs promtool in the rules' folder and checks that it finds no fault.
 async fn promtool(arguments: &[&str], input: &str) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), input).unwrap();
@@ -24,7 +21,7 @@ async fn promtool(arguments: &[&str], input: &str) {
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/prometheus"))
         .stdin(Stdio::from(file.reopen().unwrap()))
         .kill_on_drop(true);
-    // The examples are days of evaluations.
+    // The examples evaluate the rules over days.
     let ended = timeout(DEADLINE * 4, command.output()).await.expect("promtool ends in time");
     let ended = ended.expect("there is promtool (scripts/setup.sh --with-prometheus)");
     let said = [ended.stdout, ended.stderr].map(|said| String::from_utf8(said).unwrap());
@@ -46,7 +43,7 @@ async fn every_alert_fires_and_is_silent_as_its_examples_say() {
 #[tokio::test]
 #[ignore = "needs promtool; make test installs it and runs this"]
 async fn every_expression_of_the_dashboard_is_well_formed() {
-    let rule = |(index, shown): (usize, crate::operate::monitoring::Shown)| json!({ "record": format!("dashboard:{index}"), "expr": shown.expression });
+    let rule = |(index, shown): (usize, Shown)| json!({ "record": format!("dashboard:{index}"), "expr": shown.expression });
     let rules: Vec<_> = dashboard_expressions().into_iter().enumerate().map(rule).collect();
     assert!(rules.len() > 40, "{}", rules.len());
     // JSON is YAML.
@@ -59,16 +56,16 @@ async fn every_expression_of_the_dashboard_is_well_formed() {
 
 #[tokio::test]
 #[ignore = "needs promtool; make test installs it and runs this"]
-async fn what_a_sidecar_exports_after_a_hard_day_is_well_formed() {
+async fn the_metrics_of_a_sidecar_with_every_kind_of_event_are_well_formed() {
     let fixture = Fixture::start().await;
     fixture.tenant.set_faults(Faults { issuer: IssuerFault::Unavailable, ..Faults::default() });
-    let sidecar = Sidecar::start(&fixture.config("expires_on: 2030-01-01", ""));
+    let sidecar = Sidecar::start(&fixture.configuration().client("expires_on", "2030-01-01"));
     let failures = "bearerd_token_refresh_consecutive_failures";
     eventually("a failed refresh", async || sidecar.metric(failures).await > 0.0).await;
     fixture.tenant.set_faults(Faults::default());
     eventually("ready", async || sidecar.probe("/readyz").await.0 == 200).await;
     let http = http();
-    // Read, written, healed, refused here, and with credentials of the caller's own.
+    // A read, a write, a heal, a local refusal, and a request with the caller's own credentials.
     assert_eq!(sidecar.get(SALES).await.status(), 200);
     let users = format!("{}/api/v1/scim2/Users", sidecar.url);
     let user = json!({ "userName": "ADA" });

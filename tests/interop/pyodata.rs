@@ -1,6 +1,6 @@
-//! OData clients from PyPI, which know a URL: SAP's own `pyodata` for V2, `python-odata` for V4.
+//! OData clients from PyPI: SAP's `pyodata` for V2, and `python-odata` for V4.
 
-use super::cap::{ROWS, SERVICE, world};
+use super::cap::{ROWS, SERVICE, start};
 use crate::support::Fixture;
 use crate::support::process::output;
 use crate::support::sidecar::Sidecar;
@@ -24,7 +24,7 @@ async fn run(script: &str, arguments: &[&str]) -> Value {
 #[tokio::test]
 #[ignore = "needs the packages of tests/interop/cap and pyodata; make test installs them and runs this"]
 async fn pyodata_follows_every_link_of_v2_and_writes_where_it_may() {
-    let (_fixture, _cap, sidecar) = world().await;
+    let (_fixture, _cap, sidecar) = start().await;
     let ids: Vec<_> = (1..=ROWS).collect();
     for (route, created) in [("", 405), ("/write", 9001)] {
         let service = format!("{}{route}/odata/v2{SERVICE}", sidecar.url);
@@ -48,10 +48,10 @@ async fn python_jars_keep_a_session_over_plain_http() {
     for csrf in [CsrfRegime::Stateless, CsrfRegime::Session] {
         let fixture = Fixture::start().await;
         fixture.tenant.set_faults(Faults { csrf, ..Faults::default() });
-        let sidecar = Sidecar::ready(&fixture.config("", "")).await;
+        let sidecar = Sidecar::ready(&fixture.configuration()).await;
         assert_eq!(run("jar.py", &[&sidecar.url]).await, json!({"requests": 201, "urllib": 201}));
         let seen = fixture.tenant.seen();
-        assert_eq!((seen.csrf_fetches, seen.csrf_refused), (2, 0), "their own");
+        assert_eq!((seen.csrf_fetches, seen.csrf_refused), (2, 0), "the clients' own");
     }
 }
 
@@ -59,7 +59,7 @@ async fn python_jars_keep_a_session_over_plain_http() {
 #[ignore = "needs the Python packages of tests/interop/pyodata; make test installs them and runs this"]
 async fn python_odata_reads_to_the_last_row_by_absolute_next_links() {
     let fixture = Fixture::start().await;
-    let sidecar = Sidecar::ready(&fixture.config("", "")).await;
+    let sidecar = Sidecar::ready(&fixture.configuration()).await;
     let service = format!("{}/api/v1/datasphere/consumption/relational/DEMO/SALES", sidecar.url);
     let seen = run("client_v4.py", &[&service, "SALES"]).await;
     assert_eq!(seen["ids"], json!((1..=2500).collect::<Vec<_>>()));

@@ -10,15 +10,15 @@ use std::time::{Duration, SystemTime};
 
 const SCRIPT: &str = include_str!("../../src/admin/page.js");
 const STYLE: &str = include_str!("../../src/admin/page.css");
-/// A bright morning, a dark night, and a phone at 3 a.m.
+/// The looks: name, window size, and whether the theme is dark.
 const LOOKS: [(&str, &str, bool); 3] =
     [("light", "900,640", false), ("dark", "900,640", true), ("phone", "500,900", true)];
 
-/// Those that the documentation shows.
+/// The pictures that the documentation shows.
 const KEPT: [&str; 4] = ["starting-light", "ready-light", "degraded-dark", "rejected-phone"];
 
-/// Draws this sidecar's page in each look; its script has not done anything by then. Returns what a
-/// reader finds on it.
+/// Draws the page of a sidecar in each look, before its script has done anything. Returns the page's
+/// document.
 async fn draw(sidecar: &Sidecar, name: &str, folder: &Path) -> String {
     for (look, size, is_dark) in LOOKS {
         let file = folder.join(format!("{name}-{look}.png"));
@@ -48,14 +48,17 @@ async fn in_state(sidecar: &Sidecar, state: &str) {
 
 #[tokio::test]
 #[ignore = "needs Chromium; make test installs it and runs this"]
-async fn every_state_is_drawn_without_a_complaint() {
+async fn every_state_is_drawn_without_a_console_message() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let fixture = Fixture::start().await;
     let end = SystemTime::now() + Duration::from_secs(88 * 86_400);
     let end = humantime::format_rfc3339_seconds(end).to_string();
-    let client = format!("expires_on: {}\n    refresh_at: 0.2\n    wait: 100ms", &end[..10]);
-    let config = fixture.config(&client, "");
+    let config = fixture
+        .configuration()
+        .client("expires_on", &end[..10])
+        .client("refresh_at", 0.2)
+        .client("wait", "100ms");
     let faults = |issuer| Faults { issuer, token_lifetime: 60, ..Faults::default() };
 
     fixture.tenant.set_faults(faults(IssuerFault::Hang));
@@ -83,8 +86,8 @@ async fn every_state_is_drawn_without_a_complaint() {
 async fn the_page_renews_itself() {
     let issuer = issuer::steady().await;
     let silent = Peer::start(Behaviour::Hang).await;
-    let starting = Sidecar::start(&silent.config("http://127.0.0.1:9", "", ""));
-    let ready = Sidecar::ready(&issuer.config("http://127.0.0.1:9", "", "")).await;
+    let starting = Sidecar::start(&silent.configuration("http://127.0.0.1:9"));
+    let ready = Sidecar::ready(&issuer.configuration("http://127.0.0.1:9")).await;
 
     let file = |kind: &str, body: &str| {
         issuer::status("200 OK", &format!("content-type: {kind}\r\n"), body)
@@ -93,7 +96,7 @@ async fn the_page_renews_itself() {
     server.always("/page.js", file("text/javascript", SCRIPT));
     server.always("/page.css", file("text/css", STYLE));
     server.script([file("text/html", &starting.probe("/").await.1)]);
-    // Time runs as fast as nothing is under way.
+    // Virtual time advances while the page is idle.
     let later = headless(&server.url(), &["--virtual-time-budget=20000", "--dump-dom"]).await;
     assert!(later.output.contains("fine") && !later.output.contains("waiting for its first token"));
     assert!(later.output.contains("<title>bearerd: ready</title>"), "{}", later.output);

@@ -1,9 +1,9 @@
-//! The access log of the real binary: one event a request, with what is needed to find it elsewhere.
+//! The access log: one event for each request, with the ids that find it in other systems.
 
-use crate::proxy::requests::raw;
 use crate::support::issuer;
 use crate::support::process::{Process, address, bearerd, signal, written};
-use crate::support::raw_client::RawClient;
+use crate::support::raw_client::{RawClient, exchange};
+use crate::support::scene::{Scene, unchanged};
 use crate::support::upstream::{Behaviour, Peer};
 use crate::support::{DEADLINE, eventually, http};
 use serde_json::Value;
@@ -11,62 +11,37 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::timeout;
 
-struct World {
-    process: Process,
-    upstream: Peer,
-    _issuer: Peer,
-    _folder: tempfile::TempDir,
+/// The events of the access log.
+fn events(process: &Process) -> Vec<Value> {
+    let log = process.log();
+    let events = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    events.filter(|event| event["target"] == "bearerd::access").collect()
 }
 
-impl World {
-    async fn start() -> Self {
-        Self::start_with("").await
-    }
-
-    /// The same with more keys in the configuration.
-    async fn start_with(rest: &str) -> Self {
-        let issuer = issuer::steady().await;
-        let upstream = Peer::start(Behaviour::ok("fine")).await;
-        let folder = tempfile::tempdir().unwrap();
-        let process =
-            Process::start(folder.path(), &issuer.config(&upstream.url(), "", rest), &[]).await;
-        let ready = format!("{}/readyz", process.admin);
-        eventually("ready", async || http().get(&ready).send().await.unwrap().status() == 200)
-            .await;
-        Self { process, upstream, _issuer: issuer, _folder: folder }
-    }
-
-    fn events(&self) -> Vec<Value> {
-        let log = self.process.log();
-        let events = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        events.filter(|event| event["target"] == "bearerd::access").collect()
-    }
-
-    /// The events of the access log, as soon as there are so many.
-    async fn told(&self, count: usize) -> Vec<Value> {
-        eventually("logged", async || self.events().len() >= count).await;
-        self.events()
-    }
+/// The events of the access log, as soon as there are this many.
+async fn logged(process: &Process, count: usize) -> Vec<Value> {
+    eventually("logged", async || events(process).len() >= count).await;
+    events(process)
 }
 
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 #[tokio::test]
-async fn a_request_is_told_once_with_the_ids_that_find_it_elsewhere() {
-    let world = World::start().await;
+async fn a_request_is_logged_once_with_the_ids_that_find_it_elsewhere() {
+    let Scene { sidecar: process, upstream, .. } = &Scene::process(unchanged).await;
     let ids = "x-correlationid: c-1\r\nx-vcap-request-id: v-1\r\n";
-    world.upstream.script([
+    upstream.script([
         issuer::status("401 Unauthorized", "", ""),
         issuer::status("201 Created", ids, "made"),
     ]);
     let request = http()
-        .put(format!("{}/free/a%20b?$top=1", world.process.url))
+        .put(format!("{}/free/a%20b?$top=1", process.url))
         .header("traceparent", TRACE)
         .header("x-correlationid", "of-the-caller")
         .body("12345");
     assert_eq!(request.send().await.unwrap().status(), 201);
-    let told = world.told(1).await;
-    let event = &told[0];
+    let logged_events = logged(process, 1).await;
+    let event = &logged_events[0];
     for (field, value) in [
         ("route", Value::from("/free")),
         ("method", "PUT".into()),
@@ -85,43 +60,43 @@ async fn a_request_is_told_once_with_the_ids_that_find_it_elsewhere() {
     }
     let duration = event["duration_ms"].as_f64().unwrap();
     assert!(duration >= event["upstream_ms"].as_f64().unwrap() && duration > 0.0, "{event}");
-    assert_eq!(told.len(), 1);
-    let seen = world.upstream.seen();
+    assert_eq!(logged_events.len(), 1);
+    let seen = upstream.seen();
     assert!(seen.iter().all(|seen| seen.header("traceparent") == [TRACE]), "{seen:?}");
 }
 
 #[tokio::test]
-async fn a_trace_that_nobody_began_is_begun_and_told() {
-    let world = World::start().await;
-    let get = || http().get(format!("{}/free", world.process.url)).header("tracestate", "v=1");
+async fn a_request_without_a_trace_begins_one_that_is_logged() {
+    let Scene { sidecar: process, upstream, .. } = &Scene::process(unchanged).await;
+    let get = || http().get(format!("{}/free", process.url)).header("tracestate", "v=1");
     get().send().await.unwrap();
     get().header("traceparent", "nonsense").send().await.unwrap();
-    let told = world.told(2).await;
-    for (event, seen) in told.iter().zip(world.upstream.seen()) {
+    let logged_events = logged(process, 2).await;
+    for (event, seen) in logged_events.iter().zip(upstream.seen()) {
         let sent = seen.header("traceparent");
         let trace = event["trace_id"].as_str().unwrap();
         assert!(sent.len() == 1 && sent[0].starts_with(&format!("00-{trace}-")), "{sent:?}");
-        assert!(seen.header("tracestate").is_empty(), "of no trace: {}", seen.head);
+        assert!(seen.header("tracestate").is_empty(), "it belongs to no trace: {}", seen.head);
     }
-    assert_ne!(told[0]["trace_id"], told[1]["trace_id"]);
+    assert_ne!(logged_events[0]["trace_id"], logged_events[1]["trace_id"]);
 }
 
 #[tokio::test]
-async fn what_never_became_a_request_is_told_too() {
-    let world = World::start().await;
-    let host = world.process.url.strip_prefix("http://").unwrap();
-    raw(host, "GET /free HTTP/1.1\r\nno colon here\r\n\r\n").await;
-    let event = world.told(1).await.remove(0);
+async fn a_request_that_cannot_be_parsed_is_logged_too() {
+    let Scene { sidecar: process, .. } = &Scene::process(unchanged).await;
+    let host = process.host();
+    exchange(host, "GET /free HTTP/1.1\r\nno colon here\r\n\r\n").await;
+    let event = logged(process, 1).await.remove(0);
     assert_eq!((&event["outcome"], &event["status"]), (&"bad_request".into(), &400.into()));
-    assert!(!world.process.log().contains("no colon here"), "nothing of it is quoted");
+    assert!(!process.log().contains("no colon here"), "no part of it is quoted");
 }
 
 #[cfg(not(feature = "otlp"))]
 #[tokio::test]
-async fn a_build_without_otlp_says_once_that_a_collector_gets_nothing() {
+async fn a_build_without_otlp_logs_once_that_traces_are_not_exported() {
     let issuer = issuer::steady().await;
     let folder = tempfile::tempdir().unwrap();
-    let config = issuer.config("https://127.0.0.1:9", "", "");
+    let config = issuer.configuration("https://127.0.0.1:9");
     let named = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
     let environment = named.map(|name| (name, "http://127.0.0.1:9"));
     let process = Process::start_in(folder.path(), &config, &environment).await;
@@ -130,13 +105,12 @@ async fn a_build_without_otlp_says_once_that_a_collector_gets_nothing() {
 }
 
 #[tokio::test]
-async fn a_reader_of_the_log_that_stalls_holds_up_neither_a_request_nor_the_end() {
+async fn a_reader_of_the_log_that_stalls_does_not_hold_up_requests_or_the_end() {
     let issuer = issuer::steady().await;
     let upstream = Peer::start(Behaviour::ok("fine")).await;
     let folder = tempfile::tempdir().unwrap();
-    let log = "log: { level: info }";
-    let config =
-        written(folder.path(), &format!("{}{log}", issuer.config(&upstream.url(), "", "")));
+    let yaml = issuer.configuration(&upstream.url()).key("log", "{ level: info }");
+    let config = written(folder.path(), &yaml);
     let mut run = bearerd()
         .args(["run", "--config", config.to_str().unwrap()])
         .stderr(Stdio::piped())
@@ -149,7 +123,7 @@ async fn a_reader_of_the_log_that_stalls_holds_up_neither_a_request_nor_the_end(
             break url;
         }
     };
-    // Nobody reads from here on, and this is more than may wait.
+    // From here on the log is not read, and this is more than its buffers hold.
     let long = "x".repeat(6_000);
     for n in 0..300 {
         let answer = http().get(format!("{url}/free/{n}/{long}")).send().await.unwrap();
@@ -161,9 +135,9 @@ async fn a_reader_of_the_log_that_stalls_holds_up_neither_a_request_nor_the_end(
 }
 
 #[tokio::test]
-async fn no_line_is_as_long_as_what_a_request_can_bring() {
-    let world = World::start().await;
-    let host = world.process.url.strip_prefix("http://").unwrap().to_owned();
+async fn log_lines_are_short_whatever_a_request_holds() {
+    let Scene { sidecar: process, .. } = &Scene::process(unchanged).await;
+    let host = process.host().to_owned();
     let long = "x/".repeat(30_000);
     for (path, host_line) in [
         (format!("/free/{long}"), host.clone()),
@@ -172,25 +146,29 @@ async fn no_line_is_as_long_as_what_a_request_can_bring() {
     ] {
         let request =
             format!("GET {path} HTTP/1.1\r\nHost: {host_line}\r\nConnection: close\r\n\r\n");
-        let answer = raw(&host, &request).await;
+        let answer = exchange(&host, &request).await;
         assert!(answer.len() < 4_096, "{answer}");
     }
-    let events = world.told(3).await;
+    let events = logged(process, 3).await;
     assert_eq!(
         events[0]["path"].as_str().unwrap(),
         format!("/free/{}... (60006 bytes)", &long[..1018])
     );
-    for line in world.process.log().lines() {
+    for line in process.log().lines() {
         assert!(line.len() < 4_096, "{} bytes: {line}", line.len());
     }
 }
 
 #[tokio::test]
 async fn a_refused_caller_that_makes_room_for_others_is_logged_all_the_same() {
-    // More than there is room for with so few requests.
+    // More connections than this limit of requests allows.
     const STRANGERS: usize = 300;
-    let world = World::start_with("limits: { requests: 2 }\nlog: { level: info }").await;
-    let host = world.process.url.strip_prefix("http://").unwrap();
+    let scene = Scene::process(|config| {
+        config.key("limits", "{ requests: 2 }").key("log", "{ level: info }")
+    })
+    .await;
+    let process = &scene.sidecar;
+    let host = process.host();
     let mut strangers = Vec::new();
     for _ in 0..STRANGERS {
         let mut stranger = RawClient::connect(host).await;
@@ -199,7 +177,7 @@ async fn a_refused_caller_that_makes_room_for_others_is_logged_all_the_same() {
             .await;
         strangers.push(stranger);
     }
-    let told = world.told(STRANGERS).await;
-    let refused = told.iter().filter(|event| event["outcome"] == "no_route").count();
-    assert_eq!((refused, told.len()), (STRANGERS, STRANGERS));
+    let logged_events = logged(process, STRANGERS).await;
+    let refused = logged_events.iter().filter(|event| event["outcome"] == "no_route").count();
+    assert_eq!((refused, logged_events.len()), (STRANGERS, STRANGERS));
 }

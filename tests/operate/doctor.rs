@@ -1,19 +1,28 @@
-//! `bearerd doctor` and `bearerd token`: what a person at 3 a.m. reads, and what they never print.
+//! `bearerd doctor` and `bearerd token`: their reports and advice, and secrets that they do not print.
 
 use crate::support::Fixture;
+use crate::support::configuration::Configuration;
 use crate::support::process::{bearerd, output};
 use bearerd::demo::{Faults, IssuerFault, TenantFault};
 use serde_json::Value;
 
-const ROUTES: &str = "routes:
-  - { path: /api/v1/datasphere/consumption, profile: odata }
-  - { path: /mine, profile: passthrough, strip_path: true }
-";
+/// The configuration of a fixture with two routes.
+fn configuration(fixture: &Fixture) -> Configuration {
+    fixture
+        .configuration()
+        .route("/api/v1/datasphere/consumption", "profile", "odata")
+        .route("/mine", "profile", "passthrough")
+        .route("/mine", "strip_path", true)
+}
 
 /// Runs a command with this configuration: exit code, standard output, standard error.
-async fn run(fixture: &Fixture, config: &str, arguments: &[&str]) -> (i32, String, String) {
+async fn run(
+    fixture: &Fixture,
+    config: &Configuration,
+    arguments: &[&str],
+) -> (i32, String, String) {
     let file = fixture.path("doctor.yaml");
-    std::fs::write(&file, config).unwrap();
+    std::fs::write(&file, config.to_string()).unwrap();
     let mut command = bearerd();
     let ended = output(command.args(arguments).arg("--config").arg(&file)).await;
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -35,9 +44,9 @@ fn check<'a>(text: &'a str, subject: &str, check: &str) -> &'a str {
 }
 
 #[tokio::test]
-async fn a_healthy_setup_is_told_step_by_step() {
+async fn a_healthy_setup_is_reported_step_by_step() {
     let fixture = Fixture::start().await;
-    let config = fixture.config("expires_on: 2099-01-01", ROUTES);
+    let config = configuration(&fixture).client("expires_on", "2099-01-01");
     let (code, out, _) = run(&fixture, &config, &["doctor"]).await;
     assert_eq!(code, 0, "{out}");
     let client = |name| check(&out, "client technical-user", name);
@@ -57,36 +66,41 @@ async fn a_healthy_setup_is_told_step_by_step() {
 }
 
 #[tokio::test]
-async fn what_does_not_work_comes_with_advice_and_exit_code_1() {
+async fn a_failed_check_comes_with_advice_and_exit_code_1() {
     let fixture = Fixture::start().await;
-    let config = fixture.config("", ROUTES);
-    let ca = format!("ca_file: {}", fixture.path("ca.pem").display());
-    let issuer = fixture.tenant.token_url();
+    let config = configuration(&fixture);
     std::fs::write(fixture.path("other"), "wrong+").unwrap();
-    let secret = |line: &str| config.replace(&fixture.path("secret").display().to_string(), line);
+    let secret = |path: &str| config.clone().client("client_secret_file", path);
+    let issuer = |url: &str| config.clone().client("token_url", url);
     let other = fixture.path("other").display().to_string();
-    for (config, name, told, advice) in [
+    let misnamed = fixture.tenant.token_url().replace("/oauth/token", "/token");
+    for (config, name, problem, advice) in [
         (secret("/no/such/file"), "credential", "/no/such/file", "check the path"),
         (secret(&other), "token", "401", "a client that has expired"),
         (
-            secret(&other).replacen("ca_file", "client_auth: basic\n    ca_file", 1),
+            secret(&other).client("client_auth", "basic"),
             "token",
             "Bad credentials",
             "basic-encoded",
         ),
-        (config.replacen(&ca, "", 1), "tls", "UnknownIssuer", "put the authority's certificate"),
         (
-            config.replace(&issuer, "https://acme.authentication.invalid/oauth/token"),
+            config.clone().without_client_keys(&["ca_file"]),
+            "tls",
+            "UnknownIssuer",
+            "put the authority's certificate",
+        ),
+        (
+            issuer("https://acme.authentication.invalid/oauth/token"),
             "dns",
             "acme.authentication.invalid",
             "the subaccount's subdomain",
         ),
-        (config.replace(&issuer, "https://127.0.0.1:1/oauth/token"), "tcp", "refused", "firewall"),
-        (config.replace("/oauth/token", "/token"), "token", "404", "must end in /oauth/token"),
+        (issuer("https://127.0.0.1:1/oauth/token"), "tcp", "refused", "firewall"),
+        (issuer(&misnamed), "token", "404", "must end in /oauth/token"),
     ] {
         let (code, out, err) = run(&fixture, &config, &["doctor"]).await;
         let about = check(&out, "client technical-user", name);
-        assert!(about.contains("FAILED") && about.contains(told), "{told}: {out}");
+        assert!(about.contains("FAILED") && about.contains(problem), "{problem}: {out}");
         assert!(about.contains(advice), "{advice}: {out}");
         assert!(code == 1 && err.contains("checks failed"), "{err}");
         assert!(out.contains("not tried: there is no token"), "{out}");
@@ -94,9 +108,9 @@ async fn what_does_not_work_comes_with_advice_and_exit_code_1() {
 }
 
 #[tokio::test]
-async fn an_issuer_or_an_api_that_misbehaves_is_told_apart() {
+async fn failures_of_the_issuer_and_of_the_api_are_distinguished() {
     let fixture = Fixture::start().await;
-    let config = fixture.config("", ROUTES);
+    let config = configuration(&fixture);
     let odata = "route /api/v1/datasphere/consumption";
     let token = "client technical-user";
     let good = Faults::default;
@@ -121,9 +135,9 @@ async fn an_issuer_or_an_api_that_misbehaves_is_told_apart() {
 }
 
 #[tokio::test]
-async fn machines_get_the_same_as_json() {
+async fn the_report_is_available_as_json() {
     let fixture = Fixture::start().await;
-    let config = fixture.config("", ROUTES);
+    let config = configuration(&fixture);
     let (code, out, _) = run(&fixture, &config, &["doctor", "--json"]).await;
     let findings: Value = serde_json::from_str(&out).unwrap();
     let verdicts: Vec<_> =
@@ -137,9 +151,9 @@ async fn machines_get_the_same_as_json() {
 }
 
 #[tokio::test]
-async fn a_token_is_shown_only_to_those_who_ask_for_it() {
+async fn a_token_is_printed_only_on_request() {
     let fixture = Fixture::start().await;
-    let config = fixture.config("", "");
+    let config = fixture.configuration();
     let (code, out, _) = run(&fixture, &config, &["token"]).await;
     assert!(
         code == 0 && out.contains("scopes    approuter-sac-demo") && !out.contains("eyJ"),

@@ -1,14 +1,13 @@
-//! When the system has no thread or no file to give any more: nothing ends, what is known stays in use, and
-//! all is well again when it has.
+//! Limits of threads and of open files: without a free one the sidecar goes on with what it has, and it
+//! recovers when there are free ones again.
 
 use crate::support::process::{Process, bearerd, starting};
 use crate::support::raw_client::RawClient;
-use crate::support::{Fixture, eventually, http};
+use crate::support::{Fixture, USERS, eventually, http};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-const USERS: &str = "/api/v1/scim2/Users";
-/// Nobody else's, so that its limit of processes counts this process alone.
+/// The first user id for these tests. The limit of processes counts all processes of a user.
 const FIRST_USER: u32 = 61_000;
 
 /// Sets a limit of a running process.
@@ -27,19 +26,19 @@ async fn ready(process: &Process) -> bool {
     status(&process.admin, "/readyz").await == 200
 }
 
-fn told(process: &Process, what: &str) -> usize {
+fn logged(process: &Process, what: &str) -> usize {
     process.log().matches(what).count()
 }
 
-/// Its threads.
+/// The number of threads of a process.
 fn threads(process: &Process) -> usize {
     std::fs::read_dir(format!("/proc/{}/task", process.pid())).unwrap().count()
 }
 
 #[tokio::test]
-async fn without_a_thread_to_have_everything_goes_on() {
+async fn without_a_free_thread_everything_goes_on() {
     if !rustix::process::getuid().is_root() {
-        eprintln!("only root can start a process of another user: nothing to see");
+        eprintln!("skipped: only root can start a process of another user");
         return;
     }
     let fixture = Fixture::start().await;
@@ -51,7 +50,7 @@ async fn without_a_thread_to_have_everything_goes_on() {
     let as_user = ["setpriv", &uid, &gid, "--clear-groups"];
     let mut command = starting(as_user[0]);
     command.args(&as_user[1..]).arg(bearerd().as_std().get_program());
-    let config = fixture.config("", "");
+    let config = fixture.configuration();
     let process = Process::start_by(command, fixture.folder.path(), &config).await;
     eventually("ready", async || ready(&process).await).await;
 
@@ -59,18 +58,22 @@ async fn without_a_thread_to_have_everything_goes_on() {
     let before = threads(&process);
     assert_eq!(status(&process.url, USERS).await, 200, "the first request to the upstream");
     process.signal("HUP").await;
-    eventually("asked", async || told(&process, "The configuration has not changed") > 0).await;
+    eventually("asked", async || logged(&process, "The configuration has not changed") > 0).await;
 
-    // A name that was never looked up, and files that were never read.
-    let renamed = config.replace("datasphere:", "another:").replace("localhost", "LOCALHOST");
-    std::fs::write(fixture.path("bearerd.yaml"), renamed).unwrap();
-    eventually("taken", async || told(&process, "The new configuration is in force") > 0).await;
+    // A new name to look up, and new files to read.
+    let capitals = |url: String| url.replace("localhost", "LOCALHOST");
+    let renamed = config
+        .rename_upstream("another")
+        .client("token_url", capitals(fixture.tenant.token_url()))
+        .upstream("url", capitals(fixture.tenant.url()));
+    std::fs::write(fixture.path("bearerd.yaml"), renamed.to_string()).unwrap();
+    eventually("taken", async || logged(&process, "The new configuration is in force") > 0).await;
     assert_eq!(status(&process.url, USERS).await, 200, "{}", process.log());
 
     std::fs::write(fixture.path("secret"), fixture.tenant.rotate_client_secret()).unwrap();
-    eventually("taken", async || told(&process, "The new credential is in use") > 0).await;
+    eventually("taken", async || logged(&process, "The new credential is in use") > 0).await;
     assert_eq!(status(&process.url, USERS).await, 200, "{}", process.log());
-    assert!(threads(&process) <= before, "it did not need any");
+    assert!(threads(&process) <= before, "it started none");
     assert!(!process.log().contains("panicked"), "{}", process.log());
 
     process.signal("TERM").await;
@@ -78,7 +81,7 @@ async fn without_a_thread_to_have_everything_goes_on() {
     assert_eq!(process.exit_code().await, Some(0));
 }
 
-/// The least number that no open file of a process has.
+/// The lowest file descriptor that is free in a process.
 fn least_free(process: &Process) -> u32 {
     let folder = std::fs::read_dir(format!("/proc/{}/fd", process.pid())).unwrap();
     let open: Vec<u32> =
@@ -87,11 +90,11 @@ fn least_free(process: &Process) -> u32 {
 }
 
 #[tokio::test]
-async fn with_the_files_used_up_kept_connections_go_on_and_all_recovers() {
+async fn without_a_free_file_kept_connections_go_on_and_everything_recovers() {
     let fixture = Fixture::start().await;
-    let process = Process::start(fixture.folder.path(), &fixture.config("", ""), &[]).await;
+    let process = Process::start(fixture.folder.path(), &fixture.configuration()).await;
     eventually("ready", async || ready(&process).await).await;
-    let host = process.url.strip_prefix("http://").unwrap();
+    let host = process.host();
     let mut caller = RawClient::connect(host).await;
     let request = format!("HEAD {USERS} HTTP/1.1\r\nHost: {host}\r\n\r\n");
     caller.send(&request).await;
@@ -103,17 +106,17 @@ async fn with_the_files_used_up_kept_connections_go_on_and_all_recovers() {
         assert!(caller.head().await.starts_with("HTTP/1.1 200"), "{}", process.log());
     }
     process.signal("HUP").await;
-    eventually("asked", async || told(&process, "Keeping the configuration in force") > 0).await;
-    // Who comes now takes the place of one that is idle, and may take its time.
+    eventually("asked", async || logged(&process, "Keeping the configuration in force") > 0).await;
+    // A new connection takes the place of an idle one, even before it sends anything.
     let mut others = Vec::new();
     eventually("no file left", async || {
         others.push(RawClient::connect(host).await);
-        told(&process, "closing idle ones") > 0
+        logged(&process, "closing idle ones") > 0
     })
     .await;
     let mut late = others.pop().unwrap();
     process.signal("HUP").await;
-    eventually("asked", async || told(&process, "Keeping the configuration in force") > 1).await;
+    eventually("asked", async || logged(&process, "Keeping the configuration in force") > 1).await;
     late.send(&request).await;
     assert!(late.head().await.starts_with("HTTP/1.1 200"), "{}", process.log());
     assert!(!process.log().contains("panicked"), "{}", process.log());
@@ -121,8 +124,8 @@ async fn with_the_files_used_up_kept_connections_go_on_and_all_recovers() {
     limit(&[], process.pid(), "--nofile=10000:");
     eventually("ready", async || ready(&process).await).await;
     assert_eq!(status(&process.url, USERS).await, 200);
-    let renamed = fixture.config("", "").replace("datasphere:", "another:");
-    std::fs::write(fixture.path("bearerd.yaml"), renamed).unwrap();
-    eventually("taken", async || told(&process, "The new configuration is in force") > 0).await;
+    let renamed = fixture.configuration().rename_upstream("another");
+    std::fs::write(fixture.path("bearerd.yaml"), renamed.to_string()).unwrap();
+    eventually("taken", async || logged(&process, "The new configuration is in force") > 0).await;
     assert_eq!(status(&process.url, USERS).await, 200, "{}", process.log());
 }

@@ -1,22 +1,20 @@
-//! The end of the process: lame duck, drain, deadline, a second signal.
+//! The end of the process: lame duck, drain, grace period, a second signal.
 
 use crate::support::issuer;
 use crate::support::process::Process;
+use crate::support::scene::DemoScene;
+use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Behaviour, Peer};
-use crate::support::{Fixture, eventually, http};
+use crate::support::{Fixture, SALES, eventually, http};
 use bearerd::demo::Faults;
 use std::time::Duration;
 
-const SALES: &str = "/api/v1/datasphere/consumption/relational/DEMO/SALES/SALES?$top=1";
-
-/// A real process in front of a tenant that takes this long for each answer.
-async fn world(delay: u64, shutdown: &str) -> (Fixture, Process) {
-    let fixture = Fixture::start().await;
-    let config = fixture.config("", &format!("shutdown: {shutdown}"));
-    let process = Process::start(fixture.folder.path(), &config, &[]).await;
-    eventually("ready", async || status(&process.admin, "/readyz").await == Some(200)).await;
+/// A process before a tenant that delays each response by this many milliseconds.
+async fn start(delay: u64, shutdown: &str) -> (Fixture, Process) {
+    let DemoScene { fixture, sidecar } =
+        DemoScene::process(|config| config.key("shutdown", shutdown)).await;
     fixture.tenant.set_faults(Faults { tenant_delay_ms: delay, ..Faults::default() });
-    (fixture, process)
+    (fixture, sidecar)
 }
 
 async fn status(url: &str, path: &str) -> Option<u16> {
@@ -35,8 +33,8 @@ async fn in_flight(fixture: &Fixture, process: &Process) -> tokio::task::JoinHan
 
 #[tokio::test]
 async fn an_idle_sidecar_ends_at_once_with_0() {
-    let (_fixture, mut process) = world(0, "{ grace: 1h }").await;
-    // An idle kept connection must not hold the process.
+    let (_fixture, mut process) = start(0, "{ grace: 1h }").await;
+    // An idle connection must not delay the end.
     let client = http();
     client.get(format!("{}{SALES}", process.url)).send().await.unwrap().bytes().await.unwrap();
     process.signal("TERM").await;
@@ -44,8 +42,8 @@ async fn an_idle_sidecar_ends_at_once_with_0() {
 }
 
 #[tokio::test]
-async fn what_is_in_flight_is_finished_and_nothing_new_is_taken() {
-    let (fixture, mut process) = world(1500, "{ grace: 1h }").await;
+async fn requests_in_flight_are_finished_and_no_new_one_is_accepted() {
+    let (fixture, mut process) = start(1500, "{ grace: 1h }").await;
     let request = in_flight(&fixture, &process).await;
     process.signal("TERM").await;
     eventually("not ready", async || status(&process.admin, "/readyz").await == Some(503)).await;
@@ -56,21 +54,21 @@ async fn what_is_in_flight_is_finished_and_nothing_new_is_taken() {
 }
 
 #[tokio::test]
-async fn a_lame_duck_still_serves_while_it_says_that_it_is_not_ready() {
-    let (_fixture, mut process) = world(0, "{ lame_duck: 1h }").await;
+async fn a_lame_duck_serves_requests_although_it_is_not_ready() {
+    let (_fixture, mut process) = start(0, "{ lame_duck: 1h }").await;
     process.signal("TERM").await;
     eventually("not ready", async || status(&process.admin, "/readyz").await == Some(503)).await;
     let answer = http().get(format!("{}{SALES}", process.url)).send().await.unwrap();
     assert_eq!(answer.status(), 200);
-    assert_eq!(answer.headers()["connection"], "close", "callers are asked to go elsewhere");
+    assert_eq!(answer.headers()["connection"], "close", "callers must open a new connection");
     assert_eq!(status(&process.admin, "/livez").await, Some(200));
     process.signal("TERM").await;
     assert_eq!(process.exit_code().await, Some(0), "a second signal ends the lame duck");
 }
 
 #[tokio::test]
-async fn the_grace_is_the_latest_end() {
-    let (fixture, mut process) = world(3_600_000, "{ grace: 200ms }").await;
+async fn the_grace_period_limits_the_drain() {
+    let (fixture, mut process) = start(3_600_000, "{ grace: 200ms }").await;
     let request = in_flight(&fixture, &process).await;
     process.signal("TERM").await;
     assert_eq!(process.exit_code().await, Some(0));
@@ -80,7 +78,7 @@ async fn the_grace_is_the_latest_end() {
 
 #[tokio::test]
 async fn a_second_signal_ends_at_once() {
-    let (fixture, mut process) = world(3_600_000, "{ grace: 1h }").await;
+    let (fixture, mut process) = start(3_600_000, "{ grace: 1h }").await;
     let request = in_flight(&fixture, &process).await;
     process.signal("TERM").await;
     eventually("not ready", async || status(&process.admin, "/readyz").await == Some(503)).await;
@@ -91,17 +89,15 @@ async fn a_second_signal_ends_at_once() {
 }
 
 #[tokio::test]
-async fn a_request_that_waits_for_a_token_is_told_at_the_deadline() {
+async fn a_request_that_waits_for_a_token_is_answered_at_the_end_of_the_grace_period() {
     let issuer = Peer::start(Behaviour::Hang).await;
-    let config = issuer.config("https://127.0.0.1:9", "wait: 60s", "shutdown: { grace: 200ms }");
+    let config = issuer.configuration("https://127.0.0.1:9");
+    let config = config.client("wait", "60s").key("shutdown", "{ grace: 200ms }");
     let folder = tempfile::tempdir().unwrap();
-    let mut process = Process::start(folder.path(), &config, &[]).await;
+    let mut process = Process::start(folder.path(), &config).await;
     let url = process.url.clone();
     let request = tokio::spawn(async move { http().get(format!("{url}/free")).send().await });
-    let in_flight = async || {
-        let metrics = http().get(format!("{}/metrics", process.admin)).send().await.unwrap();
-        metrics.text().await.unwrap().contains("bearerd_requests_in_flight 1\n")
-    };
+    let in_flight = async || process.metric("bearerd_requests_in_flight").await == 1.0;
     eventually("in flight", in_flight).await;
     process.signal("TERM").await;
     let answer = request.await.unwrap().unwrap();
@@ -111,10 +107,10 @@ async fn a_request_that_waits_for_a_token_is_told_at_the_deadline() {
 }
 
 #[tokio::test]
-async fn probes_tell_the_start_apart_from_readiness() {
+async fn the_startup_probe_fails_until_the_first_token() {
     let issuer = Peer::start(issuer::status("503 Service Unavailable", "", "")).await;
-    let config = issuer.config("https://127.0.0.1:9", "wait: 0s", "");
-    let sidecar = crate::support::sidecar::Sidecar::start(&config);
+    let config = issuer.configuration("https://127.0.0.1:9").client("wait", "0s");
+    let sidecar = Sidecar::start(&config);
     assert_eq!(sidecar.probe("/livez").await.0, 200);
     eventually("pending", async || {
         let (status, text) = sidecar.probe("/startupz").await;

@@ -1,8 +1,10 @@
-//! What streams, and who dawdles, leaves the process small.
+//! Memory of the process under large bodies, slow clients and many connections.
 
 mod growth;
 
+use crate::support::configuration::Configuration;
 use crate::support::process::Process;
+use crate::support::scene::unchanged;
 use crate::support::upstream::Peer;
 use crate::support::{Fixture, accepting, eventually, issuer};
 use bearerd::http_client::set_up_tls;
@@ -25,7 +27,7 @@ const GIB: usize = 1 << 30;
 const CHUNK: usize = 1 << 20;
 const LIMIT_KIB: u64 = 64 * 1024;
 
-/// A caller that waits for minutes.
+/// An HTTP client with a time-out of minutes.
 fn patient() -> reqwest::Client {
     set_up_tls();
     reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(300)).build().unwrap()
@@ -34,7 +36,7 @@ fn patient() -> reqwest::Client {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gibibyte_up_and_one_down_stay_under_64_mib() {
     let fixture = Fixture::start().await;
-    let process = Process::start(fixture.folder.path(), &fixture.config("", ""), &[]).await;
+    let process = Process::start(fixture.folder.path(), &fixture.configuration()).await;
     let http = patient();
     let admin = format!("{}/readyz", process.admin);
     eventually("ready", async || http.get(&admin).send().await.unwrap().status() == 200).await;
@@ -61,10 +63,10 @@ async fn a_gibibyte_up_and_one_down_stay_under_64_mib() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_caller_that_does_not_read_its_answer_costs_less_than_a_mebibyte() {
     const SLOW: u64 = 48;
-    // More than the system's buffers take on both sides.
+    // More than the system's buffers hold on both sides.
     const LARGE: usize = 16 << 20;
     let fixture = Fixture::start().await;
-    let process = Process::start(fixture.folder.path(), &fixture.config("", ""), &[]).await;
+    let process = Process::start(fixture.folder.path(), &fixture.configuration()).await;
     let http = patient();
     let url = format!("{}/api/v1/content/packages/large?bytes={LARGE}", process.url);
     let answered = async || http.get(&url).send().await.is_ok_and(|answer| answer.status() == 200);
@@ -79,21 +81,21 @@ async fn a_caller_that_does_not_read_its_answer_costs_less_than_a_mebibyte() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_thousand_callers_that_dawdle_keep_nobody_waiting() {
+async fn two_thousand_slow_callers_keep_no_other_caller_waiting() {
     const SLOW: usize = 2_000;
     let fixture = Fixture::start().await;
-    let process = Process::start(fixture.folder.path(), &fixture.config("", ""), &[]).await;
+    let process = Process::start(fixture.folder.path(), &fixture.configuration()).await;
     let http = patient();
     let url =
         format!("{}/api/v1/datasphere/consumption/relational/DEMO/SALES/SALES?$top=1", process.url);
     let honest = async || http.get(&url).send().await.is_ok_and(|answer| answer.status() == 200);
     eventually("served", honest).await;
 
-    let host = process.url.strip_prefix("http://").unwrap();
+    let host = process.host();
     let mut slow = Vec::new();
     for number in 0..SLOW {
         let mut stream = TcpStream::connect(host).await.unwrap();
-        // Half of them in the header, half in a body that is read before it is sent on.
+        // Half of them are slow in the header, half in a body that is read before it is sent on.
         let head = if number % 2 == 0 {
             "GET /api/v1/dwc HTTP/1.1\r\nX-Slow: ".to_owned()
         } else {
@@ -116,18 +118,18 @@ async fn two_thousand_callers_that_dawdle_keep_nobody_waiting() {
     assert!(peak < 2 * LIMIT_KIB, "the highest resident memory was {peak} KiB");
 }
 
-/// What a tenant answers.
+/// A tenant's response.
 struct Page {
-    /// The lines of its header, apart from the length.
+    /// The header lines without the length.
     header: String,
     start: Vec<u8>,
-    /// A mebibyte of it, which may come as often as one likes.
+    /// A mebibyte of the body. It may be repeated.
     middle: Vec<u8>,
     end: Vec<u8>,
 }
 
 impl Page {
-    /// Of rows that are like each other: 300 to 1 and more.
+    /// A page of similar rows, which compresses 300 to 1 or better.
     fn of_rows() -> Self {
         let row = |id: usize| {
             format!(
@@ -138,7 +140,7 @@ impl Page {
         Self::of(&(0..CHUNK / row(0).len()).map(row).collect::<String>())
     }
 
-    /// As compressible as a page can be: nearly 1,000 to 1.
+    /// A page that compresses as well as possible: nearly 1,000 to 1.
     fn of_spaces() -> Self {
         let digits: String =
             (0..40_u64).map(|n| (n.wrapping_mul(0x9e37_79b9) % 10).to_string()).collect();
@@ -165,17 +167,17 @@ fn gzip(plain: &str) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Pages, each under a segment of a path.
+/// Pages by the path segment that selects them.
 type Pages = Vec<(&'static str, Page)>;
 
-/// A tenant that answers with the page that a path names, or the first one, and as often as it ends with, its middle. Of
-/// what is sent to it, it reads the header only, and never answers; but all of what is sent to a path with `drained` in
-/// it.
+/// A tenant whose paths end with the name of a page and the number of its middle parts. The first page
+/// is the default. Of a POST request it reads only the header and never answers. If the path has
+/// `drained` in it, it reads the whole body.
 struct Flood {
     url: String,
-    /// How many compressed bytes have been written.
+    /// Compressed bytes written so far.
     written: Arc<AtomicUsize>,
-    /// How many bytes of uploads have been read.
+    /// Bytes of uploads read so far.
     drained: Arc<AtomicUsize>,
     _serving: AbortOnDropHandle<()>,
 }
@@ -215,7 +217,7 @@ async fn flood(
         }
         let target = target.strip_suffix("/$batch").unwrap_or(target);
         let (path, count) = target.rsplit_once('/').unwrap();
-        // One that is no number is the fetch of a CSRF token.
+        // A path without a number is the fetch of a CSRF token.
         let count: usize = count.parse().unwrap_or(0);
         let named = pages.iter().find(|(name, _)| path.ends_with(name));
         let (_, page) = named.or_else(|| pages.first()).unwrap();
@@ -230,8 +232,8 @@ async fn flood(
     }
 }
 
-/// A sidecar as a process of its own in front of such a tenant.
-struct World {
+/// A sidecar in a process of its own before a [`Flood`].
+struct MemoryScene {
     process: Process,
     flood: Flood,
     http: reqwest::Client,
@@ -239,55 +241,47 @@ struct World {
     _folder: TempDir,
 }
 
-/// More than anybody reads.
+/// A number of mebibytes that no client reads to the end.
 const ENDLESS: usize = 1 << 20;
 
-impl World {
+impl MemoryScene {
     async fn start(page: Page) -> Self {
-        Self::start_with(page, "").await
+        Self::of(vec![("", page)], unchanged).await
     }
 
-    /// The same with more keys in the configuration.
-    async fn start_with(page: Page, keys: &str) -> Self {
-        Self::of(vec![("", page)], keys, "").await
-    }
-
-    /// The same with these pages and more routes.
-    async fn of(pages: Pages, keys: &str, routes: &str) -> Self {
+    /// Starts a sidecar before a tenant with these pages.
+    async fn of(pages: Pages, change: impl FnOnce(Configuration) -> Configuration) -> Self {
         let (issuer, flood) = (issuer::steady().await, Flood::start(pages).await);
         let folder = tempfile::tempdir().unwrap();
-        let config = issuer.config(&flood.url, "", &format!("log: {{ level: info }}\n{keys}"));
-        let config = config.replace("read: 1s", "read: 60s");
-        let config = config.replace("routes:\n", &format!("routes:\n{routes}"));
-        let process = Process::start(folder.path(), &config, &[]).await;
-        let world = Self { process, flood, http: patient(), _issuer: issuer, _folder: folder };
+        let config = issuer
+            .configuration(&flood.url)
+            .key("log", "{ level: info }")
+            .upstream("timeouts", "{ connect: 1s, read: 60s }");
+        let process = Process::start(folder.path(), &change(config)).await;
+        let scene = Self { process, flood, http: patient(), _issuer: issuer, _folder: folder };
         let served = async || {
-            world.http.get(world.url(0)).send().await.is_ok_and(|answer| answer.status() == 200)
+            scene.http.get(scene.url(0)).send().await.is_ok_and(|answer| answer.status() == 200)
         };
         eventually("served", served).await;
-        world
+        scene
     }
 
-    /// Where so many mebibytes are.
+    /// The URL of this many mebibytes.
     fn url(&self, mebibytes: usize) -> String {
         format!("{}/data/{mebibytes}", self.process.url)
     }
 
-    fn host(&self) -> &str {
-        self.process.url.strip_prefix("http://").unwrap()
-    }
-
-    /// Reads so many mebibytes, and returns how many bytes there were.
+    /// Reads this many mebibytes and returns the number of bytes.
     async fn read(&self, mebibytes: usize) -> usize {
         let answer = self.http.get(self.url(mebibytes)).send().await.unwrap();
         answer.bytes_stream().fold(0, async |sum, chunk| sum + chunk.unwrap().len()).await
     }
 
-    /// Waits until no more is read of what is there for it.
+    /// Waits until the sidecar reads no more from the tenant.
     async fn is_held_up(&self) {
         let mut before = 0;
         eventually("nothing more is read", async || {
-            // What was ready when this was asked has had its turn when it is answered.
+            // Work that was ready before this request is done when its response comes.
             self.read(0).await;
             tokio::time::sleep(Duration::from_millis(100)).await;
             let now = self.flood.written.load(Ordering::Relaxed);
@@ -296,24 +290,24 @@ impl World {
         .await;
     }
 
-    /// Sends this and reads nothing.
+    /// Sends this header on a new connection and does not read.
     async fn send(&self, head: &str) -> TcpStream {
-        let mut stream = TcpStream::connect(self.host()).await.unwrap();
+        let mut stream = TcpStream::connect(self.process.host()).await.unwrap();
         stream.write_all(head.as_bytes()).await.unwrap();
         stream
     }
 
-    /// A caller that asks for a page without end, and reads nothing of it.
+    /// A client that requests a page without end and does not read it.
     async fn deaf(&self) -> TcpStream {
         self.send(&format!("GET /data/{ENDLESS} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await
     }
 
-    /// A caller that sends a body in chunks of 16 KiB, as often as they are taken.
+    /// A client that sends this chunk again and again.
     async fn upload(&self, path: &str, content_type: &str, chunk: String) -> AbortOnDropHandle<()> {
         self.upload_with(path, content_type, "", chunk).await
     }
 
-    /// The same with another first chunk, if it is not empty.
+    /// An upload with another first chunk, if that is not empty.
     async fn upload_with(
         &self,
         path: &str,
@@ -337,12 +331,12 @@ impl World {
         }))
     }
 
-    /// An upload of any kind of content.
+    /// An upload whose content the sidecar does not read.
     async fn plain_upload(&self) -> AbortOnDropHandle<()> {
         self.upload("/free/x", "application/octet-stream", "x".repeat(16 << 10)).await
     }
 
-    /// A batch of reads without end.
+    /// An endless batch of reads.
     async fn batch(&self) -> AbortOnDropHandle<()> {
         let name = "x".repeat(1000);
         let part = format!(
@@ -357,20 +351,20 @@ async fn eight_callers_of_any_kind_leave_it_under_64_mib() {
     const CALLERS: usize = 8;
     for (page, ratios) in [(Page::of_rows(), 300..1000), (Page::of_spaces(), 900..1000)] {
         assert!(ratios.contains(&page.ratio()), "{}", page.ratio());
-        let world = World::start(page).await;
-        // The first mebibytes of a page may be as compressible as they like.
-        let readers = join_all((0..CALLERS).map(|_| world.read(40))).await;
+        let scene = MemoryScene::start(page).await;
+        // The first mebibytes of a page may have any compression ratio.
+        let readers = join_all((0..CALLERS).map(|_| scene.read(40))).await;
         assert!(readers.iter().all(|bytes| *bytes > 39 * CHUNK), "{readers:?}");
-        let _deaf = join_all((0..CALLERS).map(|_| world.deaf())).await;
-        world.is_held_up().await;
-        let peak = world.process.peak_memory();
+        let _deaf = join_all((0..CALLERS).map(|_| scene.deaf())).await;
+        scene.is_held_up().await;
+        let peak = scene.process.peak_memory();
         assert!(peak < LIMIT_KIB, "the highest resident memory was {peak} KiB");
     }
-    let world = World::start(Page::of_rows()).await;
-    let mut uploads = join_all((0..CALLERS / 2).map(|_| world.plain_upload())).await;
-    uploads.extend(join_all((0..CALLERS / 2).map(|_| world.batch())).await);
-    world.is_held_up().await;
-    let peak = world.process.peak_memory();
+    let scene = MemoryScene::start(Page::of_rows()).await;
+    let mut uploads = join_all((0..CALLERS / 2).map(|_| scene.plain_upload())).await;
+    uploads.extend(join_all((0..CALLERS / 2).map(|_| scene.batch())).await);
+    scene.is_held_up().await;
+    let peak = scene.process.peak_memory();
     assert!(peak < LIMIT_KIB, "the highest resident memory was {peak} KiB");
 }
 
@@ -379,23 +373,23 @@ async fn each_further_caller_of_any_kind_costs_less_than_a_mebibyte() {
     const FURTHER: u64 = 48;
     for kind in ["deaf to rows", "deaf to spaces", "fast", "upload", "batch"] {
         let page = if kind == "deaf to spaces" { Page::of_spaces() } else { Page::of_rows() };
-        let world = World::start(page).await;
-        world.read(1).await;
-        let before = world.process.peak_memory();
+        let scene = MemoryScene::start(page).await;
+        scene.read(1).await;
+        let before = scene.process.peak_memory();
         let (mut deaf, mut uploads) = (Vec::new(), Vec::new());
         for _ in 0..FURTHER {
             match kind {
-                "upload" => uploads.push(world.plain_upload().await),
-                "batch" => uploads.push(world.batch().await),
+                "upload" => uploads.push(scene.plain_upload().await),
+                "batch" => uploads.push(scene.batch().await),
                 "fast" => {}
-                _ => deaf.push(world.deaf().await),
+                _ => deaf.push(scene.deaf().await),
             }
         }
         if kind == "fast" {
-            join_all((0..FURTHER).map(|_| world.read(4))).await;
+            join_all((0..FURTHER).map(|_| scene.read(4))).await;
         }
-        world.is_held_up().await;
-        let each = (world.process.peak_memory() - before) / FURTHER;
+        scene.is_held_up().await;
+        let each = (scene.process.peak_memory() - before) / FURTHER;
         assert!(each < 1024, "{kind}: {each} KiB");
     }
 }
@@ -404,13 +398,13 @@ async fn each_further_caller_of_any_kind_costs_less_than_a_mebibyte() {
 async fn fast_readers_of_what_inflates_do_not_starve_another_caller() {
     const READERS: usize = 4;
     const ASKED: usize = 20;
-    let world = Arc::new(World::start(Page::of_rows()).await);
+    let scene = Arc::new(MemoryScene::start(Page::of_rows()).await);
     let read = Arc::new(AtomicUsize::new(0));
     let mut readers = JoinSet::new();
     for _ in 0..READERS {
-        let (world, read) = (world.clone(), read.clone());
+        let (scene, read) = (scene.clone(), read.clone());
         readers.spawn(async move {
-            let answer = world.http.get(world.url(ENDLESS)).send().await.unwrap();
+            let answer = scene.http.get(scene.url(ENDLESS)).send().await.unwrap();
             let mut stream = answer.bytes_stream();
             while let Some(chunk) = stream.next().await {
                 read.fetch_add(chunk.unwrap().len(), Ordering::Relaxed);
@@ -418,15 +412,15 @@ async fn fast_readers_of_what_inflates_do_not_starve_another_caller() {
         });
     }
     eventually("they read", async || read.load(Ordering::Relaxed) > READERS * CHUNK).await;
-    // What they get while another caller waits for its answer.
-    let mut meanwhile = Vec::new();
+    // The bytes that they get while another caller waits for its response.
+    let mut beside = Vec::new();
     for _ in 0..ASKED {
         let before = read.load(Ordering::Relaxed);
-        world.read(0).await;
-        meanwhile.push(read.load(Ordering::Relaxed) - before);
+        scene.read(0).await;
+        beside.push(read.load(Ordering::Relaxed) - before);
     }
-    meanwhile.sort_unstable();
-    let usually = meanwhile[ASKED / 2];
+    beside.sort_unstable();
+    let usually = beside[ASKED / 2];
     assert!(usually < READERS * 8 * CHUNK, "{usually} bytes were read by others during a request");
 }
 
@@ -443,18 +437,18 @@ async fn fast_uploads_that_are_rewritten_do_not_starve_another_caller() {
         ("/data/drained/$batch", json, r#"{"requests":["#, request.repeat(300)),
         ("/data/drained/$batch", "multipart/mixed; boundary=b", "", part.repeat(100)),
     ] {
-        let world = World::start(Page::of_rows()).await;
+        let scene = MemoryScene::start(Page::of_rows()).await;
         let mut uploads = Vec::new();
         for _ in 0..UPLOADS {
-            uploads.push(world.upload_with(path, content_type, first, chunk.clone()).await);
+            uploads.push(scene.upload_with(path, content_type, first, chunk.clone()).await);
         }
-        let sent = || world.flood.drained.load(Ordering::Relaxed);
+        let sent = || scene.flood.drained.load(Ordering::Relaxed);
         eventually("they send", async || sent() > UPLOADS * 2 * CHUNK).await;
-        // What is sent for them while another caller waits for its answer.
+        // The bytes that are sent for them while another caller waits for its response.
         let mut beside = Vec::new();
         for _ in 0..ASKED {
             let before = sent();
-            world.read(0).await;
+            scene.read(0).await;
             beside.push(sent() - before);
         }
         assert!(uploads.iter().all(|upload| !upload.is_finished()), "{path}");
@@ -471,21 +465,21 @@ async fn fast_uploads_that_are_rewritten_do_not_starve_another_caller() {
 async fn fast_uploads_that_are_refused_do_not_starve_another_caller() {
     const UPLOADS: usize = 4;
     const ASKED: usize = 10;
-    let world = World::start(Page::of_rows()).await;
-    let sent = || world.flood.written.load(Ordering::Relaxed);
+    let scene = MemoryScene::start(Page::of_rows()).await;
+    let sent = || scene.flood.written.load(Ordering::Relaxed);
     let mut beside = Vec::new();
     for _ in 0..ASKED {
         let mut uploads = Vec::new();
         let begun = sent();
         for _ in 0..UPLOADS {
-            let upload = world.upload("/nowhere", "text/plain", "x".repeat(16 << 10));
+            let upload = scene.upload("/nowhere", "text/plain", "x".repeat(16 << 10));
             uploads.push(upload.await);
         }
-        // More than all buffers hold: it is read.
+        // More than all buffers hold, so the sidecar reads it.
         eventually("they send", async || sent() - begun > UPLOADS * 16 * CHUNK).await;
-        // What is read of them while another caller waits for its answer.
+        // The bytes that are read of them while another caller waits for its response.
         let before = sent();
-        world.read(0).await;
+        scene.read(0).await;
         beside.push(sent() - before);
     }
     beside.sort_unstable();
@@ -497,35 +491,38 @@ async fn fast_uploads_that_are_refused_do_not_starve_another_caller() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_too_much_for_the_memory_of_the_manifests_is_answered_503() {
-    // As in deploy/; tests/operate/commands.rs compares the two.
+async fn requests_beyond_the_memory_of_the_manifests_are_answered_503() {
+    // The values of deploy/, which tests/ship/configurations.rs compares.
     const REQUESTS: usize = 48;
     const MANIFEST_KIB: u64 = 128 * 1024;
-    let world = World::start_with(Page::of_rows(), "limits: { requests: 48 }").await;
-    let mut deaf = join_all((0..REQUESTS).map(|_| world.deaf())).await;
+    let scene = MemoryScene::of(vec![("", Page::of_rows())], |config| {
+        config.key("limits", "{ requests: 48 }")
+    })
+    .await;
+    let mut deaf = join_all((0..REQUESTS).map(|_| scene.deaf())).await;
     for caller in &mut deaf {
         let mut status = [0; 12];
         caller.read_exact(&mut status).await.unwrap();
         assert_eq!(&status, b"HTTP/1.1 200");
     }
     for _ in 0..REQUESTS {
-        let answer = world.http.get(world.url(1)).send().await.unwrap();
+        let answer = scene.http.get(scene.url(1)).send().await.unwrap();
         assert_eq!(answer.status(), 503);
         assert!(answer.headers().contains_key("retry-after"));
     }
-    // Headers that do not end, on more connections than are kept.
+    // Headers without an end, on more connections than the sidecar keeps.
     let header = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(60 << 10));
-    let strangers = (0..600).map(async |_| {
-        let mut stream = TcpStream::connect(world.host()).await.unwrap();
-        // Some are refused.
+    let connections = (0..600).map(async |_| {
+        let mut stream = TcpStream::connect(scene.process.host()).await.unwrap();
+        // The sidecar may close the connection.
         let _ = stream.write_all(header.as_bytes()).await;
         stream
     });
-    let strangers = join_all(strangers).await;
-    world.is_held_up().await;
-    let peak = world.process.peak_memory();
+    let connections = join_all(connections).await;
+    scene.is_held_up().await;
+    let peak = scene.process.peak_memory();
     assert!(peak < MANIFEST_KIB, "the highest resident memory was {peak} KiB");
-    drop((deaf, strangers));
-    let served = async || world.http.get(world.url(0)).send().await.unwrap().status() == 200;
+    drop((deaf, connections));
+    let served = async || scene.http.get(scene.url(0)).send().await.unwrap().status() == 200;
     eventually("served again", served).await;
 }

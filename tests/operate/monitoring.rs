@@ -1,5 +1,5 @@
-//! The alerting rules, their examples, the runbook and the dashboard speak of what the program tells.
-//! What needs promtool is in `interop::promtool`.
+//! The alerting rules, their examples, the runbook and the dashboard use only metrics and labels that
+//! exist. `interop::promtool` has the tests that need promtool.
 
 use crate::support::issuer;
 use crate::support::promql;
@@ -20,20 +20,20 @@ const TARGET: [&str; 2] = ["job", "instance"];
 /// Labels whose values are closed sets.
 const CLOSED: [&str; 4] = ["outcome", "reason", "kind", "code_class"];
 
-/// Every series by name, with its labels and the values that they were seen to have.
+/// Every series by name, with its labels and their known values.
 struct Exported {
     series: BTreeMap<String, BTreeMap<String, BTreeSet<String>>>,
     families: BTreeSet<String>,
 }
 
 impl Exported {
-    /// What a sidecar exports of which everything is known, the issuer's clock too.
+    /// The series that a sidecar exports if every optional value is known.
     async fn get() -> Self {
         let json = r#"{"access_token":"steady-token","token_type":"bearer","expires_in":3600}"#;
         let headers = "content-type: application/json\r\ndate: Wed, 21 Oct 2026 07:28:00 GMT\r\n";
         let issuer = Peer::start(issuer::status("200 OK", headers, json)).await;
-        let client = "expires_on: 2030-01-01";
-        let sidecar = Sidecar::ready(&issuer.config("https://127.0.0.1:9", client, "")).await;
+        let config = issuer.configuration("https://127.0.0.1:9");
+        let sidecar = Sidecar::ready(&config.client("expires_on", "2030-01-01")).await;
         let (_, text) = sidecar.probe("/metrics").await;
         let mut exported = Self::parse(&text);
         let outcomes = [
@@ -68,8 +68,8 @@ impl Exported {
         TARGET.contains(&label) || self.series[metric].contains_key(label)
     }
 
-    /// Whether an expression speaks only of what there is. Returns the metrics it speaks of.
-    fn judge(&self, text: &str) -> BTreeSet<String> {
+    /// Checks that an expression uses only series and labels that exist. Returns its metrics.
+    fn check_expression(&self, text: &str) -> BTreeSet<String> {
         let found = promql::parse(text);
         for selector in &found.selectors {
             let metric = &selector.metric;
@@ -97,8 +97,12 @@ impl Exported {
         metrics
     }
 
-    /// Whether each of these labels comes with one of these metrics.
-    fn has_all<'a>(&self, metrics: &BTreeSet<String>, labels: impl IntoIterator<Item = &'a str>) {
+    /// Checks that each of these labels exists on one of these metrics.
+    fn check_labels<'a>(
+        &self,
+        metrics: &BTreeSet<String>,
+        labels: impl IntoIterator<Item = &'a str>,
+    ) {
         for label in labels {
             let known = metrics.iter().any(|metric| self.has(metric, label));
             assert!(known, "{label} of {metrics:?}");
@@ -128,7 +132,7 @@ fn alerts() -> BTreeSet<String> {
     rules().iter().map(|rule| text(&rule["alert"]).to_owned()).collect()
 }
 
-/// What stands between these two, each time.
+/// Each text between these two marks.
 fn between<'a>(text: &'a str, begin: &'a str, end: &'a str) -> impl Iterator<Item = &'a str> {
     text.split(begin).skip(1).filter_map(move |rest| Some(rest.split_once(end)?.0.trim()))
 }
@@ -150,15 +154,15 @@ fn entries() -> BTreeMap<&'static str, &'static str> {
         .collect()
 }
 
-/// A panel, an annotation or a variable of the dashboard: its expression, and the labels it shows.
+/// A panel, an annotation or a variable of the dashboard.
 pub(crate) struct Shown {
-    /// Of the panel, the annotation or the variable.
+    /// The title of the panel, or the name of the annotation or variable.
     pub(crate) title: String,
     pub(crate) expression: String,
     labels: BTreeSet<String>,
 }
 
-/// All that the dashboard asks of Prometheus, with its variables replaced.
+/// All expressions of the dashboard, with its variables replaced.
 pub(crate) fn dashboard_expressions() -> Vec<Shown> {
     let dashboard: Value = serde_json::from_str(DASHBOARD).unwrap();
     let mut shown = Vec::new();
@@ -189,24 +193,24 @@ pub(crate) fn dashboard_expressions() -> Vec<Shown> {
 }
 
 #[tokio::test]
-async fn the_rules_speak_of_metrics_and_labels_that_there_are() {
+async fn the_rules_use_only_metrics_and_labels_that_exist() {
     let exported = Exported::get().await;
     for rule in rules() {
-        let metrics = exported.judge(text(&rule["expr"]));
+        let metrics = exported.check_expression(text(&rule["expr"]));
         for annotation in ["summary", "description"] {
-            exported.has_all(&metrics, labels_in(text(&rule["annotations"][annotation])));
+            exported.check_labels(&metrics, labels_in(text(&rule["annotations"][annotation])));
         }
     }
 }
 
 #[tokio::test]
-async fn the_examples_of_the_rules_have_series_as_they_are_exported() {
+async fn the_examples_of_the_rules_use_series_as_they_are_exported() {
     let exported = Exported::get().await;
     let examples = yaml(EXAMPLES);
     for example in array(&examples["tests"]) {
         for series in array(&example["input_series"]) {
             let series = text(&series["series"]);
-            exported.judge(series);
+            exported.check_expression(series);
             let parsed = promql::parse(series);
             let selector = &parsed.selectors[0];
             let given: BTreeSet<_> = selector.matchers.iter().map(|(label, _)| &**label).collect();
@@ -217,12 +221,12 @@ async fn the_examples_of_the_rules_have_series_as_they_are_exported() {
 }
 
 #[tokio::test]
-async fn the_dashboard_shows_every_metric_and_speaks_of_no_other() {
+async fn the_dashboard_shows_every_metric_and_uses_no_other() {
     let exported = Exported::get().await;
     let mut shown = BTreeSet::new();
     for panel in dashboard_expressions() {
-        let metrics = exported.judge(&panel.expression);
-        exported.has_all(&metrics, panel.labels.iter().map(String::as_str));
+        let metrics = exported.check_expression(&panel.expression);
+        exported.check_labels(&metrics, panel.labels.iter().map(String::as_str));
         shown.extend(metrics);
     }
     for family in exported.families.iter().filter(|family| family.starts_with("bearerd_")) {

@@ -1,38 +1,44 @@
-//! Another configuration without a restart: all of it or nothing.
+//! Reloads of the configuration: all of it takes effect, or nothing.
 
+use crate::support::configuration::Configuration;
 use crate::support::issuer;
 use crate::support::process::Process;
 use crate::support::upstream::{Behaviour, Peer, Seen};
-use crate::support::{Fixture, eventually, http};
+use crate::support::{Fixture, SALES, eventually, http};
 use bearerd::demo::Faults;
 use serde_json::json;
+use std::fmt::Display;
 use std::os::unix::fs::symlink;
 
 const CONSUMPTION: &str = "/api/v1/datasphere/consumption";
-const SALES: &str = "/api/v1/datasphere/consumption/relational/DEMO/SALES/SALES?$top=1";
-const DATA: &str = "  - { path: /api/v1/datasphere/consumption, profile: odata }\n";
-const MORE: &str = "  - { path: /more, profile: passthrough, strip_path: true }\n";
 
-struct World {
-    /// Goes before the folder with its log.
+/// A configuration with a route for the tenant's data.
+fn data(fixture: &Fixture) -> Configuration {
+    fixture.configuration().route(CONSUMPTION, "profile", "odata")
+}
+
+/// Adds the route `/more`.
+fn more(config: Configuration) -> Configuration {
+    config.route("/more", "profile", "passthrough").route("/more", "strip_path", true)
+}
+
+struct ReloadScene {
     process: Process,
     fixture: Fixture,
 }
 
-impl World {
-    /// A sidecar with these routes.
-    async fn start(routes: &str) -> Self {
+impl ReloadScene {
+    /// Starts a process with a route for the tenant's data.
+    async fn start() -> Self {
         let fixture = Fixture::start().await;
-        let config = config(&fixture, routes);
-        let process = Process::start(fixture.folder.path(), &config, &[]).await;
-        let world = Self { fixture, process };
-        eventually("ready", async || world.get(&world.process.admin, "/readyz").await == 200).await;
-        world
+        let process = Process::start(fixture.folder.path(), &data(&fixture)).await;
+        process.wait_until_ready().await;
+        Self { process, fixture }
     }
 
-    /// Writes another configuration in the place of the one in force.
-    fn write(&self, config: &str) {
-        std::fs::write(self.fixture.path("bearerd.yaml"), config).unwrap();
+    /// Writes another configuration to the file of the one in force.
+    fn write(&self, config: &impl Display) {
+        std::fs::write(self.fixture.path("bearerd.yaml"), config.to_string()).unwrap();
     }
 
     async fn get(&self, url: &str, path: &str) -> u16 {
@@ -44,113 +50,112 @@ impl World {
     }
 
     async fn metrics(&self) -> String {
-        let answer = http().get(format!("{}/metrics", self.process.admin)).send().await.unwrap();
-        answer.text().await.unwrap()
+        self.process.probe("/metrics").await.1
     }
 
-    /// Waits until a reload has ended like this, so many times.
+    /// Waits until this many reloads have this outcome.
     async fn reloaded(&self, outcome: &str, times: u32) {
         let line = format!("bearerd_config_reloads_total{{outcome=\"{outcome}\"}} {times}\n");
         eventually(outcome, async || self.metrics().await.contains(&line)).await;
     }
 }
 
-fn config(fixture: &Fixture, routes: &str) -> String {
-    fixture.config("", &format!("routes:\n{routes}"))
-}
-
 #[tokio::test]
-async fn a_changed_file_takes_effect_and_what_is_in_flight_keeps_what_it_began_with() {
-    let world = World::start(DATA).await;
-    assert_eq!(world.status(&format!("/more{SALES}")).await, 404);
-    world.fixture.tenant.set_faults(Faults { tenant_delay_ms: 1500, ..Faults::default() });
-    let before = world.fixture.tenant.seen().tenant_requests;
-    let url = format!("{}{SALES}", world.process.url);
+async fn a_changed_file_takes_effect_and_requests_in_flight_keep_the_old_configuration() {
+    let scene = ReloadScene::start().await;
+    assert_eq!(scene.status(&format!("/more{SALES}")).await, 404);
+    scene.fixture.tenant.set_faults(Faults { tenant_delay_ms: 1500, ..Faults::default() });
+    let before = scene.fixture.tenant.seen().tenant_requests;
+    let url = format!("{}{SALES}", scene.process.url);
     let request = tokio::spawn(async move { http().get(url).send().await.unwrap().status() });
-    let arrived = async || world.fixture.tenant.seen().tenant_requests > before;
+    let arrived = async || scene.fixture.tenant.seen().tenant_requests > before;
     eventually("in flight", arrived).await;
 
-    world.write(&config(&world.fixture, MORE));
-    world.reloaded("success", 1).await;
+    scene.write(&more(scene.fixture.configuration()));
+    scene.reloaded("success", 1).await;
     assert!(!request.is_finished(), "the request began before");
-    assert_eq!(world.status(SALES).await, 404, "the old route is gone");
+    assert_eq!(scene.status(SALES).await, 404, "the old route is gone");
     assert_eq!(request.await.unwrap(), 200);
-    world.fixture.tenant.set_faults(Faults::default());
-    assert_eq!(world.status(&format!("/more{SALES}")).await, 200);
-    assert_eq!(world.fixture.tenant.seen().token_requests, 1, "the client is the same");
-    let metrics = world.metrics().await;
+    scene.fixture.tenant.set_faults(Faults::default());
+    assert_eq!(scene.status(&format!("/more{SALES}")).await, 200);
+    assert_eq!(scene.fixture.tenant.seen().token_requests, 1, "the client is the same");
+    let metrics = scene.metrics().await;
     assert!(metrics.contains(r#"route="/more""#));
     let old = format!(r#"bearerd_links_rewritten_total{{route="{CONSUMPTION}"}}"#);
-    assert!(!metrics.contains(&old), "series of routes that are gone go too");
+    assert!(!metrics.contains(&old), "series of removed routes are removed");
 }
 
 #[tokio::test]
 async fn a_wrong_file_changes_nothing_and_says_why() {
-    let world = World::start(DATA).await;
-    for (wrong, told) in [
-        (config(&world.fixture, "  - { path: /more, profile: odatta }\n"), "did you mean `odata`?"),
+    let scene = ReloadScene::start().await;
+    for (wrong, problem) in [
+        (
+            more(data(&scene.fixture)).route("/more", "profile", "odatta").to_string(),
+            "did you mean `odata`?",
+        ),
         ("listen: [".to_owned(), "bearerd.yaml"),
-        (config(&world.fixture, DATA).replace("ca.pem", "gone.pem"), "gone.pem"),
+        (data(&scene.fixture).upstream("ca_file", "/gone.pem").to_string(), "gone.pem"),
     ] {
-        let before = world.process.log().matches("Keeping the configuration in force").count();
-        world.write(&wrong);
+        let before = scene.process.log().matches("Keeping the configuration in force").count();
+        scene.write(&wrong);
         let complaint = async || {
-            let log = world.process.log();
+            let log = scene.process.log();
             let lines = log.lines().filter(|line| line.contains("Keeping the configuration"));
-            lines.skip(before).any(|line| line.contains(told))
+            lines.skip(before).any(|line| line.contains(problem))
         };
-        eventually(told, complaint).await;
-        assert_eq!(world.status(SALES).await, 200);
+        eventually(problem, complaint).await;
+        assert_eq!(scene.status(SALES).await, 200);
     }
-    world.write(&config(&world.fixture, &format!("{DATA}{MORE}")));
-    eventually("mended", async || world.status(&format!("/more{SALES}")).await == 200).await;
+    scene.write(&more(data(&scene.fixture)));
+    eventually("mended", async || scene.status(&format!("/more{SALES}")).await == 200).await;
 }
 
 #[tokio::test]
-async fn what_needs_a_restart_is_told_and_nothing_of_the_rest_counts() {
-    let world = World::start(DATA).await;
-    let moved = config(&world.fixture, &format!("{DATA}{MORE}"));
-    world.write(&moved.replacen("listen: 127.0.0.1:0", "listen: '[::1]:0'", 1));
-    world.reloaded("needs_restart", 1).await;
-    assert!(world.process.log().contains("listen can't change while the sidecar runs"));
-    assert_eq!(world.status(&format!("/more{SALES}")).await, 404);
+async fn a_change_that_needs_a_restart_is_reported_and_no_other_change_takes_effect() {
+    let scene = ReloadScene::start().await;
+    let moved = more(data(&scene.fixture)).key("listen", "'[::1]:0'");
+    scene.write(&moved);
+    scene.reloaded("needs_restart", 1).await;
+    assert!(scene.process.log().contains("listen can't change while the sidecar runs"));
+    assert_eq!(scene.status(&format!("/more{SALES}")).await, 404);
 }
 
 #[tokio::test]
-async fn a_new_client_must_get_a_token_before_anything_counts() {
-    let world = World::start(DATA).await;
-    std::fs::write(world.fixture.path("wrong"), "wrong").unwrap();
-    let other = config(&world.fixture, &format!("{DATA}{MORE}"));
-    world.write(&other.replace("/secret\n", "/wrong\n"));
-    world.reloaded("no_token", 1).await;
+async fn a_new_client_must_get_a_token_before_anything_takes_effect() {
+    let scene = ReloadScene::start().await;
+    std::fs::write(scene.fixture.path("wrong"), "wrong").unwrap();
+    let wrong = scene.fixture.path("wrong");
+    let other = more(data(&scene.fixture)).client("client_secret_file", wrong.display());
+    scene.write(&other);
+    scene.reloaded("no_token", 1).await;
     assert!(
-        world.process.log().contains("client technical-user gets no token (the issuer refuses")
+        scene.process.log().contains("client technical-user gets no token (the issuer refuses")
     );
-    assert_eq!(world.status(SALES).await, 200);
-    assert_eq!(world.status(&format!("/more{SALES}")).await, 404);
-    assert_eq!(world.get(&world.process.admin, "/readyz").await, 200);
+    assert_eq!(scene.status(SALES).await, 200);
+    assert_eq!(scene.status(&format!("/more{SALES}")).await, 404);
+    assert_eq!(scene.process.probe("/readyz").await.0, 200);
 
-    let secret = world.fixture.tenant.client_secret();
-    std::fs::write(world.fixture.path("wrong"), secret).unwrap();
-    world.process.signal("HUP").await;
-    world.reloaded("success", 1).await;
-    assert_eq!(world.status(&format!("/more{SALES}")).await, 200);
+    let secret = scene.fixture.tenant.client_secret();
+    std::fs::write(scene.fixture.path("wrong"), secret).unwrap();
+    scene.process.signal("HUP").await;
+    scene.reloaded("success", 1).await;
+    assert_eq!(scene.status(&format!("/more{SALES}")).await, 200);
 }
 
 #[tokio::test]
 async fn a_hangup_reads_everything_again_and_sets_the_level_of_the_log() {
-    let world = World::start(DATA).await;
-    world.process.signal("HUP").await;
-    world.reloaded("unchanged", 1).await;
-    let requests = || world.process.log().matches("\"message\":\"Request.\"").count();
+    let scene = ReloadScene::start().await;
+    scene.process.signal("HUP").await;
+    scene.reloaded("unchanged", 1).await;
+    let requests = || scene.process.log().matches("\"message\":\"Request.\"").count();
     let before = requests();
-    assert_eq!(world.status(SALES).await, 200);
-    eventually("told", async || requests() > before).await;
-    world.write(&config(&world.fixture, DATA).replace("routes:", "log: { level: error }\nroutes:"));
-    world.reloaded("success", 1).await;
+    assert_eq!(scene.status(SALES).await, 200);
+    eventually("logged", async || requests() > before).await;
+    scene.write(&data(&scene.fixture).key("log", "{ level: error }"));
+    scene.reloaded("success", 1).await;
     let before = requests();
-    assert_eq!(world.status(SALES).await, 200);
-    assert_eq!(world.status("/none").await, 404);
+    assert_eq!(scene.status(SALES).await, 200);
+    assert_eq!(scene.status("/none").await, 404);
     assert_eq!(requests(), before);
 }
 
@@ -170,17 +175,16 @@ async fn a_key_that_names_another_tenant_changes_token_and_api_together_or_not_a
         std::fs::rename(folder.path().join("new"), &key).unwrap();
     };
     write(&a);
-    let config = format!(
-        "listen: 127.0.0.1:0\nadmin: {{ listen: 127.0.0.1:0 }}
-clients: {{ c: {{ credentials: {} }} }}\nupstreams: {{ u: {{}} }}
-routes: [{{ path: /free, profile: passthrough }}]\n",
-        key.display()
-    );
-    let process = Process::start(folder.path(), &config, &[]).await;
+    let config = Configuration::new()
+        .add_client("c")
+        .client("credentials", key.display())
+        .add_upstream("u")
+        .route("/free", "profile", "passthrough");
+    let process = Process::start(folder.path(), &config).await;
     let get = async || http().get(format!("{}/free", process.url)).send().await.unwrap().status();
     eventually("ready", async || get().await == 200).await;
 
-    // The issuer of b does not know the client yet.
+    // The issuer of b refuses the client at first.
     b.0.script([issuer::status("401 Unauthorized", "", "")]);
     write(&b);
     let refused = async || {
@@ -188,7 +192,7 @@ routes: [{{ path: /free, profile: passthrough }}]\n",
         process.log().contains("client c gets no token")
     };
     eventually("refused", refused).await;
-    assert!(b.1.seen().is_empty(), "nothing goes there yet");
+    assert!(b.1.seen().is_empty(), "no request goes there yet");
     process.signal("HUP").await;
     let moved = async || {
         get().await;
@@ -202,89 +206,82 @@ routes: [{{ path: /free, profile: passthrough }}]\n",
 }
 
 #[tokio::test]
-async fn a_refused_client_is_not_asked_again_for_every_file_that_changes_nearby() {
-    let world = World::start(DATA).await;
-    let wrong = config(&world.fixture, DATA).replace("client_id: ", "client_id: x");
-    world.write(&wrong);
-    world.reloaded("no_token", 1).await;
-    let before = world.fixture.tenant.seen().token_requests;
+async fn a_refused_client_is_not_tried_again_for_every_change_in_its_folder() {
+    let scene = ReloadScene::start().await;
+    let wrong = data(&scene.fixture).client("client_id", "unknown");
+    scene.write(&wrong);
+    scene.reloaded("no_token", 1).await;
+    let before = scene.fixture.tenant.seen().token_requests;
     for number in 0..20 {
-        std::fs::write(world.fixture.path("unrelated"), format!("{number}")).unwrap();
-        // Each is noticed by itself: the folder is watched, and answers in between take time.
-        assert_eq!(world.status(SALES).await, 200);
+        std::fs::write(scene.fixture.path("unrelated"), format!("{number}")).unwrap();
+        // The request takes time, so that each change is noticed by itself.
+        assert_eq!(scene.status(SALES).await, 200);
     }
-    world.process.signal("HUP").await;
-    world.reloaded("no_token", 2).await;
-    assert_eq!(world.fixture.tenant.seen().token_requests, before + 1, "for the signal alone");
+    scene.process.signal("HUP").await;
+    scene.reloaded("no_token", 2).await;
+    assert_eq!(scene.fixture.tenant.seen().token_requests, before + 1, "for the signal alone");
 }
 
 #[tokio::test]
-async fn a_file_that_would_hang_holds_up_nothing() {
-    let world = World::start(DATA).await;
-    let pipe = world.fixture.path("pipe");
+async fn a_file_whose_reading_blocks_holds_up_nothing() {
+    let scene = ReloadScene::start().await;
+    let pipe = scene.fixture.path("pipe");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
     assert!(made.success());
-    let ca = world.fixture.path("ca.pem").display().to_string();
-    world.write(&config(&world.fixture, DATA).replace(&ca, &pipe.display().to_string()));
-    world.reloaded("invalid", 1).await;
-    assert_eq!(world.get(&world.process.admin, "/livez").await, 200);
-    assert_eq!(world.status(SALES).await, 200);
+    let pipe = pipe.display();
+    scene.write(&data(&scene.fixture).client("ca_file", &pipe).upstream("ca_file", &pipe));
+    scene.reloaded("invalid", 1).await;
+    assert_eq!(scene.process.probe("/livez").await.0, 200);
+    assert_eq!(scene.status(SALES).await, 200);
 }
 
 #[tokio::test]
 async fn a_trust_anchor_that_changes_is_read_again() {
-    let world = World::start(DATA).await;
-    let ca = world.fixture.path("ca.pem");
+    let scene = ReloadScene::start().await;
+    let ca = scene.fixture.path("ca.pem");
     let old = std::fs::read_to_string(&ca).unwrap();
-    // As while an authority is replaced: both are there.
+    // Both authorities are in the file, as during a replacement.
     let other = Fixture::start().await;
     std::fs::write(&ca, format!("{old}{}", other.tenant.ca_pem())).unwrap();
-    world.reloaded("success", 1).await;
-    assert_eq!(world.status(SALES).await, 200);
-    assert_eq!(world.fixture.tenant.seen().token_requests, 2, "tried with the new ones first");
+    scene.reloaded("success", 1).await;
+    assert_eq!(scene.status(SALES).await, 200);
+    assert_eq!(scene.fixture.tenant.seen().token_requests, 2, "tried with the new ones first");
 }
 
 #[tokio::test]
 async fn a_config_map_that_kubernetes_swaps_is_read_again() {
     let fixture = Fixture::start().await;
     let mount = fixture.path("mount");
-    map(&fixture, "..1", DATA);
+    mount_version(&fixture, "..1", &data(&fixture));
     symlink("..data/b.yaml", mount.join("b.yaml")).unwrap();
-    let file = mount.join("b.yaml").display().to_string();
-    let process = Process::start_with(fixture.folder.path(), &file, &[]).await;
-    let world = World { fixture, process };
-    eventually("ready", async || world.get(&world.process.admin, "/readyz").await == 200).await;
-    map(&world.fixture, "..2", &format!("{DATA}{MORE}"));
-    world.reloaded("success", 1).await;
-    assert_eq!(world.status(&format!("/more{SALES}")).await, 200);
+    let process = Process::start_with_file(fixture.folder.path(), &mount.join("b.yaml")).await;
+    let scene = ReloadScene { fixture, process };
+    scene.process.wait_until_ready().await;
+    mount_version(&scene.fixture, "..2", &more(data(&scene.fixture)));
+    scene.reloaded("success", 1).await;
+    assert_eq!(scene.status(&format!("/more{SALES}")).await, 200);
 }
 
-/// What the kubelet does: another folder, and the link turned in one step.
-fn map(fixture: &Fixture, folder: &str, routes: &str) {
+/// Replaces the file as the kubelet does: by a new folder and an atomic change of the link.
+fn mount_version(fixture: &Fixture, folder: &str, config: &Configuration) {
     let mount = fixture.path("mount");
     std::fs::create_dir_all(mount.join(folder)).unwrap();
-    std::fs::write(mount.join(folder).join("b.yaml"), config(fixture, routes)).unwrap();
+    std::fs::write(mount.join(folder).join("b.yaml"), config.to_string()).unwrap();
     symlink(folder, mount.join("..data_tmp")).unwrap();
     std::fs::rename(mount.join("..data_tmp"), mount.join("..data")).unwrap();
 }
 
 #[tokio::test]
-async fn an_end_that_is_not_known_any_more_is_not_told() {
-    let world = World::start(DATA).await;
-    let known = config(&world.fixture, DATA).replacen(
-        "client_id:",
-        "expires_on: 2099-01-01\n    client_id:",
-        1,
-    );
-    let is_told = async || {
-        let metrics = http().get(format!("{}/metrics", world.process.admin)).send().await.unwrap();
-        metrics.text().await.unwrap().contains("\nbearerd_client_expiry_timestamp_seconds{")
-    };
-    assert!(!is_told().await);
-    world.write(&known);
-    world.reloaded("success", 1).await;
-    eventually("told", is_told).await;
-    world.write(&config(&world.fixture, DATA));
-    world.reloaded("success", 2).await;
-    eventually("not any more", async || !is_told().await).await;
+async fn an_expiry_that_is_no_longer_configured_is_not_exported() {
+    let scene = ReloadScene::start().await;
+    let known = data(&scene.fixture).client("expires_on", "2099-01-01");
+    let is_exported =
+        async || scene.metrics().await.contains("\nbearerd_client_expiry_timestamp_seconds{");
+    assert!(!is_exported().await);
+    scene.write(&known);
+    scene.reloaded("success", 1).await;
+    eventually("exported", is_exported).await;
+    scene.write(&data(&scene.fixture));
+    scene.reloaded("success", 2).await;
+    eventually("not any more", async || !is_exported().await).await;
 }

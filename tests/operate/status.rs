@@ -1,5 +1,6 @@
-//! The status page and its data: what they say in each state, and what they never do.
+//! The status page and its data in each state.
 
+use crate::support::configuration::Configuration;
 use crate::support::issuer;
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Behaviour, Peer};
@@ -12,7 +13,7 @@ async fn status(sidecar: &Sidecar) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
-/// Waits until the status is in this state, and tells it with the page.
+/// Waits for this state. Returns the status and the text of the page.
 async fn in_state(sidecar: &Sidecar, state: &str) -> (Value, String) {
     eventually(state, async || status(sidecar).await["state"] == state).await;
     (status(sidecar).await, sidecar.probe("/").await.1)
@@ -23,68 +24,70 @@ fn events(status: &Value) -> Vec<&str> {
     events.iter().map(|event| event["event"].as_str().unwrap()).collect()
 }
 
-/// A client that is refreshed as soon as may be.
-const EAGER: &str = "expires_on: 2099-01-01, refresh_at: 0.1, wait: 100ms";
+/// Makes the client refresh its token as early as possible.
+fn eager(config: Configuration) -> Configuration {
+    config.client("expires_on", "2099-01-01").client("refresh_at", 0.1).client("wait", "100ms")
+}
 
 #[tokio::test]
 async fn each_state_says_what_it_means_for_requests() {
     let upstream = Peer::start(Behaviour::ok("")).await;
 
     let silent = Peer::start(Behaviour::Hang).await;
-    let sidecar = Sidecar::start(&silent.config(&upstream.url(), "", ""));
-    let (told, page) = in_state(&sidecar, "starting").await;
-    assert_eq!(told["clients"][0]["state"], "waiting");
-    assert_eq!(told["clients"][0]["token"], Value::Null);
+    let sidecar = Sidecar::start(&silent.configuration(&upstream.url()));
+    let (state, page) = in_state(&sidecar, "starting").await;
+    assert_eq!(state["clients"][0]["state"], "waiting");
+    assert_eq!(state["clients"][0]["token"], Value::Null);
     assert!(page.contains("waiting for its first token: requests wait for a while"), "{page}");
     assert!(page.contains("Nothing has happened yet."), "{page}");
 
-    // The second request of a short token fails, and it lives on for a while.
+    // The refresh of a short-lived token fails while the token is still valid.
     let trouble = issuer::status("503 Service Unavailable", "", "");
     let issuer = Peer::start(trouble).await;
     issuer.script([issuer::token("one", 20)]);
-    let sidecar = Sidecar::start(&issuer.config(&upstream.url(), EAGER, ""));
-    let (told, page) = in_state(&sidecar, "degraded").await;
-    assert_eq!(told["clients"][0]["state"], "degraded");
-    assert_eq!(told["clients"][0]["client_expires"], "2099-01-01T00:00:00Z");
-    assert_eq!(told["clients"][0]["token"]["generation"], 1);
-    assert_eq!(events(&told), ["token_request_failed", "token_issued"]);
+    let sidecar = Sidecar::start(&eager(issuer.configuration(&upstream.url())));
+    let (state, page) = in_state(&sidecar, "degraded").await;
+    assert_eq!(state["clients"][0]["state"], "degraded");
+    assert_eq!(state["clients"][0]["client_expires"], "2099-01-01T00:00:00Z");
+    assert_eq!(state["clients"][0]["token"]["generation"], 1);
+    assert_eq!(events(&state), ["token_request_failed", "token_issued"]);
     assert!(page.contains("degraded: it has a token, but see below"), "{page}");
     assert!(page.contains("<progress") && page.contains("Failures in a row"), "{page}");
 
     let words = r#"{"error":"unauthorized","error_description":"<script>alert(1)</script>"}"#;
     let refusing = Peer::start(issuer::status("401 Unauthorized", "", words)).await;
-    let sidecar = Sidecar::start(&refusing.config(&upstream.url(), "", ""));
+    let sidecar = Sidecar::start(&refusing.configuration(&upstream.url()));
     eventually("refused", async || status(&sidecar).await["clients"][0]["state"] == "rejected")
         .await;
-    let (told, page) = in_state(&sidecar, "not_ready").await;
-    let error = told["clients"][0]["last_error"].as_str().unwrap();
+    let (state, page) = in_state(&sidecar, "not_ready").await;
+    let error = state["clients"][0]["last_error"].as_str().unwrap();
     assert!(error.contains("check client_id and secret"), "advice: {error}");
     assert!(page.contains("refused by the issuer: requests are answered 503"), "{page}");
     assert!(!page.contains("<script>") && page.contains("&lt;script&gt;"), "{page}");
 }
 
 #[tokio::test]
-async fn what_is_configured_and_what_happened_is_told() {
+async fn the_status_lists_the_configuration_and_the_events() {
     let issuer = issuer::steady().await;
     let upstream = Peer::start(issuer::status("401 Unauthorized", "", "")).await;
-    let sidecar = Sidecar::ready(&issuer.config(&upstream.url(), "", "")).await;
+    let sidecar = Sidecar::ready(&issuer.configuration(&upstream.url())).await;
     assert_eq!(sidecar.get("/free").await.status(), 401);
-    eventually("told", async || events(&status(&sidecar).await).contains(&"token_refused")).await;
-    let told = status(&sidecar).await;
-    let route = &told["routes"][0];
+    eventually("listed", async || events(&status(&sidecar).await).contains(&"token_refused")).await;
+    let state = status(&sidecar).await;
+    let route = &state["routes"][0];
     assert_eq!((&route["path"], &route["profile"]), (&"/free".into(), &"passthrough".into()));
     assert_eq!((&route["upstream"], &route["client"]), (&"u".into(), &"c".into()));
     assert_eq!(route["origin"], upstream.url());
     let refused =
-        told["events"].as_array().unwrap().iter().find(|event| event["event"] == "token_refused");
+        state["events"].as_array().unwrap().iter().find(|event| event["event"] == "token_refused");
     assert_eq!(refused.unwrap()["detail"], "401: sent again with a new token, and refused again");
-    assert_eq!(told["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(state["version"], env!("CARGO_PKG_VERSION"));
 }
 
 #[tokio::test]
 async fn the_page_loads_nothing_from_elsewhere_and_may_not() {
     let issuer = issuer::steady().await;
-    let sidecar = Sidecar::ready(&issuer.config("http://127.0.0.1:9", "", "")).await;
+    let sidecar = Sidecar::ready(&issuer.configuration("http://127.0.0.1:9")).await;
     let page = http().get(&sidecar.admin).send().await.unwrap();
     let policy = page.headers()["content-security-policy"].to_str().unwrap().to_owned();
     assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{policy}");
@@ -104,7 +107,7 @@ async fn the_page_loads_nothing_from_elsewhere_and_may_not() {
 async fn the_verbose_probe_names_every_check() {
     let upstream = Peer::start(Behaviour::ok("")).await;
     let silent = Peer::start(Behaviour::Hang).await;
-    let sidecar = Sidecar::start(&silent.config(&upstream.url(), "", ""));
+    let sidecar = Sidecar::start(&silent.configuration(&upstream.url()));
     eventually("listening", async || {
         sidecar.probe("/readyz?verbose").await.1.contains("[+] listeners\n")
     })

@@ -1,10 +1,10 @@
-//! Every file that a configuration can name: when it is replaced, that is noticed; when it is bad, what was
-//! read before stays in use.
+//! Files that a configuration can name: a new version is noticed, and if it is bad, the old one stays in
+//! use.
 
 use crate::support::forward_proxy::ForwardProxy;
 use crate::support::process::Process;
 use crate::support::tls::Authority;
-use crate::support::{Fixture, eventually, http};
+use crate::support::{Fixture, USERS, eventually, http};
 use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,9 @@ use std::time::Duration;
 
 const REFERENCE: &str = include_str!("../../config/reference.yaml");
 const TABLE: &str = include_str!("../../docs/files.md");
-const USERS: &str = "/api/v1/scim2/Users";
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// The keys of the configuration that name files, and the file of each in the world below.
+/// The keys of the configuration that name files, and the file of each in [`FilesScene`].
 const KEYS: [(&str, &str); 13] = [
     ("clients.*.client_secret_file", "secret"),
     ("clients.*.client_secret_next_file", "next"),
@@ -33,7 +32,7 @@ const KEYS: [(&str, &str); 13] = [
     ("access.api_key_file", "api_key"),
 ];
 
-/// What is read besides.
+/// Other files that are read.
 const OTHERS: [(&str, &str); 2] =
     [("the configuration", "bearerd.yaml"), ("`SSL_CERT_FILE`", "system.pem")];
 
@@ -71,16 +70,16 @@ fn every_key_that_names_a_file_is_in_the_table_and_in_the_test_below() {
 }
 
 /// A sidecar whose configuration names every kind of file.
-struct World {
+struct FilesScene {
     process: Process,
     _proxy: ForwardProxy,
     authority: Authority,
     fixture: Fixture,
-    /// Where the files are.
+    /// The folder of the files.
     folder: PathBuf,
 }
 
-impl World {
+impl FilesScene {
     async fn start() -> Self {
         let (fixture, proxy) = (Fixture::start().await, ForwardProxy::start().await);
         let folder = fixture.path("files");
@@ -108,32 +107,31 @@ impl World {
         let system = folder.join("system.pem").display().to_string();
         let environment = [("SSL_CERT_FILE", system.as_str())];
         let process = Process::start_in(fixture.folder.path(), &config, &environment).await;
-        let world = Self { process, _proxy: proxy, authority, fixture, folder };
-        eventually("ready", async || world.ready().await == "ready\n").await;
-        world
+        let scene = Self { process, _proxy: proxy, authority, fixture, folder };
+        eventually("ready", async || scene.ready().await == "ready\n").await;
+        scene
     }
 
     async fn ready(&self) -> String {
-        let answer = http().get(format!("{}/readyz", self.process.admin)).send().await.unwrap();
-        answer.text().await.unwrap()
+        self.process.probe("/readyz").await.1
     }
 
-    /// What a caller gets that shows this key.
+    /// The status of a request with this API key.
     async fn status(&self, key: &str) -> u16 {
         let url = format!("{}{USERS}", self.process.url);
         http().get(url).header("x-api-key", key).send().await.unwrap().status().as_u16()
     }
 
-    /// What a caller gets that shows this password.
+    /// The status of a request with this password.
     async fn status_of_password(&self, password: &str) -> u16 {
         let asked = http().get(format!("{}{USERS}", self.process.url));
         asked.basic_auth("tool", Some(password)).send().await.unwrap().status().as_u16()
     }
 
-    /// How many lines of the log say that something stays, or that something new is there.
-    fn told(&self, what: &[&str]) -> usize {
+    /// The number of log lines with one of these texts.
+    fn logged(&self, texts: &[&str]) -> usize {
         let log = self.process.log();
-        log.lines().filter(|line| what.iter().any(|what| line.contains(what))).count()
+        log.lines().filter(|line| texts.iter().any(|text| line.contains(text))).count()
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -143,14 +141,14 @@ impl World {
         }
     }
 
-    /// Puts a new file in the place of the old one.
+    /// Replaces a file atomically.
     fn put(&self, name: &str, content: &str) {
         let new = self.fixture.path("new");
         std::fs::write(&new, content).unwrap();
         std::fs::rename(new, self.path(name)).unwrap();
     }
 
-    /// Another content that is as good.
+    /// Replaces a file by another valid version.
     fn renew(&self, name: &str) {
         let tenant = &self.fixture.tenant;
         let pem = || format!("{}{}", tenant.ca_pem(), Authority::new().pem);
@@ -183,7 +181,7 @@ impl World {
     }
 }
 
-/// A key in one of the known formats.
+/// A service key.
 fn key(fixture: &Fixture, secret: &str) -> String {
     let issuer = fixture.tenant.token_url().replace("/oauth/token", "");
     let id = fixture.tenant.client_id();
@@ -250,7 +248,7 @@ log: {{ level: debug }}
 }
 
 #[tokio::test]
-async fn every_file_that_is_replaced_is_noticed_and_a_bad_one_changes_nothing_but_what_is_told() {
+async fn every_replaced_file_is_noticed_and_a_bad_one_changes_nothing_but_the_report() {
     const KEPT: [&str; 3] = [
         "Keeping the credential in use",
         "Keeping the configuration in force",
@@ -261,77 +259,77 @@ async fn every_file_that_is_replaced_is_noticed_and_a_bad_one_changes_nothing_bu
         "The new configuration is in force.",
         "The new local credential is in force.",
     ];
-    let world = World::start().await;
+    let scene = FilesScene::start().await;
     let mut api_key = "key-1";
     for (key, name) in KEYS.into_iter().chain(OTHERS) {
-        let (kept, taken) = (world.told(&KEPT), world.told(&TAKEN));
-        // The worst of all: to open it is to wait for a writer.
-        let pipe = world.fixture.path("pipe");
+        let (kept, taken) = (scene.logged(&KEPT), scene.logged(&TAKEN));
+        // A pipe is the worst case: opening it waits for a writer.
+        let pipe = scene.fixture.path("pipe");
         assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        std::fs::rename(&pipe, world.path(name)).unwrap();
-        eventually(&format!("{key}: refused"), async || world.told(&KEPT) > kept).await;
-        assert_eq!(world.status(api_key).await, 200, "{key}: {}", world.process.log());
-        world.renew(name);
-        eventually(&format!("{key}: taken"), async || world.told(&TAKEN) > taken).await;
+        std::fs::rename(&pipe, scene.path(name)).unwrap();
+        eventually(&format!("{key}: refused"), async || scene.logged(&KEPT) > kept).await;
+        assert_eq!(scene.status(api_key).await, 200, "{key}: {}", scene.process.log());
+        scene.renew(name);
+        eventually(&format!("{key}: taken"), async || scene.logged(&TAKEN) > taken).await;
         if name == "api_key" {
             api_key = "renewed";
         }
-        assert_eq!(world.status(api_key).await, 200, "{key}: {}", world.process.log());
+        assert_eq!(scene.status(api_key).await, 200, "{key}: {}", scene.process.log());
     }
-    eventually("ready", async || world.ready().await == "ready\n").await;
+    eventually("ready", async || scene.ready().await == "ready\n").await;
 }
 
 #[tokio::test]
-async fn a_local_credential_that_was_replaced_lets_nobody_in_any_more() {
-    let world = World::start().await;
-    assert_eq!((world.status("key-1").await, world.status("key-2").await), (200, 401));
-    world.put("api_key", "key-2\n");
-    eventually("replaced", async || world.status("key-2").await == 200).await;
-    assert_eq!(world.status("key-1").await, 401, "the leaked one");
-    assert_eq!(world.status_of_password("password-1").await, 200, "the other part is as it was");
+async fn a_replaced_local_credential_is_not_accepted_any_more() {
+    let scene = FilesScene::start().await;
+    assert_eq!((scene.status("key-1").await, scene.status("key-2").await), (200, 401));
+    scene.put("api_key", "key-2\n");
+    eventually("replaced", async || scene.status("key-2").await == 200).await;
+    assert_eq!(scene.status("key-1").await, 401, "the old one");
+    assert_eq!(scene.status_of_password("password-1").await, 200, "the password is unchanged");
 
-    // A file that is not there, or is empty, is no reason to let everybody in, or nobody.
-    std::fs::remove_file(world.path("api_key")).unwrap();
-    let is_told = async || world.ready().await.contains("local credential: cannot read");
-    eventually("degraded", is_told).await;
-    assert_eq!((world.status("key-2").await, world.status("").await), (200, 401));
-    world.put("api_key", "");
-    eventually("degraded", async || world.ready().await.contains("is empty")).await;
-    assert_eq!((world.status("key-2").await, world.status("").await), (200, 401));
+    // With a missing or empty file, the old key stays valid and no other one is accepted.
+    std::fs::remove_file(scene.path("api_key")).unwrap();
+    let is_reported = async || scene.ready().await.contains("local credential: cannot read");
+    eventually("degraded", is_reported).await;
+    assert_eq!((scene.status("key-2").await, scene.status("").await), (200, 401));
+    scene.put("api_key", "");
+    eventually("degraded", async || scene.ready().await.contains("is empty")).await;
+    assert_eq!((scene.status("key-2").await, scene.status("").await), (200, 401));
 
-    // Nor is one that nobody could show.
+    // The same holds for a key that a caller cannot send.
     for (bad, why) in [("key-2 \n", "a blank"), ("key-2\nkey-4\n", "several lines")] {
-        world.put("api_key", bad);
-        eventually(why, async || world.ready().await.contains(why)).await;
-        assert_eq!(world.status("key-2").await, 200, "{why}");
+        scene.put("api_key", bad);
+        eventually(why, async || scene.ready().await.contains(why)).await;
+        assert_eq!(scene.status("key-2").await, 200, "{why}");
     }
 
-    // Whatever else is wrong at the same time.
-    world.put("upstream-ca.pem", "no certificate");
-    world.put("password", "password-2");
-    eventually("replaced", async || world.status_of_password("password-2").await == 200).await;
-    assert_eq!(world.status_of_password("password-1").await, 401);
-    world.put("api_key", "key-3");
-    world.process.signal("HUP").await;
-    eventually("replaced", async || world.status("key-3").await == 200).await;
-    assert_eq!(world.status("key-2").await, 401);
-    eventually("mended", async || !world.ready().await.contains("local credential")).await;
+    // Another bad file at the same time makes no difference.
+    scene.put("upstream-ca.pem", "no certificate");
+    scene.put("password", "password-2");
+    eventually("replaced", async || scene.status_of_password("password-2").await == 200).await;
+    assert_eq!(scene.status_of_password("password-1").await, 401);
+    scene.put("api_key", "key-3");
+    scene.process.signal("HUP").await;
+    eventually("replaced", async || scene.status("key-3").await == 200).await;
+    assert_eq!(scene.status("key-2").await, 401);
+    eventually("mended", async || !scene.ready().await.contains("local credential")).await;
 }
 
 #[tokio::test]
 async fn a_local_credential_behind_links_is_replaced_like_any_other() {
-    let world = World::start().await;
-    let real = world.fixture.path("real");
+    let scene = FilesScene::start().await;
+    let real = scene.fixture.path("real");
     std::fs::create_dir(&real).unwrap();
     std::fs::write(real.join("api_key"), "linked-1").unwrap();
-    let link = world.fixture.path("new-link");
+    let link = scene.fixture.path("new-link");
     symlink("../real/api_key", &link).unwrap();
-    std::fs::rename(link, world.path("api_key")).unwrap();
-    eventually("linked", async || world.status("linked-1").await == 200).await;
-    // By the clock alone, so many would take longer than is waited for all of them.
-    let (new, mut key) = (world.fixture.path("new"), 1);
+    std::fs::rename(link, scene.path("api_key")).unwrap();
+    eventually("linked", async || scene.status("linked-1").await == 200).await;
+    // If changes were noticed only by polling, five would take longer than the deadline.
+    let (new, mut key) = (scene.fixture.path("new"), 1);
     eventually("each is replaced", async || {
-        if world.status(&format!("linked-{key}")).await == 200 {
+        if scene.status(&format!("linked-{key}")).await == 200 {
             key += 1;
             std::fs::write(&new, format!("linked-{key}")).unwrap();
             std::fs::rename(&new, real.join("api_key")).unwrap();
@@ -339,5 +337,5 @@ async fn a_local_credential_behind_links_is_replaced_like_any_other() {
         key == 5
     })
     .await;
-    assert_eq!(world.status("linked-1").await, 401, "the leaked one");
+    assert_eq!(scene.status("linked-1").await, 401, "the old one");
 }

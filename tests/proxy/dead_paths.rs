@@ -1,4 +1,4 @@
-//! Paths to the upstream that go dead while connections over them are kept or in use, and peers that only stand still.
+//! Network paths to the upstream that lose all packets, and upstreams that only stand still.
 
 use crate::support::forward_proxy::ForwardProxy;
 use crate::support::http2::Http2Upstream;
@@ -22,15 +22,16 @@ use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 
-/// How long a live peer does nothing but acknowledge.
+/// The time for which a live upstream only acknowledges packets.
 const STAND_STILL: Duration = Duration::from_secs(50);
-/// More than fits into all buffers on the way.
+/// A length beyond all buffers.
 const LARGE: usize = 48 << 20;
 
-/// Method and path of the requests that have come.
+/// Method and path of the requests received.
 type Seen = Arc<Mutex<Vec<String>>>;
 
-/// Answers 200 to everything, but what is asked for the first time at `…/slow` never, and at `…/half` by half.
+/// Answers 200 to every request, with two exceptions: the first request for `…/slow` gets no response,
+/// and one for `…/half` half of its body.
 async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, seen: Seen) -> Option<()> {
     while let Some(request) = read_request(&mut stream).await {
         let line = request.line().trim_end_matches(" HTTP/1.1").to_owned();
@@ -53,7 +54,7 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, seen: Seen) -> O
     Some(())
 }
 
-/// The same over TLS or without; and its port.
+/// Starts this upstream with or without TLS. Returns its port.
 async fn upstream(
     address: Ipv4Addr,
     acceptor: Option<TlsAcceptor>,
@@ -74,14 +75,14 @@ async fn upstream(
     (port, task)
 }
 
-/// What is under way, or is sent, when the path dies: by which method, to which end of a path, and what its caller gets,
-/// how often the upstream.
+/// A request that is sent, or in flight, when the path dies: its method, the end of its path, and the
+/// expected result for the caller and for the upstream.
 #[derive(Clone, Copy, Debug)]
 struct Case {
     method: &'static str,
     end: &'static str,
     is_large: bool,
-    /// Nothing is a body that is cut.
+    /// `None` stands for a body that is cut.
     status: Option<u16>,
     times: usize,
 }
@@ -92,14 +93,14 @@ const CASES: [Case; 7] = [
     Case { method: "HEAD", end: "", is_large: false, status: Some(200), times: 2 },
     Case { method: "POST", end: "", is_large: false, status: Some(504), times: 1 },
     Case { method: "PUT", end: "", is_large: true, status: Some(504), times: 1 },
-    // While the answer is waited for.
+    // While the sidecar waits for the response.
     Case { method: "GET", end: "/slow", is_large: false, status: Some(200), times: 2 },
     Case { method: "POST", end: "/slow", is_large: false, status: Some(504), times: 1 },
-    // In the middle of it.
+    // In the middle of the response.
     Case { method: "GET", end: "/half", is_large: false, status: None, times: 1 },
 ];
 
-/// A case on the way to an upstream of its own.
+/// A case with an upstream of its own.
 struct Attempt {
     case: Case,
     path: String,
@@ -113,14 +114,14 @@ impl Attempt {
         if self.case.is_large { request.body("x".repeat(100_000)) } else { request }
     }
 
-    /// What its caller gets.
+    /// The status that the caller gets, if the body is complete.
     async fn run(&self, sidecar: &Sidecar) -> Option<u16> {
         let answer = self.request(sidecar, self.case.end).send().await.unwrap();
         let status = answer.status().as_u16();
         answer.bytes().await.is_ok().then_some(status)
     }
 
-    /// How often the upstream has got it.
+    /// The number of times that the upstream received the request.
     fn times(&self) -> usize {
         let line = format!("{} {}{}", self.case.method, self.path, self.case.end);
         (self.seen)().iter().filter(|seen| **seen == line).count()
@@ -128,8 +129,8 @@ impl Attempt {
 }
 
 #[tokio::test]
-async fn over_a_dead_path_reads_are_answered_and_writes_end_long_before_any_time_out_of_ours() {
-    const NAME: &str = "proxy::dead_paths::over_a_dead_path_reads_are_answered_and_writes_end_long_before_any_time_out_of_ours";
+async fn over_a_dead_path_reads_are_answered_and_writes_end_long_before_the_configured_time_outs() {
+    const NAME: &str = "proxy::dead_paths::over_a_dead_path_reads_are_answered_and_writes_end_long_before_the_configured_time_outs";
     let Some(network) = Network::for_test(NAME).await else { return };
     let authority = Authority::new();
     let at_far = |params: &mut CertificateParams| {
@@ -145,33 +146,46 @@ async fn over_a_dead_path_reads_are_answered_and_writes_end_long_before_any_time
     let (behind, _behind) = upstream(Ipv4Addr::LOCALHOST, Some(acceptor), &seen).await;
     let proxy = ForwardProxy::start_at(FAR).await;
     let new = Arc::new(Http2Upstream::serving_at(FAR, tls(&at_far), &["h2"], &[]).await);
+    let url = |url: String| ("url", format!("'{url}'"));
     let ways = [
-        ("plain", format!("url: 'http://{FAR}:{plain}', allow_cleartext: true")),
-        ("tls", format!("url: 'https://{FAR}:{secure}'")),
+        (
+            "plain",
+            vec![url(format!("http://{FAR}:{plain}")), ("allow_cleartext", "true".to_owned())],
+        ),
+        ("tls", vec![url(format!("https://{FAR}:{secure}"))]),
         (
             "proxied",
-            format!("url: 'https://localhost:{behind}', proxy: 'http://{}'", proxy.address),
+            vec![
+                url(format!("https://localhost:{behind}")),
+                ("proxy", format!("'http://{}'", proxy.address)),
+            ],
         ),
-        ("h2", format!("url: '{}', http2: true", new.url())),
+        ("h2", vec![url(new.url()), ("http2", "true".to_owned())]),
     ];
 
     let folder = tempfile::tempdir().unwrap();
     let ca = folder.path().join("ca.pem");
     std::fs::write(&ca, &authority.pem).unwrap();
-    let (mut attempts, mut upstreams, mut routes) = (Vec::new(), String::new(), String::new());
+    let issuer = issuer::steady().await;
+    let unused = issuer.configuration("http://127.0.0.1:1");
+    let mut config = unused.without_upstreams().without_routes();
+    let mut attempts = Vec::new();
     for (way, keys) in &ways {
         for (number, case) in CASES.into_iter().enumerate() {
             if *way == "h2" && !case.end.is_empty() {
                 continue;
             }
-            // An upstream each: they share no connections.
+            // An upstream of its own, so that cases share no connections.
             let name = format!("{way}-{number}");
-            // Uploads may stand still for as long as a write.
-            upstreams += &format!(
-                "  {name}: {{ {keys}, ca_file: {}, timeouts: {{ write: 16s }} }}\n",
-                ca.display()
-            );
-            routes += &format!("  - {{ path: /{name}, upstream: {name}, profile: passthrough }}\n");
+            config = config.add_upstream(&name).upstream("ca_file", ca.display());
+            for (key, value) in keys {
+                config = config.upstream(key, value);
+            }
+            // An upload may stand still for as long as a write.
+            config = config
+                .upstream("timeouts", "{ write: 16s }")
+                .route(&format!("/{name}"), "upstream", &name)
+                .route(&format!("/{name}"), "profile", "passthrough");
             let (seen, new) = (seen.clone(), new.clone());
             let seen: Arc<dyn Fn() -> Vec<String> + Send + Sync> = match *way {
                 "h2" => Arc::new(move || new.answered()),
@@ -180,13 +194,9 @@ async fn over_a_dead_path_reads_are_answered_and_writes_end_long_before_any_time
             attempts.push(Attempt { case, path: format!("/{name}"), seen });
         }
     }
-    let issuer = issuer::steady().await;
-    let config = issuer.config("http://127.0.0.1:1", "", "");
-    let head = &config[..config.find("upstreams:").unwrap()];
-    let config = format!("{head}upstreams:\n{upstreams}routes:\n{routes}");
     let sidecar = Sidecar::ready(&config).await;
 
-    // Each upstream has a kept connection, and some a request under way.
+    // Each upstream has a kept connection, and some have a request in flight.
     for answer in join_all(attempts.iter().map(|one| one.request(&sidecar, "/first").send())).await
     {
         assert_eq!(answer.unwrap().status(), 200);
@@ -195,7 +205,7 @@ async fn over_a_dead_path_reads_are_answered_and_writes_end_long_before_any_time
         attempts.iter().partition(|attempt| attempt.case.end.is_empty());
     let slow = join_all(under_way.iter().map(|attempt| attempt.run(&sidecar)));
     let cut = async {
-        eventually("all are under way", async || under_way.iter().all(|one| one.times() == 1))
+        eventually("all are in flight", async || under_way.iter().all(|one| one.times() == 1))
             .await;
         network.cut().await;
         join_all(kept.iter().map(|attempt| attempt.run(&sidecar))).await
@@ -207,13 +217,13 @@ async fn over_a_dead_path_reads_are_answered_and_writes_end_long_before_any_time
         let case = attempt.case;
         assert_eq!(got, case.status, "{}: {case:?}", attempt.path);
         let times = attempt.times();
-        // The windows of HTTP/2 may have been too small for all of it.
+        // A window of HTTP/2 may have been too small for the whole request.
         let is_fine = times == case.times || case.is_large && times == 0;
         assert!(is_fine, "{}: {case:?}, {times} times", attempt.path);
     }
 }
 
-/// Answers an upload that it began to read this much later.
+/// Answers an upload long after it began to read it.
 async fn stand_still(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Option<()> {
     let mut first = [0; 1];
     stream.read_exact(&mut first).await.ok()?;
@@ -245,20 +255,21 @@ async fn a_peer_that_acknowledges_but_reads_nothing_for_50_s_is_not_cut() {
         async move { stand_still(acceptor.accept(stream).await.ok()?).await }
     });
     let issuer = issuer::steady().await;
-    let config = issuer.config("http://127.0.0.1:1", "", "");
-    let head = &config[..config.find("upstreams:").unwrap()];
-    let sidecar = Sidecar::ready(&format!(
-        "{head}upstreams:
-  plain: {{ url: 'http://127.0.0.1:{plain}' }}
-  tls: {{ url: 'https://localhost:{secure}', ca_file: {} }}
-routes:
-  - {{ path: /plain, upstream: plain, profile: passthrough }}
-  - {{ path: /tls, upstream: tls, profile: passthrough }}
-",
-        ca.display()
-    ))
-    .await;
-    // The caller is more patient than reqwest by itself.
+    let config = issuer
+        .configuration("http://127.0.0.1:1")
+        .without_upstreams()
+        .without_routes()
+        .add_upstream("plain")
+        .upstream("url", format!("'http://127.0.0.1:{plain}'"))
+        .add_upstream("tls")
+        .upstream("url", format!("'https://localhost:{secure}'"))
+        .upstream("ca_file", ca.display())
+        .route("/plain", "upstream", "plain")
+        .route("/plain", "profile", "passthrough")
+        .route("/tls", "upstream", "tls")
+        .route("/tls", "profile", "passthrough");
+    let sidecar = Sidecar::ready(&config).await;
+    // reqwest's own time-out would be too short.
     let http = reqwest::Client::builder().no_proxy().tcp_user_timeout(None).build().unwrap();
     let upload = async |path: &str| {
         let request = http.put(format!("{}{path}", sidecar.url)).body(vec![b'x'; LARGE]);
@@ -271,8 +282,7 @@ async fn bound() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").await.unwrap()
 }
 
-/// Waits for a connection to this port on which nothing is under way, and returns when its other end will be asked
-/// whether it is there.
+/// Waits for an idle connection to this port, and returns the time until its next keep-alive probe.
 pub(crate) async fn probed_in(port: u16) -> Duration {
     let mut found = None;
     eventually("an idle connection", async || {
@@ -280,7 +290,7 @@ pub(crate) async fn probed_in(port: u16) -> Duration {
         found = connections.lines().skip(1).find_map(|line| {
             let field: Vec<&str> = line.split_whitespace().collect();
             let is_there = field[2].ends_with(&format!(":{port:04X}")) && field[3] == "01";
-            // The timer of keep-alive, in hundredths of a second (proc_net_tcp).
+            // The keep-alive timer, in hundredths of a second (proc_net_tcp).
             let timer = field[5].strip_prefix("02:").filter(|_| is_there)?;
             Some(Duration::from_millis(u64::from_str_radix(timer, 16).unwrap() * 10))
         });
@@ -290,21 +300,18 @@ pub(crate) async fn probed_in(port: u16) -> Duration {
     found.unwrap()
 }
 
-/// What reqwest does by itself is 15 s.
+/// The longest time until a probe. reqwest's own is 15 s.
 pub(crate) const SOON: Duration = Duration::from_secs(5);
 
 #[tokio::test]
-async fn what_bearerd_asks_for_itself_goes_over_connections_that_are_looked_after_too() {
+async fn bearerds_own_requests_go_over_connections_with_keep_alive_probes_too() {
     let issuer = Peer::start(Behaviour::Hang).await;
-    let _waiting = Sidecar::start(&issuer.config("http://127.0.0.1:1", "", ""));
+    let _waiting = Sidecar::start(&issuer.configuration("http://127.0.0.1:1"));
     assert!(probed_in(issuer.address.port()).await <= SOON, "a token request");
 
     let (issuer, upstream) = (issuer::steady().await, Peer::start(Behaviour::Hang).await);
-    let config = issuer.config(&upstream.url(), "", "");
-    let sidecar = Sidecar::ready(
-        &config.replace("timeouts: { connect: 1s, read: 1s }", "timeouts: { read: 60s }"),
-    )
-    .await;
+    let config = issuer.configuration(&upstream.url());
+    let sidecar = Sidecar::ready(&config.upstream("timeouts", "{ read: 60s }")).await;
     let write = http().post(format!("{}/users/Users", sidecar.url)).body("{}").send();
     tokio::select! {
         probed = probed_in(upstream.address.port()) => assert!(probed <= SOON, "a CSRF fetch"),

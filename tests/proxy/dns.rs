@@ -1,20 +1,18 @@
-//! The names of upstreams: they move.
+//! Names of upstreams: a changed address, and a resolver that does not answer.
 
-use crate::support::hosts_file::{HostsFile, Silence};
+use crate::support::hosts_file::{HostsFile, SilentHostsFile};
 use crate::support::issuer;
 use crate::support::process::{Process, written};
 use crate::support::raw_client::RawClient;
 use crate::support::upstream::{Behaviour, Peer};
-use crate::support::{Fixture, accepting, eventually, http};
+use crate::support::{Fixture, USERS, accepting, eventually, http};
 use std::net::IpAddr;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use url::Url;
 
-const USERS: &str = "/api/v1/scim2/Users";
-
 #[tokio::test]
-async fn a_name_that_has_moved_is_followed_at_once_when_nobody_is_at_its_old_address() {
+async fn a_name_that_has_moved_is_resolved_again_at_once_if_its_old_address_refuses_connections() {
     let fixture = Fixture::start().await;
     let [old, new] = [9, 1].map(|last| IpAddr::from([127, 0, 0, last]));
     let urls = [fixture.tenant.token_url(), fixture.tenant.url()];
@@ -28,48 +26,41 @@ async fn a_name_that_has_moved_is_followed_at_once_when_nobody_is_at_its_old_add
         }));
     }
     let names = HostsFile::new("localhost", &[old]);
-    let config = written(fixture.folder.path(), &fixture.config("", ""));
-    let config = config.to_str().unwrap();
-    let process = Process::start_among(&names, fixture.folder.path(), config).await;
+    let config = written(fixture.folder.path(), &fixture.configuration());
+    let process = Process::start_among(&names, fixture.folder.path(), &config).await;
     let url = format!("{}{USERS}", process.url);
-    let ready = format!("{}/readyz", process.admin);
-    eventually("ready", async || http().get(&ready).send().await.unwrap().status() == 200).await;
+    process.wait_until_ready().await;
     assert_eq!(http().get(&url).send().await.unwrap().status(), 200);
 
     names.point_to(&[new]);
     drop(relays);
     for port in ports {
         let is_there = async || TcpStream::connect((old, port)).await.is_ok();
-        eventually("nobody at the old address", async || !is_there().await).await;
+        eventually("the old address is closed", async || !is_there().await).await;
     }
-    // Nothing of it can have been sent to the old address, and so a write is sent to the new one.
+    // No byte of a write can have been sent to the old address, so it is sent to the new one.
     let create = http().post(&url).header("content-type", "application/json");
     let created = create.body(r#"{"userName":"ANNA"}"#).send().await.unwrap();
     assert_eq!(created.status(), 201, "{}", process.log());
 }
 
 #[tokio::test]
-async fn a_caller_that_leaves_while_a_name_is_looked_up_is_missed_at_once() {
+async fn a_caller_that_leaves_while_a_name_is_looked_up_is_noticed_at_once() {
     let (issuer, upstream) = (issuer::steady().await, Peer::start(Behaviour::ok("fine")).await);
     let folder = tempfile::tempdir().unwrap();
     let port = upstream.address.port();
-    let config = issuer.config(&format!("http://localhost:{port}"), "", "");
-    // The resolver waits until somebody writes into it.
-    let pipe = Silence::new(folder.path());
+    let config = issuer.configuration(&format!("http://localhost:{port}"));
+    // The resolver waits for a writer of this pipe.
+    let pipe = SilentHostsFile::new(folder.path());
     let process = Process::start_by(pipe.bearerd(), folder.path(), &config).await;
-    let metric = async |series: &str| {
-        let text = http().get(format!("{}/metrics", process.admin)).send().await.unwrap();
-        let text = text.text().await.unwrap();
-        text.lines().any(|line| line.starts_with(series) && line.ends_with(" 1"))
-    };
-    let ready = format!("{}/readyz", process.admin);
-    eventually("ready", async || http().get(&ready).send().await.unwrap().status() == 200).await;
-    let mut caller = RawClient::connect(process.url.strip_prefix("http://").unwrap()).await;
+    process.wait_until_ready().await;
+    let mut caller = RawClient::connect(process.host()).await;
     caller.send("POST /free HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}").await;
-    eventually("it waits", async || metric("bearerd_requests_in_flight ").await).await;
+    eventually("it waits", async || process.metric("bearerd_requests_in_flight ").await == 1.0)
+        .await;
     drop(caller);
     let left =
         r#"bearerd_requests_total{code_class="none",method="POST",outcome="downstream_closed""#;
-    eventually("missed", async || metric(left).await).await;
+    eventually("noticed", async || process.metric(left).await == 1.0).await;
     assert!(upstream.seen().is_empty());
 }

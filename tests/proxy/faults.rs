@@ -1,10 +1,10 @@
-//! An upstream, or a forward proxy before it, that fails in every way there is: each request ends in time and in a way that its caller can see, and
-//! nothing is left behind. `make faults` goes on for ten minutes; `FAULTS_SEED` repeats a run.
+//! An upstream, or a forward proxy, with random faults: each request ends in time and in a way that its
+//! caller can notice, and nothing leaks. `make faults` runs for ten minutes. `FAULTS_SEED` repeats a run.
 
 use crate::support::faulty_upstream::{FIRST, FaultyProxy, FaultyUpstream, SECOND, body};
 use crate::support::hosts_file::HostsFile;
 use crate::support::issuer;
-use crate::support::process::Process;
+use crate::support::process::{Process, written};
 use crate::support::tls::Authority;
 use crate::support::{eventually, http};
 use std::collections::BTreeMap;
@@ -13,18 +13,18 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-/// Connecting and TLS at two addresses, and all the reads of an answer, have a second each: what takes longer has no
-/// end.
+/// The longest request. Connecting and TLS at two addresses, and each read of a response, take at most a
+/// second each.
 const LONGEST: Duration = Duration::from_secs(20);
 const CALLERS: u64 = 24;
-/// How much longer it goes on for what is rare.
+/// The extra time for rare results.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn variable(name: &str, default: u64) -> u64 {
     std::env::var_os(name).map_or(default, |text| text.to_str().unwrap().parse().unwrap())
 }
 
-/// How a request ended, for its caller.
+/// The result of a request for its caller.
 async fn request(url: &str, number: u64) -> String {
     let is_write = number % 4 == 3;
     let client = http();
@@ -47,15 +47,15 @@ async fn request(url: &str, number: u64) -> String {
     }
 }
 
-/// The way to the upstream.
+/// The path to the upstream.
 struct Way {
-    /// As ALPN names it.
+    /// The protocol's ALPN name.
     protocol: &'static str,
     is_proxied: bool,
 }
 
-/// Keeps callers busy until the time is up and their requests have ended in all of the expected ways, and tells how
-/// often in which.
+/// Sends requests until the time is up and each expected result has occurred. Returns the number of
+/// each result.
 async fn ends(url: &str, seed: u64, expected: &'static [&'static str]) -> BTreeMap<String, u64> {
     let until = Instant::now() + Duration::from_secs(variable("FAULTS_SECONDS", 15));
     let ends = Arc::new(Mutex::new(BTreeMap::new()));
@@ -84,34 +84,32 @@ async fn ends(url: &str, seed: u64, expected: &'static [&'static str]) -> BTreeM
     ends.lock().unwrap().clone()
 }
 
-/// Goes this way for a while, and tells how the requests ended: in all of the expected ways and no other.
+/// Sends requests over this path. Checks that each expected result occurs and no other. Returns a
+/// summary.
 async fn survive(way: Way, expected: &'static [&'static str]) -> String {
     let seed = variable("FAULTS_SEED", 1);
     let authority = Authority::new();
     let names = Arc::new(HostsFile::new("localhost", &[FIRST, SECOND]));
-    // A proxy knows names of its own.
+    // A proxy resolves names by itself.
     let moving = (!way.is_proxied).then(|| names.clone());
-    let chaos = FaultyUpstream::start(&authority, way.protocol, seed, moving).await;
+    let upstream = FaultyUpstream::start(&authority, way.protocol, seed, moving).await;
     let proxy = FaultyProxy::start(seed).await;
     let folder = tempfile::tempdir().unwrap();
-    let ca = folder.path().join("upstream-ca.pem");
-    std::fs::write(&ca, &authority.pem).unwrap();
+    let ca = authority.write_pem(folder.path());
     let issuer = issuer::steady().await;
-    let timeouts = "timeouts: { connect: 1s, read: 1s, write: 1s, idle: 2s }";
-    let proxied = way.is_proxied.then(|| format!("proxy: \"http://{}\",", proxy.address));
-    let config = issuer.config(&chaos.url(), "", "log: { level: info }").replace(
-        "timeouts: { connect: 1s, read: 1s }",
-        &format!(
-            "ca_file: {}, http2: {}, {} {timeouts}",
-            ca.display(),
-            way.protocol == "h2",
-            proxied.unwrap_or_default()
-        ),
-    );
+    let config = issuer
+        .configuration(&upstream.url())
+        .key("log", "{ level: info }")
+        .upstream("ca_file", ca)
+        .upstream("http2", way.protocol == "h2")
+        .upstream("timeouts", "{ connect: 1s, read: 1s, write: 1s, idle: 2s }");
+    let config = match way.is_proxied {
+        true => config.upstream("proxy", format!("\"http://{}\"", proxy.address)),
+        false => config,
+    };
     let logs = tempfile::tempdir().unwrap();
-    let file = folder.path().join("bearerd.yaml");
-    std::fs::write(&file, config).unwrap();
-    let process = Process::start_among(&names, logs.path(), file.to_str().unwrap()).await;
+    let file = written(folder.path(), &config);
+    let process = Process::start_among(&names, logs.path(), &file).await;
     eventually("ready", async || request(&process.url, 0).await != "token_unavailable").await;
     let files = process.open_files();
 
@@ -122,8 +120,7 @@ async fn survive(way: Way, expected: &'static [&'static str]) -> String {
 
     // Kept connections end after two seconds.
     eventually("as few open files as before", async || process.open_files() <= files + 2).await;
-    let metrics = http().get(format!("{}/metrics", process.admin)).send().await.unwrap();
-    let metrics = metrics.text().await.unwrap();
+    let (_, metrics) = process.probe("/metrics").await;
     assert!(metrics.contains("\nbearerd_requests_in_flight 0\n"), "{metrics}");
     let memory = process.peak_memory();
     assert!(memory < 96 << 10, "{memory} KiB");
@@ -147,16 +144,16 @@ const PROXIED: [&str; 6] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_the_upstream_does_requests_end_in_time_and_nothing_is_left_behind() {
+async fn whatever_the_upstream_does_requests_end_in_time_and_nothing_leaks() {
     println!("{}", survive(Way { protocol: "http/1.1", is_proxied: false }, &DIRECT).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_it_does_over_http2_requests_end_in_time_and_nothing_is_left_behind() {
+async fn whatever_it_does_over_http2_requests_end_in_time_and_nothing_leaks() {
     println!("{}", survive(Way { protocol: "h2", is_proxied: false }, &DIRECT).await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_a_forward_proxy_does_requests_end_in_time_and_nothing_is_left_behind() {
+async fn whatever_a_forward_proxy_does_requests_end_in_time_and_nothing_leaks() {
     println!("{}", survive(Way { protocol: "http/1.1", is_proxied: true }, &PROXIED).await);
 }

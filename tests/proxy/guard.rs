@@ -1,9 +1,9 @@
-//! The local guard: the tool next door gets through, and nobody else.
+//! The guard: requests of local tools pass, and requests of web pages and of strangers do not.
 
-use crate::proxy::requests::raw;
 use crate::support::issuer;
 use crate::support::process::Process;
-use crate::support::raw_client::RawClient;
+use crate::support::raw_client::{RawClient, exchange};
+use crate::support::scene::Scene;
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Behaviour, Peer};
 use crate::support::{Fixture, eventually, http};
@@ -12,30 +12,15 @@ use std::os::unix::fs::PermissionsExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-struct World {
-    _issuer: Peer,
-    upstream: Peer,
-    sidecar: Sidecar,
-}
-
-impl World {
-    async fn start(rest: &str) -> Self {
-        let issuer = issuer::steady().await;
-        let upstream = Peer::start(Behaviour::ok("fine")).await;
-        let sidecar = Sidecar::ready(&issuer.config(&upstream.url(), "", rest)).await;
-        Self { _issuer: issuer, upstream, sidecar }
-    }
-
-    /// The status and kind that a request with these header lines gets.
-    async fn answer(&self, method: &str, headers: &str) -> (u16, String) {
-        let request = format!("{method} /free HTTP/1.1\r\nConnection: close\r\n{headers}\r\n");
-        let answer = raw(self.sidecar.host(), &request).await;
-        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-        let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        let problem: Option<Value> = serde_json::from_str(body).ok();
-        let kind = problem.map(|problem| problem["kind"].as_str().unwrap().to_owned());
-        (status, kind.unwrap_or_default())
-    }
+/// The status and the error kind of a request with these header lines.
+async fn answer(scene: &Scene, method: &str, headers: &str) -> (u16, String) {
+    let request = format!("{method} /free HTTP/1.1\r\nConnection: close\r\n{headers}\r\n");
+    let response = exchange(scene.sidecar.host(), &request).await;
+    let status = response.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    let body = response.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    let problem: Option<Value> = serde_json::from_str(body).ok();
+    let kind = problem.map(|problem| problem["kind"].as_str().unwrap().to_owned());
+    (status, kind.unwrap_or_default())
 }
 
 fn refused(status: u16, kind: &str) -> (u16, String) {
@@ -43,9 +28,9 @@ fn refused(status: u16, kind: &str) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn what_a_browser_could_be_made_to_send_never_reaches_the_upstream() {
-    let world = World::start("").await;
-    let host = world.sidecar.host();
+async fn requests_that_web_pages_can_cause_never_reach_the_upstream() {
+    let scene = Scene::start().await;
+    let host = scene.sidecar.host();
     for (headers, wanted) in [
         ("Host: evil.example\r\n".to_owned(), refused(421, "host_not_allowed")),
         (format!("Host: {host}.evil.example\r\n"), refused(421, "host_not_allowed")),
@@ -57,39 +42,39 @@ async fn what_a_browser_could_be_made_to_send_never_reaches_the_upstream() {
     ] {
         for method in ["GET", "POST", "DELETE"] {
             let headers = format!("{headers}Content-Length: 0\r\n");
-            assert_eq!(world.answer(method, &headers).await, wanted, "{method} {headers}");
+            assert_eq!(answer(&scene, method, &headers).await, wanted, "{method} {headers}");
         }
     }
     let preflight = format!(
         "Host: {host}\r\nOrigin: http://evil.example\r\nAccess-Control-Request-Method: PUT\r\n"
     );
-    assert_eq!(world.answer("OPTIONS", &preflight).await, refused(403, "cross_site"));
+    assert_eq!(answer(&scene, "OPTIONS", &preflight).await, refused(403, "cross_site"));
     let own = format!("Host: {host}\r\n");
-    assert_eq!(world.answer("OPTIONS", &own).await, refused(405, "method_not_allowed"));
-    assert!(world.upstream.seen().is_empty(), "{:?}", world.upstream.seen());
+    assert_eq!(answer(&scene, "OPTIONS", &own).await, refused(405, "method_not_allowed"));
+    assert!(scene.upstream.seen().is_empty(), "{:?}", scene.upstream.seen());
     let same = format!("Host: {host}\r\nOrigin: http://{host}\r\nSec-Fetch-Site: same-origin\r\n");
-    assert_eq!(world.answer("GET", &same).await.0, 200);
+    assert_eq!(answer(&scene, "GET", &same).await.0, 200);
     let rejected = r#"bearerd_requests_rejected_total{kind="cross_site"}"#;
-    assert_eq!(world.sidecar.metric(rejected).await, 16.0);
+    assert_eq!(scene.sidecar.metric(rejected).await, 16.0);
 }
 
 #[tokio::test]
-async fn no_answer_invites_web_pages() {
-    let world = World::start("").await;
+async fn no_answer_has_cors_headers() {
+    let scene = Scene::start().await;
     let invitation = "access-control-allow-origin: *\r\naccess-control-allow-credentials: true\r\nkeep-alive: timeout=5\r\n";
-    world.upstream.script([issuer::status("200 OK", invitation, "")]);
-    let answer = world.sidecar.get("/free").await;
+    scene.upstream.script([issuer::status("200 OK", invitation, "")]);
+    let answer = scene.sidecar.get("/free").await;
     assert_eq!(answer.status(), 200);
     let invites = |name: &str| name.starts_with("access-control") || name == "keep-alive";
     assert!(!answer.headers().keys().any(|name| invites(name.as_str())), "{:?}", answer.headers());
 }
 
 #[tokio::test]
-async fn a_token_that_the_upstream_sends_back_stays_here() {
+async fn a_token_that_the_upstream_sends_back_is_removed() {
     const TOKEN: &str = "eyJhbGciOiJub25lIn0.eyJhIjoxfQ.c2lnbmF0dXJl";
     let issuer = Peer::start(issuer::token(TOKEN, 3600)).await;
     let upstream = Peer::start(Behaviour::ok("")).await;
-    let sidecar = Sidecar::ready(&issuer.config(&upstream.url(), "", "")).await;
+    let sidecar = Sidecar::ready(&issuer.configuration(&upstream.url())).await;
     let echo = |kind: &str| {
         let headers = format!("content-type: {kind}\r\nx-debug: Bearer {TOKEN}\r\n");
         issuer::status("500 Oops", &headers, &format!("you sent {TOKEN}, sorry"))
@@ -109,37 +94,37 @@ async fn a_token_that_the_upstream_sends_back_stays_here() {
     upstream.script([Behaviour::Answer(early + &late)]);
     let host = sidecar.host();
     let request = format!("GET /free HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-    let answer = raw(host, &request).await;
+    let answer = exchange(host, &request).await;
     assert!(answer.starts_with("HTTP/1.1 103") && answer.contains("HTTP/1.1 200 "), "{answer}");
     assert!(answer.contains("[token removed]") && !answer.contains(TOKEN), "{answer}");
 }
 
 #[tokio::test]
-async fn a_local_credential_is_asked_for_and_goes_no_further() {
+async fn a_local_credential_is_required_and_not_passed_on() {
     let folder = tempfile::tempdir().unwrap();
     let (password, key) = (folder.path().join("password"), folder.path().join("key"));
     std::fs::write(&password, "open:sesame\n").unwrap();
     std::fs::write(&key, "key-1\n").unwrap();
     let access = format!(
-        "access: {{ basic: {{ username: tool, password_file: {} }}, api_key_file: {} }}",
+        "{{ basic: {{ username: tool, password_file: {} }}, api_key_file: {} }}",
         password.display(),
         key.display()
     );
-    let world = World::start(&access).await;
-    let get = || http().get(format!("{}/free", world.sidecar.url));
+    let scene = Scene::with(|config| config.key("access", access)).await;
+    let get = || http().get(format!("{}/free", scene.sidecar.url));
     let bare = get().send().await.unwrap();
     assert_eq!(bare.status(), 401);
     assert_eq!(bare.headers()["www-authenticate"], r#"Basic realm="bearerd", charset="UTF-8""#);
     let wrong = get().basic_auth("tool", Some("open:sesam")).send().await.unwrap();
     assert_eq!(wrong.status(), 401);
-    assert!(world.upstream.seen().is_empty());
+    assert!(scene.upstream.seen().is_empty());
     for request in [
         get().basic_auth("tool", Some("open:sesame")),
         get().header("x-api-key", "key-1"),
         get().header("x-api-key", "key-1").basic_auth("tool", Some("wrong")),
     ] {
         assert_eq!(request.send().await.unwrap().status(), 200);
-        let seen = world.upstream.seen().pop().unwrap();
+        let seen = scene.upstream.seen().pop().unwrap();
         assert_eq!(seen.header("authorization"), ["Bearer steady-token"]);
         assert!(seen.header("x-api-key").is_empty(), "{}", seen.head);
     }
@@ -147,14 +132,15 @@ async fn a_local_credential_is_asked_for_and_goes_no_further() {
 
 #[tokio::test]
 async fn an_api_key_that_is_not_for_the_sidecar_passes() {
-    let world = World::start("").await;
-    let request = http().get(format!("{}/free", world.sidecar.url)).header("x-api-key", "theirs");
+    let scene = Scene::start().await;
+    let request =
+        http().get(format!("{}/free", scene.sidecar.url)).header("x-api-key", "upstreams");
     assert_eq!(request.send().await.unwrap().status(), 200);
-    assert_eq!(world.upstream.seen()[0].header("x-api-key"), ["theirs"]);
+    assert_eq!(scene.upstream.seen()[0].header("x-api-key"), ["upstreams"]);
 }
 
 #[tokio::test]
-async fn a_unix_socket_is_for_its_users_whatever_host_they_name() {
+async fn a_unix_socket_serves_its_users_whatever_host_they_name() {
     let fixture = Fixture::start().await;
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("b.sock");
@@ -166,11 +152,10 @@ async fn a_unix_socket_is_for_its_users_whatever_host_they_name() {
         stream.read_to_string(&mut answer).await.unwrap();
         answer
     };
-    for (access, mode) in [("", 0o600), ("access: { uids: [4294967294] }", 0o666)] {
-        let config = fixture.config("", access);
-        let listen = format!("listen: [127.0.0.1:0, 'unix:{}']", socket.display());
-        let config = config.replacen("listen: 127.0.0.1:0", &listen, 1);
-        let mut process = Process::start(folder.path(), &config, &[]).await;
+    for (access, mode) in [("{}", 0o600), ("{ uids: [4294967294] }", 0o666)] {
+        let listen = format!("[127.0.0.1:0, 'unix:{}']", socket.display());
+        let config = fixture.configuration().key("listen", listen).key("access", access);
+        let mut process = Process::start(folder.path(), &config).await;
         assert_eq!(socket.metadata().unwrap().permissions().mode() & 0o777, mode);
         let answer = call().await;
         assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("no_route"), "{answer}");
@@ -180,12 +165,12 @@ async fn a_unix_socket_is_for_its_users_whatever_host_they_name() {
 }
 
 #[tokio::test]
-async fn the_admin_listener_knows_addresses_and_its_names_only() {
-    let world = World::start("access: { hosts: [sidecar.example] }").await;
-    let admin = world.sidecar.admin.strip_prefix("http://").unwrap().to_owned();
+async fn the_admin_listener_accepts_only_addresses_and_its_names() {
+    let scene = Scene::with(|config| config.key("access", "{ hosts: [sidecar.example] }")).await;
+    let admin = scene.sidecar.admin.strip_prefix("http://").unwrap().to_owned();
     let status = async |host: &str| {
         let request = format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-        raw(&admin, &request).await.split(' ').nth(1).unwrap().to_owned()
+        exchange(&admin, &request).await.split(' ').nth(1).unwrap().to_owned()
     };
     for known in ["127.0.0.1:9", "10.1.2.3", "[::1]:8081", "sidecar.example"] {
         assert_eq!(status(known).await, "200", "{known}");
@@ -204,26 +189,23 @@ async fn the_admin_listener_knows_addresses_and_its_names_only() {
 }
 
 #[tokio::test]
-async fn beyond_the_limit_of_a_listener_its_callers_are_told_to_come_again() {
+async fn beyond_the_limit_of_a_listener_requests_are_answered_503_with_retry_after() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("b.sock");
-    let issuer = issuer::steady().await;
-    let upstream = Peer::start(Behaviour::ok("fine")).await;
-    let config = issuer.config(&upstream.url(), "", "limits: { requests: 2 }");
-    let listen = format!("listen: [127.0.0.1:0, 'unix:{}']", socket.display());
-    let config = config.replacen("listen: 127.0.0.1:0", &listen, 1);
-    let world = World { _issuer: issuer, upstream, sidecar: Sidecar::ready(&config).await };
-    world.upstream.script([Behaviour::Hang, Behaviour::Hang]);
-    let host = world.sidecar.host();
+    let listen = format!("[127.0.0.1:0, 'unix:{}']", socket.display());
+    let scene =
+        Scene::with(|config| config.key("listen", listen).key("limits", "{ requests: 2 }")).await;
+    scene.upstream.script([Behaviour::Hang, Behaviour::Hang]);
+    let host = scene.sidecar.host();
     let request = format!("GET /free HTTP/1.1\r\nHost: {host}\r\n\r\n");
     let mut callers = Vec::new();
     for waiting in 1..=2 {
         let mut caller = RawClient::connect(host).await;
         caller.send(&request).await;
-        eventually("in flight", async || world.upstream.seen().len() == waiting).await;
+        eventually("in flight", async || scene.upstream.seen().len() == waiting).await;
         callers.push(caller);
     }
-    let answer = world.sidecar.get("/free").await;
+    let answer = scene.sidecar.get("/free").await;
     assert_eq!(answer.status(), 503);
     assert_eq!(answer.headers()["retry-after"], "1");
     assert!(answer.text().await.unwrap().contains(r#""kind":"overloaded""#));
@@ -233,16 +215,16 @@ async fn beyond_the_limit_of_a_listener_its_callers_are_told_to_come_again() {
     stream.read_to_string(&mut other).await.unwrap();
     assert!(other.starts_with("HTTP/1.1 200"), "the other listener has room: {other}");
     drop(callers);
-    eventually("room again", async || world.sidecar.get("/free").await.status() == 200).await;
+    eventually("room again", async || scene.sidecar.get("/free").await.status() == 200).await;
 }
 
 #[tokio::test]
-async fn a_header_beyond_measure_is_refused() {
-    let world = World::start("").await;
-    let host = world.sidecar.host();
+async fn a_header_that_is_too_large_is_refused() {
+    let scene = Scene::start().await;
+    let host = scene.sidecar.host();
     let long = format!("Host: {host}\r\nX-Long: {}\r\n", "x".repeat(70_000));
-    assert_eq!(world.answer("GET", &long).await, refused(431, "header_too_large"));
+    assert_eq!(answer(&scene, "GET", &long).await, refused(431, "header_too_large"));
     let many = format!("Host: {host}\r\n{}", "X-Many: 1\r\n".repeat(200));
-    assert_eq!(world.answer("GET", &many).await, refused(431, "header_too_large"));
-    assert!(world.upstream.seen().is_empty());
+    assert_eq!(answer(&scene, "GET", &many).await, refused(431, "header_too_large"));
+    assert!(scene.upstream.seen().is_empty());
 }

@@ -1,27 +1,27 @@
-//! A token that stops being accepted before its time: healed once, and never worse than without.
+//! Healing: a token that is refused before its end is replaced, and the request is sent again once.
 
 use crate::support::issuer::{self, token};
+use crate::support::scene::Scene;
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Behaviour, Peer};
-use crate::support::{Fixture, eventually, http};
+use crate::support::{Fixture, SALES, eventually, http};
 use bearerd::demo::{Faults, TenantFault};
 use futures_util::future::join_all;
 use std::time::SystemTime;
 
-const SALES: &str = "/api/v1/datasphere/consumption/relational/DEMO/SALES/SALES?$top=1";
 const LOGIN_PAGE: &str =
     "<html><script>location='https://acme.example/oauth/authorize?x'</script></html>";
 
-/// An issuer whose tokens are `token-1`, `token-2` and so on; an upstream that says "fine".
-async fn world() -> (Peer, Peer, Sidecar) {
+/// A scene with an issuer whose tokens are `token-1`, `token-2` and so on. CSRF is switched off: it
+/// has tests of its own.
+async fn numbered() -> Scene {
     let issuer = issuer::steady().await;
     issuer.script((1..=9).map(|number| token(&format!("token-{number}"), 3600)));
     let upstream = Peer::start(Behaviour::ok("fine")).await;
-    let config = issuer.config(&upstream.url(), "wait: 2s", "");
-    // CSRF has tests of its own.
-    let config = config.replace("timeouts: {", "csrf: { managed: false }, timeouts: {");
-    let sidecar = Sidecar::ready(&config).await;
-    (issuer, upstream, sidecar)
+    Scene::between(issuer, upstream, |config| {
+        config.client("wait", "2s").upstream("csrf", "{ managed: false }")
+    })
+    .await
 }
 
 fn answer(status: &str, headers: &str, body: &str) -> Behaviour {
@@ -36,13 +36,13 @@ fn html(body: &str) -> Behaviour {
     answer("200 OK", "content-type: text/html;charset=utf-8\r\n", body)
 }
 
-/// The tokens with which requests arrived.
+/// The tokens of the requests that an upstream received.
 fn tokens(upstream: &Peer) -> Vec<String> {
     let seen = upstream.seen();
     seen.iter().map(|seen| seen.header("authorization")[0].replace("Bearer ", "")).collect()
 }
 
-/// Waits until that many heals ended like this: they are counted after the answer.
+/// Waits until this many heals with this outcome are counted, which is after the response.
 async fn healed(sidecar: &Sidecar, reason: &str, outcome: &str, count: f64) {
     let labels = format!(r#"{{client="c",outcome="{outcome}",reason="{reason}"}}"#);
     let series = format!("bearerd_token_heals_total{labels}");
@@ -69,21 +69,21 @@ async fn a_request_with_a_refused_token_is_sent_again_with_a_new_one() {
             "login_page",
         ),
     ] {
-        let (issuer, upstream, sidecar) = world().await;
+        let Scene { sidecar, upstream, issuer, .. } = &numbered().await;
         upstream.script([refusal]);
         let answer = sidecar.get("/free").await;
         assert_eq!(answer.status(), 200, "{reason}");
         assert_eq!(answer.text().await.unwrap(), "fine", "{reason}");
-        assert_eq!(tokens(&upstream), ["token-1", "token-2"], "{reason}");
+        assert_eq!(tokens(upstream), ["token-1", "token-2"], "{reason}");
         assert_eq!(issuer.seen().len(), 2, "{reason}");
-        healed(&sidecar, reason, "healed", 1.0).await;
+        healed(sidecar, reason, "healed", 1.0).await;
     }
 }
 
 #[tokio::test]
 async fn requests_refused_at_once_cause_one_token_request() {
     let fixture = Fixture::start().await;
-    let sidecar = Sidecar::ready(&fixture.config("", "")).await;
+    let sidecar = Sidecar::ready(&fixture.configuration()).await;
     let http = http();
     fixture.tenant.rotate_keys();
     let requests = (0..100).map(|_| http.get(format!("{}{SALES}", sidecar.url)).send());
@@ -96,7 +96,7 @@ async fn requests_refused_at_once_cause_one_token_request() {
 
 #[tokio::test]
 async fn a_body_that_is_held_is_sent_again_whole() {
-    let (_issuer, upstream, sidecar) = world().await;
+    let Scene { sidecar, upstream, .. } = &numbered().await;
     upstream.script([unauthorized()]);
     let body = "x".repeat(64 * 1024);
     let answer = http()
@@ -112,8 +112,8 @@ async fn a_body_that_is_held_is_sent_again_whole() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_sent_again_gets_the_refusal_and_the_next_request_a_new_token() {
-    let (_issuer, upstream, sidecar) = world().await;
+async fn a_request_that_cannot_be_sent_again_gets_the_refusal_and_the_next_one_a_new_token() {
+    let Scene { sidecar, upstream, .. } = &numbered().await;
     upstream.script([unauthorized()]);
     let body = "x".repeat(64 * 1024 + 1);
     let answer =
@@ -122,13 +122,13 @@ async fn what_cannot_be_sent_again_gets_the_refusal_and_the_next_request_a_new_t
     assert_eq!(answer.headers()["www-authenticate"], "Bearer", "as it came");
     eventually("refreshed", async || sidecar.metric("bearerd_token_generation").await == 2.0).await;
     assert_eq!(sidecar.get("/free").await.status(), 200);
-    assert_eq!(tokens(&upstream), ["token-1", "token-2"]);
-    healed(&sidecar, "unauthorized", "not_replayable", 1.0).await;
+    assert_eq!(tokens(upstream), ["token-1", "token-2"]);
+    healed(sidecar, "unauthorized", "not_replayable", 1.0).await;
 }
 
 #[tokio::test]
 async fn a_post_on_an_undocumented_api_is_never_sent_twice() {
-    let (_issuer, upstream, sidecar) = world().await;
+    let Scene { sidecar, upstream, .. } = &numbered().await;
     upstream.script([unauthorized()]);
     let answer = http().post(format!("{}/free", sidecar.url)).body("run").send().await.unwrap();
     assert_eq!(answer.status(), 401);
@@ -136,25 +136,25 @@ async fn a_post_on_an_undocumented_api_is_never_sent_twice() {
 }
 
 #[tokio::test]
-async fn a_fresh_token_that_is_refused_too_is_the_end_of_it_for_half_a_minute() {
-    let (issuer, upstream, sidecar) = world().await;
+async fn a_fresh_token_that_is_refused_too_stops_healing_for_half_a_minute() {
+    let Scene { sidecar, upstream, issuer, .. } = &numbered().await;
     upstream.script(std::iter::repeat_with(unauthorized).take(40));
     let answer = sidecar.get("/free").await;
     assert_eq!(answer.status(), 401);
     assert_eq!(answer.text().await.unwrap(), "no", "the upstream's own answer");
-    healed(&sidecar, "unauthorized", "refused_again", 1.0).await;
+    healed(sidecar, "unauthorized", "refused_again", 1.0).await;
     for _ in 0..20 {
         assert_eq!(sidecar.get("/free").await.status(), 401);
     }
-    assert_eq!(issuer.seen().len(), 2, "no storm at the issuer");
-    assert_eq!(upstream.seen().len(), 22, "and none at the upstream");
-    healed(&sidecar, "unauthorized", "no_token", 20.0).await;
+    assert_eq!(issuer.seen().len(), 2, "no more requests to the issuer");
+    assert_eq!(upstream.seen().len(), 22, "and no replays");
+    healed(sidecar, "unauthorized", "no_token", 20.0).await;
 }
 
 #[tokio::test]
 async fn tokens_that_are_revoked_one_after_the_other_are_healed_each() {
     let fixture = Fixture::start().await;
-    let sidecar = Sidecar::ready(&fixture.config("", "")).await;
+    let sidecar = Sidecar::ready(&fixture.configuration()).await;
     for token_requests in 2..6 {
         fixture.tenant.rotate_keys();
         assert_eq!(sidecar.get(SALES).await.status(), 200);
@@ -165,14 +165,14 @@ async fn tokens_that_are_revoked_one_after_the_other_are_healed_each() {
 #[tokio::test]
 async fn a_path_that_always_says_401_keeps_no_other_route_from_healing() {
     for method in ["GET", "POST"] {
-        let (issuer, upstream, sidecar) = world().await;
+        let Scene { sidecar, upstream, issuer, .. } = &numbered().await;
         upstream.always("/free/bad", unauthorized());
         assert_eq!(sidecar.get("/data/x").await.status(), 200);
         for _ in 0..10 {
             let url = format!("{}/free/bad", sidecar.url);
             let request = http().request(method.parse().unwrap(), url);
             assert_eq!(request.send().await.unwrap().status(), 401);
-            // A POST there is not sent again; the next one has the newer token.
+            // A POST is not sent again on this route. The next one has the newer token.
             let renewed = async || sidecar.metric("bearerd_token_generation").await == 2.0;
             eventually("the newer token", renewed).await;
         }
@@ -188,13 +188,15 @@ async fn routes_that_never_worked_leave_token_requests_for_those_that_did() {
     let issuer = issuer::steady().await;
     let upstream = Peer::start(Behaviour::ok("fine")).await;
     upstream.always("/bad", unauthorized());
-    let routes = (0..25).map(|n| format!("  - {{ path: /bad{n}, profile: passthrough }}\n"));
-    let routes: String = routes.collect();
-    let sidecar = Sidecar::ready(&issuer.config(&upstream.url(), "wait: 60s", &routes)).await;
+    let config = issuer.configuration(&upstream.url()).client("wait", "60s");
+    let config = (0..25).fold(config, |config, number| {
+        config.route(&format!("/bad{number}"), "profile", "passthrough")
+    });
+    let sidecar = Sidecar::ready(&config).await;
     assert_eq!(sidecar.get("/data/x").await.status(), 200);
     for number in 0..25 {
         let answer = sidecar.get(&format!("/bad{number}")).await;
-        assert_eq!(answer.status(), 401, "none waits for a token that will not come");
+        assert_eq!(answer.status(), 401, "no request waits for a token that will not come");
     }
     assert_eq!(issuer.seen().len(), 10);
     upstream.script([unauthorized()]);
@@ -204,7 +206,7 @@ async fn routes_that_never_worked_leave_token_requests_for_those_that_did() {
 
 #[tokio::test]
 async fn a_missing_permission_costs_one_token_request_and_no_more() {
-    let (issuer, upstream, sidecar) = world().await;
+    let Scene { sidecar, upstream, issuer, .. } = &numbered().await;
     upstream.script(std::iter::repeat_with(|| answer("403 Forbidden", "", "no")).take(40));
     for _ in 0..10 {
         assert_eq!(sidecar.get("/free").await.status(), 403);
@@ -213,8 +215,8 @@ async fn a_missing_permission_costs_one_token_request_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_403_about_csrf_says_nothing_of_the_token() {
-    let (issuer, upstream, sidecar) = world().await;
+async fn a_403_about_csrf_does_not_refuse_the_token() {
+    let Scene { sidecar, upstream, issuer, .. } = &numbered().await;
     upstream.script([answer("403 Forbidden", "X-CSRF-Token: Required\r\n", "no")]);
     let answer = sidecar.get("/free").await;
     assert_eq!(answer.status(), 403);
@@ -227,14 +229,15 @@ async fn while_the_issuer_is_down_the_refusal_passes_through() {
     issuer.script([token("token-1", 3600)]);
     let upstream = Peer::start(Behaviour::ok("fine")).await;
     upstream.script([unauthorized()]);
-    let sidecar = Sidecar::ready(&issuer.config(&upstream.url(), "wait: 300ms", "")).await;
+    let sidecar =
+        Sidecar::ready(&issuer.configuration(&upstream.url()).client("wait", "300ms")).await;
     assert_eq!(sidecar.get("/free").await.status(), 401);
     assert_eq!(sidecar.get("/free").await.status(), 200, "the token may still be good for others");
 }
 
 #[tokio::test]
-async fn a_login_page_that_stays_is_told_and_never_passed_on() {
-    let (_issuer, upstream, sidecar) = world().await;
+async fn a_login_page_that_stays_is_reported_and_never_passed_on() {
+    let Scene { sidecar, upstream, .. } = &numbered().await;
     upstream.script(std::iter::repeat_with(|| html(LOGIN_PAGE)).take(2));
     upstream.script(
         std::iter::repeat_with(|| answer("302 Found", "location: /oauth/authorize\r\n", ""))
@@ -253,8 +256,8 @@ async fn a_login_page_that_stays_is_told_and_never_passed_on() {
 }
 
 #[tokio::test]
-async fn a_login_page_is_known_when_its_body_comes_later_and_in_pieces() {
-    let (_issuer, upstream, sidecar) = world().await;
+async fn a_login_page_is_recognized_when_its_body_comes_later_and_in_pieces() {
+    let Scene { sidecar, upstream, .. } = &numbered().await;
     let header = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {}\r\n\r\n",
         LOGIN_PAGE.len()
@@ -264,12 +267,12 @@ async fn a_login_page_is_known_when_its_body_comes_later_and_in_pieces() {
     let answer = sidecar.get("/free").await;
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.text().await.unwrap(), "fine");
-    assert_eq!(tokens(&upstream), ["token-1", "token-2"]);
+    assert_eq!(tokens(upstream), ["token-1", "token-2"]);
 }
 
 #[tokio::test]
 async fn html_that_is_no_login_page_passes_whole() {
-    let (issuer, upstream, sidecar) = world().await;
+    let Scene { sidecar, upstream, issuer, .. } = &numbered().await;
     let page = format!("<html>{}</html>", "A report. ".repeat(2000));
     for body in [page.as_str(), "<html>short</html>"] {
         let before = upstream.seen().len();
@@ -278,10 +281,10 @@ async fn html_that_is_no_login_page_passes_whole() {
         assert_eq!(answer.status(), 200);
         assert_eq!(answer.headers()["content-length"], body.len().to_string());
         assert_eq!(answer.text().await.unwrap(), body);
-        assert_eq!(upstream.seen().len(), before + 2, "looked into, then passed on");
+        assert_eq!(upstream.seen().len(), before + 2, "checked, then passed on");
     }
     upstream.script([html("")]);
-    assert_eq!(sidecar.get("/free").await.text().await.unwrap(), "", "nothing to look into");
+    assert_eq!(sidecar.get("/free").await.text().await.unwrap(), "", "there is nothing to check");
     let chunked = |body: &str| {
         let head =
             "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -295,7 +298,7 @@ async fn html_that_is_no_login_page_passes_whole() {
 }
 
 #[tokio::test]
-async fn a_login_page_is_no_data_whatever_its_caller_accepts_and_however_it_is_called() {
+async fn a_login_page_is_recognized_whatever_its_caller_accepts_and_whatever_its_type() {
     let java = "text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2";
     for (accept, status, content_type) in [
         (java, "200 OK", "text/html"),
@@ -303,24 +306,23 @@ async fn a_login_page_is_no_data_whatever_its_caller_accepts_and_however_it_is_c
         ("application/xhtml+xml", "200 OK", "application/xhtml+xml"),
         ("text/html", "203 Changed", "text/html"),
     ] {
-        let (_issuer, upstream, sidecar) = world().await;
+        let Scene { sidecar, upstream, .. } = &numbered().await;
         upstream.script([answer(status, &format!("content-type: {content_type}\r\n"), LOGIN_PAGE)]);
         let request = http().get(format!("{}/free", sidecar.url)).header("accept", accept);
         assert_eq!(request.send().await.unwrap().text().await.unwrap(), "fine", "{accept}");
-        assert_eq!(tokens(&upstream), ["token-1", "token-2"]);
-        healed(&sidecar, "login_page", "healed", 1.0).await;
+        assert_eq!(tokens(upstream), ["token-1", "token-2"]);
+        healed(sidecar, "login_page", "healed", 1.0).await;
     }
 }
 
 #[tokio::test]
 async fn a_route_that_serves_html_passes_pages_as_they_come() {
     let (issuer, upstream) = (issuer::steady().await, Peer::start(html(LOGIN_PAGE)).await);
-    let config = issuer.config(&upstream.url(), "", "");
-    let config = config.replace("profile: passthrough }", "profile: passthrough, html: on }");
+    let config = issuer.configuration(&upstream.url()).route("/free", "html", "on");
     let sidecar = Sidecar::ready(&config).await;
     assert_eq!(sidecar.get("/free").await.text().await.unwrap(), LOGIN_PAGE);
     assert_eq!(upstream.seen().len(), 1);
-    assert_eq!(sidecar.get("/data").await.status(), 502, "others do not");
+    assert_eq!(sidecar.get("/data").await.status(), 502, "other routes do not");
 }
 
 #[tokio::test]
@@ -340,7 +342,7 @@ async fn a_login_page_that_may_be_an_answer_goes_out_as_a_part_at_most() {
         ("GET", "/free", "", late()),
         ("GET", "/free", &large, html(LOGIN_PAGE)),
     ] {
-        let (_issuer, upstream, sidecar) = world().await;
+        let Scene { sidecar, upstream, .. } = &numbered().await;
         upstream.script([page]);
         let request = http().request(method.parse().unwrap(), format!("{}{path}", sidecar.url));
         let answer = request.body(body.to_owned()).send().await.unwrap();
@@ -350,13 +352,13 @@ async fn a_login_page_that_may_be_an_answer_goes_out_as_a_part_at_most() {
         let renewed = async || sidecar.metric("bearerd_token_generation").await == 2.0;
         eventually("a new token", renewed).await;
         assert_eq!(sidecar.get("/free").await.text().await.unwrap(), "fine");
-        assert_eq!(tokens(&upstream).last().unwrap(), "token-2", "{method} {path}");
+        assert_eq!(tokens(upstream).last().unwrap(), "token-2", "{method} {path}");
     }
 }
 
 #[tokio::test]
-async fn a_compressed_page_is_asked_for_in_plain_before_it_is_judged() {
-    let (_issuer, upstream, sidecar) = world().await;
+async fn a_compressed_page_is_requested_again_uncompressed_before_it_is_checked() {
+    let Scene { sidecar, upstream, .. } = &numbered().await;
     let gzip = "content-type: text/html\r\ncontent-encoding: gzip\r\n";
     upstream.script([answer("200 OK", gzip, "\u{1}\u{2}"), html(LOGIN_PAGE)]);
     let request = http().get(format!("{}/free", sidecar.url)).header("accept-encoding", "gzip");
@@ -364,7 +366,7 @@ async fn a_compressed_page_is_asked_for_in_plain_before_it_is_judged() {
     let seen = upstream.seen();
     let asked: Vec<_> = seen.iter().map(|seen| seen.header("accept-encoding")).collect();
     assert_eq!(asked, [vec!["gzip"], vec![], vec!["gzip"]]);
-    // One that is compressed all the same cannot be judged, and passes.
+    // A page that is still compressed can't be checked, and passes.
     upstream.script(std::iter::repeat_with(|| answer("200 OK", gzip, "\u{1}\u{2}")).take(2));
     let request = http().get(format!("{}/free", sidecar.url)).header("accept-encoding", "gzip");
     assert_eq!(request.send().await.unwrap().text().await.unwrap(), "\u{1}\u{2}");
@@ -375,7 +377,8 @@ async fn an_upload_that_could_not_be_sent_again_gets_a_token_that_lasts() {
     let issuer = Peer::start(token("token-2", 3600)).await;
     issuer.script([token("token-1", 10)]);
     let upstream = Peer::start(Behaviour::ok("fine")).await;
-    let config = issuer.config(&upstream.url(), "refresh_at: 0.9, wait: 2s", "");
+    let config =
+        issuer.configuration(&upstream.url()).client("refresh_at", 0.9).client("wait", "2s");
     let sidecar = Sidecar::ready(&config).await;
     let upload = async |size: usize| {
         let request = http().put(format!("{}/free", sidecar.url)).body("x".repeat(size));
@@ -395,7 +398,7 @@ async fn an_upload_that_could_not_be_sent_again_gets_a_token_that_lasts() {
 #[tokio::test]
 async fn a_token_whose_scopes_are_out_of_date_is_replaced() {
     let fixture = Fixture::start().await;
-    let sidecar = Sidecar::ready(&fixture.config("", "")).await;
+    let sidecar = Sidecar::ready(&fixture.configuration()).await;
     assert_eq!(sidecar.get(SALES).await.status(), 200);
     fixture.tenant.set_faults(Faults { tenant: TenantFault::ScopesChanged, ..Faults::default() });
     assert_eq!(sidecar.get(SALES).await.status(), 200);
@@ -403,14 +406,14 @@ async fn a_token_whose_scopes_are_out_of_date_is_replaced() {
 }
 
 #[tokio::test]
-async fn the_tenants_login_page_heals_whenever_its_body_comes() {
+async fn the_tenants_login_page_is_healed_whenever_its_body_comes() {
     for login_page_delay_ms in [0, 100] {
         let fixture = Fixture::start().await;
-        let sidecar = Sidecar::ready(&fixture.config("wait: 1s", "")).await;
+        let sidecar = Sidecar::ready(&fixture.configuration().client("wait", "1s")).await;
         let tenant = TenantFault::LoginPage;
         fixture.tenant.set_faults(Faults { tenant, login_page_delay_ms, ..Faults::default() });
         let answer = sidecar.get(SALES).await;
-        assert_eq!(answer.status(), 502, "the page stays, so it is told");
+        assert_eq!(answer.status(), 502, "the page stays, so it is reported");
         assert!(answer.text().await.unwrap().contains(r#""kind":"login_page""#));
         assert_eq!(fixture.tenant.seen().token_requests, 2, "after a heal");
         fixture.tenant.set_faults(Faults::default());
@@ -419,8 +422,8 @@ async fn the_tenants_login_page_heals_whenever_its_body_comes() {
 }
 
 #[tokio::test]
-async fn a_page_that_trickles_is_passed_on_after_a_while() {
-    let (_issuer, upstream, sidecar) = world().await;
+async fn a_page_that_comes_slowly_is_passed_on_after_a_while() {
+    let Scene { sidecar, upstream, .. } = &numbered().await;
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 200\r\n\r\n";
     let trickle = (0..200).map(|_| "x".to_owned());
     upstream.script([Behaviour::InPieces(std::iter::once(head.into()).chain(trickle).collect())]);
@@ -429,8 +432,8 @@ async fn a_page_that_trickles_is_passed_on_after_a_while() {
 }
 
 #[tokio::test]
-async fn a_page_in_answer_to_a_body_is_not_looked_into() {
-    let (_issuer, upstream, sidecar) = world().await;
+async fn a_page_in_response_to_a_large_body_is_not_checked() {
+    let Scene { sidecar, upstream, .. } = &numbered().await;
     upstream.script([html("<html>x</html>")]);
     let request = http().get(format!("{}/free", sidecar.url)).body("x".repeat(70_000));
     assert_eq!(request.send().await.unwrap().text().await.unwrap(), "<html>x</html>");
@@ -439,7 +442,7 @@ async fn a_page_in_answer_to_a_body_is_not_looked_into() {
 
 #[tokio::test]
 async fn an_empty_page_leaves_the_connection_in_order() {
-    let (_issuer, upstream, sidecar) = world().await;
+    let Scene { sidecar, upstream, .. } = &numbered().await;
     upstream.script([Behaviour::Answer(
         "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 00\r\n\r\n".into(),
     )]);
@@ -451,12 +454,12 @@ async fn an_empty_page_leaves_the_connection_in_order() {
 }
 
 #[tokio::test]
-async fn a_replay_that_nobody_answers_is_counted_as_that() {
-    let (_issuer, upstream, sidecar) = world().await;
+async fn a_replay_without_a_response_is_counted_as_unanswered() {
+    let Scene { sidecar, upstream, .. } = &numbered().await;
     upstream.script([unauthorized(), Behaviour::AnswerAndClose(String::new())]);
     let put = http().put(format!("{}/free", sidecar.url)).body("x").send().await.unwrap();
     assert_eq!(put.status(), 502);
-    healed(&sidecar, "unauthorized", "unanswered", 1.0).await;
+    healed(sidecar, "unauthorized", "unanswered", 1.0).await;
 }
 
 #[tokio::test]
@@ -464,9 +467,10 @@ async fn a_denied_permission_does_not_wait_for_an_issuer_in_trouble() {
     let issuer = Peer::start(issuer::status("503 Away", "", "")).await;
     issuer.script([token("token-1", 10)]);
     let upstream = Peer::start(answer("403 Forbidden", "", "no")).await;
-    let config = issuer.config(&upstream.url(), "refresh_at: 0.1, wait: 60s", "");
+    let config =
+        issuer.configuration(&upstream.url()).client("refresh_at", 0.1).client("wait", "60s");
     let sidecar = Sidecar::ready(&config).await;
     eventually("degraded", async || sidecar.probe("/readyz").await.1.contains("degraded")).await;
-    // The harness gives up before the minute that a wait would take.
+    // The test's client gives up before the minute that a wait would take.
     assert_eq!(sidecar.get("/free").await.status(), 403);
 }

@@ -1,7 +1,10 @@
-//! Callers that are refused, or that have left: they keep nobody out, and what they asked for is not done.
+//! Callers that are refused or that have left: they take no other caller's place, and their requests are
+//! not carried out.
 
+use crate::support::configuration::Configuration;
 use crate::support::issuer;
 use crate::support::raw_client::RawClient;
+use crate::support::scene::Scene;
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Behaviour, Peer, Seen, read_request};
 use crate::support::{DEADLINE, eventually, http};
@@ -13,39 +16,42 @@ use tokio::time::timeout;
 
 const KEY: &str = "a-key-of-the-tools";
 
-/// A sidecar in front of an upstream, with a local API key.
-struct World {
-    sidecar: Sidecar,
-    upstream: Peer,
-    _issuer: Peer,
+/// A sidecar with a local API key.
+struct KeyedScene {
+    scene: Scene,
     _key: NamedTempFile,
 }
 
-impl World {
-    async fn start(rest: &str) -> Self {
-        let (issuer, upstream) = (issuer::steady().await, Peer::start(Behaviour::ok("fine")).await);
+impl KeyedScene {
+    /// A scene with this limit of requests at once.
+    async fn start(requests: usize) -> Self {
         let key = NamedTempFile::new().unwrap();
         std::fs::write(key.path(), KEY).unwrap();
-        let access = format!("access: {{ api_key_file: {} }}\n{rest}", key.path().display());
-        let config = issuer.config(&upstream.url(), "", &access).replace("read: 1s", "read: 60s");
-        let sidecar = Sidecar::ready(&config).await;
-        Self { sidecar, upstream, _issuer: issuer, _key: key }
+        let scene = Scene::with(|config| {
+            config
+                .key("access", format!("{{ api_key_file: {} }}", key.path().display()))
+                .key("limits", format!("{{ requests: {requests} }}"))
+                .upstream("timeouts", "{ connect: 1s, read: 60s }")
+        })
+        .await;
+        Self { scene, _key: key }
     }
 
-    /// The status that a caller gets who may call.
+    /// The status of a request with the right key.
     async fn good(&self) -> u16 {
-        let request = http().get(format!("{}/free", self.sidecar.url)).header("x-api-key", KEY);
+        let request =
+            http().get(format!("{}/free", self.scene.sidecar.url)).header("x-api-key", KEY);
         request.send().await.unwrap().status().as_u16()
     }
 
     async fn in_flight(&self) -> f64 {
-        self.sidecar.metric("bearerd_requests_in_flight").await
+        self.scene.sidecar.metric("bearerd_requests_in_flight").await
     }
 
-    /// Callers that have sent this, and have the answer to it. They stay.
+    /// Callers that have sent this request and have read its response. They stay connected.
     async fn refused(&self, count: usize, request: &str, status: &str) -> Vec<RawClient> {
         let refused = async |_| {
-            let mut caller = RawClient::connect(self.sidecar.host()).await;
+            let mut caller = RawClient::connect(self.scene.sidecar.host()).await;
             caller.send(request).await;
             let head = caller.head().await;
             assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{request:?}: {head}");
@@ -56,12 +62,12 @@ impl World {
 }
 
 const MANY: usize = 6;
-/// A body that is announced and never comes.
+/// The header of a body that never comes.
 const DUE: &str = "Content-Length: 9\r\n\r\n";
 
 #[tokio::test]
-async fn who_is_refused_and_owes_a_body_keeps_nobody_out() {
-    let world = World::start("limits: { requests: 2 }").await;
+async fn refused_callers_with_an_unsent_body_keep_no_other_caller_out() {
+    let guarded = KeyedScene::start(2).await;
     let keyed = format!("X-Api-Key: {KEY}\r\n{DUE}");
     for (request, status) in [
         (format!("POST /free HTTP/1.1\r\nHost: localhost\r\n{DUE}"), "403"),
@@ -74,10 +80,10 @@ async fn who_is_refused_and_owes_a_body_keeps_nobody_out() {
         (format!("PATCH /data HTTP/1.1\r\nHost: localhost\r\n{keyed}"), "405"),
     ] {
         eventually("a good caller beside them", async || {
-            let _refused = world.refused(MANY, &request, status).await;
-            let good = world.good().await;
-            // Otherwise they have left, and it says nothing.
-            let are_there = world.in_flight().await >= MANY as f64;
+            let _refused = guarded.refused(MANY, &request, status).await;
+            let good = guarded.good().await;
+            // If they have left, the status proves nothing.
+            let are_there = guarded.in_flight().await >= MANY as f64;
             assert!(good == 200 || !are_there, "{request}: {good}");
             are_there
         })
@@ -86,26 +92,26 @@ async fn who_is_refused_and_owes_a_body_keeps_nobody_out() {
 }
 
 #[tokio::test]
-async fn who_is_too_many_keeps_nobody_out_once_there_is_room() {
-    let world = World::start("limits: { requests: 1 }").await;
+async fn callers_beyond_the_limit_keep_no_other_caller_out_once_there_is_room() {
+    let guarded = KeyedScene::start(1).await;
     let get = format!("GET /free HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: {KEY}\r\n\r\n");
     let post = format!("POST /free HTTP/1.1\r\nHost: localhost\r\nX-Api-Key: {KEY}\r\n{DUE}");
     eventually("a good caller beside them", async || {
-        let before = world.upstream.seen().len();
-        world.upstream.script([Behaviour::Hang]);
-        let mut only = RawClient::connect(world.sidecar.host()).await;
+        let before = guarded.scene.upstream.seen().len();
+        guarded.scene.upstream.script([Behaviour::Hang]);
+        let mut only = RawClient::connect(guarded.scene.sidecar.host()).await;
         only.send(&get).await;
-        eventually("under way", async || world.upstream.seen().len() > before).await;
-        let _refused = world.refused(MANY, &post, "503").await;
+        eventually("under way", async || guarded.scene.upstream.seen().len() > before).await;
+        let _refused = guarded.refused(MANY, &post, "503").await;
         let left = async || {
             let series = r#"bearerd_requests_total{code_class="none",method="GET","#;
-            world.sidecar.metric(series).await
+            guarded.scene.sidecar.metric(series).await
         };
         let count = left().await;
         drop(only);
-        eventually("it has left", async || left().await > count).await;
-        let good = world.good().await;
-        let are_there = world.in_flight().await >= MANY as f64;
+        eventually("it left", async || left().await > count).await;
+        let good = guarded.good().await;
+        let are_there = guarded.in_flight().await >= MANY as f64;
         assert!(good == 200 || !are_there, "{good}");
         are_there
     })
@@ -113,21 +119,21 @@ async fn who_is_too_many_keeps_nobody_out_once_there_is_room() {
 }
 
 #[tokio::test]
-async fn who_is_refused_and_owes_a_body_makes_room_for_other_connections() {
-    // More than there is room for with so few requests.
+async fn refused_callers_with_an_unsent_body_make_room_for_other_connections() {
+    // More connections than this limit of requests allows.
     const STRANGERS: usize = 300;
-    let world = World::start("limits: { requests: 2 }").await;
+    let guarded = KeyedScene::start(2).await;
     let request = format!("POST /free HTTP/1.1\r\nHost: localhost\r\n{DUE}");
     eventually("a good caller beside them", async || {
         let mut strangers = Vec::new();
         for _ in 0..STRANGERS {
-            let mut stranger = RawClient::connect(world.sidecar.host()).await;
+            let mut stranger = RawClient::connect(guarded.scene.sidecar.host()).await;
             stranger.send(&request).await;
             strangers.push(stranger);
         }
-        // It is behind them all.
-        let good = world.good().await;
-        let are_there = world.in_flight().await >= 200.0;
+        // It connects after all of them.
+        let good = guarded.good().await;
+        let are_there = guarded.in_flight().await >= 200.0;
         assert!(good == 200 || !are_there, "{good}");
         are_there
     })
@@ -135,14 +141,14 @@ async fn who_is_refused_and_owes_a_body_makes_room_for_other_connections() {
 }
 
 #[tokio::test]
-async fn who_hears_that_the_upstream_cannot_be_reached_gives_its_slot_back_at_once() {
+async fn a_request_whose_upstream_cannot_be_reached_frees_its_slot_at_once() {
     let closed = {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         format!("http://{}", listener.local_addr().unwrap())
     };
     let issuer = issuer::steady().await;
-    let config = issuer.config(&closed, "", "");
-    let config = config.replace("timeouts:", "max_in_flight: 1, queue: { length: 0 }, timeouts:");
+    let config = issuer.configuration(&closed);
+    let config = config.upstream("max_in_flight", 1).upstream("queue", "{ length: 0 }");
     let sidecar = Sidecar::ready(&config).await;
     eventually("another caller beside it", async || {
         let mut caller = RawClient::connect(sidecar.host()).await;
@@ -156,32 +162,28 @@ async fn who_hears_that_the_upstream_cannot_be_reached_gives_its_slot_back_at_on
     .await;
 }
 
-/// A sidecar in front of an upstream that is played by hand, and that is slow to give CSRF tokens.
-struct Slow {
-    sidecar: Sidecar,
-    upstream: TcpListener,
-    _issuer: Peer,
-}
+/// A scene whose upstream the test plays, so that CSRF tokens can come late.
+struct SlowScene(Scene<TcpListener>);
 
 /// A request at the upstream, and its connection.
 struct Received(Seen, TcpStream);
 
-impl Slow {
-    async fn start(keys: &str, rest: &str) -> Self {
-        Self::start_with(issuer::steady().await, keys, rest).await
+impl SlowScene {
+    async fn start(change: impl FnOnce(Configuration) -> Configuration) -> Self {
+        Self::start_with(issuer::steady().await, change).await
     }
 
-    async fn start_with(issuer: Peer, keys: &str, rest: &str) -> Self {
+    async fn start_with(issuer: Peer, change: impl FnOnce(Configuration) -> Configuration) -> Self {
         let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", upstream.local_addr().unwrap());
-        let config = issuer.config(&url, "", rest).replace("read: 1s", "read: 60s");
-        let config = config.replace("timeouts:", &format!("{keys} timeouts:"));
-        Self { sidecar: Sidecar::ready(&config).await, upstream, _issuer: issuer }
+        let scene = Scene::between(issuer, upstream, |config| {
+            change(config.upstream("timeouts", "{ connect: 1s, read: 60s }"))
+        });
+        Self(scene.await)
     }
 
     /// A caller that has sent a whole request.
     async fn caller(&self, method: &str, path: &str) -> RawClient {
-        let mut caller = RawClient::connect(self.sidecar.host()).await;
+        let mut caller = RawClient::connect(self.0.sidecar.host()).await;
         let request =
             format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{{}}");
         caller.send(&request).await;
@@ -191,13 +193,13 @@ impl Slow {
     /// The next request on a new connection.
     async fn received(&self) -> Received {
         let receiving = async {
-            let mut stream = self.upstream.accept().await.unwrap().0;
+            let mut stream = self.0.upstream.accept().await.unwrap().0;
             Received(read_request(&mut stream).await.unwrap(), stream)
         };
         timeout(DEADLINE, receiving).await.expect("a request in time")
     }
 
-    /// The same, which is the fetch of a CSRF token.
+    /// The next request, which must be the fetch of a CSRF token.
     async fn fetch(&self) -> Received {
         let fetch = self.received().await;
         assert_eq!(fetch.0.header("x-csrf-token"), ["fetch"], "{}", fetch.0.head);
@@ -207,7 +209,7 @@ impl Slow {
     async fn left(&self) -> f64 {
         let series =
             r#"bearerd_requests_total{code_class="none",method="POST",outcome="downstream_closed""#;
-        self.sidecar.metric(series).await
+        self.0.sidecar.metric(series).await
     }
 }
 
@@ -221,25 +223,26 @@ impl Received {
 #[tokio::test]
 async fn a_write_whose_caller_leaves_during_the_fetch_of_a_csrf_token_is_not_sent() {
     const GONE: usize = 3;
-    let world = Slow::start("", &format!("limits: {{ requests: {GONE} }}")).await;
-    let first = world.caller("POST", "/users/gone").await;
-    let mut fetch = world.fetch().await;
+    let slow =
+        SlowScene::start(|config| config.key("limits", format!("{{ requests: {GONE} }}"))).await;
+    let first = slow.caller("POST", "/users/gone").await;
+    let mut fetch = slow.fetch().await;
     let mut gone = vec![first];
     for _ in 1..GONE {
-        gone.push(world.caller("POST", "/users/gone").await);
+        gone.push(slow.caller("POST", "/users/gone").await);
     }
-    let all = async || world.sidecar.metric("bearerd_requests_in_flight").await == GONE as f64;
+    let all = async || slow.0.sidecar.metric("bearerd_requests_in_flight").await == GONE as f64;
     eventually("all wait", all).await;
     drop(gone);
-    eventually("missed", async || world.left().await == GONE as f64).await;
-    // There is room again, and what was asked for is of use to the next one.
-    let mut there = world.caller("POST", "/users/there").await;
+    eventually("noticed", async || slow.left().await == GONE as f64).await;
+    // There is room again, and the next request uses the fetched token.
+    let mut there = slow.caller("POST", "/users/there").await;
     eventually("it waits", async || {
-        world.sidecar.metric("bearerd_requests_in_flight").await == 1.0
+        slow.0.sidecar.metric("bearerd_requests_in_flight").await == 1.0
     })
     .await;
     fetch.answer("x-csrf-token: abcdefgh1234\r\n").await;
-    let mut sent = world.received().await;
+    let mut sent = slow.received().await;
     assert!(sent.0.line().contains("/there"), "{}", sent.0.head);
     assert_eq!(sent.0.header("x-csrf-token"), ["abcdefgh1234"]);
     sent.answer("").await;
@@ -248,12 +251,15 @@ async fn a_write_whose_caller_leaves_during_the_fetch_of_a_csrf_token_is_not_sen
 
 #[tokio::test]
 async fn a_write_that_waits_for_a_csrf_token_holds_no_slot() {
-    let world = Slow::start("max_in_flight: 1, queue: { length: 0 },", "").await;
-    let mut write = world.caller("POST", "/users/x").await;
-    let mut fetch = world.fetch().await;
-    let mut read = world.caller("GET", "/free").await;
+    let slow = SlowScene::start(|config| {
+        config.upstream("max_in_flight", 1).upstream("queue", "{ length: 0 }")
+    })
+    .await;
+    let mut write = slow.caller("POST", "/users/x").await;
+    let mut fetch = slow.fetch().await;
+    let mut read = slow.caller("GET", "/free").await;
     tokio::select! {
-        mut sent = world.received() => {
+        mut sent = slow.received() => {
             assert!(sent.0.line().starts_with("GET /free"), "{}", sent.0.head);
             sent.answer("").await;
         }
@@ -261,34 +267,36 @@ async fn a_write_that_waits_for_a_csrf_token_holds_no_slot() {
     }
     assert!(read.head().await.starts_with("HTTP/1.1 200 "));
     fetch.answer("x-csrf-token: abcdefgh1234\r\n").await;
-    let mut sent = world.received().await;
+    let mut sent = slow.received().await;
     assert_eq!(sent.0.header("x-csrf-token"), ["abcdefgh1234"]);
     sent.answer("").await;
     assert!(write.head().await.starts_with("HTTP/1.1 200 "));
 }
 
 #[tokio::test]
-async fn a_write_whose_turn_comes_with_another_token_is_sent_with_a_csrf_token_of_that() {
+async fn a_write_whose_turn_comes_with_another_token_is_sent_with_a_csrf_token_for_it() {
     let issuer = Peer::start(issuer::token("second", 3600)).await;
     issuer.script([issuer::token("first", 4)]);
-    let keys = "max_in_flight: 1, queue: { length: 1, wait: 30s },";
-    let world = Slow::start_with(issuer, keys, "").await;
-    let mut read = world.caller("GET", "/free").await;
-    let mut held = world.received().await;
-    let mut write = world.caller("POST", "/users/x").await;
-    let mut fetch = world.fetch().await;
+    let slow = SlowScene::start_with(issuer, |config| {
+        config.upstream("max_in_flight", 1).upstream("queue", "{ length: 1, wait: 30s }")
+    })
+    .await;
+    let mut read = slow.caller("GET", "/free").await;
+    let mut held = slow.received().await;
+    let mut write = slow.caller("POST", "/users/x").await;
+    let mut fetch = slow.fetch().await;
     assert_eq!(fetch.0.header("authorization"), ["Bearer first"]);
     fetch.answer("x-csrf-token: abcdefgh1\r\n").await;
     eventually("another token", async || {
-        world.sidecar.metric("bearerd_token_generation").await >= 2.0
+        slow.0.sidecar.metric("bearerd_token_generation").await >= 2.0
     })
     .await;
     held.answer("Connection: close\r\n").await;
     assert!(read.head().await.starts_with("HTTP/1.1 200 "));
-    let mut fetch = world.fetch().await;
+    let mut fetch = slow.fetch().await;
     assert_eq!(fetch.0.header("authorization"), ["Bearer second"]);
     fetch.answer("x-csrf-token: abcdefgh2\r\n").await;
-    let mut sent = world.received().await;
+    let mut sent = slow.received().await;
     let pair = [sent.0.header("authorization"), sent.0.header("x-csrf-token")];
     assert_eq!(pair, [["Bearer second"], ["abcdefgh2"]]);
     sent.answer("").await;

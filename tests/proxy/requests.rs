@@ -1,8 +1,9 @@
-//! What goes upstream, and what comes back: byte for byte where it must be, ours where it must be.
+//! Forwarding: which parts of requests and responses pass unchanged, and which the sidecar sets.
 
 use crate::support::issuer;
 use crate::support::process::Process;
-use crate::support::raw_client::RawClient;
+use crate::support::raw_client::{RawClient, exchange};
+use crate::support::scene::Scene;
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Behaviour, Peer, Seen, read_request};
 use crate::support::{DEADLINE, Fixture, accepting, eventually, http};
@@ -16,32 +17,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-/// Sends raw bytes and reads until the other side closes.
-pub(crate) async fn raw(host: &str, request: &str) -> String {
-    let exchange = async {
-        let mut stream = TcpStream::connect(host).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        // A reset after the answer is a close like any other.
-        let _ = stream.read_to_end(&mut answer).await;
-        String::from_utf8_lossy(&answer).into_owned()
-    };
-    timeout(DEADLINE, exchange).await.expect("an answer in time")
-}
-
-async fn world() -> (Peer, Peer, Sidecar) {
-    let issuer = issuer::steady().await;
-    let upstream = Peer::start(Behaviour::ok("fine")).await;
-    let sidecar = Sidecar::ready(&issuer.config(&upstream.url(), "", "")).await;
-    (issuer, upstream, sidecar)
-}
-
-/// What the upstream saw of one raw request with these header lines.
+/// The request that the upstream received for one with these header lines.
 async fn upstream_saw(head: &str, headers: &str) -> Seen {
-    let (_issuer, upstream, sidecar) = world().await;
+    let Scene { sidecar, upstream, .. } = &Scene::start().await;
     let host = sidecar.host();
     let request = format!("{head}\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n");
-    let answer = raw(host, &request).await;
+    let answer = exchange(host, &request).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     upstream.seen().remove(0)
 }
@@ -65,7 +46,7 @@ async fn the_callers_authorization_is_replaced_in_every_spelling_and_number() {
 
 #[tokio::test]
 async fn a_stripped_authorization_is_counted() {
-    let (_issuer, _upstream, sidecar) = world().await;
+    let Scene { sidecar, .. } = &Scene::start().await;
     let send = async |name: &str| {
         let request = http().get(format!("{}/free", sidecar.url)).header(name, "x");
         request.send().await.unwrap();
@@ -96,11 +77,11 @@ async fn headers_that_would_steer_the_tenant_or_the_connection_are_stripped() {
 }
 
 #[tokio::test]
-async fn a_connection_header_cannot_name_our_token_away() {
-    let (_issuer, upstream, sidecar) = world().await;
+async fn a_connection_header_cannot_remove_the_token() {
+    let Scene { sidecar, upstream, .. } = &Scene::start().await;
     let host = sidecar.host();
     let nominated = "Connection: close, authorization, x-secret\r\nX-Secret: 1\r\n";
-    raw(host, &format!("GET /free HTTP/1.1\r\nHost: {host}\r\n{nominated}\r\n")).await;
+    exchange(host, &format!("GET /free HTTP/1.1\r\nHost: {host}\r\n{nominated}\r\n")).await;
     let seen = upstream.seen().remove(0);
     assert_eq!(seen.header("authorization"), ["Bearer steady-token"]);
     assert!(seen.header("x-secret").is_empty());
@@ -109,7 +90,7 @@ async fn a_connection_header_cannot_name_our_token_away() {
 
 #[tokio::test]
 async fn the_upstream_gets_its_own_host_and_the_profile_its_header() {
-    let (_issuer, upstream, sidecar) = world().await;
+    let Scene { sidecar, upstream, .. } = &Scene::start().await;
     sidecar.get("/data/x").await;
     sidecar.get("/users/Users/1?a=b").await;
     let seen = upstream.seen();
@@ -139,12 +120,15 @@ async fn path_and_query_arrive_byte_for_byte() {
 
 #[tokio::test]
 async fn bodies_pass_in_both_framings() {
-    let (_issuer, upstream, sidecar) = world().await;
+    let Scene { sidecar, upstream, .. } = &Scene::start().await;
     let host = sidecar.host();
     let head = format!("POST /free HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
-    raw(host, &format!("{head}Content-Length: 5\r\n\r\nhello")).await;
-    raw(host, &format!("{head}Transfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"))
-        .await;
+    exchange(host, &format!("{head}Content-Length: 5\r\n\r\nhello")).await;
+    exchange(
+        host,
+        &format!("{head}Transfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"),
+    )
+    .await;
     let seen = upstream.seen();
     assert_eq!(seen[0].body, b"hello");
     assert_eq!(seen[0].header("content-length"), ["5"]);
@@ -154,7 +138,7 @@ async fn bodies_pass_in_both_framings() {
 
 #[tokio::test]
 async fn an_answer_passes_as_it_came() {
-    let (_issuer, upstream, sidecar) = world().await;
+    let Scene { sidecar, upstream, .. } = &Scene::start().await;
     upstream.script([Behaviour::Answer(
         "HTTP/1.1 404 Who Are You\r\nWWW-Authenticate: Bearer\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\
          X-Odd_Name: ü\r\nepm-page-count: 3\r\nContent-Length: 2\r\n\r\nno"
@@ -162,7 +146,7 @@ async fn an_answer_passes_as_it_came() {
     )]);
     let host = sidecar.host();
     let answer =
-        raw(host, &format!("GET /free HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"))
+        exchange(host, &format!("GET /free HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"))
             .await;
     for line in
         ["WWW-Authenticate: Bearer", "Set-Cookie: a=1", "Set-Cookie: b=2", "epm-page-count: 3"]
@@ -175,7 +159,7 @@ async fn an_answer_passes_as_it_came() {
 
 #[tokio::test]
 async fn connections_to_the_upstream_are_kept_and_counted_requests_add_up() {
-    let (_issuer, upstream, sidecar) = world().await;
+    let Scene { sidecar, upstream, .. } = &Scene::start().await;
     for _ in 0..20 {
         assert_eq!(sidecar.get("/free").await.status(), 200);
     }
@@ -192,7 +176,7 @@ async fn connections_to_the_upstream_are_kept_and_counted_requests_add_up() {
 
 #[tokio::test]
 async fn a_closed_pooled_connection_costs_an_idempotent_request_nothing() {
-    let (_issuer, upstream, sidecar) = world().await;
+    let Scene { sidecar, upstream, .. } = &Scene::start().await;
     let closing =
         Behaviour::AnswerAndClose("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".into());
     upstream.script(std::iter::repeat_n(closing, 5));
@@ -203,13 +187,13 @@ async fn a_closed_pooled_connection_costs_an_idempotent_request_nothing() {
 
 #[tokio::test]
 async fn a_caller_of_http_1_0_gets_a_body_that_ends_with_the_connection() {
-    let (_issuer, upstream, sidecar) = world().await;
+    let Scene { sidecar, upstream, .. } = &Scene::start().await;
     upstream.script([Behaviour::Answer(
         "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n\
          HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
             .into(),
     )]);
-    let answer = raw(sidecar.host(), "GET /free HTTP/1.0\r\n\r\n").await;
+    let answer = exchange(sidecar.host(), "GET /free HTTP/1.0\r\n\r\n").await;
     assert!(answer.starts_with("HTTP/1.1 200") || answer.starts_with("HTTP/1.0 200"), "{answer}");
     assert!(!answer.to_lowercase().contains("transfer-encoding"), "{answer}");
     assert!(answer.ends_with("\r\n\r\nhello"), "{answer}");
@@ -217,7 +201,7 @@ async fn a_caller_of_http_1_0_gets_a_body_that_ends_with_the_connection() {
 
 #[tokio::test]
 async fn a_method_in_a_header_is_judged_like_any_other() {
-    let (_issuer, upstream, sidecar) = world().await;
+    let Scene { sidecar, upstream, .. } = &Scene::start().await;
     let post = async |path: &str, tunnelled: &str| {
         let request = http().post(format!("{}{path}", sidecar.url));
         request.header("X-HTTP-Method", tunnelled).send().await.unwrap().status()
@@ -231,7 +215,7 @@ async fn a_method_in_a_header_is_judged_like_any_other() {
     assert_eq!(post("/free", "DELETE").await, 200);
 }
 
-/// The read-only example is what such a tool is given.
+/// The read-only example is the configuration for this tool.
 #[tokio::test]
 async fn a_catalog_that_leads_to_the_other_base_is_read_by_a_read_only_tool() {
     let fixture = Fixture::start().await;
@@ -240,7 +224,8 @@ async fn a_catalog_that_leads_to_the_other_base_is_read_by_a_read_only_tool() {
     let example = include_str!("../../config/odata-read-only.yaml");
     let (_, routes) = example.split_once("\nroutes:\n").unwrap();
     for routes in [format!("routes:\n{routes}"), String::new()] {
-        let sidecar = Sidecar::ready(&fixture.config("", &routes)).await;
+        let config = format!("{}{routes}", fixture.configuration());
+        let sidecar = Sidecar::ready(&config).await;
         let assets = "/api/v1/datasphere/consumption/catalog/assets";
         let catalog: Value = sidecar.get(assets).await.json().await.unwrap();
         let asset = catalog["value"][0].clone();
@@ -258,17 +243,25 @@ async fn a_catalog_that_leads_to_the_other_base_is_read_by_a_read_only_tool() {
         let newer = sidecar.get("/dwaas-core/odata/v4/catalog/spaces").await;
         assert_eq!(newer.status(), 200);
         let seen = sidecar.get("/dwaas-core/api/v1/discovery").await;
-        assert_eq!(seen.status(), if routes.is_empty() { 200 } else { 404 }, "no wider than that");
+        assert_eq!(
+            seen.status(),
+            if routes.is_empty() { 200 } else { 404 },
+            "the example allows no more"
+        );
     }
 }
 
 #[tokio::test]
-async fn what_a_specification_reads_by_post_is_a_read() {
+async fn a_post_that_only_reads_by_its_specification_is_a_read() {
     let issuer = issuer::steady().await;
     let upstream = Peer::start(Behaviour::ok("")).await;
-    let routes = "  - { path: /reads, profile: odata, methods: [GET] }
-  - { path: /people, profile: scim, methods: [GET] }";
-    let sidecar = Sidecar::ready(&issuer.config(&upstream.url(), "", routes)).await;
+    let config = issuer
+        .configuration(&upstream.url())
+        .route("/reads", "profile", "odata")
+        .route("/reads", "methods", "[GET]")
+        .route("/people", "profile", "scim")
+        .route("/people", "methods", "[GET]");
+    let sidecar = Sidecar::ready(&config).await;
     let post = async |path: &str| {
         let request = http().post(format!("{}{path}", sidecar.url)).body("$top=1");
         request.send().await.unwrap().status()
@@ -280,7 +273,7 @@ async fn what_a_specification_reads_by_post_is_a_read() {
         .iter()
         .flat_map(|seen| seen.header("x-csrf-token").len().checked_sub(1))
         .collect();
-    assert!(tokens.is_empty(), "no CSRF token is sent, nor fetched");
+    assert!(tokens.is_empty(), "no CSRF token is sent or fetched");
     assert_eq!(upstream.seen().len(), 2);
     for path in [
         "/reads/Orders",
@@ -295,7 +288,7 @@ async fn what_a_specification_reads_by_post_is_a_read() {
     upstream.script([Behaviour::AnswerAndClose(String::new())]);
     assert_eq!(post("/people/.search").await, 200);
     upstream.script([Behaviour::AnswerAndClose(String::new())]);
-    assert_eq!(post("/free/.search").await, 502, "there it says nothing");
+    assert_eq!(post("/free/.search").await, 502, "no read on this route");
 }
 
 #[tokio::test]
@@ -306,9 +299,9 @@ async fn an_answer_with_a_header_that_is_not_utf_8_passes_at_every_log_level() {
         b"HTTP/1.1 200 OK\r\ncontent-disposition: attachment; filename=M\xe4rz.csv\r\ncontent-length: 2\r\n\r\nok"
             .to_vec(),
     )]);
-    let config = issuer.config(&upstream.url(), "", "log: { level: trace }");
+    let config = issuer.configuration(&upstream.url()).key("log", "{ level: trace }");
     let folder = tempfile::tempdir().unwrap();
-    let process = Process::start(folder.path(), &config, &[]).await;
+    let process = Process::start(folder.path(), &config).await;
     let answer = http().get(format!("{}/free", process.url)).send().await.unwrap();
     let name = answer.headers()["content-disposition"].as_bytes();
     assert_eq!(name, b"attachment; filename=M\xe4rz.csv");
@@ -318,7 +311,7 @@ async fn an_answer_with_a_header_that_is_not_utf_8_passes_at_every_log_level() {
 #[tokio::test]
 async fn a_write_that_may_have_been_executed_is_not_sent_again() {
     for method in ["PUT", "DELETE", "POST", "PATCH"] {
-        let (_issuer, upstream, sidecar) = world().await;
+        let Scene { sidecar, upstream, .. } = &Scene::start().await;
         let http = http();
         // The first answer leaves a kept connection; the second request is read, and not answered.
         assert_eq!(sidecar.get("/free").await.status(), 200);
@@ -331,14 +324,14 @@ async fn a_write_that_may_have_been_executed_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn a_write_in_the_clothes_of_a_read_is_not_sent_again() {
-    let (_issuer, upstream, sidecar) = world().await;
+async fn a_write_with_the_method_of_a_read_is_not_sent_again() {
+    let Scene { sidecar, upstream, .. } = &Scene::start().await;
     let html = "content-type: text/html\r\n";
     for (answer, status) in [
         (issuer::status("200 OK", html, "<html>done</html>"), 200),
         (Behaviour::AnswerAndClose(String::new()), 502),
     ] {
-        // It leaves a kept connection.
+        // This leaves a kept connection.
         assert_eq!(sidecar.get("/free").await.status(), 200);
         let before = upstream.seen().len();
         upstream.script([answer]);
@@ -361,20 +354,20 @@ async fn of_many_kept_connections_that_are_dead_a_read_tries_one() {
         async move {
             read_request(&mut stream).await?;
             begun.fetch_add(1, Ordering::SeqCst);
-            // All of the first ones are there at once, each with a connection of its own.
+            // The first requests wait for each other, so that each needs a connection of its own.
             while begun.load(Ordering::SeqCst) < KEPT {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.ok()?;
-            // It takes a second request, and is gone.
+            // A second request gets no response.
             read_request(&mut stream).await?;
             dead.fetch_add(1, Ordering::SeqCst);
             Some(())
         }
     });
     let issuer = issuer::steady().await;
-    let sidecar =
-        Sidecar::ready(&issuer.config(&url, "", "").replace("read: 1s", "read: 20s")).await;
+    let config = issuer.configuration(&url).upstream("timeouts", "{ read: 20s }");
+    let sidecar = Sidecar::ready(&config).await;
     let all = join_all((0..KEPT).map(|_| sidecar.get("/free"))).await;
     assert!(all.iter().all(|answer| answer.status() == 200));
     assert_eq!(sidecar.get("/free").await.status(), 200);
@@ -382,8 +375,8 @@ async fn of_many_kept_connections_that_are_dead_a_read_tries_one() {
 }
 
 #[tokio::test]
-async fn a_caller_of_http_1_0_sees_that_its_body_was_cut() {
-    let (_issuer, upstream, sidecar) = world().await;
+async fn a_caller_of_http_1_0_notices_that_its_body_was_cut() {
+    let Scene { sidecar, upstream, .. } = &Scene::start().await;
     upstream.script([Behaviour::AnswerAndClose(
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n".into(),
     )]);
@@ -412,10 +405,10 @@ async fn a_caller_of_http_1_0_is_promised_a_kept_connection_only_where_the_answe
             "HTTP/1.0 200 OK\r\nconnection: keep-alive\r\n\r\nhello".to_owned(),
             false,
         ),
-        // Ours.
+        // A local answer.
         ("GET", "/nowhere", String::new(), true),
     ] {
-        let (_issuer, upstream, sidecar) = world().await;
+        let Scene { sidecar, upstream, .. } = &Scene::start().await;
         upstream.script([Behaviour::AnswerAndClose(answer.clone())]);
         let mut caller = RawClient::connect(sidecar.host()).await;
         let line = format!("{method} {path} HTTP/1.0");
@@ -431,8 +424,8 @@ async fn a_caller_of_http_1_0_is_promised_a_kept_connection_only_where_the_answe
 }
 
 #[tokio::test]
-async fn whatever_becomes_of_an_answer_on_its_way_its_length_and_the_promise_agree() {
-    let (_issuer, upstream, sidecar) = world().await;
+async fn a_response_has_a_length_exactly_if_its_connection_is_kept() {
+    let Scene { sidecar, upstream, .. } = &Scene::start().await;
     let body = r#"{"@odata.nextLink":"https://other.example/x"}"#;
     upstream.script([issuer::json(body)]);
     let mut caller = RawClient::connect(sidecar.host()).await;

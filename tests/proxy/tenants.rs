@@ -1,9 +1,10 @@
-//! Several tenants behind one sidecar: none of them ever sees a token of another one's.
+//! Several tenants behind one sidecar: no tenant receives a token of another one.
 
+use crate::support::configuration::Configuration;
 use crate::support::issuer;
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Behaviour, Peer};
-use crate::support::{eventually, http};
+use crate::support::{USERS, eventually, http};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use reqwest::Response;
@@ -11,13 +12,13 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// Everything by number: which client and which upstream a route has, and what a request looks like.
+/// A configuration, and requests to send. Clients, upstreams and listeners go by number.
 #[derive(Clone, Debug)]
-struct World {
+struct Case {
     clients: usize,
     upstreams: usize,
     listeners: usize,
-    /// By path and listener.
+    /// The routes by path and listener.
     routes: BTreeMap<(String, usize), Route>,
     requests: Vec<Request>,
 }
@@ -35,13 +36,22 @@ struct Request {
     path: String,
     listener: usize,
     is_write: bool,
-    /// A header that might lead a proxy astray.
+    /// A header that could mislead a proxy.
     astray: Option<(&'static str, &'static str)>,
     /// Whether the upstream refuses the token once.
     is_refused: bool,
 }
 
-/// One for each listener, so that routes can name it before its port is known.
+/// Adds client `c<number>` of this issuer.
+fn with_client(config: Configuration, number: usize, issuer: &Peer) -> Configuration {
+    config
+        .add_client(&format!("c{number}"))
+        .client("token_url", format!("\"{}/oauth/token\"", issuer.url()))
+        .client("client_id", "id")
+        .client("client_secret", "s3cret")
+}
+
+/// The address of a listener. Each has its own, so that routes can name it before its port is known.
 fn address(listener: usize) -> String {
     format!("127.0.0.{}:0", listener + 1)
 }
@@ -51,7 +61,7 @@ fn path(most: usize) -> impl Strategy<Value = String> {
     prop::collection::vec(segment, 1..=most).prop_map(|segments| format!("/{}", segments.join("/")))
 }
 
-fn worlds() -> impl Strategy<Value = World> {
+fn cases() -> impl Strategy<Value = Case> {
     (1..4_usize, 1..4_usize, 1..4_usize).prop_flat_map(|(clients, upstreams, listeners)| {
         let profile = prop::sample::select(vec!["passthrough", "scim", "rest"]);
         let route = (0..clients, 0..upstreams, any::<bool>(), profile);
@@ -78,19 +88,19 @@ fn worlds() -> impl Strategy<Value = World> {
             is_refused,
         });
         let routes = prop::collection::btree_map((path(2), 0..listeners), route.clone(), 0..9);
-        // Each listener has some route.
+        // Each listener has at least one route.
         let least = prop::collection::vec((path(2), route), listeners);
         let requests = prop::collection::vec(request, 1..24);
         (routes, least, requests).prop_map(move |(mut routes, least, requests)| {
             let least = least.into_iter().enumerate();
             routes.extend(least.map(|(listener, (path, route))| ((path, listener), route)));
-            World { clients, upstreams, listeners, routes, requests }
+            Case { clients, upstreams, listeners, routes, requests }
         })
     })
 }
 
-impl World {
-    /// The longest of the listener's routes whose segments the path begins with.
+impl Case {
+    /// The longest route of the listener whose segments are the first ones of the path.
     fn route_of(&self, request: &Request) -> Option<&Route> {
         let leads = |route: &str| {
             let rest = request.path.strip_prefix(route);
@@ -105,24 +115,21 @@ impl World {
 
     fn config(&self, issuers: &[Peer], upstreams: &[Peer]) -> String {
         let addresses: Vec<_> = (0..self.listeners).map(address).collect();
-        let mut text = format!(
-            "listen: [{}]\naccess: {{ hosts: [{}] }}\nadmin: {{ listen: 127.0.0.1:0 }}\nclients:\n",
-            addresses.join(", "),
-            addresses.join(", ").replace(":0", ""),
-        );
+        let hosts = addresses.join(", ").replace(":0", "");
+        let mut config = Configuration::new()
+            .key("listen", format!("[{}]", addresses.join(", ")))
+            .key("access", format!("{{ hosts: [{hosts}] }}"));
         for (number, issuer) in issuers.iter().enumerate() {
-            let url = issuer.url();
-            writeln!(
-                text,
-                "  c{number}: {{ token_url: \"{url}/oauth/token\", client_id: id, client_secret: s3cret }}"
-            )
-            .unwrap();
+            config = with_client(config, number, issuer);
         }
-        text += "upstreams:\n";
         for (number, upstream) in upstreams.iter().enumerate() {
-            writeln!(text, "  u{number}: {{ url: \"{}\", client: c0 }}", upstream.url()).unwrap();
+            config = config
+                .add_upstream(&format!("u{number}"))
+                .upstream("url", upstream.url())
+                .upstream("client", "c0");
         }
-        text += "routes:\n";
+        // Two listeners may have routes with the same path, which the builder takes for one.
+        let mut text = format!("{config}routes:\n");
         for ((path, listener), route) in &self.routes {
             let listen = address(*listener);
             let Route { client, upstream, strip_path, profile } = route;
@@ -135,7 +142,7 @@ impl World {
         text
     }
 
-    /// Sends all requests, and tells what was wrong with what the upstreams saw.
+    /// Sends all requests and checks what the upstreams received.
     async fn run(&self) -> Result<(), TestCaseError> {
         let mut issuers = Vec::new();
         for number in 0..self.clients {
@@ -165,10 +172,10 @@ impl World {
             let status = sent.send().await.unwrap().status();
             prop_assert_eq!(status == 404, route.is_none(), "{:?}: {}", request, status);
         }
-        self.judge(&upstreams)
+        self.check(&upstreams)
     }
 
-    fn judge(&self, upstreams: &[Peer]) -> Result<(), TestCaseError> {
+    fn check(&self, upstreams: &[Peer]) -> Result<(), TestCaseError> {
         let mut arrived = 0;
         for (place, upstream) in upstreams.iter().enumerate() {
             for seen in upstream.seen() {
@@ -183,7 +190,7 @@ impl World {
                     prop_assert_eq!(route.upstream, place);
                     prop_assert!(is_of(route.client), "{} got {:?}", seen.line(), tokens);
                 } else {
-                    // A CSRF token is fetched with the token of some route that leads here.
+                    // A CSRF token is fetched with the access token of a route to this upstream.
                     let mut leading = self.routes.values().filter(|route| route.upstream == place);
                     prop_assert!(leading.any(|route| is_of(route.client)), "{tokens:?}");
                 }
@@ -199,7 +206,7 @@ impl World {
 fn whatever_the_configuration_and_the_request_a_tenant_gets_the_token_of_its_route_and_no_other() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut runner = TestRunner::new(Config { cases: 48, ..Config::default() });
-    runner.run(&worlds(), |world| runtime.block_on(world.run())).unwrap();
+    runner.run(&cases(), |case| runtime.block_on(case.run())).unwrap();
 }
 
 /// Two tenants with the same paths, each on a listener of its own.
@@ -217,30 +224,23 @@ impl Pair {
         ];
         let tenants =
             [Peer::start(Behaviour::ok("0")).await, Peer::start(Behaviour::ok("1")).await];
-        let mut text = String::from(
-            "listen: [127.0.0.1:0, 127.0.0.2:0]
-access: { hosts: [localhost, 127.0.0.1, 127.0.0.2] }
-admin: { listen: 127.0.0.1:0 }
-",
-        );
-        text += "clients:\n";
+        let mut config = Configuration::new()
+            .key("listen", "[127.0.0.1:0, 127.0.0.2:0]")
+            .key("access", "{ hosts: [localhost, 127.0.0.1, 127.0.0.2] }");
         for (number, issuer) in issuers.iter().enumerate() {
-            let url = issuer.url();
-            writeln!(text, "  c{number}: {{ token_url: \"{url}/oauth/token\", client_id: id, client_secret: s3cret }}").unwrap();
+            config = with_client(config, number, issuer);
         }
-        text += "upstreams:\n";
         for (number, tenant) in tenants.iter().enumerate() {
-            let (url, listen) = (tenant.url(), address(number));
-            writeln!(
-                text,
-                "  u{number}: {{ url: \"{url}\", client: c{number}, listen: \"{listen}\" }}"
-            )
-            .unwrap();
+            config = config
+                .add_upstream(&format!("u{number}"))
+                .upstream("url", tenant.url())
+                .upstream("client", format!("c{number}"))
+                .upstream("listen", format!("\"{}\"", address(number)));
         }
-        Self { _issuers: issuers, tenants, sidecar: Sidecar::ready(&text).await }
+        Self { _issuers: issuers, tenants, sidecar: Sidecar::ready(&config).await }
     }
 
-    /// Gets a URL as a tool does that knows nothing of tenants, and tells whose answer came.
+    /// Gets a URL without credentials. Returns the response and the number of the tenant that gave it.
     async fn get(&self, url: &str) -> (Response, usize) {
         let before = self.tenants.each_ref().map(|tenant| tenant.seen().len());
         let answer = http().get(url).send().await.unwrap();
@@ -252,10 +252,8 @@ admin: { listen: 127.0.0.1:0 }
     }
 }
 
-const USERS: &str = "/api/v1/scim2/Users";
-
 #[tokio::test]
-async fn of_two_tenants_with_the_same_paths_each_is_reached_on_its_own_listener() {
+async fn two_tenants_with_the_same_paths_are_reached_each_on_its_own_listener() {
     let pair = Pair::start().await;
     for place in 0..2 {
         let (_, reached) = pair.get(&format!("{}{USERS}", pair.sidecar.urls[place])).await;
@@ -270,7 +268,7 @@ async fn of_two_tenants_with_the_same_paths_each_is_reached_on_its_own_listener(
 }
 
 #[tokio::test]
-async fn links_between_tenants_lead_to_the_listener_of_the_one_they_mean() {
+async fn links_between_tenants_lead_to_the_listener_of_their_target() {
     let pair = Pair::start().await;
     for place in 0..2 {
         for target in 0..2 {
@@ -294,17 +292,19 @@ async fn links_between_tenants_lead_to_the_listener_of_the_one_they_mean() {
 }
 
 #[tokio::test]
-async fn a_path_that_another_listener_serves_is_told_with_its_address() {
+async fn a_path_that_another_listener_serves_is_answered_with_its_address() {
     let issuer = issuer::steady().await;
     let upstream = Peer::start(Behaviour::ok("")).await;
-    let yaml = issuer.config(&upstream.url(), "", "").replace("listen: 127.0.0.1:0\n", "");
-    let routes = "routes:
-  - { path: /a, profile: rest, listen: 127.0.0.1:0 }
-  - { path: /b, profile: rest, listen: [127.0.0.1:0, 127.0.0.2:0] }
-";
-    let head = yaml.split("routes:").next().unwrap();
-    let listen = "listen: [127.0.0.1:0, 127.0.0.2:0]\naccess: { hosts: [127.0.0.1, 127.0.0.2] }\n";
-    let sidecar = Sidecar::ready(&format!("{listen}{head}{routes}")).await;
+    let config = issuer
+        .configuration(&upstream.url())
+        .key("listen", "[127.0.0.1:0, 127.0.0.2:0]")
+        .key("access", "{ hosts: [127.0.0.1, 127.0.0.2] }")
+        .without_routes()
+        .route("/a", "profile", "rest")
+        .route("/a", "listen", "127.0.0.1:0")
+        .route("/b", "profile", "rest")
+        .route("/b", "listen", "[127.0.0.1:0, 127.0.0.2:0]");
+    let sidecar = Sidecar::ready(&config).await;
     let get = async |listener: usize, path: &str| {
         let answer = http().get(format!("{}{path}", sidecar.urls[listener])).send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
@@ -312,11 +312,11 @@ async fn a_path_that_another_listener_serves_is_told_with_its_address() {
     for (listener, path) in [(0, "/a"), (0, "/b"), (1, "/b")] {
         assert_eq!(get(listener, path).await.0, 200, "{listener}{path}");
     }
-    let (status, told) = get(1, "/a").await;
+    let (status, text) = get(1, "/a").await;
     let address = sidecar.host();
     assert!(
-        status == 404 && told.contains(&format!("not served here but on {address};")),
-        "{told}"
+        status == 404 && text.contains(&format!("not served here but on {address};")),
+        "{text}"
     );
     assert!(get(1, "/c").await.1.contains("no configured route"));
     assert_eq!(upstream.seen().len(), 3);

@@ -1,30 +1,21 @@
-//! Verified TLS or nothing: towards the upstream and towards the issuer.
+//! Verification of TLS towards upstreams and issuers.
 
+use crate::support::configuration::Configuration;
 use crate::support::issuer;
 use crate::support::process::{Process, bearerd, output, written};
+use crate::support::scene::unchanged;
 use crate::support::sidecar::Sidecar;
 use crate::support::tls::{Authority, TlsUpstream};
 use crate::support::upstream::Peer;
-use crate::support::{Fixture, eventually, http};
+use crate::support::{Fixture, SALES, eventually, http};
 use bearerd::demo::TenantOptions;
 use rustls::version::{TLS12, TLS13};
 use std::path::Path;
 use tempfile::TempDir;
 
-const SALES: &str = "/api/v1/datasphere/consumption/relational/DEMO/SALES/SALES?$top=1";
-
-/// What the sidecar answers with its upstream changed like this; and that nothing arrived there.
-async fn refused(change: impl Fn(&Fixture, String) -> String) -> String {
-    refused_by(&Fixture::start().await, change).await
-}
-
-async fn refused_by(fixture: &Fixture, change: impl Fn(&Fixture, String) -> String) -> String {
-    let upstream =
-        format!("url: {}, ca_file: {}", fixture.tenant.url(), fixture.path("ca.pem").display());
-    let config = fixture.config("", "");
-    assert!(config.contains(&upstream));
-    let changed = config.replace(&upstream, &change(fixture, upstream.clone()));
-    let sidecar = Sidecar::ready(&changed).await;
+/// The answer of a sidecar with a changed configuration, after a check that the tenant got no request.
+async fn refused(fixture: &Fixture, change: impl FnOnce(Configuration) -> Configuration) -> String {
+    let sidecar = Sidecar::ready(&change(fixture.configuration())).await;
     let answer = sidecar.get(SALES).await;
     assert_eq!(answer.status(), 502);
     let text = answer.text().await.unwrap();
@@ -34,8 +25,9 @@ async fn refused_by(fixture: &Fixture, change: impl Fn(&Fixture, String) -> Stri
 }
 
 #[tokio::test]
-async fn an_unknown_authority_is_refused_and_the_way_out_is_told() {
-    let text = refused(|fixture, _| format!("url: {}", fixture.tenant.url())).await;
+async fn an_unknown_authority_is_refused_and_the_answer_says_what_to_do() {
+    let fixture = Fixture::start().await;
+    let text = refused(&fixture, |config| config.without_upstream_key("ca_file")).await;
     assert!(text.contains("UnknownIssuer") && text.contains("ca_file"), "{text}");
 }
 
@@ -44,29 +36,27 @@ async fn a_certificate_of_another_name_is_refused() {
     // The demo tenant's certificate names localhost, 127.0.0.1 and ::1; it listens elsewhere here.
     let tenant = TenantOptions { tenant: ([127, 0, 0, 2], 0).into(), ..TenantOptions::default() };
     let fixture = Fixture::start_with(tenant).await;
-    let text = refused_by(&fixture, |_, upstream| upstream.replace("localhost", "127.0.0.2")).await;
+    let url = fixture.tenant.url().replace("localhost", "127.0.0.2");
+    let text = refused(&fixture, |config| config.upstream("url", url)).await;
     assert!(text.contains("certificate not valid for name"), "{text}");
 }
 
 #[tokio::test]
 async fn another_tenants_authority_is_refused() {
-    let other = Fixture::start().await;
+    let (fixture, other) = (Fixture::start().await, Fixture::start().await);
     let anchors = other.path("ca.pem").display().to_string();
-    refused(|fixture, upstream| {
-        upstream.replace(fixture.path("ca.pem").to_str().unwrap(), &anchors)
-    })
-    .await;
+    refused(&fixture, |config| config.upstream("ca_file", anchors)).await;
 }
 
 #[tokio::test]
 async fn the_systems_authorities_stay_trusted_beside_a_private_one() {
     let (fixture, other) = (Fixture::start().await, Fixture::start().await);
-    let (ours, private) = (fixture.path("ca.pem"), other.path("ca.pem"));
-    let (ours, private) = (ours.to_str().unwrap(), private.to_str().unwrap());
-    // The tenant's authority is the system's here, and the file names somebody else's.
-    let config = fixture.config("", "").replace(ours, private);
+    let (system, private) = (fixture.path("ca.pem"), other.path("ca.pem"));
+    // The tenant's authority is the system's here, and `ca_file` names another one.
+    let private = private.display().to_string();
+    let config = fixture.configuration().client("ca_file", &private).upstream("ca_file", &private);
     let folder = tempfile::tempdir().unwrap();
-    let environment = [("SSL_CERT_FILE", ours)];
+    let environment = [("SSL_CERT_FILE", system.to_str().unwrap())];
     let mut process = Process::start_in(folder.path(), &config, &environment).await;
     for _ in 0..2 {
         let answer = http().get(format!("{}{SALES}", process.url)).send().await.unwrap();
@@ -80,14 +70,16 @@ async fn the_systems_authorities_stay_trusted_beside_a_private_one() {
 async fn two_upstreams_at_one_address_do_not_share_their_trust() {
     let fixture = Fixture::start().await;
     let (url, ca) = (fixture.tenant.url(), fixture.path("ca.pem"));
-    let upstreams = format!(
-        "upstreams:\n  trusting: {{ url: {url}, ca_file: {} }}\n  strict: {{ url: {url} }}\nroutes:\n  \
-         - {{ path: /api/v1/scim2, profile: scim, upstream: trusting }}\n  \
-         - {{ path: /api/v1/scim, profile: scim, upstream: strict }}\n",
-        ca.display()
-    );
-    let config = fixture.config("", "");
-    let config = config.split("upstreams:").next().unwrap().to_owned() + &upstreams;
+    let config = fixture
+        .configuration()
+        .rename_upstream("trusting")
+        .upstream("ca_file", ca.display())
+        .add_upstream("strict")
+        .upstream("url", url)
+        .route("/api/v1/scim2", "profile", "scim")
+        .route("/api/v1/scim2", "upstream", "trusting")
+        .route("/api/v1/scim", "profile", "scim")
+        .route("/api/v1/scim", "upstream", "strict");
     let sidecar = Sidecar::ready(&config).await;
     for _ in 0..3 {
         assert_eq!(sidecar.get("/api/v1/scim2/Users").await.status(), 200);
@@ -98,11 +90,7 @@ async fn two_upstreams_at_one_address_do_not_share_their_trust() {
 #[tokio::test]
 async fn a_token_endpoint_that_is_not_trusted_gets_no_secret() {
     let fixture = Fixture::start().await;
-    let config = fixture.config("", "").replacen(
-        &format!("    ca_file: {}\n", fixture.path("ca.pem").display()),
-        "",
-        1,
-    );
+    let config = fixture.configuration().without_client_keys(&["ca_file"]);
     let sidecar = Sidecar::start(&config);
     eventually("told", async || {
         sidecar.probe("/readyz").await.1.contains("cannot reach the token endpoint")
@@ -111,17 +99,19 @@ async fn a_token_endpoint_that_is_not_trusted_gets_no_secret() {
     assert_eq!(fixture.tenant.seen().token_requests, 0);
 }
 
-/// A sidecar in front of an upstream with TLS of its own, which is trusted unless `keys` say otherwise.
-async fn before(upstream: &TlsUpstream, folder: &Path, keys: &str) -> (Peer, Sidecar) {
+/// A sidecar before an upstream that it trusts. `change` can alter that.
+async fn before(
+    upstream: &TlsUpstream,
+    folder: &Path,
+    change: impl FnOnce(Configuration) -> Configuration,
+) -> (Peer, Sidecar) {
     let issuer = issuer::steady().await;
-    let config = issuer.config("UPSTREAM", "", "");
-    let ca = folder.join("upstream-ca.pem").display().to_string();
-    let keys = format!("url: \"{}\", ca_file: {ca}, {keys} timeouts", upstream.url());
-    let sidecar = Sidecar::ready(&config.replace("url: \"UPSTREAM\", timeouts", &keys)).await;
-    (issuer, sidecar)
+    let config = issuer.configuration(&upstream.url());
+    let config = change(config.upstream("ca_file", folder.join("ca.pem").display()));
+    (issuer, Sidecar::ready(&config).await)
 }
 
-/// What GET answers, and its text.
+/// The status and text of a GET request.
 async fn answer(sidecar: &Sidecar) -> (u16, String) {
     let answer = sidecar.get("/free").await;
     (answer.status().as_u16(), answer.text().await.unwrap())
@@ -129,26 +119,30 @@ async fn answer(sidecar: &Sidecar) -> (u16, String) {
 
 fn folder_with(authority: &Authority) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("upstream-ca.pem"), &authority.pem).unwrap();
+    authority.write_pem(folder.path());
     folder
 }
 
 #[tokio::test]
-async fn a_version_of_tls_below_the_least_gets_no_token() {
+async fn a_version_of_tls_below_the_minimum_gets_no_token() {
     let authority = Authority::new();
     let folder = folder_with(&authority);
     let old = TlsUpstream::start(&authority, &[&TLS12], None, |_| {}).await;
     let new = TlsUpstream::start(&authority, &[&TLS12, &TLS13], None, |_| {}).await;
-    for (upstream, keys, status) in [
-        (&old, "", 200),
-        (&old, "min_tls: 1.2,", 200),
-        (&old, "min_tls: 1.3,", 502),
-        (&new, "min_tls: 1.3,", 200),
+    for (upstream, least, status) in [
+        (&old, None, 200),
+        (&old, Some("1.2"), 200),
+        (&old, Some("1.3"), 502),
+        (&new, Some("1.3"), 200),
     ] {
         let requests = upstream.requests();
-        let (_issuer, sidecar) = before(upstream, folder.path(), keys).await;
+        let change = |config: Configuration| match least {
+            Some(least) => config.upstream("min_tls", least),
+            None => config,
+        };
+        let (_issuer, sidecar) = before(upstream, folder.path(), change).await;
         let (answered, text) = answer(&sidecar).await;
-        assert_eq!(answered, status, "{keys} {text}");
+        assert_eq!(answered, status, "{least:?} {text}");
         assert_eq!(upstream.requests() - requests, usize::from(status == 200));
         if status == 502 {
             assert!(
@@ -166,22 +160,20 @@ async fn an_upstream_that_wants_a_certificate_gets_the_configured_one_and_no_oth
     let files = |name: &str| {
         [format!("{name}.crt"), format!("{name}.key")].map(|name| folder.path().join(name))
     };
-    for (name, by) in [("ours", &callers), ("theirs", &Authority::new())] {
+    for (name, by) in [("known", &callers), ("unknown", &Authority::new())] {
         let [chain, key] = files(name);
         by.write_certificate(&chain, &key);
     }
     for versions in [&[&TLS12][..], &[&TLS13][..]] {
         let upstream = TlsUpstream::start(&authority, versions, Some(&callers), |_| {}).await;
-        for (name, status) in [(Some("ours"), 200), (Some("theirs"), 502), (None, 502)] {
-            let keys = name.map(files).map(|[chain, key]| {
-                format!(
-                    "certificate_file: {}, private_key_file: {},",
-                    chain.display(),
-                    key.display()
-                )
-            });
-            let (_issuer, sidecar) =
-                before(&upstream, folder.path(), &keys.unwrap_or_default()).await;
+        for (name, status) in [(Some("known"), 200), (Some("unknown"), 502), (None, 502)] {
+            let change = |config: Configuration| match name.map(files) {
+                Some([chain, key]) => config
+                    .upstream("certificate_file", chain.display())
+                    .upstream("private_key_file", key.display()),
+                None => config,
+            };
+            let (_issuer, sidecar) = before(&upstream, folder.path(), change).await;
             for _ in 0..2 {
                 let (answered, text) = answer(&sidecar).await;
                 assert_eq!(answered, status, "{name:?} {text}");
@@ -192,7 +184,7 @@ async fn an_upstream_that_wants_a_certificate_gets_the_configured_one_and_no_oth
 }
 
 #[tokio::test]
-async fn certificates_that_have_ended_or_have_not_begun_are_refused() {
+async fn certificates_that_are_expired_or_not_yet_valid_are_refused() {
     let authority = Authority::new();
     let folder = folder_with(&authority);
     let expired = TlsUpstream::start(&authority, &[&TLS13], None, |params| {
@@ -204,7 +196,7 @@ async fn certificates_that_have_ended_or_have_not_begun_are_refused() {
     })
     .await;
     for (upstream, reason) in [(expired, "expired"), (early, "not valid yet")] {
-        let (_issuer, sidecar) = before(&upstream, folder.path(), "").await;
+        let (_issuer, sidecar) = before(&upstream, folder.path(), unchanged).await;
         let (status, text) = answer(&sidecar).await;
         assert!(status == 502 && text.contains(r#""kind":"upstream_tls""#), "{text}");
         assert!(text.contains(reason), "{text}");
@@ -219,10 +211,9 @@ async fn an_authority_that_leaves_the_ca_file_is_trusted_no_longer_and_its_conne
     let folder = folder_with(&first);
     let upstream = TlsUpstream::start(&first, &[&TLS13], None, |_| {}).await;
     let issuer = issuer::steady().await;
-    let ca = folder.path().join("upstream-ca.pem");
-    let config = issuer.config(&upstream.url(), "", "");
-    let config = config.replace(", timeouts", &format!(", ca_file: {}, timeouts", ca.display()));
-    let process = Process::start(folder.path(), &config, &[]).await;
+    let ca = folder.path().join("ca.pem");
+    let config = issuer.configuration(&upstream.url()).upstream("ca_file", ca.display());
+    let process = Process::start(folder.path(), &config).await;
     let ask = async || http().get(format!("{}/free", process.url)).send().await.unwrap().status();
     eventually("ready", async || ask().await == 200).await;
     std::fs::write(&ca, &second.pem).unwrap();
@@ -238,16 +229,16 @@ async fn an_authority_that_leaves_the_ca_file_is_trusted_no_longer_and_its_conne
 async fn a_self_signed_certificate_is_refused_until_it_is_in_the_ca_file() {
     let (upstream, pem) = TlsUpstream::self_signed().await;
     let folder = folder_with(&Authority::new());
-    let (_issuer, sidecar) = before(&upstream, folder.path(), "").await;
+    let (_issuer, sidecar) = before(&upstream, folder.path(), unchanged).await;
     let (status, text) = answer(&sidecar).await;
     assert!(status == 502 && text.contains(r#""kind":"upstream_tls""#), "{text}");
     assert_eq!(upstream.requests(), 0);
-    std::fs::write(folder.path().join("upstream-ca.pem"), pem).unwrap();
-    let (_issuer, sidecar) = before(&upstream, folder.path(), "").await;
+    std::fs::write(folder.path().join("ca.pem"), pem).unwrap();
+    let (_issuer, sidecar) = before(&upstream, folder.path(), unchanged).await;
     assert_eq!(answer(&sidecar).await.0, 200);
 }
 
-/// A sidecar for two upstreams, which trusts the system's anchors only: those of this file.
+/// A sidecar for two upstreams that trusts only the system's anchors, which are in this file.
 async fn with_system_anchors(
     folder: &Path,
     anchors: &Path,
@@ -255,14 +246,15 @@ async fn with_system_anchors(
 ) -> (Peer, Process) {
     let issuer = issuer::steady().await;
     let [first, second] = upstreams.map(TlsUpstream::url);
-    let config = issuer.config(&first, "", "").replace(
-        "upstreams:",
-        &format!("upstreams:\n  second: {{ url: \"{second}\", timeouts: {{ idle: 1s }} }}"),
-    );
-    let config = config.replace("read: 1s", "read: 1s, idle: 1s");
-    let config = config.replace("profile:", "upstream: u, profile:");
-    let config =
-        format!("{config}  - {{ path: /second, upstream: second, profile: passthrough }}\n");
+    let config = issuer
+        .configuration(&first)
+        .upstream("timeouts", "{ connect: 1s, read: 1s, idle: 1s }")
+        .add_upstream("second")
+        .upstream("url", format!("\"{second}\""))
+        .upstream("timeouts", "{ idle: 1s }")
+        .all_routes("upstream", "u")
+        .route("/second", "upstream", "second")
+        .route("/second", "profile", "passthrough");
     let environment = [("SSL_CERT_FILE", anchors.to_str().unwrap())];
     (issuer, Process::start_in(folder, &config, &environment).await)
 }
@@ -296,11 +288,11 @@ async fn the_systems_anchors_are_read_again_on_a_reload() {
         process.signal("HUP").await;
         eventually("trusted", async || ask(path).await == 200).await;
     }
-    eventually("what was kept is closed", async || process.open_files() <= files + 1).await;
+    eventually("kept connections are closed", async || process.open_files() <= files + 1).await;
 }
 
 #[tokio::test]
-async fn what_can_be_no_anchor_among_the_systems_harms_nobody() {
+async fn a_broken_certificate_among_the_systems_anchors_does_no_harm() {
     let authority = Authority::new();
     let folder = folder_with(&authority);
     let anchors = folder.path().join("system.pem");
@@ -314,22 +306,22 @@ async fn what_can_be_no_anchor_among_the_systems_harms_nobody() {
 }
 
 #[tokio::test]
-async fn where_there_is_nobody_to_trust_the_start_says_what_to_give() {
+async fn without_any_trust_anchor_the_start_fails_and_says_what_to_configure() {
     let folder = tempfile::tempdir().unwrap();
-    let nobody = folder.path().join("empty.pem");
-    std::fs::write(&nobody, "").unwrap();
-    let environment = [("SSL_CERT_FILE", nobody.to_str().unwrap())];
+    let empty = folder.path().join("empty.pem");
+    std::fs::write(&empty, "").unwrap();
+    let environment = [("SSL_CERT_FILE", empty.to_str().unwrap())];
     let issuer = issuer::steady().await;
-    let config = issuer.config("http://127.0.0.1:9", "", "");
-    // Nothing here is verified.
+    let config = issuer.configuration("http://127.0.0.1:9");
+    // This configuration needs no trust anchors.
     let process = Process::start_in(folder.path(), &config, &environment).await;
     drop(process);
-    let config = config.replace("http://127.0.0.1:9", "https://acme.test");
+    let config = config.upstream("url", "https://acme.test");
     let config = written(folder.path(), &config);
     let mut command = bearerd();
     command.args(["run", "--config"]).arg(config).envs(environment);
     let ended = output(&mut command).await;
-    let told = String::from_utf8(ended.stderr).unwrap();
-    assert_eq!(ended.status.code(), Some(1), "{told}");
-    assert!(told.contains("no trust anchors, and there is no ca_file"), "{told}");
+    let text = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{text}");
+    assert!(text.contains("no trust anchors, and there is no ca_file"), "{text}");
 }

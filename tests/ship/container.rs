@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use tempfile::TempDir;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-/// What Podman needs in a machine without systemd, and what limits it may set there.
+/// Podman's settings for a machine without systemd, with limits that it may set there.
 const CONTAINERS: &str = r#"[containers]
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
 [engine]
@@ -18,10 +18,10 @@ cgroup_manager = "cgroupfs"
 events_logger = "file"
 "#;
 const POD: &str = "FROM scratch\nCOPY rootfs/ /\nUSER 65532:65532\nENTRYPOINT [\"/pod\"]\n";
-/// Whoever runs in the pod.
+/// The user in the pod.
 const USER: &str = "65532";
 
-/// A Podman of its own: images, containers and volumes go with it.
+/// Podman with its own storage. Its images, containers and volumes are removed with it.
 struct Podman {
     folder: TempDir,
 }
@@ -55,7 +55,7 @@ impl Podman {
         text(&self.try_run(arguments), &format!("podman {arguments:?}"))
     }
 
-    /// Puts a binary of this build on nothing.
+    /// Makes the root file system of an image with only a binary of this build.
     fn image(&self, binary: &Path, root: &Path, name: &str) {
         let script = Path::new(ROOT).join("deploy/image/rootfs.sh");
         let output = Command::new("sh").arg(script).arg(binary).arg(root).arg(name).output();
@@ -71,7 +71,7 @@ impl Podman {
         self.run(&["inspect", "--format", what, container]).trim().to_owned()
     }
 
-    /// What somebody in the pod answers.
+    /// The response of a server in the pod.
     fn ask(&self, port: u16, method: &str, target: &str, json: &str) -> String {
         let port = port.to_string();
         self.run(&["exec", APP, "/pod", "ask", &port, method, target, json])
@@ -104,7 +104,7 @@ fn field<'a>(status: &'a str, name: &str) -> Vec<&'a str> {
     line.split_whitespace().skip(1).collect()
 }
 
-/// The sidecar's process, seen from outside.
+/// Checks the privileges of the sidecar's process from outside.
 fn check_confinement(podman: &Podman) {
     let pid = podman.inspect(SIDECAR, "{{.State.Pid}}");
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -166,7 +166,7 @@ async fn the_shipped_pod_reads_survives_a_rotation_and_drains() {
     let since = reads(&podman).split_off(before);
     assert!(since.len() > 10 && since.iter().all(|read| read == "200"), "{since:?}");
 
-    // A read is under way for most of the time when the sidecar is told to end.
+    // A read is in flight most of the time when the sidecar is stopped.
     podman.ask(9004, "PUT", "/faults", r#"{"tenant_delay_ms":1500,"token_lifetime":600}"#);
     let slow = reads(&podman).len() + 2;
     eventually("slow", async || reads(&podman).len() >= slow).await;

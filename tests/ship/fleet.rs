@@ -1,4 +1,4 @@
-//! What `docs/fleet.md` promises, in the simulation that `make fleet` runs.
+//! The claims of `docs/fleet.md`, checked by the simulation that `make fleet` runs.
 
 #[path = "../../benches/fleet/src/issuer.rs"]
 mod issuer;
@@ -18,14 +18,14 @@ use std::time::Duration;
 
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=3;
 
-/// Each of these with each seed and size of fleet.
+/// Each of these scenarios with each seed and size of fleet.
 fn runs<const N: usize>(scenarios: [fn(usize, u64) -> Run; N]) -> impl Iterator<Item = Run> {
     let all = SEEDS.flat_map(|seed| FLEETS.map(|sidecars| (sidecars, seed)));
     all.flat_map(move |(sidecars, seed)| scenarios.map(|scenario| scenario(sidecars, seed)))
 }
 
 #[test]
-fn the_tables_and_pictures_are_the_simulations() {
+fn the_tables_and_pictures_are_up_to_date() {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
     let read = |name: &str| std::fs::read_to_string(docs.join(name)).unwrap();
     let document = read("fleet.md");
@@ -55,7 +55,7 @@ fn a_fleet_that_starts_together_has_its_tokens_in_minutes_and_comes_back_spread(
         assert!(all.is_some_and(|all| all - from < STARTED), "{title}, {sidecars}: {all:?}");
         let requests = sum(&outcome.requests, from) as usize;
         assert!(requests <= 8 * sidecars, "{title}, {sidecars}: {requests} requests");
-        // Half a minute after the start the crowd is spread over a minute.
+        // Half a minute after the start, the requests are spread over a minute.
         let peak = peak(&outcome.requests, from + Duration::from_secs(30));
         assert!(peak <= 10 * LIMIT, "{title}, {sidecars}: {peak} requests in a second");
     }

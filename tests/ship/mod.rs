@@ -1,5 +1,7 @@
-//! What ships beside the binary: the image, the README, the dependencies and the fleet simulation.
+//! Files that ship with the binary: configurations, the image, the README, the dependencies, and the
+//! results of the fleet simulation.
 
+mod configurations;
 mod container;
 mod dependencies;
 mod fleet;

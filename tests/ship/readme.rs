@@ -1,4 +1,4 @@
-//! What the README says is what the program does.
+//! The tables of the README agree with the program.
 
 use crate::support::issuer;
 use crate::support::sidecar::Sidecar;
@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 const README: &str = include_str!("../../README.md");
 
-/// The names in backticks that begin the rows of the README's tables.
+/// The names in backticks at the beginning of table rows.
 fn first_cells() -> BTreeSet<&'static str> {
     README.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect()
 }
@@ -18,8 +18,8 @@ fn first_cells() -> BTreeSet<&'static str> {
 #[tokio::test]
 async fn the_table_of_metrics_lists_every_metric_and_no_other() {
     let issuer = issuer::steady().await;
-    let client = "expires_on: 2030-01-01";
-    let sidecar = Sidecar::ready(&issuer.config("https://127.0.0.1:9", client, "")).await;
+    let config = issuer.configuration("https://127.0.0.1:9");
+    let sidecar = Sidecar::ready(&config.client("expires_on", "2030-01-01")).await;
     sidecar.get("/nowhere").await;
     let (_, text) = sidecar.probe("/metrics").await;
     let exported: BTreeSet<_> = text
@@ -29,7 +29,7 @@ async fn the_table_of_metrics_lists_every_metric_and_no_other() {
         .collect();
     let mut listed: BTreeSet<_> =
         first_cells().into_iter().filter(|name| name.starts_with("bearerd_")).collect();
-    // Only told by issuers that send `Date`, which the test's own does not.
+    // It is exported only if the issuer sends `Date`, which the test's issuer does not.
     assert!(listed.remove("bearerd_clock_skew_seconds"));
     assert_eq!(exported, listed);
 }

@@ -1,4 +1,4 @@
-//! An upstream that gives its connections up, in each of the ways in which servers do.
+//! An upstream that ends each connection after its first response, in every way in which servers do.
 
 use super::accepting;
 use super::tls::Authority;
@@ -15,80 +15,80 @@ use tokio_util::task::AbortOnDropHandle;
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// In good order: of TLS, with `close_notify`.
-    Farewell,
-    /// By TCP's FIN alone.
+    /// With TLS's `close_notify`.
+    CloseNotify,
+    /// By a FIN.
     Fin,
-    /// By TCP's FIN alone, while the other direction stays open.
+    /// By a FIN, while the other direction stays open.
     HalfClosed,
     /// By a reset.
     Reset,
-    /// By a fatal alert of TLS.
+    /// By a fatal TLS alert.
     Alert,
-    /// By an answer to a request that never came, as servers say before they close an idle connection.
-    TimeoutAnswer,
-    /// By bytes that are no answer.
-    Garbage,
-    /// By bytes that are no TLS.
-    BareGarbage,
-    /// By the beginning of an answer.
-    HalfAHeader,
+    /// By a response 408, which servers send before they close an idle connection.
+    RequestTimeout,
+    /// By bytes that are not HTTP.
+    InvalidHttp,
+    /// By bytes that are not TLS.
+    InvalidTls,
+    /// By the beginning of a response header.
+    PartialHeader,
 }
 
 impl Way {
-    /// Those that make sense without TLS.
+    /// The ways that exist without TLS.
     pub(crate) const PLAIN: [Self; 6] = [
         Self::Fin,
         Self::HalfClosed,
         Self::Reset,
-        Self::TimeoutAnswer,
-        Self::Garbage,
-        Self::HalfAHeader,
+        Self::RequestTimeout,
+        Self::InvalidHttp,
+        Self::PartialHeader,
     ];
-    /// All of them.
+    /// All ways.
     pub(crate) const ALL: [Self; 9] = [
-        Self::Farewell,
+        Self::CloseNotify,
         Self::Fin,
         Self::HalfClosed,
         Self::Reset,
         Self::Alert,
-        Self::TimeoutAnswer,
-        Self::Garbage,
-        Self::BareGarbage,
-        Self::HalfAHeader,
+        Self::RequestTimeout,
+        Self::InvalidHttp,
+        Self::InvalidTls,
+        Self::PartialHeader,
     ];
 
-    /// Whether an answer right before it may be lost, too.
-    pub(crate) const fn spoils_what_was_said(self) -> bool {
-        matches!(self, Self::Reset | Self::Alert | Self::BareGarbage)
+    /// Whether a response just before it can be lost too.
+    pub(crate) const fn can_lose_response(self) -> bool {
+        matches!(self, Self::Reset | Self::Alert | Self::InvalidTls)
     }
 
-    /// What is said inside of TLS before the end.
+    /// The bytes that are sent before the end, encrypted if there is TLS.
     const fn last_words(self) -> &'static [u8] {
         match self {
-            Self::TimeoutAnswer => {
+            Self::RequestTimeout => {
                 b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
             }
-            Self::Garbage => b"\x00\x01 what is this\r\n\r\n",
-            Self::HalfAHeader => b"HTTP/1.1 200 OK\r\nContent-Le",
+            Self::InvalidHttp => b"\x00\x01 what is this\r\n\r\n",
+            Self::PartialHeader => b"HTTP/1.1 200 OK\r\nContent-Le",
             _ => b"",
         }
     }
 }
 
-/// When it ends.
+/// When a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Moment {
-    /// As soon as its second request is here.
-    WhenAsked,
-    /// Right behind the answer to its first request, while the second may be on its way.
-    AtOnce,
+    /// On its second request.
+    OnRequest,
+    /// Right after the response to its first request.
+    AfterResponse,
 }
 
 #[derive(Default)]
 struct State {
     ends: Mutex<Option<(Way, Moment)>>,
-    /// The requests that came over a connection after its first one: they get no answer.
+    /// Second requests of connections, which get no response.
     lost: AtomicUsize,
 }
 
@@ -100,7 +100,7 @@ pub(crate) struct ClosingUpstream {
 }
 
 impl ClosingUpstream {
-    /// With a certificate of this authority's, or without TLS. Each connection answers one request and then ends.
+    /// Starts a server with a certificate of this authority, or without TLS.
     pub(crate) async fn start(authority: Option<&Authority>) -> Self {
         let acceptor = authority.map(|authority| TlsAcceptor::from(Arc::new(authority.server())));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -127,8 +127,8 @@ impl ClosingUpstream {
         Self { address, is_tls, state, _task: task }
     }
 
-    /// From now on, connections end like this.
-    pub(crate) fn ends(&self, way: Way, moment: Moment) {
+    /// Sets how and when connections end.
+    pub(crate) fn set_end(&self, way: Way, moment: Moment) {
         *self.state.ends.lock().unwrap() = Some((way, moment));
     }
 
@@ -137,20 +137,20 @@ impl ClosingUpstream {
         format!("{scheme}://localhost:{}", self.address.port())
     }
 
-    /// How many requests got no answer since this was asked for the last time.
-    pub(crate) fn lost(&self) -> usize {
+    /// The number of requests without a response since the last call.
+    pub(crate) fn take_lost(&self) -> usize {
         self.state.lost.swap(0, Ordering::SeqCst)
     }
 }
 
-/// Answers the first request, and returns how the connection ends when it is time for that.
+/// Answers the first request and returns how the connection must end.
 async fn serve(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), state: &State) -> Option<Way> {
     read_request(stream).await?;
     let (way, moment) = (*state.ends.lock().unwrap())?;
     let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
     stream.write_all(answer).await.ok()?;
     stream.flush().await.ok()?;
-    if moment == Moment::WhenAsked {
+    if moment == Moment::OnRequest {
         read_request(stream).await?;
         state.lost.fetch_add(1, Ordering::SeqCst);
     }
@@ -160,13 +160,13 @@ async fn serve(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), state: &State
 }
 
 async fn end_tls(mut stream: TlsStream<TcpStream>, way: Way) -> Option<()> {
-    if way == Way::Farewell {
+    if way == Way::CloseNotify {
         return stream.shutdown().await.ok();
     }
     let (mut stream, mut session) = stream.into_inner();
     match way {
         Way::Alert => {
-            // The peer answers this with an alert; it is read in the caller's place.
+            // This record is not valid, so the session produces an alert.
             session
                 .read_tls(&mut &b"\x17\x03\x03\x00\x20................................"[..])
                 .ok()?;
@@ -176,7 +176,7 @@ async fn end_tls(mut stream: TlsStream<TcpStream>, way: Way) -> Option<()> {
             assert!(!alert.is_empty());
             stream.write_all(&alert).await.ok()?;
         }
-        Way::BareGarbage => stream.write_all(b"what is this\r\n\r\n").await.ok()?,
+        Way::InvalidTls => stream.write_all(b"what is this\r\n\r\n").await.ok()?,
         _ => {}
     }
     end_tcp(stream, way).await
@@ -187,7 +187,7 @@ async fn end_tcp(mut stream: TcpStream, way: Way) -> Option<()> {
         Way::Reset => stream.set_zero_linger().ok(),
         Way::HalfClosed => {
             stream.shutdown().await.ok()?;
-            // Until the other side has closed its own direction, too.
+            // Reads until the other side has closed its direction too.
             tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.ok().map(|_| ())
         }
         _ => Some(()),

@@ -1,11 +1,11 @@
-//! A collector of traces: what it was sent, read with a reader of its own, so that writer and reader can't
-//! share a mistake.
+//! A collector of traces with a protobuf reader of its own, so that an error in the writer's library is
+//! not hidden by the same error in the reader.
 
 use super::issuer;
 use super::upstream::{Peer, Seen};
 use std::collections::BTreeMap;
 
-/// A field of a protobuf message: its number and what it holds.
+/// The value of a protobuf field.
 enum Value<'a> {
     Number(u64),
     Bytes(&'a [u8]),
@@ -65,13 +65,13 @@ fn fields(mut rest: &[u8]) -> Vec<(u64, Value<'_>)> {
     fields
 }
 
-/// The messages in the fields of this number.
+/// The messages in the fields with this number.
 fn messages<'a>(message: &'a [u8], number: u64) -> Vec<&'a [u8]> {
     let of = |(given, value): (u64, Value<'a>)| (given == number).then(|| value.bytes());
     fields(message).into_iter().filter_map(of).collect()
 }
 
-/// Keys and values, both as text.
+/// The attributes in the fields with this number, as text.
 fn attributes(message: &[u8], number: u64) -> BTreeMap<String, String> {
     let pair = |pair: &[u8]| {
         let [key, value] = [1, 2].map(|number| messages(pair, number)[0]);
@@ -85,7 +85,7 @@ fn attributes(message: &[u8], number: u64) -> BTreeMap<String, String> {
     messages(message, number).into_iter().map(pair).collect()
 }
 
-/// What is looked at of a span (opentelemetry/proto/trace/v1/trace.proto).
+/// The parts of a span that tests check (opentelemetry/proto/trace/v1/trace.proto).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Span {
     pub(crate) trace: String,
@@ -122,12 +122,12 @@ impl Span {
         span
     }
 
-    /// An attribute's value; empty if there is none.
+    /// The value of an attribute, or an empty text.
     pub(crate) fn attribute(&self, key: &str) -> &str {
         self.attributes.get(key).map_or("", String::as_str)
     }
 
-    /// What goes upstream in this span.
+    /// The `traceparent` header that belongs to this span.
     pub(crate) fn traceparent(&self) -> String {
         format!("00-{}-{}-01", self.trace, self.id)
     }
@@ -148,7 +148,7 @@ fn spans(request: &Seen) -> Vec<Span> {
 pub(crate) struct Collector(pub(crate) Peer);
 
 impl Collector {
-    /// Takes everything.
+    /// Starts a collector that accepts everything.
     pub(crate) async fn start() -> Self {
         Self(Peer::start(issuer::status("200 OK", "", "")).await)
     }

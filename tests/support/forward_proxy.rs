@@ -1,4 +1,4 @@
-//! A forward proxy: it passes bytes to whoever is asked for, looked for on loopback by the port, and remembers.
+//! A forward proxy that connects to the requested port on loopback and records every request.
 
 use super::accepting;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,7 +15,7 @@ pub(crate) struct ForwardProxy {
     _task: AbortOnDropHandle<()>,
 }
 
-/// A request for a tunnel.
+/// A CONNECT request.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Asked {
     pub(crate) target: String,
@@ -41,17 +41,17 @@ impl ForwardProxy {
         Self { address, asked, answer, greeting, _task: task }
     }
 
-    /// Who was asked for, in order.
+    /// The requests in order.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
     }
 
-    /// From now on tunnels begin with this.
+    /// Sets the response that opens a tunnel.
     pub(crate) fn greet(&self, greeting: &str) {
         greeting.clone_into(&mut self.greeting.lock().unwrap());
     }
 
-    /// From now on this is the answer, and there are no tunnels.
+    /// Sets a response to all requests. No more tunnels are opened.
     pub(crate) fn answer(&self, answer: &str) {
         *self.answer.lock().unwrap() = Some(answer.to_owned());
     }

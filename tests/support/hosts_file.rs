@@ -1,4 +1,4 @@
-//! A name that moves, for one process: a hosts file of its own in the place of the system's.
+//! A hosts file for a single process, mounted over the system's.
 
 use super::process::{bearerd, starting};
 use std::fmt::Write;
@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 use tokio::process::Command;
 
-/// As wide as any line of it: what is replaced has the same length, so that a reader sees the old or the new.
+/// The width of each line. A new text has the old length, so that a reader sees the old or the new one.
 const WIDTH: usize = 60;
 const MOST: usize = 2;
 
-/// Knows just one name.
+/// A hosts file with a single name.
 pub(crate) struct HostsFile {
     name: &'static str,
     file: NamedTempFile,
@@ -26,7 +26,7 @@ impl HostsFile {
         names
     }
 
-    /// Moves the name there.
+    /// Sets the addresses of the name.
     pub(crate) fn point_to(&self, addresses: &[IpAddr]) {
         assert!((1..=MOST).contains(&addresses.len()));
         let mut text = String::new();
@@ -39,16 +39,16 @@ impl HostsFile {
         file.write_all_at(text.as_bytes(), 0).unwrap();
     }
 
-    /// bearerd where this file is the system's, in a mount namespace. It keeps its process id.
+    /// A command that becomes bearerd with this hosts file.
     pub(crate) fn bearerd(&self) -> Command {
         bearerd_with(self.file.path())
     }
 }
 
-/// Knows no name, and does not say so: a pipe that nobody writes into.
-pub(crate) struct Silence(PathBuf);
+/// A hosts file that never answers: a pipe without a writer.
+pub(crate) struct SilentHostsFile(PathBuf);
 
-impl Silence {
+impl SilentHostsFile {
     pub(crate) fn new(folder: &Path) -> Self {
         let pipe = folder.join("hosts");
         let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
@@ -56,7 +56,7 @@ impl Silence {
         Self(pipe)
     }
 
-    /// bearerd where this pipe is the system's file.
+    /// A command that becomes bearerd with this hosts file.
     pub(crate) fn bearerd(&self) -> Command {
         bearerd_with(&self.0)
     }

@@ -1,4 +1,4 @@
-//! An upstream that speaks HTTP/2, and resets or leaves as a script says.
+//! An HTTP/2 upstream that answers, resets streams and ends connections by a script.
 
 use super::accepting;
 use super::tls::{Authority, answer_all};
@@ -20,30 +20,30 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
 
-/// What becomes of a request.
+/// The treatment of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Turn {
-    /// 200, with as many bytes.
+    /// 200 with a body of this length.
     Answer(usize),
-    /// Refused before it was begun with.
+    /// A reset with `REFUSED_STREAM`.
     Refuse,
-    /// Refused, since it wants to be asked by HTTP/1.1.
+    /// A reset with `HTTP_1_1_REQUIRED`.
     WantHttp1,
-    /// Refused for another reason, when it may have been begun with.
+    /// A reset with `INTERNAL_ERROR`.
     Reset,
-    /// Refused, since there are too many.
+    /// A reset with `ENHANCE_YOUR_CALM`.
     Calm,
-    /// The connection ends without a word.
+    /// The connection ends without GOAWAY.
     Die,
-    /// The answer begins, and then it is refused, which makes no sense.
+    /// The beginning of a response, and then a reset with `REFUSED_STREAM`.
     BeginAndRefuse,
-    /// The connection says goodbye, and this request is one of those that it does not take any more.
+    /// GOAWAY, which excludes this request.
     Leave,
-    /// The connection says goodbye before it takes any request.
+    /// GOAWAY before any request.
     Dismiss,
-    /// 200 when so many others are under way.
+    /// 200 as soon as this many requests are in flight.
     Gather(usize),
-    /// 200, with this JSON and trailers behind it.
+    /// 200 with this JSON and trailers.
     Trailed(&'static str),
 }
 
@@ -52,10 +52,10 @@ struct State {
     script: VecDeque<Turn>,
     connections: usize,
     asked: usize,
-    /// Method and path of the requests that were answered.
+    /// Method and path of the answered requests.
     answered: Vec<String>,
     under_way: usize,
-    /// How many came by HTTP/1.1.
+    /// The number of requests by HTTP/1.1.
     by_http1: Arc<AtomicUsize>,
 }
 
@@ -66,17 +66,18 @@ pub(crate) struct Http2Upstream {
 }
 
 impl Http2Upstream {
-    /// Each request takes the next turn of the script; after its end, all get an answer.
+    /// Starts a server. Each request takes the next turn of the script. After its end, all are answered.
     pub(crate) async fn start(authority: &Authority, script: &[Turn]) -> Self {
         Self::serving(authority.server(), &["h2"], script).await
     }
 
-    /// The same with TLS of another kind and for these protocols. By HTTP/1.1, all get an answer.
+    /// Starts a server with this TLS configuration and these protocols. All HTTP/1.1 requests are
+    /// answered.
     pub(crate) async fn serving(config: ServerConfig, protocols: &[&str], script: &[Turn]) -> Self {
         Self::serving_at(Ipv4Addr::LOCALHOST, config, protocols, script).await
     }
 
-    /// The same at an address.
+    /// Starts a server at this address.
     pub(crate) async fn serving_at(
         address: Ipv4Addr,
         mut config: ServerConfig,
@@ -106,7 +107,7 @@ impl Http2Upstream {
         self.state.lock().unwrap().connections
     }
 
-    /// How many requests have come, by HTTP/2.
+    /// The number of requests by HTTP/2.
     pub(crate) fn asked(&self) -> usize {
         self.state.lock().unwrap().asked
     }
@@ -155,7 +156,7 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, state: Arc<Mutex<State>
     Some(())
 }
 
-/// Says that it takes no stream at all, which the library has no word for (RFC 9113 section 6.8).
+/// Sends a GOAWAY that excludes every stream (RFC 9113 section 6.8). The library has no call for it.
 async fn turn_away(mut stream: TlsStream<TcpStream>, state: &Mutex<State>) -> Option<()> {
     const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
     const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -165,7 +166,7 @@ async fn turn_away(mut stream: TlsStream<TcpStream>, state: &Mutex<State>) -> Op
         state.asked += 1;
     }
     stream.write_all(&[&SETTINGS[..], &GOAWAY].concat()).await.ok()?;
-    // Closed at once, it might not be heard.
+    // If the connection were closed at once, the GOAWAY could be lost.
     tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.ok().map(|_| ())
 }
 
@@ -189,7 +190,7 @@ async fn reply(
             state.lock().unwrap().answered.push(format!("begun {}", request.uri().path()));
             let mut sender = answer.send_response(Response::new(()), false).ok()?;
             sender.send_data(Bytes::from_static(b"half"), false).ok()?;
-            // What is sent must have arrived before it is reset.
+            // The data must arrive before the reset.
             sleep(Duration::from_millis(200)).await;
             sender.send_reset(Reason::REFUSED_STREAM);
             return None;

@@ -1,20 +1,20 @@
-//! A token endpoint that answers from a script and remembers every request as it came.
+//! Responses of token endpoints and of other servers, and an issuer that always works.
 
 use super::upstream::{Behaviour, Peer};
 
-/// A well-formed answer with this token, which lives for this long.
+/// A token response with a lifetime in seconds.
 pub(crate) fn token(value: &str, expires_in: u64) -> Behaviour {
     json(&format!(
         r#"{{"access_token":"{value}","token_type":"bearer","expires_in":{expires_in}}}"#
     ))
 }
 
-/// Status 200 with this body.
+/// A JSON response with status 200.
 pub(crate) fn json(body: &str) -> Behaviour {
     status("200 OK", "content-type: application/json\r\n", body)
 }
 
-/// Any status, with these header lines.
+/// A response with this status line, these header lines and this body.
 pub(crate) fn status(line: &str, headers: &str, body: &str) -> Behaviour {
     Behaviour::Answer(format!(
         "HTTP/1.1 {line}\r\n{headers}content-length: {}\r\n\r\n{body}",
@@ -22,7 +22,7 @@ pub(crate) fn status(line: &str, headers: &str, body: &str) -> Behaviour {
     ))
 }
 
-/// An issuer that always gives one long-lived token.
+/// An issuer that always returns the same long-lived token.
 pub(crate) async fn steady() -> Peer {
     Peer::start(token("steady-token", 3600)).await
 }

@@ -1,9 +1,10 @@
-//! What tests stand on: a sidecar on free ports, issuers and upstreams that remember what they saw,
+//! Support for tests: sidecars on free ports, scripted issuers and upstreams that record every request,
 //! and waiting with a deadline.
 
 pub(crate) mod closing_upstream;
 #[cfg(feature = "otlp")]
 pub(crate) mod collector;
+pub(crate) mod configuration;
 pub(crate) mod faulty_upstream;
 pub(crate) mod forward_proxy;
 pub(crate) mod hosts_file;
@@ -15,12 +16,14 @@ pub(crate) mod process;
 pub(crate) mod promql;
 pub(crate) mod raw_client;
 pub(crate) mod rewriter_laws;
+pub(crate) mod scene;
 pub(crate) mod sidecar;
 pub(crate) mod strict_upstream;
 pub(crate) mod tls;
 pub(crate) mod upstream;
 
 use bearerd::demo::{Tenant, TenantOptions};
+use configuration::Configuration;
 use reqwest::redirect::Policy;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -30,15 +33,29 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
-/// Long enough for a busy machine; a test that hits it has failed.
+/// The longest wait for anything. It is long enough for a busy machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A port of loopback that nobody has, for a process that can't take any free one by itself.
+/// The path of one row of the demo tenant's data.
+pub(crate) const SALES: &str = "/api/v1/datasphere/consumption/relational/DEMO/SALES/SALES?$top=1";
+/// The path of the demo tenant's users.
+pub(crate) const USERS: &str = "/api/v1/scim2/Users";
+
+/// An unused loopback address, for a process that cannot choose a free port by itself.
 pub(crate) fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// Serves each connection of a listener, until dropped.
+/// A temporary folder with these files.
+pub(crate) fn folder_of(files: &[(&str, &str)]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, content) in files {
+        std::fs::write(folder.path().join(name), content).unwrap();
+    }
+    folder
+}
+
+/// Serves every connection of a listener until the handle is dropped.
 pub(crate) fn accepting<F: Future<Output: Send> + Send + 'static>(
     listener: tokio::net::TcpListener,
     mut serve: impl FnMut(TcpStream) -> F + Send + 'static,
@@ -54,7 +71,7 @@ pub(crate) fn accepting<F: Future<Output: Send> + Send + 'static>(
     }))
 }
 
-/// Asks until the answer is yes. Fails the test at the deadline.
+/// Polls a condition until it holds. Fails the test at the deadline.
 pub(crate) async fn eventually<F: AsyncFnMut() -> bool>(what: &str, mut condition: F) {
     let waiting = async {
         while !condition().await {
@@ -64,23 +81,22 @@ pub(crate) async fn eventually<F: AsyncFnMut() -> bool>(what: &str, mut conditio
     assert!(tokio::time::timeout(DEADLINE, waiting).await.is_ok(), "not in time: {what}");
 }
 
-/// A client as a legacy tool has it: no proxy, no redirects followed, nothing kept secret.
+/// A client like a legacy tool's: without a proxy, redirects or credentials.
 pub(crate) fn http() -> reqwest::Client {
-    pingora::tls::install_default_crypto_provider();
-    reqwest::Client::builder()
-        .no_proxy()
-        .redirect(Policy::none())
-        .timeout(DEADLINE)
-        .build()
-        .unwrap()
+    http_builder().build().unwrap()
 }
 
-/// Whether demo tenants are spoken to by HTTP/2: `make test` runs everything in both ways.
+fn http_builder() -> reqwest::ClientBuilder {
+    pingora::tls::install_default_crypto_provider();
+    reqwest::Client::builder().no_proxy().redirect(Policy::none()).timeout(DEADLINE)
+}
+
+/// Whether sidecars use HTTP/2 towards demo tenants. `make test` runs all tests both ways.
 fn over_http2() -> bool {
     std::env::var_os("OVER_HTTP2").is_some()
 }
 
-/// A demo tenant with the files that a configuration in front of it names.
+/// A demo tenant, with the files that a sidecar's configuration names.
 pub(crate) struct Fixture {
     pub(crate) tenant: Tenant,
     pub(crate) folder: TempDir,
@@ -104,29 +120,19 @@ impl Fixture {
         self.folder.path().join(name)
     }
 
-    /// A configuration with free ports; `client` adds keys to the client, `rest` to the whole.
-    pub(crate) fn config(&self, client: &str, rest: &str) -> String {
-        let ca = self.path("ca.pem");
-        format!(
-            "listen: 127.0.0.1:0
-admin: {{ listen: 127.0.0.1:0 }}
-clients:
-  technical-user:
-    token_url: {token_url}
-    client_id: {client_id}
-    client_secret_file: {secret}
-    ca_file: {ca}
-    {client}
-upstreams:
-  datasphere: {{ url: {url}, ca_file: {ca}{http2} }}
-{rest}
-",
-            token_url = self.tenant.token_url(),
-            client_id = self.tenant.client_id(),
-            secret = self.path("secret").display(),
-            ca = ca.display(),
-            url = self.tenant.url(),
-            http2 = if over_http2() { ", http2: true" } else { "" },
-        )
+    /// A configuration with client `technical-user` and upstream `datasphere`. It has no routes:
+    /// the defaults apply.
+    pub(crate) fn configuration(&self) -> Configuration {
+        let ca = self.path("ca.pem").display().to_string();
+        let config = Configuration::new()
+            .add_client("technical-user")
+            .client("token_url", self.tenant.token_url())
+            .client("client_id", format!("\"{}\"", self.tenant.client_id()))
+            .client("client_secret_file", self.path("secret").display())
+            .client("ca_file", &ca)
+            .add_upstream("datasphere")
+            .upstream("url", self.tenant.url())
+            .upstream("ca_file", ca);
+        if over_http2() { config.upstream("http2", true) } else { config }
     }
 }

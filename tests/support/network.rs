@@ -1,8 +1,8 @@
-//! A network of its own for one test, in which a path can go dead: packets vanish, and nobody says so.
+//! A network namespace for a single test, in which a path can lose all packets.
 //!
-//! The test runs once more, in a process of its own in a network namespace, where it may do what it likes. There is
-//! just loopback; what is sent to [`FAR`] goes out from one address, and later from another, as on a machine that has
-//! changed the network: whatever is sent to the old address is lost, and only there.
+//! The test runs again in a process of its own in the namespace. Packets to [`FAR`] have one source
+//! address first and another one later, as on a machine that has changed its network. Packets to the
+//! old address are lost.
 
 use super::process::output;
 use std::net::Ipv4Addr;
@@ -10,19 +10,20 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-/// Where upstreams are that can be cut off.
+/// The address of upstreams that can be cut off.
 pub(crate) const FAR: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 9);
 const OLD: &str = "10.9.0.1";
 const NEW: &str = "10.9.0.2";
-/// For all that a test waits for in there, each with a deadline of its own.
+/// The longest run of the test in the namespace.
 const LONGEST: Duration = Duration::from_secs(180);
-/// Says to the test that it is in there.
+/// The environment variable that marks the process in the namespace.
 const INSIDE: &str = "IN_A_NETWORK_OF_ITS_OWN";
 
 pub(crate) struct Network(());
 
 impl Network {
-    /// The network, for the test of this name. Nothing if the test has run in it in the meantime, and passed.
+    /// Returns the network in the namespace. Outside, runs the test with this name in the namespace,
+    /// checks that it passes, and returns `None`.
     pub(crate) async fn for_test(name: &str) -> Option<Self> {
         if std::env::var_os(INSIDE).is_some() {
             for address in [OLD, NEW, &FAR.to_string()] {
@@ -43,7 +44,7 @@ impl Network {
         None
     }
 
-    /// From now on, whatever is sent to the address from which connections were opened so far is lost.
+    /// Cuts the path: packets to the source address of connections so far are lost from now on.
     pub(crate) async fn cut(&self) {
         send_from(NEW).await;
         ip(&format!("route del local {OLD} dev lo table local")).await;

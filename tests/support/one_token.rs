@@ -1,10 +1,10 @@
-//! A token source without an issuer, for what is measured without sockets; benches use it, too.
+//! A token source without an issuer, for measurements without sockets. Benches use it too.
 
 use bearerd::token::{Token, TokenError, TokenSource};
 use http::HeaderValue;
 use std::time::Duration;
 
-/// Always gives one long-lived token of the size that Datasphere gives.
+/// A source of one long-lived token of the size of Datasphere's.
 pub(crate) struct OneToken;
 
 #[async_trait::async_trait]

@@ -1,15 +1,18 @@
-//! The real binary as a process of its own: signals, exit codes, memory, output.
+//! The binary in a process of its own: signals, exit codes, memory, output.
 
 use super::hosts_file::HostsFile;
-use super::{DEADLINE, eventually};
+use super::sidecar::Endpoints;
+use super::{DEADLINE, eventually, http_builder};
 use bearerd::demo::TenantOptions;
+use std::fmt::Display;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-/// A tool that `scripts/setup.sh` has fetched, or the system's.
+/// The path of a tool that `scripts/setup.sh` has fetched, or the system's.
 pub(crate) fn tool(name: &str) -> PathBuf {
     let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/bin").join(name);
     if fetched.exists() { fetched } else { name.into() }
@@ -19,14 +22,14 @@ pub(crate) fn bearerd() -> Command {
     starting(env!("CARGO_BIN_EXE_bearerd"))
 }
 
-/// A program that knows nothing of the environment of the tests, and does not outlive them.
+/// A command with an empty environment. Its process is killed on drop.
 pub(crate) fn starting(program: &str) -> Command {
     let mut command = Command::new(program);
     command.env_clear().kill_on_drop(true).stdin(Stdio::null());
     command
 }
 
-/// bearerd that may open so many files and no more. It keeps its process id.
+/// A command that becomes bearerd with this limit of open files.
 pub(crate) fn with_files(most: u32) -> Command {
     let plain = bearerd();
     let mut command = starting("prlimit");
@@ -34,24 +37,25 @@ pub(crate) fn with_files(most: u32) -> Command {
     command
 }
 
-/// Runs a command that ends by itself.
+/// Runs a command to its end.
 pub(crate) async fn output(command: &mut Command) -> Output {
     timeout(DEADLINE, command.output()).await.expect("the command ends in time").unwrap()
 }
 
-/// The file of a configuration. It logs at the level where most is told, unless it says otherwise.
-pub(crate) fn written(folder: &Path, yaml: &str) -> PathBuf {
+/// Writes a configuration and returns its path. The log level is `trace` if it sets no other.
+pub(crate) fn written(folder: &Path, yaml: &(impl Display + ?Sized)) -> PathBuf {
     let config = folder.join("bearerd.yaml");
+    let yaml = yaml.to_string();
     let level = if yaml.contains("log:") { "" } else { "log: { level: trace }\n" };
     std::fs::write(&config, format!("{yaml}\n{level}")).unwrap();
     config
 }
 
-/// The address that a line of the log tells, if it has this message.
+/// The URL of the address in a log line with this message.
 pub(crate) fn address(line: &str, message: &str) -> Option<String> {
     let event: serde_json::Value = serde_json::from_str(line).ok()?;
-    let told = event.get("message")? == message;
-    told.then_some(format!("http://{}", event.get("address")?.as_str()?))
+    let is_it = event.get("message")? == message;
+    is_it.then_some(format!("http://{}", event.get("address")?.as_str()?))
 }
 
 pub(crate) async fn signal(pid: u32, name: &str) {
@@ -59,59 +63,65 @@ pub(crate) async fn signal(pid: u32, name: &str) {
     assert!(sent.success());
 }
 
-/// A running sidecar; its log goes to a file.
+/// A running sidecar with its log in a file.
 pub(crate) struct Process {
     child: Child,
     log: PathBuf,
-    pub(crate) url: String,
-    pub(crate) admin: String,
+    endpoints: Endpoints,
 }
 
 impl Process {
     /// Starts `bearerd run` and waits until it listens. `folder` takes the configuration and the log.
-    pub(crate) async fn start(folder: &Path, yaml: &str, arguments: &[&str]) -> Self {
-        let config = written(folder, yaml);
-        Self::start_with(folder, config.to_str().unwrap(), arguments).await
+    pub(crate) async fn start(folder: &Path, yaml: &(impl Display + ?Sized)) -> Self {
+        Self::start_by(bearerd(), folder, yaml).await
     }
 
-    /// The same in an environment.
-    pub(crate) async fn start_in(folder: &Path, yaml: &str, environment: &[(&str, &str)]) -> Self {
-        let config = written(folder, yaml);
+    /// Starts it with these environment variables.
+    pub(crate) async fn start_in(
+        folder: &Path,
+        yaml: &(impl Display + ?Sized),
+        environment: &[(&str, &str)],
+    ) -> Self {
         let mut command = bearerd();
         command.envs(environment.iter().copied());
-        Self::spawn(command, folder, config.to_str().unwrap(), &[]).await
+        Self::start_by(command, folder, yaml).await
     }
 
-    /// The same among names of its own.
-    /// The same with a file that is there. `folder` takes the log.
-    pub(crate) async fn start_with(folder: &Path, config: &str, arguments: &[&str]) -> Self {
-        Self::spawn(bearerd(), folder, config, arguments).await
+    /// Starts it with a configuration file that exists. `folder` takes the log.
+    pub(crate) async fn start_with_file(folder: &Path, config: &Path) -> Self {
+        Self::spawn(bearerd(), folder, config).await
     }
 
-    /// The same among names of its own.
-    pub(crate) async fn start_among(names: &HostsFile, folder: &Path, config: &str) -> Self {
-        Self::spawn(names.bearerd(), folder, config, &[]).await
+    /// Starts it with a hosts file of its own and a configuration file that exists.
+    pub(crate) async fn start_among(hosts: &HostsFile, folder: &Path, config: &Path) -> Self {
+        Self::spawn(hosts.bearerd(), folder, config).await
     }
 
-    /// The same by a command that becomes bearerd.
-    pub(crate) async fn start_by(command: Command, folder: &Path, yaml: &str) -> Self {
-        let config = written(folder, yaml);
-        Self::spawn(command, folder, config.to_str().unwrap(), &[]).await
+    /// Starts it by a command that becomes bearerd.
+    pub(crate) async fn start_by(
+        command: Command,
+        folder: &Path,
+        yaml: &(impl Display + ?Sized),
+    ) -> Self {
+        Self::spawn(command, folder, &written(folder, yaml)).await
     }
 
-    async fn spawn(mut command: Command, folder: &Path, config: &str, arguments: &[&str]) -> Self {
+    async fn spawn(mut command: Command, folder: &Path, config: &Path) -> Self {
         let log = folder.join("log");
         let child = command
-            .args(["run", "--config", config])
-            .args(arguments)
+            .args(["run", "--config"])
+            .arg(config)
             .stderr(std::fs::File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        let mut process = Self { child, log, url: String::new(), admin: String::new() };
+        // A new connection for each request: a kept one would use up a file of the process.
+        let http = http_builder().pool_max_idle_per_host(0).build().unwrap();
+        let mut process =
+            Self { child, log, endpoints: Endpoints::new(String::new(), String::new(), http) };
         eventually("listening", async || {
             match (process.address("Listening."), process.address("Admin is listening.")) {
                 (Some(url), Some(admin)) => {
-                    (process.url, process.admin) = (url, admin);
+                    (process.endpoints.url, process.endpoints.admin) = (url, admin);
                     true
                 }
                 _ => false,
@@ -121,7 +131,7 @@ impl Process {
         process
     }
 
-    /// The log's lines, as far as they are whole.
+    /// The complete lines of the log.
     pub(crate) fn log(&self) -> String {
         let mut log = std::fs::read_to_string(&self.log).unwrap();
         log.truncate(log.rfind('\n').map_or(0, |end| end + 1));
@@ -140,7 +150,7 @@ impl Process {
         signal(self.pid(), name).await;
     }
 
-    /// Waits for the end and tells the exit code.
+    /// Waits for the end and returns the exit code.
     pub(crate) async fn exit_code(&mut self) -> Option<i32> {
         timeout(DEADLINE, self.child.wait())
             .await
@@ -158,7 +168,7 @@ impl Process {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 
-    /// Resident memory in KiB: the highest so far.
+    /// The peak of resident memory in KiB.
     pub(crate) fn peak_memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
@@ -166,7 +176,15 @@ impl Process {
     }
 }
 
-/// Whatever the test was about, no secret, token, cookie or query of its world is in the log.
+impl Deref for Process {
+    type Target = Endpoints;
+
+    fn deref(&self) -> &Endpoints {
+        &self.endpoints
+    }
+}
+
+/// Checks that the log of every test is free of secrets, tokens, cookies and queries.
 impl Drop for Process {
     fn drop(&mut self) {
         if std::thread::panicking() {

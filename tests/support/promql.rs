@@ -1,18 +1,18 @@
-//! As much of PromQL as it takes to know of which metrics and labels an expression speaks.
+//! A scanner of PromQL that finds the metrics and labels of an expression.
 
-/// A metric with the labels that are asked of it, and with which values.
+/// A metric with its label matchers.
 #[derive(Debug)]
 pub(crate) struct Selector {
     pub(crate) metric: String,
     pub(crate) matchers: Vec<(String, String)>,
 }
 
-/// `by (…)`, `without (…)`, `on (…)` and their like.
+/// `by (…)`, `without (…)`, `on (…)` or another grouping.
 #[derive(Debug)]
 pub(crate) struct Grouping {
     pub(crate) keyword: String,
     pub(crate) labels: Vec<String>,
-    /// What it is about: for `by` and `without`, the metrics that are aggregated.
+    /// The metrics that it applies to. For `by` and `without`, these are the aggregated ones.
     pub(crate) metrics: Vec<String>,
 }
 
@@ -32,7 +32,7 @@ enum Token {
 const OPERATORS: [&str; 5] = ["and", "or", "unless", "bool", "offset"];
 const GROUPINGS: [&str; 6] = ["by", "without", "on", "ignoring", "group_left", "group_right"];
 
-/// Reads an expression in which variables have been replaced.
+/// Parses an expression without Grafana's variables.
 pub(crate) fn parse(text: &str) -> Expression {
     let tokens = tokens(text);
     let mut found = Expression::default();
@@ -74,12 +74,13 @@ pub(crate) fn parse(text: &str) -> Expression {
     found
 }
 
-/// `group_left` may come without labels.
+/// Whether a word begins a grouping. `group_left` can stand without labels.
 fn is_grouping(word: &str, next: Option<&Token>) -> bool {
     GROUPINGS.contains(&word) && next == Some(&Token::Sign('('))
 }
 
-/// Neither a function (before a parenthesis), nor an aggregation (before its grouping), nor an operator.
+/// Whether a word is a metric: not a function (before a parenthesis), not an aggregation (before its
+/// grouping) and not an operator.
 fn is_metric(word: &str, next: Option<&Token>) -> bool {
     let before_grouping =
         matches!(next, Some(Token::Word(next)) if matches!(&**next, "by" | "without"));
@@ -87,7 +88,7 @@ fn is_metric(word: &str, next: Option<&Token>) -> bool {
     !before_grouping && !is_function && !OPERATORS.contains(&word) && !GROUPINGS.contains(&word)
 }
 
-/// The metrics of a part; labels within braces and groupings are none.
+/// The metrics in a part of an expression, without labels in braces and groupings.
 fn metrics(tokens: &[Token]) -> Vec<String> {
     let mut found = Vec::new();
     let mut at = 0;
@@ -112,7 +113,7 @@ fn words(tokens: &[Token]) -> Vec<String> {
     tokens.iter().filter_map(word).collect()
 }
 
-/// Where what is opened here is closed.
+/// The index of the bracket that closes the one at this index.
 fn closing(tokens: &[Token], open: usize) -> usize {
     let mut depth = 0;
     for (at, token) in tokens.iter().enumerate().skip(open) {
@@ -128,7 +129,7 @@ fn closing(tokens: &[Token], open: usize) -> usize {
     panic!("not closed: {tokens:?}")
 }
 
-/// Words, texts and brackets; numbers, durations and other signs say nothing here.
+/// Words, texts and brackets. Numbers, durations and other characters are skipped.
 fn tokens(text: &str) -> Vec<Token> {
     let mut tokens = Vec::new();
     let mut rest = text.chars().peekable();

@@ -1,10 +1,24 @@
-//! A caller over a bare connection, for what no HTTP client would do.
+//! Clients over a bare connection, for what an HTTP client would not send.
 
 use super::DEADLINE;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+/// Sends these bytes to a `host:port` and returns what comes until the other side closes.
+pub(crate) async fn exchange(host: &str, request: &str) -> String {
+    let exchange = async {
+        let mut stream = TcpStream::connect(host).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut response = Vec::new();
+        // A reset after the response counts as a close.
+        let _ = stream.read_to_end(&mut response).await;
+        String::from_utf8_lossy(&response).into_owned()
+    };
+    timeout(DEADLINE, exchange).await.expect("a response in time")
+}
+
+/// A client that sends and reads step by step.
 pub(crate) struct RawClient(BufReader<TcpStream>);
 
 impl RawClient {
@@ -25,7 +39,7 @@ impl RawClient {
         String::from_utf8(rest).unwrap()
     }
 
-    /// The next answer's header, up to its empty line.
+    /// Reads the header of the next response, with its empty line.
     pub(crate) async fn head(&mut self) -> String {
         let reading = async {
             let mut head = String::new();
@@ -34,6 +48,6 @@ impl RawClient {
             }
             head
         };
-        timeout(DEADLINE, reading).await.expect("an answer in time")
+        timeout(DEADLINE, reading).await.expect("a response in time")
     }
 }

@@ -1,5 +1,4 @@
-//! An upstream that forgives nothing: every byte of every connection is kept, and read as RFC 9112
-//! has it and in no other way.
+//! An upstream that records every byte and parses it strictly by RFC 9112.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::AbortOnDropHandle;
 
-/// What no request may carry upstream, with `-` for `_`.
+/// Headers that must not reach the upstream, also with `_` for `-`.
 const FORBIDDEN: [&str; 14] = [
     "connection",
     "forwarded",
@@ -25,10 +24,10 @@ const FORBIDDEN: [&str; 14] = [
     "x-original-url",
     "x-rewrite-url",
 ];
-/// What only the sidecar says, and never with `_`.
-const OURS: [&str; 4] = ["authorization", "content-length", "host", "transfer-encoding"];
+/// Headers that only the sidecar sets, and never with `_`.
+const RESERVED: [&str; 4] = ["authorization", "content-length", "host", "transfer-encoding"];
 
-/// One connection: its bytes, and whether the other side has closed it.
+/// The bytes of a connection, and whether the other side has closed it.
 #[derive(Default)]
 struct Connection {
     bytes: Vec<u8>,
@@ -43,7 +42,7 @@ pub(crate) struct StrictUpstream {
     _serving: AbortOnDropHandle<()>,
 }
 
-/// A request that was read to its end.
+/// A request.
 pub(crate) struct Request {
     head: Vec<u8>,
     /// The body without its framing.
@@ -51,16 +50,16 @@ pub(crate) struct Request {
     length: usize,
 }
 
-/// What came within a while.
+/// The requests since some moment.
 #[derive(Default)]
 pub(crate) struct Received {
     pub(crate) whole: Vec<Request>,
-    /// Requests with a whole header and no end, on connections that are closed.
+    /// Requests with a whole header and an incomplete body on closed connections.
     pub(crate) begun: Vec<Request>,
 }
 
 impl StrictUpstream {
-    /// Answers every sound request with an empty 200.
+    /// Starts a server that answers every valid request with an empty 200.
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -91,12 +90,12 @@ impl StrictUpstream {
         self.address.to_string()
     }
 
-    /// How many bytes each connection has brought.
+    /// The number of bytes from each connection.
     pub(crate) fn total(&self) -> Vec<usize> {
         self.connections.lock().unwrap().iter().map(|one| one.bytes.len()).collect()
     }
 
-    /// All bytes that came since then, of one connection after the other.
+    /// The bytes since these totals, connection by connection.
     pub(crate) fn bytes(&self, before: &[usize]) -> Vec<u8> {
         let connections = self.connections.lock().unwrap();
         let new = connections
@@ -106,7 +105,7 @@ impl StrictUpstream {
         new.collect::<Vec<_>>().concat()
     }
 
-    /// How many connections were closed within a request.
+    /// The number of connections that were closed within a request.
     pub(crate) fn cut_off(&self) -> usize {
         let connections = self.connections.lock().unwrap();
         let is_cut = |one: &&Connection| {
@@ -115,7 +114,7 @@ impl StrictUpstream {
         connections.iter().filter(is_cut).count()
     }
 
-    /// All that came since then, or what is wrong with the bytes.
+    /// The requests since these totals, or an error if the bytes are not valid.
     pub(crate) fn since(&self, before: &[usize]) -> Result<Received, String> {
         let mut received = Received::default();
         for (index, connection) in self.connections.lock().unwrap().iter().enumerate() {
@@ -149,7 +148,7 @@ async fn serve(mut stream: TcpStream, connections: &Connections, index: usize) {
             }
         }
         if count == 0 || next(&unread).is_err() {
-            // What is not sound was kept, and is told by `since`.
+            // The bytes are recorded, and `since` returns the error.
             return;
         }
         for _ in 0..answers {
@@ -161,7 +160,7 @@ async fn serve(mut stream: TcpStream, connections: &Connections, index: usize) {
     }
 }
 
-/// All whole requests, and the bytes behind them.
+/// All whole requests, and the remaining bytes.
 fn requests(mut bytes: &[u8]) -> Result<(Vec<Request>, &[u8]), String> {
     let mut found = Vec::new();
     while let Some(request) = next(bytes)? {
@@ -171,7 +170,7 @@ fn requests(mut bytes: &[u8]) -> Result<(Vec<Request>, &[u8]), String> {
     Ok((found, bytes))
 }
 
-/// The first request, `None` if it is not finished, or what is wrong with it.
+/// The first request, `None` if it is incomplete, or an error.
 fn next(bytes: &[u8]) -> Result<Option<Request>, String> {
     let Some(end) = find(bytes, b"\r\n\r\n") else { return Ok(None) };
     let (head, body) = (&bytes[..end], &bytes[end + 4..]);
@@ -200,7 +199,7 @@ fn next(bytes: &[u8]) -> Result<Option<Request>, String> {
     Ok(Some(request))
 }
 
-/// The data of all chunks and how long they are; without extensions and trailers.
+/// The data of all chunks, and their length. Extensions and trailers are errors.
 fn dechunk(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, String> {
     let wrong = |what: &[u8]| Err(format!("no chunk: {}", what.escape_ascii()));
     let (mut data, mut at) = (Vec::new(), 0);
@@ -256,7 +255,7 @@ impl Request {
         headers.filter(|(given, _)| given == name).map(|(_, value)| value).collect()
     }
 
-    /// Whether each line is one by the grammar of RFC 9112.
+    /// Checks that each line matches the grammar of RFC 9112.
     fn check_lines(&self) -> Result<(), String> {
         let is_token = |bytes: &[u8]| {
             let is_tchar =
@@ -282,19 +281,19 @@ impl Request {
         Ok(())
     }
 
-    /// Whether it carries our host and token, and nothing of the caller's that it must not.
+    /// Checks that the request has the right host and token, and no forbidden header.
     pub(crate) fn check(&self, host: &str) -> Result<(), String> {
         if self.values("host") != [host] {
-            return Err(self.complaint("not just our host"));
+            return Err(self.complaint("wrong host"));
         }
         if self.values("authorization") != ["Bearer steady-token"] {
-            return Err(self.complaint("not just our token"));
+            return Err(self.complaint("wrong token"));
         }
         for (name, value) in self.headers() {
             let plain = name.replace('_', "-");
             let is_foreign = FORBIDDEN.contains(&plain.as_str())
                 || plain.starts_with("x-forwarded")
-                || plain != name && OURS.contains(&plain.as_str());
+                || plain != name && RESERVED.contains(&plain.as_str());
             if is_foreign || value.contains("evil") {
                 return Err(self.complaint(&name));
             }

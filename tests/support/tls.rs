@@ -1,4 +1,4 @@
-//! An upstream with TLS of any kind: old versions, certificates of callers wanted.
+//! Certificate authorities, and TLS upstreams with any version, certificate or client authentication.
 
 use super::accepting;
 use super::upstream::read_request;
@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::task::AbortOnDropHandle;
 
-/// An authority and what it signs.
+/// A certificate authority.
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pub(crate) pem: String,
@@ -33,7 +33,7 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), pem, der }
     }
 
-    /// A certificate and its key.
+    /// Signs a certificate, changed like this, and returns it with its key.
     fn signed(&self, change: impl FnOnce(&mut CertificateParams)) -> (rcgen::Certificate, KeyPair) {
         let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
         change(&mut params);
@@ -41,12 +41,13 @@ impl Authority {
         (params.signed_by(&key, &self.issuer).unwrap(), key)
     }
 
-    /// TLS of a server, with a certificate of this authority's.
+    /// A server's TLS configuration with a certificate that this authority signed.
     pub(crate) fn server(&self) -> ServerConfig {
         self.server_of(rustls::ALL_VERSIONS, None, |_| {})
     }
 
-    /// The same of these versions, for these callers only, with a certificate changed like this.
+    /// A server's TLS configuration for these versions. If `callers` is given, clients need a
+    /// certificate of that authority. `change` alters the server's certificate.
     pub(crate) fn server_of(
         &self,
         versions: &[&'static SupportedProtocolVersion],
@@ -71,7 +72,14 @@ impl Authority {
         builder.with_single_cert(vec![certificate.der().clone()], key).unwrap()
     }
 
-    /// Writes a certificate, for a server or a caller, and its key, as files.
+    /// Writes the authority's certificate as `ca.pem` and returns its path.
+    pub(crate) fn write_pem(&self, folder: &Path) -> String {
+        let path = folder.join("ca.pem");
+        std::fs::write(&path, &self.pem).unwrap();
+        path.display().to_string()
+    }
+
+    /// Writes a certificate for a server or a client, and its key.
     pub(crate) fn write_certificate(&self, chain: &Path, key: &Path) {
         let (certificate, its_key) = self.signed(|_| {});
         std::fs::write(chain, certificate.pem()).unwrap();
@@ -86,7 +94,7 @@ pub(crate) struct TlsUpstream {
 }
 
 impl TlsUpstream {
-    /// Answers 200 to everything. `callers` signs those who may.
+    /// Starts a server that answers 200 to every request. See [`Authority::server_of`].
     pub(crate) async fn start(
         authority: &Authority,
         versions: &[&'static SupportedProtocolVersion],
@@ -96,12 +104,12 @@ impl TlsUpstream {
         Self::serving(authority.server_of(versions, callers, change)).await
     }
 
-    /// The same with a certificate that nobody signed but its own key; and that, as PEM.
+    /// Starts a server with a self-signed certificate. Returns the certificate as PEM.
     pub(crate) async fn self_signed() -> (Self, String) {
         Self::self_signed_with(|_| {}).await
     }
 
-    /// The same with a certificate changed like this.
+    /// Starts a server with a self-signed certificate that is changed like this.
     pub(crate) async fn self_signed_with(
         change: impl FnOnce(&mut CertificateParams),
     ) -> (Self, String) {
@@ -136,7 +144,7 @@ impl TlsUpstream {
         format!("https://localhost:{}", self.address.port())
     }
 
-    /// How many requests have arrived.
+    /// The number of requests received.
     pub(crate) fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }
@@ -147,7 +155,7 @@ async fn serve(stream: TcpStream, acceptor: &TlsAcceptor, counted: &AtomicUsize)
     answer_all(stream, counted).await;
 }
 
-/// Answers 200 to every request of a connection, by HTTP/1.1.
+/// Answers 200 to every HTTP/1.1 request of a connection.
 pub(crate) async fn answer_all(mut stream: TlsStream<TcpStream>, counted: &AtomicUsize) {
     while read_request(&mut stream).await.is_some() {
         counted.fetch_add(1, Ordering::SeqCst);

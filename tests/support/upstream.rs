@@ -1,5 +1,6 @@
-//! A raw HTTP/1.1 peer: it keeps every request byte for byte and behaves as told.
+//! A scripted HTTP/1.1 server that records every request byte for byte.
 
+use super::configuration::Configuration;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -8,22 +9,23 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::AbortOnDropHandle;
 
-/// Nothing tells the sender when a piece was read; on loopback this is long enough to be read alone.
+/// Pause between two pieces. On loopback it is long enough for a piece to be read alone: a sender
+/// cannot see when it was.
 const PIECE_PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Debug)]
 pub(crate) enum Behaviour {
-    /// These bytes.
+    /// Sends this text.
     Answer(String),
-    /// These bytes, which are no text.
+    /// Sends these bytes.
     Bytes(Vec<u8>),
-    /// These parts, each sent when the one before it must have arrived.
+    /// Sends these parts, with a pause after each.
     InPieces(Vec<String>),
-    /// These bytes, and then the connection is closed.
+    /// Sends this text and closes the connection.
     AnswerAndClose(String),
-    /// These bytes after a while, in which others are counted that come meanwhile.
+    /// These bytes after a pause. Requests during the pause are counted.
     Later(String),
-    /// Nothing, with the connection kept open.
+    /// Sends nothing and keeps the connection open.
     Hang,
 }
 
@@ -33,7 +35,7 @@ impl Behaviour {
     }
 }
 
-/// A request as it came over the wire.
+/// A request as it was received.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) head: String,
@@ -46,7 +48,7 @@ impl Seen {
         self.head.lines().next().unwrap()
     }
 
-    /// The body without the framing of chunks.
+    /// The body without chunk framing.
     pub(crate) fn payload(&self) -> Vec<u8> {
         if self.header("transfer-encoding").is_empty() {
             return self.body.clone();
@@ -76,10 +78,10 @@ impl Seen {
 #[derive(Default)]
 struct State {
     script: Mutex<VecDeque<Behaviour>>,
-    /// Paths that are always answered alike, whatever the script says.
+    /// Behaviours of single paths. They take precedence over the script.
     fixed: Mutex<Vec<(String, Behaviour)>>,
     seen: Mutex<Vec<Seen>>,
-    /// How many are answered later, and how many at once there have been.
+    /// Requests in the pause of [`Behaviour::Later`]: now, and at most.
     later: Mutex<(usize, usize)>,
 }
 
@@ -90,7 +92,7 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// Behaves like this for every request, unless scripted otherwise.
+    /// Starts a server that behaves like this for every request that has no script.
     pub(crate) async fn start(always: Behaviour) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -108,12 +110,12 @@ impl Peer {
         Self { address, state, _serving: AbortOnDropHandle::new(serving) }
     }
 
-    /// The next requests are answered from this list.
+    /// Adds behaviours for the next requests.
     pub(crate) fn script(&self, behaviours: impl IntoIterator<Item = Behaviour>) {
         self.state.script.lock().unwrap().extend(behaviours);
     }
 
-    /// Requests to this path are answered like this, and leave the script alone.
+    /// Sets the behaviour for requests whose line holds this path. They use up no script.
     pub(crate) fn always(&self, path: &str, behaviour: Behaviour) {
         self.state.fixed.lock().unwrap().push((path.to_owned(), behaviour));
     }
@@ -122,7 +124,7 @@ impl Peer {
         self.state.seen.lock().unwrap().clone()
     }
 
-    /// How many at once were to be answered [`Behaviour::Later`].
+    /// The most requests that were in the pause of [`Behaviour::Later`] at once.
     pub(crate) fn most_at_once(&self) -> usize {
         self.state.later.lock().unwrap().1
     }
@@ -131,24 +133,22 @@ impl Peer {
         format!("http://{}", self.address)
     }
 
-    /// A configuration with this peer as issuer and `upstream` as upstream, and routes of profile
-    /// `passthrough` on `/free` and `odata` on `/data`.
-    pub(crate) fn config(&self, upstream: &str, client: &str, rest: &str) -> String {
-        format!(
-            "listen: 127.0.0.1:0
-admin: {{ listen: 127.0.0.1:0 }}
-clients:
-  c: {{ token_url: \"{}/oauth/token\", client_id: id, client_secret: s3cret, {client} }}
-upstreams:
-  u: {{ url: \"{upstream}\", timeouts: {{ connect: 1s, read: 1s }} }}
-routes:
-  - {{ path: /free, profile: passthrough }}
-  - {{ path: /data, profile: odata }}
-  - {{ path: /users, profile: scim, strip_path: true, headers: {{ x-team: reporting }} }}
-{rest}
-",
-            self.url()
-        )
+    /// A configuration with this peer as the issuer of client `c`, and with upstream `u` at this URL.
+    /// Route `/free` has profile `passthrough`, `/data` has `odata`, and `/users` has `scim`.
+    pub(crate) fn configuration(&self, upstream: &str) -> Configuration {
+        Configuration::new()
+            .add_client("c")
+            .client("token_url", format!("\"{}/oauth/token\"", self.url()))
+            .client("client_id", "id")
+            .client("client_secret", "s3cret")
+            .add_upstream("u")
+            .upstream("url", format!("\"{upstream}\""))
+            .upstream("timeouts", "{ connect: 1s, read: 1s }")
+            .route("/free", "profile", "passthrough")
+            .route("/data", "profile", "odata")
+            .route("/users", "profile", "scim")
+            .route("/users", "strip_path", true)
+            .route("/users", "headers", "{ x-team: reporting }")
     }
 }
 
@@ -200,7 +200,7 @@ async fn serve(mut stream: TcpStream, state: &State, always: &Behaviour) {
     }
 }
 
-/// Reads one request with a `Content-Length` body or a chunked one; `None` when the peer is gone.
+/// Reads one request with its body. Returns `None` if the connection ends before.
 pub(crate) async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<Seen> {
     let mut bytes = Vec::new();
     let end = loop {

@@ -1,4 +1,4 @@
-//! The hot path of the token: no allocation, whatever its size.
+//! Allocations on the hot path: none.
 
 use crate::support::one_token::OneToken;
 use allocation_counter::measure;
@@ -20,7 +20,7 @@ async fn reading_the_token_allocates_nothing() {
     let refresher = Refresher::new(client, Arc::new(OneToken), NewSource::never(), 0.5);
     let running = tokio::spawn(refresher.run(stop.clone()));
     store.wait(Duration::from_secs(5)).await.unwrap();
-    // The first reading of a thread sets up arc-swap's slots, and shares the header's buffer.
+    // A thread's first read sets up arc-swap's slots and shares the header's buffer.
     drop(store.usable());
     let allocations = measure(|| {
         for _ in 0..1000 {

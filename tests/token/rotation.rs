@@ -1,7 +1,8 @@
-//! Credentials that change while requests flow: nobody notices, right or wrong.
+//! Rotation of credentials under load: no request fails, whether the new credential is right or wrong.
 
+use crate::support::configuration::Configuration;
 use crate::support::sidecar::Sidecar;
-use crate::support::{Fixture, eventually, http};
+use crate::support::{Fixture, SALES, eventually, http};
 use bearerd::demo::Faults;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use serde_json::json;
@@ -13,9 +14,7 @@ use std::time::Duration;
 use tokio::time::{Instant, interval, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
-const SALES: &str = "/api/v1/datasphere/consumption/relational/DEMO/SALES/SALES?$top=1";
-
-/// A Secret of Kubernetes, mounted as a folder with a file a key.
+/// A mounted Secret of Kubernetes: a folder with a file for each key.
 struct Mount {
     path: PathBuf,
     version: u32,
@@ -31,7 +30,7 @@ impl Mount {
         mount
     }
 
-    /// What the kubelet does: another folder, and the link turned in one step.
+    /// Replaces the files as the kubelet does: by a new folder and an atomic change of the link.
     fn swap(&mut self, files: &[(&str, &str)]) {
         self.version += 1;
         let folder = format!("..{}", self.version);
@@ -44,32 +43,26 @@ impl Mount {
     }
 }
 
-/// The configuration of a client whose identity is at this path.
-fn with_key(fixture: &Fixture, path: &str) -> String {
-    let config = fixture.config("", "");
-    let parts = ["token_url:", "client_id:", "client_secret_file:"];
-    let is_part = |line: &&str| parts.iter().any(|part| line.trim_start().starts_with(part));
-    let rest: Vec<_> = config.lines().filter(|line| !is_part(line)).collect();
-    rest.join("\n").replacen(
-        "  technical-user:",
-        &format!("  technical-user:\n    credentials: {path}"),
-        1,
-    )
+/// The configuration of a client whose credentials are at this path.
+fn with_key(fixture: &Fixture, path: &Path) -> Configuration {
+    fixture
+        .configuration()
+        .without_client_keys(&["token_url", "client_id", "client_secret_file"])
+        .client("credentials", path.display())
 }
 
-/// The configuration of a client that proves itself by the certificate in this folder.
-fn with_certificate(fixture: &Fixture, folder: &Path) -> String {
-    let client = format!(
-        "client_auth: mtls\n    certificate_file: {0}/tls.crt\n    private_key_file: {0}/tls.key",
-        folder.display()
-    );
-    let secret = format!("client_secret_file: {}", fixture.path("secret").display());
-    let endpoint = format!("{}/oauth/token", fixture.tenant.cert_url());
-    let config = fixture.config("", "").replace(&secret, &client);
-    config.replace(&fixture.tenant.token_url(), &endpoint)
+/// The configuration of a client that authenticates by the certificate in this folder.
+fn with_certificate(fixture: &Fixture, folder: &Path) -> Configuration {
+    fixture
+        .configuration()
+        .without_client_keys(&["client_secret_file"])
+        .client("token_url", format!("{}/oauth/token", fixture.tenant.cert_url()))
+        .client("client_auth", "mtls")
+        .client("certificate_file", folder.join("tls.crt").display())
+        .client("private_key_file", folder.join("tls.key").display())
 }
 
-/// Requests at a steady rate, until dropped.
+/// Requests at a steady rate until it is dropped.
 struct Load {
     served: Arc<AtomicU64>,
     failed: Arc<AtomicU64>,
@@ -77,7 +70,7 @@ struct Load {
 }
 
 impl Load {
-    /// This many requests a second, as far as the machine can.
+    /// Starts to send this many requests a second, or fewer on a slow machine.
     fn start(url: String, rate: u32) -> Self {
         const CALLERS: u32 = 10;
         let (served, failed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
@@ -119,7 +112,7 @@ async fn readiness(sidecar: &Sidecar) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn under_load_nobody_notices_a_rotation_right_or_wrong() {
+async fn under_load_no_request_fails_during_a_rotation_right_or_wrong() {
     let fixture = Fixture::start().await;
     let (id, url) = (fixture.tenant.client_id(), fixture.tenant.token_url());
     let key = |secret: &str| {
@@ -130,13 +123,13 @@ async fn under_load_nobody_notices_a_rotation_right_or_wrong() {
         pairs.clone().map(|(name, value)| (&*name.leak(), &*value.leak()))
     };
     let mut mount = Mount::new(&fixture, &as_files(&key(&fixture.tenant.client_secret())));
-    // Refreshed every five seconds, so that each of the states below is met by a refresh.
+    // The refresh every five seconds meets each of the states below.
     fixture.tenant.set_faults(Faults { token_lifetime: 10, ..Faults::default() });
-    let sidecar = Sidecar::ready(&with_key(&fixture, mount.path.to_str().unwrap())).await;
+    let sidecar = Sidecar::ready(&with_key(&fixture, &mount.path)).await;
     let load = Load::start(format!("{}{SALES}", sidecar.url), 500);
     let end = Instant::now() + Duration::from_secs(30);
 
-    // At the issuer first: the old secret is refused while the token still serves.
+    // First at the issuer: the old secret is refused while the token is still valid.
     let second = fixture.tenant.rotate_client_secret();
     fixture.tenant.retire_old_client_secrets();
     let refused =
@@ -146,7 +139,7 @@ async fn under_load_nobody_notices_a_rotation_right_or_wrong() {
     eventually("rotated", async || reloads(&sidecar, "success").await == 1.0).await;
     eventually("ready", async || readiness(&sidecar).await == "ready\n").await;
 
-    // In the folder first, and wrong.
+    // First in the folder, with a wrong secret.
     mount.swap(&as_files(&key("wrong")));
     eventually("refused", async || reloads(&sidecar, "refused").await >= 1.0).await;
     assert!(
@@ -156,7 +149,7 @@ async fn under_load_nobody_notices_a_rotation_right_or_wrong() {
     );
     let generation = sidecar.metric("bearerd_token_generation").await;
     let refreshed = async || sidecar.metric("bearerd_token_generation").await > generation;
-    eventually("refreshed with the old one meanwhile", refreshed).await;
+    eventually("refreshed with the old one", refreshed).await;
     let third = fixture.tenant.rotate_client_secret();
     mount.swap(&as_files(&key(&third)));
     eventually("rotated", async || reloads(&sidecar, "success").await == 2.0).await;
@@ -170,7 +163,7 @@ async fn under_load_nobody_notices_a_rotation_right_or_wrong() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_ends_is_replaced_while_requests_flow() {
+async fn a_certificate_is_replaced_before_its_end_while_requests_flow() {
     let fixture = Fixture::start().await;
     fixture.tenant.set_faults(Faults { token_lifetime: 8, ..Faults::default() });
     let files = |(chain, key): (String, String)| [("tls.crt", chain), ("tls.key", key)];
@@ -189,12 +182,12 @@ async fn a_certificate_that_ends_is_replaced_while_requests_flow() {
         sidecar.metric(r#"bearerd_client_expiry_timestamp_seconds{client="technical-user"}"#).await
     };
     let first = expiry().await;
-    assert!(first > 0.0, "the certificate's end is told");
+    assert!(first > 0.0, "the certificate's end is known");
 
     let longer = Duration::from_secs(3600);
     mount.swap(&as_refs(&files(fixture.tenant.issue_client_certificate(longer).unwrap())));
     eventually("rotated", async || reloads(&sidecar, "success").await == 1.0).await;
-    eventually("told", async || expiry().await > first + 3000.0).await;
+    eventually("known", async || expiry().await > first + 3000.0).await;
     sleep(life).await;
     let issued = fixture.tenant.seen().tokens_issued;
     eventually("refreshed after the first one's end", async || {
@@ -206,7 +199,7 @@ async fn a_certificate_that_ends_is_replaced_while_requests_flow() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_has_ended_is_refused_and_its_successor_heals() {
+async fn an_expired_certificate_is_refused_and_its_successor_works_at_once() {
     let fixture = Fixture::start().await;
     fixture.tenant.set_faults(Faults { token_lifetime: 4, ..Faults::default() });
     let write = |(chain, key): (String, String)| {
@@ -225,12 +218,12 @@ async fn a_certificate_that_has_ended_is_refused_and_its_successor_heals() {
         fixture.tenant.issue_client_certificate(Duration::from_secs(60)).unwrap().1,
     )
     .unwrap();
-    eventually("told", async || reloads(&sidecar, "unreadable").await >= 1.0).await;
+    eventually("reported", async || reloads(&sidecar, "unreadable").await >= 1.0).await;
     assert_eq!(sidecar.get(SALES).await.status(), 200);
 }
 
 #[tokio::test]
-async fn assertions_are_signed_with_the_key_of_the_moment() {
+async fn assertions_are_signed_with_the_current_key() {
     let fixture = Fixture::start().await;
     let new_key = || {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
@@ -238,17 +231,17 @@ async fn assertions_are_signed_with_the_key_of_the_moment() {
         std::fs::write(fixture.path("key.pem"), key.serialize_pem()).unwrap();
     };
     new_key();
-    let secret = format!("client_secret_file: {}", fixture.path("secret").display());
-    let client = format!(
-        "client_auth: private-key-jwt\n    private_key_file: {}",
-        fixture.path("key.pem").display()
-    );
-    let sidecar = Sidecar::ready(&fixture.config("", "").replace(&secret, &client)).await;
+    let config = fixture
+        .configuration()
+        .without_client_keys(&["client_secret_file"])
+        .client("client_auth", "private-key-jwt")
+        .client("private_key_file", fixture.path("key.pem").display());
+    let sidecar = Sidecar::ready(&config).await;
     assert_eq!(sidecar.get(SALES).await.status(), 200);
     new_key();
     eventually("rotated", async || reloads(&sidecar, "success").await == 1.0).await;
     std::fs::write(fixture.path("key.pem"), "no key").unwrap();
-    eventually("told", async || reloads(&sidecar, "unreadable").await == 1.0).await;
+    eventually("reported", async || reloads(&sidecar, "unreadable").await == 1.0).await;
     assert!(readiness(&sidecar).await.contains("is no private key in PEM"));
 }
 
@@ -256,10 +249,11 @@ async fn assertions_are_signed_with_the_key_of_the_moment() {
 async fn the_next_secret_is_used_when_the_first_is_refused() {
     let fixture = Fixture::start().await;
     fixture.tenant.set_faults(Faults { token_lifetime: 4, ..Faults::default() });
-    let next = format!("client_secret_next_file: {}", fixture.path("next").display());
-    // A placeholder, as Kubernetes mounts it.
+    let next = fixture.path("next");
+    let config = fixture.configuration().client("client_secret_next_file", next.display());
+    // An empty placeholder, as Kubernetes mounts it.
     std::fs::write(fixture.path("next"), "").unwrap();
-    let sidecar = Sidecar::ready(&fixture.config(&next, "")).await;
+    let sidecar = Sidecar::ready(&config).await;
     std::fs::write(fixture.path("next"), fixture.tenant.rotate_client_secret()).unwrap();
     eventually("read", async || reloads(&sidecar, "success").await == 1.0).await;
     let load = Load::start(format!("{}{SALES}", sidecar.url), 20);
@@ -272,39 +266,38 @@ async fn the_next_secret_is_used_when_the_first_is_refused() {
 }
 
 #[tokio::test]
-async fn keys_as_sap_hands_them_out_work_as_they_are() {
+async fn service_keys_work_in_the_formats_that_sap_issues() {
     let fixture = Fixture::start().await;
     let (id, secret) = (fixture.tenant.client_id(), fixture.tenant.client_secret());
     let base = fixture.tenant.token_url().replace("/oauth/token", "");
     let key = json!({ "clientid": id, "clientsecret": secret, "url": base, "xsappname": "x" });
-    let binding = |name: &str, key| json!({ "name": name, "label": "xsuaa", "credentials": key });
+    let service = |name: &str, key| json!({ "name": name, "label": "xsuaa", "credentials": key });
     let other = json!({ "clientid": "other", "clientsecret": "other", "url": base });
     let (chain, private) =
         fixture.tenant.issue_client_certificate(Duration::from_secs(60)).unwrap();
-    for (document, more) in [
-        (key.clone(), ""),
-        (json!({ "uaa": key, "uri": fixture.tenant.url() }), ""),
-        (
-            json!({ "xsuaa": [binding("a", key.clone()), binding("b", other)] }),
-            "binding: { name: a }",
-        ),
+    for (document, binding) in [
+        (key.clone(), None),
+        (json!({ "uaa": key, "uri": fixture.tenant.url() }), None),
+        (json!({ "xsuaa": [service("a", key.clone()), service("b", other)] }), Some("{ name: a }")),
         (
             json!({ "client_id": id, "client_secret": secret, "token_url": format!("{base}/oauth/token?grant_type=client_credentials") }),
-            "",
+            None,
         ),
         (
             json!({ "clientid": id, "certificate": chain, "key": private, "certurl": fixture.tenant.cert_url(), "url": base, "credential-type": "x509" }),
-            "",
+            None,
         ),
         (
             json!({ "Authentication": "OAuth2ClientCredentials", "clientId": id, "clientSecret": secret, "tokenServiceURL": format!("{base}/oauth/token"), "URL": fixture.tenant.url() }),
-            "",
+            None,
         ),
     ] {
         std::fs::write(fixture.path("key.json"), document.to_string()).unwrap();
-        let config = with_key(&fixture, fixture.path("key.json").to_str().unwrap());
-        let config =
-            config.replacen("    credentials:", &format!("    {more}\n    credentials:"), 1);
+        let config = with_key(&fixture, &fixture.path("key.json"));
+        let config = match binding {
+            Some(binding) => config.client("binding", binding),
+            None => config,
+        };
         let sidecar = Sidecar::ready(&config).await;
         assert_eq!(sidecar.get(SALES).await.status(), 200, "{document}");
     }

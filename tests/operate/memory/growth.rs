@@ -1,6 +1,6 @@
-//! Links that take a few bytes each, and become many times as long.
+//! Memory of the process if links become many times as long.
 
-use super::{CHUNK, ENDLESS, LIMIT_KIB, Page, Pages, World, gzip};
+use super::{CHUNK, ENDLESS, LIMIT_KIB, MemoryScene, Page, Pages, gzip};
 use crate::support::{DEADLINE, eventually};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
@@ -10,7 +10,7 @@ use tokio::io::AsyncReadExt;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// A path of 62 characters that is cut: before each path in an answer it is put back.
+/// A stripped path of 62 characters. It is added to each absolute path in a response.
 const LONG: &str = "/a/rather/long/path/that/is/stripped/because/of/an/api/gateway";
 const PART: &str = "--b\r\nContent-Type: application/http\r\n\r\n";
 const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n";
@@ -23,16 +23,16 @@ fn page(header: &str, parts: [&str; 3], is_gzip: bool) -> Page {
     Page { header: format!("{header}{coding}"), start, middle, end }
 }
 
-/// JSON of this length in which all is links.
+/// JSON of this length that consists of links.
 fn links(length: usize) -> String {
     format!("{{\"@odata.nextLink\":[{}0]}}", "\"/\",".repeat(length / 4))
 }
 
-/// Pages of which all is links, wherever these may be.
+/// Pages that consist of links, in every place where links can be.
 fn pages() -> Pages {
     let json = "content-type: application/json\r\n";
     let multipart = "content-type: multipart/mixed; boundary=b\r\n";
-    // As large as a part that is held.
+    // The largest part that is held.
     let dense = links(63_000);
     let parts = |message: &str| ["".to_owned(), format!("{PART}{message}\r\n"), "--b--".to_owned()];
     let of_parts = |message: &str, is_gzip| {
@@ -73,34 +73,38 @@ fn pages() -> Pages {
             )),
         ),
         ("large", headers(&format!("link: {targets}\r\n").repeat(2))),
-        // What pingora takes at most.
+        // The largest header that pingora accepts.
         ("huge", headers(&format!("link: {}\r\n", "</>,".repeat(250_000)))),
     ]
 }
 
-async fn world() -> World {
-    let route = format!(
-        "  - {{ path: {LONG}, profile: odata, strip_path: true }}\n  - {{ path: /rest, profile: rest }}\n"
-    );
-    let keys = "limits: { requests: 200 }\naccess: { hosts: [a, localhost, 127.0.0.1] }";
-    World::of(pages(), keys, &route).await
+async fn start() -> MemoryScene {
+    MemoryScene::of(pages(), |config| {
+        config
+            .key("limits", "{ requests: 200 }")
+            .key("access", "{ hosts: [a, localhost, 127.0.0.1] }")
+            .route(LONG, "profile", "odata")
+            .route(LONG, "strip_path", true)
+            .route("/rest", "profile", "rest")
+    })
+    .await
 }
 
-/// Callers that ask for this page and read nothing of it.
-async fn deaf(world: &World, name: &str, count: usize) -> Vec<tokio::net::TcpStream> {
+/// Clients that request this page and do not read it.
+async fn deaf(scene: &MemoryScene, name: &str, count: usize) -> Vec<tokio::net::TcpStream> {
     let suffix = if name == "batch" { "/$batch" } else { "" };
     let head = format!("GET {LONG}/{name}/{ENDLESS}{suffix} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    join_all((0..count).map(|_| world.send(&head))).await
+    join_all((0..count).map(|_| scene.send(&head))).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn eight_callers_leave_it_under_64_mib_however_much_links_grow() {
-    let world = world().await;
+    let scene = start().await;
     for (name, _) in pages() {
-        let deaf = deaf(&world, name, 8).await;
-        world.is_held_up().await;
+        let deaf = deaf(&scene, name, 8).await;
+        scene.is_held_up().await;
         drop(deaf);
-        let peak = world.process.peak_memory();
+        let peak = scene.process.peak_memory();
         assert!(peak < LIMIT_KIB, "{name}: the highest resident memory was {peak} KiB");
     }
 }
@@ -108,30 +112,30 @@ async fn eight_callers_leave_it_under_64_mib_however_much_links_grow() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_further_caller_costs_less_than_a_mebibyte_however_much_links_grow() {
     const FURTHER: usize = 48;
-    // A header that is refused is held until then.
+    // A header that is refused is held before it is refused.
     for name in
         pages().iter().map(|(name, _)| *name).filter(|name| *name != "huge" && *name != "large")
     {
-        let world = world().await;
-        drop(deaf(&world, name, 1).await);
-        world.is_held_up().await;
-        let before = world.process.peak_memory();
-        let deaf = deaf(&world, name, FURTHER).await;
-        world.is_held_up().await;
+        let scene = start().await;
+        drop(deaf(&scene, name, 1).await);
+        scene.is_held_up().await;
+        let before = scene.process.peak_memory();
+        let deaf = deaf(&scene, name, FURTHER).await;
+        scene.is_held_up().await;
         drop(deaf);
-        let each = (world.process.peak_memory() - before) / FURTHER as u64;
+        let each = (scene.process.peak_memory() - before) / FURTHER as u64;
         assert!(each < 1024, "{name}: {each} KiB");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_header_that_is_too_large_is_refused_and_one_that_would_grow_too_much_keeps_its_links() {
-    let world = world().await;
+    let scene = start().await;
     for (name, status) in
         [("huge", 502), ("large", 502), ("link", 200), ("many", 200), ("messages", 200)]
     {
         let target = format!("{LONG}/{name}/0");
-        let mut stream = world
+        let mut stream = scene
             .send(&format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"))
             .await;
         let mut answer = String::new();
@@ -142,21 +146,21 @@ async fn a_header_that_is_too_large_is_refused_and_one_that_would_grow_too_much_
             assert!(answer.contains("upstream_unreachable"), "{answer}");
             assert!(answer.contains("more than 64 KiB"), "{answer}");
         }
-        // As many as there is room for.
+        // Links are rewritten only if there is room for all of them.
         assert_eq!(answer.contains(&format!("<{LONG}/>")), name == "many", "{name}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_part_of_an_upload_that_becomes_several_times_as_large_is_refused() {
-    let world = world().await;
+    let scene = start().await;
     let request = format!(
         "{{\"requests\":[{{\"id\":\"1\",\"method\":\"POST\",\"url\":\"X\",\"headers\":{{\"content-type\":\"application/json\"}},\"body\":{{\"C@odata.bind\":[{}0]}}}}]}}",
         "\"//a\",".repeat(40_000)
     );
     let head = "POST /rest/$batch HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
     let body = format!("{:x}\r\n{request}\r\n0\r\n\r\n", request.len());
-    let mut stream = world.send(&format!("{head}{body}")).await;
+    let mut stream = scene.send(&format!("{head}{body}")).await;
     let mut answer = String::new();
     timeout(DEADLINE, stream.read_to_string(&mut answer)).await.expect("an answer").unwrap();
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
@@ -167,25 +171,25 @@ async fn a_part_of_an_upload_that_becomes_several_times_as_large_is_refused() {
 async fn fast_readers_of_links_that_grow_do_not_starve_another_caller() {
     const READERS: usize = 4;
     const ASKED: usize = 20;
-    let world = Arc::new(world().await);
+    let scene = Arc::new(start().await);
     let read = Arc::new(AtomicUsize::new(0));
     let mut readers = JoinSet::new();
     for _ in 0..READERS {
-        let (world, read) = (world.clone(), read.clone());
+        let (scene, read) = (scene.clone(), read.clone());
         readers.spawn(async move {
-            let url = format!("{}{LONG}/parts-gzip/{ENDLESS}", world.process.url);
-            let mut stream = world.http.get(url).send().await.unwrap().bytes_stream();
+            let url = format!("{}{LONG}/parts-gzip/{ENDLESS}", scene.process.url);
+            let mut stream = scene.http.get(url).send().await.unwrap().bytes_stream();
             while let Some(chunk) = stream.next().await {
                 read.fetch_add(chunk.unwrap().len(), Ordering::Relaxed);
             }
         });
     }
     eventually("they read", async || read.load(Ordering::Relaxed) > READERS * CHUNK).await;
-    // What they get while another caller waits for its answer.
+    // The bytes that they get while another caller waits for its response.
     let mut beside = Vec::new();
     for _ in 0..ASKED {
         let before = read.load(Ordering::Relaxed);
-        world.read(0).await;
+        scene.read(0).await;
         beside.push(read.load(Ordering::Relaxed) - before);
     }
     beside.sort_unstable();
