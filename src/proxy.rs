@@ -2,8 +2,8 @@
 //!
 //! The modules below make the decisions, and are pure where possible. A request that passes
 //! [`ProxyHttp::request_filter`] has a route and a token. What is sent upstream never has the
-//! caller's own credentials. An answer that refuses the token is passed on only if the request cannot
-//! be sent again with a newer one.
+//! caller's own credentials. An answer that refuses the token is passed on only if the request
+//! cannot be sent again with a newer one.
 
 mod access_log;
 mod admission;
@@ -97,7 +97,8 @@ impl Proxy {
         Arc::new(Load::new(listener, self.metrics.clone()))
     }
 
-    /// Counts a request of this listener. For benchmarks, which call the hooks without a connection.
+    /// Counts a request of this listener. For benchmarks, which call the hooks without a
+    /// connection.
     #[doc(hidden)]
     pub fn enter(&self, listener: ListenerId, context: &mut Context) {
         context.in_flight = Some(self.load(listener).count_request());
@@ -118,8 +119,8 @@ impl Proxy {
         if let Some(admitted) = &mut context.admitted {
             admitted.attempt.answer_body.reset(session);
         }
-        // A caller that is slow to read its answer, or to send an unneeded body, must not block other
-        // requests.
+        // A caller that is slow to read its answer, or to send an unneeded body, must not block
+        // other requests.
         context.release();
         Downstream::with(session, Downstream::allow_eviction);
         let sent = Box::pin(problem.send(session)).await;
@@ -288,7 +289,7 @@ impl ProxyHttp for Proxy {
             plan.rewrite_request_header(session.req_header(), request)?;
         }
         if let Some(body) = request_body {
-            body.begin(route.links.as_ref(), session.req_header(), request)?;
+            body.start_attempt(route.links.as_ref(), session.req_header(), request)?;
         }
         if heal.wants_uncompressed() {
             request.remove_header(&ACCEPT_ENCODING);
@@ -317,7 +318,8 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
-    /// Decides whether the answer is passed on or another attempt starts. Nothing of it was sent yet.
+    /// Decides whether the answer is passed on or another attempt starts. Nothing of it was sent
+    /// yet.
     async fn upstream_response_filter(
         &self,
         session: &mut Session,
@@ -460,8 +462,8 @@ impl ProxyHttp for Proxy {
             || !replay::is_body_held(session)
             || Problem::of(&error).is_some()
         {
-            // An answer cannot start twice, a body cannot be sent without its beginning, and an error
-            // with an answer of its own is final.
+            // An answer cannot start twice, a body cannot be sent without its beginning, and an
+            // error with an answer of its own is final.
             error.set_retry(false);
         } else if !attempts::is_replay(&error) {
             let only_reads = route.only_reads(session.req_header());
@@ -590,7 +592,9 @@ fn adapt_answer_headers(session: &Session, response: &mut ResponseHeader, admitt
 
 /// Removes secrets from an answer's header. Returns the secrets.
 fn redact_header(response: &mut ResponseHeader, admitted: &Admitted) -> Option<Secrets> {
-    let secrets = redaction::secrets_of(&admitted.route, admitted.added_secrets.as_ref())?;
-    admitted.route.metrics.add_redacted_tokens(redaction::redact_header(&secrets, response));
+    let Admitted { route, added_secrets, .. } = admitted;
+    let store = &route.client.store;
+    let secrets = redaction::secrets_of(store, &route.neighbours, added_secrets.as_ref())?;
+    route.metrics.add_redacted_tokens(redaction::redact_header(&secrets, response));
     Some(secrets)
 }

@@ -120,7 +120,7 @@ impl LocalCredential {
             (&known.basic, &known.api_key_file) == (&access.basic, &access.api_key_file)
         };
         let (guard, watch) = match before.filter(is_same) {
-            Some(before) => (before.guard.known_as(&access.hosts), before.watch.clone()),
+            Some(before) => (before.guard.with_hosts(&access.hosts), before.watch.clone()),
             None => (Guard::new(&access.hosts, Found::read(access).whole()?), None),
         };
         Ok(Self { access: access.clone(), guard: Arc::new(guard), watch })
@@ -186,7 +186,7 @@ impl Keeper {
             if complaint == told {
                 continue;
             }
-            self.guard.complain(complaint.as_deref());
+            self.guard.set_complaint(complaint.as_deref());
             match &complaint {
                 Some(why) => {
                     warn!("Keeping the local credential in use: {why}.");

@@ -1,31 +1,32 @@
-//! Cookies of the upstream in callers' jars, and back. Pure.
+//! Adapts the upstream's cookies so that callers return them to the sidecar, and restores them.
+//! Pure.
 //!
-//! A jar gives a cookie back only to where its attributes allow it: one for the tenant's domain never comes
-//! back to the sidecar, one for a path that begins otherwise here neither, and one that is `Secure` never
-//! over plain HTTP. A caller that speaks CSRF itself would then be refused for ever.
+//! A caller returns a cookie only where its attributes allow it. Without changes, cookies for the
+//! tenant's domain or for a stripped path never come back, and `Secure` ones never over plain HTTP.
+//! A caller that manages CSRF itself would then always be refused.
 
 use http::HeaderValue;
 use http::header::{COOKIE, SET_COOKIE};
 use pingora::http::{RequestHeader, ResponseHeader};
 
-/// Begins the name of a cookie that had to be renamed; what the upstream calls it stands behind.
+/// The prefix of a renamed cookie; the upstream's name follows.
 const MARK: &[u8] = b"bearerd.";
-/// Names that begin like this are taken over TLS only, in any case (RFC 6265bis section 4.1.3; `__Http-` of
-/// its successor).
+/// Prefixes of cookie names, in lower case, that are accepted over TLS only (RFC 6265bis section
+/// 4.1.3; `__Http-` is of its successor).
 const TLS_ONLY: [&[u8]; 3] = [b"__host-", b"__secure-", b"__http-"];
 
-/// What makes the caller's side another place than the upstream's.
+/// How the caller's side of the sidecar differs from the upstream.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CallerSide<'a> {
-    /// Whether callers come over TLS.
+    /// Whether callers connect over TLS.
     pub(super) is_tls: bool,
     /// The upstream's host.
     pub(super) upstream: &'a str,
-    /// What stands before each path here.
+    /// The path prefix that is stripped from requests.
     pub(super) prefix: Option<&'a str>,
 }
 
-/// Makes the cookies of an answer ones that come back.
+/// Adapts the cookies of an answer so that the caller returns them.
 pub(super) fn adapt(response: &mut ResponseHeader, side: CallerSide<'_>) {
     if !response.headers.contains_key(SET_COOKIE) {
         return;
@@ -34,12 +35,12 @@ pub(super) fn adapt(response: &mut ResponseHeader, side: CallerSide<'_>) {
     response.remove_header(&SET_COOKIE);
     for value in values {
         let adapted = HeaderValue::from_bytes(&adapted(value.as_bytes(), side));
-        // Parts of a value are one.
+        // Parts of a valid value are valid.
         let _ = response.append_header(SET_COOKIE, adapted.unwrap_or(value));
     }
 }
 
-/// One `Set-Cookie`, as bytes: its value may be anything that a header can hold.
+/// Adapts one `Set-Cookie`, as bytes: a header may hold more than text.
 fn adapted(cookie: &[u8], side: CallerSide<'_>) -> Vec<u8> {
     let mut parts = cookie.split(|byte| *byte == b';');
     let pair = parts.next().unwrap_or_default();
@@ -51,7 +52,7 @@ fn adapted(cookie: &[u8], side: CallerSide<'_>) -> Vec<u8> {
     } else {
         kept.extend_from_slice(pair);
     }
-    // Over TLS a cookie of this name is for the root alone.
+    // Over TLS, a cookie with this prefix must have the path `/`.
     let is_rooted = side.is_tls && name.is_some_and(|name| begins_like(name, TLS_ONLY[0]));
     for part in parts {
         let (attribute, value) = split(part);
@@ -75,10 +76,10 @@ fn adapted(cookie: &[u8], side: CallerSide<'_>) -> Vec<u8> {
     kept
 }
 
-/// Gives the upstream its cookies back under the names that it gave them.
+/// Restores the names of renamed cookies in a request.
 pub(super) fn restore(request: &mut RequestHeader) -> pingora::Result<()> {
-    let has_ours = |value: &HeaderValue| memchr::memmem::find(value.as_bytes(), MARK).is_some();
-    if !request.headers.get_all(COOKIE).iter().any(has_ours) {
+    let has_renamed = |value: &HeaderValue| memchr::memmem::find(value.as_bytes(), MARK).is_some();
+    if !request.headers.get_all(COOKIE).iter().any(has_renamed) {
         return Ok(());
     }
     let values: Vec<HeaderValue> = request.headers.get_all(COOKIE).iter().cloned().collect();
@@ -88,7 +89,7 @@ pub(super) fn restore(request: &mut RequestHeader) -> pingora::Result<()> {
         .map(<[u8]>::trim_ascii)
         .collect();
     let restored: Vec<&[u8]> = pairs.iter().filter_map(|pair| original(pair)).collect();
-    // One of that name that did not come from the upstream would stand beside its own.
+    // A cookie of the same name that the upstream did not set is dropped.
     let is_doubled = |pair: &[u8]| {
         name_of(pair).is_some_and(|name| restored.iter().any(|own| name_of(own) == Some(name)))
     };
@@ -104,14 +105,14 @@ pub(super) fn restore(request: &mut RequestHeader) -> pingora::Result<()> {
     request.insert_header(COOKIE, value)
 }
 
-/// A pair of a `Cookie` header as the upstream knows it, if it was renamed.
+/// The upstream's version of a pair of a `Cookie` header, if it was renamed.
 fn original(pair: &[u8]) -> Option<&[u8]> {
     let original = pair.strip_prefix(MARK)?;
     name_of(original).is_some_and(is_renamed).then_some(original)
 }
 
-/// Whether a cookie of this name has another one towards callers. Those that begin with the mark by
-/// themselves have, too, so that each can be undone.
+/// Whether a cookie of this name is renamed for callers. One whose own name begins with the mark is
+/// renamed, too, so that every renaming can be reversed.
 fn is_renamed(name: &[u8]) -> bool {
     name.starts_with(MARK) || TLS_ONLY.iter().any(|prefix| begins_like(name, prefix))
 }
@@ -120,25 +121,25 @@ fn begins_like(name: &[u8], prefix: &[u8]) -> bool {
     name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
-/// The name of a pair. One without `=` has none.
+/// The name of a pair, if it has an `=`.
 fn name_of(pair: &[u8]) -> Option<&[u8]> {
     let end = memchr::memchr(b'=', pair)?;
     pair.get(..end).map(<[u8]>::trim_ascii)
 }
 
-/// An attribute's name and value; one that stands alone has an empty one.
+/// An attribute's name and value. Without `=`, the value is empty.
 fn split(attribute: &[u8]) -> (&[u8], &[u8]) {
     let end = memchr::memchr(b'=', attribute).unwrap_or(attribute.len());
     let (name, value) = attribute.split_at_checked(end).unwrap_or((attribute, b""));
     (name.trim_ascii(), value.strip_prefix(b"=").unwrap_or(value).trim_ascii())
 }
 
-/// Whether a path is one that a prefix can stand before.
+/// Whether a path can follow a prefix.
 fn is_absolute(path: &[u8]) -> bool {
     path.starts_with(b"/") && !path.starts_with(b"//")
 }
 
-/// Whether a cookie's domain holds the upstream's host.
+/// Whether a cookie's domain includes the upstream's host.
 fn covers(domain: &[u8], upstream: &str) -> bool {
     let domain = domain.strip_prefix(b".").unwrap_or(domain);
     let Some(start) = upstream.len().checked_sub(domain.len()) else {
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn over_plain_http_a_cookie_loses_what_would_keep_it_from_coming_back() {
+    fn over_plain_http_a_cookie_loses_the_attributes_that_require_tls() {
         for (given, kept) in [
             ("a=b; Path=/; Secure; HttpOnly", "a=b; Path=/; HttpOnly"),
             ("a=b;SECURE;samesite=NONE;path=/", "a=b;path=/"),
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_for_tls_alone_is_another_until_it_comes_back() {
+    fn a_name_that_requires_tls_is_renamed_and_restored() {
         for name in ["__Host-a", "__Secure-a", "__hOST-a", "__SECURE-", "__Http-a", "__Host-Http-a"]
         {
             let given = format!("{name}=b=c; Path=/; Secure");
@@ -208,12 +209,12 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_of_the_callers_own_is_never_taken_for_a_renamed_one() {
+    fn a_callers_own_cookie_is_never_taken_for_a_renamed_one() {
         for own in ["a=b", "bearerd.a=b", "__Host-a=b", "bearerd.__Host-a", "x=bearerd.__Host-a=b"]
         {
             assert_eq!(sent(&[own]), [own]);
         }
-        // One that the upstream calls like a renamed one is renamed itself.
+        // A cookie whose own name looks renamed is renamed, too.
         let nested = set("bearerd.__Host-a=b", PLAIN);
         assert_eq!(nested, "bearerd.bearerd.__Host-a=b");
         assert_eq!(sent(&[&nested]), ["bearerd.__Host-a=b"]);
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_of_the_tenants_domain_and_of_a_cut_path_comes_back_to_us() {
+    fn a_cookie_of_the_tenants_domain_or_of_a_stripped_path_comes_back() {
         assert_eq!(set("a=b; Domain=acme.example; Path=/", PLAIN), "a=b; Path=/");
         assert_eq!(set("a=b; domain=.EXAMPLE; Path=/", PLAIN), "a=b; Path=/");
         for other in ["a=b; Domain=other.example", "a=b; Domain=me.example", "a=b; Domain="] {
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_pass() {
+    fn bytes_that_are_not_text_pass() {
         let mut response = ResponseHeader::build(200, None).unwrap();
         let value = HeaderValue::from_bytes(b"__Host-a=\xe9; Secure").unwrap();
         response.append_header(SET_COOKIE, value).unwrap();

@@ -21,8 +21,8 @@ pub(super) fn is_managed_by_caller(request: &RequestHeader) -> bool {
     request.headers.contains_key(CSRF_TOKEN)
 }
 
-/// Adds the token and the cookies of a CSRF session to a write. They replace the caller's cookies of
-/// the same names: the token is valid for no other session.
+/// Adds the token and the cookies of a CSRF session to a write. They replace the caller's cookies
+/// of the same names: the token is valid for no other session.
 pub(super) fn inject(request: &mut RequestHeader, session: &CsrfSession) -> pingora::Result<()> {
     if let Some(token) = &session.token {
         request.insert_header(CSRF_TOKEN, token)?;
@@ -39,8 +39,8 @@ pub(super) fn inject(request: &mut RequestHeader, session: &CsrfSession) -> ping
         .map(<[u8]>::trim_ascii)
         .filter(|pair| !pair.is_empty() && !is_replaced(pair))
         .map(<[u8]>::to_vec);
-    let ours = session.cookies.iter().map(|(name, value)| format!("{name}={value}").into_bytes());
-    let all = own.chain(ours).collect::<Vec<_>>().join(&b"; "[..]);
+    let added = session.cookies.iter().map(|(name, value)| format!("{name}={value}").into_bytes());
+    let all = own.chain(added).collect::<Vec<_>>().join(&b"; "[..]);
     let mut value = HeaderValue::from_bytes(&all).map_err(|error| {
         pingora::Error::because(pingora::ErrorType::InternalError, "a cookie is no header", error)
     })?;
@@ -55,7 +55,8 @@ fn is_named(pair: &[u8], name: &str) -> bool {
 }
 
 /// Removes bearerd's own CSRF token and cookies from an answer. The token confuses callers that do
-/// not support CSRF (the `datasphere` CLI prints nothing), and the cookies belong to bearerd's session.
+/// not support CSRF (the `datasphere` CLI prints nothing), and the cookies belong to bearerd's
+/// session.
 pub(super) fn strip(request: &RequestHeader, response: &mut ResponseHeader, is_managed: bool) {
     if is_managed_by_caller(request) {
         return;

@@ -1,5 +1,5 @@
-//! What an attempt needs besides a connection: a slot of its upstream, the current token, and a CSRF
-//! token.
+//! What an attempt needs besides a connection: a slot of its upstream, the current token, and a
+//! CSRF token.
 
 use super::attempts::Cause;
 use super::context::Admitted;

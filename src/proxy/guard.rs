@@ -1,8 +1,8 @@
-//! The local guard: who may use the token. Pure.
+//! The local guard: which callers may use the token. Pure.
 //!
-//! Whoever reaches the sidecar has the Technical User's rights, so it must be the tool next door and
-//! nobody else: not a page in a browser on the same machine, not a name that an attacker has bound to
-//! this address, and not another machine without a password.
+//! A caller of the sidecar has the rights of the Technical User. Only local tools may have them:
+//! not a web page in a browser on the same machine, not a request to a name that an attacker
+//! resolves to this address, and not another machine without a password.
 
 use super::respond::Problem;
 use crate::error::ErrorKind;
@@ -15,36 +15,37 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 use std::sync::Arc;
 
-/// Where a local API key is.
+/// The header with a local API key.
 pub(crate) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-/// How browsers say which site a request comes from (W3C Fetch Metadata).
+/// The header in which browsers say which site a request comes from (W3C Fetch Metadata).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-/// More headers than this are no request of a tool's.
+/// The most header lines of a request. Tools send fewer.
 const MOST_HEADERS: usize = 128;
-/// More bytes of header and target than this are not either; SAP's front door takes 16 KiB.
+/// The most bytes of a request's header and target. SAP's front end allows 16 KiB.
 pub(crate) const LONGEST_HEADER: usize = 64 * 1024;
 
-/// Who may call. The default: whoever connects to a loopback address by its own name.
+/// Decides which callers are allowed. By default, callers that connect to a loopback address by one
+/// of its names.
 #[derive(Clone, Debug)]
 pub struct Guard {
-    /// Names in `Host`, without a port.
+    /// Allowed names in `Host`, without a port.
     hosts: Vec<String>,
-    /// Nothing where none is asked for. It is replaced when its files are.
-    credential: Option<Arc<Asked>>,
+    /// The local credential, if one is required. A change of its files replaces it.
+    credential: Option<Arc<RequiredCredential>>,
 }
 
-/// What is asked for now.
+/// The credential that callers must send.
 #[derive(Debug)]
-struct Asked {
+struct RequiredCredential {
     credential: ArcSwap<Credential>,
-    /// Why that is not what its files hold.
+    /// Why the credential in use differs from its files.
     complaint: ArcSwapOption<String>,
 }
 
-/// What a caller has to show; any of what is there.
+/// A local credential: a caller must send one of its parts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Credential {
-    /// User name and password of HTTP Basic, base64-encoded as they come.
+    /// User name and password of HTTP Basic, base64-encoded as in the header.
     basic: Option<Secret>,
     api_key: Option<Secret>,
 }
@@ -52,14 +53,14 @@ pub struct Credential {
 /// How a request came in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
-    /// Over TCP: a browser could have sent it.
+    /// Over TCP. A browser could have sent the request.
     Tcp,
-    /// Over a Unix socket: no browser can, and `Host` says nothing.
+    /// Over a Unix socket. Browsers cannot use one, and `Host` has no meaning.
     Unix,
 }
 
 impl Credential {
-    /// A local credential; without either part none is asked for.
+    /// Creates a local credential. Without any part, none is required.
     pub fn new(basic: Option<(&str, &Secret)>, api_key: Option<Secret>) -> Self {
         let encode = |(name, password): (&str, &Secret)| {
             Secret::new(STANDARD.encode(format!("{name}:{}", password.expose())))
@@ -67,11 +68,11 @@ impl Credential {
         Self { basic: basic.map(encode), api_key }
     }
 
-    fn is_asked_for(&self) -> bool {
+    fn is_required(&self) -> bool {
         self.basic.is_some() || self.api_key.is_some()
     }
 
-    /// This one, and of another what this one lacks.
+    /// Fills missing parts from another credential.
     fn or(self, other: &Self) -> Self {
         Self {
             basic: self.basic.or_else(|| other.basic.clone()),
@@ -87,37 +88,37 @@ impl Credential {
             _ => false,
         };
         let basic = headers.get(AUTHORIZATION).and_then(|value| basic_of(value));
-        // Both are compared, so that the time does not tell which one was right.
+        // Both are compared, so that the time does not reveal which one matched.
         let api_key = headers.get(X_API_KEY).map(HeaderValue::as_bytes);
         same(basic, &self.basic) | same(api_key, &self.api_key)
     }
 }
 
-/// What stands behind `Basic`.
+/// The credentials after `Basic`.
 fn basic_of(value: &HeaderValue) -> Option<&[u8]> {
     let (scheme, rest) = value.as_bytes().split_at_checked(6)?;
     scheme.eq_ignore_ascii_case(b"basic ").then(|| rest.trim_ascii())
 }
 
 impl Guard {
-    /// A guard that knows the sidecar under these names.
+    /// Creates a guard that allows these names in `Host`.
     pub fn new(hosts: &[String], credential: Credential) -> Self {
         let asked = |credential| {
             let credential = ArcSwap::from_pointee(credential);
-            Arc::new(Asked { credential, complaint: ArcSwapOption::empty() })
+            Arc::new(RequiredCredential { credential, complaint: ArcSwapOption::empty() })
         };
-        let credential = credential.is_asked_for().then_some(credential).map(asked);
+        let credential = credential.is_required().then_some(credential).map(asked);
         Self { hosts: hosts.to_vec(), credential }
     }
 
-    /// The same under other names. What one of them asks for, the other does, too.
-    pub(crate) fn known_as(&self, hosts: &[String]) -> Self {
+    /// Returns a guard for other names, which shares the credential.
+    pub(crate) fn with_hosts(&self, hosts: &[String]) -> Self {
         Self { hosts: hosts.to_vec(), credential: self.credential.clone() }
     }
 
-    /// Asks for this from now on. A part that is missing in it stays as it is. Returns whether anything is new.
+    /// Replaces the credential. A missing part stays as it is. Returns whether anything changed.
     pub(crate) fn renew(&self, found: Credential) -> bool {
-        let Some(Asked { credential, .. }) = self.credential.as_deref() else {
+        let Some(RequiredCredential { credential, .. }) = self.credential.as_deref() else {
             return false;
         };
         let before = credential.load_full();
@@ -129,27 +130,27 @@ impl Guard {
         is_new
     }
 
-    /// Whether a local API key is asked for, which then must not go upstream.
+    /// Whether a local API key is required. It must not be sent upstream.
     pub(crate) fn takes_api_key(&self) -> bool {
         self.credential.as_ref().is_some_and(|asked| asked.credential.load().api_key.is_some())
     }
 
-    /// What is asked for is not what its files hold, for this reason.
-    pub(crate) fn complain(&self, why: Option<&str>) {
+    /// Records why the credential in use differs from its files, or that it does not.
+    pub(crate) fn set_complaint(&self, why: Option<&str>) {
         if let Some(asked) = &self.credential {
             asked.complaint.store(why.map(|why| Arc::new(why.to_owned())));
         }
     }
 
-    /// Why what is asked for is not what its files hold, if so.
+    /// Why the credential in use differs from its files, if it does.
     pub(crate) fn complaint(&self) -> Option<Arc<String>> {
         self.credential.as_ref()?.complaint.load_full()
     }
 
-    /// Judges a request by its header.
+    /// Checks a request's header.
     ///
     /// # Errors
-    /// The answer to a caller that may not pass.
+    /// The answer to a caller that is not allowed.
     pub(crate) fn check(&self, headers: &HeaderMap, entry: Entry) -> Result<(), Problem> {
         if entry == Entry::Tcp {
             self.check_browser(headers)?;
@@ -159,9 +160,13 @@ impl Guard {
         };
         if !credential.is_shown(headers) {
             let detail = match (&credential.basic, &credential.api_key) {
-                (Some(_), None) => "this sidecar wants a local user name and password (HTTP Basic)",
-                (None, _) => "this sidecar wants a local API key in X-Api-Key",
-                (Some(_), Some(_)) => "this sidecar wants HTTP Basic, or an API key in X-Api-Key",
+                (Some(_), None) => {
+                    "this sidecar requires a local user name and password (HTTP Basic)"
+                }
+                (None, _) => "this sidecar requires a local API key in X-Api-Key",
+                (Some(_), Some(_)) => {
+                    "this sidecar requires HTTP Basic, or an API key in X-Api-Key"
+                }
             };
             let challenge = credential.basic.is_some();
             return Err(Problem { challenge, ..Problem::new(ErrorKind::AccessDenied, detail) });
@@ -169,37 +174,39 @@ impl Guard {
         Ok(())
     }
 
-    /// What only a browser would send, or what a browser could be made to send.
+    /// Refuses what only a browser would send, or what a browser could be made to send.
     fn check_browser(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        // A tool that speaks HTTP/1.0 may send none; browsers always do.
+        // An HTTP/1.0 tool may send no `Host`; browsers always send one.
         let given = headers.get(HOST);
         let host = given.and_then(|host| host.to_str().ok()).unwrap_or_default();
         if given.is_some() && !self.knows(host) {
             let detail = format!(
-                "this sidecar is not known as `{}`; call it by a name of `access.hosts`, or add this one there",
+                "`{}` is not a name of this sidecar; use a name of `access.hosts`, or add this one there",
                 name_of(host).escape_default()
             );
             return Err(Problem::new(ErrorKind::HostNotAllowed, detail));
         }
         let is_own = |authority: &str| !host.is_empty() && authority.eq_ignore_ascii_case(host);
-        let behind_http = |url: &HeaderValue| {
+        let after_http = |url: &HeaderValue| {
             url.to_str().ok().and_then(|url| url.strip_prefix("http://")).map(str::to_owned)
         };
-        let is_ours = |origin: &HeaderValue| behind_http(origin).is_some_and(|rest| is_own(&rest));
-        // `none`, what a person typed, too: it outlives the redirects of the site that was typed.
-        let is_here = |site: &HeaderValue| site == "same-origin";
-        let is_foreign = !headers.get_all(SEC_FETCH_SITE).iter().all(is_here);
-        // Browsers from before these two say by it alone which page they are on.
-        let tells = headers.contains_key(ORIGIN) || headers.contains_key(SEC_FETCH_SITE);
-        let is_of_ours = |page: &HeaderValue| {
+        let is_own_origin =
+            |origin: &HeaderValue| after_http(origin).is_some_and(|rest| is_own(&rest));
+        // `none`, which means that a person typed the address, is refused, too: it survives
+        // redirects of the site that was typed.
+        let is_same_origin = |site: &HeaderValue| site == "same-origin";
+        let is_foreign = !headers.get_all(SEC_FETCH_SITE).iter().all(is_same_origin);
+        // Older browsers send only `Referer`.
+        let is_modern = headers.contains_key(ORIGIN) || headers.contains_key(SEC_FETCH_SITE);
+        let is_own_page = |page: &HeaderValue| {
             let authority = |rest: String| is_own(rest.split(['/', '?', '#']).next().unwrap_or(""));
-            // A partial URL (RFC 9110 section 10.1.3) names no site, and no browser sends one.
+            // A partial URL (RFC 9110 section 10.1.3) names no site. Browsers do not send any.
             let is_partial = page.as_bytes().starts_with(b"/")
                 && !matches!(page.as_bytes(), [_, b'/' | b'\\', ..]);
-            page.is_empty() || is_partial || behind_http(page).is_some_and(authority)
+            page.is_empty() || is_partial || after_http(page).is_some_and(authority)
         };
-        let is_elsewhere = !tells && !headers.get_all(REFERER).iter().all(is_of_ours);
-        if is_foreign || is_elsewhere || !headers.get_all(ORIGIN).iter().all(is_ours) {
+        let is_elsewhere = !is_modern && !headers.get_all(REFERER).iter().all(is_own_page);
+        if is_foreign || is_elsewhere || !headers.get_all(ORIGIN).iter().all(is_own_origin) {
             let detail = "a web page, or a browser's address bar, sent this; the sidecar is for tools such as curl";
             return Err(Problem::new(ErrorKind::CrossSite, detail));
         }
@@ -213,7 +220,7 @@ impl Guard {
     }
 }
 
-/// A `Host` without its port. What is no host at all is returned whole, and is in no list.
+/// A `Host` without its port. A malformed one is returned whole, and matches no name.
 pub(super) fn name_of(host: &str) -> &str {
     let (name, port) = match host.rfind(':') {
         Some(colon) if !host.ends_with(']') => host.split_at(colon),
@@ -223,10 +230,10 @@ pub(super) fn name_of(host: &str) -> &str {
     if is_port { name } else { host }
 }
 
-/// Whether a request's header can be a tool's.
+/// Checks the size of a request's header.
 ///
 /// # Errors
-/// The answer to one that is too large.
+/// The answer to a request whose header is too large.
 pub(crate) fn check_size(request: &RequestHeader) -> Result<(), Problem> {
     let headers = &request.headers;
     let length = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
@@ -266,10 +273,10 @@ mod tests {
     }
 
     #[test]
-    fn only_names_of_the_list_are_ours() {
+    fn only_names_of_the_list_are_allowed() {
         let guard = guard(Credential::default());
-        for ours in ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "[::1]:8080", "[::1]"] {
-            assert_eq!(kind(&guard, &[("host", ours)]), None, "{ours}");
+        for known in ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "[::1]:8080", "[::1]"] {
+            assert_eq!(kind(&guard, &[("host", known)]), None, "{known}");
         }
         for other in [
             "evil.example",
@@ -292,7 +299,7 @@ mod tests {
         let page = [("origin", "http://")];
         assert_eq!(kind(&guard, &page), Some(ErrorKind::CrossSite));
         let unix = guard.check(&headers(&[("host", "whatever")]), Entry::Unix);
-        assert!(unix.is_ok(), "no browser speaks to a Unix socket");
+        assert!(unix.is_ok(), "no browser can use a Unix socket");
     }
 
     #[test]
@@ -344,13 +351,13 @@ mod tests {
             let referer = [host, ("referer", refused)];
             assert_eq!(kind(&guard, &referer), Some(ErrorKind::CrossSite), "{refused}");
             let unix = guard.check(&headers(&referer), Entry::Unix);
-            assert!(unix.is_ok(), "no browser speaks to a Unix socket");
+            assert!(unix.is_ok(), "no browser can use a Unix socket");
         }
         let newer =
             [host, ("origin", "http://localhost:8080"), ("referer", "http://evil.example/")];
         assert_eq!(kind(&guard, &newer), None, "a browser that says its origin is believed");
-        let ours = ("origin", "http://localhost:8080");
-        let two = [host, ours, ("origin", "http://evil.example")];
+        let own = ("origin", "http://localhost:8080");
+        let two = [host, own, ("origin", "http://evil.example")];
         assert_eq!(kind(&guard, &two), Some(ErrorKind::CrossSite), "all of them count");
     }
 
@@ -364,8 +371,8 @@ mod tests {
         let basic = guard(Credential::new(Some(("tool", &password)), None));
         assert_eq!(kind(&basic, &[host, ("authorization", &right)]), None);
         for refused in ["Bearer x", "Basic", "Basic ", &*wrong, "Basic !!!"] {
-            let told = kind(&basic, &[host, ("authorization", refused)]);
-            assert_eq!(told, Some(ErrorKind::AccessDenied), "{refused}");
+            let refusal = kind(&basic, &[host, ("authorization", refused)]);
+            assert_eq!(refusal, Some(ErrorKind::AccessDenied), "{refused}");
         }
         assert!(basic.check(&headers(&[host]), Entry::Unix).unwrap_err().challenge);
         let either = guard(Credential::new(Some(("tool", &password)), key()));
@@ -378,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_beyond_measure_is_refused() {
+    fn a_header_that_is_too_large_is_refused() {
         let kind = |target: &str, lines: &[(&'static str, &str)]| {
             let mut request = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
             for (name, value) in lines {

@@ -43,7 +43,8 @@ pub(crate) struct Injection<'a> {
     pub(crate) extra: &'a [(HeaderName, HeaderValue)],
 }
 
-/// Removes the headers that the caller must not set. Returns whether `Authorization` was among them.
+/// Removes the headers that the caller must not set. Returns whether `Authorization` was among
+/// them.
 pub(crate) fn strip(request: &mut RequestHeader) -> bool {
     let mut had_authorization = false;
     let stripped: Vec<HeaderName> =
@@ -55,9 +56,9 @@ pub(crate) fn strip(request: &mut RequestHeader) -> bool {
     had_authorization
 }
 
-/// Whether a header is stripped. `Forwarded` and `X-Forwarded-*` would change SAP's login redirects;
-/// `x-approuter-authorization` replaces the token; the caller's `Authorization` must go neither with
-/// the injected token nor in its place.
+/// Whether a header is stripped. `Forwarded` and `X-Forwarded-*` would change SAP's login
+/// redirects; `x-approuter-authorization` replaces the token; the caller's `Authorization` must go
+/// neither with the injected token nor in its place.
 pub(super) fn is_stripped(name: &HeaderName) -> bool {
     let exact = *name == AUTHORIZATION || *name == PROXY_AUTHORIZATION || *name == FORWARDED;
     exact

@@ -1,9 +1,9 @@
-//! Heals a request whose token the upstream refused: the token is rejected, a newer one awaited, and
-//! the request sent again, once. A refused CSRF token is renewed likewise.
+//! Heals a request whose token the upstream refused: the token is rejected, a newer one awaited,
+//! and the request sent again, once. A refused CSRF token is renewed likewise.
 //!
-//! pingora calls a hook for the header of each answer before it passes anything on. An error of that
-//! hook discards the answer and starts another attempt, with the request's body from the replay
-//! buffer.
+//! pingora calls a hook for the header of each answer before it passes anything on. An error of
+//! that hook discards the answer and starts another attempt, with the request's body from the
+//! replay buffer.
 
 use super::attempt::Attempt;
 use super::attempts::{Attempts, Cause};

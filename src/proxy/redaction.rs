@@ -3,17 +3,22 @@
 //! Debugging gateways send a request back, with the secrets in it. These are for the upstream alone
 //! and must not reach the client. [`crate::redact::Redactor`] removes them from bodies.
 
-use super::table::RouteHandle;
 use crate::redact::Secrets;
+use crate::token::store::TokenStore;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use pingora::http::ResponseHeader;
+use std::sync::Arc;
 
 /// The secrets that a response must not hold: every valid token for this upstream, and the secrets
 /// that were added to the request.
-pub(super) fn secrets_of(route: &RouteHandle, added: Option<&Secrets>) -> Option<Secrets> {
-    let tokens = route.client.store.secrets();
-    let others = route.neighbours.iter().map(|store| store.secrets());
+pub(super) fn secrets_of(
+    own: &TokenStore,
+    neighbours: &[Arc<TokenStore>],
+    added: Option<&Secrets>,
+) -> Option<Secrets> {
+    let tokens = own.secrets();
+    let others = neighbours.iter().map(|store| store.secrets());
     others.chain([added.cloned()]).fold(tokens, |all, more| match (all, more) {
         (Some(all), Some(more)) => Some(all.union(&more)),
         (all, more) => all.or(more),

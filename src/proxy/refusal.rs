@@ -1,4 +1,4 @@
-//! Does an answer refuse the token, and may its request be sent again? Pure.
+//! Which answers of the upstream refuse a token. Pure.
 
 use crate::metrics::labels::TokenRefusal;
 use flate2::read::GzDecoder;
@@ -14,46 +14,46 @@ pub(super) const X_CSRF_TOKEN: HeaderName = HeaderName::from_static("x-csrf-toke
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestKind {
-    /// The header alone.
+    /// Only a header.
     Head,
-    /// Data, whatever the method: asking again does no harm.
+    /// Data, whatever the method. Sending the request again is harmless.
     Read,
-    /// To change something.
+    /// A change.
     Write,
 }
 
-/// What the header of an answer says.
+/// What the header of an answer shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is an answer.
+    /// The answer does not refuse the token.
     Answer,
-    /// It refuses the token.
+    /// The answer refuses the token.
     Refused(TokenRefusal),
-    /// 403 with `x-csrf-token: Required`: the access token is fine, the CSRF token is missing or old.
-    /// Nothing was done.
+    /// 403 with `x-csrf-token: Required`: the access token is accepted, the CSRF token is missing
+    /// or stale. The request was not executed.
     WantsCsrf,
-    /// HTML instead of data: the first bytes of its body decide, before anything is passed on.
+    /// HTML instead of data. The answer is held back until the first bytes of its body are checked.
     Suspect,
-    /// Most probably an answer: it is passed on, and its first bytes are looked at.
+    /// Probably no refusal. The answer is passed on while its first bytes are checked.
     Unsure,
 }
 
-/// How much of a suspect body is looked at. SAP's login page is shorter than 2 KiB.
+/// How much of a body is checked. SAP's login page is shorter than 2 KiB.
 pub const PEEK: usize = 4096;
 
-/// Set by the front door's login page, to find the way back after the login.
+/// Cookies of the front end's login page, which lead back after the login.
 const LOGIN_COOKIES: [&str; 2] = ["locationAfterLogin", "fragmentAfterLogin"];
-/// Where people log on: at XSUAA, and at an identity service by OpenID Connect.
+/// Paths of logins: XSUAA, and identity services with OpenID Connect.
 const AUTHORIZE_PATHS: [&str; 2] = ["/oauth/authorize", "/oauth2/authorize"];
-/// Carries people to an identity provider that speaks SAML, in a query or in a form that sends itself off.
+/// The parameter of a SAML login, in a query or in a form that submits itself.
 const SAML_REQUEST: &str = "SAMLRequest";
-/// SAP's identity service: all that is there for people is the login.
+/// Domains of SAP's identity service. Its pages are logins.
 const LOGIN_HOSTS: [&str; 2] = [".accounts.ondemand.com", ".accounts.cloud.sap"];
 
-/// Judges an answer by its status and header, and by what was asked for. `serves_html`: pages are data.
-/// What the caller accepts says nothing: Java's default accepts HTML.
+/// Classifies an answer by its status and header, and by the kind of its request. With
+/// `serves_html`, pages are data. The request's `Accept` is ignored: Java's default accepts HTML.
 pub fn classify(
-    asked: impl FnOnce() -> RequestKind,
+    kind: impl FnOnce() -> RequestKind,
     serves_html: bool,
     status: StatusCode,
     response: &HeaderMap,
@@ -65,14 +65,14 @@ pub fn classify(
         301 | 302 | 303 | 307 | 308 if leads_to_login(response) => {
             Verdict::Refused(TokenRefusal::LoginRedirect)
         }
-        // 203: something on the way has changed it.
-        200 | 203 | 206 => classify_page(asked, serves_html, response),
+        // 203: an intermediary changed the answer.
+        200 | 203 | 206 => classify_page(kind, serves_html, response),
         _ => Verdict::Answer,
     }
 }
 
 fn classify_page(
-    asked: impl FnOnce() -> RequestKind,
+    kind: impl FnOnce() -> RequestKind,
     serves_html: bool,
     response: &HeaderMap,
 ) -> Verdict {
@@ -86,10 +86,10 @@ fn classify_page(
     if serves_html {
         return Verdict::Answer;
     }
-    match asked() {
+    match kind() {
         RequestKind::Head => Verdict::Answer,
         RequestKind::Read if !is_untyped => Verdict::Suspect,
-        // A write that was executed can't be asked for again, and what has no type is rarely a page.
+        // An executed write cannot be sent again, and an answer without a type is rarely a page.
         RequestKind::Read | RequestKind::Write => Verdict::Unsure,
     }
 }
@@ -103,22 +103,22 @@ pub fn is_login_page(start: &[u8]) -> bool {
     signs.any(|sign| text.contains(sign))
 }
 
-/// The beginning of a body without its compression by gzip, as far as it is there.
+/// The beginning of a body, decompressed if it is gzip.
 pub fn inflated(start: &[u8]) -> Cow<'_, [u8]> {
     if !start.starts_with(&[0x1f, 0x8b]) {
         return start.into();
     }
     let mut plain = Vec::new();
     let most = u64::try_from(PEEK).unwrap_or_default();
-    // It ends in the middle.
+    // The input may end anywhere.
     let _ = GzDecoder::new(start).take(most).read_to_end(&mut plain);
     plain.into()
 }
 
-/// What a page begins with, in lower case.
+/// The beginnings of HTML pages, in lower case.
 const PAGE_STARTS: [&[u8]; 5] = [b"<!doctype html", b"<html", b"<head", b"<script", b"<!--"];
 
-/// Whether a body begins like a page.
+/// Whether a body begins like an HTML page.
 pub fn is_html_page(start: &[u8]) -> bool {
     let start = first_letters(start);
     PAGE_STARTS.iter().any(|known| {
@@ -126,7 +126,7 @@ pub fn is_html_page(start: &[u8]) -> bool {
     })
 }
 
-/// Whether a body may begin like a page, once more of it is there.
+/// Whether a body whose rest is unknown may begin like an HTML page.
 pub fn may_be_html_page(start: &[u8]) -> bool {
     let start = first_letters(start);
     PAGE_STARTS.iter().any(|known| {
@@ -135,17 +135,17 @@ pub fn may_be_html_page(start: &[u8]) -> bool {
     })
 }
 
-/// Without a byte order mark and white space.
+/// A body without byte order mark and leading white space.
 fn first_letters(start: &[u8]) -> &[u8] {
     start.strip_prefix("\u{feff}".as_bytes()).unwrap_or(start).trim_ascii_start()
 }
 
-/// Whether a body is compressed, so that its first bytes say nothing.
+/// Whether a body is compressed.
 pub fn is_encoded(response: &HeaderMap) -> bool {
     response.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity")
 }
 
-/// Whether the upstream requires a CSRF token. `Required` comes in any case.
+/// Whether the upstream requires a CSRF token. `Required` may be in any case.
 fn requires_csrf(response: &HeaderMap) -> bool {
     let required = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"required");
     response.get(X_CSRF_TOKEN).is_some_and(required)
@@ -156,7 +156,7 @@ fn leads_to_login(response: &HeaderMap) -> bool {
         return false;
     };
     let location = String::from_utf8_lossy(location.as_bytes());
-    // A relative location is resolved against any base: only its path matters.
+    // Any base is good enough for a relative location: only its path matters.
     let base = Url::parse("https://upstream.invalid/").ok();
     let Ok(url) = Url::options().base_url(base.as_ref()).parse(&location) else {
         return false;
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_location_that_is_not_ascii_leads_to_the_login_all_the_same() {
+    fn a_location_that_is_not_ascii_leads_to_the_login_too() {
         let location = HeaderValue::from_bytes("/oauth/authorize?r=/é".as_bytes()).unwrap();
         let response = HeaderMap::from_iter([(LOCATION, location)]);
         let verdict = classify(|| RequestKind::Read, false, StatusCode::FOUND, &response);
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_compressed_page_is_known_as_far_as_it_is_there() {
+    fn the_beginning_of_a_compressed_page_is_enough() {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
         encoder.write_all(b"<html>/oauth/authorize</html>").unwrap();
         encoder.flush().unwrap();

@@ -1,5 +1,5 @@
-//! How a route stands with its client's tokens: whether they have worked there, and whether newer ones help
-//! at all. Pure: the time is an argument.
+//! Whether a refused token is rejected, so that the issuer is asked for a newer one. Each route
+//! decides by its own history. Pure: the time is an argument.
 
 use crate::token::store::Rejection;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,16 +7,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A route where a newer token was refused, too, has no other fetched for this long: the fault is not the
-/// token's, and the issuer must not be asked over and over. Other routes do not suffer by it.
+/// How long a route rejects no token after a newer token was refused, too. The token is not the
+/// cause then, and the issuer must not be asked again and again. Other routes are not affected.
 const QUIET: Duration = Duration::from_secs(30);
 
-/// What is known of tokens on one route.
+/// Decides for one route whether a refused token is rejected.
 #[derive(Debug, Default)]
 pub(super) struct RejectionPolicy {
-    /// The latest generation that brought an answer.
+    /// The latest generation that the upstream accepted.
     worked: AtomicU64,
-    /// Looked at only when a token is refused.
+    /// Locked only when a token is refused.
     refusals: Mutex<Refusals>,
 }
 
@@ -24,19 +24,19 @@ pub(super) struct RejectionPolicy {
 struct Refusals {
     /// The latest generation that was rejected here, and when.
     rejected: Option<(u64, Instant)>,
-    /// Since when a newer token is known to be no help.
+    /// When it was found that a newer token does not help.
     quiet_since: Option<Instant>,
 }
 
 impl RejectionPolicy {
-    /// The upstream has let a token in.
+    /// Records that the upstream accepted a token.
     pub(super) fn record_success(&self, generation: u64) {
         if self.worked.load(Ordering::Relaxed) < generation {
             self.worked.fetch_max(generation, Ordering::Relaxed);
         }
     }
 
-    /// The upstream has refused a token. `None`: it is not worth while to ask for another.
+    /// Handles the refusal of a token. `None`: another token would not help.
     pub(super) fn on_refusal(&self, generation: u64, now: Instant) -> Option<Rejection> {
         let worked = self.worked.load(Ordering::Relaxed);
         let mut refusals = self.refusals();
@@ -47,7 +47,7 @@ impl RejectionPolicy {
         let (rejected, at) = refusals.rejected.unzip();
         let rejected = rejected.unwrap_or_default();
         let has_worked = worked > rejected;
-        // The newer token is no better. That shows here where the request itself can't be sent again.
+        // The newer token is refused, too. A request that cannot be sent again shows that here.
         if generation > rejected && !has_worked && at.is_some_and(is_recent) {
             refusals.quiet_since = Some(now);
             return None;
@@ -58,8 +58,8 @@ impl RejectionPolicy {
         Some(Rejection::Token { has_worked })
     }
 
-    /// The upstream has refused the newer token with which a request was sent again. One that has worked here
-    /// before is like any other; after one that has not, the route is quiet.
+    /// Handles the refusal of the newer token with which a request was sent again. If it was
+    /// accepted here before, it counts as any other. If not, the route is quiet from now on.
     pub(super) fn on_second_refusal(&self, generation: u64, now: Instant) -> Option<Rejection> {
         if self.worked.load(Ordering::Relaxed) >= generation {
             return self.on_refusal(generation, now);
@@ -68,7 +68,7 @@ impl RejectionPolicy {
         None
     }
 
-    /// A panic cannot leave it half written.
+    /// A panic cannot leave the value half written, so poisoning is ignored.
     fn refusals(&self) -> MutexGuard<'_, Refusals> {
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_came_by_a_heal_a_moment_ago_is_rejected_like_any_other() {
+    fn a_token_that_a_heal_just_brought_is_rejected_like_any_other() {
         let (route, now) = (RejectionPolicy::default(), Instant::now());
         for generation in 1..20 {
             route.record_success(generation);
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_token_that_has_worked_and_is_refused_is_news() {
+    fn a_newer_token_that_has_worked_is_rejected_when_it_is_refused() {
         let (route, now) = (RejectionPolicy::default(), Instant::now());
         route.record_success(2);
         assert_eq!(route.on_second_refusal(2, now), rejected(true));

@@ -1,12 +1,12 @@
-//! A request's body on its way to the upstream: batches are checked, and URLs that are ours become the
+//! The body of a request: batches are checked, and the sidecar's URLs are replaced by the
 //! upstream's.
 //!
-//! A body that could be sent twice is read before the request is sent, so that its length is known and
-//! the upstream gets a length, as its caller meant. Of a longer one with a length, the beginning is read:
-//! only if it holds such URLs is the body rewritten while it streams, in chunks, which not every server
-//! takes. Otherwise it keeps its length and its bytes; should a URL like that come later all the same, the
-//! request is refused, and the upstream sees no end of it. A batch holds such URLs by its nature: if it is
-//! longer, it always goes in chunks.
+//! A body that fits into the replay buffer is read before the request is sent, so that the upstream
+//! gets its new length. Of a longer body with a length, the beginning is read. If that holds URLs
+//! of the sidecar, the body is rewritten while it streams, in chunks, which not every server
+//! accepts. Otherwise, the body keeps its length and its bytes. If a URL of the sidecar comes later
+//! in it, the request is refused, and the upstream does not get the end of the body. A longer batch
+//! is always sent in chunks, since batches usually hold URLs.
 
 use super::batch_check::BatchCheck;
 use super::links::{DIGESTS, LinkPlan, RequestRewriter};
@@ -23,56 +23,56 @@ use std::time::Duration;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-/// How long the next bytes may take of a body that is read before the request is sent.
+/// The read timeout of a body that is read before the request is sent.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
-/// pingora reads no more of a body at once.
+/// The most bytes that pingora reads of a body at once.
 const LARGEST_READ: u64 = 64 * 1024;
-/// After so much work, it is the turn of others: a worker has one thread.
+/// The bytes after which the task yields, since a worker has one thread.
 const TURN: usize = 8 * 1024;
-/// So much is done at once: where URLs are dense, it grows to some times as much.
+/// The bytes that are rewritten at once. With many URLs, the result is several times as large.
 const PIECE: usize = 1024;
-/// By no more than this, what was read may grow at once when the upstream's URLs take the place of ours. That is more
-/// than a part of a batch that is held becomes, or twice as much as a read of nothing but links.
+/// The most bytes by which one read may grow when URLs are replaced. A held part of a batch, or a
+/// read of nothing but links, grows by less.
 const MOST_GROWN: usize = 256 * 1024;
 
-/// What is done to a request's body.
+/// A request body that is not passed on as it is.
 pub(crate) enum RequestBody {
-    /// All of it is here.
+    /// A body that was read completely.
     Held {
-        /// What is sent.
+        /// The bytes that are sent.
         body: Bytes,
-        /// Whether its caller was already asked to send it (RFC 9110 section 10.1.1).
+        /// Whether `100 Continue` was sent to the caller (RFC 9110 section 10.1.1).
         continued: bool,
     },
-    /// It streams.
+    /// A body that is changed while it streams.
     Streaming {
-        /// Of this attempt.
+        /// The stages of this attempt.
         stages: Box<Stages>,
-        /// What was read of it before, as it came.
+        /// The bytes that were read before the request was sent, unchanged.
         beginning: Bytes,
-        /// Whether this attempt has sent that.
+        /// Whether this attempt has sent the beginning.
         has_begun: bool,
-        /// What it is sent as.
+        /// How the length of the body is sent.
         framing: Framing,
-        /// Whether its caller was already asked to send it.
+        /// Whether `100 Continue` was sent to the caller.
         continued: bool,
     },
 }
 
-/// How a body that streams is sent.
+/// How the length of a streaming body is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// In chunks, rewritten.
+    /// In chunks. The body may be rewritten.
     Chunks,
-    /// With its length, which no URL may change.
+    /// As `Content-Length`. The body must not be rewritten.
     Length,
 }
 
-/// What a body passes through.
+/// The stages that a body passes.
 pub(crate) struct Stages {
     check: Option<Box<BatchCheck>>,
     rewriter: RequestRewriter,
-    /// How much was done in this turn.
+    /// The bytes that were processed since the task last yielded.
     work: usize,
 }
 
@@ -81,8 +81,8 @@ impl Stages {
         Self { check, rewriter, work: 0 }
     }
 
-    /// Takes the next bytes, the last of all if `is_end`, and appends what may be sent to `output`. In between, it is
-    /// the turn of others. What grows too much is refused: all that comes of it is held until the upstream takes it.
+    /// Passes the next bytes through the stages, and appends the result to `output`. Yields in
+    /// between. Refuses a body that grows too much: the result is held until the upstream reads it.
     async fn push(
         &mut self,
         input: &[u8],
@@ -110,7 +110,7 @@ impl Stages {
         Ok(())
     }
 
-    /// Rewrites bytes that may be sent, which may grow into this room.
+    /// Rewrites bytes that passed the check. `room` is by how much they may still grow.
     async fn rewrite(
         &mut self,
         bytes: &[u8],
@@ -127,7 +127,7 @@ impl Stages {
         Ok(())
     }
 
-    /// Ends the turn when it is enough.
+    /// Counts processed bytes, and yields when there are enough.
     async fn did(&mut self, work: usize) {
         self.work += work;
         if self.work >= TURN {
@@ -136,7 +136,7 @@ impl Stages {
         }
     }
 
-    /// Begins anew, for another attempt.
+    /// Restarts the stages for another attempt.
     fn restart(&mut self, plan: Option<&LinkPlan>, caller: &RequestHeader) {
         let rewriter = plan.and_then(|plan| plan.request_rewriter(caller));
         self.rewriter = rewriter.unwrap_or(RequestRewriter::none());
@@ -147,10 +147,11 @@ impl Stages {
 }
 
 impl RequestBody {
-    /// Looks at a request. `Ok(None)`: its body passes; a problem: it may not be sent.
+    /// Prepares the body of a request. Returns `None` if it is passed on as it is, or the answer to
+    /// a request that must not be sent.
     ///
     /// # Errors
-    /// The caller does not send what it announced.
+    /// The caller did not send the body that it announced.
     pub(super) async fn prepare(
         plan: Option<&LinkPlan>,
         check: Option<Box<BatchCheck>>,
@@ -193,8 +194,8 @@ impl RequestBody {
         mut stages: Stages,
         session: &mut Session,
     ) -> pingora::Result<Result<Option<Self>, Problem>> {
-        let continued = ask_to_go_on(session).await?;
-        // What is read now is sent out of this buffer, which holds all of it.
+        let continued = send_continue(session).await?;
+        // pingora sends the body from this buffer, which holds all of it.
         session.enable_retry_buffering();
         let (mut given, mut body) = (Vec::new(), Vec::new());
         while let Some(chunk) = read(session).await? {
@@ -207,12 +208,12 @@ impl RequestBody {
         Ok(Ok(has_changed.then(|| Self::Held { body: body.into(), continued })))
     }
 
-    /// Reads the beginning of a body of this length, to see whether it holds URLs of ours.
+    /// Reads the beginning of a body of this length, to see whether it holds URLs of the sidecar.
     async fn peek(mut stages: Stages, length: u64, session: &mut Session) -> pingora::Result<Self> {
-        let continued = ask_to_go_on(session).await?;
+        let continued = send_continue(session).await?;
         let (mut beginning, mut seen) = (Vec::new(), Vec::new());
         let mut count = 0;
-        // Something has to be left: it is with the next bytes that the beginning is sent.
+        // Some bytes must be left: the beginning is sent together with the next ones.
         while count < REPLAY_BUFFER && count + LARGEST_READ < length {
             let Some(chunk) = read(session).await? else { break };
             count += u64::try_from(chunk.len()).unwrap_or(u64::MAX);
@@ -230,8 +231,9 @@ impl RequestBody {
         Ok(Self::streaming(stages, beginning, framing, continued))
     }
 
-    /// Announces the body in the header of a new attempt. `caller` is the request as it came.
-    pub(super) fn begin(
+    /// Starts another attempt, and sets the headers that describe the body. `caller` is the request
+    /// as it came.
+    pub(super) fn start_attempt(
         &mut self,
         plan: Option<&LinkPlan>,
         caller: &RequestHeader,
@@ -259,7 +261,7 @@ impl RequestBody {
         }
     }
 
-    /// Replaces a chunk of the caller's body by what is sent for it.
+    /// Replaces a chunk of the caller's body by the bytes that are sent.
     ///
     /// # Errors
     /// A batch is refused, or the body would get another length than was announced.
@@ -284,7 +286,7 @@ impl RequestBody {
                 output.into()
             }
         };
-        // Nothing at all would mean the end; an empty chunk means that more is to come.
+        // `None` means the end of the body; an empty chunk means that more follows.
         *chunk = (!is_end || !output.is_empty()).then_some(output);
         Ok(())
     }
@@ -306,9 +308,9 @@ fn late_link() -> Box<Error> {
     Problem::new(ErrorKind::BadRequest, detail).into_error(LATE_LINK).into_down()
 }
 
-/// The answer to a body of hardly anything but URLs.
+/// The answer to a body that grows too much.
 fn too_many_links() -> Problem {
-    let detail = "the body holds so many URLs of the sidecar that it becomes several times as large with the upstream's in their place; send it in parts, or with the upstream's URLs; the upstream got no end of it";
+    let detail = "the body has so many URLs of the sidecar that it becomes several times as large with the upstream's URLs; send it in parts, or with the upstream's URLs; the upstream did not get the end of the body";
     Problem::new(ErrorKind::BadRequest, detail.to_owned())
 }
 
@@ -318,8 +320,8 @@ fn remove_digests(request: &mut RequestHeader) {
     }
 }
 
-/// Asks a caller to send its body that waits for that. Returns whether it did.
-async fn ask_to_go_on(session: &mut Session) -> pingora::Result<bool> {
+/// Sends `100 Continue` if the caller expects it. Returns whether it did.
+async fn send_continue(session: &mut Session) -> pingora::Result<bool> {
     let expects = session.req_header().headers.get(EXPECT);
     let waits = expects.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     if waits {
@@ -328,7 +330,7 @@ async fn ask_to_go_on(session: &mut Session) -> pingora::Result<bool> {
     Ok(waits)
 }
 
-/// The next bytes of the body, or its end.
+/// Reads the next bytes of the body. `None` is its end.
 async fn read(session: &mut Session) -> pingora::Result<Option<Bytes>> {
     let late = |_| Error::new_down(ErrorType::ReadTimedout);
     timeout(READ_TIMEOUT, session.read_request_body()).await.map_err(late)?
@@ -342,7 +344,7 @@ mod tests {
     use std::sync::Arc;
 
     #[tokio::test]
-    async fn what_is_read_may_become_twice_as_large_and_not_many_times() {
+    async fn a_read_may_grow_to_twice_its_size_but_not_to_many_times() {
         let names = [("a", false), ("a-name-as-long-as-the-upstreams.example", true)];
         for (name, passes) in names {
             let theirs = "https://tenant.eu10.hcs.cloud.sap.example";

@@ -28,8 +28,8 @@ pub(super) fn check(session: &Session) -> Result<(), &'static str> {
             "the only supported transfer coding is a single `chunked` (RFC 9112 section 6.1)",
         );
     }
-    // pingora silently drops a fragment, and the length if there is a transfer coding. The raw bytes
-    // still have both.
+    // pingora silently drops a fragment, and the length if there is a transfer coding. The raw
+    // bytes still have both.
     let block = session.to_h1_raw();
     if request_line(&block).contains(&b'#') {
         return Err(

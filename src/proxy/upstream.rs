@@ -1,5 +1,5 @@
-//! Upstreams: names are resolved, addresses are tried in turn, and pingora's peers are made, here and
-//! nowhere else.
+//! Upstreams: names are resolved, addresses are tried in turn, and pingora's peers are made, here
+//! and nowhere else.
 
 mod addresses;
 mod concurrency;
@@ -78,12 +78,12 @@ impl Upstream {
     /// Prepares the peers of an upstream.
     ///
     /// # Errors
-    /// Its `ca_file` can't be used, or TLS can't be set up.
+    /// The `ca_file` cannot be used, or TLS cannot be set up.
     pub fn new(config: &UpstreamConfig) -> Result<Self, HttpClientError> {
         let origin = &config.origin;
         let (mut host, mut port) = (endpoint::host(origin), endpoint::port(origin));
         let is_tls = origin.scheme() == "https";
-        // The address is replaced before use; a literal one keeps pingora from resolving names.
+        // The address is replaced before use. A literal one keeps pingora from resolving names.
         let mut template =
             HttpPeer::new((IpAddr::from([127, 0, 0, 1]), port), is_tls, host.clone());
         set_timeouts(&mut template, config.timeouts);
@@ -301,7 +301,7 @@ fn csrf_url(config: &UpstreamConfig) -> Option<Url> {
 fn set_timeouts(peer: &mut HttpPeer, timeouts: Timeouts) {
     let options = &mut peer.options;
     options.connection_timeout = Some(timeouts.connect);
-    // TCP and TLS each have `connect`; this bounds both together.
+    // TCP and TLS each have the timeout `connect`; this limits both together.
     options.total_connection_timeout = Some(timeouts.connect * 2);
     options.read_timeout = Some(timeouts.read);
     options.write_timeout = Some(timeouts.write);

@@ -1,30 +1,30 @@
-//! When a session is asked for again after fetches that failed. Pure: the time is an argument.
+//! When a CSRF token is fetched again after failures. Pure: the time is an argument.
 
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// After a fetch that failed, writes go out without a token for this long before the next fetch, and twice as
-/// long after each further one: they may not need one. The upstream says if they do.
+/// The pause after a failed fetch, twice as long after each further one. During the pause, writes
+/// are sent without a token: they may not need one, and the upstream says if they do.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const MOST_PAUSE: Duration = Duration::from_secs(60);
-/// The same where a token is known to be needed. Nothing works without one, so that an upstream that is well
-/// again must not be found so much later.
-const FIRST_PRESSING_PAUSE: Duration = Duration::from_millis(200);
-const MOST_PRESSING_PAUSE: Duration = Duration::from_secs(5);
+/// The pause if a token is known to be needed. No write works without one, so that the recovery of
+/// an upstream must be noticed early.
+const FIRST_REQUIRED_PAUSE: Duration = Duration::from_millis(200);
+const MOST_REQUIRED_PAUSE: Duration = Duration::from_secs(5);
 
-/// Why a session is asked for.
+/// How good a session must be.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::proxy) enum Need {
-    /// For a write that can be sent again if the session turns out to be stale.
+    /// Good enough for a write that can be sent again if the session is stale.
     Usual,
-    /// The upstream has just refused a write for want of a token: the one that was sent is forgotten.
+    /// The upstream refused a write for lack of a good token at this moment.
     Required(Instant),
-    /// For a write that can't be sent again: the session has to be found good after this moment.
+    /// For a write that cannot be sent again: the session must be fetched after this moment.
     Sure(Instant),
 }
 
 impl Need {
-    /// Since when it is known that the upstream must be asked, if it is.
+    /// Since when a fetch is known to be necessary, if it is.
     const fn since(self) -> Option<Instant> {
         match self {
             Self::Usual => None,
@@ -33,46 +33,46 @@ impl Need {
     }
 }
 
-/// Fetches that failed one after the other.
+/// A series of failed fetches.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FetchFailures {
-    /// The access token with which they were tried.
+    /// The generation of their access token.
     generation: u64,
-    /// When the last one ended.
+    /// When the last one failed.
     at: Instant,
-    /// How many there were.
+    /// The number of failed fetches.
     fetches: u32,
-    /// How many of them were asked for by more than [`Need::Usual`].
-    pressing: u32,
+    /// The number of those with another need than [`Need::Usual`].
+    required: u32,
 }
 
 impl FetchFailures {
-    /// The failures with one more.
+    /// Adds a failure.
     pub(super) fn with(before: Option<Self>, generation: u64, need: Need, at: Instant) -> Self {
         let before = before.filter(|before| before.generation == generation);
-        let (fetches, pressing) = before.map_or((0, 0), |before| (before.fetches, before.pressing));
+        let (fetches, required) = before.map_or((0, 0), |before| (before.fetches, before.required));
         Self {
             generation,
             at,
             fetches: fetches.saturating_add(1),
-            pressing: pressing.saturating_add(u32::from(need.since().is_some())),
+            required: required.saturating_add(u32::from(need.since().is_some())),
         }
     }
 
-    /// Whether it is worth while to ask again.
+    /// Whether the pause is over.
     pub(super) fn is_over(&self, generation: u64, need: Need, now: Instant) -> bool {
         let pause = match need.since() {
             _ if self.generation != generation => return true,
-            // What is known from before that failure was answered by it.
+            // The failed fetch was later than the reason for this one.
             Some(since) if since <= self.at => return false,
-            Some(_) => pause(FIRST_PRESSING_PAUSE, self.pressing, MOST_PRESSING_PAUSE),
+            Some(_) => pause(FIRST_REQUIRED_PAUSE, self.required, MOST_REQUIRED_PAUSE),
             None => pause(FIRST_PAUSE, self.fetches, MOST_PAUSE),
         };
         now >= self.at + pause
     }
 }
 
-/// How long to wait after so many failures.
+/// The pause after a number of failures.
 fn pause(first: Duration, failures: u32, most: Duration) -> Duration {
     match failures.checked_sub(1) {
         None => Duration::ZERO,
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn asking_pauses_longer_while_it_fails_and_a_complaint_ends_the_pause() {
+    async fn the_pause_grows_with_each_failure_and_ends_when_a_token_is_required() {
         let start = Instant::now();
         let second = Duration::from_secs(1);
         let fail = |before, need| FetchFailures::with(before, 1, need, start);
@@ -102,9 +102,9 @@ mod tests {
         for need in [Need::Required, Need::Sure] {
             assert!(over(&often, need(later), 0.001), "at once");
             assert!(!over(&often, need(start), 9.0), "it was answered by that failure");
-            let pressed = fail(Some(often), need(later));
-            assert!(!over(&pressed, need(later), 0.19) && over(&pressed, need(later), 0.2));
-            let more = (0..50).fold(pressed, |before, _| fail(Some(before), need(later)));
+            let refused = fail(Some(often), need(later));
+            assert!(!over(&refused, need(later), 0.19) && over(&refused, need(later), 0.2));
+            let more = (0..50).fold(refused, |before, _| fail(Some(before), need(later)));
             assert!(!over(&more, need(later), 4.9) && over(&more, need(later), 5.0));
         }
         assert!(often.is_over(2, Need::Usual, start), "another access token is another case");

@@ -1,4 +1,4 @@
-//! Fetches sessions and keeps them: a CSRF token, and the cookies that it is tied to.
+//! Fetches, keeps and renews CSRF tokens, each with the cookies of its session.
 
 use super::backoff::{FetchFailures, Need};
 use crate::http_client::Client;
@@ -23,48 +23,49 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::Instant;
 use url::Url;
 
-/// The most that is kept of cookies, in bytes: front doors refuse larger headers.
+/// The most bytes of cookies in a session. Front ends refuse larger headers.
 const MAX_COOKIES: usize = 16 * 1024;
 
-/// Keeps the CSRF token of one OAuth client at one upstream.
+/// The CSRF tokens of one OAuth client at one upstream.
 #[derive(Debug)]
 pub(crate) struct CsrfTokens {
     http: Client,
     url: Url,
     metrics: CsrfMetrics,
     current: ArcSwapOption<CsrfSession>,
-    /// Held while fetching: the others wait for the same answer.
+    /// Locked during a fetch: other requests wait for its result.
     fetching: Arc<Mutex<Option<FetchFailures>>>,
     serial: AtomicU64,
 }
 
-/// A shorter value may stand in any text.
+/// The shortest cookie value that is secret. A shorter one occurs in any text.
 const SHORTEST_SECRET: usize = 8;
-/// A value that is shorter than this and a word or a number, `disabled` or `20261130`, is no session's.
+/// The shortest secret that is a single word or number. Shorter ones, for example `disabled` or
+/// `20261130`, identify no session.
 const SHORTEST_WORD: usize = 16;
-/// Cookies with settings, which stand in any link: `sap-language=EN&sap-client=100`.
+/// Cookies with settings, which occur in links: `sap-language=EN&sap-client=100`.
 const SETTINGS: [&str; 2] = ["sap-usercontext", "sap-language"];
 
-/// What a fetch brought.
+/// The result of a fetch: a CSRF token and its cookies.
 #[derive(Debug)]
 pub(in crate::proxy) struct CsrfSession {
-    /// Of the access token with which it was fetched; it is good for no other.
+    /// The generation of the access token with which it was fetched. It is valid with no other.
     generation: u64,
     serial: u64,
-    /// When the fetch began: the session was good after that.
-    asked: Instant,
+    /// When the fetch started. The session was valid after that.
+    fetched_at: Instant,
     pub(super) token: Option<HeaderValue>,
-    /// Name and value, as they were set.
+    /// Names and values, as the upstream set them.
     pub(super) cookies: Vec<(String, String)>,
 }
 
 impl CsrfSession {
     #[cfg(test)]
     pub(super) fn of(token: HeaderValue, cookies: Vec<(String, String)>) -> Self {
-        Self { generation: 1, serial: 1, asked: Instant::now(), token: Some(token), cookies }
+        Self { generation: 1, serial: 1, fetched_at: Instant::now(), token: Some(token), cookies }
     }
 
-    /// What of it lets others write: its token, and the values of its cookies.
+    /// The secrets of the session: its token, and the values of its cookies.
     pub(in crate::proxy) fn secrets(&self) -> Option<Secrets> {
         let cookies = self.cookies.iter().filter(|(name, value)| is_secret(name, value));
         let values = cookies.map(|(_, value)| value.trim_matches('"').as_bytes());
@@ -73,7 +74,7 @@ impl CsrfSession {
     }
 }
 
-/// Whether a cookie's value could be a session's.
+/// Whether a cookie's value may identify a session.
 fn is_secret(name: &str, value: &str) -> bool {
     let is_word = value.bytes().all(|byte| byte.is_ascii_alphabetic())
         || value.bytes().all(|byte| byte.is_ascii_digit());
@@ -83,7 +84,7 @@ fn is_secret(name: &str, value: &str) -> bool {
 }
 
 impl CsrfTokens {
-    /// A keeper for the upstream, if its CSRF tokens are managed.
+    /// Creates the CSRF tokens of an upstream, if they are managed.
     pub(in crate::proxy) fn new(upstream: &Upstream, metrics: CsrfMetrics) -> Option<Self> {
         Some(Self {
             http: upstream.http.clone(),
@@ -110,34 +111,34 @@ impl CsrfTokens {
             return Some(kept);
         }
         let kept = self.kept(token.generation);
-        let asked = Instant::now();
-        if failing.is_some_and(|failing| !failing.is_over(token.generation, need, asked)) {
+        let now = Instant::now();
+        if failing.is_some_and(|failing| !failing.is_over(token.generation, need, now)) {
             return kept;
         }
-        // A task of its own: if its caller leaves, those who wait behind it need what it brings all the same.
-        let renewing = self.clone().renewed(token.clone(), need, failing);
-        tokio::spawn(renewing).await.ok().flatten()
+        // A separate task: other requests wait for its result even if this caller leaves.
+        let renewal = self.clone().renew(token.clone(), need, failing);
+        tokio::spawn(renewal).await.ok().flatten()
     }
 
-    /// A new session, or the one that is kept where none can be had.
-    async fn renewed(
+    /// Renews the session. Returns the one that is kept if no new one can be fetched.
+    async fn renew(
         self: Arc<Self>,
         token: Usable,
         need: Need,
         mut failing: OwnedMutexGuard<Option<FetchFailures>>,
     ) -> Option<Arc<CsrfSession>> {
         let kept = self.kept(token.generation);
-        let (outcome, session) = self.renew(&token, kept.as_deref()).await;
+        let (outcome, session) = self.fetch_session(&token, kept.as_deref()).await;
         self.metrics.record_fetch(outcome);
         let Some(session) = session else {
             *failing = Some(FetchFailures::with(*failing, token.generation, need, Instant::now()));
-            // One that may have ended is better than none.
+            // A session that may have expired is better than none.
             return kept;
         };
         *failing = None;
         let session = Arc::new(session);
         let current = self.current.load();
-        // A late fetch of an old access token must not take a newer one's place.
+        // A late fetch with an old access token must not replace a newer session.
         if current.as_ref().is_none_or(|current| current.generation <= session.generation) {
             self.current.store(Some(session.clone()));
         }
@@ -148,17 +149,17 @@ impl CsrfTokens {
         self.current.load_full().filter(|session| session.generation == generation)
     }
 
-    /// The session that is kept, if it is good for this.
+    /// The session that is kept, if it is good enough for this need.
     fn good(&self, generation: u64, need: Need) -> Option<Arc<CsrfSession>> {
         self.kept(generation).filter(|session| match need {
             Need::Usual | Need::Required(_) => true,
-            // Where none was needed, nothing can be stale.
-            Need::Sure(since) => session.asked >= since || session.token.is_none(),
+            // Without a token, nothing can be stale.
+            Need::Sure(since) => session.fetched_at >= since || session.token.is_none(),
         })
     }
 
-    /// The upstream does not accept this session; the next write gets another. Of many writes that
-    /// were refused with it, the first one's word counts.
+    /// Forgets a session that the upstream refused, so that the next write fetches another. If many
+    /// writes were refused with it, only the first forgets it.
     pub(in crate::proxy) fn forget(&self, session: &CsrfSession) {
         let current = self.current.load_full();
         if current.as_ref().is_some_and(|current| current.serial == session.serial) {
@@ -166,9 +167,9 @@ impl CsrfTokens {
         }
     }
 
-    /// Fetches a session: as a browser does, with the cookies of the one that is kept, which lives on if it
-    /// is still good. Where it does not, a new one is asked for.
-    async fn renew(
+    /// Fetches a session with the cookies of the one that is kept, as a browser does, so that a
+    /// valid one continues. If that brings no token, fetches a new session.
+    async fn fetch_session(
         &self,
         token: &Usable,
         kept: Option<&CsrfSession>,
@@ -187,7 +188,7 @@ impl CsrfTokens {
         token: &Usable,
         kept: Option<&CsrfSession>,
     ) -> (CsrfFetch, Option<CsrfSession>) {
-        let asked = Instant::now();
+        let fetched_at = Instant::now();
         let mut request = self
             .http
             .get(self.url.clone())
@@ -207,7 +208,7 @@ impl CsrfTokens {
         let Ok(answer) = self.http.send(request).await else {
             return (CsrfFetch::Failed, None);
         };
-        let token_value = told(answer.headers());
+        let token_value = token_in(answer.headers());
         let outcome = outcome(answer.status(), answer.headers(), token_value.is_some());
         let cookies = cookies(before, answer.headers());
         let size = cookies.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>();
@@ -217,7 +218,7 @@ impl CsrfTokens {
         let session = CsrfSession {
             generation: token.generation,
             serial: self.serial.fetch_add(1, Ordering::Relaxed),
-            asked,
+            fetched_at,
             token: token_value,
             cookies,
         };
@@ -225,8 +226,8 @@ impl CsrfTokens {
     }
 }
 
-/// What an answer to a fetch says. One with a token counts whatever its status: not each path that gives
-/// tokens is a resource that can be read. A login page does not count.
+/// The outcome of a fetch. An answer with a token counts whatever its status: a path that returns
+/// tokens need not be a readable resource. A login page does not count.
 fn outcome(status: StatusCode, headers: &HeaderMap, has_token: bool) -> CsrfFetch {
     let is_login = match refusal::classify(|| RequestKind::Read, false, status, headers) {
         Verdict::Refused(refusal) => refusal != TokenRefusal::Forbidden,
@@ -241,16 +242,16 @@ fn outcome(status: StatusCode, headers: &HeaderMap, has_token: bool) -> CsrfFetc
     }
 }
 
-/// The token in an answer, sensitive as all that lets somebody write.
-fn told(answer: &HeaderMap) -> Option<HeaderValue> {
+/// The token in an answer, marked sensitive.
+fn token_in(answer: &HeaderMap) -> Option<HeaderValue> {
     let mut token = answer.get(CSRF_TOKEN)?.clone();
     token.set_sensitive(true);
-    let is_complaint = token.as_bytes().eq_ignore_ascii_case(b"required");
-    (!is_complaint && !token.is_empty()).then_some(token)
+    let is_requirement = token.as_bytes().eq_ignore_ascii_case(b"required");
+    (!is_requirement && !token.is_empty()).then_some(token)
 }
 
-/// The cookies that were there before and that an answer sets, the last of each name, without those that
-/// it deletes: by the server's clock, for ours may be ahead of it.
+/// The earlier cookies and those that an answer sets, the last of each name, without those that it
+/// deletes. Expiry is checked by the server's clock: the local clock may be ahead.
 fn cookies(before: &[(String, String)], answer: &HeaderMap) -> Vec<(String, String)> {
     let now = server_time(answer).unwrap_or_else(SystemTime::now).into();
     let mut kept = before.to_vec();
@@ -264,7 +265,8 @@ fn cookies(before: &[(String, String)], answer: &HeaderMap) -> Vec<(String, Stri
     kept
 }
 
-/// RFC 6265 section 3.1: a cookie is removed by an expiry in the past; `Max-Age` goes before `Expires`.
+/// Whether a cookie is deleted by an expiry in the past (RFC 6265 section 3.1). `Max-Age` takes
+/// precedence over `Expires`.
 fn is_deletion(cookie: &Cookie<'_>, now: OffsetDateTime) -> bool {
     match cookie.max_age() {
         Some(age) => !age.is_positive(),
@@ -278,7 +280,7 @@ mod tests {
     use http::HeaderName;
 
     #[test]
-    fn deleted_cookies_and_complaints_are_not_kept() {
+    fn deleted_cookies_and_requirements_are_not_kept() {
         let mut answer = HeaderMap::new();
         for value in [
             "a=0",
@@ -296,9 +298,9 @@ mod tests {
         let merged = [("d".to_owned(), "old".to_owned())].into_iter().chain(kept);
         assert_eq!(cookies(&before, &answer), merged.collect::<Vec<_>>());
         answer.insert(CSRF_TOKEN, HeaderValue::from_static("Required"));
-        assert!(told(&answer).is_none());
+        assert!(token_in(&answer).is_none());
         answer.insert(CSRF_TOKEN, HeaderValue::from_static("abc"));
-        assert!(told(&answer).unwrap().is_sensitive());
+        assert!(token_in(&answer).unwrap().is_sensitive());
     }
 
     #[test]
@@ -309,7 +311,7 @@ mod tests {
             let headers = headers.map(|(name, value)| (name, HeaderValue::from_static(value)));
             cookies(&[], &HeaderMap::from_iter(headers)).len()
         };
-        assert_eq!(cookies("Fri, 01 Jan 2010 10:00:00 GMT"), 1, "ours is years ahead");
+        assert_eq!(cookies("Fri, 01 Jan 2010 10:00:00 GMT"), 1, "the local clock is years ahead");
         assert_eq!(cookies("Fri, 01 Jan 2010 14:00:00 GMT"), 0);
     }
 
@@ -321,7 +323,7 @@ mod tests {
             };
             let headers: HeaderMap = lines.iter().map(line).collect();
             let status = StatusCode::from_u16(status).unwrap();
-            outcome(status, &headers, told(&headers).is_some())
+            outcome(status, &headers, token_in(&headers).is_some())
         };
         let token = ("x-csrf-token", "abc");
         for status in [200, 204, 400, 403, 404, 405, 406, 415, 429, 500, 501, 503] {

@@ -1,6 +1,6 @@
-//! The addresses of a name: looked up ahead of need, kept for a while, and kept on when the resolver fails.
+//! The addresses of a name: refreshed in the background, and kept if the resolver fails.
 //!
-//! A name that moves is followed within [`STALE`]; at once, when nobody is at its old addresses any more.
+//! New addresses of a name are used within [`STALE`], or at once if the old ones no longer answer.
 
 use crate::clock::Instant;
 use crate::resolver::look_up;
@@ -15,17 +15,18 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tracing::warn;
 
-/// How long an answer of the resolver is used before it is asked again; the system's resolver does not tell how long
-/// it holds.
+/// How long addresses are used before they are looked up again. The system's resolver does not
+/// report their TTL.
 const KEPT: Duration = Duration::from_secs(15);
-/// Up to this age it is used while the resolver is asked; a request after a longer pause waits for the newer one.
+/// The age up to which addresses are used while newer ones are looked up. A request after a longer
+/// pause waits for the lookup.
 const STALE: Duration = Duration::from_secs(30);
-/// When addresses lead nowhere, the resolver is asked anew; as long as that goes on, no more often than this.
+/// The least time between lookups because no address of a name could be connected to.
 const DOUBT: Duration = Duration::from_secs(1);
-/// How long the resolver may take.
+/// The timeout of a lookup.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A name, and what is known of it.
+/// A name and its addresses.
 pub(super) struct Addresses {
     pub(super) host: String,
     pub(super) port: u16,
@@ -35,18 +36,18 @@ pub(super) struct Addresses {
     failure_log: Throttle,
 }
 
-/// What the resolver said.
+/// The addresses that a lookup returned.
 #[derive(Debug)]
 pub(super) struct Known {
     at: Instant,
-    /// At least one.
+    /// The addresses, at least one.
     pub(super) addresses: Box<[SocketAddr]>,
-    /// Until then, it is no use to ask again.
+    /// When another lookup may return something new.
     settled_until: Instant,
 }
 
 impl Known {
-    /// Whether it is worth while to ask the resolver anew, if these lead nowhere.
+    /// Whether another lookup may help if none of these addresses works.
     pub(super) fn is_doubtful(&self) -> bool {
         Instant::now() >= self.settled_until
     }
@@ -56,7 +57,7 @@ impl Known {
     }
 }
 
-/// Looking a name up again is under way, until this is dropped.
+/// Marks a background lookup as running until it is dropped.
 struct Refreshing<'a>(&'a AtomicBool);
 
 impl Drop for Refreshing<'_> {
@@ -65,10 +66,10 @@ impl Drop for Refreshing<'_> {
     }
 }
 
-/// Why there is no address.
+/// Why a name has no address.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ResolveError {
-    /// The resolver says so.
+    /// The resolver returned an error.
     #[error("cannot resolve {host}: {source}")]
     Lookup {
         /// The configured name.
@@ -76,7 +77,7 @@ pub(super) enum ResolveError {
         /// The resolver's error.
         source: io::Error,
     },
-    /// The resolver does not answer.
+    /// The resolver did not answer in time.
     #[error("cannot resolve {host}: no answer in time")]
     Timeout {
         /// The configured name.
@@ -91,7 +92,7 @@ pub(super) enum ResolveError {
 }
 
 impl Addresses {
-    /// Nothing is looked up yet.
+    /// Creates the addresses of a name, without a lookup.
     pub(super) fn new(host: String, port: u16) -> Arc<Self> {
         Arc::new(Self {
             host,
@@ -103,7 +104,7 @@ impl Addresses {
         })
     }
 
-    /// Known ones at once, even while newer ones are being looked up, unless they are too old.
+    /// Returns the known addresses, unless they are too old. May start a lookup in the background.
     pub(super) async fn get(self: &Arc<Self>) -> Result<Arc<Known>, ResolveError> {
         match self.known.load_full().filter(|known| known.is_younger(STALE)) {
             Some(known) => {
@@ -112,18 +113,18 @@ impl Addresses {
                 }
                 Ok(known)
             }
-            // Boxed, since nearly every request finds them.
+            // Boxed, since nearly every request finds known addresses.
             None => Box::pin(self.newer(|known| known.is_younger(STALE), Duration::ZERO)).await,
         }
     }
 
-    /// Those of a newer answer than this one, which led nowhere.
+    /// Returns the addresses of a newer lookup than this one, whose addresses all failed.
     pub(super) async fn after(&self, that: &Known) -> Result<Arc<Known>, ResolveError> {
         self.newer(|known| known.at > that.at, DOUBT).await
     }
 
-    /// Those that are new enough. Of many requests one asks the resolver, and those behind it share the answer. Where
-    /// there is none, the known ones are used on.
+    /// Returns addresses that are new enough. Concurrent requests share one lookup. If it fails,
+    /// the known addresses stay in use.
     async fn newer(
         &self,
         is_enough: impl Fn(&Known) -> bool,
@@ -142,9 +143,9 @@ impl Addresses {
         }
     }
 
-    /// Looks the name up anew; the known addresses stay when that fails.
+    /// Looks the name up again. If that fails, the known addresses stay in use.
     async fn refresh(self: Arc<Self>) {
-        // However it ends: otherwise the name would never be looked up again.
+        // Dropped even on panic: otherwise the name would never be looked up again.
         let _ended = Refreshing(&self.refreshing);
         let looked_up = self.in_time(self.look_up(Duration::ZERO)).await;
         if let (Err(error), Some(known)) = (looked_up, self.known.load_full()) {
@@ -152,7 +153,7 @@ impl Addresses {
         }
     }
 
-    /// The resolver's answer, which then counts as settled for so long.
+    /// Looks the name up. The result counts as settled for this long.
     async fn look_up(&self, settled: Duration) -> Result<Arc<Known>, ResolveError> {
         let host = || self.host.clone();
         let found = look_up(&self.host, self.port).await;
@@ -172,8 +173,8 @@ impl Addresses {
         timeout(RESOLVE_TIMEOUT, asking).await.map_err(timed_out)?
     }
 
-    /// Uses known addresses on, as if they had been looked up now. Requests do not wait for a resolver over and over
-    /// that does not answer.
+    /// Keeps the known addresses as if they had just been looked up, so that requests do not wait
+    /// for a resolver that does not answer.
     fn keep(&self, known: &Known, error: &ResolveError) -> Arc<Known> {
         if self.failure_log.try_pass() {
             warn!(host = self.host, "Using the known addresses on: {error}.");
@@ -192,7 +193,7 @@ impl Addresses {
         known
     }
 
-    /// Takes these for what the resolver said so long ago.
+    /// Pretends that a lookup returned these addresses this long ago.
     #[cfg(test)]
     pub(super) fn pretend(&self, age: Duration, addresses: impl Into<Box<[SocketAddr]>>) {
         let (at, addresses) = (Instant::now() - age, addresses.into());
@@ -207,7 +208,7 @@ mod tests {
     const OLD_ADDRESS: [u8; 4] = [127, 0, 0, 7];
     const NEW_ADDRESS: [u8; 4] = [127, 0, 0, 1];
 
-    /// A name that had an old address so long ago.
+    /// A name whose old address was looked up this long ago.
     fn known(host: &str, age: Duration) -> Arc<Addresses> {
         let addresses = Addresses::new(host.to_owned(), 9);
         addresses.pretend(age, [(OLD_ADDRESS, 9).into()]);
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_that_does_not_resolve_is_an_error_and_no_panic() {
+    async fn a_name_that_does_not_resolve_is_an_error() {
         let error = Addresses::new("no-such-host.invalid".into(), 9).get().await.unwrap_err();
         assert!(error.to_string().contains("no-such-host.invalid"), "{error}");
     }
@@ -237,7 +238,7 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        timeout(RESOLVE_TIMEOUT, renewed).await.expect("the name is looked up anew");
+        timeout(RESOLVE_TIMEOUT, renewed).await.expect("the name is looked up again");
     }
 
     #[tokio::test]
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_led_nowhere_is_asked_for_anew_once_for_all() {
+    async fn addresses_that_failed_are_looked_up_again_once_for_all_requests() {
         let addresses = known("127.0.0.1", Duration::ZERO);
         let old = addresses.get().await.unwrap();
         assert!(old.is_doubtful());

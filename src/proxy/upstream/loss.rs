@@ -23,7 +23,7 @@ pub(super) enum Loss {
 }
 
 impl Loss {
-    /// The loss behind an error, or `None` if another connection would not help.
+    /// The loss that an error reports, or `None` if another connection would not help.
     pub(super) fn of(error: &Error, is_pooled: bool) -> Option<Self> {
         if *error.esource() != ErrorSource::Upstream {
             return None;
@@ -64,7 +64,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn all_ends_of_a_kept_connection_are_one_kind_and_only_there() {
+    fn all_ends_of_a_pooled_connection_count_as_one_and_only_there() {
         use ErrorType::*;
         let alert = rustls::Error::AlertReceived(rustls::AlertDescription::InternalError);
         let alert = io::Error::new(InvalidData, alert);
@@ -86,7 +86,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn silence_is_known_on_new_connections_too() {
+    fn silence_is_recognized_on_new_connections_too() {
         use ErrorType::*;
         for kind in [TimedOut, HostUnreachable, NetworkUnreachable, NetworkDown] {
             for etype in [ReadError, WriteError] {
@@ -99,13 +99,13 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_another_connection_would_not_mend_is_no_loss() {
+    fn an_error_that_another_connection_would_not_avoid_is_no_loss() {
         use ErrorType::*;
         let caller = Error::because(ReadError, "", io::Error::from(ConnectionReset));
         for (what, error) in [
             ("our own time-out of reading", up(ReadTimedout)),
             ("our own time-out of writing", io(WriteTimedout, TimedOut)),
-            ("the caller's end", caller.into_down()),
+            ("the end of the caller", caller.into_down()),
             ("a local error", Error::new_in(InternalError)),
             ("a login page", up(ErrorType::new("LoginPage"))),
         ] {
@@ -135,7 +135,7 @@ pub(super) mod tests {
         };
         assert_eq!(loss(gone().await), Some(Loss::Cut));
         assert_eq!(loss(garbled().await), Some(Loss::Cut));
-        // Neither sent by the other end, nor the connection's end.
+        // The other end did not send these, and the connection did not end.
         assert_eq!(loss(Reason::INTERNAL_ERROR.into()), None);
         assert_eq!(loss(Reason::ENHANCE_YOUR_CALM.into()), None);
     }

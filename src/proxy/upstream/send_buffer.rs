@@ -1,8 +1,9 @@
-//! Whether an upstream takes more of a large body.
+//! How much of a large body the connection to an upstream accepts without waiting.
 //!
-//! pingora writes a chunk until all of it is written, and looks for an answer only then. An upstream that has answered,
-//! and does not read on or close, would be heard at the end of `timeouts.write`. So nothing is read from the caller
-//! that would not go out at once: a second handle on the connection shows what the system's buffer still takes.
+//! pingora reads an answer only after it has written a whole chunk. If an upstream answers early,
+//! stops reading and does not close, its answer would be read only after `timeouts.write`. So
+//! nothing is read from the caller that could not be written at once: a second handle on the
+//! connection shows the free space of the system's send buffer.
 
 use super::tunnel::{self, Tunnels};
 use async_trait::async_trait;
@@ -27,35 +28,36 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Connections with a second handle, at most: it is a file. Over more, an early answer is heard later.
+/// The most connections with a second handle, which takes a file descriptor. Without one, an early
+/// answer is read later.
 pub(crate) const MOST_HANDLES: usize = 32;
-/// The parts of the system's buffer of which one may be read at a time. It says that it has room when a third of it is
-/// free, and two reads may be on their way to it.
+/// The fraction of the send buffer that is read at a time. The system reports free space if a third
+/// of the buffer is free, and two reads may be on their way to it.
 const PARTS: usize = 8;
-/// The least and the most that is read at a time. The most is what pingora reads.
+/// The least and the most bytes that are read at a time. pingora reads no more at once.
 const READS: (usize, usize) = (4 << 10, 64 << 10);
 
-/// A second handle on the connection.
+/// A second handle on a connection, for the state of its send buffer.
 #[derive(Debug)]
 pub(in crate::proxy) struct SendBuffer {
     socket: TcpStream,
-    _place: Place,
+    _permit: Permit,
 }
 
 impl SendBuffer {
     fn of(socket: &TcpStream) -> io::Result<Self> {
-        let place = Place::take().ok_or(io::ErrorKind::QuotaExceeded)?;
-        let twin = socket.as_fd().try_clone_to_owned()?;
-        Ok(Self { socket: TcpStream::from_std(twin.into())?, _place: place })
+        let permit = Permit::take().ok_or(io::ErrorKind::QuotaExceeded)?;
+        let clone = socket.as_fd().try_clone_to_owned()?;
+        Ok(Self { socket: TcpStream::from_std(clone.into())?, _permit: permit })
     }
 
-    /// That of a connection over which large bodies go.
+    /// The second handle on a connection, if it has one.
     pub(in crate::proxy) fn on(digest: Option<&Digest>) -> Option<Arc<Self>> {
         let data = digest?.proxy_digest.as_ref()?.user_data.as_ref()?;
         data.downcast_ref::<Arc<Self>>().cloned()
     }
 
-    /// How many bytes may be read now, as soon as they would go out at once.
+    /// Waits until the send buffer has space. Returns how many bytes may be read.
     pub(in crate::proxy) fn poll_room(&self, context: &mut Context<'_>) -> Poll<usize> {
         loop {
             let is_ready = ready!(self.socket.poll_write_ready(context));
@@ -63,16 +65,18 @@ impl SendBuffer {
                 self.socket.try_io(Interest::WRITABLE, || is_writable(&self.socket))
             });
             match seen {
-                Ok(()) => return Poll::Ready(share(socket_send_buffer_size(&self.socket).ok())),
+                Ok(()) => {
+                    return Poll::Ready(read_size(socket_send_buffer_size(&self.socket).ok()));
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // The writer sees it, too.
+                // The writer gets the same error.
                 Err(_) => return Poll::Ready(READS.1),
             }
         }
     }
 }
 
-/// What the system says now: the runtime knows only what was.
+/// Whether the socket is writable now. The runtime only knows an earlier state.
 fn is_writable(socket: &TcpStream) -> io::Result<()> {
     let mut asked = [PollFd::new(socket, PollFlags::OUT)];
     match poll(&mut asked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? {
@@ -81,35 +85,35 @@ fn is_writable(socket: &TcpStream) -> io::Result<()> {
     }
 }
 
-/// How much of the system's buffer may be filled at a time.
-fn share(buffer: Option<usize>) -> usize {
+/// How many bytes are read at a time for a send buffer of this size.
+fn read_size(buffer: Option<usize>) -> usize {
     (buffer.unwrap_or_default() / PARTS).clamp(READS.0, READS.1)
 }
 
-/// One of [`MOST_HANDLES`].
+/// The permit for one of [`MOST_HANDLES`].
 #[derive(Debug)]
-struct Place(());
+struct Permit(());
 
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
 
-impl Place {
+impl Permit {
     fn take() -> Option<Self> {
-        let place = Self(());
-        (TAKEN.fetch_add(1, Ordering::Relaxed) < MOST_HANDLES).then_some(place)
+        let permit = Self(());
+        (TAKEN.fetch_add(1, Ordering::Relaxed) < MOST_HANDLES).then_some(permit)
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         TAKEN.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// Connects, directly or through a proxy, so that there is a second handle.
+/// Connects, directly or through a forward proxy, and opens the second handle.
 #[derive(Debug)]
 pub(super) struct WatchedConnector {
     pub(super) tunnels: Option<Arc<Tunnels>>,
-    /// For TCP.
+    /// The timeout of connecting.
     pub(super) connect: Duration,
 }
 
@@ -141,11 +145,11 @@ impl Connect for WatchedConnector {
         let socket = self.open(*address).await?;
         let send_buffer = SendBuffer::of(&socket);
         let mut stream = Stream::from(socket);
-        // Where there are no files left, an early answer is heard later.
+        // Without a free file descriptor, an early answer is read later.
         if let Ok(send_buffer) = send_buffer {
-            let nobodys = Box::new(ResponseHeader::build(StatusCode::OK, None)?);
+            let unused = Box::new(ResponseHeader::build(StatusCode::OK, None)?);
             let data = Some(Box::new(Arc::new(send_buffer)) as Box<_>);
-            stream.set_proxy_digest(ProxyDigest::new(nobodys, data));
+            stream.set_proxy_digest(ProxyDigest::new(unused, data));
         }
         Ok(stream)
     }
@@ -161,44 +165,44 @@ pub(in crate::proxy) mod tests {
     /// A connection, the second handle on it, and its other end.
     pub(in crate::proxy) async fn connection() -> (TcpStream, Arc<SendBuffer>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let ours = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (theirs, _) = listener.accept().await.unwrap();
-        let send_buffer = Arc::new(SendBuffer::of(&ours).unwrap());
-        (ours, send_buffer, theirs)
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (far, _) = listener.accept().await.unwrap();
+        let send_buffer = Arc::new(SendBuffer::of(&near).unwrap());
+        (near, send_buffer, far)
     }
 
     #[test]
     fn two_reads_fit_into_what_is_free_of_any_buffer() {
         for buffer in [46_080, 87_040, 1 << 20, 4 << 20] {
-            assert!(2 * share(Some(buffer)) < buffer / 3, "{buffer}");
+            assert!(2 * read_size(Some(buffer)) < buffer / 3, "{buffer}");
         }
-        assert_eq!((share(None), share(Some(usize::MAX))), READS);
+        assert_eq!((read_size(None), read_size(Some(usize::MAX))), READS);
     }
 
     #[tokio::test]
-    async fn there_is_room_until_the_other_side_reads_no_more_and_again_when_it_does() {
-        let (mut ours, send_buffer, mut theirs) = connection().await;
+    async fn there_is_room_while_the_other_side_reads() {
+        let (mut near, send_buffer, mut far) = connection().await;
         let second = Duration::from_secs(1);
         let room =
             async || timeout(second, poll_fn(|context| send_buffer.poll_room(context))).await.ok();
         let mut written = 0;
         while let Some(room) = room().await {
-            // It never has to wait.
+            // The write never has to wait.
             let before = written;
             while written < before + room {
-                written += ours.try_write(&vec![b'x'; before + room - written]).unwrap();
+                written += near.try_write(&vec![b'x'; before + room - written]).unwrap();
             }
         }
         assert!(written > 64 << 10, "{written}");
         let reading = async {
             let mut read = 0;
             while read < written {
-                read += theirs.read(&mut vec![0; 1 << 20]).await.unwrap();
+                read += far.read(&mut vec![0; 1 << 20]).await.unwrap();
             }
         };
         let again = poll_fn(|context| send_buffer.poll_room(context));
         let (_, room) = tokio::join!(reading, again);
         assert!(room >= READS.0);
-        ours.write_all(b"more").await.unwrap();
+        near.write_all(b"more").await.unwrap();
     }
 }

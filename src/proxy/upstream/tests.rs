@@ -52,7 +52,7 @@ fn host_name_and_port_come_from_the_url() {
 }
 
 #[tokio::test]
-async fn a_successor_counts_what_is_under_way_at_its_predecessor() {
+async fn a_successor_counts_requests_in_flight_at_its_predecessor() {
     let second = Duration::from_secs(1);
     let with = |most| {
         let limits = InFlight { most, queue: 0, wait: second };
@@ -83,7 +83,7 @@ async fn every_timeout_is_set_on_every_peer() {
 }
 
 #[tokio::test]
-async fn large_bodies_go_over_connections_of_their_own_which_may_stand_still() {
+async fn large_bodies_have_connections_of_their_own_which_may_be_idle_longer() {
     let upstream = Arc::into_inner(upstream("https://127.0.0.1:9")).unwrap();
     let minute = Duration::from_secs(60);
     let of_uploads = (silence::keepalive_of_uploads(minute), upstream.of_uploads.1.clone());
@@ -104,7 +104,7 @@ async fn large_bodies_go_over_connections_of_their_own_which_may_stand_still() {
 }
 
 #[tokio::test]
-async fn a_failed_address_is_left_for_the_next_one() {
+async fn after_a_failed_address_the_next_one_is_tried() {
     let upstream = upstream("https://127.0.0.1:9");
     let known = [9, 10].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
     upstream.addresses.pretend(Duration::ZERO, known);
@@ -122,8 +122,8 @@ async fn a_failed_address_is_left_for_the_next_one() {
     assert_eq!(port(&mut Tried::default()).await, 10, "others begin with what may work");
     assert!(fails(&mut one, "the last"), "the resolver may know another");
     let error = upstream.peer(&request(), &mut one).await.unwrap_err();
-    let told = error.context.as_ref().map(|context| context.as_str().to_owned());
-    assert_eq!((error.etype(), told.as_deref()), (&ErrorType::ConnectRefused, Some("the last")));
+    let context = error.context.as_ref().map(|context| context.as_str().to_owned());
+    assert_eq!((error.etype(), context.as_deref()), (&ErrorType::ConnectRefused, Some("the last")));
     assert_eq!(port(&mut Tried::default()).await, 9, "and come back to the first");
 }
 
@@ -142,7 +142,7 @@ async fn a_kept_connection_of_http2_that_is_gone_is_no_fault_of_its_address() {
 }
 
 #[tokio::test]
-async fn a_failed_address_stays_behind_in_whatever_order_the_resolver_tells_them() {
+async fn a_failed_address_is_avoided_in_whatever_order_the_resolver_returns_them() {
     let upstream = upstream("https://127.0.0.1:9");
     let [dead, alive] = [8, 9].map(|last| SocketAddr::from(([127, 0, 0, last], 9)));
     upstream.addresses.pretend(Duration::ZERO, [dead, alive]);
@@ -158,7 +158,7 @@ async fn a_failed_address_stays_behind_in_whatever_order_the_resolver_tells_them
 }
 
 #[tokio::test]
-async fn addresses_that_lead_nowhere_are_left_for_those_that_the_resolver_knows_by_now() {
+async fn after_all_addresses_failed_the_name_is_looked_up_again() {
     let upstream = upstream("https://127.0.0.1:9");
     upstream.addresses.pretend(Duration::ZERO, [([127, 0, 0, 9], 9).into()]);
     let (mut tried, mut attempts) = (Tried::default(), Attempts::default());

@@ -1,5 +1,5 @@
-//! TLS to upstreams as pingora needs it: trust anchors, the client certificate, and which errors mean
-//! that a certificate is not trusted.
+//! TLS to upstreams as pingora needs it: trust anchors, the client certificate, and which errors
+//! mean that a certificate is not trusted.
 
 use crate::config::TlsVersion;
 use crate::error::ErrorKind;
@@ -57,8 +57,8 @@ pub(super) fn has_no_protocol(error: &Error) -> bool {
     *error.etype() == ErrorType::TLSHandshakeFailure && context.contains("NoApplicationProtocol")
 }
 
-/// Whether a connection's TLS version is at least this one. pingora has no setting for that, so it is
-/// checked before anything is sent.
+/// Whether a connection's TLS version is at least this one. pingora has no setting for that, so it
+/// is checked before anything is sent.
 pub(super) fn is_new_enough(digest: Option<&SslDigest>, least: TlsVersion) -> bool {
     match least {
         TlsVersion::V1_2 => true,
