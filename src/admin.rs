@@ -1,5 +1,4 @@
-//! The admin listener: probes, metrics, and the status page. It reads; it decides nothing and changes
-//! nothing.
+//! Admin listener: probes, metrics, and the status page. It only reads.
 
 mod connections;
 mod page;
@@ -21,8 +20,8 @@ use axum::{Json, Router, middleware};
 use std::sync::Arc;
 use url::{Host, Url};
 
-/// On every answer: nothing is kept, nothing is guessed, and the page may load what is its own and
-/// nothing else.
+/// Headers of every answer: it is not cached, its type is not guessed, and the page may load only
+/// what this listener serves.
 const HEADERS: [(HeaderName, HeaderValue); 4] = [
     (CACHE_CONTROL, HeaderValue::from_static("no-store")),
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
@@ -35,17 +34,17 @@ const HEADERS: [(HeaderName, HeaderValue); 4] = [
     ),
 ];
 
-/// What the pages read from.
+/// Shared state of the admin listener.
 #[derive(Clone)]
 pub struct Admin {
-    /// How the sidecar is.
+    /// The source of all answers.
     pub view: Arc<StatusView>,
-    /// The names by which callers may know the sidecar.
+    /// The host names that requests may have.
     pub hosts: Arc<[String]>,
 }
 
 impl Admin {
-    fn knows(&self, host: &str) -> bool {
+    fn is_known_host(&self, host: &str) -> bool {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
         let url = host.bytes().all(is_plain).then(|| Url::parse(&format!("http://{host}")).ok());
         match url.flatten().as_ref().and_then(Url::host) {
@@ -56,7 +55,7 @@ impl Admin {
     }
 }
 
-/// The routes of the admin listener.
+/// Returns the routes of the admin listener.
 pub fn router(admin: Admin) -> Router {
     let livez = get(|State(admin): State<Admin>| async move { admin.view.readiness().livez() });
     let startupz =
@@ -86,7 +85,7 @@ impl IntoResponse for ProbeAnswer {
     }
 }
 
-/// With `?verbose`, as Kubernetes' own components do, each check is named.
+/// Answers `/readyz`. With `?verbose`, each check is named, as in Kubernetes' own components.
 async fn readyz(State(admin): State<Admin>, RawQuery(query): RawQuery) -> ProbeAnswer {
     let is_verbose = query.is_some_and(|query| query.split('&').any(|part| part == "verbose"));
     let readiness = admin.view.readiness();
@@ -100,13 +99,13 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     }
 }
 
-/// A name that is not ours may be one that a web page has bound to this address. Addresses can't be
-/// bound: the kubelet and Prometheus come with one.
+/// Rejects unknown host names. A web page can point a name of its own at this address (DNS
+/// rebinding). An IP address as the host is safe, and the kubelet and Prometheus use one.
 async fn check_host(State(admin): State<Admin>, request: Request, next: Next) -> Response {
     let hosts: Vec<_> = request.headers().get_all(HOST).iter().collect();
     let is_known = match hosts[..] {
         [] => true,
-        [host] => host.to_str().is_ok_and(|host| admin.knows(host)),
+        [host] => host.to_str().is_ok_and(|host| admin.is_known_host(host)),
         _ => false,
     };
     if is_known {

@@ -1,8 +1,9 @@
-//! The machine's clocks, read in one place so that tests can set them: the one by which tokens and addresses age,
-//! and the wall clock.
+//! Clocks of the machine, read in one place so that tests can set them: the clock by which tokens
+//! and addresses age, and the wall clock.
 //!
-//! Tokens age by `CLOCK_BOOTTIME`. It can't be set, and it runs while the machine sleeps. It stands still while a
-//! hypervisor pauses the machine: afterwards only the wall clock is set forward, which `Pace` notices.
+//! Tokens age by `CLOCK_BOOTTIME`. It cannot be set, and it runs while the machine sleeps. It
+//! stands still while a hypervisor pauses the machine. Afterwards only the wall clock is set
+//! forward, which `Pace` detects.
 
 pub mod instant;
 
@@ -10,31 +11,31 @@ pub use instant::Instant;
 use std::time::{Duration, SystemTime};
 
 impl Instant {
-    /// The present moment. No system call where the kernel shares its clock with processes.
+    /// Returns the present moment, without a system call where the kernel has a vDSO.
     pub fn now() -> Self {
         Self::at(source::since_boot())
     }
 
-    /// How long ago it was.
+    /// Returns the time since this moment.
     #[must_use]
     pub fn elapsed(self) -> Duration {
         Self::now().saturating_duration_since(self)
     }
 }
 
-/// What the wall clock says. It may be wrong, and it may be set at any time.
+/// Returns the time of the wall clock. It may be wrong, and it may be set at any time.
 pub(crate) fn wall() -> SystemTime {
     source::wall()
 }
 
-/// A time moved by so many seconds, back if they are negative.
+/// Returns a time moved by this many seconds, back if they are negative.
 pub(crate) fn moved(time: SystemTime, seconds: f64) -> SystemTime {
     let by = Duration::try_from_secs_f64(seconds.abs()).unwrap_or_default();
     let moved = if seconds < 0.0 { time.checked_sub(by) } else { time.checked_add(by) };
     moved.unwrap_or(time)
 }
 
-/// How many seconds one time is ahead of another; negative if it is behind.
+/// Returns how many seconds one time is ahead of another; negative if it is behind.
 pub(crate) fn ahead(time: SystemTime, of: SystemTime) -> f64 {
     match time.duration_since(of) {
         Ok(ahead) => ahead.as_secs_f64(),
@@ -42,23 +43,24 @@ pub(crate) fn ahead(time: SystemTime, of: SystemTime) -> f64 {
     }
 }
 
-/// Compares the wall clock with the one by which tokens age.
+/// Comparison of the wall clock with the clock by which tokens age.
 #[derive(Debug)]
 pub(crate) struct Pace {
     at: Instant,
     wall: SystemTime,
 }
 
-/// A difference that is worth a notice. Daemons that keep the time correct less than this at a time.
+/// Least difference, in seconds, that counts as set. Daemons that keep the time correct it by less
+/// at once.
 const STEP: f64 = 2.0;
 
 impl Pace {
-    /// Begins with what both say at one moment.
+    /// Creates a comparison from the times of both clocks at one moment.
     pub(crate) const fn new(at: Instant, wall: SystemTime) -> Self {
         Self { at, wall }
     }
 
-    /// By how many seconds the wall clock was set since the last step, if it was.
+    /// Returns by how many seconds the wall clock was set since the last step, if it was.
     pub(crate) fn step(&mut self, at: Instant, wall: SystemTime) -> Option<f64> {
         let step = ahead(wall, self.wall) - (at - self.at).as_secs_f64();
         if step.abs() < STEP {
@@ -76,7 +78,7 @@ mod source {
 
     pub(super) fn since_boot() -> Duration {
         let now = clock_gettime(ClockId::Boottime);
-        // Neither is ever negative.
+        // Neither part is ever negative.
         let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
         Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or_default())
     }
@@ -86,7 +88,7 @@ mod source {
     }
 }
 
-/// Clocks that follow tokio's, which tests pause, and that are each thread's own.
+/// Clocks of each thread that follow tokio's clock, which tests pause.
 #[cfg(test)]
 mod source {
     use std::cell::Cell;
@@ -94,7 +96,7 @@ mod source {
     use std::time::{Duration, SystemTime};
     use tokio::time::Instant;
 
-    /// Beside it, tests may go back by a day.
+    /// Time before the start to which tests may go back.
     const DAY: Duration = Duration::from_secs(24 * 3600);
 
     static ZERO: LazyLock<(Instant, SystemTime)> =
@@ -114,13 +116,13 @@ mod source {
     }
 }
 
-/// What happens to the clocks of a machine: for tests, and for the calling thread alone.
+/// Events that change a machine's clocks, for the calling thread of a test.
 #[cfg(test)]
 pub(crate) mod machine {
     use super::source::{SET, SLEPT};
     use std::time::Duration;
 
-    /// Sleeps. tokio's clock, and its timers, stand still in that time.
+    /// Lets the machine sleep. tokio's clock and its timers stand still in that time.
     pub(crate) fn sleep(length: Duration) {
         SLEPT.set(SLEPT.get() + length);
     }
@@ -147,7 +149,7 @@ mod tests {
         machine::sleep(seconds(9 * 3600));
         assert_eq!(before.elapsed(), seconds(9 * 3600 + 10));
         machine::set_wall_clock(-7200.0);
-        assert_eq!(before.elapsed(), seconds(9 * 3600 + 10), "whatever the wall clock says");
+        assert_eq!(before.elapsed(), seconds(9 * 3600 + 10), "the wall clock does not matter");
     }
 
     #[tokio::test(start_paused = true)]
@@ -160,7 +162,7 @@ mod tests {
         for set in [7200.0, -7200.0] {
             machine::set_wall_clock(set);
             assert!(step().is_some_and(|step| (step - set).abs() < 0.001));
-            assert_eq!(step(), None, "told once");
+            assert_eq!(step(), None, "reported once");
         }
     }
 

@@ -1,8 +1,9 @@
-//! The end of the process, as requests see it: it has begun; its deadline has passed.
+//! Drain: the shutdown of the process, as requests see it. It begins, and later its deadline
+//! passes.
 
 use tokio_util::sync::CancellationToken;
 
-/// Shared by all who have to know. Both moments come once and stay.
+/// Progress of the shutdown. Clones share it, and neither moment is taken back.
 #[derive(Clone, Debug, Default)]
 pub struct Drain {
     begun: CancellationToken,
@@ -10,17 +11,17 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// From now on the sidecar is not ready, and answers close their connection.
+    /// Begins the drain: the sidecar is no longer ready, and answers close their connection.
     pub fn begin(&self) {
         self.begun.cancel();
     }
 
-    /// Whether [`Drain::begin`] was called.
+    /// Whether the drain has begun.
     pub fn has_begun(&self) -> bool {
         self.begun.is_cancelled()
     }
 
-    /// Whoever still waits for something gives up.
+    /// Ends the time for requests: those that still wait give up.
     pub fn expire(&self) {
         self.deadline.cancel();
     }

@@ -1,12 +1,13 @@
-//! Every way a request can end without the upstream's own answer, in one table.
+//! Kinds of local answers, in one table.
 //!
-//! The same closed set is the metric label, the `kind` of a local answer and the row that decides
-//! its status: adding a kind means adding one variant and one row.
+//! The same closed set gives the metric label, the `kind` of a local answer, and its status. A new
+//! kind is one variant and one row.
 
 use http::StatusCode;
+use strum::VariantArray;
 
-/// Why bearerd answered by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Why bearerd answered itself. The order is that of the table in the README.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, VariantArray)]
 pub enum ErrorKind {
     /// No usable token within the client's `wait`.
     TokenUnavailable,
@@ -14,23 +15,24 @@ pub enum ErrorKind {
     CredentialRejected,
     /// The upstream still answers with a login page after a heal.
     LoginPage,
-    /// No connection to the upstream, or it closed before answering.
+    /// No connection to the upstream, or it closed before it answered.
     UpstreamUnreachable,
     /// The upstream's certificate or TLS handshake failed.
     UpstreamTls,
-    /// The forward proxy on the way to the upstream refused or failed.
-    UpstreamProxy,
-    /// The upstream took longer than the configured time-out.
+    /// The upstream did not answer within the configured time-out.
     UpstreamTimeout,
+    /// The forward proxy refused to connect to the upstream, or failed.
+    UpstreamProxy,
     /// No route matches the path.
     NoRoute,
     /// The route does not allow the method.
     MethodNotAllowed,
-    /// A request inside of a batch takes another route, or has a method that the route does not allow.
+    /// A request inside of a batch belongs to another route, or has a method that the route does
+    /// not allow.
     BatchRefused,
-    /// `Host` is no name of this sidecar's.
+    /// `Host` is not a name of this sidecar.
     HostNotAllowed,
-    /// A web page of another site sent it.
+    /// A web page of another site sent the request.
     CrossSite,
     /// The local credential is missing or wrong.
     AccessDenied,
@@ -46,38 +48,16 @@ pub enum ErrorKind {
     Internal,
 }
 
-/// What a kind means on the wire.
+/// Row of a kind: its form in metrics and answers.
 struct Row {
     label: &'static str,
     status: StatusCode,
     title: &'static str,
-    /// RFC 9209 section 2.3 error type.
+    /// Error type of RFC 9209 section 2.3.
     proxy_error: &'static str,
 }
 
 impl ErrorKind {
-    /// All kinds, in the order of the table in the README.
-    pub const ALL: [Self; 18] = [
-        Self::TokenUnavailable,
-        Self::CredentialRejected,
-        Self::LoginPage,
-        Self::UpstreamUnreachable,
-        Self::UpstreamTls,
-        Self::UpstreamTimeout,
-        Self::UpstreamProxy,
-        Self::NoRoute,
-        Self::MethodNotAllowed,
-        Self::BatchRefused,
-        Self::HostNotAllowed,
-        Self::CrossSite,
-        Self::AccessDenied,
-        Self::BadRequest,
-        Self::HeaderTooLarge,
-        Self::Overloaded,
-        Self::Draining,
-        Self::Internal,
-    ];
-
     const fn row(self) -> Row {
         let (label, status, title, proxy_error) = match self {
             Self::TokenUnavailable => (
@@ -192,22 +172,23 @@ impl ErrorKind {
         Row { label, status, title, proxy_error }
     }
 
-    /// The label value in metrics and the `kind` of the answer.
+    /// Returns the label value in metrics, which is also the `kind` of the answer.
     pub const fn label(self) -> &'static str {
         self.row().label
     }
 
-    /// The HTTP status of the local answer.
+    /// Returns the HTTP status of the local answer.
     pub const fn status(self) -> StatusCode {
         self.row().status
     }
 
-    /// One line for people; the same for every occurrence of the kind (RFC 9457 section 3.1.3).
+    /// Returns the title of the answer, which is the same for every occurrence of the kind (RFC
+    /// 9457 section 3.1.3).
     pub const fn title(self) -> &'static str {
         self.row().title
     }
 
-    /// The `error` parameter of `Proxy-Status` (RFC 9209 section 2.3).
+    /// Returns the `error` parameter of `Proxy-Status` (RFC 9209 section 2.3).
     pub const fn proxy_error(self) -> &'static str {
         self.row().proxy_error
     }
@@ -220,9 +201,9 @@ mod tests {
 
     #[test]
     fn every_kind_has_a_label_of_its_own_and_an_error_status() {
-        let labels: HashSet<_> = ErrorKind::ALL.iter().map(|kind| kind.label()).collect();
-        assert_eq!(labels.len(), ErrorKind::ALL.len());
-        for kind in ErrorKind::ALL {
+        let labels: HashSet<_> = ErrorKind::VARIANTS.iter().map(|kind| kind.label()).collect();
+        assert_eq!(labels.len(), ErrorKind::VARIANTS.len());
+        for kind in ErrorKind::VARIANTS {
             let status = kind.status();
             assert!(status.is_client_error() || status.is_server_error(), "{kind:?}");
         }

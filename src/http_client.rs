@@ -6,7 +6,7 @@ mod tunnelled;
 use crate::config::{TlsVersion, Transport};
 use crate::credential::CredentialError;
 use crate::forward_proxy::{Destination, TunnelError};
-use crate::resolver::Names;
+use crate::resolver::SystemResolver;
 use crate::secret::Secret;
 use crate::silence;
 use crate::trust::{self, SystemAnchors, TrustError, Verifier};
@@ -126,7 +126,7 @@ impl Client {
             .no_proxy()
             .user_agent(NAME)
             .redirect(reqwest::redirect::Policy::none())
-            .dns_resolver(Names)
+            .dns_resolver(SystemResolver)
             .connect_timeout(limits.connect)
             .timeout(limits.whole)
             .tcp_keepalive(silence::PROBE_AFTER)

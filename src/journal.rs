@@ -1,35 +1,35 @@
-//! The last things that happened to tokens, credentials and the configuration, for people.
+//! Journal: the last events of tokens, credentials and the configuration, for people.
 
 use serde::Serialize;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-/// How many events are kept. One that repeats counts once.
+/// Most events that are kept. One that repeats counts once.
 const CAPACITY: usize = 50;
 
-/// What can happen.
+/// Kind of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EventKind {
     /// A new access token is in use.
     TokenIssued,
-    /// A token request brought none.
+    /// A token request failed.
     TokenRequestFailed,
     /// The upstream refused the token of a request.
     TokenRefused,
     /// A new credential is in use.
     CredentialChanged,
-    /// A new credential is not.
+    /// A new credential is not in use.
     CredentialRefused,
     /// A new configuration is in force.
     ConfigurationChanged,
-    /// A new configuration is not.
+    /// A new configuration was rejected.
     ConfigurationRefused,
 }
 
 impl EventKind {
-    /// In words.
+    /// Returns the kind in words.
     pub const fn title(self) -> &'static str {
         match self {
             Self::TokenIssued => "New access token",
@@ -42,7 +42,7 @@ impl EventKind {
         }
     }
 
-    /// Whether somebody may have to do something.
+    /// Whether somebody may have to act.
     pub const fn is_trouble(self) -> bool {
         matches!(
             self,
@@ -54,7 +54,7 @@ impl EventKind {
     }
 }
 
-/// Something that happened, once or several times in a row.
+/// An event, which happened once or several times in a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     /// When it happened first.
@@ -65,15 +65,15 @@ pub struct Event {
     pub times: u32,
     /// The OAuth client that it is about.
     pub client: Option<String>,
-    /// What it was.
+    /// Kind of the event.
     pub kind: EventKind,
-    /// More, as of the last time.
+    /// Details of the last time.
     pub detail: String,
 }
 
 impl Event {
-    /// The same again. Tokens that come one after the other are nothing new, and neither is an
-    /// outage that lasts.
+    /// Whether the next event only repeats this one. Consecutive tokens do, and so does an outage
+    /// that lasts.
     fn is_repeated_by(&self, next: &Self) -> bool {
         let is_same = self.client == next.client && self.kind == next.kind;
         is_same && (next.kind == EventKind::TokenIssued || self.detail == next.detail)
@@ -85,15 +85,15 @@ impl Event {
 pub struct Journal(Arc<Mutex<VecDeque<Event>>>);
 
 impl Journal {
-    /// Writes an event down.
+    /// Records an event.
     pub(crate) fn record(&self, client: Option<&str>, kind: EventKind, detail: String) {
         let now = SystemTime::now();
         let client = client.map(str::to_owned);
         let next = Event { first: now, last: now, times: 1, client, kind, detail };
         let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // A failure between two tokens of another client is no reason to tell each of those.
+        // An event of another client in between does not end a repetition.
         let latest = match kind {
-            // There is one for each request: it repeats, whatever else happened since.
+            // There is one for each request, so it counts as a repetition whatever happened since.
             EventKind::TokenRefused => events.iter().rposition(|event| event.is_repeated_by(&next)),
             _ => events.iter().rposition(|event| event.client == next.client),
         };
@@ -115,7 +115,7 @@ impl Journal {
         }
     }
 
-    /// All events, the latest first.
+    /// Returns all events, the latest first.
     pub fn events(&self) -> Vec<Event> {
         let events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         events.iter().rev().cloned().collect()
@@ -127,9 +127,9 @@ mod tests {
     use super::*;
     use EventKind::{ConfigurationChanged, TokenIssued, TokenRequestFailed};
 
-    fn told(journal: &Journal) -> Vec<(Option<String>, EventKind, String, u32)> {
-        let tell = |event: Event| (event.client, event.kind, event.detail, event.times);
-        journal.events().into_iter().map(tell).collect()
+    fn entries(journal: &Journal) -> Vec<(Option<String>, EventKind, String, u32)> {
+        let entry = |event: Event| (event.client, event.kind, event.detail, event.times);
+        journal.events().into_iter().map(entry).collect()
     }
 
     #[test]
@@ -145,7 +145,7 @@ mod tests {
         record("b", TokenRequestFailed, "away");
         let client = |name: &str| Some(name.to_owned());
         assert_eq!(
-            told(&journal),
+            entries(&journal),
             [
                 (client("b"), TokenRequestFailed, "away".into(), 1),
                 (None, ConfigurationChanged, String::new(), 1),
@@ -166,7 +166,7 @@ mod tests {
             journal.record(Some("a"), EventKind::TokenRefused, "401".into());
             journal.record(Some("a"), EventKind::TokenRefused, "403".into());
         }
-        let times: Vec<_> = told(&journal).into_iter().map(|(.., times)| times).collect();
+        let times: Vec<_> = entries(&journal).into_iter().map(|(.., times)| times).collect();
         assert_eq!(times, [50, 50, 1]);
     }
 

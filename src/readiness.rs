@@ -1,4 +1,5 @@
-//! Whether the process lives, is ready, or is degraded; and if not, what it waits for.
+//! Answers to the probes `/livez`, `/readyz` and `/startupz`: whether the process is alive, ready
+//! or degraded, and why.
 
 use crate::drain::Drain;
 use crate::proxy::guard::Guard;
@@ -11,53 +12,54 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// A refresher beats every 5 s and its request takes at most 15 s; one that is silent for this long
-/// is stuck.
+/// Silence after which a refresher counts as stuck. It shows a sign of life every 5 s, and its
+/// request takes at most 15 s.
 const HEARTBEAT_LIMIT: Duration = Duration::from_secs(60);
 
-/// Answers the probes.
+/// Everything that the answers to probes depend on. Clones share it.
 #[derive(Clone)]
 pub struct Readiness(Arc<Inner>);
 
 struct Inner {
-    /// What was held back, and whether it still is.
-    guards: Mutex<BTreeMap<&'static str, bool>>,
+    /// Steps of the start, and whether they are still pending.
+    steps: Mutex<BTreeMap<&'static str, bool>>,
     clients: ArcSwap<Vec<ClientHandle>>,
-    /// Who knows what is wrong with the local credential.
+    /// Guard that knows whether the local credential can be read.
     guard: ArcSwapOption<Guard>,
     drain: Drain,
+    /// Whether a probe has found this instance ready.
     was_ready: AtomicBool,
 }
 
-/// Something that has to happen before the sidecar is ready; it has, when this is dropped.
-pub struct Pending {
+/// A step of the start that is pending until this is dropped.
+pub struct PendingStep {
     readiness: Readiness,
     name: &'static str,
 }
 
-impl Drop for Pending {
+impl Drop for PendingStep {
     fn drop(&mut self) {
-        self.readiness.guards().insert(self.name, false);
+        self.readiness.steps().insert(self.name, false);
     }
 }
 
-/// Whether this instance should get traffic, and what there is to say about it.
+/// State of this instance in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SidecarState {
-    /// It never was ready, and nothing has failed.
+    /// It was never ready, and nothing has failed.
     Starting,
-    /// It should.
+    /// It should get traffic.
     Ready,
-    /// It should, though something fails.
+    /// It should get traffic, although something fails.
     Degraded,
-    /// It should not.
+    /// It should not get traffic.
     NotReady,
-    /// It ends.
+    /// It is shutting down.
     Draining,
 }
 
-/// Something that readiness depends on.
+/// A condition of readiness.
 struct Check {
     name: String,
     verdict: Verdict,
@@ -65,9 +67,9 @@ struct Check {
 
 enum Verdict {
     Passed,
-    /// Works, but there is something to see to.
+    /// It works, but somebody has to act, for this reason.
     Degraded(String),
-    /// Is waited for, for this reason if one is known.
+    /// It does not work yet or any more, for this reason if one is known.
     Pending(Option<String>),
 }
 
@@ -89,7 +91,7 @@ impl Check {
     }
 }
 
-/// Name, and why.
+/// Writes the name and the reason.
 impl fmt::Display for Check {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.verdict {
@@ -101,12 +103,12 @@ impl fmt::Display for Check {
     }
 }
 
-/// What a probe is told.
+/// Answer to a probe.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ProbeAnswer {
-    /// Whether the answer is yes.
+    /// Whether the probe passes.
     pub ok: bool,
-    /// Why; one line, and with the verbose form of a probe one more for each check.
+    /// The reason in one line; in the verbose form, one more line for each check.
     pub text: String,
 }
 
@@ -117,10 +119,11 @@ impl ProbeAnswer {
 }
 
 impl Readiness {
-    /// Ready when each of these clients has a usable token, nothing is pending, and no drain has begun.
+    /// Creates readiness from these clients. The instance is ready when each has a usable token, no
+    /// step of the start is pending, and no drain has begun.
     pub fn new(clients: Vec<ClientHandle>, drain: Drain) -> Self {
         Self(Arc::new(Inner {
-            guards: Mutex::default(),
+            steps: Mutex::default(),
             clients: ArcSwap::from_pointee(clients),
             guard: ArcSwapOption::empty(),
             drain,
@@ -128,24 +131,24 @@ impl Readiness {
         }))
     }
 
-    /// Holds readiness back until the guard is dropped.
+    /// Adds a step of the start. It is pending until the returned value is dropped.
     #[must_use]
-    pub fn pending_until_dropped(&self, name: &'static str) -> Pending {
-        self.guards().insert(name, true);
-        Pending { readiness: self.clone(), name }
+    pub fn pending_until_dropped(&self, name: &'static str) -> PendingStep {
+        self.steps().insert(name, true);
+        PendingStep { readiness: self.clone(), name }
     }
 
-    fn guards(&self) -> MutexGuard<'_, BTreeMap<&'static str, bool>> {
-        self.0.guards.lock().unwrap_or_else(PoisonError::into_inner)
+    fn steps(&self) -> MutexGuard<'_, BTreeMap<&'static str, bool>> {
+        self.0.steps.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Should this instance get traffic? A failing refresh with a valid token is *degraded*: it says
-    /// so, and stays ready.
+    /// Returns the answer of `/readyz`: whether this instance should get traffic. A failing refresh
+    /// with a valid token is *degraded*, which is reported, and is ready.
     pub fn readyz(&self) -> ProbeAnswer {
-        self.judge(&self.checks())
+        self.probe(&self.checks())
     }
 
-    /// The same, with each check on a line.
+    /// Returns the answer of `/readyz?verbose`, with each check on a line.
     pub fn readyz_verbose(&self) -> ProbeAnswer {
         let checks = self.checks();
         let lines = checks.iter().map(|check| match check.verdict {
@@ -154,15 +157,14 @@ impl Readiness {
             Verdict::Pending(_) => format!("[-] {check}\n"),
         });
         let lines: String = lines.collect();
-        let ProbeAnswer { ok, text } = self.judge(&checks);
+        let ProbeAnswer { ok, text } = self.probe(&checks);
         ProbeAnswer::new(ok, lines + &text)
     }
 
-    /// The answer in a word.
+    /// Returns the state in a word.
     pub fn state(&self) -> SidecarState {
         let checks = self.checks();
-        // Remembers that it was.
-        let is_ready = self.judge(&checks).ok;
+        let is_ready = self.probe(&checks).ok;
         if self.0.drain.has_begun() {
             SidecarState::Draining
         } else if is_ready && checks.iter().any(Check::is_degraded) {
@@ -176,13 +178,13 @@ impl Readiness {
         }
     }
 
-    /// Everything that readiness depends on.
+    /// Checks all conditions of readiness.
     fn checks(&self) -> Vec<Check> {
         let mut checks = Vec::new();
         let is_draining = self.0.drain.has_begun();
         let shutdown = if is_draining { Verdict::Pending(None) } else { Verdict::Passed };
         checks.push(Check::new("no shutdown".into(), shutdown));
-        for (name, is_pending) in self.guards().iter() {
+        for (name, is_pending) in self.steps().iter() {
             let verdict = if *is_pending { Verdict::Pending(None) } else { Verdict::Passed };
             checks.push(Check::new((*name).to_owned(), verdict));
         }
@@ -207,7 +209,17 @@ impl Readiness {
         checks
     }
 
-    fn judge(&self, checks: &[Check]) -> ProbeAnswer {
+    /// Answers a probe of readiness, and records that the instance was ready. That is not recorded
+    /// when the last condition becomes true: nobody has seen it before a probe does.
+    fn probe(&self, checks: &[Check]) -> ProbeAnswer {
+        let answer = self.answer(checks);
+        if answer.ok {
+            self.0.was_ready.store(true, Ordering::Relaxed);
+        }
+        answer
+    }
+
+    fn answer(&self, checks: &[Check]) -> ProbeAnswer {
         if self.0.drain.has_begun() {
             return ProbeAnswer::new(false, "not ready: draining".into());
         }
@@ -219,7 +231,6 @@ impl Readiness {
         if !pending.is_empty() {
             return ProbeAnswer::new(false, format!("not ready, pending: {pending}"));
         }
-        self.0.was_ready.store(true, Ordering::Relaxed);
         let degraded = list(Check::is_degraded);
         if degraded.is_empty() {
             ProbeAnswer::new(true, "ready".into())
@@ -228,7 +239,7 @@ impl Readiness {
         }
     }
 
-    /// Has this instance been ready at any time?
+    /// Returns the answer of `/startupz`: whether a probe has ever found this instance ready.
     pub fn startupz(&self) -> ProbeAnswer {
         if self.0.was_ready.load(Ordering::Relaxed) {
             return ProbeAnswer::new(true, "started".into());
@@ -236,7 +247,8 @@ impl Readiness {
         self.readyz()
     }
 
-    /// Does the process still work? Only a stuck refresher says no.
+    /// Returns the answer of `/livez`: whether the process works. It does not if a refresher is
+    /// stuck.
     pub fn livez(&self) -> ProbeAnswer {
         let clients = self.clients();
         let stuck =
@@ -249,17 +261,17 @@ impl Readiness {
         }
     }
 
-    /// From now on, this one's local credential counts.
+    /// Replaces the guard of the local credential.
     pub(crate) fn replace_guard(&self, guard: Arc<Guard>) {
         self.0.guard.store(Some(guard));
     }
 
-    /// From now on, these clients count.
+    /// Replaces the clients.
     pub(crate) fn replace_clients(&self, clients: Vec<ClientHandle>) {
         self.0.clients.store(Arc::new(clients));
     }
 
-    /// The clients, for the metrics that change without an event.
+    /// Returns the clients.
     pub(crate) fn clients(&self) -> Arc<Vec<ClientHandle>> {
         self.0.clients.load_full()
     }

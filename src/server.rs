@@ -1,9 +1,10 @@
 //! Server for applications: accepts their connections, and hands their requests to pingora. Each
 //! worker is a thread with a single-threaded runtime.
 //!
-//! pingora's own `Server` is not used. It binds late and reports no failure, sleeps through its whole
-//! grace period, and does not say which port it got. Its proxy can be driven by any accept loop. It
-//! gets a connection only when a request has begun, because it holds 25 KiB while it waits for one.
+//! pingora's own `Server` is not used. It binds late and reports no failure, sleeps through its
+//! whole grace period, and does not say which port it got. Its proxy can be driven by any accept
+//! loop. It gets a connection only when a request has begun, because it holds 25 KiB while it waits
+//! for one.
 
 mod accept_error;
 mod connections;
@@ -44,8 +45,8 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// Starts the workers on the same listeners, which are in the configuration's order. Each worker
-    /// serves at most `most` connections.
+    /// Starts the workers on the same listeners, which are in the configuration's order. Each
+    /// worker serves at most `most` connections.
     pub(crate) fn start(
         engines: &Engines,
         listeners: Vec<Listener>,

@@ -1,7 +1,6 @@
-//! How the sidecar is, for people and their scripts: `/status` and the page at `/`.
+//! Status of the sidecar for people and their scripts: `/status` and the page at `/`.
 //!
-//! Everything here is read from what the probes and metrics are read from, so that they never
-//! contradict each other.
+//! It is read from the same state as probes and metrics, so that they never contradict each other.
 
 use crate::config::Config;
 use crate::error::ErrorKind;
@@ -14,7 +13,7 @@ use serde::{Serialize, Serializer};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-/// What the status is read from.
+/// View of everything that the status shows.
 pub struct StatusView {
     readiness: Readiness,
     metrics: Arc<Metrics>,
@@ -22,37 +21,37 @@ pub struct StatusView {
     started: SystemTime,
 }
 
-/// How the sidecar is at a moment.
+/// Status of the sidecar at one moment.
 #[derive(Debug, Serialize)]
 pub struct Status {
     /// bearerd's version.
     pub version: &'static str,
-    /// Ready or not, and why.
+    /// Whether the sidecar should get traffic.
     pub state: SidecarState,
-    /// The same in words.
+    /// The answer of `/readyz`.
     pub summary: String,
-    /// The moment.
+    /// Time of this status.
     #[serde(serialize_with = "time")]
     pub now: SystemTime,
     /// When the process started.
     #[serde(serialize_with = "time")]
     pub started: SystemTime,
-    /// Each OAuth client.
+    /// The OAuth clients.
     pub clients: Vec<ClientStatus>,
-    /// Each route, in the configuration's order.
+    /// The routes, in the configuration's order.
     pub routes: Vec<RouteStatus>,
     /// The last events, the latest first.
     pub events: Vec<EventStatus>,
 }
 
-/// How an OAuth client is.
+/// Status of an OAuth client.
 #[derive(Debug, Serialize)]
 pub struct ClientStatus {
     /// The name in the configuration.
     pub name: String,
-    /// What may be expected of it.
+    /// Whether it has a token, and whether it will.
     pub state: ClientHealth,
-    /// The token in use, if there ever was one.
+    /// The latest token, if there was one.
     pub token: Option<TokenStatus>,
     /// When the next token request is due.
     #[serde(serialize_with = "maybe_time")]
@@ -66,30 +65,30 @@ pub struct ClientStatus {
     /// When the OAuth client itself, or its certificate, expires.
     #[serde(serialize_with = "maybe_time")]
     pub client_expires: Option<SystemTime>,
-    /// How far the issuer's clock is ahead of ours, in seconds.
+    /// How far the issuer's clock is ahead of the local one, in seconds.
     pub clock_skew_seconds: Option<f64>,
 }
 
-/// A token, without itself.
+/// Data about a token, without the token itself.
 #[derive(Debug, Serialize)]
 pub struct TokenStatus {
-    /// Counts the client's tokens.
+    /// Number of the token, from 1.
     pub generation: u64,
     /// When it was received.
     #[serde(serialize_with = "time")]
     pub issued: SystemTime,
-    /// When it expires. It is not sent any more shortly before.
+    /// When it expires. It is sent until shortly before.
     #[serde(serialize_with = "time")]
     pub expires: SystemTime,
 }
 
-/// What may be expected of a client.
+/// Health of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClientHealth {
     /// It has a token, and the last request for one succeeded.
     Ok,
-    /// It has a token, but there is trouble with the next one.
+    /// It has a token, but the next one or its credential fails.
     Degraded,
     /// It has no token yet, and nothing has failed.
     Waiting,
@@ -100,7 +99,7 @@ pub enum ClientHealth {
 }
 
 impl ClientHealth {
-    /// In words, with what that means for requests.
+    /// Returns the health in words, with what it means for requests.
     pub const fn title(self) -> &'static str {
         match self {
             Self::Ok => "fine: it has a token",
@@ -117,11 +116,11 @@ impl ClientHealth {
 pub struct RouteStatus {
     /// The path.
     pub path: String,
-    /// The addresses it is served on, as configured.
+    /// The addresses that it is served on, as configured.
     pub listen: Vec<String>,
-    /// Its API family.
+    /// The API family.
     pub profile: &'static str,
-    /// What may be called.
+    /// The methods that are allowed.
     pub methods: String,
     /// The upstream's name.
     pub upstream: String,
@@ -142,32 +141,32 @@ pub struct EventStatus {
     pub last: SystemTime,
     /// How often.
     pub times: u32,
-    /// Which client it is about.
+    /// The OAuth client that it is about.
     pub client: Option<String>,
-    /// What it was.
+    /// What happened.
     pub event: EventKind,
-    /// More.
+    /// Details.
     pub detail: String,
 }
 
 impl StatusView {
-    /// A board for what runs now.
+    /// Creates the view.
     pub fn new(readiness: Readiness, metrics: Arc<Metrics>, config: &Config) -> Self {
         let routes = ArcSwap::from_pointee(routes(config));
         Self { readiness, metrics, routes, started: SystemTime::now() }
     }
 
-    /// From now on, these routes are shown.
+    /// Replaces the routes.
     pub(crate) fn replace_routes(&self, config: &Config) {
         self.routes.store(Arc::new(routes(config)));
     }
 
-    /// The probes' answers.
+    /// Returns the source of the probes' answers.
     pub(crate) const fn readiness(&self) -> &Readiness {
         &self.readiness
     }
 
-    /// The metrics, with those of them that change without an event.
+    /// Returns the metrics, after setting those that change without an event.
     pub(crate) fn metrics(&self) -> &Metrics {
         for client in self.readiness.clients().iter() {
             client.metrics.set_usable(client.store.is_usable());
@@ -175,7 +174,7 @@ impl StatusView {
         &self.metrics
     }
 
-    /// How everything is now.
+    /// Returns the status now.
     pub fn status(&self) -> Status {
         let report = self.readiness.readyz();
         Status {
@@ -243,12 +242,12 @@ fn routes(config: &Config) -> Vec<RouteStatus> {
     config.routes.iter().map(status).collect()
 }
 
-/// RFC 3339, in UTC, to the second.
+/// Formats a time by RFC 3339, in UTC, to the second.
 pub(crate) fn timestamp(time: SystemTime) -> String {
     humantime::format_rfc3339_seconds(time).to_string()
 }
 
-/// A time span for people: its two largest units.
+/// Formats a time span for people, in its two largest units.
 pub(crate) fn span(span: Duration) -> String {
     const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
     let seconds = span.as_secs();
@@ -258,12 +257,12 @@ pub(crate) fn span(span: Duration) -> String {
         *left %= length;
         Some((count, name))
     });
-    let told: Vec<_> = parts
+    let units: Vec<_> = parts
         .enumerate()
         .filter(|(index, (count, _))| *index == 0 || *count > 0)
         .map(|(_, (count, name))| format!("{count} {name}"))
         .collect();
-    told.join(" ")
+    units.join(" ")
 }
 
 fn time<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
@@ -280,8 +279,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_are_told_in_their_two_largest_units() {
-        for (seconds, told) in [
+    fn spans_are_shown_in_their_two_largest_units() {
+        for (seconds, shown) in [
             (0, "0 s"),
             (59, "59 s"),
             (60, "1 min"),
@@ -292,7 +291,7 @@ mod tests {
             (86_400, "1 d"),
             (90 * 86_400 + 7_200, "90 d 2 h"),
         ] {
-            assert_eq!(span(Duration::from_secs(seconds)), told);
+            assert_eq!(span(Duration::from_secs(seconds)), shown);
         }
     }
 }

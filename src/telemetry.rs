@@ -2,9 +2,11 @@
 
 mod json;
 mod output;
+mod target;
 mod text;
 
 pub use output::WriterGuard;
+pub(crate) use target::ACCESS;
 
 use crate::config::{Log, LogFormat};
 use json::Json;
@@ -20,20 +22,17 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, registry, reload};
 
-/// Libraries may warn, and no more: below that, HTTP libraries print the headers of requests.
+/// Level of libraries. Below it, HTTP libraries print the headers of requests.
 const LIBRARIES: LevelFilter = LevelFilter::WARN;
 
-/// The target of the access log's events.
-pub(crate) const ACCESS: &str = "bearerd::access";
-
-/// Changes what is logged while the process runs.
+/// Handle that changes the level while the process runs.
 #[derive(Clone, Default)]
 pub struct LevelHandle(Option<reload::Handle<Targets, Registry>>);
 
 impl LevelHandle {
-    /// From now on, events of this level and more severe ones are written.
+    /// Sets the level: events of this level and more severe ones are written.
     pub fn set(&self, level: LevelFilter) {
-        // Without a subscriber there is nothing to change.
+        // Without a subscriber of this process, there is nothing to change.
         let _ = self.0.as_ref().map(|handle| handle.reload(targets(level)));
     }
 }
@@ -41,14 +40,15 @@ impl LevelHandle {
 fn targets(level: LevelFilter) -> Targets {
     Targets::new()
         .with_default(LIBRARIES.min(level))
-        // Of these, only callers that break off in a header would be left: no fault of anybody here.
+        // It would only log callers that break off in a header, which is no fault.
         .with_target("pingora_proxy", LevelFilter::OFF)
-        // It tells of each certificate that it refuses, however often; whoever asked tells the reason.
+        // It logs each certificate that it refuses, every time. The code that connects logs the
+        // reason.
         .with_target("rustls_platform_verifier", LevelFilter::OFF)
         .with_target("bearerd", level)
 }
 
-/// What writes events to `writer`, and the handle that changes which ones.
+/// Returns a subscriber that writes events to `writer`, and the handle of its level.
 pub fn subscriber(
     log: Log,
     writer: impl for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
@@ -63,24 +63,24 @@ pub fn subscriber(
     (registry().with(layer.with_filter(filter)), LevelHandle(Some(handle)))
 }
 
-/// Logs on standard error.
+/// Logging to standard error.
 pub struct Logs {
-    /// Changes what is logged.
+    /// Handle of the level.
     pub level: LevelHandle,
     output: Output,
 }
 
 impl Logs {
-    /// From now on, and until the guard is dropped, a thread of its own writes what is logged, panics too: a
-    /// reader that stalls holds up no request.
+    /// Starts a thread that writes the log until the guard is dropped, so that a stalled reader of
+    /// standard error delays no request. Panics are logged, too.
     ///
     /// # Errors
     ///
-    /// The system has no thread for it.
+    /// The system cannot start the thread.
     pub fn start_writer(&self) -> io::Result<WriterGuard> {
         let writer = self.output.start_writer()?;
         panic::set_hook(Box::new(|panic| {
-            error!("A request or a task ended in a defect: {panic}.")
+            error!("A request or a task panicked, which is a defect: {panic}.")
         }));
         Ok(writer)
     }
@@ -91,7 +91,7 @@ pub fn init(log: Log) -> Logs {
     let output = Output::stderr();
     let (subscriber, mut level) = subscriber(log, output.clone());
     if subscriber.try_init().is_ok() {
-        // Of libraries' records, those that the filter drops are not even made: to make one, pingora
+        // Records of libraries that the filter drops are not created at all. To create one, pingora
         // prints requests, and panics on a header that is not UTF-8.
         log::set_max_level(log::LevelFilter::Warn.min(log::max_level()));
     } else {

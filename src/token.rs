@@ -1,4 +1,5 @@
-//! Access tokens: where they come from, when they are refreshed, and the current one of each client.
+//! Access tokens: where they come from, when they are refreshed, and the current one of each
+//! client.
 //!
 //! For each client, the [`refresher`] requests a token from a [`TokenSource`] when its [`schedule`]
 //! says so, and publishes it to the [`store`], from which the proxy reads. When the client's

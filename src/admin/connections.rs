@@ -21,8 +21,8 @@ const LIFE: Duration = Duration::from_secs(30);
 /// Buffer of a request, and of an answer beyond its body: 16 KiB, enough for a browser's cookies.
 const BUFFER: usize = 16 << 10;
 
-/// Accepts connections for ever, and serves at most `most` at once. One more replaces the oldest, so
-/// that clients that hold all of them keep no probe waiting.
+/// Accepts connections for ever, and serves at most `most` at once. One more replaces the oldest,
+/// so that clients that hold all of them keep no probe waiting.
 pub(crate) async fn serve(listener: TcpListener, router: Router, most: usize) {
     let mut connections: VecDeque<AbortOnDropHandle<()>> = VecDeque::new();
     loop {
@@ -46,8 +46,8 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, most: usize) {
     }
 }
 
-/// Serves one request. Connections are not kept alive: a client that sends many requests at once would
-/// keep probes waiting.
+/// Serves one request. Connections are not kept alive: a client that sends many requests at once
+/// would keep probes waiting.
 async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, router: Router) {
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -1,4 +1,4 @@
-//! The status page. It needs nothing from elsewhere, and no script to be read.
+//! Status page. It loads nothing from elsewhere, and is readable without its script.
 
 use crate::readiness::SidecarState;
 use crate::status::{
@@ -7,12 +7,12 @@ use crate::status::{
 use maud::{DOCTYPE, Markup, html};
 use std::time::{Duration, SystemTime};
 
-/// How it looks.
+/// Style sheet of the page.
 pub(super) const STYLE: &str = include_str!("page.css");
-/// Keeps it up to date.
+/// Script that keeps the page up to date.
 pub(super) const SCRIPT: &str = include_str!("page.js");
 
-/// The page.
+/// Renders the page.
 pub(super) fn render(status: &Status) -> String {
     let (class, word) = badge(status.state);
     let page = html! {
@@ -103,7 +103,7 @@ fn card(client: &ClientStatus, now: SystemTime) -> Markup {
                     dt { "Issuer's clock" }
                     dd {
                         (format!("{:.0} s ", skew.abs()))
-                        @if skew > 0.0 { "ahead of ours" } @else { "behind ours" }
+                        @if skew > 0.0 { "ahead of this machine's" } @else { "behind this machine's" }
                     }
                 }
             }
@@ -111,7 +111,7 @@ fn card(client: &ClientStatus, now: SystemTime) -> Markup {
     }
 }
 
-/// A bar that runs empty.
+/// Renders the time that is left as a bar.
 fn time_left(issued: SystemTime, expires: SystemTime, now: SystemTime) -> Markup {
     let whole = expires.duration_since(issued).unwrap_or_default().as_secs();
     let left = expires.duration_since(now).unwrap_or_default().as_secs();
@@ -122,7 +122,7 @@ fn time_left(issued: SystemTime, expires: SystemTime, now: SystemTime) -> Markup
     }
 }
 
-/// A moment, seen from now.
+/// Renders a time relative to now.
 fn moment(time: SystemTime, now: SystemTime) -> Markup {
     let stamp = timestamp(time);
     html! {
@@ -168,8 +168,8 @@ fn events(events: &[EventStatus], now: SystemTime) -> Markup {
 }
 
 fn routes(routes: &[RouteStatus]) -> Markup {
-    // Where all are served everywhere, addresses tell nothing.
-    let is_divided = !routes.is_sorted_by(|one, next| one.listen == next.listen);
+    // If all routes have the same addresses, these are left out.
+    let has_addresses = !routes.is_sorted_by(|one, next| one.listen == next.listen);
     html! {
         div.card.scroll tabindex="0" role="region" aria-labelledby="routes" {
             table {
@@ -183,7 +183,7 @@ fn routes(routes: &[RouteStatus]) -> Markup {
                         tr {
                             td {
                                 code { (route.path) }
-                                @if is_divided {
+                                @if has_addresses {
                                     @for address in &route.listen { br; span.soft { (address) } }
                                 }
                             }

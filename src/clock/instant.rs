@@ -1,21 +1,22 @@
-//! Moments on the clock by which tokens age. Pure: [`super`] reads that clock.
+//! Moments on the clock by which tokens age. Pure: the parent module reads that clock.
 
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
 /// A moment on a clock that also runs while the machine sleeps.
 ///
-/// tokio's clock stands still then: by it, a token would count as fresh after a night in a closed lid.
+/// tokio's clock stands still then. By that clock, a token would count as fresh after a laptop was
+/// closed for a night.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Instant(Duration);
 
 impl Instant {
-    /// The moment this long after the clock's zero.
+    /// Returns the moment this long after the clock's zero.
     pub const fn at(since_zero: Duration) -> Self {
         Self(since_zero)
     }
 
-    /// How long it is after another one; zero if it is before that.
+    /// Returns how long this moment is after an earlier one; zero if it is before that.
     #[must_use]
     pub const fn saturating_duration_since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
@@ -30,7 +31,7 @@ impl Add<Duration> for Instant {
     }
 }
 
-/// Not before the clock's zero.
+/// Saturates at the clock's zero.
 impl Sub<Duration> for Instant {
     type Output = Self;
 
@@ -39,7 +40,7 @@ impl Sub<Duration> for Instant {
     }
 }
 
-/// Zero if the other one is later.
+/// Returns zero if the other moment is later.
 impl Sub for Instant {
     type Output = Duration;
 

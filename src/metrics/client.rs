@@ -1,11 +1,11 @@
 //! Metrics and journal entries of one OAuth client.
 
-use super::Metrics;
+use super::families::Families;
 use super::labels::{
     CredentialReload, HealOutcome, Label, TokenRefusal, TokenRequestOutcome, TokenWait,
 };
 use crate::clock;
-use crate::journal::EventKind;
+use crate::journal::{EventKind, Journal};
 use prometheus::{GaugeVec, IntCounter, IntGauge, IntGaugeVec};
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +13,8 @@ use std::time::{Duration, SystemTime};
 #[derive(Clone, Debug)]
 pub struct ClientMetrics {
     client: String,
-    families: Metrics,
+    families: Families,
+    journal: Journal,
     served: IntCounter,
     failed: IntCounter,
 }
@@ -38,17 +39,18 @@ pub struct ClientGauges {
 }
 
 impl ClientMetrics {
-    pub(super) fn new(client: &str, families: &Metrics) -> Self {
+    pub(super) fn new(client: &str, families: &Families, journal: &Journal) -> Self {
         Self {
             client: client.to_owned(),
             families: families.clone(),
+            journal: journal.clone(),
             served: families.token_waits.with_label_values(&[client, TokenWait::Served.label()]),
             failed: families.token_waits.with_label_values(&[client, TokenWait::Failed.label()]),
         }
     }
 
     fn record_event(&self, kind: EventKind, detail: impl Into<String>) {
-        self.families.journal.record(Some(&self.client), kind, detail.into());
+        self.journal.record(Some(&self.client), kind, detail.into());
     }
 
     fn set(&self, family: &GaugeVec, value: f64) {

@@ -1,14 +1,14 @@
-//! The values that labels can take, one closed set a type: what is in none of them becomes no series.
+//! Values of labels: one closed set a type.
 //!
-//! Other rooms produce these values. They stand here, beside the families that they are labels of, so that
-//! [`metrics`](super) imports none of these rooms.
+//! Other rooms produce these values. They stand here, beside the families that they are labels of,
+//! so that [`metrics`](super) imports none of those rooms.
 
 use crate::error::ErrorKind;
 use strum::{IntoStaticStr, VariantArray};
 
 /// A closed set of label values: the names of its variants in snake case.
 pub trait Label: VariantArray + Copy + Into<&'static str> + 'static {
-    /// The value of the label.
+    /// Returns the value of the label.
     fn label(self) -> &'static str {
         self.into()
     }
@@ -16,23 +16,23 @@ pub trait Label: VariantArray + Copy + Into<&'static str> + 'static {
 
 impl<T: VariantArray + Copy + Into<&'static str> + 'static> Label for T {}
 
-/// How a request ended; the label of `requests_total`.
+/// Outcome of a request; a label of `requests_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestOutcome {
-    /// The upstream's answer was passed on whole, whatever its status.
+    /// The upstream's answer was passed on whole, with any status.
     Forwarded,
-    /// bearerd answered by itself.
+    /// bearerd answered itself.
     Local(ErrorKind),
-    /// The upstream broke off in the middle of its answer; the caller's connection was closed.
+    /// The upstream broke off its answer, and the caller's connection was closed.
     UpstreamIncomplete,
-    /// The caller went away.
+    /// The caller closed its connection.
     DownstreamClosed,
-    /// None of the others was reached: the end of the process's grace, or a panic.
+    /// The request had no other outcome: the end of the shutdown's grace, or a panic.
     Aborted,
 }
 
 impl RequestOutcome {
-    /// The value of the label.
+    /// Returns the value of the label.
     pub const fn label(self) -> &'static str {
         match self {
             Self::Forwarded => "forwarded",
@@ -44,41 +44,41 @@ impl RequestOutcome {
     }
 }
 
-/// How a reload of the configuration ended; the label of `config_reloads_total`.
+/// Outcome of a reload of the configuration; a label of `config_reloads_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum ConfigReload {
     /// The new configuration is in force.
     Success,
-    /// Nothing in it has changed.
+    /// The configuration has not changed.
     Unchanged,
-    /// It is wrong, or what it points at is.
+    /// The configuration, or a file that it names, is wrong.
     Invalid,
     /// A new client gets no token.
     NoToken,
-    /// It changes what only a restart can change.
+    /// The change needs a restart.
     NeedsRestart,
 }
 
-/// How the change of a credential ended; the label of `credential_reloads_total`.
+/// Outcome of the change of a credential; a label of `credential_reloads_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum CredentialReload {
-    /// A token came with the new one, which is in use now.
+    /// The new credential brought a token, and is in use.
     Success,
-    /// It can't be read or understood; the old one stays.
+    /// The new credential cannot be read or understood; the old one stays.
     Unreadable,
-    /// The issuer refuses it; the old one stays.
+    /// The issuer refuses the new credential; the old one stays.
     Refused,
-    /// The issuer could not be asked; the old one stays.
+    /// The issuer could not be reached, or failed; the old one stays.
     Failed,
 }
 
-/// How a token request ended; the label of `token_requests_total`.
+/// Outcome of a token request; a label of `token_requests_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum TokenRequestOutcome {
-    /// A token came.
+    /// The issuer returned a token.
     Success,
     /// No connection to the issuer.
     ConnectError,
@@ -86,13 +86,13 @@ pub enum TokenRequestOutcome {
     ProxyRefused,
     /// No answer in time.
     Timeout,
-    /// The issuer wants fewer requests.
+    /// The issuer limits the rate of requests.
     RateLimited,
     /// The issuer failed.
     ServerError,
     /// The issuer refuses the client or its credential.
     Refused,
-    /// What answered is no issuer.
+    /// The server that answered is no issuer.
     NotAnIssuer,
     /// The answer holds no token that can be used.
     InvalidAnswer,
@@ -100,17 +100,17 @@ pub enum TokenRequestOutcome {
     Panicked,
 }
 
-/// How a request's wait for a token ended; the label of `token_waits_total`.
+/// Outcome of a request's wait for a token; a label of `token_waits_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum TokenWait {
-    /// A token came in time.
+    /// A token arrived in time.
     Served,
-    /// None did.
+    /// No token arrived in time.
     Failed,
 }
 
-/// How an upstream says that it does not accept a token; a label of `token_heals_total`.
+/// Form in which an upstream refuses a token; a label of `token_heals_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum TokenRefusal {
@@ -120,12 +120,12 @@ pub enum TokenRefusal {
     Forbidden,
     /// A redirect to the login of the tenant's identity zone.
     LoginRedirect,
-    /// 200 with the page that sends a browser there.
+    /// 200 with the page that sends a browser to that login.
     LoginPage,
 }
 
 impl TokenRefusal {
-    /// In words.
+    /// Returns the value in words.
     pub(crate) const fn title(self) -> &'static str {
         match self {
             Self::Unauthorized => "401",
@@ -136,7 +136,7 @@ impl TokenRefusal {
     }
 }
 
-/// How a heal ended; a label of `token_heals_total`.
+/// Outcome of a heal; a label of `token_heals_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum HealOutcome {
@@ -144,37 +144,37 @@ pub enum HealOutcome {
     Healed,
     /// The request was sent again, and the fresh token was refused too.
     RefusedAgain,
-    /// No newer token came in time, or none was worth asking for.
+    /// No newer token arrived in time, or none would have helped.
     NoToken,
-    /// The request could not be sent again; the token is refreshed all the same.
+    /// The request could not be sent again; the token is refreshed nevertheless.
     NotReplayable,
-    /// The request was sent again, and nobody answered or nobody waited for it.
+    /// The request was sent again, and got no answer, or the caller had gone.
     Unanswered,
 }
 
 impl HealOutcome {
-    /// In words.
+    /// Returns the value in words.
     pub(crate) const fn title(self) -> &'static str {
         match self {
             Self::Healed => "sent again with a new token, and answered",
             Self::RefusedAgain => "sent again with a new token, and refused again",
             Self::NoToken => "no newer token to send it again with",
-            Self::NotReplayable => "passed on, for it could not be sent again",
+            Self::NotReplayable => "passed on, because it could not be sent again",
             Self::Unanswered => "sent again with a new token, without an answer",
         }
     }
 }
 
-/// How a fetch of a CSRF token ended; the label of `csrf_fetches_total`.
+/// Outcome of a fetch of a CSRF token; a label of `csrf_fetches_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum CsrfFetch {
-    /// It brought a token.
+    /// The upstream returned a token.
     Fetched,
-    /// It was answered without one: the upstream wants none.
+    /// The upstream answered without a token: it requires none.
     NoneNeeded,
-    /// It was answered with an error.
+    /// The upstream answered with an error.
     Refused,
-    /// It was not answered.
+    /// The upstream did not answer.
     Failed,
 }

@@ -1,12 +1,12 @@
-//! What is told of one route, and of CSRF at one upstream.
+//! Metrics of one route, and of CSRF at one upstream.
 
-use super::Metrics;
+use super::families::Families;
 use super::labels::{CsrfFetch, Label, RequestOutcome};
 use http::StatusCode;
 use prometheus::{Histogram, IntCounter, IntCounterVec};
 use std::time::Duration;
 
-/// What is told of CSRF at one upstream.
+/// Metrics of CSRF at one upstream.
 #[derive(Clone, Debug)]
 pub(crate) struct CsrfMetrics {
     upstream: String,
@@ -23,7 +23,7 @@ impl CsrfMetrics {
     }
 }
 
-/// What is told of one route.
+/// Metrics of one route.
 #[derive(Clone, Debug)]
 pub struct RouteMetrics {
     route: String,
@@ -36,7 +36,7 @@ pub struct RouteMetrics {
 }
 
 impl RouteMetrics {
-    pub(super) fn new(route: &str, families: &Metrics) -> Self {
+    pub(super) fn new(route: &str, families: &Families) -> Self {
         Self {
             route: route.to_owned(),
             requests: families.requests.clone(),

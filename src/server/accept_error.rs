@@ -14,8 +14,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// Interval at which a listener is polled for connections while there is no free file.
 const POLL: Duration = Duration::from_millis(50);
 
-/// Waits after a failed accept until the next one may succeed. `evict` closes an idle connection, which
-/// frees its file, and returns whether there was one.
+/// Waits after a failed accept until the next one may succeed. `evict` closes an idle connection,
+/// which frees its file, and returns whether there was one.
 pub(crate) async fn recover(listener: impl AsFd, error: &io::Error, evict: impl FnOnce() -> bool) {
     match Failure::of(error) {
         Failure::Connection => yield_now().await,

@@ -1,5 +1,5 @@
-//! Callers' connections of one worker. At the limit, a new connection replaces the one that has been
-//! idle for the longest time, so that clients that connect and send nothing lock nobody out.
+//! Callers' connections of one worker. At the limit, a new connection replaces the one that has
+//! been idle for the longest time, so that clients that connect and send nothing lock nobody out.
 
 use crate::proxy::downstream::Activity;
 use crate::throttle::Throttle;
@@ -13,7 +13,8 @@ use tracing::warn;
 /// Connections of one worker, up to a limit.
 pub(super) struct Connections {
     most: usize,
-    /// Counter of connections and of their pauses, so that the oldest pause has the smallest number.
+    /// Counter of connections and of their pauses, so that the oldest pause has the smallest
+    /// number.
     turns: Arc<AtomicU64>,
     open: Mutex<HashMap<u64, (Arc<Activity>, AbortHandle)>>,
     eviction_log: Throttle,
@@ -45,16 +46,16 @@ impl Connections {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes room for one more connection, if necessary by evicting an idle one. Returns whether there is
-    /// room; there is none if all are busy.
+    /// Makes room for one more connection, if necessary by evicting an idle one. Returns whether
+    /// there is room; there is none if all are busy.
     pub(super) fn make_room(&self) -> bool {
         self.open().len() < self.most || self.evict_idle()
     }
 
     /// Closes the connection that has been idle for the longest time. Returns whether one was idle.
     ///
-    /// Callers are on the worker's thread: otherwise the connection could begin a request in the same
-    /// moment.
+    /// Callers are on the worker's thread: otherwise the connection could begin a request in the
+    /// same moment.
     pub(super) fn evict_idle(&self) -> bool {
         let mut open = self.open();
         let idle = open

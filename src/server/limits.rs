@@ -15,8 +15,9 @@ const RESERVE: u64 = 96 + MOST_HANDLES as u64;
 const MOST_ADMIN: u64 = 64;
 /// Most files that one caller takes.
 const FILES_A_CALLER: u64 = 3;
-/// Most idle upstream connections of a worker: the default of requests that a listener serves at once.
-/// With fewer, more requests at once would reconnect each time, which costs three times a request.
+/// Most idle upstream connections of a worker: the default of requests that a listener serves at
+/// once. With fewer, more requests at once would reconnect each time, which costs three times a
+/// request.
 const MOST_POOLED: u64 = 1024;
 /// Connections for each request that may be served at once. Clients keep idle connections, and
 /// connections that send nothing are evicted for callers. A header that has begun holds 30 KiB, so
@@ -41,8 +42,8 @@ pub(crate) struct ConnectionLimits {
 }
 
 impl ConnectionLimits {
-    /// Returns the limits of this process with `workers` workers, of which all together serve at most
-    /// `requests` requests at once.
+    /// Returns the limits of this process with `workers` workers, of which all together serve at
+    /// most `requests` requests at once.
     pub(crate) fn of_process(workers: usize, requests: u64) -> Self {
         let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let callers = callers(files);

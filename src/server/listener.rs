@@ -17,8 +17,8 @@ use tokio::net::UnixStream as UnixCaller;
 
 /// Mode of a Unix socket that only the user of the process may connect to.
 const SOCKET_MODE: u32 = 0o600;
-/// Mode of a Unix socket with `access.uids`: any user may connect, and one that is not in the list is
-/// rejected.
+/// Mode of a Unix socket with `access.uids`: any user may connect, and one that is not in the list
+/// is rejected.
 const SHARED_SOCKET_MODE: u32 = 0o666;
 
 /// Most connections that wait to be accepted: as many as the system allows.
@@ -84,7 +84,8 @@ impl BindError {
 }
 
 impl Listener {
-    /// Binds an address. The Unix socket of a crashed process is replaced; one that is in use is not.
+    /// Binds an address. The Unix socket of a crashed process is replaced; one that is in use is
+    /// not.
     ///
     /// # Errors
     /// The address is in use, not of this machine, or not permitted.
@@ -115,8 +116,8 @@ impl Listener {
         }
     }
 
-    /// Duplicates the socket for another worker. With a shared socket, unlike with `SO_REUSEPORT`, no
-    /// other process can bind the same address.
+    /// Duplicates the socket for another worker. With a shared socket, unlike with `SO_REUSEPORT`,
+    /// no other process can bind the same address.
     pub(super) fn try_clone(&self) -> io::Result<Self> {
         match self {
             Self::Tcp(listener, address) => {
@@ -155,8 +156,8 @@ fn bind_unix(path: &Path, uids: &[u32]) -> io::Result<Listener> {
     Ok(Listener::Unix(socket.into(), SocketFile::of(path)?, uids.into()))
 }
 
-/// Binds a socket that has its mode and does not listen yet. So nobody can connect before the mode is
-/// set.
+/// Binds a socket that has its mode and does not listen yet. So nobody can connect before the mode
+/// is set.
 fn bind_without_listening(path: &Path, mode: u32) -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC;
     let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;

@@ -14,8 +14,8 @@ const OVERLOADED_TIME: Duration = Duration::from_millis(5);
 /// Time for a caller that may not connect to read the answer.
 const REPLY_TIME: Duration = Duration::from_secs(2);
 
-/// Answers a caller whose user id may not connect. Its input is read for a while: closing at once would
-/// discard the answer.
+/// Answers a caller whose user id may not connect. Its input is read for a while: closing at once
+/// would discard the answer.
 pub(super) async fn reject_user(mut stream: UnixCaller, load: Arc<Load>) {
     let problem = Problem::new(ErrorKind::AccessDenied, "this user id is not in `access.uids`");
     load.record_rejected(&problem);

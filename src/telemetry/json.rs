@@ -13,24 +13,24 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::Context;
 
 thread_local! {
-    /// Where a line is put together; kept, so that one costs no allocation.
+    /// Buffer for one line, which is reused so that a line costs no allocation.
     static LINE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Writes events as `tracing_subscriber` does its flattened JSON, but straight into bytes: there, each piece
-/// of a line is looked at for UTF-8 and goes through three buffers.
+/// Layer that writes events as the flattened JSON of `tracing_subscriber`, but straight into bytes.
+/// There, each piece of a line is checked for UTF-8 and goes through three buffers.
 pub(super) struct Json<W>(pub(super) W);
 
 impl<S: Subscriber, W: for<'writer> MakeWriter<'writer> + 'static> Layer<S> for Json<W> {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        // Taken, not borrowed: what prints a field may log, too.
+        // Taken, not borrowed: code that formats a field may log, too.
         let mut line = LINE.take();
         line.clear();
         if write_line(&mut line, event).is_ok() {
-            // What deceives stands in texts only, where an escape is as good.
+            // Misleading characters occur only in strings, where an escape is equivalent.
             let clean = std::str::from_utf8(&line).map(readable::beyond_ascii);
             let clean = clean.as_ref().map_or(&*line, |clean| clean.as_bytes());
-            // A log that can't be written can be told nowhere.
+            // A log that cannot be written cannot report that.
             let _ = self.0.make_writer_for(event.metadata()).write_all(clean);
         }
         LINE.set(line);
@@ -38,7 +38,7 @@ impl<S: Subscriber, W: for<'writer> MakeWriter<'writer> + 'static> Layer<S> for 
 }
 
 fn write_line(line: &mut Vec<u8>, event: &Event<'_>) -> io::Result<()> {
-    // Of what libraries log by `log`, the target and the level are among the fields.
+    // For records of the `log` crate, the target and the level are among the fields.
     let normal = event.normalized_metadata();
     let metadata = normal.as_ref().unwrap_or_else(|| event.metadata());
     let mut json = serde_json::Serializer::new(&mut *line);
@@ -58,7 +58,7 @@ fn write_line(line: &mut Vec<u8>, event: &Event<'_>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::ACCESS;
+    use crate::telemetry::target::ACCESS;
     use serde_json::{Value, json};
     use std::io::{BufRead, BufReader, Read, pipe};
     use std::sync::Arc;
@@ -66,10 +66,10 @@ mod tests {
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::registry;
 
-    /// What is logged while `told` runs.
-    fn logged(told: impl FnOnce()) -> Vec<Value> {
+    /// Returns what is logged while `run` runs.
+    fn logged(run: impl FnOnce()) -> Vec<Value> {
         let (reader, writer) = pipe().unwrap();
-        tracing::subscriber::with_default(registry().with(Json(Arc::new(writer))), told);
+        tracing::subscriber::with_default(registry().with(Json(Arc::new(writer))), run);
         let parsed = |line: io::Result<String>| serde_json::from_str(&line.unwrap()).unwrap();
         BufReader::new(reader).lines().map(parsed).collect()
     }
@@ -94,9 +94,9 @@ mod tests {
             warn!(path = "a\"b\nc\u{1b}", debug = ?"x\"", "Two {}.", "words");
         });
         let [first, second] = &lines[..] else { panic!("{lines:?}") };
-        let told = first["timestamp"].as_str().unwrap();
-        let age = SystemTime::now().duration_since(humantime::parse_rfc3339(told).unwrap());
-        assert!(age.unwrap().as_secs() < 60, "{told}");
+        let timestamp = first["timestamp"].as_str().unwrap();
+        let age = SystemTime::now().duration_since(humantime::parse_rfc3339(timestamp).unwrap());
+        assert!(age.unwrap().as_secs() < 60, "{timestamp}");
         let without_time = |line: &Value| {
             let mut line = line.clone();
             line.as_object_mut().unwrap().remove("timestamp");

@@ -1,11 +1,11 @@
-//! Where logs are written: standard error, behind the backs of those who log, so that none of them waits for
-//! its reader.
+//! Output of logs to standard error from a background thread, so that a slow reader never blocks a
+//! request.
 //!
-//! At first a line is written where it is logged: a process that fails at its start has told why. While
-//! [`WriterGuard`] lives, lines are collected, and a thread writes them: access-log lines in batches, others at
-//! once.
+//! At first, a line is written by the thread that logs it, so that a process that fails at its
+//! start has logged why. While a [`WriterGuard`] exists, lines are buffered, and the background
+//! thread writes them: access-log lines in batches, others at once.
 
-use super::ACCESS;
+use super::target::ACCESS;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write, stderr};
 use std::mem::{swap, take};
@@ -16,23 +16,23 @@ use std::time::Duration;
 use tracing::{Metadata, dispatcher, warn};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// So long access-log lines are collected, if nothing else is to be told.
-const COLLECTED: Duration = Duration::from_millis(20);
-/// This much is written at once, however young: 64 KiB, what a pipe holds.
+/// Time for which access-log lines are collected, unless another line is logged.
+const COLLECT_TIME: Duration = Duration::from_millis(20);
+/// Amount that is written at once, without collecting more: 64 KiB, the buffer of a pipe.
 const BATCH: usize = 64 << 10;
-/// What waits for a reader that stalls: 1 MiB. Lines beyond are lost, and counted.
-const WAITING: usize = 1 << 20;
-/// So long the end waits for a reader that stalls.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Most bytes that are buffered for a stalled reader: 1 MiB. Lines beyond are lost, and counted.
+const BUFFER: usize = 1 << 20;
+/// Time that the end of the process waits for a stalled reader.
+const END_TIME: Duration = Duration::from_secs(1);
 
-/// A place for lines.
+/// Destination of log lines. Clones share it.
 #[derive(Clone)]
 pub(super) struct Output(Arc<Shared>);
 
 struct Shared {
     file: Mutex<Box<dyn Write + Send>>,
     lines: Mutex<Lines>,
-    /// That there are lines, that they are to be written at once, or that the end has come.
+    /// Notified when there are lines, when they are to be written at once, and at the end.
     changed: Condvar,
 }
 
@@ -40,26 +40,26 @@ struct Shared {
 struct Lines {
     state: State,
     waiting: Vec<u8>,
-    /// Whether what waits is to be written at once.
+    /// Whether the buffer is to be written at once.
     urgent: bool,
-    /// Lines that found no room.
+    /// Lines that did not fit into the buffer.
     lost: u64,
 }
 
 #[derive(Default, PartialEq)]
 enum State {
-    /// Lines are written where they are logged.
+    /// Lines are written by the thread that logs them.
     #[default]
     Direct,
-    /// Lines wait for the thread.
+    /// Lines are buffered for the background thread.
     Buffered,
-    /// As before, but the thread goes when it has written what waits.
+    /// Lines are buffered; the background thread ends when it has written the buffer.
     Ending,
 }
 
 impl Output {
     pub(super) fn stderr() -> Self {
-        // By a file of its own: whoever else writes to standard error does not wait for this one's lock.
+        // With a file of its own, other writers to standard error do not wait for its lock.
         match stderr().as_fd().try_clone_to_owned() {
             Ok(descriptor) => Self::new(Box::new(File::from(descriptor))),
             Err(_) => Self::new(Box::new(stderr())),
@@ -71,8 +71,8 @@ impl Output {
         Self(Arc::new(Shared { file: Mutex::new(file), lines, changed }))
     }
 
-    /// From now on, and until the guard is dropped, a thread of its own writes. What libraries and this crate
-    /// log there goes where the caller's logs go.
+    /// Starts the background thread, which writes until the guard is dropped. Events that the
+    /// thread itself logs go to the caller's subscriber.
     pub(super) fn start_writer(&self) -> io::Result<WriterGuard> {
         let (output, dispatch) = (self.clone(), dispatcher::get_default(Clone::clone));
         self.0.lines().state = State::Buffered;
@@ -99,7 +99,7 @@ impl<'writer> MakeWriter<'writer> for Output {
     }
 }
 
-/// Writes one line, by one call.
+/// Writer of one line, which comes in one call.
 pub(super) struct Line<'writer> {
     shared: &'writer Shared,
     urgent: bool,
@@ -112,16 +112,16 @@ impl Write for Line<'_> {
             drop(lines);
             return self.shared.file().write(line);
         }
-        if lines.waiting.len() + line.len() > WAITING {
+        if lines.waiting.len() + line.len() > BUFFER {
             lines.lost += 1;
             return Ok(line.len());
         }
-        let was_at_rest = lines.waiting.is_empty();
+        let was_empty = lines.waiting.is_empty();
         lines.waiting.extend_from_slice(line);
         let hurry = !lines.urgent && (self.urgent || lines.waiting.len() >= BATCH);
         lines.urgent |= hurry;
         drop(lines);
-        if was_at_rest || hurry {
+        if was_empty || hurry {
             self.shared.changed.notify_all();
         }
         Ok(line.len())
@@ -141,37 +141,37 @@ impl Shared {
         self.file.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the thread does.
+    /// Writes lines until the end; the background thread runs it.
     fn write_lines(&self) {
         let mut batch = Vec::new();
         loop {
             let lost = {
-                let Some(mut lines) = self.ripe() else { return };
+                let Some(mut lines) = self.wait_for_batch() else { return };
                 swap(&mut lines.waiting, &mut batch);
                 lines.urgent = false;
                 take(&mut lines.lost)
             };
             if self.write(&batch).is_err() {
-                // Told when somebody reads again.
+                // Counted until the log can be written again.
                 self.lines().lost += lost;
             } else if lost > 0 {
-                warn!(lost, "Log lines were lost: nobody read them in time.");
+                warn!(lost, "Log lines were lost: standard error was not read in time.");
             }
             batch.clear();
             batch.shrink_to(BATCH);
         }
     }
 
-    /// The lines as soon as they are to be written; none at the end.
-    fn ripe(&self) -> Option<MutexGuard<'_, Lines>> {
-        let at_rest =
+    /// Waits until lines are to be written. Returns `None` at the end.
+    fn wait_for_batch(&self) -> Option<MutexGuard<'_, Lines>> {
+        let is_empty =
             |lines: &mut Lines| lines.waiting.is_empty() && lines.state == State::Buffered;
-        let young = |lines: &mut Lines| !lines.urgent && lines.state == State::Buffered;
-        let lines = self.changed.wait_while(self.lines(), at_rest);
+        let may_collect = |lines: &mut Lines| !lines.urgent && lines.state == State::Buffered;
+        let lines = self.changed.wait_while(self.lines(), is_empty);
         let lines = lines.unwrap_or_else(PoisonError::into_inner);
         let (mut lines, _) = self
             .changed
-            .wait_timeout_while(lines, COLLECTED, young)
+            .wait_timeout_while(lines, COLLECT_TIME, may_collect)
             .unwrap_or_else(PoisonError::into_inner);
         if lines.waiting.is_empty() {
             lines.state = State::Direct;
@@ -188,9 +188,9 @@ impl Shared {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(written) => batch = batch.get(written..).unwrap_or_default(),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Whoever shares standard error with us may have made it so.
+                // Another process with the same standard error may have made it non-blocking.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    thread::park_timeout(COLLECTED)
+                    thread::park_timeout(COLLECT_TIME)
                 }
                 Err(error) => return Err(error),
             }
@@ -199,7 +199,8 @@ impl Shared {
     }
 }
 
-/// While this lives, a thread writes the lines. Dropped, it has written them, unless their reader stalls.
+/// Guard of the background thread. Dropping it waits until the lines are written, unless their
+/// reader stalls.
 #[must_use]
 pub struct WriterGuard(Output);
 
@@ -210,8 +211,8 @@ impl Drop for WriterGuard {
         lines.state = State::Ending;
         shared.changed.notify_all();
         let ending = |lines: &mut Lines| lines.state == State::Ending;
-        // When nobody reads, nobody misses it.
-        let _ = shared.changed.wait_timeout_while(lines, PATIENCE, ending);
+        // Lines that a stalled reader has not taken by then are lost.
+        let _ = shared.changed.wait_timeout_while(lines, END_TIME, ending);
     }
 }
 
@@ -224,13 +225,13 @@ mod tests {
     use tracing::info;
     use tracing::level_filters::LevelFilter;
 
-    /// Runs `told` with logs that go behind its back into a pipe, which `read` then sees.
-    fn logging<T>(told: impl FnOnce(&Output, BufReader<PipeReader>) -> T) -> T {
+    /// Runs `run` with logs that go to a pipe, of which it gets the other end.
+    fn logging<T>(run: impl FnOnce(&Output, BufReader<PipeReader>) -> T) -> T {
         let (reader, writer) = pipe().unwrap();
         let output = Output::new(Box::new(writer));
         let log = Log { level: LevelFilter::INFO, format: LogFormat::Json };
         let (subscriber, _) = subscriber(log, output.clone());
-        tracing::subscriber::with_default(subscriber, || told(&output, BufReader::new(reader)))
+        tracing::subscriber::with_default(subscriber, || run(&output, BufReader::new(reader)))
     }
 
     fn line(reader: &mut impl BufRead) -> serde_json::Value {
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_come_in_order_whoever_writes_them() {
+    fn lines_come_in_order_from_both_threads() {
         logging(|output, mut reader| {
             info!(n = 0, "Before.");
             let writer = output.start_writer().unwrap();
@@ -265,10 +266,10 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_stalls_holds_nobody_up_and_learns_what_it_missed() {
+    fn a_reader_that_stalls_blocks_nobody_and_gets_the_number_of_lost_lines() {
         logging(|output, mut reader| {
             let writer = output.start_writer().unwrap();
-            // More than the pipe, a batch and what may wait: this would block for ever.
+            // More than the pipe, a batch and the buffer hold together.
             let text = "x".repeat(1_000);
             let logged = 3_000;
             for n in 0..logged {
@@ -293,7 +294,7 @@ mod tests {
         logging(|output, reader| {
             let writer = output.start_writer().unwrap();
             drop(reader);
-            info!("Nobody hears this.");
+            info!("Nobody reads this.");
             drop(writer);
             assert!(output.0.lines().state == State::Direct, "the thread has ended by itself");
         });

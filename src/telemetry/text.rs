@@ -1,15 +1,16 @@
-//! Events as lines of text: one each, whatever words of others they quote.
+//! Events as lines of text: one each, whatever foreign text they quote.
 
 use crate::readable;
 use std::io::{self, Write};
 use tracing::Metadata;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// What a line of an event begins with that is not its first: never like an event.
+/// Start of a further line of an event, which no event begins with.
 const INDENT: &[u8] = b"\n    ";
 
-/// Writes events so that none looks like two, and nothing in them is unseen. What could move a terminal's cursor, the
-/// formatter has escaped, but for the oldest control characters.
+/// Writer that keeps an event from looking like two, and makes invisible characters visible. The
+/// formatter has escaped all that could move a terminal's cursor, except for the oldest control
+/// characters.
 pub(super) struct OneLine<W>(pub(super) W);
 
 impl<'writer, W: MakeWriter<'writer>> MakeWriter<'writer> for OneLine<W> {
@@ -24,7 +25,7 @@ impl<'writer, W: MakeWriter<'writer>> MakeWriter<'writer> for OneLine<W> {
     }
 }
 
-/// Writes one event, which comes whole.
+/// Writer of one event, which comes in one call.
 pub(super) struct Line<W>(W);
 
 impl<W: Write> Write for Line<W> {
@@ -55,7 +56,8 @@ impl<W: Write> Write for Line<W> {
     }
 }
 
-/// The formatter's own colours begin with an escape character, 0x1b.
+/// Whether a byte is a control character other than those that the formatter itself writes: tabs,
+/// and the escape character (0x1b) of its colours.
 const fn is_old_control(byte: u8) -> bool {
     byte < b' ' && !matches!(byte, b'\t' | 0x1b)
 }

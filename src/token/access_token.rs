@@ -10,7 +10,8 @@ pub struct Token {
     pub authorization: HeaderValue,
     /// How long the token is valid from the moment of its answer.
     pub lifetime: Duration,
-    /// How far the issuer's clock is ahead of the local one, in seconds, if the answer had a `Date`.
+    /// How far the issuer's clock is ahead of the local one, in seconds, if the answer had a
+    /// `Date`.
     pub clock_skew: Option<f64>,
 }
 

@@ -44,8 +44,8 @@ pub fn parse_answer(
 ) -> Result<Token, TokenError> {
     match status.as_u16() {
         200 => token(headers, body, now).map_err(TokenError::Invalid),
-        // RFC 6749 says 200. Another status of success with a token means the same; without JSON, it
-        // comes from another server.
+        // RFC 6749 says 200. Another status of success with a token means the same; without JSON,
+        // it comes from another server.
         201..=299 => token(headers, body, now).map_err(|invalid| match invalid {
             InvalidAnswer::NotJson => TokenError::NotAnIssuer { status },
             invalid => TokenError::Invalid(invalid),
@@ -88,8 +88,8 @@ fn token(headers: &HeaderMap, body: &[u8], now: SystemTime) -> Result<Token, Inv
     })
 }
 
-/// Whether a `token_type` means bearer, in any case of its letters (RFC 6749 section 5.1). Some issuers
-/// write `BearerToken`, or nothing.
+/// Whether a `token_type` means bearer, in any case of its letters (RFC 6749 section 5.1). Some
+/// issuers write `BearerToken`, or nothing.
 fn is_bearer(token_type: &str) -> bool {
     let letters = token_type.bytes().filter(u8::is_ascii_alphanumeric);
     let letters: Vec<u8> = letters.map(|byte| byte.to_ascii_lowercase()).collect();
@@ -257,8 +257,8 @@ mod tests {
         );
     }
 
-    /// Returns the lifetime of a token with these times in it, from an issuer whose clock says `date`, by
-    /// a local clock that says `now`.
+    /// Returns the lifetime of a token with these times in it, from an issuer whose clock says
+    /// `date`, by a local clock that says `now`.
     fn lifetime_by_clocks(
         expires_in: &str,
         claims: &str,

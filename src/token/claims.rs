@@ -49,9 +49,9 @@ impl Claims {
 
     /// Returns how long the token is still valid by the issuer's clock.
     ///
-    /// `date` is the issuer's time when it returned the token; without it, the time of issue is used.
-    /// `local` is the local time, which may be wrong and decides nothing alone. `None` means that the
-    /// claims do not say.
+    /// `date` is the issuer's time when it returned the token; without it, the time of issue is
+    /// used. `local` is the local time, which may be wrong and decides nothing alone. `None` means
+    /// that the claims do not say.
     ///
     /// # Errors
     /// The token has expired, by both clocks.

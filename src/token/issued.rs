@@ -1,5 +1,6 @@
-//! Tokens of a client that are still valid. Anybody who has one acts with the client's rights, whether
-//! it is the current one or an earlier one, so none of them may reach a log or another upstream.
+//! Tokens of a client that are still valid. Anybody who has one acts with the client's rights,
+//! whether it is the current one or an earlier one, so none of them may reach a log or another
+//! upstream.
 
 use super::access_token::Token;
 use crate::clock::Instant;
@@ -8,9 +9,9 @@ use bytes::Bytes;
 
 /// Most tokens that are kept: the latest one, and those that expire last.
 ///
-/// At the usual pace of refreshes there are two. Heals add more, and so do clients that a reload has
-/// replaced. Tokens that begin alike, as the JWTs of one issuer do, cost one search of a text that
-/// does not hold that beginning.
+/// At the usual pace of refreshes there are two. Heals add more, and so do clients that a reload
+/// has replaced. Tokens that begin alike, as the JWTs of one issuer do, cost one search of a text
+/// that does not hold that beginning.
 const MOST: usize = 64;
 /// Length of the shortest token that is kept. SAP's are longer, and a shorter one may occur in any
 /// text.
@@ -24,8 +25,8 @@ pub(super) struct IssuedTokens {
 }
 
 impl IssuedTokens {
-    /// Returns these tokens with one that was requested at `sent`, and without those that had expired
-    /// by then.
+    /// Returns these tokens with one that was requested at `sent`, and without those that had
+    /// expired by then.
     pub(super) fn with(&self, token: &Token, sent: Instant) -> Self {
         // The text is needed to find the token in what others send.
         let new = (Bytes::copy_from_slice(token.text().as_bytes()), sent + token.lifetime);

@@ -35,8 +35,8 @@ use tracing::info;
 
 /// Time-out of a connection with its TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time-out from the first byte sent to the last byte received. SAP's issuer queues requests before it
-/// refuses them.
+/// Time-out from the first byte sent to the last byte received. SAP's issuer queues requests before
+/// it refuses them.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Source of tokens for one client at a token endpoint, with one identity.
@@ -136,8 +136,8 @@ impl OAuthSource {
         result.map_err(|error| self.without_secrets(error, body, assertion.as_deref()))
     }
 
-    /// Sends a token request with an assertion. If it is refused, and the issuer's time and the local
-    /// time differ, sends a second one with the other time.
+    /// Sends a token request with an assertion. If it is refused, and the issuer's time and the
+    /// local time differ, sends a second one with the other time.
     async fn request_with_assertion(&self, signer: &Signer) -> Result<Token, TokenError> {
         let prefers_local = self.prefers_local_time.load(Ordering::Relaxed);
         let times = || [self.clock.time(Instant::now()), Some(clock::wall())];
@@ -168,8 +168,8 @@ impl OAuthSource {
         Ok(token)
     }
 
-    /// Returns the error without the issuer's words if they hold a secret: they go to the log and to
-    /// `/readyz`. Both the raw answer and the reason that was read from it are searched.
+    /// Returns the error without the issuer's words if they hold a secret: they go to the log and
+    /// to `/readyz`. Both the raw answer and the reason that was read from it are searched.
     fn without_secrets(
         &self,
         error: TokenError,
@@ -266,8 +266,8 @@ fn parameters(client: &Client, identity: &Identity) -> Vec<(String, String)> {
     scope.into_iter().chain(client.token_params.iter().cloned()).chain(of_key).collect()
 }
 
-/// Reads the body, up to [`MAX_ANSWER`] bytes. Without a Content-Length, reading stops at the end of a
-/// whole JSON document: some servers close without TLS's `close_notify`, others never close.
+/// Reads the body, up to [`MAX_ANSWER`] bytes. Without a Content-Length, reading stops at the end
+/// of a whole JSON document: some servers close without TLS's `close_notify`, others never close.
 async fn bounded_body(mut answer: Response, headers: &HeaderMap) -> Result<Vec<u8>, TokenError> {
     let mut body = Vec::new();
     loop {

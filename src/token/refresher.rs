@@ -1,5 +1,5 @@
-//! Loop that fetches one client's tokens. There is one loop a client, so that no client has two token
-//! requests in flight. It ends on shutdown and on nothing else.
+//! Loop that fetches one client's tokens. There is one loop a client, so that no client has two
+//! token requests in flight. It ends on shutdown and on nothing else.
 
 use super::access_token::Token;
 use super::advice;
@@ -28,8 +28,8 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 /// that time.
 const PAUSE: f64 = 60.0;
 
-/// A newer source of tokens, if there is one. The refresher tries it before it replaces the source in
-/// use.
+/// A newer source of tokens, if there is one. The refresher tries it before it replaces the source
+/// in use.
 #[derive(Clone, Default)]
 pub struct NewSource(pub Option<Arc<dyn TokenSource>>);
 
@@ -99,8 +99,8 @@ impl Refresher {
         shutdown.run_until_cancelled(cycle).await;
     }
 
-    /// Waits until a refresh is due, the current token is to be replaced, or a newer source is to be
-    /// tried.
+    /// Waits until a refresh is due, the current token is to be replaced, or a newer source is to
+    /// be tried.
     async fn next_turn(&mut self) -> Turn {
         loop {
             self.record_heartbeat();
@@ -136,8 +136,8 @@ impl Refresher {
         self.client.metrics.record_heartbeat();
     }
 
-    /// Corrects the reported times if the wall clock was set. The token in hand stays in use: by the
-    /// clock by which it ages, it has not expired.
+    /// Corrects the reported times if the wall clock was set. The token in hand stays in use: by
+    /// the clock by which it ages, it has not expired.
     fn check_wall_clock(&mut self) {
         let Some(step) = self.pace.step(Instant::now(), clock::wall()) else {
             return;
@@ -166,8 +166,8 @@ impl Refresher {
         }
     }
 
-    /// Sends one token request with the newer source. If it brings a token, that source is in use from
-    /// then on; otherwise the old one stays.
+    /// Sends one token request with the newer source. If it brings a token, that source is in use
+    /// from then on; otherwise the old one stays.
     async fn try_pending_source(&mut self) {
         let Some(mut pending) = self.pending.take() else {
             return;

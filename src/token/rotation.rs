@@ -1,8 +1,8 @@
 //! Rotation of one client's credential: reads it again when its files may have changed, and hands a
 //! new one to the refresher, which tries it before it replaces the one in use.
 //!
-//! A credential that cannot be read or understood changes nothing. The one in use stays, and the log,
-//! the metrics and readiness report why.
+//! A credential that cannot be read or understood changes nothing. The one in use stays, and the
+//! log, the metrics and readiness report why.
 
 use super::expiry::{self, ExpiryWarnings};
 use super::handle::ClientHandle;

@@ -146,7 +146,8 @@ mod tests {
         assert_eq!(refresh_after(seconds(1000), 0.5, 1.0), seconds(550));
     }
 
-    /// A schedule whose refresh of a token of 12 hours has failed `times` times, and the time of that.
+    /// A schedule whose refresh of a token of 12 hours has failed `times` times, and the time of
+    /// that.
     fn failed(times: u32) -> (Schedule, Instant) {
         let start = Instant::now();
         let now = start + seconds(21_600);

@@ -1,7 +1,7 @@
 //! The current token of one client, a bounded wait for the next one, and the client's state.
 //!
-//! Reading the token takes no lock and allocates nothing: one atomic load, one look at the clock, one
-//! reference count. Only the [`refresher`](super::refresher) publishes tokens.
+//! Reading the token takes no lock and allocates nothing: one atomic load, one look at the clock,
+//! one reference count. Only the [`refresher`](super::refresher) publishes tokens.
 
 use super::access_token::Token;
 use super::client_state::{ClientState, Failure};
@@ -124,8 +124,8 @@ impl TokenStore {
         })
     }
 
-    /// Returns the tokens that nobody else may see: the current one, and earlier ones that are still
-    /// valid.
+    /// Returns the tokens that nobody else may see: the current one, and earlier ones that are
+    /// still valid.
     pub(crate) fn secrets(&self) -> Option<Secrets> {
         self.issued.load().secrets().cloned()
     }
@@ -142,8 +142,8 @@ impl TokenStore {
         matches!(&*current, Some(current) if Instant::now() < current.usable_until)
     }
 
-    /// Waits for a usable token, at most for `limit`. Returns at once if the refresher's next attempt
-    /// comes later than that.
+    /// Waits for a usable token, at most for `limit`. Returns at once if the refresher's next
+    /// attempt comes later than that.
     ///
     /// # Errors
     /// No token within the limit.
@@ -172,8 +172,8 @@ impl TokenStore {
         }
     }
 
-    /// Requests a newer token if the current one has ended. That may happen while the machine sleeps,
-    /// and the refresher's timer does not fire at once then.
+    /// Requests a newer token if the current one has ended. That may happen while the machine
+    /// sleeps, and the refresher's timer does not fire at once then.
     fn replace_ended(&self) {
         let current = self.current.load();
         if let Some(current) = current.as_ref()

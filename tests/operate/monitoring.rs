@@ -9,6 +9,7 @@ use bearerd::error::ErrorKind;
 use bearerd::metrics::labels::RequestOutcome;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use strum::VariantArray;
 
 const RULES: &str = include_str!("../../deploy/prometheus/bearerd.rules.yaml");
 const EXAMPLES: &str = include_str!("../../deploy/prometheus/bearerd.test.yaml");
@@ -42,7 +43,9 @@ impl Exported {
             RequestOutcome::DownstreamClosed,
             RequestOutcome::Aborted,
         ];
-        let outcomes = outcomes.into_iter().chain(ErrorKind::ALL.map(RequestOutcome::Local));
+        let outcomes = outcomes
+            .into_iter()
+            .chain(ErrorKind::VARIANTS.iter().copied().map(RequestOutcome::Local));
         let labels = exported.series.get_mut("bearerd_requests_total").unwrap();
         let known = labels.get_mut("outcome").unwrap();
         known.extend(outcomes.map(|outcome| outcome.label().to_owned()));

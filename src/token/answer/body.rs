@@ -1,5 +1,5 @@
-//! Body of an issuer's answer. It may be compressed although that was not requested, or begin with a
-//! byte order mark.
+//! Body of an issuer's answer. It may be compressed although that was not requested, or begin with
+//! a byte order mark.
 
 use crate::text;
 use crate::token::error::InvalidAnswer;
@@ -45,8 +45,8 @@ pub(in crate::token) fn is_whole(headers: &HeaderMap, body: &[u8]) -> bool {
     })
 }
 
-/// Returns a body decompressed. Its first bytes count more than its header: some proxies decompress a
-/// body and keep the header.
+/// Returns a body decompressed. Its first bytes count more than its header: some proxies decompress
+/// a body and keep the header.
 fn inflated<'b>(headers: &HeaderMap, body: &'b [u8]) -> Result<Cow<'b, [u8]>, InvalidAnswer> {
     if body.starts_with(&GZIP) {
         return bounded(GzDecoder::new(body)).map(Cow::Owned);

@@ -18,8 +18,8 @@ pub(super) const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-b
 /// Validity of an assertion, with the time before its creation. It is used at once; the rest is for
 /// clocks that differ.
 const LIFETIME: Duration = Duration::from_secs(300);
-/// Time before its creation from which an assertion is valid. An issuer whose clock is a second behind
-/// would refuse one that is issued in its future.
+/// Time before its creation from which an assertion is valid. An issuer whose clock is a second
+/// behind would refuse one that is issued in its future.
 pub(super) const BACKDATED: Duration = Duration::from_secs(60);
 
 /// Why a private key cannot sign.
@@ -83,7 +83,8 @@ impl Signer {
         });
         let part = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let message = format!("{}.{}", part(&header), part(&claims));
-        // Fails only if the random generator is broken. The issuer then refuses the empty signature.
+        // Fails only if the random generator is broken. The issuer then refuses the empty
+        // signature.
         let signature = self.sign(message.as_bytes()).unwrap_or_default();
         format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
     }

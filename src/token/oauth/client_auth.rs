@@ -10,8 +10,8 @@ use std::time::SystemTime;
 use url::Url;
 use url::form_urlencoded::{self, Serializer};
 
-/// Header that declares to SAP's issuer that the Basic credentials are form-encoded. Without it, the
-/// issuer takes them raw.
+/// Header that declares to SAP's issuer that the Basic credentials are form-encoded. Without it,
+/// the issuer takes them raw.
 const ENCODED_CREDENTIALS: HeaderName = HeaderName::from_static("x-cf-encoded-credentials");
 
 /// Evidence of the client's identity in one token request.

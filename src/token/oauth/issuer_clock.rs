@@ -6,8 +6,8 @@ use http::HeaderMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-/// Clock of an issuer. It runs on from the last answer with a `Date`, independently of the local wall
-/// clock.
+/// Clock of an issuer. It runs on from the last answer with a `Date`, independently of the local
+/// wall clock.
 #[derive(Debug, Default)]
 pub(super) struct IssuerClock(Mutex<Option<(Instant, SystemTime)>>);
 
@@ -19,8 +19,8 @@ impl IssuerClock {
         }
     }
 
-    /// Returns the issuer's time, if any answer had a `Date`. It is slightly behind rather than ahead:
-    /// answers take a while, and give whole seconds.
+    /// Returns the issuer's time, if any answer had a `Date`. It is slightly behind rather than
+    /// ahead: answers take a while, and give whole seconds.
     pub(super) fn time(&self, now: Instant) -> Option<SystemTime> {
         let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         last.and_then(|(at, date)| date.checked_add(now - at))
