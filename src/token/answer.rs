@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::time::{Duration, SystemTime};
 
-/// Lifetime of a token when neither the answer nor the token itself gives one.
+/// Lifetime of a token when the answer and the token itself give none.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(600);
 /// Longest lifetime that is accepted; longer ones are cut to it.
 const MAX_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn every_form_of_expires_in_has_its_result() {
-        let with = |told: &str| format!(r#"{{"access_token":"t","expires_in":{told}}}"#);
+        let with = |value: &str| format!(r#"{{"access_token":"t","expires_in":{value}}}"#);
         assert_eq!(lifetime_of(&with("60")), 60);
         assert_eq!(lifetime_of(&with("59.9")), 59);
         assert_eq!(lifetime_of(&with(r#""3600""#)), 3600);

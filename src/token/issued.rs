@@ -1,4 +1,4 @@
-//! Tokens of a client that are still valid. Anybody who has one acts with the client's rights,
+//! Tokens of a client that are still valid. The holder of any of them acts with the client's rights,
 //! whether it is the current one or an earlier one, so none of them may reach a log or another
 //! upstream.
 

@@ -35,7 +35,7 @@ pub fn refresh_after(lifetime: Duration, fraction: f64, random: f64) -> Duration
 pub struct Schedule {
     refresh_at: f64,
     next_refresh: Instant,
-    /// Time of the next request for a caller whom the token in hand does not help.
+    /// Time of the next request if the token in hand is not wanted.
     urgent_refresh: Instant,
     /// Time until which the token in hand is usable; `None` without one, or if it is not wanted.
     usable_until: Option<Instant>,

@@ -29,7 +29,7 @@ pub enum KeyError {
     #[error("is no private key in PEM (`-----BEGIN PRIVATE KEY-----`)")]
     NotAKey,
     /// The key is of a kind that issuers do not accept.
-    #[error("is neither an RSA key of at least 2048 bits nor a P-256 key in PKCS#8")]
+    #[error("cannot sign; use an RSA key of at least 2048 bits, or a P-256 key in PKCS#8")]
     Unsupported,
 }
 

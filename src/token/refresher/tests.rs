@@ -65,7 +65,7 @@ fn start(answers: impl IntoIterator<Item = Result<u64, TokenError>>) -> Running 
 }
 
 impl Running {
-    /// When the source was asked.
+    /// Returns when the source was asked.
     fn asked(&self) -> Vec<Instant> {
         self.script.asked.lock().unwrap().clone()
     }
@@ -178,10 +178,10 @@ async fn rejections_in_doubt_leave_half_of_the_ceiling_to_those_who_know_better(
         generation = store.wait_newer(generation, Duration::from_secs(1)).await.unwrap().generation;
     }
     assert_eq!(running.asked().len(), 10);
-    assert!(!store.reject(generation, Rejection::Permission), "nor is a permission looked into");
+    assert!(!store.reject(generation, Rejection::Permission), "a permission is not looked into either");
     store.try_request_newer(generation);
     sleep(Duration::from_secs(5)).await;
-    assert_eq!(running.asked().len(), 10, "nor does an upload get a longer one");
+    assert_eq!(running.asked().len(), 10, "an upload does not get a longer one either");
     for generation in generation..generation + 10 {
         assert!(store.reject(generation, Rejection::Token { has_worked: true }));
         store.wait_newer(generation, Duration::from_secs(1)).await.unwrap();
