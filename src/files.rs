@@ -1,4 +1,5 @@
-//! Files that somebody else names: read only if they are plain and small; and where they are.
+//! Reading of files that the configuration names: only plain and small ones; and the links on
+//! the way to them.
 
 use crate::text;
 use rustix::fs::OFlags;
@@ -6,48 +7,85 @@ use std::fs::{File, OpenOptions, metadata};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
-/// No configuration, certificate or secret is larger.
-const LARGEST: u64 = 1024 * 1024;
-/// The kernel follows no more links on the way to a file.
-const MOST_LINKS: usize = 40;
+/// The largest configuration or file of trust anchors, in bytes.
+const MAX_SMALL: usize = 1024 * 1024;
+/// The largest file with secrets, in bytes.
+pub const MAX_SECRET: usize = 64 * 1024;
+/// The most links that the kernel follows on the way to a file.
+const MAX_LINKS: usize = 40;
 
-/// Opens a file to be read, if it is a plain one. What could block or never end is refused: a pipe, a
-/// device. It does not block either where such a thing is put in a file's place in the same moment.
+/// Opens a plain file for reading. A pipe or a device is refused, because reading it could block
+/// or never end. Opening does not block either if such a file replaces a plain one at that moment.
 ///
 /// # Errors
-/// The file can't be opened, or is no plain one; that is [`ErrorKind::InvalidInput`].
+/// The file can't be opened. If it is not a plain file, the kind is [`ErrorKind::InvalidInput`].
 pub fn open_plain(path: &Path) -> io::Result<File> {
-    let not_plain = || io::Error::new(ErrorKind::InvalidInput, "it is no plain file");
-    // To open a device may have an effect on it.
+    let not_plain = || io::Error::new(ErrorKind::InvalidInput, "it is not a plain file");
+    // Opening a device may have an effect on it.
     if !metadata(path)?.is_file() {
         return Err(not_plain());
     }
-    open_now(path)?.ok_or_else(not_plain)
+    open_without_waiting(path)?.ok_or_else(not_plain)
 }
 
-/// Opens whatever is there now without waiting for it; nothing if it is no plain file.
-fn open_now(path: &Path) -> io::Result<Option<File>> {
+/// Opens a file without waiting for another process. Returns `None` if it is not a plain file.
+fn open_without_waiting(path: &Path) -> io::Result<Option<File>> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
     Ok(file.metadata()?.is_file().then_some(file))
 }
 
-/// The text of a file. What could block or never end is refused: a pipe, a device, something huge.
+/// Appends the content of a plain file to `bytes`. A file with more bytes than `limit` is an error
+/// of the kind [`ErrorKind::FileTooLarge`].
+fn read_bounded(path: &Path, limit: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
+    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    match open_plain(path)?.take(most).read_to_end(bytes)? {
+        read if read > limit => Err(ErrorKind::FileTooLarge.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Reads the text of a plain file of at most 1 MiB.
 ///
 /// # Errors
-/// The file can't be read, is no plain file of at most 1 MiB, or no text.
+/// The file can't be read, is not plain, is larger than 1 MiB, or holds no text.
 pub fn read_small(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
-    let read = open_plain(path)?.take(LARGEST + 1).read_to_end(&mut bytes)?;
-    if u64::try_from(read).is_ok_and(|read| read > LARGEST) {
-        return Err(io::Error::other("it is larger than 1 MiB"));
-    }
+    read_bounded(path, MAX_SMALL, &mut bytes).map_err(|error| match error.kind() {
+        ErrorKind::FileTooLarge => io::Error::new(error.kind(), "it is larger than 1 MiB"),
+        _ => error,
+    })?;
     let text = text::decode(&bytes).map_err(|why| io::Error::other(format!("it {why}")))?;
     Ok(text.into_owned())
 }
 
-/// The folder of a file, since another file may come in its place; a folder itself.
+/// Reads a plain file of at most [`MAX_SECRET`] bytes. Every copy of the bytes is wiped.
+///
+/// # Errors
+/// The file can't be read. The kind is [`ErrorKind::InvalidInput`] if it is not plain, and
+/// [`ErrorKind::FileTooLarge`] if it is larger.
+pub(crate) fn read_wiped(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    // Never grows: growing would leave a copy behind that is not wiped.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_SECRET + 1));
+    read_bounded(path, MAX_SECRET, &mut bytes)?;
+    Ok(Zeroizing::new(bytes.to_vec()))
+}
+
+/// The end of a message about a file that can't be read: what the sandbox has to do with it.
+pub(crate) fn sandbox_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        // The sandbox knows a folder by its inode.
+        ErrorKind::PermissionDenied => {
+            " (with `sandbox: on`, folders that are new or were replaced need a restart)"
+        }
+        _ => "",
+    }
+}
+
+/// The folder to watch for a path: the parent of a file, which may be replaced, or the folder
+/// itself.
 pub fn folder_of(path: &Path) -> &Path {
     if path.is_dir() {
         return path;
@@ -56,15 +94,16 @@ pub fn folder_of(path: &Path) -> &Path {
     parent.unwrap_or_else(|| Path::new("."))
 }
 
-/// A link on the way to a file or folder.
+/// A symbolic link on the way to a file or folder.
 pub(crate) struct Link {
-    /// Where it is, by a path without links.
+    /// The folder that holds the link, as a path without links.
     pub(crate) folder: PathBuf,
-    /// Where it leads.
+    /// The target as the link holds it, which may be relative.
     pub(crate) target: PathBuf,
 }
 
-/// The links on the way to a file or folder, be it there or not, and the path without them.
+/// Returns the links on the way to a file or folder, and the path without links. The file need not
+/// exist.
 pub(crate) fn links(path: &Path) -> (Vec<Link>, PathBuf) {
     let Ok(absolute) = std::path::absolute(path) else { return (Vec::new(), path.to_owned()) };
     let parts = |path: &Path| -> Vec<PathBuf> {
@@ -74,7 +113,7 @@ pub(crate) fn links(path: &Path) -> (Vec<Link>, PathBuf) {
     while let Some(part) = left.pop() {
         let next = here.join(&part);
         match next.read_link() {
-            Ok(target) if links.len() < MOST_LINKS => {
+            Ok(target) if links.len() < MAX_LINKS => {
                 left.extend(parts(&target));
                 links.push(Link { folder: here.clone(), target });
             }
@@ -96,7 +135,7 @@ mod tests {
         std::fs::write(&path, "text").unwrap();
         assert_eq!(read_small(&path).unwrap(), "text");
         std::fs::write(&path, b"\xff\xfet\0e\0x\0t\0").unwrap();
-        assert_eq!(read_small(&path).unwrap(), "text", "of PowerShell");
+        assert_eq!(read_small(&path).unwrap(), "text", "as PowerShell writes it");
         assert!(read_small(folder.path()).is_err());
         assert!(read_small(Path::new("/dev/zero")).is_err());
         std::fs::write(&path, vec![b' '; 1024 * 1024 + 1]).unwrap();
@@ -104,12 +143,12 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_that_takes_a_files_place_in_the_last_moment_does_not_block() {
+    fn a_pipe_that_replaces_a_file_at_the_last_moment_does_not_block() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
-        // As if it had been a file when that was asked.
-        assert!(open_now(&path).unwrap().is_none());
+        // The check before the opening is left out, as if the pipe had come after it.
+        assert!(open_without_waiting(&path).unwrap().is_none());
         let error = open_plain(&path).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
     }

@@ -8,9 +8,9 @@ mod tunnel;
 pub use choice::ProxyChoice;
 pub(crate) use tunnel::{Destination, TunnelError};
 
-use crate::credential::{CredentialError, read_secret};
 use crate::endpoint;
 use crate::secret::Secret;
+use crate::secret_file::{SecretFileError, read_secret};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
@@ -92,7 +92,7 @@ impl ForwardProxy {
     }
 
     /// `Proxy-Authorization`, by the Basic scheme (RFC 7617).
-    pub(crate) fn authorization(&self) -> Result<Option<HeaderValue>, CredentialError> {
+    pub(crate) fn authorization(&self) -> Result<Option<HeaderValue>, SecretFileError> {
         let credentials = match &self.credentials {
             None => return Ok(None),
             Some(Credentials::Here(credentials)) => credentials.clone(),

@@ -4,10 +4,9 @@
 mod tunnelled;
 
 use crate::config::{TlsVersion, Transport};
-use crate::credential::CredentialError;
 use crate::forward_proxy::{Destination, TunnelError};
 use crate::resolver::SystemResolver;
-use crate::secret::Secret;
+use crate::secret_file::{CertificateAndKey, SecretFileError};
 use crate::silence;
 use crate::trust::{self, SystemAnchors, TrustError, Verifier};
 use http::StatusCode;
@@ -38,9 +37,9 @@ pub enum HttpClientError {
     /// The certificate by which requests to the upstream prove themselves.
     #[error("cannot use the certificate and key towards the upstream: {0}; both must be PEM")]
     Pem(String),
-    /// A file that says who we are, to the server or to the forward proxy.
+    /// The file of a certificate, or of the forward proxy's credentials.
     #[error(transparent)]
-    Credential(#[from] CredentialError),
+    SecretFile(#[from] SecretFileError),
     /// The TLS library refuses the set-up.
     #[error("cannot set up TLS: {0}")]
     Tls(#[source] reqwest::Error),
@@ -58,8 +57,8 @@ pub(crate) struct Limits<'a> {
     pub(crate) url: &'a Url,
     /// How that one is reached.
     pub(crate) transport: &'a Transport,
-    /// The certificate chain and private key by which we prove ourselves, PEM.
-    pub(crate) certificate: Option<(&'a str, &'a Secret)>,
+    /// The certificate that bearerd shows.
+    pub(crate) certificate: Option<&'a CertificateAndKey>,
     /// TCP and TLS.
     pub(crate) connect: Duration,
     /// From the first byte out to the last byte in.
@@ -175,7 +174,7 @@ impl Failure {
 /// and its key, PEM.
 pub(crate) fn tls(
     transport: &Transport,
-    certificate: Option<(&str, &Secret)>,
+    certificate: Option<&CertificateAndKey>,
 ) -> Result<ClientConfig, HttpClientError> {
     let mut roots = SystemAnchors::at_hand()?.store();
     if let Some(path) = &transport.ca_file {
@@ -190,7 +189,7 @@ pub(crate) fn tls(
     let builder = ClientConfig::builder_with_protocol_versions(versions)
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
-    let Some((chain, key)) = certificate else {
+    let Some(CertificateAndKey { chain, key }) = certificate else {
         return Ok(builder.with_no_client_auth());
     };
     let wrong = |error: &dyn Error| HttpClientError::Certificate(error.to_string());

@@ -29,8 +29,9 @@
 //! sandbox         what the process gives up before it serves
 //! resolver        name look-ups
 //! config          file, environment and flags, parsed and checked
-//! forward_proxy   which proxy leads to a server, and the tunnel through it
 //! credential      service keys, secrets, certificates, assertions
+//! forward_proxy   which proxy leads to a server, and the tunnel through it
+//! secret_file     files with a secret, or a certificate and its key
 //! secret          secret that is wiped, and never printed
 //! pem             PEM as files hold it
 //! files           plain and small files
@@ -94,6 +95,7 @@ mod resolver;
 mod retry_after;
 pub mod sandbox;
 pub mod secret;
+pub mod secret_file;
 pub mod server;
 pub mod shutdown;
 mod silence;

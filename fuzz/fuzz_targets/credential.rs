@@ -3,7 +3,7 @@
 //! An input is a file, or a folder if it begins with a NUL: names and contents, each up to a NUL.
 #![no_main]
 
-use bearerd::credential::format::{Binding, Proof, Tree, recognise};
+use bearerd::credential::format::{Binding, FoundProof, Tree, recognise};
 use libfuzzer_sys::fuzz_target;
 
 /// Shorter ones may be found in any text.
@@ -26,12 +26,13 @@ fuzz_target!(|input: &[u8]| {
     };
     match recognise(&tree, &Binding::default()) {
         Ok(found) => {
-            assert!(!found.client_id.is_empty() && found.token_url.has_host());
+            let client = found.details;
+            assert!(!client.client_id.is_empty() && client.token_url.has_host());
             // A chain is no secret, and a key may be written where it should stand.
-            if let Proof::Secret(secret) = &found.proof
+            if let FoundProof::Secret(secret) = &client.proof
                 && secret.expose().len() >= LONG_ENOUGH
             {
-                let shown = format!("{:?} {:?}", found.proof, found.token_params);
+                let shown = format!("{:?} {:?}", client.proof, client.token_params);
                 let shown = shown.replace("Secret(redacted)", "");
                 assert!(!shown.contains(secret.expose()), "{shown}");
             }

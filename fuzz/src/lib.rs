@@ -106,12 +106,13 @@ mod source {
     }
     pub mod redact;
     pub mod secret;
+    pub mod secret_file;
     pub mod text;
 }
 
 pub use source::{
     blocking, config, credential, endpoint, environment, files, forward_proxy, pem, profile, proxy,
-    redact, secret, text,
+    redact, secret, secret_file, text,
 };
 
 /// What a request's header becomes on its way to the upstream.

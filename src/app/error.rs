@@ -2,6 +2,7 @@
 
 use crate::credential::CredentialError;
 use crate::http_client::HttpClientError;
+use crate::secret_file::SecretFileError;
 use crate::server::BindError;
 use crate::token::oauth::SourceError;
 use crate::trust::TrustError;
@@ -15,7 +16,7 @@ pub enum AppError {
     Bind(#[from] BindError),
     /// The local credential.
     #[error("access: {0}")]
-    Access(#[from] CredentialError),
+    Access(#[from] SecretFileError),
     /// The system's trust anchors, when they are read once more.
     #[error(transparent)]
     Trust(#[from] TrustError),

@@ -4,11 +4,11 @@
 use super::control::{Control, FILES_TIMEOUT};
 use crate::blocking;
 use crate::config::Access;
-use crate::credential::{CredentialError, read_secret};
 use crate::metrics::Metrics;
 use crate::metrics::labels::ConfigReload;
 use crate::proxy::guard::{Credential, Guard};
 use crate::secret::Secret;
+use crate::secret_file::{SecretFileError, read_secret};
 use crate::watch::Watch;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,10 +30,10 @@ enum Shown {
 
 impl Shown {
     /// Reads one that callers can show. Another one would keep everybody out.
-    fn read(self, path: &Path) -> Result<Secret, CredentialError> {
+    fn read(self, path: &Path) -> Result<Secret, SecretFileError> {
         let secret = read_secret(path)?;
         match self.fault(secret.expose()) {
-            Some(reason) => Err(CredentialError::CannotBeShown { path: path.to_owned(), reason }),
+            Some(reason) => Err(SecretFileError::CannotBeSent { path: path.to_owned(), reason }),
             None => Ok(secret),
         }
     }
@@ -62,7 +62,7 @@ impl Shown {
 /// What the files hold. A part that can't be read is missing, and has a fault.
 struct Found {
     credential: Credential,
-    faults: Vec<CredentialError>,
+    faults: Vec<SecretFileError>,
 }
 
 impl Found {
@@ -78,7 +78,7 @@ impl Found {
     }
 
     /// The credential, if nothing is wrong.
-    fn whole(self) -> Result<Credential, CredentialError> {
+    fn whole(self) -> Result<Credential, SecretFileError> {
         match self.faults.into_iter().next() {
             Some(fault) => Err(fault),
             None => Ok(self.credential),
@@ -114,7 +114,7 @@ impl LocalCredential {
     ///
     /// # Errors
     /// A file can't be read that was not in use before.
-    pub(super) fn prepare(access: &Access, before: Option<&Self>) -> Result<Self, CredentialError> {
+    pub(super) fn prepare(access: &Access, before: Option<&Self>) -> Result<Self, SecretFileError> {
         let is_same = |before: &&Self| {
             let known = &before.access;
             (&known.basic, &known.api_key_file) == (&access.basic, &access.api_key_file)

@@ -4,7 +4,7 @@ use super::{Settings, print, warn_of_unknown};
 use anyhow::Context;
 use bearerd::app;
 use bearerd::config::{Client, Config, ListenAddress, Transport};
-use bearerd::credential::Source;
+use bearerd::credential::CredentialSource;
 use bearerd::environment::Environment;
 use bearerd::forward_proxy::ForwardProxy;
 use std::fmt::Write;
@@ -101,20 +101,20 @@ fn is_named(address: &ListenAddress, hosts: &[String]) -> bool {
 fn explain_client(text: &mut String, client: &Client) -> std::fmt::Result {
     // What can't be read is told by the check itself.
     match (&client.source, client.source.read()) {
-        (Source::Parts { token_url, client_id, .. }, _) => {
+        (CredentialSource::Parts { token_url, client_id, .. }, _) => {
             writeln!(text, "Client {}: {client_id}", client.name)?;
-            let with = client.source.described();
+            let with = client.source.description();
             let way = way(&client.transport, token_url);
             writeln!(text, "  asks {}{way} with {with};", without_query(token_url))?;
         }
-        (Source::Key { .. }, Ok(identity)) => {
+        (CredentialSource::Key { .. }, Ok(identity)) => {
             writeln!(text, "Client {}: {}", client.name, identity.client_id)?;
             let way = way(&client.transport, &identity.token_url);
             let token_url = without_query(&identity.token_url);
-            writeln!(text, "  asks {token_url}{way} with {};", identity.described)?;
+            writeln!(text, "  asks {token_url}{way} with {};", identity.description)?;
         }
-        (Source::Key { place, .. }, Err(_)) => {
-            writeln!(text, "Client {}: as told by {place}", client.name)?;
+        (CredentialSource::Key { location, .. }, Err(_)) => {
+            writeln!(text, "Client {}: as told by {location}", client.name)?;
         }
     }
     writeln!(

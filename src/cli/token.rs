@@ -38,14 +38,14 @@ pub(super) fn token(options: &Options, environment: &Environment) -> anyhow::Res
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let fetched = runtime.block_on(async {
         let identity = client.source.read_in_time().await?;
-        let described = identity.described.clone();
+        let description = identity.description.clone();
         let source = OAuthSource::new(client, identity)?;
         let told = |error: TokenError| anyhow!(advice::append(&error, source.advice(&error)));
         let token = source.fetch().await.map_err(told)?;
-        anyhow::Ok((described, token))
+        anyhow::Ok((description, token))
     });
     runtime.shutdown_background();
-    let (described, token) = fetched.with_context(|| {
+    let (description, token) = fetched.with_context(|| {
         format!("no token for client {}; `bearerd doctor` may tell more", client.name)
     })?;
     if options.raw {
@@ -57,7 +57,7 @@ pub(super) fn token(options: &Options, environment: &Environment) -> anyhow::Res
         let document = document(client, &token, &claims);
         return print(&(serde_json::to_string_pretty(&document)? + "\n"));
     }
-    print(&text(client, &described, &token, &claims)?)
+    print(&text(client, &description, &token, &claims)?)
 }
 
 fn chosen<'a>(config: &'a Config, name: Option<&str>) -> anyhow::Result<&'a Client> {
@@ -80,13 +80,13 @@ fn chosen<'a>(config: &'a Config, name: Option<&str>) -> anyhow::Result<&'a Clie
 
 fn text(
     client: &Client,
-    described: &str,
+    description: &str,
     token: &Token,
     claims: &Claims,
 ) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
     let until = SystemTime::now() + token.lifetime;
-    writeln!(text, "client    {} ({})", client.name, one_line(described))?;
+    writeln!(text, "client    {} ({})", client.name, one_line(description))?;
     writeln!(
         text,
         "valid     {}, until {}",

@@ -108,7 +108,7 @@ impl KeyOrigin {
             Ok(Some(url)) => {
                 endpoint::origin(&url.origin().ascii_serialization(), self.allow_cleartext)
             }
-            Ok(None) => Err(format!("{NO_URL}; {} names none", self.client.source.described())),
+            Ok(None) => Err(format!("{NO_URL}; {} names none", self.client.source.description())),
             Err(error) => Err(format!("{NO_URL}; the client's key could name it, but: {error}")),
         }
     }

@@ -1,10 +1,10 @@
 //! The parsed configuration: real addresses, durations and header names, nothing left to check.
 
 use super::value::ListenAddress;
-use crate::credential::{CredentialError, Source, read_certificate};
+use crate::credential::CredentialSource;
 use crate::forward_proxy::{ForwardProxy, ProxyChoice};
 use crate::profile::{Methods, Profile};
-use crate::secret::Secret;
+use crate::secret_file::{CertificateAndKey, CertificateFiles, SecretFileError};
 use http::{HeaderName, HeaderValue};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -50,7 +50,7 @@ pub struct Client {
     /// The name in the file, in metrics and in logs.
     pub name: String,
     /// Where the client's identity is kept: token endpoint, id, and credential.
-    pub source: Source,
+    pub source: CredentialSource,
     /// Scopes to request; without any, those of the key, or all that the client has.
     pub scope: Option<String>,
     /// Additional parameters of the token request.
@@ -88,19 +88,19 @@ pub struct Upstream<O = Url> {
     /// Whether bearerd offers HTTP/2.
     pub http2: bool,
     /// Files of bearerd's certificate chain and private key for mutual TLS, PEM.
-    pub certificate: Option<(PathBuf, PathBuf)>,
+    pub certificate: Option<CertificateFiles>,
 }
 
 impl Upstream {
     /// Files whose content decides how the upstream is reached.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
-        let certificate = self.certificate.iter().flat_map(|(chain, key)| [&**chain, &**key]);
+        let certificate = self.certificate.iter().flat_map(CertificateFiles::paths);
         self.transport.files().chain(certificate)
     }
 
     /// Reads the certificate chain and the private key for mutual TLS, PEM.
-    pub(crate) fn read_certificate(&self) -> Result<Option<(String, Secret)>, CredentialError> {
-        self.certificate.as_ref().map(|(chain, key)| read_certificate(chain, key)).transpose()
+    pub(crate) fn read_certificate(&self) -> Result<Option<CertificateAndKey>, SecretFileError> {
+        self.certificate.as_ref().map(CertificateFiles::read).transpose()
     }
 }
 

@@ -1,36 +1,32 @@
-//! Reads a file or a folder into memory, within bounds: the only part of recognising credentials
-//! that touches the file system.
+//! Reading of a file or folder into memory, within bounds: the only part of recognising
+//! credentials that touches the file system.
 //!
-//! Kubernetes replaces a mounted Secret by turning the link `..data` to another folder. The new
-//! folder is read as a whole, or the old one, never a new id with an old secret.
+//! Kubernetes replaces a mounted Secret by pointing the link `..data` at another folder. Either the
+//! old folder is read as a whole, or the new one: never a new id with an old secret.
 
 use super::format::Tree;
-use super::sandbox_hint;
-use crate::files::open_plain;
+use crate::files::{read_wiped, sandbox_hint};
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use zeroize::Zeroizing;
 
-/// The largest file, in bytes.
-pub const MAX_FILE: usize = 64 * 1024;
 /// The most bytes of all files together.
 pub const MAX_SUM: usize = 1024 * 1024;
 /// The most files and folders together.
 pub const MAX_ENTRIES: usize = 200;
-/// How many folders may lie in each other.
+/// The most folders inside each other.
 pub const MAX_DEPTH: usize = 4;
 
-/// What Kubernetes' links lead through.
+/// The link to the folder with the current files of a Kubernetes mount.
 const SNAPSHOT: &str = "..data";
-/// How often a folder is read that changes meanwhile.
+/// How often a folder is read that changes while it is read.
 const ATTEMPTS: usize = 3;
 
 /// A file or folder that can't be read. Messages name paths, never content.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The system refuses.
+    /// The system returns an error.
     #[error("cannot read {}: {source}; check the path and its permissions{}", path.display(), sandbox_hint(source))]
     Unreadable {
         /// The file or folder.
@@ -38,27 +34,27 @@ pub enum ReadError {
         /// The system's error.
         source: io::Error,
     },
-    /// A socket, a pipe, a device.
+    /// The path names a socket, a pipe or a device.
     #[error("{} is neither a file nor a folder; check the path", path.display())]
     NeitherFileNorFolder {
         /// The configured path.
         path: PathBuf,
     },
-    /// A file that is no credential.
+    /// A file is larger than a credential.
     #[error("{} is larger than 64 KiB; credentials are smaller, check the path", path.display())]
     FileTooLarge {
         /// The file.
         path: PathBuf,
     },
-    /// A folder that holds other things than credentials.
+    /// A folder holds more than credentials.
     #[error("the folder holds more than {what} up to {}; give a folder that holds only bindings", path.display())]
     FolderTooLarge {
-        /// Where the bound was reached.
+        /// The path at which the limit was reached.
         path: PathBuf,
-        /// Which bound.
+        /// The limit.
         what: &'static str,
     },
-    /// Someone writes into the folder all the time.
+    /// The folder was replaced during every attempt to read it.
     #[error("{} changes while it is read", path.display())]
     Changing {
         /// The folder.
@@ -66,11 +62,11 @@ pub enum ReadError {
     },
 }
 
-/// Reads a file, or a folder with those in it. Links are followed; names that begin with `..`,
-/// names that are not UTF-8, sockets, pipes and devices are left out.
+/// Reads a file, or a folder with all folders in it. Links are followed. Left out are names that
+/// begin with `..`, names that are not UTF-8, sockets, pipes and devices.
 ///
 /// # Errors
-/// Something can't be read, or is larger than credentials are.
+/// Something can't be read, or is larger than a credential.
 pub fn read(path: &Path) -> Result<Tree, ReadError> {
     let mut budget = Budget { bytes: MAX_SUM, entries: MAX_ENTRIES };
     let metadata = fs::metadata(path).map_err(|source| unreadable(path, source))?;
@@ -80,7 +76,7 @@ pub fn read(path: &Path) -> Result<Tree, ReadError> {
     }
 }
 
-/// What may still be read.
+/// What may still be read of a folder.
 #[derive(Clone)]
 struct Budget {
     bytes: usize,
@@ -107,23 +103,19 @@ fn entry(
 }
 
 fn file(path: &Path, budget: &mut Budget) -> Result<Tree, ReadError> {
-    // Room for all that is read, so that no copy stays behind where a buffer grew.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE + 1));
-    let file = open_plain(path).map_err(|source| unreadable(path, source))?;
-    let most = u64::try_from(MAX_FILE + 1).unwrap_or(u64::MAX);
-    file.take(most).read_to_end(&mut bytes).map_err(|source| unreadable(path, source))?;
-    if bytes.len() > MAX_FILE {
-        return Err(ReadError::FileTooLarge { path: path.to_owned() });
-    }
+    let bytes = read_wiped(path).map_err(|source| match source.kind() {
+        ErrorKind::FileTooLarge => ReadError::FileTooLarge { path: path.to_owned() },
+        _ => unreadable(path, source),
+    })?;
     let what = "1 MiB";
     budget.bytes = budget
         .bytes
         .checked_sub(bytes.len())
         .ok_or_else(|| ReadError::FolderTooLarge { path: path.to_owned(), what })?;
-    Ok(Tree::File(Zeroizing::new(bytes.to_vec())))
+    Ok(Tree::File(bytes))
 }
 
-/// Reads a folder again if it was replaced meanwhile.
+/// Reads a folder, and again if it was replaced while it was read.
 fn folder(path: &Path, depth: usize, budget: &mut Budget) -> Result<Tree, ReadError> {
     for _ in 0..ATTEMPTS {
         let mut left = budget.clone();
@@ -137,7 +129,7 @@ fn folder(path: &Path, depth: usize, budget: &mut Budget) -> Result<Tree, ReadEr
     Err(ReadError::Changing { path: path.to_owned() })
 }
 
-/// The folder behind Kubernetes' link, where there is one.
+/// The folder that Kubernetes' link points at, if there is one.
 fn snapshot(path: &Path) -> Option<PathBuf> {
     fs::canonicalize(path.join(SNAPSHOT)).ok().filter(|snapshot| snapshot.is_dir())
 }
@@ -160,7 +152,7 @@ fn entries(
             .entries
             .checked_sub(1)
             .ok_or_else(|| ReadError::FolderTooLarge { path: path.clone(), what })?;
-        // Deleted since it was listed, or a link to nothing: the format says if it was needed.
+        // Deleted since it was listed, or a dangling link. The format reports it if it is required.
         let metadata = match fs::metadata(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             metadata => metadata.map_err(|source| unreadable(&path, source))?,
@@ -179,6 +171,7 @@ fn unreadable(path: &Path, source: io::Error) -> ReadError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::MAX_SECRET;
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
     use std::process::Command;
@@ -227,7 +220,7 @@ mod tests {
         }
         symlink("..2026_old", at("..data")).unwrap();
         symlink("..data/clientid", at("clientid")).unwrap();
-        // Not behind the link: a sign that links beside it are not followed one by one.
+        // Missing in the folder of the link, and so not read: the link is followed once for all.
         fs::write(at("beside"), "x").unwrap();
         assert_eq!(listing(&read(root.path()).unwrap()), ["/clientid=old"]);
         symlink("..2026_new", at("..next")).unwrap();
@@ -249,15 +242,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_larger_than_credentials_is_refused() {
+    fn files_larger_than_credentials_are_refused() {
         let root = temporary();
         let at = |name: &str| root.path().join(name);
-        fs::write(at("file"), vec![b'x'; MAX_FILE + 1]).unwrap();
+        fs::write(at("file"), vec![b'x'; MAX_SECRET + 1]).unwrap();
         assert!(message(root.path()).contains("file is larger than 64 KiB"));
-        fs::write(at("file"), vec![b'x'; MAX_FILE]).unwrap();
+        fs::write(at("file"), vec![b'x'; MAX_SECRET]).unwrap();
         assert!(read(root.path()).is_ok());
         for index in 0..16 {
-            fs::write(at(&format!("file{index}")), vec![b'x'; MAX_FILE]).unwrap();
+            fs::write(at(&format!("file{index}")), vec![b'x'; MAX_SECRET]).unwrap();
         }
         assert!(message(root.path()).contains("more than 1 MiB"));
     }

@@ -25,11 +25,11 @@ pub(super) async fn examine(client: &Client, subject: &mut Subject) -> Option<To
             return None;
         }
     };
-    subject.ok("credential", format!("{}, for {}", identity.described, identity.client_id));
+    subject.ok("credential", format!("{}, for {}", identity.description, identity.client_id));
     expiry(client, &identity, subject);
     let certificate = match &identity.proof {
-        Proof::Certificate(chain, key) => Some((chain.as_str(), key)),
-        Proof::Secret(..) | Proof::SigningKey(..) => None,
+        Proof::Certificate(certificate) => Some(certificate),
+        Proof::Secret { .. } | Proof::SigningKey { .. } => None,
     };
     let before = subject.findings.len();
     let server = Server { url: &identity.token_url, transport: &client.transport, certificate };

@@ -6,7 +6,7 @@ use crate::endpoint;
 use crate::forward_proxy::{Destination, ForwardProxy};
 use crate::http_client;
 use crate::resolver::look_up;
-use crate::secret::Secret;
+use crate::secret_file::CertificateAndKey;
 use crate::token::expiry::not_after;
 use crate::trust;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -26,8 +26,8 @@ const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 pub(super) struct Server<'a> {
     pub(super) url: &'a Url,
     pub(super) transport: &'a Transport,
-    /// By which we prove ourselves: chain and key, PEM.
-    pub(super) certificate: Option<(&'a str, &'a Secret)>,
+    /// The certificate that bearerd shows.
+    pub(super) certificate: Option<&'a CertificateAndKey>,
 }
 
 /// Tries the way step by step, up to the first that fails.

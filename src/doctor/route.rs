@@ -39,7 +39,7 @@ pub(super) async fn examine(route: &Route, token: &Token, subject: &mut Subject)
     let client = Client::new(&Limits {
         url: &upstream.origin,
         transport: &upstream.transport,
-        certificate: certificate.as_ref().map(|(chain, key)| (chain.as_str(), key)),
+        certificate: certificate.as_ref(),
         connect: upstream.timeouts.connect,
         whole: CALL,
         kept: 0,

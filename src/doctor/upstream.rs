@@ -9,7 +9,7 @@ pub(super) async fn examine(upstream: &Upstream, subject: &mut Subject) {
         Ok(certificate) => certificate,
         Err(error) => return subject.add("certificate", Verdict::Failed, error.to_string(), None),
     };
-    let certificate = certificate.as_ref().map(|(chain, key)| (chain.as_str(), key));
+    let certificate = certificate.as_ref();
     let server = Server { url: &upstream.origin, transport: &upstream.transport, certificate };
     network::examine(&server, subject).await;
 }

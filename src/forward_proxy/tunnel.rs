@@ -1,9 +1,9 @@
 //! CONNECT: a proxy is asked to pass bytes to and fro (RFC 9110 section 9.3.6).
 
 use super::ForwardProxy;
-use crate::credential::CredentialError;
 use crate::endpoint;
 use crate::redact::Secrets;
+use crate::secret_file::SecretFileError;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -96,7 +96,7 @@ fn foreign_schemes(headers: &[Header]) -> Vec<String> {
 
 impl Destination {
     /// The server of a URL, asked for at this proxy.
-    pub(crate) fn new(url: &Url, proxy: &ForwardProxy) -> Result<Self, CredentialError> {
+    pub(crate) fn new(url: &Url, proxy: &ForwardProxy) -> Result<Self, SecretFileError> {
         let authority = endpoint::authority(&endpoint::host(url), endpoint::port(url));
         Ok(Self { authority, authorization: proxy.authorization()? })
     }

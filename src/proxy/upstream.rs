@@ -102,17 +102,16 @@ impl Upstream {
             template.options.total_connection_timeout = Some(connect * 3);
         }
         let certificate = config.read_certificate()?;
-        let certificate = certificate.as_ref().map(|(chain, key)| (chain.as_str(), key));
         let http = Client::new(&Limits {
             url: origin,
             transport,
-            certificate,
+            certificate: certificate.as_ref(),
             connect: config.timeouts.connect,
             whole: CSRF_TIMEOUT.min(config.timeouts.read),
             kept: 0,
         })?;
-        if let Some((chain, key)) = certificate {
-            template.client_cert_key = Some(tls::certificate(chain, key)?);
+        if let Some(certificate) = &certificate {
+            template.client_cert_key = Some(tls::certificate(certificate)?);
         }
         template.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
         let private_anchors = transport.ca_file.as_deref().map(tls::private_anchors).transpose()?;

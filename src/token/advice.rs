@@ -56,22 +56,22 @@ fn refused_client(reason: &str, identity: &Identity) -> &'static str {
     if says(&["securitycontext", "authentication object was not found"]) {
         return "the credentials did not arrive; try another client_auth, and check token_url";
     }
-    if let Proof::Secret(SecretAuth::Basic, secret, _) = &identity.proof
-        && secret.expose().contains(['+', '%', '&'])
+    if let Proof::Secret { auth: SecretAuth::Basic, current, .. } = &identity.proof
+        && current.expose().contains(['+', '%', '&'])
     {
         return "the secret holds a character that SAP misreads in raw Basic; leave client_auth out (post), or use basic-encoded";
     }
-    if matches!(identity.proof, Proof::SigningKey(..)) && is_about_time(reason) {
+    if matches!(identity.proof, Proof::SigningKey { .. }) && is_about_time(reason) {
         return "the issuer refuses the times in the assertion: set this machine's clock (NTP); `bearerd doctor` shows how far the issuer's differs";
     }
     match identity.proof {
-        Proof::Secret(..) => {
+        Proof::Secret { .. } => {
             "check client_id and secret; a client that has expired (three months after its creation, unless set otherwise) gets a new secret when it is activated again"
         }
         Proof::Certificate(..) => {
             "check that this certificate is registered for the client, and that token_url is the host with `.cert.` in it"
         }
-        Proof::SigningKey(..) => {
+        Proof::SigningKey { .. } => {
             "check that the issuer has the public key under this key_id and allows private_key_jwt; then compare this machine's clock with the issuer's (`bearerd doctor`)"
         }
     }
@@ -108,11 +108,11 @@ mod tests {
         Identity {
             token_url: "https://i.example/oauth/token".parse().unwrap(),
             client_id: "sb-1".into(),
-            proof: Proof::Secret(auth, Secret::new(secret.into()), None),
+            proof: Proof::Secret { auth, current: Secret::new(secret.into()), next: None },
             scope: None,
             token_params: Vec::new(),
             api_url: None,
-            described: String::new(),
+            description: String::new(),
         }
     }
 
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn an_assertion_that_is_refused_by_its_time_has_the_clock_in_its_advice() {
         let secret = identity(SecretAuth::Post, "a");
-        let key = Proof::SigningKey(Secret::new("key".into()), None);
+        let key = Proof::SigningKey { key: Secret::new("key".into()), id: None };
         let signed = Identity { proof: key, ..secret.clone() };
         for reason in [
             ", invalid_client: the assertion has expired",

@@ -52,10 +52,11 @@ impl ExpiryWarnings {
 /// Returns the earliest expiry: that of the client, if the configuration says it, and those of its
 /// certificates.
 pub fn client_expiry(expires_on: Option<SystemTime>, identity: &Identity) -> Option<SystemTime> {
-    let Proof::Certificate(chain, _) = &identity.proof else {
+    let Proof::Certificate(certificate) = &identity.proof else {
         return expires_on;
     };
-    let certificates = CertificateDer::pem_slice_iter(chain.as_bytes()).filter_map(Result::ok);
+    let certificates =
+        CertificateDer::pem_slice_iter(certificate.chain.as_bytes()).filter_map(Result::ok);
     certificates.filter_map(|certificate| not_after(&certificate)).chain(expires_on).min()
 }
 

@@ -81,20 +81,20 @@ impl OAuthSource {
             url: &identity.token_url,
             transport: &client.transport,
             certificate: match &identity.proof {
-                Proof::Certificate(chain, key) => Some((chain, key)),
-                Proof::Secret(..) | Proof::SigningKey(..) => None,
+                Proof::Certificate(certificate) => Some(certificate),
+                Proof::Secret { .. } | Proof::SigningKey { .. } => None,
             },
             connect: CONNECT_TIMEOUT,
             whole: REQUEST_TIMEOUT,
             kept: 0,
         })?;
         let signer = match &identity.proof {
-            Proof::SigningKey(key, id) => {
-                let place = || identity.described.clone();
+            Proof::SigningKey { key, id } => {
+                let place = || identity.description.clone();
                 let signer = Signer::new(key.expose(), id.clone());
                 Some(signer.map_err(|source| SourceError::Key { place: place(), source })?)
             }
-            Proof::Secret(..) | Proof::Certificate(..) => None,
+            Proof::Secret { .. } | Proof::Certificate(_) => None,
         };
         Ok(Self {
             name: client.name.clone(),
@@ -191,10 +191,10 @@ impl OAuthSource {
     /// Returns everything secret that the issuer knows of the client.
     fn secrets(&self, assertion: Option<&str>) -> Option<Secrets> {
         let of_client: Vec<&str> = match &self.identity.proof {
-            Proof::Secret(_, first, next) => {
-                std::iter::once(first).chain(next).map(Secret::expose).collect()
+            Proof::Secret { current, next, .. } => {
+                std::iter::once(current).chain(next).map(Secret::expose).collect()
             }
-            Proof::Certificate(..) | Proof::SigningKey(..) => Vec::new(),
+            Proof::Certificate(_) | Proof::SigningKey { .. } => Vec::new(),
         };
         let of_key = self.identity.token_params.iter().map(|(_, value)| value.expose());
         let parameters = self.parameters.iter().filter(|(name, _)| is_secret(name));
@@ -221,7 +221,7 @@ fn is_secret(name: &str) -> bool {
 impl TokenSource for OAuthSource {
     async fn fetch(&self) -> Result<Token, TokenError> {
         let (auth, first, next) = match (&self.identity.proof, &self.signer) {
-            (Proof::Secret(auth, secret, next), _) => (*auth, secret, next.as_ref()),
+            (Proof::Secret { auth, current, next }, _) => (*auth, current, next.as_ref()),
             (_, Some(signer)) => return self.request_with_assertion(signer).await,
             (_, None) => return self.request_token(&Evidence::Certificate).await,
         };

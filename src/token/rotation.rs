@@ -111,7 +111,7 @@ impl Rotation {
         let source = blocking::within(READ_TIMEOUT, move || OAuthSource::new(&config, identity));
         let source = source.await.map_err(|error| format!("cannot set it up now: {error}"))?;
         let source = source.map_err(|error| error.to_string())?;
-        info!(client = self.client.name, "Trying a new credential: {}.", read.described);
+        info!(client = self.client.name, "Trying a new credential: {}.", read.description);
         let replaced = std::mem::replace(&mut self.latest, read);
         if self.client.store.state().pending_source_error.is_none() {
             self.previous = replaced;

@@ -1,7 +1,7 @@
 //! The configuration's rules, as messages that a user reads.
 
 use bearerd::config::{self, Config, Faults, Flags};
-use bearerd::credential::{ProofSource, SecretAuth, Source};
+use bearerd::credential::{CredentialSource, ProofSource, SecretAuth};
 use bearerd::environment::Environment;
 use proptest::prelude::*;
 use std::time::Duration;
@@ -29,7 +29,9 @@ fn defaults_are_those_of_the_reference() {
     assert_eq!(config.admin_listen.to_string(), "127.0.0.1:8081");
     assert_eq!(config.workers, 1);
     let client = &config.clients[0];
-    let Source::Parts { proof, .. } = &client.source else { panic!("{:?}", client.source) };
+    let CredentialSource::Parts { proof, .. } = &client.source else {
+        panic!("{:?}", client.source)
+    };
     assert!(matches!(proof, ProofSource::Secret(SecretAuth::Post, _)));
     assert_eq!((client.refresh_at, client.wait), (0.5, Duration::from_secs(5)));
     let times = config.upstreams[0].timeouts;
@@ -289,7 +291,7 @@ fn variables_override_the_only_client_and_upstream_and_nothing_ambiguous() {
     let config =
         config::parse("b.yaml", MINIMAL, &environment, &Flags::default()).resolve().unwrap();
     let source = &config.clients[0].source;
-    assert!(matches!(source, Source::Parts { client_id, .. } if client_id == "other"));
+    assert!(matches!(source, CredentialSource::Parts { client_id, .. } if client_id == "other"));
     assert_eq!(source.paths(), [std::path::Path::new("/s")]);
     assert_eq!(config.upstreams[0].origin.host_str(), Some("other.example"));
 

@@ -6,10 +6,11 @@ use crate::config::model::Client;
 use crate::config::section::{Section, unknown};
 use crate::config::value::{self, SECOND};
 use crate::credential::format::Binding;
-use crate::credential::{KeyPlace, ProofSource, SecretAuth, Source};
+use crate::credential::{CredentialSource, KeyLocation, ProofSource, SecretAuth};
 use crate::endpoint;
 use crate::forward_proxy::ProxyChoice;
 use crate::secret::Secret;
+use crate::secret_file::CertificateFiles;
 use std::time::Duration;
 use url::Url;
 
@@ -31,8 +32,10 @@ pub(super) fn read(name: &str, section: &Section<'_>, environment: &ProxyChoice)
     let refresh_at = section.parse("refresh_at", value::fraction);
     let wait = section.parse("wait", value::duration(Duration::ZERO, 60 * SECOND));
     let (transport, if_cleartext) = transport::read(section, environment);
-    if let Some(Source::Parts { token_url, .. } | Source::Key { token_url: Some(token_url), .. }) =
-        &source
+    if let Some(
+        CredentialSource::Parts { token_url, .. }
+        | CredentialSource::Key { token_url: Some(token_url), .. },
+    ) = &source
     {
         transport::check_scheme(section.reader, token_url, if_cleartext);
     }
@@ -49,7 +52,7 @@ pub(super) fn read(name: &str, section: &Section<'_>, environment: &ProxyChoice)
 }
 
 /// Where the identity is kept: all of it in one place, or each part in its own.
-fn source(section: &Section<'_>) -> Option<Source> {
+fn source(section: &Section<'_>) -> Option<CredentialSource> {
     let allow_cleartext = section.parse("allow_cleartext", value::boolean).unwrap_or(true);
     let method = section.parse("client_auth", |text| match text {
         "post" => Ok(Method::Secret(SecretAuth::Post)),
@@ -68,7 +71,11 @@ fn source(section: &Section<'_>) -> Option<Source> {
 }
 
 /// An identity whose parts have keys of their own.
-fn parts(section: &Section<'_>, method: Option<Method>, token_url: Option<Url>) -> Option<Source> {
+fn parts(
+    section: &Section<'_>,
+    method: Option<Method>,
+    token_url: Option<Url>,
+) -> Option<CredentialSource> {
     for key in ["token_url", "client_id"] {
         if !section.has(key) {
             section.fault(key, "missing; give it, or `credentials` for all of them");
@@ -76,7 +83,7 @@ fn parts(section: &Section<'_>, method: Option<Method>, token_url: Option<Url>) 
     }
     let client_id = section.parse("client_id", value::non_empty);
     let proof = proof(section, method.unwrap_or(Method::Secret(SecretAuth::Post)));
-    Some(Source::Parts { token_url: token_url?, client_id: client_id?, proof: proof? })
+    Some(CredentialSource::Parts { token_url: token_url?, client_id: client_id?, proof: proof? })
 }
 
 /// An identity that `credentials` holds.
@@ -85,8 +92,8 @@ fn key(
     method: Option<Method>,
     token_url: Option<Url>,
     allow_cleartext: bool,
-) -> Option<Source> {
-    let place = key_place(section);
+) -> Option<CredentialSource> {
+    let location = key_location(section);
     for key in IDENTITY_KEYS.iter().filter(|key| **key != "token_url") {
         if section.has(key) {
             section.fault(key, format!("both credentials and {key} are given; keep one"));
@@ -104,20 +111,26 @@ fn key(
     };
     let binding = section.optional("binding", file::BINDING);
     let binding = binding.map(|section| binding_of(&section)).unwrap_or_default();
-    Some(Source::Key { place: place?, binding, token_url, secret_auth, allow_cleartext })
+    Some(CredentialSource::Key {
+        location: location?,
+        binding,
+        token_url,
+        secret_auth,
+        allow_cleartext,
+    })
 }
 
 /// A path, or `env:NAME`.
-fn key_place(section: &Section<'_>) -> Option<KeyPlace> {
+fn key_location(section: &Section<'_>) -> Option<KeyLocation> {
     let environment = section.reader.environment;
     section.parse("credentials", |text| {
         let Some(name) = text.strip_prefix("env:") else {
-            return value::path(text).map(KeyPlace::Path);
+            return value::path(text).map(KeyLocation::Path);
         };
         let value = environment.get(name).ok_or_else(|| {
             format!("the environment variable {name} is not set; set it, or name a file")
         })?;
-        Ok(KeyPlace::Variable(name.to_owned(), Secret::new(value.to_owned())))
+        Ok(KeyLocation::Variable(name.to_owned(), Secret::new(value.to_owned())))
     })
 }
 
@@ -138,12 +151,14 @@ fn proof(section: &Section<'_>, method: Method) -> Option<ProofSource> {
     };
     match method {
         Method::Mtls => match (certificate, key) {
-            (Some(certificate), Some(key)) => Some(ProofSource::Certificate(certificate, key)),
+            (Some(certificate), Some(key)) => {
+                Some(ProofSource::Certificate(CertificateFiles { certificate, key }))
+            }
             (None, _) => fault("certificate_file", "missing; client_auth mtls needs it"),
             (_, None) => fault("private_key_file", "missing; client_auth mtls needs it"),
         },
         Method::PrivateKeyJwt => match key {
-            Some(key) => Some(ProofSource::SigningKey(key, key_id)),
+            Some(file) => Some(ProofSource::SigningKey { file, id: key_id }),
             None => fault("private_key_file", "missing; client_auth private-key-jwt needs it"),
         },
         Method::Secret(auth) => match (secret, secret_file) {
@@ -156,7 +171,7 @@ fn proof(section: &Section<'_>, method: Method) -> Option<ProofSource> {
                 "needs client_secret_file: a secret in the configuration can't change",
             ),
             (Some(secret), None) => Some(ProofSource::Secret(auth, Secret::new(secret))),
-            (None, Some(file)) => Some(ProofSource::SecretFile(auth, file, next)),
+            (None, Some(current)) => Some(ProofSource::SecretFile { auth, current, next }),
             // A value that is given but empty has a fault already.
             (None, None) if section.has("client_secret") || section.has("client_secret_file") => {
                 None

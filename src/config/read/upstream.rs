@@ -10,7 +10,7 @@ use crate::config::section::Section;
 use crate::config::value::{self, HOUR, ListenAddress};
 use crate::endpoint;
 use crate::forward_proxy::ProxyChoice;
-use std::path::PathBuf;
+use crate::secret_file::CertificateFiles;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,7 +84,7 @@ fn origin(
 }
 
 /// Certificate chain and private key. One without the other is a fault.
-fn certificate(section: &Section<'_>) -> Option<(PathBuf, PathBuf)> {
+fn certificate(section: &Section<'_>) -> Option<CertificateFiles> {
     const KEYS: [&str; 2] = ["certificate_file", "private_key_file"];
     let [certificate, key] = KEYS.map(|key| section.parse(key, value::path));
     for (key, other) in [(KEYS[0], KEYS[1]), (KEYS[1], KEYS[0])] {
@@ -92,7 +92,7 @@ fn certificate(section: &Section<'_>) -> Option<(PathBuf, PathBuf)> {
             section.fault(key, format!("missing; {other} needs it"));
         }
     }
-    certificate.zip(key)
+    certificate.zip(key).map(|(certificate, key)| CertificateFiles { certificate, key })
 }
 
 fn timeouts(section: &Section<'_>) -> Option<Timeouts> {

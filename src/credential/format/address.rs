@@ -1,36 +1,36 @@
-//! URLs as documents write them: complete, as a base, or a bare host name.
+//! URLs as documents write them: a complete URL, a base, or a host name.
 
-use super::error::Problem;
+use super::error::ClientFault;
 use crate::endpoint::without_grant_type;
 use url::Url;
 
-/// A complete token endpoint. SAP's guides have users write `?grant_type=client_credentials`
-/// behind it; that parameter is bearerd's own to send, so it is cut off here.
-pub(super) fn token(text: &str, field: &'static str) -> Result<Url, Problem> {
-    let problem = |why| Problem::Url { field, why };
-    let mut url: Url = text.trim().parse().map_err(|_| problem("is not a URL"))?;
+/// A complete token endpoint. SAP's guides end it with `?grant_type=client_credentials`. bearerd
+/// sends that parameter itself, so it is removed here.
+pub(super) fn token(text: &str, field: &'static str) -> Result<Url, ClientFault> {
+    let fault = |why| ClientFault::Url { field, why };
+    let mut url: Url = text.trim().parse().map_err(|_| fault("is not a URL"))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(problem("is neither https:// nor http://"));
+        return Err(fault("is neither https:// nor http://"));
     }
     if url.host_str().is_none_or(str::is_empty) {
-        return Err(problem("has no host"));
+        return Err(fault("has no host"));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(problem("holds a user name or password; give them as keys of their own"));
+        return Err(fault("holds a user name or password; give them as keys of their own"));
     }
     if url.fragment().is_some() {
-        return Err(problem("holds a fragment (#…); remove it"));
+        return Err(fault("holds a fragment (#…); remove it"));
     }
     if url.query_pairs().any(|(name, _)| matches!(&*name, "client_secret" | "password")) {
-        return Err(problem("holds a secret in its query; give it as a key of its own"));
+        return Err(fault("holds a secret in its query; give it as a key of its own"));
     }
     without_grant_type(&mut url);
     Ok(url)
 }
 
-/// The token endpoint of a service key's `url` or `certurl`, which are bases, unless somebody
-/// has completed them by hand.
-pub(super) fn token_of_base(text: &str, field: &'static str) -> Result<Url, Problem> {
+/// The token endpoint of a service key's `url` or `certurl`. Both are bases, unless a user has
+/// completed them by hand.
+pub(super) fn token_of_base(text: &str, field: &'static str) -> Result<Url, ClientFault> {
     let mut url = token(text, field)?;
     let path = url.path().trim_end_matches('/');
     if !path.ends_with("/token") {
@@ -41,14 +41,14 @@ pub(super) fn token_of_base(text: &str, field: &'static str) -> Result<Url, Prob
     Ok(url)
 }
 
-/// Whether the issuer is SAP Cloud Identity Services: another path, and one host for secrets and
-/// certificates alike.
+/// Whether the issuer is SAP Cloud Identity Services. It has another path, and one host for both
+/// secrets and certificates.
 pub(super) fn is_identity_services(url: &Url) -> bool {
     const DOMAINS: [&str; 2] = [".accounts.ondemand.com", ".accounts.cloud.sap"];
     url.host_str().is_some_and(|host| DOMAINS.iter().any(|domain| host.ends_with(domain)))
 }
 
-/// The origin of an API; a host name without a scheme counts as https.
+/// The origin of an API. A host name without a scheme is read as https.
 pub(super) fn origin(text: &str) -> Option<Url> {
     let text = text.trim();
     let url: Url = match text.contains("://") {
@@ -68,7 +68,7 @@ mod tests {
 
     fn why(text: &str) -> &'static str {
         match token(text, "url") {
-            Err(Problem::Url { field: "url", why }) => why,
+            Err(ClientFault::Url { field: "url", why }) => why,
             other => panic!("{text}: {other:?}"),
         }
     }

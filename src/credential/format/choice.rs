@@ -1,16 +1,16 @@
-//! Which of the clients that were found is meant.
+//! Choice of one client among those that were found.
 
-use super::error::{Fault, FormatError, Problem};
-use super::node::{Entries, Node};
-use super::place::shown;
-use super::section::Section;
-use super::{Found, Proof};
+use super::document::{Document, Entries};
+use super::error::{ClientFault, FormatError, UnusableClient};
+use super::fields::Fields;
+use super::found::{Found, FoundProof};
+use super::location::shown;
 use std::fmt;
 
-/// Chooses among bindings, and among clients that have a name. Each field that is set must match.
+/// Filter for bindings, and for clients with a name. Each field that is set must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Binding {
-    /// The binding's or the instance's name; a destination's; a connection's.
+    /// The name of the binding, the instance, the destination or the connection.
     pub name: Option<String>,
     /// The service's name: `xsuaa`.
     pub label: Option<String>,
@@ -49,7 +49,7 @@ impl fmt::Display for Binding {
     }
 }
 
-/// By what a client can be chosen. Documents give some of them under several keys.
+/// Properties by which a client can be chosen. Documents have some of them under several keys.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Traits {
     pub(super) names: Vec<String>,
@@ -59,7 +59,7 @@ pub(super) struct Traits {
 }
 
 impl Traits {
-    /// What a binding says of itself.
+    /// Traits of a binding.
     pub(super) fn of(entries: &Entries) -> Self {
         let texts = |names: &[&str]| texts(entries, names);
         Self {
@@ -70,19 +70,19 @@ impl Traits {
         }
     }
 
-    /// What the files of a folder say, where `type` is the service.
+    /// Traits of a folder, whose file `type` names the service.
     pub(super) fn of_folder(files: &Entries) -> Self {
         let mut traits = Self::of(files);
         traits.labels.extend(texts(files, &["type"]));
         traits
     }
 
-    /// Known by the name it lies under.
+    /// A name and no other traits.
     pub(super) fn named(name: &str) -> Self {
         Self { names: vec![name.to_owned()], ..Self::default() }
     }
 
-    /// These and those.
+    /// The traits of both.
     pub(super) fn with(mut self, other: Self) -> Self {
         self.names.extend(other.names);
         self.labels.extend(other.labels);
@@ -91,34 +91,34 @@ impl Traits {
         self
     }
 
-    /// Named like this, too.
-    pub(super) fn or_named(mut self, name: &str) -> Self {
+    /// The same traits and one more name.
+    pub(super) fn with_name(mut self, name: &str) -> Self {
         self.names.push(name.to_owned());
         self
     }
 }
 
-/// The texts behind these keys: alone, or in lists.
+/// The texts of these keys, alone or in lists.
 fn texts(entries: &Entries, names: &[&str]) -> Vec<String> {
-    let section = Section::of(entries);
-    let values = names.iter().flat_map(|name| section.values(name));
+    let fields = Fields::of(entries);
+    let values = names.iter().flat_map(|name| fields.values(name));
     let items =
         values.flat_map(|value| value.list().unwrap_or_else(|| std::slice::from_ref(value)));
-    let filled = items.filter_map(Node::text).map(str::trim).filter(|text| !text.is_empty());
+    let filled = items.filter_map(Document::text).map(str::trim).filter(|text| !text.is_empty());
     filled.map(str::to_owned).collect()
 }
 
-/// What may be the client: usable, or with what is wrong with it.
+/// An OAuth client that was found: usable, or with its faults.
 pub(super) struct Candidate {
     pub(super) format: &'static str,
-    pub(super) place: String,
+    pub(super) location: String,
     pub(super) traits: Traits,
-    pub(super) outcome: Result<Box<Found>, Fault>,
+    pub(super) outcome: Result<Box<Found>, UnusableClient>,
 }
 
 impl fmt::Display for Candidate {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} at {}", self.format, self.place)?;
+        write!(formatter, "{} at {}", self.format, self.location)?;
         let Traits { names, labels, plans, .. } = &self.traits;
         let first = [("name", names), ("label", labels), ("plan", plans)]
             .into_iter()
@@ -128,7 +128,7 @@ impl fmt::Display for Candidate {
     }
 }
 
-/// The only usable client that the binding matches. The same client found twice is one.
+/// Returns the only usable client that the binding matches. A client found twice counts once.
 pub(super) fn choose(candidates: Vec<Candidate>, binding: &Binding) -> Result<Found, FormatError> {
     if candidates.is_empty() {
         return Err(FormatError::Unknown);
@@ -140,44 +140,44 @@ pub(super) fn choose(candidates: Vec<Candidate>, binding: &Binding) -> Result<Fo
         return Err(FormatError::NoMatch { asked: binding.to_string(), found });
     }
     let mut usable: Vec<(String, Box<Found>)> = Vec::new();
-    let mut faults = Vec::new();
+    let mut unusable = Vec::new();
     for candidate in chosen {
-        let told = candidate.to_string();
+        let shown = candidate.to_string();
         match candidate.outcome {
             Ok(found) if usable.iter().any(|(_, other)| is_same_client(other, &found)) => {}
-            Ok(found) => usable.push((told, found)),
-            Err(fault) => faults.push(fault),
+            Ok(found) => usable.push((shown, found)),
+            Err(client) => unusable.push(client),
         }
     }
     if usable.len() > 1 {
-        let found = usable.into_iter().map(|(told, _)| told).collect();
+        let found = usable.into_iter().map(|(shown, _)| shown).collect();
         return Err(FormatError::Ambiguous { found });
     }
     match usable.pop() {
         Some((_, found)) => Ok(*found),
-        None => Err(FormatError::Unusable(without_foreign(faults))),
+        None => Err(FormatError::Unusable(without_other_services(unusable))),
     }
 }
 
-/// A database's binding is only worth a mention where there is nothing closer to a client.
-fn without_foreign(faults: Vec<Fault>) -> Vec<Fault> {
-    let is_foreign = |fault: &Fault| fault.problems.contains(&Problem::NoClient);
-    let (foreign, near): (Vec<_>, Vec<_>) = faults.into_iter().partition(is_foreign);
-    if near.is_empty() { foreign } else { near }
+/// Leaves out the bindings of other services, unless there is nothing else to report.
+fn without_other_services(unusable: Vec<UnusableClient>) -> Vec<UnusableClient> {
+    let is_other_service =
+        |unusable: &UnusableClient| unusable.faults.contains(&ClientFault::NoClient);
+    let (others, clients): (Vec<_>, Vec<_>) = unusable.into_iter().partition(is_other_service);
+    if clients.is_empty() { others } else { clients }
 }
 
 fn is_same_client(one: &Found, other: &Found) -> bool {
+    let (one, other) = (&one.details, &other.details);
     one.client_id == other.client_id
         && one.token_url == other.token_url
         && is_same_proof(&one.proof, &other.proof)
 }
 
-fn is_same_proof(one: &Proof, other: &Proof) -> bool {
+fn is_same_proof(one: &FoundProof, other: &FoundProof) -> bool {
     match (one, other) {
-        (Proof::Secret(one), Proof::Secret(other)) => one.expose() == other.expose(),
-        (Proof::Certificate { chain, .. }, Proof::Certificate { chain: other, .. }) => {
-            chain == other
-        }
+        (FoundProof::Secret(one), FoundProof::Secret(other)) => one.expose() == other.expose(),
+        (FoundProof::Certificate(one), FoundProof::Certificate(other)) => one.chain == other.chain,
         _ => false,
     }
 }

@@ -1,15 +1,16 @@
 //! Files of the `datasphere` CLI: `--secrets-file`, `--options-file`, and its cache, which is a list
 //! of secrets.
 //!
-//! The CLI derives a token URL from the tenant's. bearerd does not: a derived URL that is wrong
-//! would get the secret sent to somebody else.
+//! The CLI derives a token URL from the tenant's URL. bearerd does not: with a wrong URL it would
+//! send the secret to another server.
 
-use super::client::{self, Keys, has_spelling};
-use super::error::Problem;
-use super::section::Section;
-use super::{Details, Flat};
+use super::client::{self, KeyNames, has_spelling};
+use super::error::ClientFault;
+use super::fields::Fields;
+use super::flat::FlatFormat;
+use super::found::ClientDetails;
 
-static SECRETS_KEYS: Keys = Keys {
+static SECRETS_KEYS: KeyNames = KeyNames {
     client_id: &["client_id"],
     client_secret: &["client_secret"],
     token_url: &["token_url"],
@@ -19,7 +20,7 @@ static SECRETS_KEYS: Keys = Keys {
     scope: &[],
 };
 
-static OPTIONS_KEYS: Keys = Keys {
+static OPTIONS_KEYS: KeyNames = KeyNames {
     client_id: &["client-id"],
     client_secret: &["client-secret"],
     token_url: &["token-url"],
@@ -29,11 +30,11 @@ static OPTIONS_KEYS: Keys = Keys {
     scope: &[],
 };
 
-/// What a token or a login leaves in a secrets file.
+/// Keys that only a secrets file has, some of them after a login.
 const SECRETS_MARKS: &[&str] =
     &["tenantUrl", "authorization_flow", "access_token", "refresh_token", "expires_in"];
 
-/// What only an options file spells so.
+/// Keys that only an options file spells like this.
 const OPTIONS_MARKS: &[&str] = &[
     "client-id",
     "client-secret",
@@ -44,31 +45,31 @@ const OPTIONS_MARKS: &[&str] = &[
     "secrets-file",
 ];
 
-pub(super) const SECRETS: Flat = Flat {
+pub(super) const SECRETS: FlatFormat = FlatFormat {
     name: "datasphere CLI secrets",
-    is: |section| client::is_client(section, &SECRETS_KEYS) && section.has(SECRETS_MARKS),
-    read: |section| read(section, &SECRETS_KEYS),
+    is_format: |fields| client::is_client(fields, &SECRETS_KEYS) && fields.has(SECRETS_MARKS),
+    read: |fields| read(fields, &SECRETS_KEYS),
 };
 
-pub(super) const OPTIONS: Flat = Flat {
+pub(super) const OPTIONS: FlatFormat = FlatFormat {
     name: "datasphere CLI options",
-    is: |section| has_spelling(section, OPTIONS_MARKS),
-    read: |section| {
-        if section.has(&["secrets-file"]) && !client::is_client(section, &OPTIONS_KEYS) {
-            return Err(vec![Problem::ElsewhereInFile]);
+    is_format: |fields| has_spelling(fields, OPTIONS_MARKS),
+    read: |fields| {
+        if fields.has(&["secrets-file"]) && !client::is_client(fields, &OPTIONS_KEYS) {
+            return Err(vec![ClientFault::ElsewhereInFile]);
         }
-        read(section, &OPTIONS_KEYS)
+        read(fields, &OPTIONS_KEYS)
     },
 };
 
-fn read(section: &Section<'_>, keys: &Keys) -> Result<Details, Vec<Problem>> {
-    client::read(section, keys).map_err(|problems| {
-        let with_advice = |problem| match problem {
-            Problem::Missing { field } if keys.token_url.contains(&field) => {
-                Problem::NoTokenUrl { field }
+fn read(fields: &Fields<'_>, keys: &KeyNames) -> Result<ClientDetails, Vec<ClientFault>> {
+    client::read(fields, keys).map_err(|faults| {
+        let with_advice = |fault| match fault {
+            ClientFault::Missing { field } if keys.token_url.contains(&field) => {
+                ClientFault::NoTokenUrl { field }
             }
             other => other,
         };
-        problems.into_iter().map(with_advice).collect()
+        faults.into_iter().map(with_advice).collect()
     })
 }

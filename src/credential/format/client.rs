@@ -1,20 +1,23 @@
-//! A client whose id, proof and token URL stand beside each other: what every format comes down to.
+//! A client with id, proof and token URL in one map: the base of every format.
 
-use super::error::Problem;
-use super::section::{Names, Section, is_same};
-use super::{ClientAuth, Details, Proof, address, pem};
+use super::error::ClientFault;
+use super::fields::{Fields, Names, is_same_name};
+use super::found::{ClientAuth, ClientDetails, FoundProof};
+use super::{address, pem};
 use crate::secret::Secret;
+use crate::secret_file::CertificateAndKey;
 
-/// How one format names what makes a client. An empty list: the format has no such key.
-pub(super) struct Keys {
+/// Names of the keys of one format. An empty list means that the format has no key of this kind.
+pub(super) struct KeyNames {
     pub(super) client_id: Names,
     pub(super) client_secret: Names,
     /// A complete token URL.
     pub(super) token_url: Names,
-    /// The issuer's base URL, and the one for certificates.
+    /// The issuer's base URL.
     pub(super) base_url: Names,
+    /// The issuer's base URL for certificates.
     pub(super) cert_url: Names,
-    /// The API, also looked for in the maps around.
+    /// The API's URL, which may be in a map around the client's.
     pub(super) api_url: Names,
     pub(super) scope: Names,
 }
@@ -22,133 +25,146 @@ pub(super) struct Keys {
 const CERTIFICATE: Names = &["certificate"];
 const KEY: Names = &["key"];
 const CREDENTIAL_TYPE: Names = &["credential-type"];
-/// What only clients for people, or for SAML, come with.
+/// Keys that only clients for people or for SAML have.
 pub(super) const INTERACTIVE: Names =
     &["authorization_url", "auth_authorize_url", "OAuth2SAML Token URL", "OAuth2SAML Audience"];
 
-/// What is to prove the client.
+/// Kind of a client's proof.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum ProofKind {
     Secret,
     Certificate,
 }
 
-/// Reads a client. Every problem is told, not only the first.
-pub(super) fn read(section: &Section<'_>, keys: &Keys) -> Result<Details, Vec<Problem>> {
-    let Some(kind) = kind(section, keys) else {
-        return Err(without_proof(section, keys));
+/// Reads a client. All faults are returned, not only the first.
+pub(super) fn read(
+    fields: &Fields<'_>,
+    keys: &KeyNames,
+) -> Result<ClientDetails, Vec<ClientFault>> {
+    let Some(kind) = proof_kind(fields, keys) else {
+        return Err(without_proof(fields, keys));
     };
-    let client_id = section.required(keys.client_id).map(|text| text.trim().to_owned());
-    let proof = proof(section, keys, kind);
-    let token_url = token_url(section, keys, kind);
+    let client_id = fields.required(keys.client_id).map(|text| text.trim().to_owned());
+    let proof = proof(fields, keys, kind);
+    let token_url = token_url(fields, keys, kind);
     match (client_id, proof, token_url) {
-        (Ok(client_id), Ok(proof), Ok(token_url)) => Ok(Details {
+        (Ok(client_id), Ok(proof), Ok(token_url)) => Ok(ClientDetails {
             token_url,
             client_id,
             proof,
-            api_url: api_url(section, keys),
-            scope: section.optional(keys.scope).map(str::to_owned),
+            api_url: api_url(fields, keys),
+            scope: fields.optional(keys.scope).map(str::to_owned),
             token_params: Vec::new(),
-            client_auth: (kind == Kind::Certificate).then_some(ClientAuth::Mtls),
+            client_auth: (kind == ProofKind::Certificate).then_some(ClientAuth::Mtls),
             ignored: Vec::new(),
         }),
         (client_id, proof, token_url) => {
-            let problems = client_id.err().into_iter().chain(proof.err().unwrap_or_default());
-            Err(problems.chain(token_url.err()).collect())
+            let faults = client_id.err().into_iter().chain(proof.err().unwrap_or_default());
+            Err(faults.chain(token_url.err()).collect())
         }
     }
 }
 
-/// `credential-type` decides; without one a secret does, and then whatever is left of a
-/// certificate, so that its missing half is named.
-fn kind(section: &Section<'_>, keys: &Keys) -> Option<Kind> {
-    let told = section.optional(CREDENTIAL_TYPE).unwrap_or_default().to_ascii_lowercase();
-    if told.starts_with("x509") {
-        return Some(Kind::Certificate);
+/// The kind of proof. `credential-type` decides. Without it, a secret counts before a certificate,
+/// and half a certificate is enough, so that the missing half is reported.
+fn proof_kind(fields: &Fields<'_>, keys: &KeyNames) -> Option<ProofKind> {
+    let named = fields.optional(CREDENTIAL_TYPE).unwrap_or_default().to_ascii_lowercase();
+    if named.starts_with("x509") {
+        return Some(ProofKind::Certificate);
     }
-    if told.ends_with("secret") || is_given(section, keys.client_secret) {
-        return Some(Kind::Secret);
+    if named.ends_with("secret") || is_given(fields, keys.client_secret) {
+        return Some(ProofKind::Secret);
     }
     let of_certificates = [CERTIFICATE, KEY, keys.cert_url];
-    of_certificates.iter().any(|names| is_given(section, names)).then_some(Kind::Certificate)
+    of_certificates.iter().any(|names| is_given(fields, names)).then_some(ProofKind::Certificate)
 }
 
-fn is_given(section: &Section<'_>, names: Names) -> bool {
-    !matches!(section.text(names), Ok(None))
+fn is_given(fields: &Fields<'_>, names: Names) -> bool {
+    !matches!(fields.text(names), Ok(None))
 }
 
-fn without_proof(section: &Section<'_>, keys: &Keys) -> Vec<Problem> {
-    if section.has(INTERACTIVE) {
-        return vec![Problem::Interactive];
+/// The faults of a client without a proof.
+fn without_proof(fields: &Fields<'_>, keys: &KeyNames) -> Vec<ClientFault> {
+    if fields.has(INTERACTIVE) {
+        return vec![ClientFault::Interactive];
     }
     let field = keys.client_secret.first().copied().unwrap_or_default();
-    let id = section.required(keys.client_id).err();
-    let url = token_url(section, keys, Kind::Secret).err();
-    id.into_iter().chain([Problem::NoProof { field }]).chain(url).collect()
+    let id = fields.required(keys.client_id).err();
+    let url = token_url(fields, keys, ProofKind::Secret).err();
+    id.into_iter().chain([ClientFault::NoProof { field }]).chain(url).collect()
 }
 
-fn proof(section: &Section<'_>, keys: &Keys, kind: Kind) -> Result<Proof, Vec<Problem>> {
-    if kind == Kind::Secret {
-        let secret = section.required(keys.client_secret).map_err(|problem| vec![problem])?;
+fn proof(
+    fields: &Fields<'_>,
+    keys: &KeyNames,
+    kind: ProofKind,
+) -> Result<FoundProof, Vec<ClientFault>> {
+    if kind == ProofKind::Secret {
+        let secret = fields.required(keys.client_secret).map_err(|fault| vec![fault])?;
         let secret = secret.trim_end_matches(['\r', '\n']);
-        return Ok(Proof::Secret(Secret::new(secret.to_owned())));
+        return Ok(FoundProof::Secret(Secret::new(secret.to_owned())));
     }
-    let chain = section.required(CERTIFICATE).and_then(|text| pem::chain(text, "certificate"));
-    let key = section.required(KEY).and_then(|text| pem::key(text, "key"));
+    let chain = fields.required(CERTIFICATE).and_then(|text| pem::chain(text, "certificate"));
+    let key = fields.required(KEY).and_then(|text| pem::key(text, "key"));
     match (chain, key) {
-        (Ok(chain), Ok(key)) => Ok(Proof::Certificate { chain, key }),
+        (Ok(chain), Ok(key)) => Ok(FoundProof::Certificate(CertificateAndKey { chain, key })),
         (chain, key) => Err(chain.err().into_iter().chain(key.err()).collect()),
     }
 }
 
-/// A complete URL counts before a base. Certificates have a host of their own (`certurl`), but
-/// for SAP Cloud Identity Services, which takes them where it takes secrets.
-fn token_url(section: &Section<'_>, keys: &Keys, kind: Kind) -> Result<url::Url, Problem> {
+/// The token endpoint. A complete URL takes precedence over a base. Certificates have a host of
+/// their own (`certurl`), except with SAP Cloud Identity Services.
+fn token_url(
+    fields: &Fields<'_>,
+    keys: &KeyNames,
+    kind: ProofKind,
+) -> Result<url::Url, ClientFault> {
     let name = |names: Names| names.first().copied().unwrap_or_default();
-    if let Some(text) = section.text(keys.token_url)? {
+    if let Some(text) = fields.text(keys.token_url)? {
         return address::token(text, name(keys.token_url));
     }
-    let base = section.text(keys.base_url)?;
+    let base = fields.text(keys.base_url)?;
     let base = base.map(|text| address::token_of_base(text, name(keys.base_url)));
-    if kind == Kind::Secret || matches!(&base, Some(Ok(url)) if address::is_identity_services(url))
+    if kind == ProofKind::Secret
+        || matches!(&base, Some(Ok(url)) if address::is_identity_services(url))
     {
         let wanted = if keys.base_url.is_empty() { keys.token_url } else { keys.base_url };
-        return base.unwrap_or_else(|| Err(Problem::Missing { field: name(wanted) }));
+        return base.unwrap_or_else(|| Err(ClientFault::Missing { field: name(wanted) }));
     }
     let wanted = if keys.cert_url.is_empty() { keys.token_url } else { keys.cert_url };
-    match section.text(keys.cert_url)? {
+    match fields.text(keys.cert_url)? {
         Some(text) => address::token_of_base(text, name(wanted)),
-        None => Err(Problem::Missing { field: name(wanted) }),
+        None => Err(ClientFault::Missing { field: name(wanted) }),
     }
 }
 
-/// The API that the key is for, from the innermost map that names it; what is no URL is no API.
-fn api_url(section: &Section<'_>, keys: &Keys) -> Option<url::Url> {
-    section.surroundings().find_map(|map| {
+/// The API of the key, as the innermost map names it. A value that is no URL is ignored.
+fn api_url(fields: &Fields<'_>, keys: &KeyNames) -> Option<url::Url> {
+    fields.surroundings().find_map(|map| {
         let endpoints = map.nested("endpoints").filter(|_| !keys.base_url.is_empty());
         let endpoint = endpoints.and_then(|endpoints| endpoints.optional(&["Api"]));
         address::origin(map.optional(keys.api_url).or(endpoint)?)
     })
 }
 
-/// Whether a map has one of these keys, spelled exactly so.
-pub(super) fn has_spelling(section: &Section<'_>, names: &[&str]) -> bool {
+/// Whether a map has one of these keys, spelled like this but for the case.
+pub(super) fn has_spelling(fields: &Fields<'_>, names: &[&str]) -> bool {
     let is_one = |key: &str| names.iter().any(|name| name.eq_ignore_ascii_case(key));
-    section.entries().iter().any(|(key, _)| is_one(key))
+    fields.entries().iter().any(|(key, _)| is_one(key))
 }
 
-/// Whether a client may stand in this map: it has a key that other things have not.
-pub(super) fn is_client(section: &Section<'_>, keys: &Keys) -> bool {
-    [keys.client_id, keys.client_secret, keys.token_url].iter().any(|names| section.has(names))
+/// Whether this map may hold a client: it has a key that no other map has.
+pub(super) fn is_client(fields: &Fields<'_>, keys: &KeyNames) -> bool {
+    [keys.client_id, keys.client_secret, keys.token_url].iter().any(|names| fields.has(names))
 }
 
-/// The keys that begin with a prefix, without it, and their texts.
+/// The keys that begin with a prefix, each without the prefix and with its text.
 pub(super) fn prefixed<'n>(
-    section: &Section<'n>,
+    fields: &Fields<'n>,
     prefix: &str,
 ) -> impl Iterator<Item = (&'n str, &'n str)> {
-    section.entries().iter().filter_map(move |(key, value)| {
+    fields.entries().iter().filter_map(move |(key, value)| {
         let (start, name) = key.split_at_checked(prefix.len())?;
-        (is_same(start, prefix) && !name.is_empty()).then_some((name, value.text()?))
+        (is_same_name(start, prefix) && !name.is_empty()).then_some((name, value.text()?))
     })
 }

@@ -1,39 +1,39 @@
-//! What is wrong with a document. Messages name formats, places and keys, never values.
+//! Errors of recognising a client. Messages name formats, locations and keys, never values.
 
-use super::place::Place;
+use super::location::Location;
 use std::fmt;
 
-/// Why a file or folder gives no OAuth client.
+/// The reason why a file or folder has no usable OAuth client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
     /// The bytes are no text.
     #[error("it is not UTF-8 text, and not UTF-16 with a byte order mark; save it as UTF-8")]
     NotUtf8,
-    /// It begins with a brace or a bracket, but is no JSON.
+    /// The text begins with a brace or a bracket, but is no JSON.
     #[error("it begins like JSON, but is not: see line {line}, column {column}")]
     NotJson {
-        /// Counted from 1.
+        /// The line, counted from 1.
         line: usize,
-        /// Counted from 1.
+        /// The column, counted from 1.
         column: usize,
     },
-    /// Nothing in it looks like an OAuth client.
+    /// Nothing in the document looks like an OAuth client.
     #[error(
-        "it holds no OAuth client in a known format; understood are: client_id, client_secret and token_url as JSON or lines, a BTP service key, VCAP_SERVICES, a Kubernetes service binding folder, a destination of the destination service, a secrets, options or cache file of the datasphere CLI, and connections.json of the Power BI connector"
+        "it holds no OAuth client in a known format; bearerd reads: client_id, client_secret and token_url as JSON or lines, a BTP service key, VCAP_SERVICES, a Kubernetes service binding folder, a destination of the destination service, a secrets, options or cache file of the datasphere CLI, and connections.json of the Power BI connector"
     )]
     Unknown,
-    /// What looks like an OAuth client can't be used as one.
+    /// All OAuth clients of the document have faults.
     #[error("{}", list(.0, "; "))]
     Unusable(
-        /// One or more, each at its place.
-        Vec<Fault>,
+        /// The clients; at least one.
+        Vec<UnusableClient>,
     ),
-    /// There are clients, but none that the binding chooses.
+    /// There are clients, but the binding chooses none of them.
     #[error("nothing has {asked}; found: {}", list(found, "; "))]
     NoMatch {
-        /// What was asked for: "name `a` and plan `b`".
+        /// The binding in words: "name `a` and plan `b`".
         asked: String,
-        /// What there is instead: format, place and binding.
+        /// The clients that there are: format, location and binding of each.
         found: Vec<String>,
     },
     /// More than one client can be used.
@@ -42,69 +42,69 @@ pub enum FormatError {
         list(found, "; ")
     )]
     Ambiguous {
-        /// What was found: format, place and binding.
+        /// The clients: format, location and binding of each.
         found: Vec<String>,
     },
 }
 
-/// What is wrong with one client.
+/// An OAuth client that can't be used, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct UnusableClient {
     /// The format's name.
     pub format: &'static str,
-    /// Where it stands.
-    pub place: String,
-    /// At least one.
-    pub problems: Vec<Problem>,
+    /// The location in the document.
+    pub location: String,
+    /// The faults; at least one.
+    pub faults: Vec<ClientFault>,
 }
 
-impl Fault {
-    pub(super) fn new(format: &'static str, place: &Place, problems: Vec<Problem>) -> Self {
-        Self { format, place: place.to_string(), problems }
+impl UnusableClient {
+    pub(super) fn new(format: &'static str, location: &Location, faults: Vec<ClientFault>) -> Self {
+        Self { format, location: location.to_string(), faults }
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for UnusableClient {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { format, place, problems } = self;
-        write!(formatter, "{format}: {place} {}", list(problems, ", "))
+        let Self { format, location, faults } = self;
+        write!(formatter, "{format}: {location} {}", list(faults, ", "))
     }
 }
 
-/// One thing that is wrong with a client: what follows the place in a sentence.
+/// A fault of a client. Its message follows the location in a sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Problem {
-    /// A needed key is not there, or empty.
+pub enum ClientFault {
+    /// A required key is missing or empty.
     #[error("has no {field}")]
     Missing {
         /// The key.
         field: &'static str,
     },
-    /// A needed key has a number, a list or the like.
+    /// A required key has a number, a list or another value that is no text.
     #[error("has no {field}: it is there, but not as text")]
     NotText {
         /// The key.
         field: &'static str,
     },
-    /// A key is there twice.
+    /// A key is there twice, with different values.
     #[error("has {field} twice, with different values")]
     Twice {
         /// The key.
         field: &'static str,
     },
     /// Nothing proves the client.
-    #[error("has no {field}, nor certificate and key")]
+    #[error("has no {field} and no certificate with its key")]
     NoProof {
         /// The key of the secret.
         field: &'static str,
     },
-    /// An export of the destination service, without its secret.
+    /// The secret is missing in an export of the destination service.
     #[error("has no {field}: exports leave it out; add it")]
     NotExported {
         /// The key of the secret.
         field: &'static str,
     },
-    /// A destination's certificate, which never leaves the destination service.
+    /// The destination has a certificate, which never leaves the destination service.
     #[error(
         "has no {field}: its key store stays in the destination service; use a client with a secret, or its service key"
     )]
@@ -112,7 +112,7 @@ pub enum Problem {
         /// The key of the secret.
         field: &'static str,
     },
-    /// The token URL is only known to the datasphere CLI, which derives it.
+    /// The token URL is missing: the datasphere CLI derives it from the tenant's.
     #[error(
         "has no {field}: add the Token URL that System > Administration > App Integration shows"
     )]
@@ -120,10 +120,10 @@ pub enum Problem {
         /// The key of the token URL.
         field: &'static str,
     },
-    /// An options file whose secrets are in another file.
+    /// The client is in another file, which an options file names.
     #[error("has no client of its own; use the file that its `secrets-file` names")]
     ElsewhereInFile,
-    /// A URL can't be used.
+    /// The URL of a key can't be used.
     #[error("has a {field} that {why}")]
     Url {
         /// The key.
@@ -131,7 +131,7 @@ pub enum Problem {
         /// What is wrong: "is not a URL".
         why: &'static str,
     },
-    /// A certificate or key can't be used.
+    /// The certificate or private key of a key can't be used.
     #[error("has a {field} that {why}")]
     Pem {
         /// The key.
@@ -139,36 +139,36 @@ pub enum Problem {
         /// What is wrong: "is not PEM text".
         why: &'static str,
     },
-    /// A client for people, or for SAML assertions.
+    /// The client is for people, or for SAML assertions.
     #[error(
         "is for people who log in, or for SAML, and has no secret; create an OAuth client with the purpose Technical User (System > Administration > App Integration) and use its client ID, secret and token URL"
     )]
     Interactive,
-    /// A destination that is no OAuth client of its own.
+    /// The destination is for another kind of authentication.
     #[error(
-        "has Authentication {found}; only OAuth2ClientCredentials gets a token without a person"
+        "has Authentication {found}; bearerd supports only OAuth2ClientCredentials, which needs no person"
     )]
     Authentication {
-        /// The value, if it is one of SAP's.
+        /// The value, if SAP documents it.
         found: &'static str,
     },
-    /// A destination whose token URL depends on the tenant.
+    /// The token URL of the destination depends on the tenant.
     #[error(
-        "has a tokenServiceURL for many tenants; write your tenant's own into it and set tokenServiceURLType to Dedicated"
+        "has a tokenServiceURL for many tenants; replace it by your tenant's own URL and set tokenServiceURLType to Dedicated"
     )]
     CommonTokenUrl,
-    /// A binding of another kind of service.
+    /// The binding is of another kind of service.
     #[error("holds no OAuth client")]
     NoClient,
 }
 
-/// The most that a message lists.
-const MOST: usize = 10;
+/// The most items that a message lists.
+const MAX_LISTED: usize = 10;
 
 fn list<T: fmt::Display>(items: &[T], separator: &str) -> String {
-    let shown: Vec<String> = items.iter().take(MOST).map(T::to_string).collect();
+    let shown: Vec<String> = items.iter().take(MAX_LISTED).map(T::to_string).collect();
     let list = shown.join(separator);
-    match items.len().saturating_sub(MOST) {
+    match items.len().saturating_sub(MAX_LISTED) {
         0 => list,
         more => format!("{list}{separator}and {more} more"),
     }

@@ -1,36 +1,33 @@
 //! Lines of names and values: `.env` files, Java properties, simple YAML, and what is pasted from
 //! SAP's dialogs (`Client ID: …`).
 
-use super::destination;
-use super::node::Node;
-use super::section::Section;
+use super::document::Document;
 
-/// The longest name of a key, in bytes. Longer ones are prose.
+/// The longest name of a key, in bytes. A longer text before a separator is prose.
 const LONGEST_NAME: usize = 128;
 
-/// Reads every line that has a name and a value; what has not is skipped.
-///
-/// Exports of the destination service are Java properties, whose `\:` and `\=` mean the character
-/// alone; elsewhere a backslash is a backslash, and quotes and comments are the shell's.
-pub(super) fn parse(text: &str) -> Node {
-    let entries = entries(text, shell_value);
-    if destination::is(&Section::of(&entries)) {
-        return Node::Map(self::entries(text, property));
-    }
-    Node::Map(entries)
+/// How values are written.
+#[derive(Clone, Copy)]
+pub(super) enum Escapes {
+    /// Quotes and comments as in a shell. A backslash outside of quotes is a plain character.
+    Shell,
+    /// The escapes of Java properties: `\:` and `\=` stand for the second character.
+    Properties,
 }
 
-/// Takes a value off the text behind a separator, and returns it with what follows.
-type TakeValue = for<'t> fn(&'t str) -> (String, &'t str);
-
-fn entries(text: &str, take: TakeValue) -> Vec<(String, Node)> {
+/// Returns the names and values of all lines. A line without both is skipped.
+pub(super) fn entries(text: &str, escapes: Escapes) -> Vec<(String, Document)> {
+    let take = match escapes {
+        Escapes::Shell => shell_value,
+        Escapes::Properties => property,
+    };
     let mut entries = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
         match name(rest) {
-            Some((name, behind)) => {
-                let (value, next) = take(behind);
-                entries.push((name.to_owned(), Node::of_value(value)));
+            Some((name, after)) => {
+                let (value, next) = take(after);
+                entries.push((name.to_owned(), Document::of_value(value)));
                 rest = next;
             }
             None => rest = line(rest).1,
@@ -39,20 +36,21 @@ fn entries(text: &str, take: TakeValue) -> Vec<(String, Node)> {
     entries
 }
 
-/// The name at the beginning of a line, and the text behind its separator.
+/// The name at the beginning of a line, and the text after its separator.
 fn name(text: &str) -> Option<(&str, &str)> {
     let (line, _) = line(text);
     let (name, _) = line.split_once(['=', ':'])?;
-    let behind = text.get(name.len() + 1..)?;
+    let after = text.get(name.len() + 1..)?;
     let name = name.trim();
     let name = name.strip_prefix("export ").unwrap_or(name).trim();
     let name = name.trim_matches(['"', '\'']);
     let allowed = |c: char| c.is_ascii_alphanumeric() || "_-. ".contains(c);
     let is_name = !name.is_empty() && name.len() <= LONGEST_NAME && name.chars().all(allowed);
-    is_name.then_some((name, behind))
+    is_name.then_some((name, after))
 }
 
-/// A value as shells and `.env` files write it: quoted, perhaps over lines, or bare.
+/// Takes a value as shells and `.env` files write it: quoted, maybe over several lines, or bare.
+/// Returns the value and the text after it, as [`property`] does.
 fn shell_value(text: &str) -> (String, &str) {
     let start = text.trim_start_matches([' ', '\t']);
     if let Some(quote @ ('"' | '\'')) = start.chars().next()
@@ -64,8 +62,8 @@ fn shell_value(text: &str) -> (String, &str) {
     (without_comment(value).trim().to_owned(), rest)
 }
 
-/// The text up to the closing quote, and what follows it. A backslash protects only quotes and
-/// backslashes, and only in double quotes: PEM text keeps its `\n`.
+/// The text up to the closing quote, and the text after it. A backslash escapes only quotes and
+/// backslashes, and only in double quotes, so that PEM text keeps its `\n`.
 fn quoted(text: &str, quote: char) -> Option<(String, &str)> {
     let mut value = String::with_capacity(text.len());
     let mut characters = text.char_indices().peekable();
@@ -83,7 +81,7 @@ fn quoted(text: &str, quote: char) -> Option<(String, &str)> {
     None
 }
 
-/// A comment begins with `#` at the start or after a blank: `a#b` has none.
+/// Removes a comment. It begins with `#` at the start or after a blank: `a#b` has none.
 fn without_comment(value: &str) -> &str {
     let is_comment = |(index, _): &(usize, &str)| {
         value.get(..*index).is_some_and(|before| before.is_empty() || before.ends_with([' ', '\t']))
@@ -92,7 +90,7 @@ fn without_comment(value: &str) -> &str {
     comment.and_then(|(index, _)| value.get(..index)).unwrap_or(value)
 }
 
-/// A value of a Java properties file.
+/// Takes a value of a Java properties file.
 fn property(text: &str) -> (String, &str) {
     let (raw, rest) = line(text);
     let mut value = String::with_capacity(raw.len());
@@ -113,7 +111,7 @@ fn property(text: &str) -> (String, &str) {
     (value, rest)
 }
 
-/// The character of `\u` and four digits. Without them nothing was meant, and nothing comes.
+/// The character of `\u` and four hexadecimal digits, or nothing without them.
 fn unicode(characters: &mut std::str::Chars<'_>) -> Option<char> {
     let digits = characters.as_str().get(..4)?;
     let code = u32::from_str_radix(digits, 16).ok()?;
@@ -121,7 +119,7 @@ fn unicode(characters: &mut std::str::Chars<'_>) -> Option<char> {
     char::from_u32(code)
 }
 
-/// The first line and the text behind it.
+/// The first line, and the text after it.
 fn line(text: &str) -> (&str, &str) {
     let (line, rest) = text.split_once('\n').unwrap_or((text, ""));
     (line.strip_suffix('\r').unwrap_or(line), rest)
@@ -131,14 +129,14 @@ fn line(text: &str) -> (&str, &str) {
 mod tests {
     use super::*;
 
-    fn parsed(text: &str) -> Vec<(String, String)> {
-        let Node::Map(entries) = parse(text) else { panic!("lines are a map") };
-        let text = |node: Node| node.text().unwrap_or("(no text)").to_owned();
-        entries.into_iter().map(|(name, node)| (name, text(node))).collect()
+    fn parsed(text: &str, escapes: Escapes) -> Vec<(String, String)> {
+        let value = |document: Document| document.text().unwrap_or("(no text)").to_owned();
+        let entries = entries(text, escapes).into_iter();
+        entries.map(|(name, document)| (name, value(document))).collect()
     }
 
     #[test]
-    fn every_way_to_write_a_line_is_understood() {
+    fn every_way_to_write_a_line_is_read() {
         for (text, name, value) in [
             ("A=b", "A", "b"),
             ("  A = b  \r\n", "A", "b"),
@@ -157,21 +155,22 @@ mod tests {
             ("A=", "A", ""),
             ("# B=c\n---\nprose\nA=b", "A", "b"),
         ] {
-            assert_eq!(parsed(text), [(name.to_owned(), value.to_owned())], "{text}");
+            let expected = [(name.to_owned(), value.to_owned())];
+            assert_eq!(parsed(text, Escapes::Shell), expected, "{text}");
         }
     }
 
     #[test]
     fn a_quoted_value_ends_where_its_line_ends() {
         let pairs = [("A", "b\nc"), ("D", "e")].map(|(n, v)| (n.to_owned(), v.to_owned()));
-        assert_eq!(parsed("A='b\nc' # d\nD=e\n"), pairs);
+        assert_eq!(parsed("A='b\nc' # d\nD=e\n", Escapes::Shell), pairs);
     }
 
     #[test]
-    fn properties_of_a_destination_are_unescaped() {
+    fn java_properties_are_unescaped() {
         let text = "tokenServiceURL=https\\://a.example/t\nclientSecret=a\\=b\\\\c\\u0041\"d\"\n";
         assert_eq!(
-            parsed(text),
+            parsed(text, Escapes::Properties),
             [
                 ("tokenServiceURL".to_owned(), "https://a.example/t".to_owned()),
                 ("clientSecret".to_owned(), "a=b\\cA\"d\"".to_owned()),

@@ -1,29 +1,29 @@
-//! PEM text as documents hold it: with `\n` written out, or with Windows' line ends.
+//! Certificates and keys of documents, as PEM text in any spelling.
 
-use super::error::Problem;
+use super::error::ClientFault;
 use crate::pem::normal;
 use crate::secret::Secret;
 
-/// A certificate, and those that lead from it to a root.
-pub(super) fn chain(text: &str, field: &'static str) -> Result<String, Problem> {
+/// A certificate chain, the client's own certificate first.
+pub(super) fn chain(text: &str, field: &'static str) -> Result<String, ClientFault> {
     let text = normal(text);
     if text.contains("PRIVATE KEY-----") {
-        return Err(Problem::Pem { field, why: "holds a private key" });
+        return Err(ClientFault::Pem { field, why: "holds a private key" });
     }
     if !is_pem(&text, "CERTIFICATE-----") {
-        return Err(Problem::Pem { field, why: "is not a certificate as PEM text" });
+        return Err(ClientFault::Pem { field, why: "is not a certificate as PEM text" });
     }
     Ok(text.to_string())
 }
 
-/// A private key, in any of the encodings.
-pub(super) fn key(text: &str, field: &'static str) -> Result<Secret, Problem> {
+/// A private key: PKCS#1, PKCS#8 or SEC 1.
+pub(super) fn key(text: &str, field: &'static str) -> Result<Secret, ClientFault> {
     let text = normal(text);
     if !is_pem(&text, "PRIVATE KEY-----") {
-        return Err(Problem::Pem { field, why: "is not a private key as PEM text" });
+        return Err(ClientFault::Pem { field, why: "is not a private key as PEM text" });
     }
     if text.contains("ENCRYPTED") {
-        return Err(Problem::Pem { field, why: "is encrypted; give it without a passphrase" });
+        return Err(ClientFault::Pem { field, why: "is encrypted; give it without a passphrase" });
     }
     Ok(Secret::new(text.to_string()))
 }
@@ -53,11 +53,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_certificate_or_no_key_is_told_apart() {
+    fn a_key_and_a_certificate_are_not_confused() {
         let key_text = PLAIN.replace("CERTIFICATE", "EC PRIVATE KEY");
         assert_eq!(key(&key_text, "key").unwrap().expose(), key_text);
-        let why = |problem| match problem {
-            Problem::Pem { why, .. } => why,
+        let why = |fault| match fault {
+            ClientFault::Pem { why, .. } => why,
             other => panic!("{other:?}"),
         };
         assert_eq!(why(chain(&key_text, "c").unwrap_err()), "holds a private key");

@@ -1,9 +1,9 @@
-//! Id, secret and token URL: as SAP's dialog hands them out, as variables, as lines, as JSON.
+//! Id, secret and token URL: pasted from SAP's dialog, as variables, as lines, or as JSON.
 
-use super::Flat;
-use super::client::{self, INTERACTIVE, Keys};
+use super::client::{self, INTERACTIVE, KeyNames};
+use super::flat::FlatFormat;
 
-static KEYS: Keys = Keys {
+static KEYS: KeyNames = KeyNames {
     client_id: &["client_id", "OAuth Client ID"],
     client_secret: &["client_secret", "Secret"],
     token_url: &["token_url", "OAuth Token URL"],
@@ -13,12 +13,12 @@ static KEYS: Keys = Keys {
     scope: &["scope"],
 };
 
-pub(super) const FORMAT: Flat = Flat {
+pub(super) const FORMAT: FlatFormat = FlatFormat {
     name: "client id, secret and token URL",
-    // `Secret` alone may be anybody's.
-    is: |section| {
+    // `Secret` alone may be any secret.
+    is_format: |fields| {
         let own = ["client_secret"].iter().chain(KEYS.client_id).chain(KEYS.token_url);
-        own.chain(INTERACTIVE).any(|name| section.has(&[name]))
+        own.chain(INTERACTIVE).any(|name| fields.has(&[name]))
     },
-    read: |section| client::read(section, &KEYS),
+    read: |fields| client::read(fields, &KEYS),
 };

@@ -1,9 +1,9 @@
 //! `connections.json` of SAP's Power BI connector.
 
-use super::Flat;
-use super::client::{self, Keys};
+use super::client::{self, KeyNames};
+use super::flat::FlatFormat;
 
-static KEYS: Keys = Keys {
+static KEYS: KeyNames = KeyNames {
     client_id: &["client_id"],
     client_secret: &["client_secret"],
     token_url: &["auth_token_url"],
@@ -13,8 +13,8 @@ static KEYS: Keys = Keys {
     scope: &[],
 };
 
-pub(super) const FORMAT: Flat = Flat {
+pub(super) const FORMAT: FlatFormat = FlatFormat {
     name: "Power BI connection",
-    is: |section| section.has(&["auth_token_url", "auth_authorize_url"]),
-    read: |section| client::read(section, &KEYS),
+    is_format: |fields| fields.has(&["auth_token_url", "auth_authorize_url"]),
+    read: |fields| client::read(fields, &KEYS),
 };

@@ -1,13 +1,13 @@
 //! Service keys of SAP BTP, and the credentials inside bindings, which are the same.
 //!
-//! Their `url` is the issuer's base, not the token endpoint, and not the API: that one is `uri` or
-//! `endpoints.Api`, often outside the map with the client (`uaa`).
+//! Their `url` is the issuer's base. It is not the token endpoint, and not the API. The API is `uri`
+//! or `endpoints.Api`, often outside the map of the client (`uaa`).
 
-use super::Flat;
-use super::client::{self, Keys};
-use super::section::Section;
+use super::client::{self, KeyNames};
+use super::fields::Fields;
+use super::flat::FlatFormat;
 
-static KEYS: Keys = Keys {
+static KEYS: KeyNames = KeyNames {
     client_id: &["clientid"],
     client_secret: &["clientsecret"],
     token_url: &[],
@@ -17,7 +17,7 @@ static KEYS: Keys = Keys {
     scope: &[],
 };
 
-/// Keys that, beside a client's, tell a service key. `apiurl` is the issuer's own API.
+/// Keys of which a service key has at least one. `apiurl` is the issuer's own API.
 const MARKS: &[&str] = &[
     "url",
     "certurl",
@@ -31,9 +31,9 @@ const MARKS: &[&str] = &[
     "serviceInstanceId",
 ];
 
-pub(super) const FORMAT: Flat =
-    Flat { name: "BTP service key", is, read: |section| client::read(section, &KEYS) };
+pub(super) const FORMAT: FlatFormat =
+    FlatFormat { name: "BTP service key", is_format, read: |fields| client::read(fields, &KEYS) };
 
-fn is(section: &Section<'_>) -> bool {
-    client::is_client(section, &KEYS) && section.has(MARKS) && !section.has(&["token_url"])
+fn is_format(fields: &Fields<'_>) -> bool {
+    client::is_client(fields, &KEYS) && fields.has(MARKS) && !fields.has(&["token_url"])
 }

@@ -1,11 +1,15 @@
-//! Every format's fixture and what it gives; every error and its words.
+//! The fixtures of every format, and the client in each of them.
 
 mod errors;
 mod properties;
 
 use super::*;
 use crate::credential::folder;
+use crate::secret::Secret;
+use crate::secret_file::CertificateAndKey;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use url::Url;
 
 /// The secret of every fixture.
 const SECRET: &str = "FAKE-secret-$a+b/c=";
@@ -32,9 +36,9 @@ fn named(name: &str) -> Binding {
 }
 
 fn secret(found: &Found) -> &str {
-    match &found.proof {
-        Proof::Secret(secret) => secret.expose(),
-        Proof::Certificate { .. } => panic!("a certificate, not a secret"),
+    match &found.details.proof {
+        FoundProof::Secret(secret) => secret.expose(),
+        FoundProof::Certificate(_) => panic!("a certificate, not a secret"),
     }
 }
 
@@ -46,7 +50,8 @@ const API: Option<&str> = Some("https://acme.eu10.hcs.cloud.sap/");
 const TMS: Option<&str> =
     Some("https://transport-service-app-backend.ts.cfapps.eu10.hana.ondemand.com/");
 
-/// Fixtures with one usable client that has [`SECRET`] and [`TOKEN_URL`]: what else each gives.
+/// Fixtures with one usable client that has [`SECRET`] and [`TOKEN_URL`]: name, format, location,
+/// client id and API of each.
 type Row = (&'static str, &'static str, &'static str, &'static str, Option<&'static str>);
 
 const FIXTURES: [Row; 23] = [
@@ -107,19 +112,19 @@ const FIXTURES: [Row; 23] = [
 
 #[test]
 fn every_fixture_gives_its_client() {
-    for (name, format, place, client_id, api) in FIXTURES {
+    for (name, format, location, client_id, api) in FIXTURES {
         let found = fixture(name).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(found.format, format, "{name}");
-        assert_eq!(found.place, place, "{name}");
-        assert_eq!(found.client_id, client_id, "{name}");
+        assert_eq!(found.location, location, "{name}");
+        assert_eq!(found.details.client_id, client_id, "{name}");
         assert_eq!(secret(&found), SECRET, "{name}");
-        assert_eq!(found.token_url.as_str(), TOKEN_URL, "{name}");
-        assert_eq!(found.api_url.as_ref().map(Url::as_str), api, "{name}");
+        assert_eq!(found.details.token_url.as_str(), TOKEN_URL, "{name}");
+        assert_eq!(found.details.api_url.as_ref().map(Url::as_str), api, "{name}");
         if name != "destination.properties" {
-            assert_eq!(found.client_auth, None, "{name}");
-            assert_eq!(found.scope, None, "{name}");
-            assert!(found.token_params.is_empty(), "{name}");
-            assert!(found.ignored.is_empty(), "{name}");
+            assert_eq!(found.details.client_auth, None, "{name}");
+            assert_eq!(found.details.scope, None, "{name}");
+            assert!(found.details.token_params.is_empty(), "{name}");
+            assert!(found.details.ignored.is_empty(), "{name}");
         }
     }
 }
@@ -147,9 +152,11 @@ fn every_fixture_is_in_a_test() {
 fn a_certificate_is_asked_for_at_its_own_host_and_its_line_breaks_are_mended() {
     let found = fixture("key-x509.json").unwrap();
     let cert_url = "https://acme.authentication.cert.eu10.hana.ondemand.com/oauth/token";
-    assert_eq!(found.token_url.as_str(), cert_url);
-    assert_eq!(found.client_auth, Some(ClientAuth::Mtls));
-    let Proof::Certificate { chain, key } = &found.proof else { panic!("{found:?}") };
+    assert_eq!(found.details.token_url.as_str(), cert_url);
+    assert_eq!(found.details.client_auth, Some(ClientAuth::Mtls));
+    let FoundProof::Certificate(CertificateAndKey { chain, key }) = &found.details.proof else {
+        panic!("{found:?}")
+    };
     assert_eq!(
         chain,
         "-----BEGIN CERTIFICATE-----\nRkFLRS1MRUFG\n-----END CERTIFICATE-----\n-----BEGIN CERTIFICATE-----\nRkFLRS1DQQ==\n-----END CERTIFICATE-----\n"
@@ -159,7 +166,7 @@ fn a_certificate_is_asked_for_at_its_own_host_and_its_line_breaks_are_mended() {
         "-----BEGIN RSA PRIVATE KEY-----\nRkFLRS1LRVk=\n-----END RSA PRIVATE KEY-----\n"
     );
     let found = fixture("folder-x509").unwrap();
-    assert_eq!((found.format, found.token_url.as_str()), (FOLDER, cert_url));
+    assert_eq!((found.format, found.details.token_url.as_str()), (FOLDER, cert_url));
 }
 
 #[test]
@@ -167,7 +174,7 @@ fn a_key_with_secret_and_certificate_is_decided_by_its_type() {
     let Tree::File(bytes) = tree("key-x509.json") else { panic!("a file") };
     let json = std::str::from_utf8(&bytes).unwrap();
     let with_secret = json.replace("\"clientid\"", "\"clientsecret\": \"s\", \"clientid\"");
-    let auth = |json: &str| text(json).unwrap().client_auth;
+    let auth = |json: &str| text(json).unwrap().details.client_auth;
     assert_eq!(auth(&with_secret), Some(ClientAuth::Mtls));
     assert_eq!(auth(&with_secret.replace("\"x509\"", "\"binding-secret\"")), None);
     assert_eq!(auth(&with_secret.replace("\"x509\"", "\"\"")), None);
@@ -177,15 +184,15 @@ fn a_key_with_secret_and_certificate_is_decided_by_its_type() {
 #[test]
 fn identity_services_have_their_own_path_and_take_certificates_at_the_same_host() {
     let found = fixture("key-ias.json").unwrap();
-    assert_eq!(found.token_url.as_str(), "https://acme.accounts.ondemand.com/oauth2/token");
+    assert_eq!(found.details.token_url.as_str(), "https://acme.accounts.ondemand.com/oauth2/token");
     let Tree::File(bytes) = tree("key-x509.json") else { panic!("a file") };
     let json = std::str::from_utf8(&bytes)
         .unwrap()
         .replace("certurl", "other")
         .replace("acme.authentication.eu10.hana.ondemand.com", "acme.accounts.cloud.sap");
     let found = text(&json.replace("x509", "X509_GENERATED")).unwrap();
-    assert_eq!(found.token_url.as_str(), "https://acme.accounts.cloud.sap/oauth2/token");
-    assert_eq!(found.client_auth, Some(ClientAuth::Mtls));
+    assert_eq!(found.details.token_url.as_str(), "https://acme.accounts.cloud.sap/oauth2/token");
+    assert_eq!(found.details.client_auth, Some(ClientAuth::Mtls));
 }
 
 #[test]
@@ -194,11 +201,11 @@ fn a_destination_says_how_to_ask_and_what_to_add() {
     let pairs = |pairs: &[(String, Secret)]| -> Vec<String> {
         pairs.iter().map(|(name, value)| format!("{name}={}", value.expose())).collect()
     };
-    assert_eq!(pairs(&found.token_params), ["zone=acme", "token_format=opaque"]);
-    assert_eq!(found.scope.as_deref(), Some("fake.read"));
-    assert_eq!(found.client_auth, Some(ClientAuth::Basic));
+    assert_eq!(pairs(&found.details.token_params), ["zone=acme", "token_format=opaque"]);
+    assert_eq!(found.details.scope.as_deref(), Some("fake.read"));
+    assert_eq!(found.details.client_auth, Some(ClientAuth::Basic));
     assert_eq!(
-        found.ignored,
+        found.details.ignored,
         ["tokenServiceURL.headers.x-zid", "URL.headers.x-sap-sac-custom-auth"]
     );
     assert!(!format!("{found:?}").contains("opaque"));
@@ -207,7 +214,7 @@ fn a_destination_says_how_to_ask_and_what_to_add() {
 #[test]
 fn a_binding_is_chosen_by_each_of_its_traits() {
     let tree = tree("vcap-two.json");
-    let id = |binding: Binding| recognise(&tree, &binding).unwrap().client_id;
+    let id = |binding: Binding| recognise(&tree, &binding).unwrap().details.client_id;
     let some = |text: &str| Some(text.to_owned());
     let (tms, uaa) = ("sb-fake-0010!t10", "sb-fake-0011!t11");
     assert_eq!(id(named("acme-tms")), tms);
@@ -228,8 +235,8 @@ fn a_binding_is_chosen_by_each_of_its_traits() {
 #[test]
 fn folders_are_chosen_by_their_names_and_by_what_their_files_say() {
     let found = |fixture: &str, binding: &Binding| recognise(&tree(fixture), binding).unwrap();
-    assert_eq!(found("folder-root", &named("two")).client_id, "sb-fake-two!t26");
-    assert_eq!(found("folder-root", &named("two")).place, "two");
+    assert_eq!(found("folder-root", &named("two")).details.client_id, "sb-fake-two!t26");
+    assert_eq!(found("folder-root", &named("two")).location, "two");
     for fixture in ["folder-keys", "folder-secret-key"] {
         let binding = Binding {
             name: Some("acme-uaa".into()),
@@ -245,42 +252,42 @@ fn folders_are_chosen_by_their_names_and_by_what_their_files_say() {
         plan: Some("standard".into()),
         tag: Some("alm".into()),
     };
-    assert_eq!(found("folder-root-key", &binding).client_id, "sb-fake-0025!t25");
+    assert_eq!(found("folder-root-key", &binding).details.client_id, "sb-fake-0025!t25");
     let binding = Binding { label: Some("xsuaa".into()), ..named("acme-uaa") };
-    assert_eq!(found("folder-classic", &binding).client_id, "sb-fake-0027!t27");
+    assert_eq!(found("folder-classic", &binding).details.client_id, "sb-fake-0027!t27");
 }
 
 #[test]
 fn a_connection_is_chosen_by_its_name() {
     let found = recognise(&tree("power-bi-map.json"), &named("live")).unwrap();
-    assert_eq!(found.place, "connections.live");
-    assert_eq!(found.api_url.unwrap().as_str(), "https://live.eu10.hcs.cloud.sap/");
+    assert_eq!(found.location, "connections.live");
+    assert_eq!(found.details.api_url.unwrap().as_str(), "https://live.eu10.hcs.cloud.sap/");
 }
 
 #[test]
 fn lists_of_clients_are_searched_wherever_tools_put_them() {
     let Tree::File(bytes) = tree("power-bi.json") else { panic!("a file") };
     let one = std::str::from_utf8(&bytes).unwrap();
-    for (document, place) in [
+    for (document, location) in [
         (format!("[{one}]"), "[0]"),
         (format!("{{\"live\":{one}}}"), "live"),
         (format!("{{\"connections\":[1,{one}]}}"), "connections[1]"),
         (format!("{{\"VCAP_SERVICES\":{{}},\"connections\":[{one}]}}"), "connections[0]"),
     ] {
-        assert_eq!(text(&document).unwrap().place, place);
+        assert_eq!(text(&document).unwrap().location, location);
     }
     let other = one.replace("sb-fake", "sb-other");
     assert!(matches!(text(&format!("[{one},{other}]")), Err(FormatError::Ambiguous { .. })));
     let vcap = BTreeMap::from([("vcap".to_owned(), tree("vcap.json"))]);
     let found = recognise(&Tree::Folder(vcap), &Binding::default()).unwrap();
-    assert_eq!(found.place, "vcap.xsuaa[0].credentials");
+    assert_eq!(found.location, "vcap.xsuaa[0].credentials");
 }
 
 #[test]
 fn a_token_url_counts_before_a_url_that_may_be_the_apis() {
     let lines =
         format!("CLIENT_ID=x\nCLIENT_SECRET=s\nURL=https://api.example\nTOKEN_URL={TOKEN_URL}");
-    assert_eq!(text(&lines).unwrap().token_url.as_str(), TOKEN_URL);
+    assert_eq!(text(&lines).unwrap().details.token_url.as_str(), TOKEN_URL);
 }
 
 #[test]
@@ -294,18 +301,18 @@ fn variables_are_a_folder_of_files() {
     let file = |(name, value): (&str, &str)| (name.to_owned(), Tree::file(value));
     let tree = Tree::Folder(variables.into_iter().map(file).collect());
     let found = recognise(&tree, &Binding::default()).unwrap();
-    assert_eq!((found.format, found.client_id.as_str()), (PLAIN, "sb-fake!b1"));
-    assert_eq!(found.api_url.unwrap().as_str(), "https://acme.eu10.hcs.cloud.sap/");
+    assert_eq!((found.format, found.details.client_id.as_str()), (PLAIN, "sb-fake!b1"));
+    assert_eq!(found.details.api_url.unwrap().as_str(), "https://acme.eu10.hcs.cloud.sap/");
 }
 
 #[test]
 fn a_byte_order_mark_and_the_same_client_twice_do_no_harm() {
     let Tree::File(bytes) = tree("key-tms.json") else { panic!("a file") };
     let json = std::str::from_utf8(&bytes).unwrap();
-    assert_eq!(text(&format!("\u{feff}{json}")).unwrap().place, "uaa");
+    assert_eq!(text(&format!("\u{feff}{json}")).unwrap().location, "uaa");
     let inner = json.split_once("\"uaa\": {").unwrap().1.split_once('}').unwrap().0;
     let twice = json.replacen('{', &format!("{{ {inner},"), 1);
-    assert_eq!(text(&twice).unwrap().place, TOP);
+    assert_eq!(text(&twice).unwrap().location, TOP);
     assert!(matches!(
         text(&twice.replacen("sb-fake-0004", "sb-fake-9999", 1)),
         Err(FormatError::Ambiguous { .. })
@@ -326,5 +333,5 @@ fn metadata_says_what_is_text() {
     );
     let metadata = r#"{"credentialProperties":[{"name":"clientid","format":"text"}]}"#;
     entries.insert(".metadata".into(), Tree::file(metadata));
-    assert_eq!(found(&entries).unwrap().client_id, "{\"a\":1}");
+    assert_eq!(found(&entries).unwrap().details.client_id, "{\"a\":1}");
 }

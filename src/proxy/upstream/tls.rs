@@ -5,7 +5,7 @@ use crate::config::TlsVersion;
 use crate::error::ErrorKind;
 use crate::http_client::HttpClientError;
 use crate::proxy::respond::Problem;
-use crate::secret::Secret;
+use crate::secret_file::CertificateAndKey;
 use crate::trust::{self, TrustError};
 use pingora::protocols::tls::{CaType, SslDigest};
 use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
@@ -29,7 +29,9 @@ pub(super) fn private_anchors(ca_file: &Path) -> Result<Arc<CaType>, TrustError>
 }
 
 /// The client certificate. An HTTP client was built with the same PEM, which checked it.
-pub(super) fn certificate(chain: &str, key: &Secret) -> Result<Arc<CertKey>, HttpClientError> {
+pub(super) fn certificate(
+    CertificateAndKey { chain, key }: &CertificateAndKey,
+) -> Result<Arc<CertKey>, HttpClientError> {
     let broken = |error: rustls::pki_types::pem::Error| HttpClientError::Pem(error.to_string());
     let chain = CertificateDer::pem_slice_iter(chain.as_bytes())
         .map(|certificate| certificate.map(|certificate| certificate.to_vec()));

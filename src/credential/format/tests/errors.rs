@@ -1,4 +1,4 @@
-//! What people read when a document does not do. Every message whole.
+//! The whole message of every error.
 
 use super::*;
 
@@ -7,8 +7,8 @@ fn message(document: &str) -> String {
 }
 
 #[test]
-fn what_cannot_be_read_or_is_something_else_says_so() {
-    let unknown = "it holds no OAuth client in a known format; understood are: client_id, client_secret and token_url as JSON or lines, a BTP service key, VCAP_SERVICES, a Kubernetes service binding folder, a destination of the destination service, a secrets, options or cache file of the datasphere CLI, and connections.json of the Power BI connector";
+fn a_document_without_a_client_says_so() {
+    let unknown = "it holds no OAuth client in a known format; bearerd reads: client_id, client_secret and token_url as JSON or lines, a BTP service key, VCAP_SERVICES, a Kubernetes service binding folder, a destination of the destination service, a secrets, options or cache file of the datasphere CLI, and connections.json of the Power BI connector";
     for document in ["", "\n", "{}", "[]", "[[1]]", "prose: with a colon", "{\"a\": {\"b\": 1}}"] {
         assert_eq!(message(document), unknown, "{document}");
     }
@@ -26,11 +26,11 @@ fn what_cannot_be_read_or_is_something_else_says_so() {
 }
 
 #[test]
-fn what_is_missing_is_named_with_its_place() {
+fn a_missing_key_is_named_with_its_location() {
     for (document, expected) in [
         (
             r#"{"client_id":"x"}"#,
-            "client id, secret and token URL: the top level has no client_secret, nor certificate and key, has no token_url",
+            "client id, secret and token URL: the top level has no client_secret and no certificate with its key, has no token_url",
         ),
         (
             "CLIENT_ID=\nCLIENT_SECRET='s'\nTOKEN_URL=https://a.example/t",
@@ -38,7 +38,7 @@ fn what_is_missing_is_named_with_its_place() {
         ),
         (
             r#"{"xsuaa":[{"credentials":{"clientid":"x","url":"https://a.example"}}]}"#,
-            "VCAP_SERVICES: xsuaa[0].credentials has no clientsecret, nor certificate and key",
+            "VCAP_SERVICES: xsuaa[0].credentials has no clientsecret and no certificate with its key",
         ),
         (
             r#"{"hana":[{"credentials":{"user":"x"}}],"x":[{"credentials":{"uaa":{"clientsecret":"s","clientid":7,"uaadomain":"d"}}}]}"#,
@@ -66,7 +66,7 @@ fn what_is_missing_is_named_with_its_place() {
         ),
         (
             r#"{"auth_token_url":"https://a.example/t","client_id":"x"}"#,
-            "Power BI connection: the top level has no client_secret, nor certificate and key",
+            "Power BI connection: the top level has no client_secret and no certificate with its key",
         ),
         (
             "client_id=a\nclient_secret=s\nCLIENT_ID=b\ntoken_url=https://a.example/t",
@@ -78,7 +78,7 @@ fn what_is_missing_is_named_with_its_place() {
 }
 
 #[test]
-fn a_url_that_will_not_do_is_named_and_not_shown() {
+fn an_unusable_url_is_named_and_not_shown() {
     for (url, why) in [
         ("sb-oops", "is not a URL"),
         ("ftp://a.example", "is neither https:// nor http://"),
@@ -94,7 +94,7 @@ fn a_url_that_will_not_do_is_named_and_not_shown() {
 }
 
 #[test]
-fn clients_for_people_are_told_from_clients_for_machines() {
+fn clients_for_people_are_distinguished_from_clients_for_machines() {
     for name in ["interactive.txt", "saml.txt"] {
         assert_eq!(
             fixture(name).unwrap_err().to_string(),
@@ -105,11 +105,11 @@ fn clients_for_people_are_told_from_clients_for_machines() {
 }
 
 #[test]
-fn destinations_that_will_not_do_say_why() {
+fn unusable_destinations_say_why() {
     let with = |lines: &str| message(&format!("Type=HTTP\nclientId=x\n{lines}"));
     let url = "Authentication=OAuth2ClientCredentials\ntokenServiceURL=https\\://a.example/t";
     let top = "destination: the top level";
-    let only = "only OAuth2ClientCredentials gets a token without a person";
+    let only = "bearerd supports only OAuth2ClientCredentials, which needs no person";
     assert_eq!(
         with("URL=x\nAuthentication=OAuth2SAMLBearerAssertion"),
         format!("{top} has Authentication OAuth2SAMLBearerAssertion; {only}")
@@ -120,7 +120,7 @@ fn destinations_that_will_not_do_say_why() {
     );
     assert_eq!(with("tokenServiceURL=x"), format!("{top} has no Authentication"));
     let common = format!(
-        "{top} has a tokenServiceURL for many tenants; write your tenant's own into it and set tokenServiceURLType to Dedicated"
+        "{top} has a tokenServiceURL for many tenants; replace it by your tenant's own URL and set tokenServiceURLType to Dedicated"
     );
     assert_eq!(with(&format!("{url}\nclientSecret=s\ntokenServiceURLType=Common")), common);
     assert_eq!(with(&format!("{url}/{{tenant}}\nclientSecret=s")), common);
@@ -174,7 +174,7 @@ fn long_lists_and_strange_names_stay_readable() {
         )
     };
     let bindings: Vec<String> = (0..12).map(binding).collect();
-    let told = message(&format!(r#"{{"x{}":[{}]}}"#, "y".repeat(100), bindings.join(",")));
-    assert!(told.contains("; and 2 more; choose one") && !told.contains('\n'), "{told}");
-    assert!(told.contains("y[0]") && !told.contains(&"y".repeat(64)), "{told}");
+    let message = message(&format!(r#"{{"x{}":[{}]}}"#, "y".repeat(100), bindings.join(",")));
+    assert!(message.contains("; and 2 more; choose one") && !message.contains('\n'), "{message}");
+    assert!(message.contains("y[0]") && !message.contains(&"y".repeat(64)), "{message}");
 }

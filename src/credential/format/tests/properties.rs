@@ -1,10 +1,10 @@
-//! What holds for every document.
+//! Properties that hold for every document.
 
 use super::*;
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
-/// What no message may show.
+/// A text that no message may show.
 const MARKER: &str = "MARKED-7f3a";
 
 /// Fixtures that are JSON with one usable client, and the fixtures' other documents.
@@ -45,9 +45,9 @@ fn shown(result: &Result<Found, FormatError>) -> String {
 
 /// Everything that was read, secrets included.
 fn whole(found: &Found) -> String {
-    let proof = match &found.proof {
-        Proof::Secret(secret) => secret.expose(),
-        Proof::Certificate { key, .. } => key.expose(),
+    let proof = match &found.details.proof {
+        FoundProof::Secret(secret) => secret.expose(),
+        FoundProof::Certificate(certificate) => certificate.key.expose(),
     };
     format!("{found:?} {proof}")
 }
@@ -197,15 +197,15 @@ proptest! {
 }
 
 #[test]
-fn secrets_are_never_shown_wherever_they_stand() {
+fn secrets_are_never_shown_wherever_they_are() {
     let mut trees: Vec<_> = FIXTURES.iter().map(|row| (row.0, Tree::clone(&tree(row.0)))).collect();
     trees.extend(
         ["vcap-two.json", "folder-root", "power-bi-map.json"].map(|name| (name, tree(name))),
     );
     for (name, tree) in trees {
         for binding in [Binding::default(), named("nobody")] {
-            let told = shown(&recognise(&tree, &binding));
-            assert!(!told.contains("FAKE-secret"), "{name}: {told}");
+            let shown = shown(&recognise(&tree, &binding));
+            assert!(!shown.contains("FAKE-secret"), "{name}: {shown}");
         }
     }
     for name in ["key-x509.json", "folder-x509"] {
@@ -214,16 +214,24 @@ fn secrets_are_never_shown_wherever_they_stand() {
     assert!(!format!("{:?}", tree("folder-keys")).contains("FAKE"));
 }
 
-/// Fixtures, the key to remove, and what is said then.
+/// Fixtures, the key to remove, and the message without it.
 const REMOVED: [(&str, &str, &str); 23] = [
     ("plain.json", "/client_id", "the top level has no client_id"),
-    ("plain.json", "/client_secret", "the top level has no client_secret, nor certificate and key"),
+    (
+        "plain.json",
+        "/client_secret",
+        "the top level has no client_secret and no certificate with its key",
+    ),
     ("plain.json", "/token_url", "the top level has no token_url"),
     ("key-flat.json", "/clientid", "the top level has no clientid"),
     ("key-flat.json", "/clientsecret", "the top level has no clientsecret"),
     ("key-flat.json", "/url", "the top level has no url"),
     ("key-wrapped.json", "/credentials/client_id", "credentials has no clientid"),
-    ("key-tms.json", "/uaa/clientsecret", "uaa has no clientsecret, nor certificate and key"),
+    (
+        "key-tms.json",
+        "/uaa/clientsecret",
+        "uaa has no clientsecret and no certificate with its key",
+    ),
     ("key-alm.json", "/credentials/uaa/clientid", "credentials.uaa has no clientid"),
     ("key-x509.json", "/certificate", "the top level has no certificate"),
     ("key-x509.json", "/key", "the top level has no key"),
@@ -248,7 +256,7 @@ const REMOVED: [(&str, &str, &str); 23] = [
     (
         "cli-secrets.json",
         "/client_secret",
-        "the top level has no client_secret, nor certificate and key",
+        "the top level has no client_secret and no certificate with its key",
     ),
     ("cli-options.json", "/client-id", "the top level has no client-id"),
     (
@@ -262,7 +270,7 @@ const REMOVED: [(&str, &str, &str); 23] = [
 ];
 
 #[test]
-fn a_removed_key_is_named_with_its_place() {
+fn a_removed_key_is_named_with_its_location() {
     for (fixture, pointer, expected) in REMOVED {
         for empty in [None, Some(json!("")), Some(json!(" \n")), Some(Value::Null)] {
             let mut document = json_of(fixture);
@@ -270,12 +278,12 @@ fn a_removed_key_is_named_with_its_place() {
             let map = document.pointer_mut(map).unwrap().as_object_mut().unwrap();
             map.remove(key);
             map.extend(empty.map(|empty| (key.to_owned(), empty)));
-            let Err(FormatError::Unusable(faults)) = recognised(&document) else {
+            let Err(FormatError::Unusable(unusable)) = recognised(&document) else {
                 panic!("{fixture} {pointer}: {}", shown(&recognised(&document)));
             };
-            let told = faults.iter().map(ToString::to_string).collect::<Vec<_>>();
-            let ends = |told: &String| told.split_once(": ").unwrap().1 == expected;
-            assert!(told.iter().any(ends), "{fixture} {pointer}: {told:?}");
+            let messages = unusable.iter().map(ToString::to_string).collect::<Vec<_>>();
+            let ends = |message: &String| message.split_once(": ").unwrap().1 == expected;
+            assert!(messages.iter().any(ends), "{fixture} {pointer}: {messages:?}");
         }
     }
 }

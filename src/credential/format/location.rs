@@ -1,19 +1,19 @@
-//! Where something stands: the only part of a document that messages show.
+//! Locations in a document: apart from names, the only part of it that messages show.
 
 use std::fmt;
 
-/// The longest name that is shown whole.
-const LONGEST: usize = 64;
+/// The longest name that is shown whole, in characters.
+const MAX_NAME: usize = 64;
 
 /// A path into a document or a folder: `xsuaa[0].credentials`, `sapcp/xsuaa/my-instance`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Location {
     path: String,
-    /// What stands before the next name.
+    /// The character before the next name.
     separator: char,
 }
 
-impl Place {
+impl Location {
     /// The top of a document.
     pub(super) fn document() -> Self {
         Self { path: String::new(), separator: '.' }
@@ -24,7 +24,7 @@ impl Place {
         Self { path: String::new(), separator: '/' }
     }
 
-    /// What a key of this map, or a file of this folder, holds.
+    /// The value of a key of this map, or a file of this folder.
     pub(super) fn key(&self, name: &str) -> Self {
         Self { path: self.joined(name), separator: '.' }
     }
@@ -45,13 +45,13 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(if self.path.is_empty() { "the top level" } else { &self.path })
     }
 }
 
-/// A name as messages show it: on one line, and not too long.
+/// A name as messages show it: on one line, and cut if it is long.
 pub(super) fn shown(name: &str) -> String {
-    name.chars().take(LONGEST).map(|c| if c.is_control() { '?' } else { c }).collect()
+    name.chars().take(MAX_NAME).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
