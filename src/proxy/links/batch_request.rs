@@ -1,5 +1,5 @@
-//! Rewrites the sidecar's URLs in a multipart `$batch` request (OData 4.01 part 1, section 11.7.7)
-//! while it streams through. Pure.
+//! Multipart `$batch` requests (OData 4.01 part 1, section 11.7.7): the sidecar's URLs become the
+//! upstream's while the batch streams through. Pure.
 //!
 //! Clients built on .NET write absolute request lines by default.
 
@@ -10,16 +10,16 @@ use super::multipart::{Messages, Multipart, NewMessage};
 use super::origin::OriginMap;
 use std::sync::Arc;
 
-/// What becomes of the URLs in requests.
+/// What URLs in requests become.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RequestUrls {
-    /// Our origin becomes the upstream's.
+    /// Maps the sidecar's URLs to the upstream's.
     pub(super) urls: Arc<OriginMap>,
-    /// Our `Host`, and the upstream's.
+    /// The sidecar's `Host`, and the upstream's.
     pub(super) host: (String, String),
 }
 
-/// Rewrites one multipart batch.
+/// Rewrites one multipart batch of requests.
 pub(super) type BatchRequestRewriter = Multipart<RequestUrls>;
 
 impl Messages for RequestUrls {
@@ -33,7 +33,7 @@ impl Messages for RequestUrls {
 }
 
 impl RequestUrls {
-    /// The header of a request, and how many URLs changed in it.
+    /// The changed header of a request, and how many URLs changed in it.
     fn head(&self, head: &[u8]) -> (Vec<u8>, u64) {
         let (mut changed, mut count) = (Vec::with_capacity(head.len()), 0);
         for (index, line) in head.split_inclusive(|byte| *byte == b'\n').enumerate() {
@@ -49,7 +49,7 @@ impl RequestUrls {
         (changed, count)
     }
 
-    /// `GET http://127.0.0.1:8080/... HTTP/1.1`
+    /// Rewrites `GET http://127.0.0.1:8080/... HTTP/1.1`.
     fn request_line(&self, line: &[u8]) -> Option<Vec<u8>> {
         let text = str::from_utf8(line).ok()?;
         let (method, rest) = text.split_once(' ')?;
@@ -65,7 +65,7 @@ impl RequestUrls {
     }
 }
 
-/// The format of a request's body, if there may be links in it.
+/// The format of a request's body, if it may hold links.
 fn format(head: &[u8]) -> Option<Format> {
     if value_of(head, "content-encoding").is_some() {
         return None;
@@ -73,7 +73,7 @@ fn format(head: &[u8]) -> Option<Format> {
     value_of(head, "content-type").and_then(|kind| Format::named(&kind))
 }
 
-/// A line of entity tags, if some of them were marked here.
+/// The restored line of entity tags, if some were made weak by bearerd.
 fn restored(line: &[u8]) -> Option<Vec<u8>> {
     let (_, tags) = str::from_utf8(line).ok()?.split_once(':')?;
     let restored = strengthened(tags.trim());

@@ -15,23 +15,23 @@ use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use std::sync::Arc;
 
-/// A batch's answer holds those to change sets, which hold no more of their kind.
+/// The deepest nesting: a batch response holds those to change sets, which hold no others.
 const DEEPEST: usize = 4;
 
-/// Rewrites one answer that holds others.
+/// Rewrites one response that holds others.
 pub(super) type BatchResponseRewriter = Multipart<EmbeddedResponses>;
 
-/// What is done to the answers within.
+/// What is done to the responses within another.
 #[derive(Clone, Debug)]
 pub(crate) struct EmbeddedResponses {
     map: Arc<OriginMap>,
     formats: Links,
-    /// How many answers these are within.
+    /// How many responses these are nested in.
     depth: usize,
 }
 
 impl BatchResponseRewriter {
-    /// A rewriter for an answer whose `Content-Type` is this. `None`: it holds no answers.
+    /// A rewriter for a response with this `Content-Type`. `None` if it holds no responses.
     fn of_response(content_type: &str, formats: Links, map: &Arc<OriginMap>) -> Option<Self> {
         EmbeddedResponses { map: map.clone(), formats, depth: 0 }.within(content_type)
     }
@@ -48,7 +48,7 @@ impl Messages for EmbeddedResponses {
 }
 
 impl EmbeddedResponses {
-    /// A rewriter for such an answer within others.
+    /// A rewriter for a response with this `Content-Type`, at this depth.
     fn within(self, content_type: &str) -> Option<BatchResponseRewriter> {
         if self.depth >= DEEPEST {
             return None;
@@ -56,7 +56,7 @@ impl EmbeddedResponses {
         Multipart::single(content_type, self.clone()).or_else(|| Multipart::new(content_type, self))
     }
 
-    /// The header of an answer, if it changes, and how many links in it did.
+    /// The header of a response, if it changes, and how many links changed in it.
     fn head(&self, head: &[u8], keeps_body: bool) -> (Option<Vec<u8>>, u64) {
         let (mut changed, mut count, mut has_changed) = (Vec::with_capacity(head.len()), 0, false);
         let mut room = MOST_GROWN;

@@ -1,19 +1,20 @@
-//! An answer's body on its way to the caller: decompressed if it has to be, and its links rewritten,
-//! step by step. However much a chunk inflates to or grows, a step makes little.
+//! A response's body on its way to the client: decompressed if necessary, and its links rewritten,
+//! in steps. However much a chunk inflates or grows, each step makes little.
 
 use super::batch_response::LinkRewriter;
-use super::inflate::{Inflater, Step, may_begin};
+use super::inflate::{InflateStep, Inflater, may_begin};
 use super::rewrite::Rewrite;
 use std::io;
 
-/// So much is rewritten at once.
+/// The most bytes that are rewritten in one step.
 const PIECE: usize = 8 * 1024;
-/// Less, where it may become more than this: a link takes a few bytes, and what takes its place a hundred.
+/// The most bytes that a step may make, which makes steps smaller: a link has a few bytes, and its
+/// replacement a hundred.
 const MOST_MADE: usize = 4 * PIECE;
-/// Never less.
+/// The least bytes that are rewritten in one step.
 const LEAST_PIECE: usize = 256;
 
-/// What is done to an answer's body.
+/// Decompresses and rewrites a response's body.
 pub(crate) struct BodyRewriter {
     inflating: Option<Inflating>,
     rewriter: LinkRewriter,
@@ -26,7 +27,7 @@ struct Inflating {
 }
 
 impl BodyRewriter {
-    /// `growth` is how many times as long the rewriter may make what it is given.
+    /// `growth` is the factor by which the rewriter can lengthen its input.
     pub(super) fn new(is_gzip: bool, rewriter: LinkRewriter, growth: usize) -> Self {
         let piece = MOST_MADE.checked_div(growth).unwrap_or(PIECE).clamp(LEAST_PIECE, PIECE);
         let inflating = || Inflating {
@@ -36,7 +37,7 @@ impl BodyRewriter {
         Self { inflating: is_gzip.then(inflating), rewriter, piece }
     }
 
-    /// Whether it is compressed.
+    /// Whether the body is compressed.
     pub(crate) const fn is_gzip(&self) -> bool {
         self.inflating.is_some()
     }
@@ -46,23 +47,23 @@ impl BodyRewriter {
         may_begin(bytes)
     }
 
-    /// Takes some of the input and appends to the output what is decided. A step that is idle says that
-    /// all of the input is taken.
+    /// Takes some of the input and appends to the output what is decided. A step that is idle means
+    /// that all of the input was taken.
     ///
     /// # Errors
-    /// The compressed data is broken, or grows beyond all measure.
-    pub(crate) fn step(&mut self, input: &[u8], output: &mut Vec<u8>) -> io::Result<Step> {
+    /// The compressed data is broken, or inflates too much.
+    pub(crate) fn step(&mut self, input: &[u8], output: &mut Vec<u8>) -> io::Result<InflateStep> {
         let Some(Inflating { inflater, plain }) = &mut self.inflating else {
             let piece = input.get(..self.piece).unwrap_or(input);
             self.rewriter.push(piece, output);
-            return Ok(Step { taken: piece.len(), made: 0 });
+            return Ok(InflateStep { taken: piece.len(), made: 0 });
         };
         let step = inflater.step(input, plain)?;
         self.rewriter.push(plain.get(..step.made).unwrap_or_default(), output);
         Ok(step)
     }
 
-    /// Ends the body, of which all steps were taken: what is held back is appended to the output.
+    /// Ends the body, after all steps: appends to the output what is held back.
     ///
     /// # Errors
     /// The compressed data ends too early.
@@ -84,8 +85,8 @@ impl BodyRewriter {
 pub(crate) mod tests {
     use super::*;
     use crate::proxy::links::format::{Format, FormatRewriter};
+    use crate::proxy::links::held_part::LARGEST_CHANGED;
     use crate::proxy::links::origin::OriginMap;
-    use crate::proxy::links::part::LARGEST_CHANGED;
     use flate2::Compression;
     use flate2::write::GzEncoder;
     use std::io::Write;

@@ -1,7 +1,7 @@
-//! The header of a message that is in a body: split off, read and changed line by line. Pure.
+//! The header of a message inside a body: split off, read and changed line by line. Pure.
 
-/// The empty lines before a message, which servers skip (RFC 9112 section 2.2), its header with the empty line
-/// behind, and its body.
+/// Splits a message into the empty lines before it, which servers skip (RFC 9112 section 2.2), its
+/// header with the empty line, and its body.
 pub(super) fn split_message(message: &[u8]) -> (&[u8], &[u8], &[u8]) {
     let skipped = message.len() - message.trim_ascii_start().len();
     let (lead, message) = message.split_at(skipped);
@@ -9,7 +9,7 @@ pub(super) fn split_message(message: &[u8]) -> (&[u8], &[u8], &[u8]) {
     (lead, head, body)
 }
 
-/// What stands up to the first empty line, that one included, and what follows.
+/// Splits after the first empty line.
 fn split_head(bytes: &[u8]) -> (&[u8], &[u8]) {
     let mut length = 0;
     for line in bytes.split_inclusive(|byte| *byte == b'\n') {
@@ -21,14 +21,15 @@ fn split_head(bytes: &[u8]) -> (&[u8], &[u8]) {
     bytes.split_at(length.min(bytes.len()))
 }
 
-/// A body, and the end of its last line, which belongs to the delimiter behind it (RFC 2046 section 5.1.1).
+/// Splits off the line end of the last line, which belongs to the next delimiter (RFC 2046 section
+/// 5.1.1).
 pub(super) fn split_end(body: &[u8]) -> (&[u8], &[u8]) {
     let end = [&b"\r\n"[..], b"\n"].into_iter().find(|end| body.ends_with(end)).unwrap_or_default();
     body.split_at(body.len() - end.len())
 }
 
-/// The name of the header on a line, in lower case. Empty for the empty line and for one that goes on
-/// from the line before.
+/// The name of the header on a line, in lower case. Empty for the empty line and for a continuation
+/// line.
 pub(super) fn name_of(line: &[u8]) -> String {
     let colon = line.iter().position(|byte| *byte == b':').unwrap_or_default();
     String::from_utf8_lossy(line.get(..colon).unwrap_or_default()).to_ascii_lowercase()
@@ -51,8 +52,8 @@ pub(super) fn value_of(head: &[u8], name: &str) -> Option<String> {
     value
 }
 
-/// A `Content-Length` line whose number grows as what it counts does. Clients differ in what they
-/// count, so that it is the difference which is added.
+/// A `Content-Length` line, changed by as much as the length changed. Clients differ in what they
+/// count, so that the difference is added.
 fn lengthened(line: &[u8], before: usize, after: usize) -> Option<Vec<u8>> {
     let (_, value) = str::from_utf8(line).ok()?.split_once(':')?;
     let length = (value.trim().parse::<usize>().ok()? + after).checked_sub(before)?;
@@ -67,13 +68,13 @@ pub(super) fn with_value(line: &[u8], value: &str) -> Option<Vec<u8>> {
     Some(format!("{name}: {value}{end}").into_bytes())
 }
 
-/// A header without the length of what follows it.
+/// A header without `Content-Length`.
 pub(super) fn without_length(header: &[u8]) -> Vec<u8> {
     let lines = header.split_inclusive(|byte| *byte == b'\n');
     lines.filter(|line| name_of(line) != "content-length").flatten().copied().collect()
 }
 
-/// A header with the length of what follows it, where that grew from `before` to `after`.
+/// A header whose `Content-Length` counts bytes that grew from `before` to `after`.
 pub(super) fn with_length(header: &[u8], before: usize, after: usize) -> Vec<u8> {
     let mut changed = Vec::with_capacity(header.len() + 8);
     for line in header.split_inclusive(|byte| *byte == b'\n') {

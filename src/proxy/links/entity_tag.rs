@@ -1,16 +1,18 @@
-//! Entity tags of bodies whose bytes change: weak on the way out, strong again on the way back. Pure.
+//! Entity tags of bodies whose bytes change: weak for the client, strong again for the upstream.
+//! Pure.
 
-/// Ends the opaque part of an entity tag that bearerd made weak, so that it can be made strong
-/// again.
+/// The end of the opaque part of an entity tag that bearerd made weak, so that it can be made
+/// strong again.
 pub(super) const MARK: &str = "~bearerd\"";
 
-/// A strong entity tag as that of a body whose bytes are changed (RFC 9110 section 8.8.1).
+/// The weak form of a strong entity tag, for a body whose bytes are changed (RFC 9110 section
+/// 8.8.1).
 pub(super) fn weakened(tag: &str) -> Option<String> {
     let strong = tag.trim().strip_prefix('"')?.strip_suffix('"')?;
     Some(format!("W/\"{strong}{MARK}"))
 }
 
-/// Entity tags as the upstream gave them.
+/// Entity tags as the upstream sent them.
 pub(super) fn strengthened(tags: &str) -> String {
     let tag = |tag: &str| {
         let (lead, tag) = tag.split_at(tag.len() - tag.trim_start().len());

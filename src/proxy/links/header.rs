@@ -1,4 +1,4 @@
-//! Links in headers ([`header_kind::HEADERS`]) and the entity tags of bodies whose bytes change. Pure.
+//! Links in headers, and the entity tags of bodies whose bytes change. Pure.
 
 use super::entity_tag::{MARK, strengthened, weakened};
 use super::header_kind::HeaderKind;
@@ -9,13 +9,13 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::{RequestHeader, ResponseHeader};
 use std::sync::Arc;
 
-/// Headers that describe the exact bytes of a body. They go when its links change.
+/// Headers that describe the exact bytes of a body. They are removed if the body's links change.
 pub(crate) const DIGESTS: [&str; 4] = ["content-md5", "digest", "content-digest", "repr-digest"];
 
 const DESTINATION: HeaderName = HeaderName::from_static("destination");
 const ODATA_ENTITYID: HeaderName = HeaderName::from_static("odata-entityid");
 
-/// Rewrites the links of an answer's header. Returns how many were changed.
+/// Rewrites the links in a response's header. Returns how many were changed.
 pub(super) fn rewrite_response(response: &mut ResponseHeader, map: &Arc<OriginMap>) -> u64 {
     let linked = response.headers.keys().filter_map(|name| {
         let kind =
@@ -32,7 +32,7 @@ pub(super) fn rewrite_response(response: &mut ResponseHeader, map: &Arc<OriginMa
     count
 }
 
-/// Replaces each value of a header for which there is another. Returns how many were.
+/// Replaces the values of a header that change. Returns how many did.
 fn replace(
     response: &mut ResponseHeader,
     name: &HeaderName,
@@ -49,19 +49,19 @@ fn replace(
     }
     response.remove_header(name);
     for (value, changed) in values.into_iter().zip(changed) {
-        // A name and value that were there before, or were checked above.
+        // The name and the values are valid: they were there before, or were checked above.
         let _ = response.append_header(name, changed.unwrap_or(value));
     }
     u64::try_from(count).unwrap_or_default()
 }
 
-/// Makes the entity tag of a body weak whose bytes are changed (RFC 9110 section 8.8.1).
+/// Makes the entity tag weak, for a body whose bytes are changed (RFC 9110 section 8.8.1).
 pub(super) fn weaken_tag(response: &mut ResponseHeader) {
     replace(response, &ETAG, weakened);
 }
 
-/// Request headers that hold a URL: WebDAV's `Destination`; `Referer` and `Origin`, which some front doors
-/// compare with the host; and what a caller may send back as it was given to it.
+/// Request headers that hold URLs: `Destination` of WebDAV, `Referer` and `Origin`, which some
+/// gateways compare with the host, and headers that a client may send back as it got them.
 const POINTERS: [(HeaderName, HeaderKind); 6] = [
     (DESTINATION, HeaderKind::Url),
     (REFERER, HeaderKind::Url),
@@ -71,12 +71,12 @@ const POINTERS: [(HeaderName, HeaderKind); 6] = [
     (LINK, HeaderKind::Links),
 ];
 
-/// Whether a request has one of them; few do.
+/// Whether a request has one of these headers. Few do.
 pub(super) fn has_urls(request: &RequestHeader) -> bool {
     request.headers.keys().any(|name| POINTERS.iter().any(|(pointer, _)| pointer == name))
 }
 
-/// Makes the sidecar's URLs in a request's headers the upstream's.
+/// Replaces the sidecar's URLs in a request's header by the upstream's.
 pub(super) fn rewrite_request(request: &mut RequestHeader, map: &Arc<OriginMap>) {
     let mut room = MOST_GROWN;
     for (name, kind) in POINTERS {
@@ -90,19 +90,19 @@ pub(super) fn rewrite_request(request: &mut RequestHeader, map: &Arc<OriginMap>)
             .ok()
         };
         if let Some(value) = request.headers.get(&name).and_then(theirs) {
-            // A name that was there before, and a value that was checked.
+            // The name is valid since it was there before, and the value was checked.
             let _ = request.insert_header(name, value);
         }
     }
 }
 
-/// Whether a request asks about a body whose bytes were changed here.
+/// Whether a request asks about a body whose bytes bearerd changed.
 pub(super) fn asks_about_rewritten(request: &HeaderMap) -> bool {
     let mut tags = request.get_all(IF_NONE_MATCH).iter().chain(request.get_all(IF_MATCH));
     tags.any(|value| value.to_str().is_ok_and(|tags| tags.contains(MARK)))
 }
 
-/// Gives the upstream its own entity tags back.
+/// Restores the upstream's own entity tags.
 pub(super) fn restore_tags(request: &mut RequestHeader) {
     for name in [IF_MATCH, IF_NONE_MATCH] {
         let values = request.headers.get_all(&name).iter();
@@ -112,13 +112,13 @@ pub(super) fn restore_tags(request: &mut RequestHeader) {
             continue;
         }
         if let Ok(value) = HeaderValue::try_from(strengthened(&text)) {
-            // A name that was there before.
+            // The name is valid since it was there before.
             let _ = request.insert_header(name, value);
         }
     }
 }
 
-/// What a request's header is with the upstream's own entity tags, if it holds some that were made weak.
+/// The value of a request's header with the upstream's own entity tags, if it holds weakened ones.
 pub(crate) fn restored_tags(name: &HeaderName, value: &str) -> Option<String> {
     let has_tags = *name == IF_MATCH || *name == IF_NONE_MATCH;
     (has_tags && value.contains(MARK)).then(|| strengthened(value))

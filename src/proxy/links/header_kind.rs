@@ -1,8 +1,8 @@
 //! The headers that hold URLs or entity tags, and in which form. Pure.
 
-/// What a header of an answer holds.
+/// The form of a value.
 ///
-/// The more a caller depends on it, the earlier it comes.
+/// Headers that a client depends on most come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum HeaderKind {
     /// A URL.
@@ -15,14 +15,14 @@ pub(super) enum HeaderKind {
     Tag,
 }
 
-/// The headers of answers that hold what a caller has to come back with to the sidecar.
+/// Response headers with what a client sends back to the sidecar.
 pub(super) const HEADERS: [(&str, HeaderKind); 9] = [
     ("location", HeaderKind::Url),
     ("content-location", HeaderKind::Url),
-    // OData 4.01 part 1, section 8.3.4; some leave the prefix out.
+    // OData 4.01 part 1, section 8.3.4. Some services leave the prefix out.
     ("odata-entityid", HeaderKind::Url),
     ("entityid", HeaderKind::Url),
-    // The same of OData V3.
+    // The same in OData V3.
     ("dataserviceid", HeaderKind::Url),
     ("link", HeaderKind::Links),
     ("sap-message", HeaderKind::Messages),
@@ -31,13 +31,13 @@ pub(super) const HEADERS: [(&str, HeaderKind); 9] = [
 ];
 
 impl HeaderKind {
-    /// What the header of this name holds, if it is one of them.
+    /// The form of the header with this name, if it is one of them.
     pub(super) fn of(name: &[u8]) -> Option<Self> {
         let known = HEADERS.iter().find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()));
         known.map(|(_, kind)| *kind)
     }
 
-    /// What a value that may change can begin with, besides what a URL can and an escape.
+    /// The first bytes of values that may change, besides those of URLs and escapes.
     pub(super) fn first_bytes() -> impl Iterator<Item = u8> {
         b"<[{".iter().copied()
     }

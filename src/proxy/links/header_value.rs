@@ -1,5 +1,5 @@
-//! What becomes of the values of headers, wherever these stand: in a message's header, in a part of a
-//! batch, or in a batch's JSON. Pure.
+//! The values of headers with links: in a message's own header, in a part of a batch, or in a
+//! batch's JSON. Pure.
 
 use super::entity_tag::weakened;
 use super::header_kind::HeaderKind;
@@ -7,12 +7,13 @@ use super::json::JsonRewriter;
 use super::origin::OriginMap;
 use std::sync::Arc;
 
-/// By so much the values of one header may grow: a value that would take more stays as it is. Hundreds of links fit.
+/// How much the values of one header may grow: hundreds of links fit. A value that would grow more
+/// stays as it is.
 pub(super) const MOST_GROWN: usize = 16 * 1024;
-/// So much of a value is rewritten at once, before it is looked at what came of it.
+/// How many bytes of a value are rewritten before the growth is checked.
 const PIECE: usize = 1024;
 
-/// The value as it goes to the caller, if it changes. It may grow into this room, of which it takes what it needs.
+/// The value for the client, if it changes. It may grow by `room`, which is reduced by its growth.
 pub(super) fn rewrite(
     kind: HeaderKind,
     value: &str,
@@ -32,7 +33,8 @@ pub(super) fn rewrite(
 }
 
 impl JsonRewriter {
-    /// A rewriter for the answer to a batch: the headers of each response are like real ones.
+    /// A rewriter for the response to a batch. The headers of each response in it are changed like
+    /// real ones.
     pub fn for_batch_response(map: Arc<OriginMap>) -> Self {
         Self::with_header_values(map, |kind, value, map| {
             rewrite(kind, value, map, &mut { MOST_GROWN })
@@ -40,7 +42,8 @@ impl JsonRewriter {
     }
 }
 
-/// `<URL>; rel="next"; anchor="URL", <URL>; rel="prev"`, unless it becomes longer than this.
+/// Rewrites `<URL>; rel="next"; anchor="URL", <URL>; rel="prev"`. `None` if nothing changes, or if
+/// it becomes longer than `most`.
 fn links(value: &str, map: &OriginMap, most: usize) -> Option<String> {
     let mut rewritten = String::with_capacity(value.len());
     let mut rest = value;
@@ -70,7 +73,7 @@ fn links(value: &str, map: &OriginMap, most: usize) -> Option<String> {
     changed.then_some(rewritten)
 }
 
-/// What a quoted string holds, and what follows its closing quote.
+/// Splits a text after the closing quote of a quoted string.
 fn split_quoted(text: &str) -> Option<(&str, &str)> {
     let mut is_escaped = false;
     let end = text.find(|character| {

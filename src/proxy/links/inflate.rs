@@ -1,32 +1,33 @@
-//! Gzip (RFC 1952) inflated in steps, each of which makes no more than its output holds. Pure.
+//! Gzip (RFC 1952), inflated in steps that make no more than the output holds. Pure.
 
 use flate2::{Decompress, FlushDecompress, Status};
 use std::io;
 
-/// Deflate's largest window (RFC 1951): whatever was compressed can be inflated.
+/// Deflate's largest window (RFC 1951), with which all data can be inflated.
 const WINDOW_BITS: u8 = 15;
-/// What an answer may inflate to whatever it takes: more than SAP's limit of a page, 20 MB.
+/// How much a response may inflate to in any case: more than SAP's page limit of 20 MB.
 const ALLOWANCE: u64 = 32 << 20;
-/// An answer beyond that which inflates by more than this is none but an attack: deflate's own limit is 1,032.
+/// The highest ratio beyond that. A response that inflates more is an attack: deflate's own limit
+/// is 1,032.
 const MOST_RATIO: u64 = 1000;
-/// What a gzip file begins with: two bytes of magic, and deflate.
+/// The first bytes of gzip: two magic bytes, and deflate.
 const MAGIC: [u8; 3] = [0x1f, 0x8b, 8];
 
-/// Whether data may begin so.
+/// Whether gzip may begin with this data.
 pub(super) fn may_begin(data: &[u8]) -> bool {
     data.iter().zip(MAGIC).all(|(byte, wanted)| *byte == wanted)
 }
 
 /// One step of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Step {
+pub(crate) struct InflateStep {
     /// How many bytes of the input were taken.
     pub(crate) taken: usize,
-    /// How many bytes came of them and those before.
+    /// How many bytes were made.
     pub(crate) made: usize,
 }
 
-impl Step {
+impl InflateStep {
     /// Whether nothing more comes without more input.
     pub(crate) const fn is_idle(self) -> bool {
         self.taken == 0 && self.made == 0
@@ -36,41 +37,42 @@ impl Step {
 /// Inflates the members of one body.
 #[derive(Default)]
 pub(super) struct Inflater {
-    place: Place,
+    state: MemberState,
     taken: u64,
     made: u64,
 }
 
 #[derive(Default)]
-enum Place {
-    /// Nothing has come: a body without a byte is empty, not broken.
+enum MemberState {
+    /// Before the first byte: an empty body is valid.
     #[default]
     Start,
     /// In a member.
     Member(Decompress),
-    /// Behind one. What follows is another, or padding: zero bytes, as tapes and some servers have them.
-    Behind,
+    /// After a member. Another one may follow, or padding: zero bytes, as tapes and some servers
+    /// write them.
+    Ended,
 }
 
 impl Inflater {
     /// Takes some of the input and fills some of the output.
     ///
     /// # Errors
-    /// The data is broken, or inflates beyond all measure.
-    pub(super) fn step(&mut self, input: &[u8], output: &mut [u8]) -> io::Result<Step> {
-        let padding = match self.place {
-            Place::Behind => input.iter().take_while(|byte| **byte == 0).count(),
+    /// The data is broken, or inflates too much.
+    pub(super) fn step(&mut self, input: &[u8], output: &mut [u8]) -> io::Result<InflateStep> {
+        let padding = match self.state {
+            MemberState::Ended => input.iter().take_while(|byte| **byte == 0).count(),
             _ => 0,
         };
         let input = input.get(padding..).unwrap_or_default();
-        let mut step = Step { taken: padding, made: 0 };
-        if !matches!(self.place, Place::Member(_)) {
+        let mut step = InflateStep { taken: padding, made: 0 };
+        if !matches!(self.state, MemberState::Member(_)) {
             if input.is_empty() {
                 return Ok(step);
             }
-            self.place = Place::Member(Decompress::new_gzip(WINDOW_BITS));
+            self.state = MemberState::Member(Decompress::new_gzip(WINDOW_BITS));
         }
-        if let Place::Member(member) = &mut self.place {
+        if let MemberState::Member(member) = &mut self.state {
             let before = (member.total_in(), member.total_out());
             let status = member.decompress(input, output, FlushDecompress::Sync)?;
             let taken = member.total_in() - before.0;
@@ -80,9 +82,9 @@ impl Inflater {
             step.taken += usize::try_from(taken).unwrap_or_default();
             step.made = usize::try_from(made).unwrap_or_default();
             if status == Status::StreamEnd {
-                self.place = Place::Behind;
+                self.state = MemberState::Ended;
             } else if step.is_idle() && !input.is_empty() {
-                return Err(io::Error::other("the compressed data leads nowhere"));
+                return Err(io::Error::other("the compressed data makes no progress"));
             }
         }
         if self.made > ALLOWANCE && self.made / MOST_RATIO > self.taken {
@@ -93,7 +95,7 @@ impl Inflater {
 
     /// Whether the data may end here.
     pub(super) const fn is_whole(&self) -> bool {
-        !matches!(self.place, Place::Member(_))
+        !matches!(self.state, MemberState::Member(_))
     }
 }
 

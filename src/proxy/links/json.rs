@@ -1,8 +1,8 @@
 //! Rewrites the tenant's links in a JSON document while it streams through.
 //!
-//! The document is never held as a whole, and hardly looked at: bit masks find its brackets and
-//! those strings that begin like a link, and only for these is the key before them looked up. All
-//! the rest is copied in long runs. Held back is only the beginning of a string that may be a link.
+//! The document is never held as a whole. Bit masks find its brackets and the strings that begin
+//! like a link, and only for these the key before them is looked up. All other bytes are copied in
+//! long runs. Only the beginning of a string that may be a link is held back.
 
 mod chunk;
 mod context;
@@ -22,9 +22,9 @@ use self::scan::{Class, Strings};
 use super::header_kind::HeaderKind;
 use super::origin::{Match, OriginMap};
 
-/// More open objects and arrays than this end the rewriting.
+/// The most open objects and arrays. Deeper nesting ends the rewriting.
 const DEEPEST: usize = 512;
-/// A header in a batch with a value longer than this passes: it is held as a whole.
+/// The longest value of a header in a batch, which is held as a whole. A longer one passes.
 const LONGEST_HEADER: usize = 8 * 1024;
 
 /// Replaces the upstreams' origins in the links of one JSON document.
@@ -36,7 +36,7 @@ pub struct JsonRewriter {
     map: Arc<OriginMap>,
     /// How many decoded bytes of a value decide whether it is replaced.
     window: usize,
-    /// What a link begins with, apart from a slash or an escape.
+    /// The first bytes of a link, apart from a slash or an escape.
     starts: Class,
     state: State,
     /// Whether the next byte is within a string.
@@ -45,15 +45,15 @@ pub struct JsonRewriter {
     top: Frame,
     /// The containers around it.
     parents: Vec<Frame>,
-    /// What comes before the bytes that are being scanned, if these are in an object.
+    /// The text before the bytes that are being scanned, if these are in an object.
     before: Before,
     /// The key or value that is being decoded.
     decoder: Decoder,
     /// The bytes of the undecided value as they were written, not yet in the output.
     held: Vec<u8>,
-    /// What looks at the beginning of the innermost object.
+    /// Reads the context of the innermost object.
     probe: Probe,
-    /// What becomes of a header's value in a batch.
+    /// Rewrites the value of a header in a batch.
     rewrite_header: RewriteHeader,
     rewritten: u64,
 }
@@ -64,15 +64,15 @@ pub(super) type RewriteHeader = fn(HeaderKind, &str, &Arc<OriginMap>) -> Option<
 /// What happens to the next byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// It is scanned.
+    /// The byte is scanned.
     Scan,
-    /// It goes on with a key that began in an earlier chunk.
+    /// The byte continues a key that began in an earlier chunk.
     Key,
-    /// It goes on with the beginning of a link, which is held back.
+    /// The byte continues the beginning of a link, which is held back.
     Link,
-    /// It goes on with a header's value, which is held back.
+    /// The byte continues a header's value, which is held back.
     Header(HeaderKind),
-    /// It passes: rewriting has ended.
+    /// The byte passes: rewriting has ended.
     Stopped,
 }
 
@@ -96,14 +96,14 @@ impl JsonRewriter {
         }
     }
 
-    /// A rewriter for the response to a batch, in which the headers of each response are changed,
-    /// too, by this function.
+    /// A rewriter for the response to a batch. `rewrite_header` changes the headers of each
+    /// response in it.
     pub(super) fn with_header_values(map: Arc<OriginMap>, rewrite_header: RewriteHeader) -> Self {
         let starts = Class::covering(map.first_bytes().chain(HeaderKind::first_bytes()));
         Self { top: Frame::AnswerRoot, starts, rewrite_header, ..Self::new(map) }
     }
 
-    /// A rewriter for one batch of requests: the URL of each is a link, too.
+    /// A rewriter for one batch of requests, in which the URL of each request is a link, too.
     pub fn for_batch_request(map: Arc<OriginMap>) -> Self {
         Self { top: Frame::BatchRoot, ..Self::new(map) }
     }
@@ -137,7 +137,7 @@ impl JsonRewriter {
         self.rewritten
     }
 
-    /// Scans the rest of the chunk, or up to a link that the next one decides on.
+    /// Scans the rest of the chunk, or up to a link that the next chunk decides on.
     fn scan(&mut self, chunk: &mut Chunk<'_>, output: &mut Vec<u8>) {
         chunk.floor = chunk.at + usize::from(self.strings.is_escaped());
         while chunk.at < chunk.input.len() {
@@ -150,10 +150,10 @@ impl JsonRewriter {
                 let at = block + bit.trailing_zeros() as usize;
                 if events.starts & bit == 0 {
                     self.follow(at, chunk);
-                // A string that was opened by the last chunk is judged already.
+                // A string that was opened by the last chunk is classified already.
                 } else if let Some(opening) = at.checked_sub(1) {
                     let role = self.string_role(opening, chunk);
-                    self.judge(role, at, chunk, output);
+                    self.handle_string(role, at, chunk, output);
                 }
                 if self.state != State::Scan {
                     return;
@@ -171,7 +171,7 @@ impl JsonRewriter {
             Some(b'[') => self.open(at, chunk, false),
             Some(b'}') => self.close(true),
             Some(b']') => self.close(false),
-            // Malformed: what follows cannot be told apart with certainty.
+            // Malformed: the structure of what follows is not certain.
             Some(b'\\') => self.state = State::Stopped,
             _ => {}
         }
@@ -194,12 +194,12 @@ impl JsonRewriter {
     fn close(&mut self, is_object: bool) {
         match self.parents.pop() {
             Some(parent) if self.top.is_object() == is_object => self.top = parent,
-            // Malformed, as above.
+            // Malformed, as in `follow`.
             _ => self.state = State::Stopped,
         }
     }
 
-    /// What the string that opens here is, by its key, its array, or as a key.
+    /// The role of the string that opens here: by its key, by its array, or as a key.
     fn string_role(&mut self, opening: usize, chunk: &Chunk<'_>) -> Role {
         if self.top == Frame::Links {
             return Role::Link;
@@ -211,7 +211,7 @@ impl JsonRewriter {
         }
     }
 
-    /// What its key says about the value that begins here.
+    /// The role of the value that begins here, by its key.
     fn role_at(&mut self, at: usize, chunk: &Chunk<'_>) -> Role {
         match self.before(at, chunk) {
             Before::Colon(role) => role,
@@ -219,7 +219,7 @@ impl JsonRewriter {
         }
     }
 
-    /// What comes before this place, if it matters: only in objects are there keys.
+    /// The text before this place. It only matters in objects, since only they have keys.
     fn before(&mut self, at: usize, chunk: &Chunk<'_>) -> Before {
         if !self.top.is_object() {
             return Before::Other;
@@ -232,7 +232,7 @@ impl JsonRewriter {
         }
     }
 
-    /// What the string before this place says as a key, if that is what comes before.
+    /// The role that the string before this place gives to its value, if a string is there.
     fn role_before(&mut self, at: usize, chunk: &Chunk<'_>) -> Role {
         match (chunk.last(at), self.before) {
             (Some((quote, b'"')), _) => self.role_of_string(quote, chunk),
@@ -241,7 +241,7 @@ impl JsonRewriter {
         }
     }
 
-    /// What the string that ends with this quote says as a key.
+    /// The role that the string which ends with this quote gives to its value.
     fn role_of_string(&mut self, quote: usize, chunk: &Chunk<'_>) -> Role {
         let Some(opening) = chunk.opening(quote).filter(|&at| !self.is_value(at, chunk)) else {
             return Role::Plain;
@@ -250,7 +250,7 @@ impl JsonRewriter {
         if memchr(b'\\', key).is_none() {
             return role_of(key, self.top);
         }
-        // With its quote, which may cut an escape off.
+        // With its quote, which may cut off an escape.
         let key = chunk.input.get(opening + 1..=quote).unwrap_or_default();
         self.decoder.clear();
         match self.decoder.read(key, LONGEST_KEY + 1) {
@@ -259,7 +259,8 @@ impl JsonRewriter {
         }
     }
 
-    /// Whether the string that opens here in an object comes after a colon, so that it is no key.
+    /// Whether the string that opens here in an object comes after a colon, so that it is not a
+    /// key.
     fn is_value(&self, opening: usize, chunk: &Chunk<'_>) -> bool {
         match chunk.last(opening) {
             Some((_, byte)) => byte == b':',
@@ -267,10 +268,16 @@ impl JsonRewriter {
         }
     }
 
-    /// Does to the string that begins here what its role asks for.
-    fn judge(&mut self, role: Role, at: usize, chunk: &mut Chunk<'_>, output: &mut Vec<u8>) {
+    /// Handles the string that begins here by its role.
+    fn handle_string(
+        &mut self,
+        role: Role,
+        at: usize,
+        chunk: &mut Chunk<'_>,
+        output: &mut Vec<u8>,
+    ) {
         match role {
-            Role::Link => self.judge_link(at, chunk, output),
+            Role::Link => self.decide_link(at, chunk, output),
             Role::Header(kind) => {
                 chunk.copy(at, output);
                 chunk.at = at;
@@ -281,8 +288,8 @@ impl JsonRewriter {
         }
     }
 
-    /// Replaces the origin of the link that begins here, if it is one of ours.
-    fn judge_link(&mut self, at: usize, chunk: &mut Chunk<'_>, output: &mut Vec<u8>) {
+    /// Replaces the origin of the link that begins here, if it is an upstream's.
+    fn decide_link(&mut self, at: usize, chunk: &mut Chunk<'_>, output: &mut Vec<u8>) {
         let rest = chunk.input.get(at..).unwrap_or_default();
         self.decoder.clear();
         match self.decoder.read(rest, self.window) {
@@ -306,22 +313,22 @@ impl JsonRewriter {
         }
     }
 
-    /// Keeps what the next chunk needs: what comes before it, or the string that goes on in it.
+    /// Keeps what the next chunk needs: the text before it, or the string that continues in it.
     fn suspend(&mut self, chunk: &mut Chunk<'_>, output: &mut Vec<u8>) {
         let end = chunk.input.len();
         if !self.strings.is_inside() {
             self.before = self.before(end, chunk);
             return;
         }
-        // Without an opening quote in this chunk it is a value, or no key that is known.
+        // Without an opening quote in this chunk it is a value, or an unknown key.
         if let Some(opening) = chunk.opening(end) {
             let role = match opening + 1 == end {
                 true => self.string_role(opening, chunk),
                 false => Role::Plain,
             };
             if matches!(role, Role::Link | Role::Header(_)) {
-                // No byte of it is here yet.
-                self.judge(role, end, chunk, output);
+                // No byte of it has arrived yet.
+                self.handle_string(role, end, chunk, output);
             } else if self.top.is_object() && !self.is_value(opening, chunk) {
                 self.decoder.clear();
                 self.state = State::Key;
@@ -341,7 +348,7 @@ impl JsonRewriter {
         }
     }
 
-    /// Decodes more of a link that is held back, until it is judged.
+    /// Decodes more of a link that is held back, until it is decided.
     fn continue_link(&mut self, chunk: &mut Chunk<'_>, output: &mut Vec<u8>) {
         let rest = chunk.rest();
         let (taken, stop) = self.decoder.read(rest, self.window);
@@ -364,7 +371,7 @@ impl JsonRewriter {
         self.resume(stop != Stop::End, Role::Plain);
     }
 
-    /// Decodes more of a header's value, until all of it is there.
+    /// Decodes more of a header's value, until it is complete.
     fn continue_header(&mut self, kind: HeaderKind, chunk: &mut Chunk<'_>, output: &mut Vec<u8>) {
         let rest = chunk.rest();
         let (taken, stop) = self.decoder.read(rest, LONGEST_HEADER);
@@ -387,7 +394,7 @@ impl JsonRewriter {
         self.resume(stop != Stop::End, Role::Plain);
     }
 
-    /// Goes on scanning behind a string that says this as a key, or still in it.
+    /// Resumes scanning after a string with this role as a key, or within a string.
     fn resume(&mut self, is_inside: bool, role: Role) {
         self.state = State::Scan;
         self.strings = Strings::at(is_inside);

@@ -3,13 +3,13 @@
 /// The longest boundary that RFC 2046 section 5.1.1 allows.
 pub(super) const LONGEST_BOUNDARY: usize = 70;
 
-/// Whether this is the media type of a message of HTTP.
+/// Whether this is the media type of an HTTP message.
 pub(super) fn is_http(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default();
     essence.trim().eq_ignore_ascii_case("application/http")
 }
 
-/// The delimiter of a multipart, from its `Content-Type`.
+/// The delimiter (`--boundary`) of a multipart, from its `Content-Type`.
 pub(super) fn delimiter(content_type: &str) -> Option<Vec<u8>> {
     // A semicolon inside quotes belongs to its value.
     let mut is_quoted = false;

@@ -1,23 +1,23 @@
-//! Messages of HTTP in a body, one by one while it streams through: the parts of a multipart (RFC 2046), or a single
-//! `application/http`. Pure.
+//! HTTP messages in a body, rewritten one by one while the body streams through: the parts of a
+//! multipart (RFC 2046), or a single `application/http`. Pure.
 //!
-//! What becomes of a part is held until its end, since the lengths in its headers change with what is in it. One too
-//! large to be held, as it came or as it is changed, streams, and loses its lengths: its end is the delimiter's. So
-//! no more is made at a time than the links in a piece of input become.
+//! A rewritten part is held until its end, since the lengths in its headers change with it. A part
+//! that is too large to be held, before or after, streams and loses its lengths: the delimiter ends
+//! it. So each piece of input makes no more output than its own links.
 
 use super::embedded_header::{split_end, split_message, value_of, without_length};
+use super::held_part::{HeldPart, LARGEST_CHANGED, LARGEST_PART};
 use super::media_type::{LONGEST_BOUNDARY, delimiter, is_http};
-use super::part::{LARGEST_CHANGED, LARGEST_PART, Part};
 use super::rewrite::Rewrite;
 use std::fmt;
 
-/// A line with more bytes than this is no delimiter: white space may follow it.
+/// The longest line that may be a delimiter, since white space may follow it.
 const LONGEST_DELIMITER: usize = 2 * LONGEST_BOUNDARY;
-/// A batch holds change sets, which hold no more of their kind.
+/// The deepest nesting: a batch holds change sets, which hold no others.
 const DEEPEST: usize = 4;
-/// What is held within a part may still lose its lengths, which are shorter than this.
+/// The most bytes that nested parts may still lose with their lengths.
 const MOST_LOST: usize = 4 * 1024;
-/// A buffer with room for more than this is given back once it is empty.
+/// The capacity of a buffer that is kept once it is empty. A larger one is freed.
 const KEPT: usize = 4 * 1024;
 
 /// What is done to the messages in the parts.
@@ -29,56 +29,56 @@ pub(crate) trait Messages {
     fn begin(&self, head: &[u8]) -> NewMessage<Self::Body>;
 }
 
-/// What becomes of a message.
+/// A message whose header is complete.
 pub(crate) struct NewMessage<B> {
-    /// Its header, if it changes.
+    /// The changed header, if it changes.
     pub(super) head: Option<Vec<u8>>,
-    /// How many links changed there.
+    /// How many links changed in the header.
     pub(super) count: u64,
-    /// Rewrites its body.
+    /// Rewrites the body.
     pub(super) rewriter: B,
 }
 
-/// Changes the messages in one body.
+/// Rewrites the messages in one body.
 #[derive(Debug)]
 pub(crate) struct Multipart<M: Messages> {
     messages: M,
-    /// The delimiters (`--boundary`) of the multiparts that are open, the outermost first. None, if this
-    /// is not a multipart.
+    /// The delimiters (`--boundary`) of the open multiparts, the outermost first. Empty if the body
+    /// is a single message.
     delimiters: Vec<Vec<u8>>,
     state: State,
-    /// What is not in the output yet, and not read by `body`.
+    /// The bytes that are not in the output, and that `body` has not read.
     held: Vec<u8>,
-    /// Where the line that is being read begins in `held`.
+    /// The place in `held` where the current line begins.
     line: usize,
-    /// How the first delimiter ended its line; what ends otherwise is data.
+    /// The line end of the first delimiter. Other line ends are data.
     line_end: Option<&'static [u8]>,
-    /// The part whose body is read, while it is held.
-    part: Option<Box<Part>>,
+    /// The part whose body is being read, while it is held.
+    part: Option<Box<HeldPart>>,
     /// Rewrites the body of a part.
     body: M::Body,
-    /// Links in parts that are done.
+    /// Links in parts that have ended.
     rewritten: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Outside of parts, or in one that is not understood: all passes up to a delimiter.
+    /// Outside of parts, or in an unknown one: all passes up to a delimiter.
     Between,
-    /// In the same, behind the beginning of a line that is no delimiter.
+    /// Outside of parts, after the beginning of a line that is not a delimiter.
     MidLine,
     /// In a part's own header.
     Header,
-    /// In the header of a message in a part, of which the first so many bytes are its own header.
+    /// In the header of a message in a part, after this many bytes of the part's own header.
     Message(usize),
     /// In the body of a message.
     Body,
-    /// In the same, behind the beginning of a line that is no delimiter.
+    /// In the body of a message, after the beginning of a line that is not a delimiter.
     MidBody,
 }
 
 impl State {
-    /// How many bytes of a line are held at most.
+    /// The most bytes of a line that are held.
     const fn longest_line(self) -> usize {
         match self {
             Self::Between | Self::Body => LONGEST_DELIMITER,
@@ -89,12 +89,12 @@ impl State {
 }
 
 impl<M: Messages> Multipart<M> {
-    /// The parts of a multipart whose `Content-Type` is this. `None`: it is none.
+    /// A rewriter for a multipart with this `Content-Type`. `None` if it is no multipart.
     pub(super) fn new(content_type: &str, messages: M) -> Option<Self> {
         Some(Self::begun(vec![delimiter(content_type)?], State::Between, messages))
     }
 
-    /// A message that is a body by itself, if its `Content-Type` says so.
+    /// A rewriter for a single message, if the `Content-Type` says so.
     pub(super) fn single(content_type: &str, messages: M) -> Option<Self> {
         is_http(content_type).then(|| Self::begun(Vec::new(), State::Message(0), messages))
     }
@@ -118,14 +118,14 @@ impl<M: Messages> Multipart<M> {
         for piece in input.split_inclusive(|byte| *byte == b'\n') {
             let mut rest = piece;
             while !rest.is_empty() {
-                // One byte more than a line may have, so that chunks make no difference.
+                // One byte more than a line may have, so that chunk sizes make no difference.
                 let limit = self.state.longest_line();
                 let room = (limit + 1).saturating_sub(self.held.len() - self.line);
                 let (now, later) = rest.split_at(room.min(rest.len()));
                 rest = later;
                 self.held.extend_from_slice(now);
                 if self.held.len() - self.line > limit {
-                    self.give_line_up(output);
+                    self.end_long_line(output);
                 } else if now.ends_with(b"\n") {
                     self.end_line(output);
                 }
@@ -138,7 +138,7 @@ impl<M: Messages> Multipart<M> {
         }
     }
 
-    /// Ends the body: what is held is appended to `output`.
+    /// Ends the body: appends what is held to `output`.
     pub(super) fn finish(&mut self, output: &mut Vec<u8>) {
         self.end_line(output);
         self.end_part(output);
@@ -149,22 +149,22 @@ impl<M: Messages> Multipart<M> {
         self.rewritten + self.body.rewritten()
     }
 
-    /// How many bytes it holds.
+    /// How many bytes are held.
     pub(super) fn held(&self) -> usize {
         let part = self.part.as_ref().map_or(0, |part| part.changed_length());
         self.held.len() + part + self.body.held()
     }
 
-    /// Judges the line that has just become whole.
+    /// Handles a line that is complete.
     fn end_line(&mut self, output: &mut Vec<u8>) {
         if matches!(self.state, State::MidLine | State::MidBody) {
-            return self.go_on(output);
+            return self.pass_line(output);
         }
         let line = self.held.get(self.line..).unwrap_or_default();
         let line_end = [&b"\r\n"[..], b"\n"].into_iter().find(|end| line.ends_with(end));
         let is_foreign = line_end.is_some() && self.line_end.is_some_and(|e| Some(e) != line_end);
         let line = line.trim_ascii_end();
-        // The last one first: its boundary may begin like that of the multipart around it.
+        // The innermost first: its boundary may begin like that of the multipart around it.
         let found = self.delimiters.iter().enumerate().rev().find_map(|(index, delimiter)| {
             match line.strip_prefix(delimiter.as_slice())? {
                 b"" => Some((index + 1, State::Header)),
@@ -190,10 +190,10 @@ impl<M: Messages> Multipart<M> {
             State::Header | State::Message(_) => {
                 self.line = self.held.len();
                 if self.line > LARGEST_PART {
-                    self.go_on(output);
+                    self.pass_line(output);
                 }
             }
-            _ => self.go_on(output),
+            _ => self.pass_line(output),
         }
     }
 
@@ -202,7 +202,7 @@ impl<M: Messages> Multipart<M> {
         !self.held.get(header..).unwrap_or_default().trim_ascii_start().is_empty()
     }
 
-    /// A part's own header is whole.
+    /// Handles a part's own header.
     fn end_header(&mut self, output: &mut Vec<u8>) {
         let kind = value_of(&self.held, "content-type").unwrap_or_default();
         if is_http(&kind) {
@@ -212,19 +212,19 @@ impl<M: Messages> Multipart<M> {
         }
         if let Some(delimiter) = delimiter(&kind).filter(|_| self.delimiters.len() < DEEPEST) {
             self.delimiters.push(delimiter);
-            // Optional here, and not true any more if anything within changes.
+            // The length is optional here, and wrong if anything in the part changes.
             self.held = without_length(&self.held);
         }
         self.state = State::Between;
         self.pass(output);
     }
 
-    /// A message's header is whole.
+    /// Handles a message's header.
     fn begin_message(&mut self, header: usize, output: &mut Vec<u8>) {
         let (header, message) = self.held.split_at(header.min(self.held.len()));
         let (lead, head, _) = split_message(message);
         let begun = self.messages.begin(head);
-        self.part = Some(Box::new(Part {
+        self.part = Some(Box::new(HeldPart {
             header: header.to_vec(),
             lead: lead.to_vec(),
             head: head.to_vec(),
@@ -240,10 +240,10 @@ impl<M: Messages> Multipart<M> {
         self.limit_part(output);
     }
 
-    /// A line is too long to be a delimiter, or to be held.
-    fn give_line_up(&mut self, output: &mut Vec<u8>) {
+    /// Handles a line that is too long to be a delimiter, or to be held.
+    fn end_long_line(&mut self, output: &mut Vec<u8>) {
         let is_whole = self.held.ends_with(b"\n");
-        self.go_on(output);
+        self.pass_line(output);
         self.state = match self.state {
             State::Between if !is_whole => State::MidLine,
             State::Body if !is_whole => State::MidBody,
@@ -251,10 +251,10 @@ impl<M: Messages> Multipart<M> {
         };
     }
 
-    /// What is held goes on, whatever the part's end is: it is no delimiter.
-    fn go_on(&mut self, output: &mut Vec<u8>) {
+    /// Passes what is held on: it is no delimiter.
+    fn pass_line(&mut self, output: &mut Vec<u8>) {
         match self.state {
-            // The header of a message that is too large to be held: it is none that is known.
+            // The header of a message that is too large to be held: the part is treated as unknown.
             State::Between | State::MidLine | State::Header | State::Message(_) => {
                 self.state = State::Between;
                 self.pass(output);
@@ -266,7 +266,7 @@ impl<M: Messages> Multipart<M> {
         }
     }
 
-    /// The part is over.
+    /// Ends the part.
     fn end_part(&mut self, output: &mut Vec<u8>) {
         if let State::Message(header) = self.state
             && self.has_begun(header)
@@ -274,7 +274,7 @@ impl<M: Messages> Multipart<M> {
             self.begin_message(header, output);
         }
         if matches!(self.state, State::Body | State::MidBody) {
-            // The end of its last line belongs to the delimiter.
+            // The line end of the last line belongs to the delimiter.
             self.feed(output);
             let mut body = std::mem::take(&mut self.body);
             match &mut self.part {
@@ -282,7 +282,7 @@ impl<M: Messages> Multipart<M> {
                 None => body.finish(output),
             }
             if self.part.as_ref().is_some_and(|part| part.changed_length() > LARGEST_CHANGED) {
-                self.let_go(body.is_none(), output);
+                self.release_part(body.is_none(), output);
             }
             self.rewritten += body.rewritten();
             if let Some(part) = self.part.take() {
@@ -302,7 +302,8 @@ impl<M: Messages> Multipart<M> {
         self.held.clear();
     }
 
-    /// More of a message's body. The end of its last line is held: it may belong to a delimiter.
+    /// Reads more of a message's body. The end of its last line is held: it may belong to a
+    /// delimiter.
     fn feed(&mut self, output: &mut Vec<u8>) {
         let (body, end) = split_end(&self.held);
         let (body, end) = match body.split_last() {
@@ -322,19 +323,19 @@ impl<M: Messages> Multipart<M> {
         self.limit_part(output);
     }
 
-    /// A part that has become too large is not held any longer.
+    /// Stops holding a part that has become too large.
     fn limit_part(&mut self, output: &mut Vec<u8>) {
         let Some(part) = &self.part else { return };
         let is_too_large = part.length() > LARGEST_PART
             || part.changed_length() > LARGEST_CHANGED
             || part.changed_length() + self.body.held() > LARGEST_CHANGED + MOST_LOST;
         if is_too_large {
-            self.let_go(self.body.is_none(), output);
+            self.release_part(self.body.is_none(), output);
         }
     }
 
-    /// What there is of the part goes on.
-    fn let_go(&mut self, keeps_length: bool, output: &mut Vec<u8>) {
+    /// Passes on what is held of the part.
+    fn release_part(&mut self, keeps_length: bool, output: &mut Vec<u8>) {
         if let Some(part) = self.part.take() {
             self.rewritten += part.count;
             part.write_beginning(keeps_length, output);

@@ -1,32 +1,32 @@
-//! Which URLs are the tenant's, and what they become.
+//! Which URLs are the upstreams', and what they become.
 
-/// The ports that are left out of URLs. A service behind TLS termination writes either of them, under
+/// The ports that URLs may leave out. A service behind TLS termination writes either of them, with
 /// either scheme.
 const DEFAULT_PORTS: [u16; 2] = [80, 443];
-/// No port has more digits.
+/// The most digits of a port.
 const LONGEST_PORT: usize = 5;
-/// What a URL with an authority begins with. It may leave out its scheme (RFC 3986 section 4.2).
+/// The beginnings of URLs with an authority. The scheme may be left out (RFC 3986 section 4.2).
 const SCHEMES: [&[u8]; 3] = [b"https://", b"http://", b"//"];
 
-/// A link stands between two quotes or brackets at least.
+/// A link has at least two quotes or brackets around it.
 const AROUND: usize = 2;
 
-/// The upstreams' origins, each with what takes its place.
+/// The upstreams' origins, each with its replacement.
 #[derive(Clone, Debug, Default)]
 pub struct OriginMap {
     entries: Vec<Entry>,
-    /// What is put before an absolute path (`/v2/nodes`), where the route cuts it from requests.
+    /// The prefix for an absolute path (`/v2/nodes`), if the route cuts it from requests.
     prefix: Option<String>,
     growth: usize,
 }
 
 #[derive(Clone, Debug)]
 struct Entry {
-    /// All of it as nearly everyone writes it: one comparison shows whether a URL begins so.
+    /// The origin in its usual form: one comparison shows whether a URL begins with it.
     plain: String,
-    /// `None`: only the path counts.
+    /// The scheme and authority. `None` if only the path counts.
     server: Option<Server>,
-    /// What follows the authority, without a slash at its end; mostly nothing.
+    /// The path, without a slash at its end. Mostly empty.
     path: String,
     replacement: String,
 }
@@ -34,23 +34,23 @@ struct Entry {
 #[derive(Clone, Debug)]
 struct Server {
     is_https: bool,
-    /// In lower case.
+    /// The host in lower case.
     host: String,
     port: u16,
 }
 
-/// What the beginning of a URL says.
+/// The result for the beginning of a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Match<'a> {
-    /// It stays as it is.
+    /// The URL stays as it is.
     No,
-    /// It may be one of ours: more of it is needed.
+    /// The URL may be an upstream's: more of it is needed.
     NeedsMore,
-    /// This many bytes of it are replaced by this.
+    /// This many bytes of the URL are replaced.
     Replace {
-        /// How many bytes of the URL go.
+        /// How many bytes of the URL are removed.
         length: usize,
-        /// What takes their place.
+        /// The text that replaces them.
         with: &'a str,
     },
 }
@@ -60,17 +60,17 @@ pub enum Match<'a> {
 enum Likeness {
     No,
     NeedsMore,
-    /// So many bytes of it are the entry's.
+    /// This many bytes of it are the entry's.
     Yes {
         length: usize,
-        /// The scheme and port are the entry's own, not only what is taken for them.
+        /// Whether scheme and port are the entry's own, not only equivalent.
         is_exact: bool,
     },
 }
 
 impl OriginMap {
-    /// A map of these pairs of origin and replacement, neither with a slash at its end. An origin may
-    /// have a path, or be nothing but a path. Of several that fit, the first counts.
+    /// A map of these pairs of origin and replacement, neither with a slash at its end. An origin
+    /// may have a path, or be only a path. If several match, the first counts.
     pub fn new(pairs: impl IntoIterator<Item = (String, String)>, prefix: Option<String>) -> Self {
         let entries =
             pairs.into_iter().map(|(origin, replacement)| Entry::new(&origin, replacement));
@@ -80,28 +80,28 @@ impl OriginMap {
         Self { entries, prefix, growth: growth.unwrap_or(1) }
     }
 
-    /// How many times as long a text can become of which all is links.
+    /// The factor by which a text can grow that consists of links only.
     pub fn growth(&self) -> usize {
         self.growth.max(1)
     }
 
-    /// Judges the beginning of a URL. `is_whole` says that nothing follows.
+    /// Compares the beginning of a URL with the origins. `is_whole` means that nothing follows.
     ///
-    /// An origin counts only where it ends: before `/`, `?`, `#`, or at the end of the URL.
+    /// An origin counts only if it ends there: before `/`, `?`, `#`, or at the end of the URL.
     /// `https://acme.example.evil` is not `https://acme.example`. Scheme and host are compared
-    /// without regard to case (RFC 3986 section 6.2.2.1), the host with a final dot or without. Of
-    /// scheme and port, what a service writes that does not know of the TLS in front of it is taken
-    /// for its own: the other scheme, and among 80, 443 and none, another port. Any other port is
-    /// another server. So is whatever has a user name before its host.
+    /// without regard to case (RFC 3986 section 6.2.2.1), the host with or without a final dot. A
+    /// service may not know of the TLS in front of it: the other scheme is accepted too, and among
+    /// 80, 443 and none, another port. Any other port is another server. So is a URL with a user
+    /// name before the host.
     ///
-    /// More of a URL never changes the answer, apart from [`Match::NeedsMore`].
+    /// More of a URL never changes the result, except [`Match::NeedsMore`].
     pub fn find(&self, start: &[u8], is_whole: bool) -> Match<'_> {
         let mut best: Option<(&Entry, usize)> = None;
         let mut needs_more = start.is_empty() && !is_whole;
         for entry in &self.entries {
             match entry.likeness(start, is_whole) {
                 Likeness::No => {}
-                // It may yet be the better one.
+                // With more bytes this entry may be the better match.
                 Likeness::NeedsMore => needs_more = true,
                 Likeness::Yes { length, is_exact: true } => {
                     best = Some((entry, length));
@@ -117,12 +117,12 @@ impl OriginMap {
         }
         if let Some((entry, length)) = best {
             let with = entry.replacement.as_str();
-            // A path that is cut leaves its slash, so that something is left.
+            // A path that is cut keeps its slash, so that something is left.
             let is_bare = with.is_empty() && start.get(length) != Some(&b'/');
             return Match::Replace { length, with: if is_bare { "/" } else { with } };
         }
         match (&self.prefix, start) {
-            // Of another origin, whatever its scheme.
+            // A URL of another origin without a scheme.
             (_, [b'/', b'/', ..]) | (None, _) => Match::No,
             (Some(_), [b'/']) if !is_whole => Match::NeedsMore,
             (Some(prefix), [b'/', ..]) => Match::Replace { length: 0, with: prefix },
@@ -130,14 +130,14 @@ impl OriginMap {
         }
     }
 
-    /// All bytes that a URL of ours can begin with, apart from a slash.
+    /// The first bytes of the upstreams' URLs, apart from a slash.
     pub fn first_bytes(&self) -> impl Iterator<Item = u8> {
         let has_server = self.entries.iter().any(|entry| entry.server.is_some());
         let firsts: &[u8] = if has_server { b"hH" } else { b"" };
         firsts.iter().copied()
     }
 
-    /// The most bytes of a URL that [`OriginMap::find`] needs to be sure.
+    /// The most bytes of a URL that [`OriginMap::find`] needs for a decision.
     pub fn longest(&self) -> usize {
         self.entries.iter().map(Entry::longest).max().unwrap_or_default() + 2
     }
@@ -161,7 +161,7 @@ impl Entry {
         };
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let is_https = scheme.eq_ignore_ascii_case("https");
-        // The colons of an address of IPv6 are in brackets.
+        // The colons of an IPv6 address are in brackets.
         let port = authority.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'));
         let port = port.and_then(|(host, port)| Some((host, port.parse().ok()?)));
         let (host, port) = port.unwrap_or((authority, if is_https { 443 } else { 80 }));
@@ -176,13 +176,13 @@ impl Entry {
     }
 
     fn growth(&self) -> usize {
-        // Without a scheme.
+        // The shortest form has no scheme.
         let host = self.server.as_ref().map_or(0, |server| "//".len() + server.host.len());
         growth(host + self.path.len(), self.replacement.len())
     }
 
     fn longest(&self) -> usize {
-        // With a dot, a colon and a port.
+        // The longest form has a dot, a colon and a port.
         let server = |server: &Server| SCHEMES[0].len() + server.host.len() + 2 + LONGEST_PORT;
         self.server.as_ref().map_or(0, server) + self.path.len()
     }
@@ -215,7 +215,7 @@ impl Entry {
     }
 }
 
-/// How many times as long a link becomes, rounded up.
+/// The factor by which a link grows, rounded up.
 const fn growth(before: usize, after: usize) -> usize {
     (after + AROUND).div_ceil(before + AROUND)
 }
@@ -227,7 +227,7 @@ impl Server {
         format!("{scheme}://{}{port}", self.host)
     }
 
-    /// Compares the scheme and the authority; what follows them is not looked at.
+    /// Compares the scheme and the authority, and ignores what follows.
     fn likeness(&self, start: &[u8], is_whole: bool) -> Likeness {
         let alike = |given: &[u8], wanted: &[u8]| {
             let common = given.len().min(wanted.len());

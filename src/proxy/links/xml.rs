@@ -1,8 +1,8 @@
 //! Rewrites the upstreams' links in XML (Atom feeds and `$metadata`) while it streams through.
 //!
-//! The tokenizer knows as much of XML 1.0 as it takes to tell start tags and their attributes from
-//! comments, CDATA sections, processing instructions and the DOCTYPE. It does not check
-//! well-formedness; where it no longer understands the markup, it passes the rest on as it is.
+//! The tokenizer knows as much of XML 1.0 as it needs to distinguish start tags and their
+//! attributes from comments, CDATA sections, processing instructions and the DOCTYPE. It does not
+//! check well-formedness. If it does not understand the markup, it passes the rest unchanged.
 
 mod names;
 
@@ -13,7 +13,7 @@ use memchr::{memchr, memchr2};
 use self::names::{Element, NAME_LIMIT};
 use super::origin::{Match, OriginMap};
 
-/// What ends the text of an element.
+/// The byte that ends the text of an element.
 const TEXT_END: u8 = b'<';
 
 /// The bytes held back for each byte of an origin: room for a character reference (`&#x002f;`).
@@ -21,7 +21,7 @@ const REFERENCE_LENGTH: usize = 8;
 
 /// Rewrites the upstreams' links in an XML document that arrives in chunks of any size.
 ///
-/// Links are the values of some attributes, of more where an element has them, and the texts of some
+/// Links are the values of some attributes, of more on certain elements, and the texts of some
 /// elements. Everything else passes byte for byte.
 #[derive(Clone, Debug)]
 pub struct XmlRewriter {
@@ -31,24 +31,24 @@ pub struct XmlRewriter {
     name: Vec<u8>,
     /// The beginning of a link that is not decided yet; not yet written to the output.
     held: Vec<u8>,
-    /// What the current start tag is that of.
+    /// The element of the current start tag.
     element: Element,
-    /// Whether an absolute path is a link, too, where one may be now.
+    /// Whether an absolute path counts as a link, at a place where a link may be.
     takes_paths: bool,
     /// How many `<` of a DOCTYPE are open; 0 outside of it.
     depth: usize,
     rewritten: u64,
 }
 
-/// What the next byte belongs to.
+/// The part of the document that the next byte belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Character data.
     Text,
-    /// What follows a `<`, as long as it is not clear what that opens.
+    /// After a `<`, as long as it is not clear what it opens.
     Opening,
     /// A comment, CDATA section or processing instruction. It ends at a `>` after `needed` times
-    /// `mark`, of which the last `run` bytes were such marks.
+    /// `mark`, and the last `run` bytes were marks.
     Section { mark: u8, needed: usize, run: usize },
     /// A DOCTYPE, outside of its literals.
     Doctype,
@@ -108,9 +108,9 @@ impl XmlRewriter {
                     copied = at;
                 }
                 State::TextClose => {
-                    // Before a comment or CDATA section the text would go on behind it.
+                    // Before a comment or CDATA section the text would continue after it.
                     let is_whole = rest.first() == Some(&b'/');
-                    let found = judge(&self.map, &self.held, self.takes_paths, is_whole);
+                    let found = find_origin(&self.map, &self.held, self.takes_paths, is_whole);
                     self.rewritten += release(&mut self.held, found, output);
                     output.push(b'<');
                     self.open();
@@ -121,7 +121,7 @@ impl XmlRewriter {
         output.extend_from_slice(input.get(copied..at).unwrap_or_default());
     }
 
-    /// Appends to `output` what is held back, as it came: the document is over.
+    /// Ends the document: appends to `output` what is held back, as it came.
     pub fn finish(&mut self, output: &mut Vec<u8>) {
         output.append(&mut self.held);
         if self.state == State::TextClose {
@@ -135,18 +135,18 @@ impl XmlRewriter {
         self.rewritten
     }
 
-    /// Reads the beginning of a link, and tells how much of `rest` that took.
+    /// Reads the beginning of a link. Returns how many bytes of `rest` were taken.
     fn take_link(&mut self, end: u8, rest: &[u8], output: &mut Vec<u8>) -> usize {
         let limit = self.map.longest() * REFERENCE_LENGTH;
         let room = limit.saturating_sub(self.held.len());
         let window = rest.get(..room).unwrap_or(rest);
-        // No `<` can be in a value: what follows one is not looked at here.
+        // A value holds no `<`: what follows one is not read here.
         let stop = memchr2(end, b'<', window);
         let taken = stop.unwrap_or(window.len());
         self.held.extend_from_slice(window.get(..taken).unwrap_or_default());
 
         let is_whole = end != TEXT_END && window.get(taken) == Some(&end);
-        let found = judge(&self.map, &self.held, self.takes_paths, is_whole);
+        let found = find_origin(&self.map, &self.held, self.takes_paths, is_whole);
         if found == Match::NeedsMore {
             if stop.is_some() && end == TEXT_END {
                 self.state = State::TextClose;
@@ -161,9 +161,9 @@ impl XmlRewriter {
         taken
     }
 
-    /// Reads what passes as it is, and tells how much of `rest` that took.
+    /// Reads what passes as it is. Returns how many bytes of `rest` were taken.
     ///
-    /// It takes at least one byte or changes the state, so that `push` comes to an end.
+    /// It takes at least one byte or changes the state, so that `push` ends.
     fn pass(&mut self, rest: &[u8]) -> usize {
         let Some(&first) = rest.first() else { return 0 };
         match self.state {
@@ -204,7 +204,8 @@ impl XmlRewriter {
         }
     }
 
-    /// Passes up to and with `end`, where `wanted` leads to `next`; another byte there is an error.
+    /// Passes up to and with `end`, where the byte `wanted` leads to `next`. Another byte there is
+    /// an error.
     fn pass_to(&mut self, end: Option<usize>, rest: &[u8], wanted: u8, next: State) -> usize {
         let Some(end) = end else { return rest.len() };
         self.state = if rest.get(end) == Some(&wanted) { next } else { State::Passive };
@@ -217,7 +218,7 @@ impl XmlRewriter {
         self.state = State::Opening;
     }
 
-    /// What a `<` has opened, judged with one more byte.
+    /// The state after one more byte of what a `<` has opened.
     fn opened(&mut self, byte: u8) -> State {
         self.name.push(byte);
         let is_inside_doctype = self.depth > 0;
@@ -248,7 +249,7 @@ impl XmlRewriter {
         let end = memchr(b'>', rest).unwrap_or(rest.len());
         let before = rest.get(..end).unwrap_or_default();
         let marks = before.iter().rev().take(needed).take_while(|byte| **byte == mark).count();
-        // Only marks at the very beginning continue those of the chunk before.
+        // Only marks at the very beginning continue those of the last chunk.
         let run = if marks == end { (run + marks).min(needed) } else { marks };
         if end == rest.len() {
             self.state = State::Section { mark, needed, run };
@@ -325,7 +326,7 @@ impl XmlRewriter {
     }
 }
 
-/// Writes out a link that was held back, and tells how many links that changed: none or one.
+/// Writes a link that was held back. Returns how many links were changed: none or one.
 fn release(held: &mut Vec<u8>, found: Match<'_>, output: &mut Vec<u8>) -> u64 {
     let Match::Replace { length, with } = found else {
         output.append(held);
@@ -345,15 +346,15 @@ fn release(held: &mut Vec<u8>, found: Match<'_>, output: &mut Vec<u8>) -> u64 {
     1
 }
 
-/// Judges the beginning of a link as it stands in the document, all of it if `is_whole`. The
+/// Compares the beginning of a link as it stands in the document, all of it if `is_whole`. The
 /// length of what is replaced counts the document's bytes.
 ///
 /// The answer stays the same when more of the link is known, so that it does not depend on how
 /// the document is cut into chunks.
-fn judge<'a>(map: &'a OriginMap, raw: &[u8], takes_paths: bool, is_whole: bool) -> Match<'a> {
+fn find_origin<'a>(map: &'a OriginMap, raw: &[u8], takes_paths: bool, is_whole: bool) -> Match<'a> {
     let wanted = map.longest();
     let mut decoded = Vec::with_capacity(wanted);
-    // Where each decoded byte begins in the document.
+    // The place in the document of each decoded byte.
     let mut starts = Vec::with_capacity(wanted);
     let mut at = 0;
     while decoded.len() < wanted
@@ -372,11 +373,11 @@ fn judge<'a>(map: &'a OriginMap, raw: &[u8], takes_paths: bool, is_whole: bool) 
     }
 }
 
-/// The first byte of a value and how many bytes it takes in the document; `None` where the value
-/// ends, or where a character reference is not complete or not one.
+/// The first byte of a value, and how many bytes it takes in the document. `None` if the value
+/// ends, or if a character reference is incomplete or invalid.
 ///
-/// A character beyond ASCII becomes 0xFF, and an entity reference begins with `&`. Neither is in
-/// an origin, so that nothing after them matters.
+/// A character beyond ASCII becomes 0xFF, and an entity reference begins with `&`. Neither is in an
+/// origin, so that nothing after them matters.
 fn first_character(raw: &[u8]) -> Option<(u8, usize)> {
     let body = match raw {
         [b'&', b'#', body @ ..] => body,
@@ -386,19 +387,19 @@ fn first_character(raw: &[u8]) -> Option<(u8, usize)> {
     let digits = body.get(..memchr(b';', body)?)?;
     let length = digits.len() + 3;
     let (digits, radix) = digits.strip_prefix(b"x").map_or((digits, 10), |hex| (hex, 16));
-    // The standard library's parser would take a sign.
+    // The standard library's parser would accept a sign.
     let digits = str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
     let code = u32::from_str_radix(digits, radix).ok()?;
     let character = char::from_u32(code)?;
     Some((u8::try_from(character).ok().filter(u8::is_ascii).unwrap_or(0xff), length))
 }
 
-/// White space as XML 1.0 has it.
+/// Whether a byte is white space in XML 1.0.
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
-/// Whether a byte may be in a name: all that is not white space, a control or a delimiter.
+/// Whether a byte may be in a name: it is no white space, control character or delimiter.
 fn is_name(byte: u8) -> bool {
     byte > b' ' && !matches!(byte, b'"' | b'\'' | b'<' | b'>' | b'=' | b'/' | b'&')
 }

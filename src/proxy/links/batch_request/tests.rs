@@ -1,6 +1,6 @@
 use super::*;
+use crate::proxy::links::held_part::LARGEST_PART;
 use crate::proxy::links::multipart::tests::run;
-use crate::proxy::links::part::LARGEST_PART;
 use proptest::prelude::*;
 
 const BATCH: &str = "multipart/mixed; boundary=batch_1";

@@ -1,6 +1,6 @@
 use super::*;
+use crate::proxy::links::held_part::{LARGEST_CHANGED, LARGEST_PART};
 use crate::proxy::links::multipart::tests::run;
-use crate::proxy::links::part::{LARGEST_CHANGED, LARGEST_PART};
 use proptest::prelude::*;
 
 const MULTIPART: &str = "multipart/mixed; boundary=batch_1";

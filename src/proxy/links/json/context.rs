@@ -1,45 +1,46 @@
-//! What an object is, by the context URL that it begins with (OData 4.01 part 1, section 10). That comes
-//! first in an object, wherever one is needed (OData JSON Format 4.01 section 4.6.1).
+//! The type of an object, by the context URL that it begins with (OData 4.01 part 1, section 10).
+//! If a document needs a context, it comes first in the object (OData JSON Format 4.01 section
+//! 4.6.1).
 
 use memchr::{memchr, memmem};
 
 use super::escape::{Decoder, Stop};
 use super::keys::{Frame, is_context};
 
-/// So much of the URL is decoded at once: a list of properties in it can be long.
+/// The most bytes of the URL that are decoded at once: it may hold a long list of properties.
 const PIECE: usize = 256;
-/// So many of its last bytes are kept: what is looked for is shorter.
+/// The number of last bytes that are kept: more than any text that is looked for.
 const KEPT: usize = 24;
 
-/// Looks at the beginning of an object, in pieces, ahead of the rewriter.
+/// Reads the beginning of an object, in pieces, ahead of the rewriter.
 #[derive(Debug, Default)]
 pub(super) struct Probe {
-    place: Place,
+    place: ProbeState,
     decoder: Decoder,
     context: Context,
 }
 
-/// What the next byte belongs to.
+/// The part of the object that the next byte belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Place {
-    /// Nothing: it has seen what it needs.
+enum ProbeState {
+    /// None: the probe is done.
     #[default]
     Done,
     /// The white space before this byte.
     Before(u8),
     /// The first key.
     Key,
-    /// The value under it.
+    /// The value under the first key.
     Value,
 }
 
 impl Probe {
-    /// Whether more of the object has to be seen.
+    /// Whether more of the object has to be read.
     pub(super) fn is_open(&self) -> bool {
-        self.place != Place::Done
+        self.place != ProbeState::Done
     }
 
-    /// Begins an object, behind its brace. What it is, if that is clear already.
+    /// Begins an object, after its brace. Returns its frame, if that is clear already.
     #[inline]
     pub(super) fn begin(&mut self, input: &[u8]) -> Option<Frame> {
         if cannot_begin(input) {
@@ -50,7 +51,7 @@ impl Probe {
 
     #[inline(never)]
     fn begin_slowly(&mut self, input: &[u8]) -> Option<Frame> {
-        self.place = Place::Before(b'"');
+        self.place = ProbeState::Before(b'"');
         self.decoder.clear();
         self.context = Context::default();
         self.read(input)
@@ -62,31 +63,31 @@ impl Probe {
         let mut rest = input;
         while !rest.is_empty() {
             match self.place {
-                Place::Done => return None,
-                Place::Before(wanted) => {
+                ProbeState::Done => return None,
+                ProbeState::Before(wanted) => {
                     rest = rest.trim_ascii_start();
                     let (&byte, after) = rest.split_first()?;
                     rest = after;
                     self.place = match (byte == wanted, wanted, self.decoder.text().is_empty()) {
-                        (false, _, _) => Place::Done,
-                        (true, b':', _) => Place::Before(b'"'),
-                        (true, _, true) => Place::Key,
+                        (false, _, _) => ProbeState::Done,
+                        (true, b':', _) => ProbeState::Before(b'"'),
+                        (true, _, true) => ProbeState::Key,
                         (true, _, false) => {
                             self.decoder.clear();
-                            Place::Value
+                            ProbeState::Value
                         }
                     };
                 }
-                Place::Key => {
+                ProbeState::Key => {
                     let (taken, stop) = self.decoder.read(rest, PIECE);
                     rest = rest.get(taken..).unwrap_or_default();
                     self.place = match stop {
-                        Stop::Input => Place::Key,
-                        Stop::End if is_context(self.decoder.text()) => Place::Before(b':'),
-                        _ => Place::Done,
+                        Stop::Input => ProbeState::Key,
+                        Stop::End if is_context(self.decoder.text()) => ProbeState::Before(b':'),
+                        _ => ProbeState::Done,
                     };
                 }
-                Place::Value => {
+                ProbeState::Value => {
                     let (taken, stop) = self.decoder.read(rest, PIECE);
                     rest = rest.get(taken..).unwrap_or_default();
                     if stop == Stop::Input {
@@ -95,7 +96,7 @@ impl Probe {
                     self.context.read(self.decoder.text());
                     self.decoder.clear();
                     if stop != Stop::Enough {
-                        self.place = Place::Done;
+                        self.place = ProbeState::Done;
                         return self.context.frame().filter(|_| stop == Stop::End);
                     }
                 }
@@ -105,11 +106,11 @@ impl Probe {
     }
 }
 
-/// Whether an object that begins so has no context for sure: most have none, and are not looked at longer.
+/// Whether an object that begins like this certainly has no context. Most have none.
 #[inline]
 const fn cannot_begin(input: &[u8]) -> bool {
     match input {
-        // As in nearly every row.
+        // Nearly every row of data.
         [b'"', next, ..] if !matches!(next, b'@' | b'o' | b'\\') => true,
         [b'"', b'@', b'o', b'd', b'a', b't', b'a', b'.', next, ..] => !matches!(next, b'c' | b'\\'),
         [b'"', b'@', next, ..] => !matches!(next, b'o' | b'c' | b'\\'),
@@ -119,7 +120,7 @@ const fn cannot_begin(input: &[u8]) -> bool {
     }
 }
 
-/// A context URL that is read piece by piece.
+/// A context URL that is read in pieces.
 #[derive(Debug, Default)]
 pub(super) struct Context {
     end: Vec<u8>,
@@ -129,7 +130,7 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// Takes the next bytes of it.
+    /// Takes the next bytes of the URL.
     pub(super) fn read(&mut self, text: &[u8]) {
         self.end.extend_from_slice(text);
         self.has_fragment |= memchr(b'#', &self.end).is_some();
@@ -138,10 +139,10 @@ impl Context {
         self.end.drain(..self.end.len().saturating_sub(KEPT));
     }
 
-    /// What the object is, once all is read. `None`: nothing whose keys mean more than elsewhere.
+    /// The frame of the object, once the URL is complete. `None` if its keys mean nothing special.
     pub(super) fn frame(&self) -> Option<Frame> {
         let ends = |end: &[u8]| self.end.ends_with(end);
-        // What has no fragment is a service document; that with `$links` is OData V3.
+        // A context without a fragment is that of a service document. With `$links` it is OData V3.
         if self.names_links || self.names_metadata && !self.has_fragment {
             Some(Frame::Listing)
         } else if ends(b"/$deletedEntity") {

@@ -2,7 +2,7 @@
 
 use memchr::memchr2;
 
-/// Decodes a string as far as it is asked for, and goes on where it stopped.
+/// Decodes a string in steps.
 #[derive(Debug, Default)]
 pub(super) struct Decoder {
     escape: Escape,
@@ -14,11 +14,11 @@ pub(super) struct Decoder {
 pub(super) enum Stop {
     /// The input has ended.
     Input,
-    /// There are as many decoded bytes as asked for.
+    /// As many bytes were decoded as were asked for.
     Enough,
-    /// The string has ended; its quote is taken.
+    /// The string has ended. Its quote was taken.
     End,
-    /// The next byte cannot follow.
+    /// The next byte is not allowed there.
     Malformed,
 }
 
@@ -29,12 +29,13 @@ impl Decoder {
         self.text.clear();
     }
 
-    /// What is decoded. Characters that are not ASCII may be others of the same length.
+    /// The decoded text. Characters beyond ASCII may be replaced by others of the same length.
     pub(super) fn text(&self) -> &[u8] {
         &self.text
     }
 
-    /// Decodes `input` up to so many bytes in all, or two more. Tells how much of it is taken.
+    /// Decodes `input` up to `enough` bytes in total, or two more. Returns how many bytes were
+    /// taken.
     pub(super) fn read(&mut self, input: &[u8], enough: usize) -> (usize, Stop) {
         let mut rest = input;
         let stop = loop {
@@ -56,71 +57,71 @@ impl Decoder {
                 break Stop::Input;
             };
             match self.escape.step(byte) {
-                Step::Malformed => break Stop::Malformed,
-                Step::End => {
+                EscapeStep::Malformed => break Stop::Malformed,
+                EscapeStep::End => {
                     rest = after;
                     break Stop::End;
                 }
-                Step::Decoded { byte, width } => {
+                EscapeStep::Decoded { byte, width } => {
                     self.text.resize(self.text.len() + width, byte);
                 }
-                Step::More => {}
+                EscapeStep::More => {}
             }
             rest = after;
         };
         (input.len() - rest.len(), stop)
     }
 
-    /// How many bytes of this string make up so many decoded ones.
+    /// How many bytes of this string stand for this many decoded ones.
     pub(super) fn written_length(&mut self, input: &[u8], decoded: usize) -> usize {
         self.clear();
         self.read(input, decoded).0
     }
 }
 
-/// Where the decoding of a JSON string stands.
+/// The state within an escape of a JSON string.
 #[derive(Clone, Copy, Debug, Default)]
 enum Escape {
     #[default]
     None,
     Backslash,
-    /// After `\u` and so many of its four digits.
+    /// After `\u` and this many of its four digits.
     Unicode {
         digits: u8,
         unit: u16,
     },
 }
 
-/// What one more byte of a JSON string brings.
+/// The meaning of one more byte of a JSON string.
 #[derive(Clone, Copy, Debug)]
-enum Step {
-    /// Nothing yet.
+enum EscapeStep {
+    /// No character yet.
     More,
     /// A character, as `width` times `byte`.
     Decoded { byte: u8, width: usize },
     /// The quote that ends the string.
     End,
-    /// This byte cannot follow; it is not taken.
+    /// A byte that is not allowed there, and was not taken.
     Malformed,
 }
 
 impl Escape {
-    fn step(&mut self, byte: u8) -> Step {
-        let one = |byte| Step::Decoded { byte, width: 1 };
+    fn step(&mut self, byte: u8) -> EscapeStep {
+        let one = |byte| EscapeStep::Decoded { byte, width: 1 };
         let (next, step) = match (*self, byte) {
-            (Self::None, b'"') => (Self::None, Step::End),
-            (Self::None, b'\\') => (Self::Backslash, Step::More),
+            (Self::None, b'"') => (Self::None, EscapeStep::End),
+            (Self::None, b'\\') => (Self::Backslash, EscapeStep::More),
             (Self::None, _) => (Self::None, one(byte)),
-            (Self::Backslash, b'u') => (Self::Unicode { digits: 0, unit: 0 }, Step::More),
+            (Self::Backslash, b'u') => (Self::Unicode { digits: 0, unit: 0 }, EscapeStep::More),
             (Self::Backslash, b'"' | b'\\' | b'/') => (Self::None, one(byte)),
             (Self::Backslash, b'b' | b'f' | b'n' | b'r' | b't') => (Self::None, one(b'\n')),
-            (Self::Backslash, _) => (Self::None, Step::Malformed),
+            (Self::Backslash, _) => (Self::None, EscapeStep::Malformed),
             (Self::Unicode { digits, unit }, _) => match char::from(byte).to_digit(16) {
-                None => (Self::None, Step::Malformed),
+                None => (Self::None, EscapeStep::Malformed),
                 Some(digit) => {
                     let unit = unit << 4 | digit as u16;
                     if digits < 3 {
-                        (Self::Unicode { digits: digits + 1, unit }, Step::More)
+                        (Self::Unicode { digits: digits + 1, unit }, EscapeStep::More)
                     } else {
                         (Self::None, decoded_unit(unit))
                     }
@@ -132,20 +133,21 @@ impl Escape {
     }
 }
 
-/// A UTF-16 code unit. All that is looked for is ASCII, so that of others only the length counts.
-fn decoded_unit(unit: u16) -> Step {
+/// The step for a UTF-16 code unit. Only ASCII is compared, so that of other characters only the
+/// length matters.
+fn decoded_unit(unit: u16) -> EscapeStep {
     match unit {
-        0..0x80 => Step::Decoded { byte: unit.to_le_bytes()[0], width: 1 },
+        0..0x80 => EscapeStep::Decoded { byte: unit.to_le_bytes()[0], width: 1 },
         // A surrogate is one half of a character of four bytes.
-        0x80..0x800 | 0xD800..0xE000 => Step::Decoded { byte: 0xFF, width: 2 },
-        _ => Step::Decoded { byte: 0xFF, width: 3 },
+        0x80..0x800 | 0xD800..0xE000 => EscapeStep::Decoded { byte: 0xFF, width: 2 },
+        _ => EscapeStep::Decoded { byte: 0xFF, width: 3 },
     }
 }
 
-/// Writes a text as a part of a JSON string.
+/// Writes a text as part of a JSON string.
 pub(super) fn write_escaped(text: &str, output: &mut Vec<u8>) {
     let is_special = |byte: u8| (byte < 0x20) | (byte == b'"') | (byte == b'\\');
-    // Without a way out of the loop, many bytes are compared at once.
+    // Without an exit from the loop, the compiler compares many bytes at once.
     if !text.bytes().fold(false, |any, byte| any | is_special(byte)) {
         return output.extend_from_slice(text.as_bytes());
     }

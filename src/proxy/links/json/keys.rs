@@ -4,13 +4,13 @@ use memchr::{memmem, memrchr2};
 
 use super::super::header_kind::HeaderKind;
 
-/// A key with more bytes than this, escapes decoded, is no link key.
+/// The longest key that is compared, decoded. A longer key is not a link key.
 pub(super) const LONGEST_KEY: usize = 256;
 
 /// An open container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Frame {
-    /// None: the top level of the document.
+    /// The top level of the document.
     Root,
     Object,
     Array,
@@ -18,20 +18,21 @@ pub(super) enum Frame {
     Links,
     /// The object under `__metadata` or `__mediaresource`, where more keys are link keys.
     Metadata,
-    /// The object under `actions` or `functions` in that: its keys are URLs, its values operations.
+    /// The object under `actions` or `functions` in a metadata object: its keys are URLs, its
+    /// values operations.
     Operations,
     /// An operation that an entity offers: its `target` is a link.
     Operation,
-    /// An array of those.
+    /// An array of operations.
     Overloads,
-    /// A service document, or references to entities in OData V3: `url` is a link in it, and in what its
-    /// `value` lists. Also an object in that list.
+    /// A service document, or references to entities in OData V3: `url` is a link in it, and in
+    /// what its `value` lists. Also an object in that list.
     Listing,
-    /// That list.
+    /// The list under `value` of a service document.
     Listed,
-    /// An entity that is gone, in a delta of OData 4.0: its `id` is a link.
+    /// A removed entity in a delta of OData 4.0: its `id` is a link.
     Deleted,
-    /// A link that is new or gone, in such a delta: its `source` and `target` are links.
+    /// An added or removed link in a delta: its `source` and `target` are links.
     Relation,
     /// The object under `$Reference` of a schema: its keys are URLs.
     References,
@@ -39,21 +40,21 @@ pub(super) enum Frame {
     Annotation,
     /// An annotation's array or one within it.
     Annotations,
-    /// None, in a batch of requests (OData JSON Format 4.01 section 19.1).
+    /// The top level of a batch of requests (OData JSON Format 4.01 section 19.1).
     BatchRoot,
-    /// The object that is the batch.
+    /// The object of a batch of requests.
     Batch,
     /// The batch's array of requests.
     Requests,
     /// A request of the batch: its `url` is a link.
     Request,
-    /// None, in the answer to a batch (section 19.4).
+    /// The top level of the response to a batch (section 19.4).
     AnswerRoot,
-    /// The object that is this answer.
+    /// The object of the response to a batch.
     Answer,
-    /// Its array of responses.
+    /// The array of responses of a batch.
     Responses,
-    /// One of them.
+    /// A response of a batch.
     Response,
     /// The object with the headers of a response.
     Headers,
@@ -81,14 +82,14 @@ impl Frame {
         matches!(self, Self::Operations | Self::References)
     }
 
-    /// The frame of an object or array that opens in this one, under a key that says this.
+    /// The frame of an object or array that opens in this one, under a key with this role.
     pub(super) const fn inner(self, is_object: bool, role: Role) -> Self {
         if is_object { self.inner_object(role) } else { self.inner_array(role) }
     }
 
     const fn inner_object(self, role: Role) -> Self {
         match (self, role) {
-            // As nearly everywhere.
+            // Most objects in most documents.
             (Self::Array | Self::Object, Role::Plain) => Self::Object,
             (Self::BatchRoot, _) => Self::Batch,
             (Self::Requests, _) => Self::Request,
@@ -118,7 +119,7 @@ impl Frame {
     }
 }
 
-/// What a key says about its value.
+/// The meaning of a value, by its key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Role {
     #[default]
@@ -137,7 +138,7 @@ pub(super) enum Role {
     Header(HeaderKind),
 }
 
-/// What a key says about its value, in this container.
+/// The role of the value under this key, in this container.
 pub(super) fn role_of(key: &[u8], container: Frame) -> Role {
     if key.len() > LONGEST_KEY || container.has_urls_as_keys() {
         return Role::Plain;
@@ -161,7 +162,7 @@ pub(super) fn role_of(key: &[u8], container: Frame) -> Role {
         _ if container == Frame::Headers => {
             return HeaderKind::of(key).map_or(Role::Plain, Role::Header);
         }
-        // The catalog's. Other keys of that ending are data, which a caller may write back.
+        // The catalog's keys. Other keys with this ending are data, which a client may write back.
         _ if key.starts_with(b"asset") && key.ends_with(b"Url") => true,
         // OData V3.
         _ if key.starts_with(b"odata.") => true,
@@ -170,7 +171,7 @@ pub(super) fn role_of(key: &[u8], container: Frame) -> Role {
     if is_link { Role::Link } else { Role::Plain }
 }
 
-/// What a key says that has an `@` or a `#` in it: no property has.
+/// The role of a key with an `@` or a `#` in it. Names of properties have neither.
 fn role_of_annotation(key: &[u8]) -> Role {
     /// Control information in its short form (OData JSON Format 4.01 section 4.6).
     const SHORT_FORMS: [&[u8]; 12] = [
@@ -206,7 +207,7 @@ fn role_of_annotation(key: &[u8]) -> Role {
     }
 }
 
-/// Whether a value under this key says what its object is.
+/// Whether the value under this key is a context URL, which names the type of its object.
 pub(super) fn is_context(key: &[u8]) -> bool {
     matches!(key, b"@odata.context" | b"@context" | b"odata.metadata")
 }

@@ -27,7 +27,7 @@ impl Class {
         Self { ignored: 0, value: byte }
     }
 
-    /// Which bytes of a block are of this class.
+    /// The bytes of a block that are of this class, as bits.
     #[inline(always)]
     fn mask(self, block: &[u8; BLOCK]) -> u64 {
         let (ignored, value) = (u8x16::splat(self.ignored), u8x16::splat(self.value));
@@ -37,7 +37,7 @@ impl Class {
         })
     }
 
-    /// A class that has all these bytes: `h` and `H` and no others, or more than asked for.
+    /// A class that holds all these bytes: `h` and `H` alone, or more bytes than given.
     pub(super) fn covering(bytes: impl Iterator<Item = u8>) -> Self {
         let (common, any) =
             bytes.fold((0xFF, 0), |(common, any), byte| (common & byte, any | byte));
@@ -45,16 +45,17 @@ impl Class {
     }
 }
 
-/// What the rewriter looks at in a block.
+/// The places in a block that the rewriter looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Events {
     /// Brackets and backslashes outside strings, and a few bytes that are malformed there.
     pub(super) marks: u64,
-    /// The first bytes of the strings that can be links. The last may lie beyond the input's end.
+    /// The first bytes of the strings that can be links. The last may lie after the end of the
+    /// input.
     pub(super) starts: u64,
 }
 
-/// What one block tells the next about strings.
+/// The state of strings that one block passes to the next.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Strings {
     /// All ones within a string, or zero.
@@ -66,7 +67,7 @@ pub(super) struct Strings {
 }
 
 impl Strings {
-    /// At an unescaped byte within a string or outside.
+    /// The state at an unescaped byte, within a string or outside.
     pub(super) const fn at(is_inside: bool) -> Self {
         Self { inside: if is_inside { u64::MAX } else { 0 }, escaped: 0, opened: 0 }
     }
@@ -79,7 +80,7 @@ impl Strings {
         self.escaped != 0
     }
 
-    /// Reads the first block of `input`, up to 64 bytes. `starts` is what a link can begin with,
+    /// Reads the first block of `input`, up to 64 bytes. `starts` holds the first bytes of links,
     /// apart from a slash or an escape.
     #[inline(always)]
     pub(super) fn read(&mut self, input: &[u8], starts: Class) -> (usize, Events) {
@@ -114,8 +115,8 @@ impl Strings {
 
 /// The bytes that follow a backslash which is not itself escaped; `first` is the bit before.
 ///
-/// In a run of backslashes every other one escapes. The subtraction carries through each run, so
-/// that behind it the bit tells whether the run's length is odd, wherever it began.
+/// In a run of backslashes every other one escapes. The subtraction carries through each run: the
+/// bit after the run then shows whether its length is odd, wherever it began.
 #[inline(always)]
 const fn escaped(backslashes: u64, first: u64) -> u64 {
     const ODD: u64 = 0xAAAA_AAAA_AAAA_AAAA;

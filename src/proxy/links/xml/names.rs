@@ -1,36 +1,37 @@
-//! Which elements and attributes hold links: those of Atom and of schemas (CSDL).
+//! The elements and attributes that hold links: those of Atom and of schemas (CSDL).
 
 use memchr::memchr;
 
-/// The most bytes of a name that are kept. A name this long or longer is none of ours.
+/// The most bytes of a name that are kept. A longer name is none of those below.
 pub(super) const NAME_LIMIT: usize = 64;
 
 /// The attributes that hold links on every element. XML names are case-sensitive. `Url` is EDMX of
-/// OData V3, `UrlRef` an annotation's value, and the prefixes are those that everyone uses.
+/// OData V3, `UrlRef` the value of an annotation. The prefixes are the usual ones.
 const LINK_ATTRIBUTES: [&[u8]; 8] =
     [b"xml:base", b"href", b"src", b"Uri", b"Url", b"UrlRef", b"m:context", b"metadata:context"];
 
-/// An element that has links where others do not.
+/// An element with links of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Element {
     Other,
-    /// Its text is a name, which may be a link: Atom's `id`, a constant of an annotation.
+    /// An element whose text is a name, which may be a link: Atom's `id`, a constant of an
+    /// annotation.
     Name,
-    /// Its text is a link.
+    /// An element whose text is a link.
     Link,
-    /// The reference to an entity: `m:ref`.
+    /// A reference to an entity: `m:ref`.
     Reference,
     /// An action or function that an entity offers: `m:action`, `m:function`.
     Operation,
-    /// A link that is new or gone, in a delta: `m:link`, `m:deleted-link`.
+    /// An added or removed link in a delta: `m:link`, `m:deleted-link`.
     Relation,
-    /// An entity that is gone, in a delta: `at:deleted-entry` (RFC 6721).
+    /// A removed entity in a delta: `at:deleted-entry` (RFC 6721).
     Tombstone,
 }
 
 impl Element {
-    /// The element of this name. Properties, which are data, have a prefix and no attributes of these
-    /// names, so that the prefix of a text matters, and that of an attribute's element does not.
+    /// The element with this name. Properties, which are data, have a prefix and none of the
+    /// attributes. So the prefix matters for a text, and not for an attribute.
     pub(super) fn named(name: &[u8]) -> Self {
         if name.len() >= NAME_LIMIT {
             return Self::Other;
@@ -55,10 +56,11 @@ impl Element {
         matches!(self, Self::Name | Self::Link)
     }
 
-    /// Whether the value of this attribute is a link, and if so, whether an absolute path is one there.
+    /// Whether the value of this attribute is a link, and if so, whether an absolute path in it is
+    /// one.
     pub(super) fn takes_paths_in(self, attribute: &[u8]) -> Option<bool> {
         let is_link = match (self, attribute) {
-            // A constant of an annotation, which may be anything.
+            // A constant of an annotation may be anything.
             (_, b"String") => return Some(false),
             (Self::Reference, b"id") | (Self::Tombstone, b"ref") => true,
             (Self::Operation, b"metadata" | b"target") => true,
