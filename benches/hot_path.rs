@@ -1,6 +1,6 @@
-//! What every request pays on its way through: its token, its route, and the hooks of the proxy.
+//! Costs that every request has: its token, its route, and the proxy's hooks.
 //!
-//! `cargo bench --bench hot_path` measures; `cargo test --benches` only runs each once.
+//! `cargo bench --bench hot_path` measures. `cargo test --benches` only runs each benchmark once.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -41,7 +41,7 @@ clients:
 upstreams:
   datasphere: { url: https://acme.eu10.hcs.cloud.sap }
 ";
-/// As a tool without a browser asks for a page of data.
+/// The header of a request for a page of data, as a tool sends it.
 const REQUEST: &str =
     "GET /api/v1/datasphere/consumption/relational/SPACE/VIEW/VIEW?$top=500 HTTP/1.1\r
 Host: 127.0.0.1:8080\r
@@ -55,7 +55,7 @@ OData-MaxVersion: 4.0\r
 \r
 ";
 
-/// A store with a token in it, put there by the real refresher.
+/// A store whose token comes from the real refresher.
 fn store(metrics: &Metrics) -> Arc<TokenStore> {
     let store = Arc::new(TokenStore::new());
     let metrics = metrics.client("c");
@@ -93,7 +93,7 @@ fn route(criterion: &mut Criterion) {
     });
 }
 
-/// The proxy, as the app puts it together from this configuration.
+/// The proxy for this configuration, built as the app builds it.
 fn proxy(config: &Config) -> Proxy {
     set_up_tls();
     let metrics = Arc::new(Metrics::new().unwrap());
@@ -122,8 +122,7 @@ fn proxy(config: &Config) -> Proxy {
     Proxy::new(table, metrics, Drain::default(), Spans::default())
 }
 
-/// One request, with the proxy that it goes through. A hook that had to wait for anything would be no
-/// hot path.
+/// A request with its proxy. Its hooks must be done at the first poll: the hot path never waits.
 struct Way<'a> {
     proxy: &'a Proxy,
     session: Session,
@@ -131,7 +130,7 @@ struct Way<'a> {
 }
 
 impl<'a> Way<'a> {
-    /// The header was read.
+    /// A request whose header was read.
     fn new(proxy: &'a Proxy) -> Self {
         let mut session = Session::new_h1(Box::new(Cursor::new(REQUEST.as_bytes().to_vec())));
         assert!(session.as_downstream_mut().read_request().now_or_never().unwrap().unwrap());
@@ -152,7 +151,7 @@ impl<'a> Way<'a> {
         self
     }
 
-    /// With the copy of its header that pingora makes for the upstream.
+    /// The request with the copy of its header that pingora makes for the upstream.
     fn copied(self) -> (Self, RequestHeader) {
         let header = self.session.req_header().clone();
         (self, header)

@@ -1,12 +1,12 @@
-//! How many instructions a request takes: a guard against slow code that no other load on the machine
-//! moves.
+//! Instructions per request: a guard against slow code that the load of the machine does not
+//! affect.
 //!
-//! The binary runs under valgrind's callgrind, once for few requests and once for many, so that start
-//! and end cancel out. `make instructions` compares with `instructions.yaml`. The binary is built by
-//! itself: together with tests and benches it would get what only those need of its libraries, such as
-//! tokio's clock that can be paused.
+//! The binary runs under valgrind's callgrind, once for few requests and once for many, so that the
+//! start and the end cancel out. `make instructions` compares with `instructions.yaml`. The binary
+//! is built alone: a build with tests and benches adds features of libraries, for example tokio's
+//! clock that can be paused.
 //!
-//! Without `--measure`, as `cargo test` runs it, each kind of request goes through once, uncounted.
+//! Without `--measure`, as `cargo test` runs it, one request of each kind is sent and not counted.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 #![allow(clippy::print_stdout)]
@@ -29,30 +29,30 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
-/// The kinds of requests: what each is called, and what it asks for.
+/// The kinds of requests: name and path.
 const KINDS: [(&str, &str); 4] = [
-    // 1 KB that nothing looks into, but for our token.
+    // 1 KB that is searched only for the token.
     ("plain", "/plain/x"),
-    // A page of OData of 20 KB, with a link in each row.
+    // An OData page of 20 KB with a link in each row.
     ("links", "/data/Orders?$top=100"),
-    // Twenty reads in one request, each judged.
+    // Twenty reads in one request, each checked.
     ("batch", "/judged/$batch"),
-    // The same where none is judged: the difference is what judging costs.
+    // The same batch without checks. The difference is the cost of the checks.
     ("batch_unchecked", "/unchecked/$batch"),
 ];
-/// How many parts a batch has.
+/// The number of parts in a batch.
 const PARTS: usize = 20;
-/// One anchor to trust. The system's are read again after the start, in the long run more often than in the
-/// short one: that would count as requests.
+/// The file with a single trust anchor. The system's anchors would be read again after the start,
+/// more often in the long run than in the short one, and would count as requests.
 const ANCHORS: &str = "anchors.pem";
-/// Requests of the short run and of the long one. The figure then is the same to a few thousandths.
+/// The numbers of requests in the short and the long run. The figure varies by a few thousandths.
 const FEW: u32 = 200;
 const MANY: u32 = 1200;
-/// A change by more than this part of a figure counts: less may be luck of the compiler.
+/// The smallest change of a figure that counts. A smaller one can come from the compiler.
 const TOLERANCE: f64 = 0.05;
-/// The same where the compiler or a tool is another one: some of the change is its doing.
+/// The smallest change that counts with another compiler or tool.
 const LOOSE: f64 = 0.25;
-/// Longer than a run takes on a busy machine.
+/// The longest run on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(120);
 
 const FIGURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions.yaml");
@@ -61,12 +61,13 @@ const HEAD: &str = "\
 # `make instructions RENEW=1` writes this file anew. A commit that makes a figure grow says what for.
 ";
 
-/// `instructions.yaml`.
+/// The content of `instructions.yaml`.
 #[derive(Deserialize)]
 struct Figures {
-    /// What decides which instructions a processor is given; another one makes other figures.
+    /// The properties of the machine that decide which instructions run. Figures of others don't
+    /// compare.
     machine: String,
-    /// What moves the figures a little.
+    /// The tools that change the figures slightly.
     tools: String,
     instructions: BTreeMap<String, u64>,
 }
@@ -76,7 +77,7 @@ impl Figures {
         serde_saphyr::from_str(&fs::read_to_string(FIGURES).unwrap()).unwrap()
     }
 
-    /// No figures yet, and where they will be from.
+    /// Empty figures for this machine and its tools.
     async fn here() -> Self {
         let rustc = told_by("rustc", &["--version"]).await;
         let rustc = rustc.split(" (").next().unwrap();
@@ -98,11 +99,11 @@ impl Figures {
         fs::write(FIGURES, text).unwrap();
     }
 
-    /// Whether `self`, measured now, is no worse than `before`. Says what there is to say.
+    /// Whether `self`, measured now, is no worse than `before`. Prints the comparison.
     fn are_as_good_as(&self, before: &Self) -> bool {
         if self.machine != before.machine {
             println!(
-                "Not judged: the figures are of {}, this is {}.",
+                "Not compared: the figures are of {}, this is {}.",
                 before.machine, self.machine
             );
             return true;
@@ -132,23 +133,22 @@ impl Figures {
                 println!("  callgrind_annotate {}", profile(kind).display());
                 good = false;
             } else if change < -tolerance {
-                println!(
-                    "  So many fewer that the figure should be renewed: `make instructions RENEW=1`."
-                );
+                println!("  The figure should be renewed: `make instructions RENEW=1`.");
             }
         }
         good
     }
 }
 
-/// What a command says in its first line.
+/// The first line of a command's output.
 async fn told_by(command: &str, arguments: &[&str]) -> String {
     let output = Command::new(command).args(arguments).output().await;
     let output = output.unwrap_or_else(|error| panic!("{command}: {error}"));
     String::from_utf8(output.stdout).unwrap().lines().next().unwrap_or_default().to_owned()
 }
 
-/// valgrind shows the same processor everywhere, but for AVX2: memchr and the C library go by that.
+/// AVX2 in the processor. valgrind shows the same processor everywhere except for AVX2, which
+/// memchr and the C library use.
 fn machine() -> String {
     #[cfg(target_arch = "x86_64")]
     let avx2 = if is_x86_feature_detected!("avx2") { " with AVX2" } else { " without AVX2" };
@@ -157,12 +157,12 @@ fn machine() -> String {
     format!("{}{avx2}", std::env::consts::ARCH)
 }
 
-/// Where callgrind puts what it has counted.
+/// The file of callgrind's figures.
 fn profile(kind: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("instructions-{kind}.callgrind"))
 }
 
-/// A page of so many rows with a link in each, as OData services make them.
+/// An OData page with this many rows and a link in each.
 fn page(origin: &str, rows: usize) -> String {
     let row = |row| {
         format!(
@@ -176,14 +176,14 @@ fn page(origin: &str, rows: usize) -> String {
     )
 }
 
-/// A batch of reads, as OData clients write them.
+/// A batch of reads, as OData clients write it.
 fn batch() -> String {
     let part = "--batch\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n\
                 GET Orders?$top=100&$filter=Status%20eq%20'NEW' HTTP/1.1\r\nAccept: application/json\r\n\r\n\r\n";
     format!("{}--batch--\r\n", part.repeat(PARTS))
 }
 
-/// What stands around the sidecar: an issuer, and an upstream for each kind of requests.
+/// The sidecar's servers: an issuer, and an upstream for each kind of request.
 struct World {
     folder: TempDir,
     pages: SocketAddr,
@@ -191,14 +191,15 @@ struct World {
 
 impl World {
     async fn start() -> Self {
-        // As long as SAP's are, and as little like words: it is looked for in every answer.
+        // It is as long and as random as SAP's tokens: every response is searched for it.
         let mut random = fastrand::Rng::with_seed(42);
         let letters: String = repeat_with(|| random.alphanumeric()).take(2000).collect();
         let issuer = serve(|_| token(&letters)).await;
         let plain = serve(|_| answer(&page("https://elsewhere.example", 4))).await;
         let pages = serve(|address| answer(&page(&format!("http://{address}"), 100))).await;
         let folder = tempfile::tempdir().unwrap();
-        // callgrind writes its figures when the process ends, which the sandbox would not allow.
+        // callgrind writes its figures at the end of the process, which the sandbox would not
+        // allow.
         let yaml = format!(
             "listen: 127.0.0.1:0
 admin: {{ listen: 127.0.0.1:0 }}
@@ -221,8 +222,8 @@ sandbox: off
         Self { folder, pages }
     }
 
-    /// Starts the sidecar, sends so many requests one after the other, and ends it. Nobody asks it
-    /// whether it is ready, which would count: the first request waits.
+    /// Starts the sidecar, sends this many requests one after the other, and ends it. There is no
+    /// readiness probe, which would count: the first request waits for the token.
     async fn run(&self, mut command: Command, path: &str, requests: u32) {
         let log = self.folder.path().join("log");
         let mut sidecar = command
@@ -271,7 +272,7 @@ sandbox: off
         assert!(sidecar.wait().await.unwrap().success());
     }
 
-    /// The instructions of a run, from start to end.
+    /// The instructions of a whole run.
     async fn count(&self, binary: &str, (kind, path): (&str, &str), requests: u32) -> u64 {
         let profile = profile(kind);
         let mut command = Command::new("valgrind");
@@ -287,7 +288,7 @@ sandbox: off
     }
 }
 
-/// Where the sidecar listens, as its log tells.
+/// The sidecar's address in a line of its log.
 fn address(log: &str) -> Option<String> {
     let line = log.lines().find(|line| line.contains(r#""message":"Listening.""#))?;
     let event: serde_json::Value = serde_json::from_str(line).ok()?;

@@ -1,4 +1,4 @@
-//! How fast links are rewritten in an OData page of 20 MB.
+//! Speed of link rewriting in an OData page of 20 MB.
 #![allow(missing_docs)]
 
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ fn pick<'a>(words: &[&'a str], index: u64) -> &'a str {
     words.get(index as usize).copied().unwrap_or_default()
 }
 
-/// A page of rows with ten columns; `links` adds two links to each row.
+/// A page of rows with ten columns. `links` adds two links to each row.
 fn page(links: bool) -> String {
     let mut seed = 42_u64;
     let mut random = move |below: u64| {
@@ -58,7 +58,8 @@ fn page(links: bool) -> String {
     page
 }
 
-/// The same amount of nothing but short links with escaped slashes, which are decoded byte by byte.
+/// A page of the same size that consists of short links with escaped slashes, which are decoded
+/// byte by byte.
 fn escaped_links() -> String {
     let link = format!(r#"{{"uri":"{}\/a"}},"#, ORIGIN.replace('/', r"\/"));
     format!(r#"{{"value":[{}0]}}"#, link.repeat(SIZE / link.len()))
@@ -91,7 +92,7 @@ fn benches(criterion: &mut Criterion) {
                     for chunk in page.as_bytes().chunks(size) {
                         rewriter.push(black_box(chunk), &mut output);
                         if size != usize::MAX {
-                            // A proxy hands each chunk on.
+                            // A proxy passes each chunk on.
                             black_box(&output);
                             output.clear();
                         }

@@ -1,11 +1,10 @@
-//! The sidecar's neighbours in a measurement: peers that answer every request alike, and a caller on a
-//! kept connection.
+//! Loopback servers that give every request the same response, and a client with a kept connection.
 
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Answers every request on every connection with what is made for its address.
+/// Answers every request on every connection with the response made for its address.
 pub(crate) async fn serve(make: impl FnOnce(SocketAddr) -> String) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -28,7 +27,7 @@ pub(crate) async fn serve(make: impl FnOnce(SocketAddr) -> String) -> SocketAddr
     address
 }
 
-/// Reads one request whole. Returns whether there was one.
+/// Reads a whole request. Returns false at the end of the connection.
 async fn read_request(stream: &mut TcpStream, buffer: &mut [u8]) -> bool {
     let mut filled = 0;
     loop {
@@ -47,18 +46,18 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut [u8]) -> bool {
     }
 }
 
-/// Status 200 with this body.
+/// A response 200 with this body.
 pub(crate) fn answer(body: &str) -> String {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
     format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())
 }
 
-/// An issuer's answer with this token.
+/// A token response.
 pub(crate) fn token(value: &str) -> String {
     answer(&format!(r#"{{"access_token":"{value}","expires_in":86400}}"#))
 }
 
-/// One request on a kept connection, and the body of its answer as it came, chunked or not.
+/// Sends a request on a kept connection. Returns the body of the response as received.
 pub(crate) async fn get<'a>(
     stream: &mut TcpStream,
     request: &[u8],

@@ -1,7 +1,7 @@
-//! What scraping costs callers: the same load with Prometheus at 10 Hz and without, in turns.
+//! Cost of scraping for callers: the same load with Prometheus at 10 Hz and without, in turns.
 //!
-//! Prints the medians of throughput and of the 99th percentile, and their ratios. Both kinds of turn
-//! see the same machine in the same minute, so that its noise falls on both.
+//! Prints the medians of throughput and of the 99th percentile, and their ratios. The turns
+//! alternate, so that the noise of the machine affects both.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 #![allow(clippy::print_stdout)]
@@ -23,7 +23,7 @@ const TURN: Duration = Duration::from_secs(2);
 const PAIRS: usize = 10;
 const SCRAPE: Duration = Duration::from_millis(100);
 
-/// Requests a second, and the 99th percentile in milliseconds.
+/// Requests per second, and the 99th percentile in milliseconds.
 async fn turn(target: SocketAddr) -> (f64, f64) {
     let until = Instant::now() + TURN;
     let callers = (0..CONNECTIONS).map(|_| {
@@ -68,7 +68,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 #[tokio::main]
 async fn main() {
-    // `cargo test --benches` only wants to know whether it runs.
+    // `cargo test --benches` only checks that it runs.
     let pairs = if std::env::args().any(|argument| argument == "--bench") { PAIRS } else { 1 };
     let issuer = serve(|_| token("a.b.c")).await;
     let upstream = serve(|_| answer(&format!(r#"{{"value":"{}"}}"#, "x".repeat(1000)))).await;

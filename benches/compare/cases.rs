@@ -1,4 +1,4 @@
-//! What is asked of the sidecars, and of which.
+//! The loads of the comparison, and the sidecars that each is sent to.
 
 use crate::load::Work;
 use crate::measure::{Sample, sample};
@@ -9,28 +9,28 @@ use std::time::Duration;
 
 const PEERS: [Kind; 6] =
     [Kind::Nginx, Kind::NginxSilent, Kind::Haproxy, Kind::Envoy, Kind::Minimal, BEARERD];
-/// How many of them "many" are.
+/// The number of routes in the case with many. The clients follow.
 const ROUTES: usize = 200;
 const CLIENTS: usize = 50;
 pub(crate) const MANY_ROUTES: Kind = Kind::Bearerd(Extra::Routes(ROUTES));
 pub(crate) const MANY_CLIENTS: Kind = Kind::Bearerd(Extra::Clients(CLIENTS));
-/// How long a load is measured at a time.
+/// The length of a window.
 pub(crate) const WINDOW: Duration = Duration::from_secs(1);
-/// Of an upload.
+/// The bytes of an upload.
 const UPLOAD: usize = 1 << 20;
 
-/// One load, put on several sidecars in turn.
+/// A load for several sidecars in turn.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
     pub(crate) title: &'static str,
     kinds: &'static [Kind],
-    /// Whether bytes are the measure, rather than requests.
+    /// Whether throughput is counted in bytes instead of requests.
     pub(crate) is_bulk: bool,
     work: fn(&World, &Sidecar) -> Work,
 }
 
 impl Case {
-    /// Of whom it is asked.
+    /// The sidecars that get the load.
     pub(crate) fn kinds(&self) -> impl Iterator<Item = Kind> {
         let is_ours = self.kinds.contains(&BEARERD);
         let other = OTHER_BUILD.get().filter(|_| is_ours);
@@ -42,7 +42,7 @@ fn page(world: &World, sidecar: &Sidecar) -> Work {
     Work::get(sidecar.address, "/plain/page.json", &world.page)
 }
 
-/// The same page by a route that rewrites the links in it.
+/// The same page by a route that rewrites its links.
 fn linked_page(world: &World, sidecar: &Sidecar) -> Work {
     let page = std::str::from_utf8(&world.page).unwrap();
     let page = page.replace(&world.origin(), &format!("http://{}", sidecar.address));
@@ -53,7 +53,7 @@ fn upload(_world: &World, sidecar: &Sidecar) -> Work {
     Work::put(sidecar.address, "/plain/upload", &vec![b'u'; UPLOAD])
 }
 
-/// Each caller by another of so many ways.
+/// A load in which callers use different routes in turn.
 fn ways(world: &World, sidecar: &Sidecar, count: usize) -> Work {
     let ways: Vec<Work> = (0..count)
         .map(|way| Work::get(sidecar.address, &format!("/way-{way}/plain/small"), &world.small))
@@ -64,7 +64,7 @@ fn ways(world: &World, sidecar: &Sidecar, count: usize) -> Work {
     }
 }
 
-/// With one worker, which has a core of its own.
+/// The cases with one worker, which has a core to itself.
 pub(crate) const ONE_WORKER: &[Case] = &[
     Case {
         name: "small-1",
@@ -145,7 +145,7 @@ pub(crate) const ONE_WORKER: &[Case] = &[
     },
 ];
 
-/// With two workers, which share both cores with everything else.
+/// The cases with two workers, which share both cores with everything else.
 pub(crate) const TWO_WORKERS: &[Case] = &[
     Case {
         name: "small-64-two",
@@ -163,7 +163,7 @@ pub(crate) const TWO_WORKERS: &[Case] = &[
     },
 ];
 
-/// What was measured, by the case's name and the kind's.
+/// The samples by the names of case and kind.
 pub(crate) type Samples = BTreeMap<(&'static str, String), Vec<Sample>>;
 
 /// The sidecars that these cases need.
@@ -177,7 +177,7 @@ pub(crate) fn start(cases: &[&Case], world: &World, workers: usize, cores: &str)
     sidecars
 }
 
-/// Every case on every sidecar in turn, and the same again as often as there are rounds.
+/// Runs every case on every sidecar in turn, once per round.
 pub(crate) fn measure(
     cases: &[&Case],
     world: &World,

@@ -1,4 +1,4 @@
-//! What a sidecar costs by being there: start, memory, size; and what its own business costs callers.
+//! Start, memory and size of a sidecar, and the cost of its own work for callers.
 
 use crate::load::{Idle, Load, first_answer};
 use crate::measure::{Sample, median, sample};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Whose memory and start are looked at.
+/// The sidecars whose start and memory are measured.
 fn kinds() -> Vec<Kind> {
     let other = OTHER_BUILD.get().map(|_| Kind::Bearerd(Extra::OtherBuild));
     let kinds = [Kind::Nginx, Kind::Haproxy, Kind::Envoy, Kind::Minimal, BEARERD];
@@ -21,14 +21,14 @@ fn kinds() -> Vec<Kind> {
 const IDLE_CONNECTIONS: usize = 1000;
 const BUSY_CONNECTIONS: usize = 256;
 const LOAD: Duration = Duration::from_secs(3);
-/// When memory is looked at again after the last connection closed.
+/// The time from the end of the last connection to the last memory measurement.
 const REST: Duration = Duration::from_secs(30);
-/// How long the issuer takes for a token while starts are timed.
+/// The time that the issuer takes for a token while starts are timed.
 pub(crate) const ISSUER: Duration = Duration::from_millis(100);
-/// As often as no Prometheus asks.
+/// The interval of scrapes. It is much shorter than any Prometheus has.
 const SCRAPE: Duration = Duration::from_millis(100);
 
-/// Milliseconds from the start of the process to its first right answer.
+/// The milliseconds from the start of the process to its first right response.
 pub(crate) fn starts(world: &World, rounds: usize) -> Vec<(Kind, f64)> {
     world.issuer.delay(ISSUER);
     let mut took: Vec<(Kind, Vec<f64>)> =
@@ -44,18 +44,18 @@ pub(crate) fn starts(world: &World, rounds: usize) -> Vec<(Kind, f64)> {
     took.into_iter().map(|(kind, took)| (kind, median(&took, |took| *took))).collect()
 }
 
-/// What a sidecar holds in the course of its life.
+/// The memory of a sidecar at points of its life.
 pub(crate) struct Held {
     pub(crate) kind: Kind,
     pub(crate) idle: Memory,
     pub(crate) idle_connections: Memory,
     pub(crate) busy: Memory,
     pub(crate) after: Memory,
-    /// Megabytes.
+    /// The size of the binary in megabytes.
     pub(crate) program: f64,
 }
 
-/// Fresh ones, side by side.
+/// Measures the memory of fresh sidecars that run side by side.
 pub(crate) fn memory(world: &World) -> Vec<Held> {
     let sidecars: Vec<Sidecar> =
         kinds().into_iter().map(|kind| Sidecar::ready(kind, world, 1, "1")).collect();
@@ -87,33 +87,34 @@ pub(crate) fn memory(world: &World) -> Vec<Held> {
     held
 }
 
-/// Callers' times with and without something else going on.
+/// Response times with and without other work of the sidecar.
 pub(crate) struct Steadiness {
     pub(crate) quiet: Vec<Sample>,
     pub(crate) scraped: Vec<Sample>,
     pub(crate) refreshed: Vec<Sample>,
 }
 
-/// Long enough for a token to be refreshed in it.
+/// A window that is long enough for a token refresh.
 const STEADY: Duration = Duration::from_secs(4);
 
-/// Windows in turn: nothing, a scrape every 100 ms, a token refresh.
+/// Measures windows in turn: without other work, with a scrape every 100 ms, with a token refresh.
 pub(crate) fn steadiness(world: &World, rounds: usize) -> Steadiness {
     let [quiet, short] = [Extra::Nothing, Extra::ShortTokens]
         .map(|extra| Sidecar::ready(Kind::Bearerd(extra), world, 1, "1"));
     let measure = |sidecar: &Sidecar| sample(world, sidecar, &sidecar.small(world).by(64), STEADY);
-    let mut told = Steadiness { quiet: Vec::new(), scraped: Vec::new(), refreshed: Vec::new() };
+    let mut steadiness =
+        Steadiness { quiet: Vec::new(), scraped: Vec::new(), refreshed: Vec::new() };
     for _ in 0..rounds {
-        told.quiet.push(measure(&quiet));
+        steadiness.quiet.push(measure(&quiet));
         let scraping = Scraping::start(quiet.admin);
-        told.scraped.push(measure(&quiet));
+        steadiness.scraped.push(measure(&quiet));
         drop(scraping);
         let issued = world.issuer.issued();
-        told.refreshed.push(measure(&short));
+        steadiness.refreshed.push(measure(&short));
         assert!(world.issuer.issued() > issued, "no token was refreshed in the window");
         world.trim_logs();
     }
-    told
+    steadiness
 }
 
 /// Scrapes until it is dropped.

@@ -1,4 +1,4 @@
-//! Callers that keep their connection and look at every byte that they get.
+//! Callers with kept connections that compare every byte of each response.
 
 use memchr::memmem;
 use std::net::SocketAddr;
@@ -11,10 +11,10 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
 
-/// What all callers of a case send, and the body that each answer must have.
+/// The requests of a case, and the body that each response must have.
 #[derive(Clone)]
 pub(crate) struct Work {
-    /// The first caller sends the first of these, and so on, and then from the start.
+    /// The requests, which the callers take in turn.
     pub(crate) requests: Vec<Arc<[u8]>>,
     pub(crate) answer: Arc<[u8]>,
     pub(crate) connections: usize,
@@ -23,7 +23,7 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    /// A GET of this path, whose answer is this body.
+    /// A GET request for this path, with this body in its response.
     pub(crate) fn get(target: SocketAddr, path: &str, answer: &Arc<[u8]>) -> Self {
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: {target}\r\nUser-Agent: bearerd-compare\r\nAccept: */*\r\n\r\n"
@@ -36,7 +36,7 @@ impl Work {
         }
     }
 
-    /// A PUT of this body, whose answer tells its length.
+    /// A PUT request with this body, whose response holds the body's length.
     pub(crate) fn put(target: SocketAddr, path: &str, body: &[u8]) -> Self {
         let length = body.len();
         let head =
@@ -66,30 +66,32 @@ impl Work {
 struct Shared {
     answers: AtomicU64,
     bytes: AtomicU64,
-    /// Callers that have had their first answer.
+    /// The number of callers that have had their first response.
     warm: AtomicU64,
     measuring: AtomicBool,
     stop: AtomicBool,
     took: Mutex<Vec<Duration>>,
 }
 
-/// A load that goes on until it is dropped.
+/// A load that continues until it is dropped.
 pub(crate) struct Load {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Load {
-    /// Starts it, and returns once every caller has had an answer.
+    /// Starts the load and returns once every caller has had a response.
     pub(crate) fn start(target: SocketAddr, work: &Work) -> Self {
         let shared = Arc::new(Shared::default());
-        let (theirs, work) = (shared.clone(), work.clone());
+        let (load_shared, work) = (shared.clone(), work.clone());
         let connections = work.connections as u64;
         let thread = std::thread::spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let callers: Vec<_> = (0..work.connections)
-                    .map(|caller| tokio::spawn(call(target, caller, work.clone(), theirs.clone())))
+                    .map(|caller| {
+                        tokio::spawn(call(target, caller, work.clone(), load_shared.clone()))
+                    })
                     .collect();
                 for caller in callers {
                     caller.await.unwrap();
@@ -104,24 +106,24 @@ impl Load {
         load
     }
 
-    /// A caller that got something wrong has ended the thread.
+    /// Checks that no caller got a wrong response, which ends its thread.
     fn check(&self) {
         let ended = self.thread.as_ref().is_none_or(JoinHandle::is_finished);
-        assert!(!ended, "a caller did not get what it should");
+        assert!(!ended, "a caller got a wrong response");
     }
 
-    /// From now on, times are kept.
+    /// Starts to record response times.
     pub(crate) fn begin(&self) {
         self.shared.measuring.store(true, Relaxed);
     }
 
-    /// Answers, and bytes that went either way, since the start.
+    /// The responses, and the bytes in both directions, since the start.
     pub(crate) fn count(&self) -> (u64, u64) {
         self.check();
         (self.shared.answers.load(Relaxed), self.shared.bytes.load(Relaxed))
     }
 
-    /// How long answers took since [`Self::begin`], in order; the load ends.
+    /// Ends the load and returns the response times since [`Self::begin`] in order.
     pub(crate) fn end(self) -> Vec<Duration> {
         let shared = self.shared.clone();
         drop(self);
@@ -136,7 +138,7 @@ impl Drop for Load {
         self.shared.measuring.store(false, Relaxed);
         self.shared.stop.store(true, Relaxed);
         let ended = self.thread.take().map(JoinHandle::join);
-        // A second panic would leave all processes behind.
+        // A second panic would leave all processes running.
         assert!(std::thread::panicking() || ended.is_none_or(|ended| ended.is_ok()));
     }
 }
@@ -164,7 +166,7 @@ async fn call(target: SocketAddr, caller: usize, work: Work, shared: Arc<Shared>
     shared.took.lock().unwrap().append(&mut took);
 }
 
-/// Connections that have had an answer and now do nothing.
+/// Idle connections that have each had a response.
 pub(crate) struct Idle {
     _streams: Vec<Stream>,
     // Streams that outlive their runtime would panic.
@@ -172,7 +174,7 @@ pub(crate) struct Idle {
 }
 
 impl Idle {
-    /// Opens them one after the other.
+    /// Opens the connections one after the other.
     pub(crate) fn open(target: SocketAddr, work: &Work) -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let streams = runtime.block_on(async {
@@ -188,7 +190,7 @@ impl Idle {
     }
 }
 
-/// How long it takes until somebody listens there and gives the right answer.
+/// The time until a server listens at this address and gives the right response.
 pub(crate) fn first_answer(target: SocketAddr, work: &Work) -> Duration {
     let since = Instant::now();
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
@@ -198,7 +200,7 @@ pub(crate) fn first_answer(target: SocketAddr, work: &Work) -> Duration {
             if let Ok(stream) = TcpStream::connect(target).await {
                 let mut stream = Stream::new(stream);
                 stream.stream.write_all(work.request(0)).await.unwrap();
-                // Envoy says 401 as long as it has no token.
+                // Envoy answers 401 as long as it has no token.
                 if stream.status().await == 200 {
                     stream.answer(&work.answer, &AtomicU64::new(0)).await;
                     return since.elapsed();
@@ -209,7 +211,7 @@ pub(crate) fn first_answer(target: SocketAddr, work: &Work) -> Duration {
     })
 }
 
-/// A connection, and what was read of it but not yet used.
+/// A connection with its unread bytes.
 struct Stream {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -226,16 +228,16 @@ impl Stream {
         Self { stream, buffer: Vec::new(), filled: 0 }
     }
 
-    /// Reads more.
+    /// Reads more bytes.
     async fn fill(&mut self) {
-        // Small answers need little; what has had a big piece gets a bigger one.
+        // Small responses need a small buffer. The buffer grows with the pieces.
         if self.buffer.len() - self.filled < 4096 {
             let length = (self.buffer.len() * 2).clamp(8 * 1024, 256 * 1024);
             self.buffer.resize(length.max(self.filled + 4096), 0);
         }
         let count = self.stream.read(&mut self.buffer[self.filled..]).await.unwrap();
         let seen = &self.buffer[..self.filled];
-        assert!(count > 0, "closed behind {}", String::from_utf8_lossy(seen));
+        assert!(count > 0, "closed after {}", String::from_utf8_lossy(seen));
         self.filled += count;
     }
 
@@ -244,14 +246,14 @@ impl Stream {
         self.filled -= count;
     }
 
-    /// Sends a request, and compares the body of its answer with what it must be.
+    /// Sends a request and compares the body of its response.
     async fn exchange(&mut self, request: &[u8], expected: &[u8], bytes: &AtomicU64) {
         self.stream.write_all(request).await.unwrap();
         bytes.fetch_add(request.len() as u64, Relaxed);
         self.answer(expected, bytes).await;
     }
 
-    /// The status of the answer that is on its way.
+    /// The status of the next response.
     async fn status(&mut self) -> u16 {
         const STATUS: std::ops::Range<usize> = "HTTP/1.1 ".len().."HTTP/1.1 200".len();
         while self.filled < STATUS.end {
@@ -260,7 +262,7 @@ impl Stream {
         std::str::from_utf8(&self.buffer[STATUS]).unwrap().parse().unwrap()
     }
 
-    /// Reads an answer, whose body must be this.
+    /// Reads a response and compares its body.
     async fn answer(&mut self, expected: &[u8], bytes: &AtomicU64) {
         let head = loop {
             if let Some(end) = memmem::find(&self.buffer[..self.filled], b"\r\n\r\n") {
@@ -281,7 +283,7 @@ impl Stream {
         assert_eq!(body.done, expected.len());
     }
 
-    /// The next `length` bytes belong to the body.
+    /// Compares the next `length` bytes of the body.
     async fn take(&mut self, body: &mut Body<'_>, length: usize, bytes: &AtomicU64) {
         let mut left = length;
         while left > 0 {
@@ -333,7 +335,7 @@ impl Body<'_> {
     }
 }
 
-/// The length that a header tells; none if the body comes in chunks.
+/// The content length in a header, or `None` for a body in chunks.
 fn length_of(head: &[u8]) -> Option<usize> {
     let text = std::str::from_utf8(head).unwrap();
     assert!(text.starts_with("HTTP/1.1 200 "), "{text}");

@@ -1,14 +1,14 @@
 //! `make compare`: bearerd beside nginx, HAProxy and Envoy, each as the same sidecar over the same
 //! verified TLS upstream.
 //!
-//! With one worker the sidecar has core 1 for itself; upstream and callers share core 0. Every byte of
-//! every answer is compared, and the upstream answers only who brings the token. CPU time is what the
-//! kernel has counted for the sidecar's processes in a window in which all connections are warm: the
-//! figure that a noisy machine moves least.
+//! With one worker, the sidecar has core 1 to itself, and upstream and callers share core 0. Every
+//! byte of every response is compared, and the upstream requires the token. CPU time is the
+//! kernel's figure for the sidecar's processes in a window in which all connections are warm. A
+//! noisy machine affects this figure least.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 #![allow(clippy::print_stdout, clippy::print_stderr)]
-// It measures the clock's time, and has no worker to block.
+// It measures real time, and has no worker to block.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod cases;
@@ -28,7 +28,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use std::path::PathBuf;
 use world::World;
 
-/// As the minimal proxy must have it, for bearerd has it.
+/// The minimal proxy has bearerd's allocator.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
@@ -37,22 +37,22 @@ struct Arguments {
     /// The bearerd to measure.
     #[arg(long)]
     measure: Option<PathBuf>,
-    /// Everything once: whether it works, and roughly how much.
+    /// Runs everything once, for a rough result.
     #[arg(long, conflicts_with = "rounds")]
     quick: bool,
-    /// How often everything is measured; the median counts.
+    /// The number of rounds. The median counts.
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// Only cases whose name begins with this.
+    /// Runs only the cases whose name begins with this.
     #[arg(long, conflicts_with = "write")]
     only: Option<String>,
-    /// Another build of bearerd, to be measured beside this one.
+    /// Another build of bearerd to measure beside this one.
     #[arg(long)]
     against: Option<PathBuf>,
-    /// Put the tables into docs/performance.md.
+    /// Writes the tables into docs/performance.md.
     #[arg(long)]
     write: bool,
-    /// What cargo says to benches.
+    /// The flag that cargo gives to benches.
     #[arg(long, hide = true)]
     bench: bool,
     #[command(subcommand)]
@@ -61,7 +61,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Be the minimal pingora proxy.
+    /// Runs as the minimal pingora proxy.
     #[command(hide = true)]
     Minimal { configuration: PathBuf },
 }
@@ -72,7 +72,7 @@ fn main() {
         minimal::run(&configuration);
     }
     let Some(build) = arguments.measure else {
-        // `cargo test` only wants to know whether it runs; peers may not be installed.
+        // `cargo test` only checks that it runs. The peers may not be installed.
         return;
     };
     sidecar::BUILD.set(build.canonicalize().unwrap()).unwrap();

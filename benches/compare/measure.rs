@@ -1,4 +1,4 @@
-//! One measurement: a warm load, a window, and what the proxy used of the machine in it.
+//! A measurement: a warm load, a window, and the resources that the proxy used in it.
 
 use crate::load::{Load, Work};
 use crate::process::{Cpu, machine_busy, own_cpu};
@@ -7,30 +7,30 @@ use crate::world::World;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// What else may run on the machine, as a share of the window. A window with more is measured again.
+/// The share of a window that other processes may use. A window with more is measured again.
 const FOREIGN: f64 = 0.06;
-/// How often at most. After that, the quietest counts.
+/// The most attempts for a window. After them, the quietest one counts.
 const TRIES: usize = 3;
-/// How long a load runs before its window begins.
+/// The time that a load runs before its window.
 const WARM_UP: Duration = Duration::from_millis(300);
 
-/// A load on one sidecar, for a while.
+/// The result of a load on a sidecar.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
     pub(crate) user_us: f64,
     pub(crate) system_us: f64,
     pub(crate) per_second: f64,
     pub(crate) bytes_per_second: f64,
-    /// Microseconds.
+    /// Response times in microseconds.
     pub(crate) p50: f64,
     pub(crate) p99: f64,
-    /// CPU seconds for 10^9 bytes.
+    /// The CPU seconds for 10^9 bytes.
     pub(crate) cpu_per_gb: f64,
     foreign: f64,
 }
 
 impl Sample {
-    /// Microseconds of CPU for a request.
+    /// The CPU microseconds for a request.
     pub(crate) fn cpu_us(&self) -> f64 {
         self.user_us + self.system_us
     }
@@ -44,7 +44,7 @@ impl fmt::Display for Sample {
     }
 }
 
-/// Measures, and again if others kept the machine busy.
+/// Measures a window, again if other processes kept the machine busy.
 pub(crate) fn sample(world: &World, sidecar: &Sidecar, work: &Work, window: Duration) -> Sample {
     let mut best: Option<Sample> = None;
     for _ in 0..TRIES {
@@ -71,7 +71,7 @@ fn once(world: &World, sidecar: &Sidecar, work: &Work, window: Duration) -> Samp
     let took = load.end();
     let (answers, bytes) = ((end.0 - count.0) as f64, (end.1 - count.1) as f64);
     let Cpu { user, system } = cpu;
-    let ours = after.1 - before.1 + cpu.total();
+    let own = after.1 - before.1 + cpu.total();
     let at = |share: f64| {
         let index = ((took.len() as f64 * share) as usize).min(took.len().saturating_sub(1));
         took.get(index).map_or(f64::NAN, |took| took.as_secs_f64() * 1e6)
@@ -84,11 +84,11 @@ fn once(world: &World, sidecar: &Sidecar, work: &Work, window: Duration) -> Samp
         p50: at(0.5),
         p99: at(0.99),
         cpu_per_gb: cpu.total() * 1e9 / bytes,
-        foreign: (after.0 - before.0 - ours) / elapsed,
+        foreign: (after.0 - before.0 - own) / elapsed,
     }
 }
 
-/// The median of what `of` tells of these.
+/// The median of a value of these samples.
 pub(crate) fn median<T>(samples: &[T], of: impl Fn(&T) -> f64) -> f64 {
     let mut values: Vec<f64> = samples.iter().map(of).collect();
     values.sort_by(f64::total_cmp);

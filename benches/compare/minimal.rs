@@ -1,6 +1,5 @@
-//! pingora with bearerd's settings and nothing else: a fixed upstream, a fixed token.
-//!
-//! What bearerd costs beyond it is what bearerd does.
+//! pingora with bearerd's settings and nothing else: a fixed upstream and a fixed token. The
+//! difference to it is the cost of bearerd's own work.
 
 use async_trait::async_trait;
 use bearerd::trust;
@@ -20,7 +19,7 @@ use serde_json::Value;
 use std::path::Path;
 use std::time::Duration;
 
-/// As in `src/server.rs`.
+/// The values of `src/server.rs`.
 const UPSTREAM_POOL: usize = 1024;
 
 #[derive(Clone)]
@@ -57,7 +56,7 @@ impl ProxyHttp for Minimal {
     }
 }
 
-/// Runs it until it is killed.
+/// Runs the proxy until it is killed.
 pub(crate) fn run(configuration: &Path) -> ! {
     pingora::tls::install_default_crypto_provider();
     let text = std::fs::read_to_string(configuration).unwrap();
@@ -80,7 +79,7 @@ pub(crate) fn run(configuration: &Path) -> ! {
 
     let conf = ServerConf { upstream_keepalive_pool_size: UPSTREAM_POOL, ..ServerConf::default() };
     let mut server = Server::new_with_opt_and_conf(None, conf);
-    // One service of one thread a worker: cheaper than one service of several threads.
+    // One service with one thread for each worker is cheaper than one service with several threads.
     for _ in 0..values["workers"].as_u64().unwrap() {
         let mut service = http_proxy_service(&server.configuration, minimal.clone());
         let buffers = L4BufferSettings::new(4096, 4096);

@@ -1,4 +1,4 @@
-//! What a process costs, as the kernel counts it.
+//! Resources of a process, as the kernel counts them.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A process that runs on these cores, and ends with this value.
+/// A process on these cores, which is killed on drop.
 pub(crate) struct Process {
     child: Child,
     log: PathBuf,
 }
 
-/// CPU time of a process and its children, in seconds.
+/// The CPU time of a process and its children, in seconds.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Cpu {
     pub(crate) user: f64,
@@ -30,17 +30,17 @@ impl Cpu {
     }
 }
 
-/// Memory of a process and its children, in MiB.
+/// The memory of a process and its children, in MiB.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Memory {
-    /// Pages that are there, those shared with others included.
+    /// Resident pages, with shared ones.
     pub(crate) resident: f64,
-    /// The same, with each shared page divided among those who share it.
+    /// Resident pages, with each shared page divided by the number of its processes.
     pub(crate) proportional: f64,
 }
 
 impl Process {
-    /// Starts a command; what it prints goes to `log`. `cores` as taskset wants them: `0`, `0,1`.
+    /// Starts a command with its output in `log`. `cores` has taskset's form: `0`, `0,1`.
     pub(crate) fn start(command: &[&str], cores: &str, log: &Path) -> Self {
         let file = fs::File::options().create(true).append(true).open(log).unwrap();
         let child = Command::new("taskset")
@@ -55,7 +55,7 @@ impl Process {
         Self { child, log: log.to_owned() }
     }
 
-    /// It and its children, and theirs.
+    /// The process and all its descendants.
     fn tree(&self) -> Vec<u32> {
         let mut pids = vec![self.child.id()];
         let mut next = 0;
@@ -96,29 +96,29 @@ impl Drop for Process {
             let log = fs::read_to_string(&self.log).unwrap_or_default();
             eprintln!("{}:\n{}", self.log.display(), log.get(..2000).unwrap_or(&log));
         }
-        // The whole group: a master that is killed would leave its workers.
+        // The whole group is killed: a killed master would leave its workers.
         let group = format!("-{}", self.child.id());
         let _ = Command::new("kill").args(["-s", "KILL", "--", &group]).status();
         let _ = self.child.wait();
     }
 }
 
-/// Linux counts these in hundredths of a second towards user space, whatever its own clock does.
+/// The unit of these figures: Linux reports them in hundredths of a second.
 const TICKS: f64 = 100.0;
 
 fn cpu_of(stat: &str) -> Cpu {
-    // The name before it may hold blanks and parentheses.
+    // The name before it can hold blanks and parentheses.
     let fields: Vec<&str> = stat[stat.rfind(')').unwrap() + 2..].split(' ').collect();
     let seconds = |index: usize| fields[index].parse::<f64>().unwrap() / TICKS;
     Cpu { user: seconds(11), system: seconds(12) }
 }
 
-/// CPU time of this process.
+/// The CPU time of this process.
 pub(crate) fn own_cpu() -> Cpu {
     cpu_of(&fs::read_to_string("/proc/self/stat").unwrap())
 }
 
-/// Seconds that all cores together have been busy, whoever kept them so, the hypervisor included.
+/// The busy time of all cores in seconds, with the time that a hypervisor has taken.
 pub(crate) fn machine_busy() -> f64 {
     let stat = fs::read_to_string("/proc/stat").unwrap();
     let fields: Vec<f64> = stat
@@ -135,23 +135,23 @@ pub(crate) fn machine_busy() -> f64 {
     (user + nice + system + irq + softirq + steal) / TICKS
 }
 
-/// Keeps this process, with all its threads, on these cores.
+/// Restricts this process and all its threads to these cores.
 pub(crate) fn pin(cores: &str) {
     let pid = std::process::id().to_string();
     let pinned = Command::new("taskset").args(["-a", "-c", "-p", cores, &pid]).output().unwrap();
     assert!(pinned.status.success(), "{pinned:?}");
 }
 
-/// An address where nobody listens yet.
+/// An unused address.
 pub(crate) fn free_address() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 
-/// Waits until somebody listens there.
+/// Waits until a server listens at this address.
 pub(crate) fn wait_for(address: SocketAddr) {
     let since = Instant::now();
     while TcpStream::connect(address).is_err() {
-        assert!(since.elapsed() < Duration::from_secs(10), "nobody listens at {address}");
+        assert!(since.elapsed() < Duration::from_secs(10), "no server listens at {address}");
         std::thread::sleep(Duration::from_millis(1));
     }
 }

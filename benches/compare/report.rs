@@ -10,10 +10,10 @@ use std::process::Command;
 
 const DOCUMENT: &str = "docs/performance.md";
 
-/// What was found, as Markdown.
+/// The results as Markdown.
 pub(crate) struct Report {
     text: String,
-    /// Goal, what was measured, and whether that is enough.
+    /// The goals, with the measured value and whether it is enough.
     goals: Vec<(String, String, bool)>,
 }
 
@@ -27,7 +27,7 @@ impl Report {
         Self { text, goals: Vec::new() }
     }
 
-    /// All of it.
+    /// Builds the report.
     pub(crate) fn text(&self) -> String {
         let mut text = self.text.clone();
         if !self.goals.is_empty() {
@@ -40,7 +40,7 @@ impl Report {
         text
     }
 
-    /// Puts the tables in their place in the documentation.
+    /// Writes the tables into the documentation.
     pub(crate) fn write(&self) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(DOCUMENT);
         let document = fs::read_to_string(&path).unwrap();
@@ -173,12 +173,12 @@ impl Report {
         }
     }
 
-    /// What follows from the cases.
+    /// Adds the goals for the cases.
     pub(crate) fn goals(&mut self, samples: &Samples) {
         let of = |case: &'static str, kind: Kind, value: fn(&Sample) -> f64| {
             median(&samples[&(case, kind.name())], value)
         };
-        let ours = |case: &'static str| of(case, BEARERD, Sample::cpu_us);
+        let of_bearerd = |case: &'static str| of(case, BEARERD, Sample::cpu_us);
         for (case, title, goals) in [
             ("small-64", "1 KB, 64 connections", [1.4, 0.55]),
             ("small-64-two", "the same, two workers", [1.65, 0.5]),
@@ -186,10 +186,10 @@ impl Report {
         ] {
             for (peer, most) in [Kind::Nginx, Kind::Envoy].into_iter().zip(goals) {
                 let goal = format!("{title}: CPU at most {most} × {}", peer.name());
-                self.goal(&goal, ours(case) / of(case, peer, Sample::cpu_us), most, " ×");
+                self.goal(&goal, of_bearerd(case) / of(case, peer, Sample::cpu_us), most, " ×");
             }
         }
-        let links = ours("links") / ours("page");
+        let links = of_bearerd("links") / of_bearerd("page");
         self.goal("100 KB, rewritten links: CPU at most 2 × without rewriting", links, 2.0, " ×");
         let mut at_most_nginx = |name: &str, value: fn(&Sample) -> f64| {
             let ratio = of("thinking", BEARERD, value) / of("thinking", Kind::Nginx, value);
@@ -200,12 +200,15 @@ impl Report {
         let per_gb: fn(&Sample) -> f64 = |sample| sample.cpu_per_gb;
         let stream = of("stream", BEARERD, per_gb) / of("stream", Kind::Nginx, per_gb);
         self.goal("64 MiB streams: CPU at most 1.0 × nginx", stream, 1.0, " ×");
-        let added = ours("small-64") / of("small-64", Kind::Minimal, Sample::cpu_us);
+        let added = of_bearerd("small-64") / of("small-64", Kind::Minimal, Sample::cpu_us);
         self.goal("CPU at most 1.1 × a minimal pingora proxy", added, 1.1, " ×");
         for (title, ratio) in [
-            ("64 to 1,024 connections", ours("small-1024") / ours("small-64")),
-            ("1 to 200 routes", of("routes", MANY_ROUTES, Sample::cpu_us) / ours("small-64")),
-            ("1 to 50 clients", of("clients", MANY_CLIENTS, Sample::cpu_us) / ours("small-64")),
+            ("64 to 1,024 connections", of_bearerd("small-1024") / of_bearerd("small-64")),
+            ("1 to 200 routes", of("routes", MANY_ROUTES, Sample::cpu_us) / of_bearerd("small-64")),
+            (
+                "1 to 50 clients",
+                of("clients", MANY_CLIENTS, Sample::cpu_us) / of_bearerd("small-64"),
+            ),
         ] {
             self.goal(&format!("from {title}: CPU at most 1.1 ×"), ratio, 1.1, " ×");
         }
@@ -225,7 +228,7 @@ fn row<const N: usize>(cells: [String; N]) -> String {
     format!("| {} |\n", cells.join(" | "))
 }
 
-/// Where and when this was.
+/// The machine and the date.
 fn machine() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();

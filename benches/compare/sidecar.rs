@@ -1,4 +1,4 @@
-//! The proxies that are compared, each as somebody would run it as a sidecar.
+//! The proxies of the comparison, each with a usual sidecar configuration.
 
 use crate::load::{Work, first_answer};
 use crate::process::{Process, free_address};
@@ -12,35 +12,35 @@ use std::sync::OnceLock;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Nginx,
-    /// Without an access log: what a C proxy can do at best.
+    /// nginx without an access log: the best result of a proxy in C.
     NginxSilent,
     Haproxy,
     Envoy,
-    /// pingora with our settings, and nothing of ours.
+    /// pingora with bearerd's settings and none of its code.
     Minimal,
     Bearerd(Extra),
 }
 
-/// What is special about a bearerd.
+/// The variant of a bearerd.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extra {
     Nothing,
-    /// Another build of it: [`OTHER_BUILD`].
+    /// Another build of bearerd: [`OTHER_BUILD`].
     OtherBuild,
-    /// A token of seconds, so that it is renewed in every window of [`crate::lifetime`].
+    /// A token that lives for seconds, so that every window of [`crate::lifetime`] has a refresh.
     ShortTokens,
-    /// So many routes more.
+    /// This many more routes.
     Routes(usize),
-    /// So many clients more, with a route each.
+    /// This many more clients, with a route each.
     Clients(usize),
 }
 
-/// The bearerd that is measured.
+/// The path of the bearerd to measure.
 pub(crate) static BUILD: OnceLock<PathBuf> = OnceLock::new();
-/// What it is compared with, if anybody asked for it.
+/// The path of the build to compare it with, if one is given.
 pub(crate) static OTHER_BUILD: OnceLock<PathBuf> = OnceLock::new();
 
-/// bearerd as most have it.
+/// The usual configuration of bearerd.
 pub(crate) const BEARERD: Kind = Kind::Bearerd(Extra::Nothing);
 
 impl Kind {
@@ -59,7 +59,7 @@ impl Kind {
         }
     }
 
-    /// The program, and how large it is.
+    /// The path of the program.
     pub(crate) fn program(self) -> PathBuf {
         let name = match self {
             Self::Nginx | Self::NginxSilent => "nginx",
@@ -76,7 +76,7 @@ impl Kind {
     }
 }
 
-/// What `make compare` has installed.
+/// The path of a program that `make compare` has installed.
 fn envoy() -> PathBuf {
     let venv = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/compare/.venv/lib");
     let pythons = fs::read_dir(venv).into_iter().flatten().filter_map(Result::ok);
@@ -84,35 +84,35 @@ fn envoy() -> PathBuf {
     binaries.find(|binary| binary.exists()).expect("Envoy is installed by `make compare`")
 }
 
-/// One that runs.
+/// A running sidecar.
 pub(crate) struct Sidecar {
     pub(crate) kind: Kind,
     pub(crate) process: Process,
     pub(crate) address: SocketAddr,
-    /// Where its metrics are, if it is bearerd.
+    /// The URL of bearerd's metrics.
     pub(crate) admin: SocketAddr,
 }
 
 impl Sidecar {
-    /// One that answers.
+    /// Starts a sidecar and waits for its first response.
     pub(crate) fn ready(kind: Kind, world: &World, workers: usize, cores: &str) -> Self {
         let sidecar = Self::start(kind, world, workers, cores);
         first_answer(sidecar.address, &sidecar.small(world));
         sidecar
     }
 
-    /// What most ask it for: 1 KB.
+    /// The request of most cases: 1 KB.
     pub(crate) fn small(&self, world: &World) -> Work {
         Work::get(self.address, "/plain/small", &world.small)
     }
 
-    /// Starts it, with this many workers, on these cores.
+    /// Starts a sidecar with this many workers on these cores.
     pub(crate) fn start(kind: Kind, world: &World, workers: usize, cores: &str) -> Self {
         let (address, admin) = (free_address(), free_address());
         let folder = world.folder();
-        // Not shorter: bearerd asks for a token twenty times a minute at most.
+        // Not shorter: bearerd requests at most twenty tokens a minute.
         let lifetime = if kind == Kind::Bearerd(Extra::ShortTokens) { 7 } else { 3600 };
-        // Several of a kind may run at a time.
+        // Several sidecars of a kind may run at the same time.
         let file = |ending: &str| format!("sidecar-{}.{ending}", address.port());
         let access_log = match kind {
             Kind::NginxSilent => "off".into(),
@@ -157,7 +157,7 @@ impl Sidecar {
             Kind::Minimal => &[&program, "minimal", &configuration],
             Kind::Bearerd(_) => &[&program, "run", "--config", &configuration],
         };
-        // What bearerd and HAProxy print is their access log.
+        // The output of bearerd and HAProxy is their access log.
         let process = Process::start(command, cores, &world.logs().join(file("log")));
         Self { kind, process, address, admin }
     }
@@ -192,7 +192,7 @@ fn with_extra(configuration: &str, extra: Extra, world: &World) -> String {
     format!("{before}{clients}upstreams:\n{after}{routes}")
 }
 
-/// Goes where `/` goes, by a way of its own.
+/// A route of its own to the servers that `/` leads to.
 fn route(index: usize, client: &str) -> String {
     format!("  - {{ path: /way-{index}, strip_path: true, profile: passthrough{client} }}\n")
 }

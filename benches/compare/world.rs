@@ -1,5 +1,5 @@
-//! What is around each sidecar: a certificate authority, a token endpoint, and the upstream, which is
-//! nginx, speaks TLS 1.3 and refuses whoever does not bring the token.
+//! The servers of the comparison: a certificate authority, a token endpoint, and an nginx as the
+//! upstream, which uses TLS 1.3 and requires the token.
 
 use crate::process::{Process, free_address, wait_for};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// As long as tokens of SAP's issuer are, or a little longer.
+/// A token with the length of SAP's or slightly longer.
 const TOKEN_LENGTH: usize = 2000;
 const STREAM_LENGTH: usize = 64 << 20;
 
@@ -20,7 +20,7 @@ pub(crate) struct World {
     folder: TempDir,
     pub(crate) token: String,
     pub(crate) issuer: TokenEndpoint,
-    /// Where the upstream listens, by TLS, as `localhost`.
+    /// The upstream's port. It has TLS and the name `localhost`.
     pub(crate) upstream: SocketAddr,
     pub(crate) small: Arc<[u8]>,
     pub(crate) page: Arc<[u8]>,
@@ -29,7 +29,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// `cores` are those of the upstream.
+    /// Starts the servers. `cores` are those of the upstream.
     pub(crate) fn start(cores: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
@@ -39,7 +39,7 @@ impl World {
         let upstream = free_address();
         let small: Arc<[u8]> = vec![b'x'; 1024].into();
         let page: Arc<[u8]> = page(upstream).into_bytes().into();
-        // Not all the same, so that a piece that is missing is seen.
+        // The bytes differ, so that a missing piece is noticed.
         let stream: Arc<[u8]> = (0..STREAM_LENGTH / 8)
             .flat_map(|index| (index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes())
             .collect();
@@ -73,12 +73,13 @@ impl World {
         self.folder.path()
     }
 
-    /// Where the upstream is, as its certificate has it.
+    /// The upstream's URL with the name of its certificate.
     pub(crate) fn origin(&self) -> String {
         origin(self.upstream)
     }
 
-    /// Where the logs are: nobody watches this folder, as some do those of configurations and secrets.
+    /// The folder of the logs. bearerd does not watch it, unlike those of configurations and
+    /// secrets.
     pub(crate) fn logs(&self) -> PathBuf {
         self.folder().join("logs")
     }
@@ -86,13 +87,13 @@ impl World {
     /// Empties the logs: hours of them would fill the disk.
     pub(crate) fn trim_logs(&self) {
         for file in fs::read_dir(self.logs()).unwrap() {
-            // All are written at their end, wherever it is.
+            // All processes append to their files, so that truncation leaves no gap.
             let file = fs::File::options().write(true).open(file.unwrap().path());
             file.unwrap().set_len(0).unwrap();
         }
     }
 
-    /// Seconds of CPU that the upstream has used.
+    /// The CPU seconds that the upstream has used.
     pub(crate) fn upstream_cpu(&self) -> f64 {
         self.nginx.cpu().total()
     }
@@ -106,7 +107,7 @@ fn origin(upstream: SocketAddr) -> String {
 fn certificates(folder: &Path) {
     let key = KeyPair::generate().unwrap();
     let mut authority = CertificateParams::new(Vec::new()).unwrap();
-    // Two of one name would look like one that has signed itself.
+    // With equal names, the certificate would look self-signed.
     authority.distinguished_name.push(DnType::CommonName, "compare CA");
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let certificate = authority.self_signed(&key).unwrap();
@@ -120,7 +121,7 @@ fn certificates(folder: &Path) {
     fs::write(folder.join("server.key"), key.serialize_pem()).unwrap();
 }
 
-/// About 100 KB of OData, with the links that such a page has.
+/// An OData page of about 100 KB with its links.
 fn page(upstream: SocketAddr) -> String {
     let origin = origin(upstream);
     let rows: Vec<String> = (0..680)
@@ -139,14 +140,14 @@ fn page(upstream: SocketAddr) -> String {
     )
 }
 
-/// A configuration with its `@NAME@`s filled in.
+/// A configuration with values for its `@NAME@`s.
 pub(crate) fn filled(template: &str, values: &[(&str, &str)]) -> String {
     values
         .iter()
         .fold(template.to_owned(), |text, (name, value)| text.replace(&format!("@{name}@"), value))
 }
 
-/// Reads what is uploaded, and answers how much it was.
+/// Reads an upload and answers its length.
 fn sink() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -166,7 +167,7 @@ fn swallow(stream: TcpStream) -> std::io::Result<()> {
     answer(stream.get_mut(), "text/plain", &count)
 }
 
-/// Reads a header, and tells how long the body is.
+/// Reads a header and returns the length of the body.
 fn head(stream: &mut impl BufRead) -> std::io::Result<u64> {
     let mut length = 0;
     loop {
@@ -190,7 +191,7 @@ fn answer(stream: &mut TcpStream, kind: &str, body: &str) -> std::io::Result<()>
     )
 }
 
-/// Gives everybody the token that the upstream knows.
+/// Gives every client the token that the upstream requires.
 pub(crate) struct TokenEndpoint {
     pub(crate) address: SocketAddr,
     shared: Arc<Issued>,
@@ -207,28 +208,28 @@ impl TokenEndpoint {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Issued::default());
-        let theirs = shared.clone();
+        let issuer_shared = shared.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let (token, shared) = (token.clone(), theirs.clone());
+                let (token, shared) = (token.clone(), issuer_shared.clone());
                 std::thread::spawn(move || issue(stream.unwrap(), &token, &shared));
             }
         });
         Self { address, shared }
     }
 
-    /// How long it takes for an answer from now on.
+    /// Sets the delay of responses.
     pub(crate) fn delay(&self, delay: Duration) {
         self.shared.delay_ms.store(delay.as_millis() as u64, Relaxed);
     }
 
-    /// How often it gave the token.
+    /// The number of tokens issued.
     pub(crate) fn issued(&self) -> u64 {
         self.shared.count.load(Relaxed)
     }
 }
 
-/// `POST /3600` gets a token that is said to live for 3,600 seconds.
+/// A request `POST /3600` gets a token with a lifetime of 3,600 seconds.
 fn issue(stream: TcpStream, token: &str, shared: &Issued) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut line = String::new();

@@ -1,11 +1,11 @@
-//! The readers of batches: however a body is cut into chunks, the same becomes of it, and nothing of a request
-//! leaves that was refused.
+//! The readers of batches: the chunks of a body make no difference, and no part of a refused
+//! request is sent.
 #![no_main]
 
 use bearerd::proxy::batch_check::{Form, Outcome, read};
 use libfuzzer_sys::fuzz_target;
 
-/// The body, cut to these lengths in turn.
+/// The body in chunks of these lengths in turn.
 fn chunks<'b>(body: &'b [u8], lengths: [u8; 2]) -> Vec<&'b [u8]> {
     let mut lengths = lengths.into_iter().cycle();
     let mut rest = body;
@@ -31,7 +31,7 @@ fuzz_target!(|input: &[u8]| {
     };
     let whole = read(form, [body]);
     let cut = read(form, chunks(body, [first, second]));
-    // Of several faults another one may be met first.
+    // With several faults, another one may be found first.
     assert_eq!(whole.refusal.is_some(), cut.refusal.is_some(), "{whole:?} {cut:?}");
     if whole.refusal.is_none() {
         assert_eq!(whole, cut, "{form:?}");
@@ -39,7 +39,7 @@ fuzz_target!(|input: &[u8]| {
     for Outcome { refusal, sent, parts } in [whole, cut] {
         let is_refused = |part: &String| part.contains("no");
         assert_eq!(parts.iter().any(is_refused), refusal.as_deref() == Some("Forbidden(\"no\")"));
-        // Headers of parts may go, and what is around a multipart; nothing comes.
+        // Headers of parts and text around a multipart may be removed. Nothing is added.
         assert!(sent.len() <= body.len(), "{form:?}");
         if let Form::PossibleBulk = form
             && refusal.is_none()

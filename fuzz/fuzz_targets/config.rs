@@ -1,5 +1,5 @@
-//! The configuration: whatever is in the file, it is read or refused with places and reasons, and the
-//! same each time.
+//! The configuration: every text is accepted, or refused with places and reasons, and always in the
+//! same way.
 #![no_main]
 
 use bearerd::config::{self, Flags};
@@ -10,7 +10,7 @@ fuzz_target!(|input: &[u8]| {
     let Ok(text) = std::str::from_utf8(input) else {
         return;
     };
-    // The only path that would be read is that of a key that names an API.
+    // The only file that would be read is a key that names an API.
     if text.contains("credentials") {
         return;
     }

@@ -1,4 +1,4 @@
-//! The readers of credentials: whatever comes in, they end, and show no secret.
+//! The readers of credentials: they end on every input and show no secret.
 //!
 //! An input is a file, or a folder if it begins with a NUL: names and contents, each up to a NUL.
 #![no_main]
@@ -6,7 +6,7 @@
 use bearerd::credential::format::{Binding, FoundProof, Tree, recognise};
 use libfuzzer_sys::fuzz_target;
 
-/// Shorter ones may be found in any text.
+/// The shortest secret to look for. Shorter ones can occur in any text.
 const LONG_ENOUGH: usize = 8;
 
 fuzz_target!(|input: &[u8]| {
@@ -28,7 +28,7 @@ fuzz_target!(|input: &[u8]| {
         Ok(found) => {
             let client = found.details;
             assert!(!client.client_id.is_empty() && client.token_url.has_host());
-            // A chain is no secret, and a key may be written where it should stand.
+            // A certificate chain is no secret, and may hold a key by mistake.
             if let FoundProof::Secret(secret) = &client.proof
                 && secret.expose().len() >= LONG_ENOUGH
             {

@@ -1,11 +1,12 @@
-//! The header stripper: whatever a caller sends, the upstream gets our token and nothing that steers.
+//! The header stripper: for every header, the upstream gets the sidecar's token and no header that
+//! steers it.
 #![no_main]
 
 use bearerd::header_upstream;
 use libfuzzer_sys::fuzz_target;
 use pingora::http::RequestHeader;
 
-/// Names that must not arrive in any spelling, `_` for `-` included.
+/// Names that must not arrive in any spelling, also with `_` for `-`.
 const GONE: [&str; 6] = [
     "proxy-authorization",
     "x-approuter-authorization",
@@ -14,9 +15,9 @@ const GONE: [&str; 6] = [
     "x-rewrite-url",
     "x-forwarded",
 ];
-/// Names that arrive once, as ours.
-const OURS: [(&str, &str); 3] = [
-    ("authorization", "Bearer ours"),
+/// Headers that arrive once, with the sidecar's values.
+const SET: [(&str, &str); 3] = [
+    ("authorization", "Bearer injected"),
     ("host", "tenant.example"),
     ("x-sap-sac-custom-auth", "true"),
 ];
@@ -29,7 +30,7 @@ fuzz_target!(|input: &[u8]| {
         let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
         let (name, value) = line.split_at(colon);
         let name = String::from_utf8_lossy(name).into_owned();
-        // What is no header is none.
+        // Invalid headers are skipped.
         let _ = request.append_header(name, value.get(1..).unwrap_or_default());
     }
     header_upstream(&mut request);
@@ -37,13 +38,13 @@ fuzz_target!(|input: &[u8]| {
         let plain = name.as_str().replace('_', "-");
         assert!(!GONE.contains(&plain.as_str()), "{name}");
         assert!(!plain.starts_with("x-forwarded-"), "{name}");
-        if let Some((ours, wanted)) = OURS.iter().find(|(ours, _)| *ours == plain) {
-            assert_eq!((name.as_str(), value.as_bytes()), (*ours, wanted.as_bytes()));
+        if let Some((known, wanted)) = SET.iter().find(|(known, _)| *known == plain) {
+            assert_eq!((name.as_str(), value.as_bytes()), (*known, wanted.as_bytes()));
         }
         let is_framing = plain == "content-length" || plain == "transfer-encoding";
         assert!(!is_framing || !name.as_str().contains('_'), "{name}");
     }
-    for (ours, _) in OURS {
-        assert_eq!(request.headers.get_all(ours).iter().count(), 1, "{ours}");
+    for (known, _) in SET {
+        assert_eq!(request.headers.get_all(known).iter().count(), 1, "{known}");
     }
 });

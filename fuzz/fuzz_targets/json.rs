@@ -7,4 +7,4 @@ mod rewriter_laws;
 use bearerd::proxy::links::json::JsonRewriter;
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|input: &[u8]| rewriter_laws::judge::<JsonRewriter>(input));
+fuzz_target!(|input: &[u8]| rewriter_laws::check::<JsonRewriter>(input));

@@ -1,5 +1,5 @@
-//! The matcher of request paths: what it lets through leads to the same route however a server reads
-//! it.
+//! The matcher of request paths: an accepted path has the same route for every way in which a
+//! server reads it.
 #![no_main]
 
 use bearerd::proxy::route::Router;
@@ -9,7 +9,8 @@ use url::Url;
 
 const ROUTES: [&str; 5] = ["/a", "/a/b", "/api/v1/scim2", "/api/v1/content", "/b"];
 
-/// The route of a path, told plainly: the longest one whose segments it begins with.
+/// The route of a path by a simple search: the longest one whose segments are the first of the
+/// path.
 fn plain(path: &[u8]) -> Option<usize> {
     let given: Vec<&[u8]> = path.split(|byte| *byte == b'/').collect();
     let begins = |route: &&str| {
@@ -29,7 +30,7 @@ fuzz_target!(|target: &[u8]| {
         return;
     };
     let path = target.split(|byte| *byte == b'?').next().unwrap_or_default();
-    // Decoded at once, separators and all.
+    // Decoded at once, with separators.
     let decoded: Vec<u8> = percent_decode(path).collect();
     assert_eq!(plain(&decoded), found, "decoded");
     // With dots resolved, as a URL parser does.
@@ -47,10 +48,10 @@ fuzz_target!(|target: &[u8]| {
     assert!(!has_dots, "a dot segment for some server");
     assert_eq!(plain(&bare.join(&b'/')), found, "without parameters");
     if found.is_none() {
-        // Nothing is sent.
+        // No request is sent.
         return;
     }
-    // With what is cut off names: they end at a query, and have no blanks and dots at their edges.
+    // Without parts that servers cut: a query, and blanks and dots at the edges of names.
     let text = String::from_utf8_lossy(&decoded).to_lowercase();
     let text = text.split(['?', '#', '\0']).next().unwrap_or_default();
     let names = text.split('/').map(|name| name.trim_matches([' ', '.', '\t']));

@@ -1,9 +1,9 @@
-//! Of bearerd only what is fuzzed, under its names there.
+//! The parts of bearerd that are fuzzed, under their names there.
 //!
-//! All of it would take ten minutes to compile for the fuzzer, this takes two; and what the fuzzer
-//! sees of its progress is theirs. It holds as long as they use nothing else of the crate.
+//! The whole crate would take ten minutes to compile for the fuzzer, instead of two, and its
+//! coverage would count as the fuzzer's progress. The parts must not use the rest of the crate.
 
-// What the parts of the crate that are left out would use is unused here.
+// The left-out parts of the crate would use these items.
 #![allow(dead_code, unused_imports)]
 
 #[path = "../../src"]
@@ -57,7 +57,8 @@ mod source {
                 pub parts: Vec<String>,
             }
 
-            /// Reads a body in these chunks. Requests whose method or target holds `no` are refused.
+            /// Reads a body in these chunks. Requests whose method or target holds `no` are
+            /// refused.
             pub fn read<'c>(form: Form, chunks: impl IntoIterator<Item = &'c [u8]>) -> Outcome {
                 let parts = RefCell::new(Vec::new());
                 let check: CheckPart<'_> = &|part: &PartRequest<'_>| {
@@ -115,16 +116,16 @@ pub use source::{
     redact, secret, secret_file, text,
 };
 
-/// What a request's header becomes on its way to the upstream.
+/// The header of the request to the upstream, for this request's header.
 pub fn header_upstream(request: &mut pingora::http::RequestHeader) {
-    let ours = http::HeaderValue::from_static;
+    let value = http::HeaderValue::from_static;
     proxy::headers::strip(request);
     let injection = proxy::headers::Injection {
-        authorization: &ours("Bearer ours"),
-        host: &ours("tenant.example"),
+        authorization: &value("Bearer injected"),
+        host: &value("tenant.example"),
         custom_auth: true,
         extra: &[],
     };
-    // Names and values of our own are always taken.
+    // The sidecar's own names and values are always valid.
     let _ = proxy::headers::inject(request, &injection);
 }

@@ -1,6 +1,6 @@
-//! What stands beside the sidecar in the test pod, in one binary without a shell: `tenant` is the demo
-//! tenant, `app` a legacy tool that reads OData and looks at the container it is in, and
-//! `ask PORT METHOD TARGET [JSON]` prints what somebody in the pod answers.
+//! The other containers of the test pod, in one binary without a shell. `tenant` is the demo
+//! tenant. `app` is a legacy tool that reads OData and reports on its container. `ask PORT METHOD
+//! TARGET [JSON]` prints the response of a server in the pod.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 #![allow(clippy::disallowed_methods, reason = "it has nothing else to do")]
@@ -13,15 +13,15 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
-/// Fixed, for the pod's configuration names them.
+/// Fixed ports, which the pod's configuration names.
 const ISSUER: u16 = 9001;
 const TENANT: u16 = 9002;
 const CERT_ISSUER: u16 = 9003;
 const CONTROL: u16 = 9004;
-/// Where the tenant leaves its authority's certificate for the sidecar.
+/// The file in which the tenant leaves its authority's certificate for the sidecar.
 const ANCHOR: &str = "/shared/ca.pem";
 const SALES: &str = "/api/v1/datasphere/consumption/relational/DEMO/SALES/SALES?$top=1";
-/// The lifetime of tokens in seconds: a few of them in the time of a test.
+/// The lifetime of tokens in seconds. It is short, so that the test sees several.
 const LIFETIME: u64 = 6;
 
 fn main() {
@@ -64,20 +64,20 @@ fn tenant() {
     });
 }
 
-/// A line for each answer, for ever.
+/// Prints a line for each response, without end.
 fn app() {
     println!("app {}", circumstances());
     loop {
-        let told = match ask(8080, "GET", SALES, "") {
+        let result = match ask(8080, "GET", SALES, "") {
             Ok(answer) => answer.split(' ').nth(1).unwrap_or("?").to_owned(),
             Err(error) => error.to_string(),
         };
-        println!("read {told}");
+        println!("read {result}");
         std::thread::sleep(Duration::from_millis(100));
     }
 }
 
-/// Who we are, and what we may.
+/// The user and the privileges of this process.
 fn circumstances() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = |name: &str| {

@@ -132,7 +132,8 @@ impl Browser {
     fn open(url: &str) -> Self {
         let profile = tempfile::tempdir().unwrap();
         let arguments = [
-            // Switches off the browser's own protection of local ports, so that only the guard protects.
+            // Switches off the browser's own protection of local ports, so that only the guard
+            // protects.
             "--disable-features=LocalNetworkAccessChecks",
             "--disable-popup-blocking",
             RESOLVER,

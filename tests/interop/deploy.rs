@@ -1,5 +1,5 @@
-//! The files of `deploy/`, checked by kubectl, by the schemas of Kubernetes and Compose, and by systemd.
-//! `tests/deploy/check.py` runs these.
+//! The files of `deploy/`, checked by kubectl, by the schemas of Kubernetes and Compose, and by
+//! systemd. `tests/deploy/check.py` runs these.
 
 use crate::support::process::output;
 use std::io::Write;

@@ -1,4 +1,5 @@
-//! Interoperability with real servers and clients. They need packages that `make test` installs first.
+//! Interoperability with real servers and clients. They need packages that `make test` installs
+//! first.
 
 mod browser;
 mod cap;

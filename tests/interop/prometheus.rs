@@ -1,9 +1,9 @@
-//! A real Prometheus scrapes a sidecar through refreshes, an outage of the issuer, an expired client, a
-//! tenant that refuses tokens, and the sidecar's end. The shipped alerts fire when they should, and no
-//! other does. The panels of the dashboard show data.
+//! A real Prometheus scrapes a sidecar through refreshes, an outage of the issuer, an expired
+//! client, a tenant that refuses tokens, and the sidecar's end. The shipped alerts fire when they
+//! should, and no other does. The panels of the dashboard show data.
 //!
-//! A night passes in two minutes: every duration in the rules and panels is shortened from minutes to
-//! seconds.
+//! A night passes in two minutes: every duration in the rules and panels is shortened from minutes
+//! to seconds.
 
 use crate::operate::monitoring::dashboard_expressions;
 use crate::support::process::{Process, tool};
@@ -23,8 +23,8 @@ const STAGE: Duration = Duration::from_secs(75);
 /// The lifetime of tokens in seconds.
 const LIFETIME: u64 = 12;
 
-/// Shortens minutes to seconds and hours to minutes in brackets and behind `for:`, and the one number
-/// that goes with a window.
+/// Shortens minutes to seconds and hours to minutes in brackets and behind `for:`, and the one
+/// number that goes with a window.
 fn hurried(text: &str) -> String {
     let faster = |duration: &str| duration.replace('m', "s").replace('h', "m");
     let lines = text.lines().map(|line| match line.trim_start().strip_prefix("for: ") {
@@ -146,7 +146,8 @@ scrape_configs:
     }
 }
 
-/// The expressions of the dashboard with shortened durations, and with all values for its variables.
+/// The expressions of the dashboard with shortened durations, and with all values for its
+/// variables.
 fn panels() -> Vec<(String, String)> {
     let asked = dashboard_expressions().into_iter().map(|shown| {
         let mut parts = shown.expression.split("\"$");

@@ -1,4 +1,5 @@
-//! promtool checks the rules, their examples, the dashboard's expressions, and the metrics of a sidecar.
+//! promtool checks the rules, their examples, the dashboard's expressions, and the metrics of a
+//! sidecar.
 
 use crate::operate::monitoring::{Shown, dashboard_expressions};
 use crate::support::process::tool;

@@ -1,4 +1,5 @@
-//! The status page in a real browser. `make screenshots` keeps some of what it shows in `docs/status`.
+//! The status page in a real browser. `make screenshots` keeps some of what it shows in
+//! `docs/status`.
 
 use super::browser::headless;
 use crate::support::sidecar::Sidecar;
@@ -17,8 +18,8 @@ const LOOKS: [(&str, &str, bool); 3] =
 /// The pictures that the documentation shows.
 const KEPT: [&str; 4] = ["starting-light", "ready-light", "degraded-dark", "rejected-phone"];
 
-/// Draws the page of a sidecar in each look, before its script has done anything. Returns the page's
-/// document.
+/// Draws the page of a sidecar in each look, before its script has done anything. Returns the
+/// page's document.
 async fn draw(sidecar: &Sidecar, name: &str, folder: &Path) -> String {
     for (look, size, is_dark) in LOOKS {
         let file = folder.join(format!("{name}-{look}.png"));

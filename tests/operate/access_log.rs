@@ -162,22 +162,20 @@ async fn log_lines_are_short_whatever_a_request_holds() {
 #[tokio::test]
 async fn a_refused_caller_that_makes_room_for_others_is_logged_all_the_same() {
     // More connections than this limit of requests allows.
-    const STRANGERS: usize = 300;
+    const CALLERS: usize = 300;
     let scene = Scene::process(|config| {
         config.key("limits", "{ requests: 2 }").key("log", "{ level: info }")
     })
     .await;
     let process = &scene.sidecar;
     let host = process.host();
-    let mut strangers = Vec::new();
-    for _ in 0..STRANGERS {
-        let mut stranger = RawClient::connect(host).await;
-        stranger
-            .send("POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
-            .await;
-        strangers.push(stranger);
+    let mut callers = Vec::new();
+    for _ in 0..CALLERS {
+        let mut caller = RawClient::connect(host).await;
+        caller.send("POST /nowhere HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n").await;
+        callers.push(caller);
     }
-    let logged_events = logged(process, STRANGERS).await;
+    let logged_events = logged(process, CALLERS).await;
     let refused = logged_events.iter().filter(|event| event["outcome"] == "no_route").count();
-    assert_eq!((refused, logged_events.len()), (STRANGERS, STRANGERS));
+    assert_eq!((refused, logged_events.len()), (CALLERS, CALLERS));
 }

@@ -1,4 +1,4 @@
-//! The configuration's rules, as messages that a user reads.
+//! Rules of the configuration, by the messages that a user reads.
 
 use bearerd::config::{self, Config, Faults, Flags};
 use bearerd::credential::{CredentialSource, ProofSource, SecretAuth};
@@ -23,7 +23,7 @@ fn faults(text: &str) -> String {
 }
 
 #[test]
-fn defaults_are_those_of_the_reference() {
+fn the_defaults_are_those_of_the_reference() {
     let config = parse(MINIMAL).unwrap();
     assert_eq!(config.listen[0].to_string(), "127.0.0.1:8080");
     assert_eq!(config.admin_listen.to_string(), "127.0.0.1:8081");
@@ -40,12 +40,12 @@ fn defaults_are_those_of_the_reference() {
     assert_eq!(config.shutdown.grace, Duration::from_secs(25));
     let paths: Vec<_> = config.routes.iter().map(|route| route.path.as_str()).collect();
     assert!(paths.contains(&"/api/v1/scim2") && paths.contains(&"/dwaas-core"), "{paths:?}");
-    assert!(!paths.contains(&"/v2"), "cloud-transport is named by the user");
+    assert!(!paths.contains(&"/v2"), "cloud-transport has no default route");
 }
 
 #[test]
-fn what_has_no_effect_where_it_stands_is_refused() {
-    let told = faults(
+fn keys_without_effect_are_refused() {
+    let text = faults(
         "clients:
   a: { token_url: http://127.0.0.1:9/token, client_id: id, client_secret: s3cret, min_tls: 1.3 }
 upstreams:
@@ -60,9 +60,9 @@ routes:
         "routes[0].retry: is for GET and HEAD",
     ];
     for part in expected {
-        assert!(told.contains(part), "{part}\n---\n{told}");
+        assert!(text.contains(part), "{part}\n---\n{text}");
     }
-    assert_eq!(told.lines().count(), expected.len(), "{told}");
+    assert_eq!(text.lines().count(), expected.len(), "{text}");
     assert!(
         parse(&MINIMAL.replace("'https://t.example'", "'http://127.0.0.1:9', http2: false"))
             .is_ok()
@@ -70,8 +70,8 @@ routes:
 }
 
 #[test]
-fn all_faults_are_told_at_once_with_line_column_path_and_advice() {
-    let told = faults(
+fn all_faults_are_reported_at_once_with_line_column_path_and_advice() {
+    let text = faults(
         "listen: 0.0.0.0:8080
 clients:
   a:
@@ -103,17 +103,17 @@ log: { level: loud }
         "clients.a.client_secret_file: missing",
     ];
     for part in expected {
-        assert!(told.contains(part), "{part}\n---\n{told}");
+        assert!(text.contains(part), "{part}\n---\n{text}");
     }
-    let lines: Vec<u32> = told
+    let lines: Vec<u32> = text
         .lines()
         .filter_map(|line| line.strip_prefix("b.yaml:")?.split(':').next()?.parse().ok())
         .collect();
-    assert!(lines.is_sorted(), "in the order of the text: {told}");
+    assert!(lines.is_sorted(), "in the order of the text: {text}");
 }
 
 #[test]
-fn a_way_to_a_server_that_makes_no_sense_is_told_without_its_password() {
+fn an_invalid_proxy_or_tls_setting_is_reported_without_its_password() {
     let client = |keys: &str| MINIMAL.replace("client_id: id", &format!("client_id: id, {keys}"));
     let upstream = |keys: &str| {
         MINIMAL.replace("'https://t.example'", &format!("'https://t.example', {keys}"))
@@ -122,7 +122,7 @@ fn a_way_to_a_server_that_makes_no_sense_is_told_without_its_password() {
         parse(&client(keys)).unwrap();
         parse(&upstream(keys)).unwrap();
     }
-    for (text, told) in [
+    for (text, fault) in [
         (client("proxy: 'https://u:s3cret@p:1'"), "proxy: asks for TLS to the proxy itself"),
         (upstream("proxy: 'socks5://u:s3cret@p:1'"), "proxy: has the scheme `socks5`"),
         (upstream("proxy: ''"), "proxy: is not a URL"),
@@ -141,24 +141,24 @@ fn a_way_to_a_server_that_makes_no_sense_is_told_without_its_password() {
         (upstream("private_key_file: /k"), "certificate_file: missing; private_key_file needs it"),
     ] {
         let faults = faults(&text);
-        assert!(faults.contains(told), "{told}: {faults}");
+        assert!(faults.contains(fault), "{fault}: {faults}");
         assert!(!faults.contains("s3cret"), "{faults}");
     }
 }
 
 #[test]
-fn a_forward_proxy_of_the_environment_that_makes_no_sense_is_told_by_its_variable() {
+fn an_invalid_forward_proxy_of_the_environment_is_reported_by_its_variable() {
     let parsed = |name, value| {
         let environment = Environment::from_iter([("HTTPS_PROXY", "p:1"), (name, value)]);
         config::parse("b.yaml", MINIMAL, &environment, &Flags::default()).resolve()
     };
-    let told = parsed("HTTPS_PROXY", "https://u:s3cret@p:1").unwrap_err().to_string();
-    assert!(told.contains("HTTPS_PROXY") && !told.contains("s3cret"), "{told}");
-    parsed("NO_PROXY", "a:b").expect("what others write into it ends nothing");
+    let text = parsed("HTTPS_PROXY", "https://u:s3cret@p:1").unwrap_err().to_string();
+    assert!(text.contains("HTTPS_PROXY") && !text.contains("s3cret"), "{text}");
+    parsed("NO_PROXY", "a:b").expect("invalid entries are skipped");
 }
 
 #[test]
-fn other_machines_are_let_in_only_with_a_local_credential() {
+fn other_machines_have_access_only_with_a_local_credential() {
     let with = |access: &str| format!("{MINIMAL}listen: 0.0.0.0:8080\naccess: {access}\n");
     let basic = "basic: { username: tool, password_file: /p }";
     for right in [
@@ -167,7 +167,7 @@ fn other_machines_are_let_in_only_with_a_local_credential() {
     ] {
         parse(&with(&right)).unwrap();
     }
-    for (wrong, told) in [
+    for (wrong, fault) in [
         ("{ allow_remote: true }".to_owned(), "access.allow_remote: needs a local credential"),
         (format!("{{ {basic} }}"), "is not a loopback address"),
         ("{ basic: { username: a } }".to_owned(), "access.basic.password_file: missing"),
@@ -180,13 +180,13 @@ fn other_machines_are_let_in_only_with_a_local_credential() {
         ("{ allow_remot: true }".to_owned(), "did you mean `allow_remote`?"),
     ] {
         let faults = faults(&with(&wrong));
-        assert!(faults.contains(told), "{told}: {faults}");
+        assert!(faults.contains(fault), "{fault}: {faults}");
     }
     assert!(faults(&format!("{MINIMAL}limits: {{ requests: 0 }}\n")).contains("from 1 to 1000000"));
 }
 
 #[test]
-fn what_proves_a_client_must_fit_together() {
+fn the_credentials_of_a_client_must_fit_together() {
     let client = |fields: &str| {
         format!(
             "clients: {{ c: {{ {fields} }} }}\nupstreams: {{ u: {{ url: 'https://t.example' }} }}\n"
@@ -217,8 +217,8 @@ fn what_proves_a_client_must_fit_together() {
         ("client_secret: s".to_owned(), "c.token_url: missing; give it, or `credentials`"),
         ("credentials: /k, binding: { nmae: x }".to_owned(), "did you mean `name`?"),
     ] {
-        let told = faults(&client(&fields));
-        assert!(told.contains(wanted), "{fields}\n{told}");
+        let text = faults(&client(&fields));
+        assert!(text.contains(wanted), "{fields}\n{text}");
     }
     for fields in [
         format!("{parts}, client_auth: mtls, certificate_file: /c, private_key_file: /k"),
@@ -231,14 +231,14 @@ fn what_proves_a_client_must_fit_together() {
 }
 
 #[test]
-fn content_in_the_place_of_a_path_is_refused_and_not_shown() {
+fn content_instead_of_a_path_is_refused_and_not_shown() {
     for content in ["'{\"clientsecret\":\"canary-8\"}'", "\"-----BEGIN\\ncanary-8\""] {
         for key in ["credentials", "client_secret_file"] {
-            let told =
+            let text =
                 faults(&MINIMAL.replace("client_secret: s3cret", &format!("{key}: {content}")));
             assert!(
-                told.contains("is no path but content") && !told.contains("canary-8"),
-                "{told}"
+                text.contains("is no path but content") && !text.contains("canary-8"),
+                "{text}"
             );
         }
     }
@@ -255,13 +255,13 @@ clients:
   a: { token_url: '${CANARY}', client_id: '', client_secret: canary-7, client_secret_file: x, wait: '${CANARY}' }
 upstreams: { u: { url: 'https://u:canary-7@t.example' } }
 ";
-    let told = config::parse("b.yaml", text, &environment, &Flags::default())
+    let text = config::parse("b.yaml", text, &environment, &Flags::default())
         .resolve()
         .unwrap_err()
         .to_string();
-    let without_wait: String = told.lines().filter(|line| !line.contains(".wait:")).collect();
-    assert!(!without_wait.contains("canary-7"), "{told}");
-    assert!(told.contains("both client_secret and client_secret_file"), "{told}");
+    let without_wait: String = text.lines().filter(|line| !line.contains(".wait:")).collect();
+    assert!(!without_wait.contains("canary-7"), "{text}");
+    assert!(text.contains("both client_secret and client_secret_file"), "{text}");
 }
 
 #[test]
@@ -270,12 +270,12 @@ fn references_to_the_environment_are_replaced_in_values_only() {
     let text = MINIMAL.replace("https://t.example", "https://${TENANT}.example:${PORT:-444}");
     let config = config::parse("b.yaml", &text, &environment, &Flags::default()).resolve().unwrap();
     assert_eq!(config.upstreams[0].origin.as_str(), "https://acme.example:444/");
-    let told = faults(&MINIMAL.replace("https://t.example", "https://${TENANT}.example"));
+    let text = faults(&MINIMAL.replace("https://t.example", "https://${TENANT}.example"));
     assert!(
-        told.contains(
+        text.contains(
             "b.yaml:5:22: upstreams.datasphere.url: environment variable TENANT is not set"
         ),
-        "{told}"
+        "{text}"
     );
     assert!(faults(&format!("{MINIMAL}${{KEY}}: 127.0.0.1:1\n")).contains("unknown key `${KEY}`"));
 }
@@ -301,22 +301,29 @@ fn variables_override_the_only_client_and_upstream_and_nothing_ambiguous() {
     std::fs::write(&key, fixture).unwrap();
     let environment_with_key = Environment::from([("BEARERD_CREDENTIALS", key.to_str().unwrap())]);
     let alone = config::parse("", "", &environment_with_key, &Flags::default()).resolve().unwrap();
-    assert!(fixture.contains(alone.upstreams[0].origin.host_str().unwrap()), "the key names it");
+    assert!(
+        fixture.contains(alone.upstreams[0].origin.host_str().unwrap()),
+        "the key names the API"
+    );
     let replaced =
         config::parse("b.yaml", MINIMAL, &environment_with_key, &Flags::default()).resolve();
     let identity = replaced.unwrap().clients[0].source.read().unwrap();
-    assert_ne!(identity.token_url.host_str(), Some("i.example"), "another's secret stays away");
+    assert_ne!(
+        identity.token_url.host_str(),
+        Some("i.example"),
+        "the old client's issuer gets no secret of another"
+    );
 
     let two = MINIMAL.replace("upstreams:", "upstreams:\n  second: { url: 'https://s.example' }");
-    let told = config::parse("b.yaml", &two, &environment, &Flags::default())
+    let text = config::parse("b.yaml", &two, &environment, &Flags::default())
         .resolve()
         .unwrap_err()
         .to_string();
     assert!(
-        told.contains("environment BEARERD_UPSTREAM_URL: url: several are configured"),
-        "{told}"
+        text.contains("environment BEARERD_UPSTREAM_URL: url: several are configured"),
+        "{text}"
     );
-    assert!(told.contains("routes: missing; with several upstreams"), "{told}");
+    assert!(text.contains("routes: missing; with several upstreams"), "{text}");
 }
 
 #[test]
@@ -333,21 +340,21 @@ fn an_upstream_without_a_url_takes_it_from_the_key_of_its_client_or_has_a_fault(
         );
         config::parse("b.yaml", &text, &environment, &Flags::default()).resolve()
     };
-    let told = |key: &str, keys: &str| resolve(key, keys).unwrap_err().to_string();
-    let of_key = told("TMS", "");
+    let faults_of = |key: &str, keys: &str| resolve(key, keys).unwrap_err().to_string();
+    let of_key = faults_of("TMS", "");
     assert!(!of_key.contains("upstreams"), "{of_key}");
     assert!(of_key.contains("workers"), "{of_key}");
-    let without = told("PLAIN", "");
+    let without = faults_of("PLAIN", "");
     assert!(without.contains("b.yaml:4:6: upstreams.u.url: missing; give"), "{without}");
     assert!(without.contains("the key in the variable PLAIN names none"), "{without}");
     assert!(without.contains("workers"), "all faults at once: {without}");
-    let cleartext = told("CLEARTEXT", "allow_cleartext: true, min_tls: 1.3");
+    let cleartext = faults_of("CLEARTEXT", "allow_cleartext: true, min_tls: 1.3");
     assert!(cleartext.contains("upstreams.u.min_tls: is for https"), "{cleartext}");
-    assert!(!told("TMS", "min_tls: 1.3").contains("min_tls"));
+    assert!(!faults_of("TMS", "min_tls: 1.3").contains("min_tls"));
 }
 
 #[test]
-fn several_clients_need_to_be_named_where_they_matter() {
+fn routes_must_name_their_client_if_there_are_several() {
     let two = MINIMAL.replace(
         "clients:",
         "clients:\n  second: { token_url: 'https://i.example/t', client_id: i, client_secret: s }",
@@ -362,30 +369,30 @@ fn several_clients_need_to_be_named_where_they_matter() {
 }
 
 #[test]
-fn routes_are_refused_where_they_could_mean_two_things() {
-    let told = |routes: &str| faults(&format!("{MINIMAL}routes: {routes}\n"));
-    assert!(told("[]").contains("the list is empty"));
+fn ambiguous_routes_are_refused() {
+    let faults_of = |routes: &str| faults(&format!("{MINIMAL}routes: {routes}\n"));
+    assert!(faults_of("[]").contains("the list is empty"));
     assert!(
-        told("[{ path: /a, profile: odata }, { path: /a/, profile: rest }]")
+        faults_of("[{ path: /a, profile: odata }, { path: /a/, profile: rest }]")
             .contains("routed already")
     );
     for path in ["/", "''", "/a//b", "/a/../b", "/a%2fb", "'/a b'", "/a?b"] {
         assert!(
-            told(&format!("[{{ path: {path}, profile: odata }}]")).contains("routes[0].path"),
+            faults_of(&format!("[{{ path: {path}, profile: odata }}]")).contains("routes[0].path"),
             "{path}"
         );
     }
-    let widened = told("[{ path: /a, profile: odata, methods: [GET, DELETE] }]");
+    let widened = faults_of("[{ path: /a, profile: odata, methods: [GET, DELETE] }]");
     assert!(
         widened.contains("must be some of the profile's methods: GET, HEAD, POST"),
         "{widened}"
     );
-    let header = told("[{ path: /a, profile: odata, headers: { Authorization: x } }]");
+    let header = faults_of("[{ path: /a, profile: odata, headers: { Authorization: x } }]");
     assert!(header.contains("is set by bearerd itself"), "{header}");
 }
 
 #[test]
-fn listeners_divide_routes_only_as_the_configuration_says() {
+fn routes_belong_to_the_listeners_that_the_configuration_names() {
     let two = "listen: [127.0.0.1:8080, unix:/run/b.sock]\n";
     let of = |text: &str| -> Vec<Vec<usize>> {
         let config = parse(text).unwrap_or_else(|faults| panic!("{faults}"));
@@ -403,22 +410,23 @@ fn listeners_divide_routes_only_as_the_configuration_says() {
     let routes = "routes: [{ path: /a, profile: rest }, { path: /b, profile: rest, listen: unix:/run/b.sock }]\n";
     assert_eq!(of(&format!("{two}{of_upstream}{routes}")), [[0], [1]]);
 
-    let told = |routes: &str| faults(&format!("{two}{MINIMAL}routes: [{routes}]\n"));
-    let other = told("{ path: /a, profile: rest, listen: 127.0.0.1:9090 }");
+    let faults_of = |routes: &str| faults(&format!("{two}{MINIMAL}routes: [{routes}]\n"));
+    let other = faults_of("{ path: /a, profile: rest, listen: 127.0.0.1:9090 }");
     assert!(
         other.contains("routes[0].listen: 127.0.0.1:9090 is not in `listen`, which has 127.0.0.1:8080, unix:/run/b.sock"),
         "{other}"
     );
-    let overlapping =
-        told("{ path: /a, profile: rest }, { path: /a, profile: scim, listen: 127.0.0.1:8080 }");
+    let overlapping = faults_of(
+        "{ path: /a, profile: rest }, { path: /a, profile: scim, listen: 127.0.0.1:8080 }",
+    );
     assert!(overlapping.contains("`/a` is routed already"), "{overlapping}");
-    let unused = told("{ path: /a, profile: rest, listen: 127.0.0.1:8080 }");
+    let unused = faults_of("{ path: /a, profile: rest, listen: 127.0.0.1:8080 }");
     assert!(unused.contains("no route is served on unix:/run/b.sock"), "{unused}");
-    assert!(told("{ path: /a, profile: rest, listen: [] }").contains("the list is empty"));
+    assert!(faults_of("{ path: /a, profile: rest, listen: [] }").contains("the list is empty"));
 }
 
 #[test]
-fn several_upstreams_need_no_routes_on_listeners_of_their_own() {
+fn several_upstreams_with_listeners_of_their_own_need_no_routes() {
     let two = |first: &str, second: &str| {
         format!(
             "listen: [127.0.0.1:8080, 127.0.0.2:8080, 127.0.0.3:8080]

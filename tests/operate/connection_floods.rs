@@ -1,5 +1,5 @@
-//! Floods of connections that send nothing, send little, or do not read: they cost little and keep no
-//! caller out.
+//! Floods of connections that send nothing, send little, or do not read: they cost little and keep
+//! no caller out.
 
 use crate::support::process::{Process, with_files};
 use crate::support::scene::{DemoScene, unchanged};

@@ -1,4 +1,5 @@
-//! `bearerd doctor` and `bearerd token`: their reports and advice, and secrets that they do not print.
+//! `bearerd doctor` and `bearerd token`: their reports and advice, and secrets that they do not
+//! print.
 
 use crate::support::Fixture;
 use crate::support::configuration::Configuration;

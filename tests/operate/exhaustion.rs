@@ -1,5 +1,5 @@
-//! Limits of threads and of open files: without a free one the sidecar goes on with what it has, and it
-//! recovers when there are free ones again.
+//! Limits of threads and of open files: without a free one the sidecar goes on with what it has,
+//! and it recovers when there are free ones again.
 
 use crate::support::process::{Process, bearerd, starting};
 use crate::support::raw_client::RawClient;

@@ -170,9 +170,9 @@ fn gzip(plain: &str) -> Vec<u8> {
 /// Pages by the path segment that selects them.
 type Pages = Vec<(&'static str, Page)>;
 
-/// A tenant whose paths end with the name of a page and the number of its middle parts. The first page
-/// is the default. Of a POST request it reads only the header and never answers. If the path has
-/// `drained` in it, it reads the whole body.
+/// A tenant whose paths end with the name of a page and the number of its middle parts. The first
+/// page is the default. Of a POST request it reads only the header and never answers. If the path
+/// has `drained` in it, it reads the whole body.
 struct Flood {
     url: String,
     /// Compressed bytes written so far.

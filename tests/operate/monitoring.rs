@@ -1,5 +1,5 @@
-//! The alerting rules, their examples, the runbook and the dashboard use only metrics and labels that
-//! exist. `interop::promtool` has the tests that need promtool.
+//! The alerting rules, their examples, the runbook and the dashboard use only metrics and labels
+//! that exist. `interop::promtool` has the tests that need promtool.
 
 use crate::support::issuer;
 use crate::support::promql;

@@ -1,4 +1,5 @@
-//! Export of traces by OTLP to a collector on loopback: one span for each request, in the caller's trace.
+//! Export of traces by OTLP to a collector on loopback: one span for each request, in the caller's
+//! trace.
 
 use crate::proxy::dead_paths::{SOON, probed_in};
 use crate::support::collector::{Collector, Span};

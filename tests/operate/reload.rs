@@ -107,7 +107,7 @@ async fn a_wrong_file_changes_nothing_and_says_why() {
         assert_eq!(scene.status(SALES).await, 200);
     }
     scene.write(&more(data(&scene.fixture)));
-    eventually("mended", async || scene.status(&format!("/more{SALES}")).await == 200).await;
+    eventually("corrected", async || scene.status(&format!("/more{SALES}")).await == 200).await;
 }
 
 #[tokio::test]

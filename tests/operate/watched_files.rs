@@ -1,5 +1,5 @@
-//! Files that a configuration can name: a new version is noticed, and if it is bad, the old one stays in
-//! use.
+//! Files that a configuration can name: a new version is noticed, and if it is bad, the old one
+//! stays in use.
 
 use crate::support::forward_proxy::ForwardProxy;
 use crate::support::process::Process;
@@ -313,7 +313,7 @@ async fn a_replaced_local_credential_is_not_accepted_any_more() {
     scene.process.signal("HUP").await;
     eventually("replaced", async || scene.status("key-3").await == 200).await;
     assert_eq!(scene.status("key-2").await, 401);
-    eventually("mended", async || !scene.ready().await.contains("local credential")).await;
+    eventually("corrected", async || !scene.ready().await.contains("local credential")).await;
 }
 
 #[tokio::test]

@@ -47,7 +47,8 @@ fn batches(scene: &Scene) -> usize {
     scene.upstream.seen().iter().filter(|seen| seen.line().starts_with("POST ")).count()
 }
 
-/// Sends each of these requests in a batch of each form, also in a change set, and checks the status.
+/// Sends each of these requests in a batch of each form, also in a change set, and checks the
+/// status.
 async fn each(scene: &Scene, path: &str, requests: &[(&str, &str, &str)], wanted: u16) {
     let passes = usize::from(wanted == 200);
     let batch = format!("{path}/$batch");
@@ -317,7 +318,8 @@ async fn what_is_sent_to_a_path_like_a_scim_batchs_and_is_none_passes_with_its_l
     }
 }
 
-/// A refusal in the middle of a stream closes the connection to the upstream before the batch's end.
+/// A refusal in the middle of a stream closes the connection to the upstream before the batch's
+/// end.
 #[tokio::test]
 async fn a_batch_that_is_refused_while_it_streams_never_gets_its_end() {
     let scene = Scene::before(StrictUpstream::start().await, unchanged).await;

@@ -30,8 +30,8 @@ const LARGE: usize = 48 << 20;
 /// Method and path of the requests received.
 type Seen = Arc<Mutex<Vec<String>>>;
 
-/// Answers 200 to every request, with two exceptions: the first request for `…/slow` gets no response,
-/// and one for `…/half` half of its body.
+/// Answers 200 to every request, with two exceptions: the first request for `…/slow` gets no
+/// response, and one for `…/half` half of its body.
 async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, seen: Seen) -> Option<()> {
     while let Some(request) = read_request(&mut stream).await {
         let line = request.line().trim_end_matches(" HTTP/1.1").to_owned();
@@ -75,8 +75,8 @@ async fn upstream(
     (port, task)
 }
 
-/// A request that is sent, or in flight, when the path dies: its method, the end of its path, and the
-/// expected result for the caller and for the upstream.
+/// A request that is sent, or in flight, when the path dies: its method, the end of its path, and
+/// the expected result for the caller and for the upstream.
 #[derive(Clone, Copy, Debug)]
 struct Case {
     method: &'static str,

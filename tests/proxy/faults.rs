@@ -1,5 +1,6 @@
-//! An upstream, or a forward proxy, with random faults: each request ends in time and in a way that its
-//! caller can notice, and nothing leaks. `make faults` runs for ten minutes. `FAULTS_SEED` repeats a run.
+//! An upstream, or a forward proxy, with random faults: each request ends in time and in a way that
+//! its caller can notice, and nothing leaks. `make faults` runs for ten minutes. `FAULTS_SEED`
+//! repeats a run.
 
 use crate::support::faulty_upstream::{FIRST, FaultyProxy, FaultyUpstream, SECOND, body};
 use crate::support::hosts_file::HostsFile;
@@ -13,8 +14,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-/// The longest request. Connecting and TLS at two addresses, and each read of a response, take at most a
-/// second each.
+/// The longest request. Connecting and TLS at two addresses, and each read of a response, take at
+/// most a second each.
 const LONGEST: Duration = Duration::from_secs(20);
 const CALLERS: u64 = 24;
 /// The extra time for rare results.

@@ -1,4 +1,5 @@
-//! Local answers, which bearerd gives by itself: status, headers, body, and that nothing went upstream.
+//! Local answers, which bearerd gives by itself: status, headers, body, and that nothing went
+//! upstream.
 
 use crate::support::issuer;
 use crate::support::raw_client::exchange;

@@ -1,5 +1,5 @@
-//! Redaction: secrets that an upstream, an issuer or a forward proxy sends back are removed, in every
-//! encoding.
+//! Redaction: secrets that an upstream, an issuer or a forward proxy sends back are removed, in
+//! every encoding.
 
 use crate::support::issuer;
 use crate::support::process::Process;

@@ -1,5 +1,5 @@
-//! Callers that are refused or that have left: they take no other caller's place, and their requests are
-//! not carried out.
+//! Callers that are refused or that have left: they take no other caller's place, and their
+//! requests are not carried out.
 
 use crate::support::configuration::Configuration;
 use crate::support::issuer;
@@ -121,15 +121,15 @@ async fn callers_beyond_the_limit_keep_no_other_caller_out_once_there_is_room() 
 #[tokio::test]
 async fn refused_callers_with_an_unsent_body_make_room_for_other_connections() {
     // More connections than this limit of requests allows.
-    const STRANGERS: usize = 300;
+    const CALLERS: usize = 300;
     let guarded = KeyedScene::start(2).await;
     let request = format!("POST /free HTTP/1.1\r\nHost: localhost\r\n{DUE}");
     eventually("a good caller beside them", async || {
-        let mut strangers = Vec::new();
-        for _ in 0..STRANGERS {
-            let mut stranger = RawClient::connect(guarded.scene.sidecar.host()).await;
-            stranger.send(&request).await;
-            strangers.push(stranger);
+        let mut callers = Vec::new();
+        for _ in 0..CALLERS {
+            let mut caller = RawClient::connect(guarded.scene.sidecar.host()).await;
+            caller.send(&request).await;
+            callers.push(caller);
         }
         // It connects after all of them.
         let good = guarded.good().await;

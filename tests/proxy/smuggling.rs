@@ -1,8 +1,8 @@
 //! Request smuggling: requests that two servers could parse in different ways.
 //!
 //! The sidecar adds a token to every request that it forwards. If the upstream parses a request
-//! differently, it executes one that no check has seen. A response proves little here: a row says what
-//! the upstream must receive, and every byte that it receives is parsed strictly.
+//! differently, it executes one that no check has seen. A response proves little here: a row says
+//! what the upstream must receive, and every byte that it receives is parsed strictly.
 
 mod chunks;
 mod framing;
@@ -26,8 +26,8 @@ use tokio::time::timeout;
 enum Verdict {
     /// A local answer 4xx, or a closed connection, and not one byte for the upstream.
     Refused,
-    /// A refusal after the header was forwarded: the upstream gets the beginning of a request but not
-    /// its end, and its connection is closed.
+    /// A refusal after the header was forwarded: the upstream gets the beginning of a request but
+    /// not its end, and its connection is closed.
     CutOff,
     /// Exactly one request for the upstream, with this line and this body.
     Passes(Vec<u8>, Vec<u8>),
@@ -73,8 +73,8 @@ fn get() -> Verdict {
     passes("GET /free HTTP/1.1")
 }
 
-/// A request with a valid header and this request line. `rest` holds more header lines, the empty line
-/// and a body.
+/// A request with a valid header and this request line. `rest` holds more header lines, the empty
+/// line and a body.
 fn with(line: &str, rest: &str) -> String {
     format!("{line}\r\nHost: {{host}}\r\nConnection: close\r\n{rest}")
 }
@@ -207,8 +207,8 @@ async fn malformed_requests_that_pingora_repairs_arrive_repaired() {
     Harness::start().await.check_all(&known::known()).await;
 }
 
-/// A request that follows the response to the one before it on the same connection. It is checked like
-/// any other.
+/// A request that follows the response to the one before it on the same connection. It is checked
+/// like any other.
 #[tokio::test]
 async fn a_second_request_on_a_connection_is_checked_by_itself() {
     let harness = Harness::start().await;

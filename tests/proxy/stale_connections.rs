@@ -42,8 +42,8 @@ impl Reuse {
                     assert_eq!(status, 200, "{way:?} {moment:?}, round {round}");
                 }
                 let lost = self.scene.upstream.take_lost();
-                // A connection serves its first request and loses the second one, which is then sent over
-                // a new connection.
+                // A connection serves its first request and loses the second one, which is then
+                // sent over a new connection.
                 assert!(moment != Moment::OnRequest || lost >= ROUNDS / 2 - 1, "{way:?}: {lost}");
             }
         }

@@ -51,7 +51,8 @@ fn with_client(config: Configuration, number: usize, issuer: &Peer) -> Configura
         .client("client_secret", "s3cret")
 }
 
-/// The address of a listener. Each has its own, so that routes can name it before its port is known.
+/// The address of a listener. Each has its own, so that routes can name it before its port is
+/// known.
 fn address(listener: usize) -> String {
     format!("127.0.0.{}:0", listener + 1)
 }
@@ -240,7 +241,8 @@ impl Pair {
         Self { _issuers: issuers, tenants, sidecar: Sidecar::ready(&config).await }
     }
 
-    /// Gets a URL without credentials. Returns the response and the number of the tenant that gave it.
+    /// Gets a URL without credentials. Returns the response and the number of the tenant that gave
+    /// it.
     async fn get(&self, url: &str) -> (Response, usize) {
         let before = self.tenants.each_ref().map(|tenant| tenant.seen().len());
         let answer = http().get(url).send().await.unwrap();

@@ -13,7 +13,8 @@ use rustls::version::{TLS12, TLS13};
 use std::path::Path;
 use tempfile::TempDir;
 
-/// The answer of a sidecar with a changed configuration, after a check that the tenant got no request.
+/// The answer of a sidecar with a changed configuration, after a check that the tenant got no
+/// request.
 async fn refused(fixture: &Fixture, change: impl FnOnce(Configuration) -> Configuration) -> String {
     let sidecar = Sidecar::ready(&change(fixture.configuration())).await;
     let answer = sidecar.get(SALES).await;
@@ -92,7 +93,7 @@ async fn a_token_endpoint_that_is_not_trusted_gets_no_secret() {
     let fixture = Fixture::start().await;
     let config = fixture.configuration().without_client_keys(&["ca_file"]);
     let sidecar = Sidecar::start(&config);
-    eventually("told", async || {
+    eventually("reported", async || {
         sidecar.probe("/readyz").await.1.contains("cannot reach the token endpoint")
     })
     .await;

@@ -9,7 +9,8 @@ fn stream(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// Checks that `bearerd check` accepts an example. `places` maps its paths to paths on this machine.
+/// Checks that `bearerd check` accepts an example. `places` maps its paths to paths on this
+/// machine.
 async fn passes_the_check(example: &Path, places: &[(&str, &Path)], variables: &[(&str, &str)]) {
     let folder = tempfile::tempdir().unwrap();
     let copy = folder.path().join("bearerd.yaml");

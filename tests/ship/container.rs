@@ -1,5 +1,5 @@
-//! The image and the shipped pod manifest in Podman: the sidecar, a tool without a shell, and the demo
-//! tenant, in one pod without a network.
+//! The image and the shipped pod manifest in Podman: the sidecar, a tool without a shell, and the
+//! demo tenant, in one pod without a network.
 
 use crate::support::process::tool;
 use crate::support::{DEADLINE, eventually};

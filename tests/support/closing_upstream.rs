@@ -1,4 +1,5 @@
-//! An upstream that ends each connection after its first response, in every way in which servers do.
+//! An upstream that ends each connection after its first response, in every way in which servers
+//! do.
 
 use super::accepting;
 use super::tls::Authority;

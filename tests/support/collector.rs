@@ -1,5 +1,5 @@
-//! A collector of traces with a protobuf reader of its own, so that an error in the writer's library is
-//! not hidden by the same error in the reader.
+//! A collector of traces with a protobuf reader of its own, so that an error in the writer's
+//! library is not hidden by the same error in the reader.
 
 use super::issuer;
 use super::upstream::{Peer, Seen};

@@ -1,4 +1,4 @@
-//! An upstream that fails in every way a network knows, as a seed has it: the same seed, the same faults.
+//! An upstream with random faults of TCP, TLS and HTTP. A seed always gives the same faults.
 
 mod http1;
 mod http2;
@@ -23,21 +23,21 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 
-/// Longer than any time-out of the sidecar in front of it.
+/// A pause longer than any time-out of the sidecar.
 pub(crate) const STALL: Duration = Duration::from_secs(6);
-/// Where it is, and where it is at times.
+/// The first address, and one that listens only at times.
 pub(crate) const FIRST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 pub(crate) const SECOND: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
-/// Between two bytes of what comes slowly.
+/// The pause between two bytes of a slow response.
 const DRIBBLE: Duration = Duration::from_millis(20);
 
-/// What is right for a request: its body, by its number.
+/// The right body for the request with this number.
 pub(crate) fn body(number: u64) -> Vec<u8> {
     let length = Rng::with_seed(number).usize(..200_000);
     (0..length).map(|place| b'a' + ((place as u64 + number) % 23) as u8).collect()
 }
 
-/// The number of a request, in its path.
+/// The number of a request from its path.
 fn number_in(text: &str) -> u64 {
     text.split(['/', ' ']).find_map(|part| part.parse().ok()).unwrap_or(0)
 }
@@ -48,8 +48,8 @@ pub(crate) struct FaultyUpstream {
 }
 
 impl FaultyUpstream {
-    /// Speaks this protocol, as ALPN names it. Listens on two loopback addresses, of which one is gone at times, and the
-    /// other moves, if there are `names` that know where to.
+    /// Starts an upstream with this protocol, by its ALPN name. It listens on two loopback
+    /// addresses. One of them disappears at times. The other one moves if there is a hosts file.
     pub(crate) async fn start(
         authority: &Authority,
         protocol: &str,
@@ -57,7 +57,7 @@ impl FaultyUpstream {
         names: Option<Arc<HostsFile>>,
     ) -> Self {
         let mut config = authority.server();
-        // Whoever speaks HTTP/2 speaks the other, too.
+        // A server with HTTP/2 supports HTTP/1.1 too.
         let protocols = [protocol, "http/1.1"].map(|name| name.as_bytes().to_vec());
         config.alpn_protocols = protocols.into();
         let acceptor = TlsAcceptor::from(Arc::new(config));
@@ -74,11 +74,11 @@ impl FaultyUpstream {
                 let next = IpAddr::from([127, 0, 0, last]);
                 let listener = TcpListener::bind((next, port)).await.unwrap();
                 names.point_to(&[next, SECOND]);
-                // What came to the old address is cut.
+                // Connections to the old address are cut.
                 drop(std::mem::replace(&mut here, listen(listener)));
             }
         });
-        // Where there is no IPv6, there is one address less to fail.
+        // Without IPv6 there is one address less.
         let fading = tokio::spawn(async move {
             loop {
                 if let Ok(listener) = TcpListener::bind((SECOND, port)).await {
@@ -108,10 +108,10 @@ fn listen(
     })
 }
 
-/// One connection, with a fault of its own or sound.
+/// Serves a connection with a random fault or without one.
 async fn connection(stream: TcpStream, acceptor: TlsAcceptor, mut rng: Rng) -> Option<()> {
     match rng.u8(..100) {
-        // A reset before a word was spoken.
+        // A reset at once.
         0..5 => stream.set_zero_linger().ok(),
         // Not a byte of TLS.
         5..8 => {
@@ -125,12 +125,12 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, mut rng: Rng) -> O
                 tokio::join!(requests(near, acceptor, rng), relay_slowly(stream, far));
             served
         }
-        // No TLS at all.
+        // Plain text instead of TLS.
         14..17 => {
             let mut stream = stream;
             stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.ok()
         }
-        // Half of it is closed at once.
+        // One direction is closed at once.
         17..20 => {
             let mut stream = stream;
             stream.shutdown().await.ok()?;
@@ -144,7 +144,7 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, mut rng: Rng) -> O
     }
 }
 
-/// Passes on what comes first in pieces of 100 bytes, and the rest as it is.
+/// Relays the first bytes in pieces of 100, and the rest unchanged.
 async fn relay_slowly(mut outside: TcpStream, mut inside: DuplexStream) -> Option<()> {
     for _ in 0..10 {
         let mut piece = [0; 100];
@@ -155,7 +155,7 @@ async fn relay_slowly(mut outside: TcpStream, mut inside: DuplexStream) -> Optio
     copy_bidirectional(&mut outside, &mut inside).await.ok().map(|_| ())
 }
 
-/// TLS, and then what was agreed upon in it.
+/// Serves TLS and then the negotiated protocol.
 async fn requests(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     acceptor: TlsAcceptor,

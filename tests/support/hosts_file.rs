@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 use tokio::process::Command;
 
-/// The width of each line. A new text has the old length, so that a reader sees the old or the new one.
+/// The width of each line. A new text has the old length, so that a reader sees the old or the new
+/// one.
 const WIDTH: usize = 60;
 const MOST: usize = 2;
 

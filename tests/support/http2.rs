@@ -66,7 +66,8 @@ pub(crate) struct Http2Upstream {
 }
 
 impl Http2Upstream {
-    /// Starts a server. Each request takes the next turn of the script. After its end, all are answered.
+    /// Starts a server. Each request takes the next turn of the script. After its end, all are
+    /// answered.
     pub(crate) async fn start(authority: &Authority, script: &[Turn]) -> Self {
         Self::serving(authority.server(), &["h2"], script).await
     }
@@ -156,7 +157,8 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, state: Arc<Mutex<State>
     Some(())
 }
 
-/// Sends a GOAWAY that excludes every stream (RFC 9113 section 6.8). The library has no call for it.
+/// Sends a GOAWAY that excludes every stream (RFC 9113 section 6.8). The library has no call for
+/// it.
 async fn turn_away(mut stream: TlsStream<TcpStream>, state: &Mutex<State>) -> Option<()> {
     const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
     const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];

@@ -1,5 +1,5 @@
-//! Support for tests: sidecars on free ports, scripted issuers and upstreams that record every request,
-//! and waiting with a deadline.
+//! Support for tests: sidecars on free ports, scripted issuers and upstreams that record every
+//! request, and waiting with a deadline.
 
 pub(crate) mod closing_upstream;
 #[cfg(feature = "otlp")]

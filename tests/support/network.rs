@@ -1,8 +1,8 @@
 //! A network namespace for a single test, in which a path can lose all packets.
 //!
 //! The test runs again in a process of its own in the namespace. Packets to [`FAR`] have one source
-//! address first and another one later, as on a machine that has changed its network. Packets to the
-//! old address are lost.
+//! address first and another one later, as on a machine that has changed its network. Packets to
+//! the old address are lost.
 
 use super::process::output;
 use std::net::Ipv4Addr;
@@ -22,8 +22,8 @@ const INSIDE: &str = "IN_A_NETWORK_OF_ITS_OWN";
 pub(crate) struct Network(());
 
 impl Network {
-    /// Returns the network in the namespace. Outside, runs the test with this name in the namespace,
-    /// checks that it passes, and returns `None`.
+    /// Returns the network in the namespace. Outside, runs the test with this name in the
+    /// namespace, checks that it passes, and returns `None`.
     pub(crate) async fn for_test(name: &str) -> Option<Self> {
         if std::env::var_os(INSIDE).is_some() {
             for address in [OLD, NEW, &FAR.to_string()] {

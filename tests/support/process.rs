@@ -71,7 +71,8 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts `bearerd run` and waits until it listens. `folder` takes the configuration and the log.
+    /// Starts `bearerd run` and waits until it listens. `folder` takes the configuration and the
+    /// log.
     pub(crate) async fn start(folder: &Path, yaml: &(impl Display + ?Sized)) -> Self {
         Self::start_by(bearerd(), folder, yaml).await
     }

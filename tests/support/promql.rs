@@ -79,8 +79,8 @@ fn is_grouping(word: &str, next: Option<&Token>) -> bool {
     GROUPINGS.contains(&word) && next == Some(&Token::Sign('('))
 }
 
-/// Whether a word is a metric: not a function (before a parenthesis), not an aggregation (before its
-/// grouping) and not an operator.
+/// Whether a word is a metric: not a function (before a parenthesis), not an aggregation (before
+/// its grouping) and not an operator.
 fn is_metric(word: &str, next: Option<&Token>) -> bool {
     let before_grouping =
         matches!(next, Some(Token::Word(next)) if matches!(&**next, "by" | "without"));

@@ -1,9 +1,9 @@
-//! What must hold of a link rewriter, whatever comes in.
+//! The laws of a link rewriter, which must hold for every input.
 //!
-//! It judges for the fuzz targets, which include this file, and for the test of their corpus. It
-//! knows the rewriters' public interface alone, so that it need not change with what is inside.
+//! The fuzz targets include this file, and the test of their corpus uses it. It uses only the
+//! public interface of the rewriters, so that it stays the same if they change inside.
 //!
-//! The first four bytes of an input are sizes of chunks, the rest is the document: see [`judge`].
+//! The first four bytes of an input are chunk sizes, the rest is the document: see [`check`].
 
 use std::sync::{Arc, LazyLock};
 
@@ -14,27 +14,27 @@ use roxmltree::{Attribute, Document, Node};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
-/// Origins and what takes their place. The longest on either side are of one length, which makes
-/// the rewriters look equally far ahead there, back, and from home to home.
+/// Origins and their replacements. The longest on both sides have one length, so that the rewriters
+/// look equally far ahead in both directions.
 const PAIRS: [(&str, &str); 2] = [
     ("https://acme.example", "http://127.0.0.1:8080/hb"),
     ("https://ctm.example:18443", "http://127.0.0.1:8080/ct"),
 ];
 
-/// The replacements need escapes in JSON and in XML.
+/// Pairs whose replacements need escapes in JSON and in XML.
 const ESCAPED_PAIRS: [(&str, &str); 2] = [
     ("https://acme.example", "http://localhost/\"a\\b"),
     ("https://ctm.example:18443", "http://localhost/a&b<c'"),
 ];
 
 struct Maps {
-    /// From the origins to what takes their place.
+    /// From origins to replacements.
     there: Arc<OriginMap>,
-    /// The other way.
+    /// From replacements to origins.
     back: Arc<OriginMap>,
-    /// To the origins from both.
+    /// From both to origins.
     home: Arc<OriginMap>,
-    /// With a prefix for absolute paths, which get one more each time they are rewritten.
+    /// A map with a prefix for absolute paths, which is added at each rewriting.
     prefixed: Arc<OriginMap>,
 }
 
@@ -55,9 +55,10 @@ static MAPS: LazyLock<Maps> = LazyLock::new(|| {
     maps
 });
 
-/// What both rewriters have in common.
+/// The interface of both rewriters.
 pub(crate) trait Rewriter {
-    /// The bytes that may be held back for each byte of an origin: its longest way to be written.
+    /// The most bytes that may be held back for each byte of an origin: the length of its longest
+    /// escape.
     const HELD_PER_BYTE: usize;
 
     fn new(map: &Arc<OriginMap>) -> Self;
@@ -65,8 +66,8 @@ pub(crate) trait Rewriter {
     fn finish(&mut self, output: &mut Vec<u8>);
     fn rewritten(&self) -> u64;
 
-    /// Judges what a document means after it was rewritten with this map.
-    fn judge_meaning(map: &OriginMap, before: &[u8], after: &[u8]);
+    /// Checks the meaning of a document that was rewritten with this map.
+    fn check_meaning(map: &OriginMap, before: &[u8], after: &[u8]);
 }
 
 impl Rewriter for JsonRewriter {
@@ -89,8 +90,8 @@ impl Rewriter for JsonRewriter {
         self.rewritten()
     }
 
-    /// What was JSON still is, with the right strings changed; what was none is none.
-    fn judge_meaning(map: &OriginMap, before: &[u8], after: &[u8]) {
+    /// Valid JSON stays valid and has the right strings changed. Invalid JSON stays invalid.
+    fn check_meaning(map: &OriginMap, before: &[u8], after: &[u8]) {
         let [before, after] = [before, after].map(|json| serde_json::from_slice::<Tree>(json).ok());
         let wanted = before.map(|mut tree| {
             rewrite_tree(map, &mut tree, false, Place::Plain);
@@ -120,14 +121,14 @@ impl Rewriter for XmlRewriter {
         self.rewritten()
     }
 
-    /// What was XML still is, with the right values changed.
-    fn judge_meaning(map: &OriginMap, before: &[u8], after: &[u8]) {
+    /// Valid XML stays valid and has the right values changed.
+    fn check_meaning(map: &OriginMap, before: &[u8], after: &[u8]) {
         let Ok(before) = str::from_utf8(before) else { return };
-        // The rewriter does not wait for the end of references with more zeros than need be.
+        // The rewriter does not read references with more leading zeros than necessary.
         if before.contains("000") {
             return;
         }
-        // A parsed text does not tell where a CDATA section or a reference was.
+        // Parsed text does not show where a CDATA section or a reference was.
         let reads_ids = !before.contains("<![CDATA[") && !before.contains("&#");
         let Ok(wanted) = xml_meaning(before, map, reads_ids) else { return };
         let after = str::from_utf8(after).unwrap();
@@ -136,14 +137,14 @@ impl Rewriter for XmlRewriter {
     }
 }
 
-/// Panics if the rewriter breaks a rule on this input.
+/// Panics if the rewriter breaks a law on this input.
 ///
-/// Of the four bytes in front, each is the size of a chunk; they are taken over and over. A digit
-/// stands for its number, a line feed for 218, so that the document can begin on a line of its own.
-pub(crate) fn judge<R: Rewriter>(input: &[u8]) {
+/// Each of the first four bytes is a chunk size. The sizes are used in turn. A digit stands for its
+/// number, a line feed for 218, so that the document can begin on a line of its own.
+pub(crate) fn check<R: Rewriter>(input: &[u8]) {
     let Some((sizes, document)) = input.split_first_chunk::<4>() else { return };
     let [first, second, third, fourth] = sizes.map(|byte| usize::from(byte.wrapping_sub(b'0')));
-    // With the last one, four empty chunks come to an end as well.
+    // The last size makes four chunks of size zero come to an end.
     let sizes = [first, second, third, fourth, 1];
 
     for map in [&MAPS.there, &MAPS.prefixed] {
@@ -158,14 +159,14 @@ pub(crate) fn judge<R: Rewriter>(input: &[u8]) {
         } else {
             assert_ne!(output, document, "{count} links were changed, and no byte");
         }
-        R::judge_meaning(map, document, &output);
+        R::check_meaning(map, document, &output);
     }
 
     let (there, _) = at_once::<R>(&MAPS.there, document);
     let (again, count) = at_once::<R>(&MAPS.there, &there);
     assert_same(&again, &there, "rewriting again makes a difference");
     assert_eq!(count, 0, "a link was rewritten again");
-    // An origin that was written with escapes comes back without, and so it does at home.
+    // An origin with escapes comes back without them, and so it does in this map.
     let (back, _) = at_once::<R>(&MAPS.back, &there);
     let (home, _) = at_once::<R>(&MAPS.home, document);
     assert_same(&back, &home, "more than origins was changed");
@@ -175,14 +176,14 @@ fn at_once<R: Rewriter>(map: &Arc<OriginMap>, document: &[u8]) -> (Vec<u8>, u64)
     in_chunks::<R>(map, document, &[document.len().max(1)])
 }
 
-/// The output and the count of links, with chunks of these sizes, over and over.
+/// The output and the number of links, with chunks of these sizes in turn.
 fn in_chunks<R: Rewriter>(
     map: &Arc<OriginMap>,
     document: &[u8],
     sizes: &[usize],
 ) -> (Vec<u8>, u64) {
     let mut rewriter = R::new(map);
-    // A piece is handed on before the next chunk comes, as the proxy does it.
+    // Each piece is passed on before the next chunk, as in the proxy.
     let (mut output, mut piece) = (Vec::new(), Vec::new());
     let mut rest = document;
     let mut pushes = Vec::new();
@@ -202,7 +203,8 @@ fn in_chunks<R: Rewriter>(
     let count = rewriter.rewritten();
     let limit = map.longest() * R::HELD_PER_BYTE + 1;
     for (left, given, rewritten) in pushes {
-        // As many bytes come out as went in, before the first link that changes and after the last.
+        // Before the first changed link and after the last one, input and output have the same
+        // length.
         if rewritten == 0 {
             assert_held(document.len() - left, given, limit);
         }
@@ -213,7 +215,7 @@ fn in_chunks<R: Rewriter>(
     (output, count)
 }
 
-/// Of `more` bytes, all that are not among these `fewer` are held back.
+/// Checks that at most `limit` of `more` bytes are held back.
 fn assert_held(more: usize, fewer: usize, limit: usize) {
     let held = more.checked_sub(fewer);
     assert!(held.is_some_and(|held| held <= limit), "{more} - {fewer} bytes held of {limit}");
@@ -225,7 +227,7 @@ fn assert_same(left: &[u8], right: &[u8], what: &str) {
     assert!(left == right, "{what}:\n{left_text}\n{right_text}");
 }
 
-/// What an object is, which says more of its keys than elsewhere.
+/// The kind of an object, which decides about some of its keys.
 #[derive(Clone, Copy, PartialEq)]
 enum Place {
     Plain,
@@ -239,7 +241,7 @@ enum Place {
     Annotation,
 }
 
-/// JSON with its keys in order: the first one of an object may say what that is.
+/// JSON with its keys in order: the first key of an object can decide its kind.
 #[derive(Debug, PartialEq)]
 enum Tree {
     Text(String),
@@ -304,8 +306,8 @@ impl<'de> Visitor<'de> for TreeVisitor {
     }
 }
 
-/// The rules for JSON, on a value; `is_link` is what its key says about it, `place` what it is as an
-/// object, or its objects if it is an array.
+/// Applies the rules to a JSON value. `is_link` comes from its key. `place` is the kind of the
+/// object, or of the objects in the array.
 fn rewrite_tree(map: &OriginMap, tree: &mut Tree, is_link: bool, place: Place) {
     match tree {
         Tree::Text(text) if is_link => {
@@ -347,7 +349,7 @@ fn rewrite_object(map: &OriginMap, members: &mut [(String, Tree)], mut place: Pl
     }
 }
 
-/// What the object is that has this context.
+/// The kind of an object with this context.
 fn place_of(context: &str) -> Place {
     let (url, fragment) = context.split_once('#').unwrap_or((context, ""));
     if context.contains("/$links/") || url.contains("$metadata") && !context.contains('#') {
@@ -364,7 +366,7 @@ fn place_of(context: &str) -> Place {
     }
 }
 
-/// What an object is under this key, or in an array under it.
+/// The kind of an object under this key, or in an array under it.
 fn inner_place(key: &str, place: Place, member: &Tree) -> Place {
     let is_object = matches!(member, Tree::Object(_));
     let is_list = matches!(member, Tree::List(_));
@@ -432,8 +434,8 @@ fn is_link_key(key: &str, place: Place) -> bool {
     is_link && key.len() <= 256
 }
 
-/// All nodes with their attributes and texts, once the links there are rewritten. The parser takes
-/// no DTD, so that there are no entities but XML's own.
+/// All nodes with their attributes and texts, after the links are rewritten. The parser takes no
+/// DTD, so that there are only XML's own entities.
 fn xml_meaning(
     xml: &str,
     map: &OriginMap,
@@ -470,7 +472,7 @@ fn xml_meaning(
     Ok(meaning)
 }
 
-/// What a name is written as, whatever its prefix stands for.
+/// A name as it is written, with its prefix.
 fn written(xml: &str, range: std::ops::Range<usize>) -> &str {
     let ends = [' ', '\t', '\r', '\n', '/', '>', '='];
     xml[range].trim_start_matches('<').split(ends).next().unwrap_or_default()
@@ -485,7 +487,7 @@ fn has_link_as_text(xml: &str, element: &Node<'_, '_>) -> Option<bool> {
     }
 }
 
-/// The same of an attribute.
+/// Whether an attribute is a link, and if so, whether an absolute path is one there.
 fn is_link_attribute(
     xml: &str,
     element: &Node<'_, '_>,

@@ -1,4 +1,5 @@
-//! Certificate authorities, and TLS upstreams with any version, certificate or client authentication.
+//! Certificate authorities, and TLS upstreams with any version, certificate or client
+//! authentication.
 
 use super::accepting;
 use super::upstream::read_request;

@@ -133,8 +133,8 @@ impl Peer {
         format!("http://{}", self.address)
     }
 
-    /// A configuration with this peer as the issuer of client `c`, and with upstream `u` at this URL.
-    /// Route `/free` has profile `passthrough`, `/data` has `odata`, and `/users` has `scim`.
+    /// A configuration with this peer as the issuer of client `c`, and with upstream `u` at this
+    /// URL. Route `/free` has profile `passthrough`, `/data` has `odata`, and `/users` has `scim`.
     pub(crate) fn configuration(&self, upstream: &str) -> Configuration {
         Configuration::new()
             .add_client("c")

@@ -1,4 +1,5 @@
-//! Rotation of credentials under load: no request fails, whether the new credential is right or wrong.
+//! Rotation of credentials under load: no request fails, whether the new credential is right or
+//! wrong.
 
 use crate::support::configuration::Configuration;
 use crate::support::sidecar::Sidecar;

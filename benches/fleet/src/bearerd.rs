@@ -1,4 +1,4 @@
-//! Of bearerd only the schedule, under its name there.
+//! The part of bearerd that is simulated: the refresh schedule.
 
 #[path = "../../../src"]
 mod source {

@@ -1,58 +1,58 @@
-//! The issuer: what it answers, and when it does not.
+//! The issuer: its responses, limits and outages.
 
 use bearerd::token::retry::RetryClass;
 use std::ops::Range;
 use std::time::Duration;
 
-/// The rate limit: so many requests in each window, counted from the start of the simulation.
+/// A rate limit: requests in each window, counted from the start of the simulation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limit {
-    /// Requests that are served in a window. The rest is answered 429.
+    /// The requests that are served in a window. Others are answered 429.
     pub(crate) requests: u32,
-    /// How long a window is.
+    /// The length of a window.
     pub(crate) window: Duration,
-    /// Whether a 429 says in `Retry-After`, in whole seconds, when the next window begins.
-    pub(crate) tells: bool,
+    /// Whether a 429 has `Retry-After` with the whole seconds until the next window.
+    pub(crate) sends_retry_after: bool,
 }
 
-/// SAP's: 60 requests a second for all clients of a subaccount together.
+/// SAP's limit: 60 requests a second for all clients of a subaccount together.
 pub(crate) const A_SECOND: Limit =
-    Limit { requests: 60, window: Duration::from_secs(1), tells: true };
-/// The same, without the header.
-pub(crate) const SILENT: Limit = Limit { tells: false, ..A_SECOND };
-/// As much, but counted by the minute: it tells thousands to return at the same second.
+    Limit { requests: 60, window: Duration::from_secs(1), sends_retry_after: true };
+/// The same limit without the header.
+pub(crate) const SILENT: Limit = Limit { sends_retry_after: false, ..A_SECOND };
+/// The same rate counted by the minute. Its `Retry-After` sends thousands back in the same second.
 pub(crate) const A_MINUTE: Limit =
-    Limit { requests: 3600, window: Duration::from_secs(60), tells: true };
+    Limit { requests: 3600, window: Duration::from_secs(60), sends_retry_after: true };
 
-/// What an issuer is like.
+/// The properties of an issuer.
 #[derive(Clone, Debug)]
 pub(crate) struct Issuer {
-    /// Its rate limit.
+    /// The rate limit.
     pub(crate) limit: Limit,
-    /// How long its tokens live.
+    /// The lifetime of tokens.
     pub(crate) lifetime: Duration,
-    /// When it answers 503.
+    /// The time in which it answers 503.
     pub(crate) trouble: Range<Duration>,
-    /// When nobody can connect to it.
+    /// The time in which it refuses connections.
     pub(crate) absence: Range<Duration>,
     window: u128,
     served: u32,
 }
 
 impl Issuer {
-    /// One that is always there.
+    /// An issuer without outages.
     pub(crate) fn new(limit: Limit, lifetime: Duration) -> Self {
         let never = Duration::ZERO..Duration::ZERO;
         Self { limit, lifetime, trouble: never.clone(), absence: never, window: 0, served: 0 }
     }
 
-    /// The same with an outage: 503 in its first half, no connection in the second.
+    /// An issuer with an outage: 503 in its first half, no connection in the second.
     pub(crate) fn down(self, from: Duration, length: Duration) -> Self {
         let half = from + length / 2;
         Self { trouble: from..half, absence: half..from + length, ..self }
     }
 
-    /// Answers a token request, with a token's lifetime or with how to wait for one.
+    /// The response to a token request: the token's lifetime, or the class of the failure.
     pub(crate) fn answer(&mut self, now: Duration) -> Result<Duration, RetryClass> {
         if self.trouble.contains(&now) {
             return Err(RetryClass::Server);
@@ -71,6 +71,6 @@ impl Issuer {
         }
         let left = (window + 1) * width - now.as_micros();
         let whole = Duration::from_secs(left.div_ceil(1_000_000) as u64);
-        Err(RetryClass::RateLimited(self.limit.tells.then_some(whole)))
+        Err(RetryClass::RateLimited(self.limit.sends_retry_after.then_some(whole)))
     }
 }

@@ -1,4 +1,5 @@
-//! `make fleet`: simulates fleets of sidecars, and writes the tables and pictures of `docs/fleet.md`.
+//! `make fleet`: simulates fleets of sidecars, and writes the tables and pictures of
+//! `docs/fleet.md`.
 
 mod issuer;
 mod picture;

@@ -1,4 +1,4 @@
-//! The pictures in `docs/fleet`: two lines over time, as SVG that suits a light and a dark page.
+//! The pictures in `docs/fleet`: two lines over time, as SVG for light and dark pages.
 
 use super::scenarios::{self, FIRST_REFRESH, FLEETS, LIMIT, SEED};
 use std::fmt::Write as _;
@@ -24,7 +24,7 @@ pub(crate) fn all() -> [(&'static str, String); 2] {
     [("start.svg", start()), ("outage.svg", outage())]
 }
 
-/// The start of 10,000, second by second.
+/// The start of 10,000 sidecars, second by second.
 fn start() -> String {
     let run = scenarios::start(FLEETS[2], SEED);
     let seconds = scenarios::STARTED.as_secs() as usize;
@@ -42,11 +42,11 @@ fn start() -> String {
     picture.end()
 }
 
-/// Two days of 10,000 with an outage, in steps of ten minutes.
+/// Two days of 10,000 sidecars with an outage, in steps of ten minutes.
 fn outage() -> String {
     const STEP: usize = 600;
     let run = scenarios::outage(FLEETS[2], SEED);
-    // The rush of the start is in the other picture.
+    // The peak of the start is in the other picture.
     let steps: Vec<&[u32]> = run.outcome.requests.chunks(STEP).skip(1).collect();
     let line = |value: fn(&[u32]) -> f64| -> Vec<(f64, f64)> {
         let steps = steps.iter().enumerate();
@@ -76,10 +76,10 @@ fn outage() -> String {
     picture.end()
 }
 
-/// Of the vertical axis, with its upper end.
+/// The scale of the vertical axis, with its upper end.
 enum Scale {
     Linear(f64),
-    /// From 0.5, where nothing is drawn, too.
+    /// A logarithmic scale from 0.5. Zero is drawn at its lower end.
     Logarithmic(f64),
 }
 
@@ -165,7 +165,7 @@ impl Picture {
         self.text("limit-text", x + width + 4.0, TOP + 12.0, "start", "outage");
     }
 
-    /// A line, and its name in the legend at the `place`.
+    /// A line, with its name in the legend at `place`.
     fn line(&mut self, class: &str, name: &str, place: u8, points: &[(f64, f64)]) {
         let points: Vec<String> =
             points.iter().map(|(x, y)| format!("{:.1},{:.1}", self.x(*x), self.y(*y))).collect();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 const LARGEST: usize = FLEETS[2];
 
-/// The document with its tables renewed: what is between `<!-- NAME: … -->` and `<!-- end -->`.
+/// The document with new tables between `<!-- NAME: … -->` and `<!-- end -->`.
 ///
 /// # Panics
 /// If the document lacks a table's place.
@@ -126,7 +126,7 @@ fn daily(value: f64) -> String {
     if value < 100.0 { format!("{value:.1}") } else { number(value.round()) }
 }
 
-/// With two digits that say something.
+/// The number with two significant digits.
 fn small(value: f64) -> String {
     let places = (0..6).find(|places| value * 10_f64.powi(*places) >= 9.5).unwrap_or(6);
     format!("{value:.*}", places as usize)
@@ -143,7 +143,7 @@ fn since(moment: Option<Duration>, from: Duration) -> String {
     }
 }
 
-/// With a comma before each three digits.
+/// The number with a comma before each three digits.
 fn number(number: impl ToString) -> String {
     let digits = number.to_string();
     let mut text = String::new();

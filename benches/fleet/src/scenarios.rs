@@ -1,4 +1,4 @@
-//! What is simulated, and what comes of it: the one list that the tables, the pictures and the test use.
+//! The scenarios and their results, for the tables, the pictures and the test.
 
 use super::issuer::{A_MINUTE, A_SECOND, Issuer, Limit, SILENT};
 use super::simulation::{Outcome, Scenario, run};
@@ -9,11 +9,11 @@ use std::time::Duration;
 pub(crate) const FLEETS: [usize; 3] = [1, 100, 10_000];
 /// The most requests a second that the issuer serves.
 pub(crate) const LIMIT: u32 = A_SECOND.requests;
-/// The seed of what is shown.
+/// The seed of the published results.
 pub(crate) const SEED: u64 = 1;
-/// By when all must have their first token, even 10,000 that start together.
+/// The time by which all sidecars must have their first token, even 10,000 that start together.
 pub(crate) const STARTED: Duration = minutes(4);
-/// When a fleet refreshes first: half of 12 h, give or take a tenth.
+/// The time of the first refresh: half of 12 h, within a tenth.
 pub(crate) const FIRST_REFRESH: Range<Duration> = minutes(324)..minutes(396);
 
 const LIFE: Duration = hours(12);
@@ -26,21 +26,21 @@ const fn hours(hours: u64) -> Duration {
     minutes(60 * hours)
 }
 
-/// What has been simulated, and how to read it.
+/// A simulated scenario and its result.
 pub(crate) struct Run {
-    /// For people.
+    /// The title for readers.
     pub(crate) title: &'static str,
-    /// How many there were.
+    /// The number of sidecars.
     pub(crate) sidecars: usize,
-    /// What to look at: after the start's rush, or after the outage that the start fell into.
+    /// The beginning of the relevant time: after the peak of the start, or after the outage.
     pub(crate) from: Duration,
-    /// How long that is.
+    /// The length of the relevant time.
     pub(crate) length: Duration,
-    /// What came of it.
+    /// The result.
     pub(crate) outcome: Outcome,
 }
 
-/// A scenario before it is run.
+/// A scenario before its run.
 struct Plot {
     title: &'static str,
     issuer: Issuer,
@@ -57,12 +57,12 @@ impl Plot {
     }
 }
 
-/// A cluster comes back: all start within a second.
+/// A cluster comes back: all sidecars start within a second.
 pub(crate) fn start(sidecars: usize, seed: u64) -> Run {
     start_at("all at once", A_SECOND, sidecars, seed)
 }
 
-/// The same at issuers that count or tell otherwise.
+/// The same start with issuers that count in another way or send no `Retry-After`.
 pub(crate) fn start_elsewhere(sidecars: usize, seed: u64) -> [Run; 2] {
     [
         start_at("all at once, 429 without `Retry-After`", SILENT, sidecars, seed),
@@ -76,7 +76,7 @@ fn start_at(title: &'static str, limit: Limit, sidecars: usize, seed: u64) -> Ru
     Plot { title, issuer, restart: None, from, length }.run(sidecars, seed)
 }
 
-/// All start together while the issuer is down.
+/// All sidecars start while the issuer is down.
 pub(crate) fn start_in_outage(sidecars: usize, seed: u64) -> Run {
     let from = minutes(10);
     let issuer = Issuer::new(A_SECOND, LIFE).down(Duration::ZERO, from);
@@ -84,22 +84,23 @@ pub(crate) fn start_in_outage(sidecars: usize, seed: u64) -> Run {
     Plot { title, issuer, restart: None, from, length: minutes(10) }.run(sidecars, seed)
 }
 
-/// Two days, begun between the start and the first refresh so that they hold whole rounds of refreshes.
+/// Two days from a moment between the start and the first refresh, so that they hold whole rounds
+/// of refreshes.
 fn two_days(title: &'static str, issuer: Issuer, restart: Option<Range<Duration>>) -> Plot {
     Plot { title, issuer, restart, from: hours(3), length: hours(48) }
 }
 
-/// Nothing happens.
+/// A fleet without incidents.
 pub(crate) fn steady(sidecars: usize, seed: u64) -> Run {
     two_days("steady", Issuer::new(A_SECOND, LIFE), None).run(sidecars, seed)
 }
 
-/// The issuer is down from the moment on at which the first sidecar wants to refresh.
+/// The issuer is down from the first refresh of a sidecar on.
 pub(crate) fn outage(sidecars: usize, seed: u64) -> Run {
     outage_of("outage of 1 hour", hours(1), sidecars, seed)
 }
 
-/// The same, longer.
+/// A longer outage.
 pub(crate) fn long_outage(sidecars: usize, seed: u64) -> Run {
     outage_of("outage of 3 hours", hours(3), sidecars, seed)
 }
@@ -109,14 +110,14 @@ fn outage_of(title: &'static str, length: Duration, sidecars: usize, seed: u64) 
     two_days(title, issuer, None).run(sidecars, seed)
 }
 
-/// All are restarted one after the other, within half an hour.
+/// All sidecars are restarted one after the other within half an hour.
 pub(crate) fn rolling_restart(sidecars: usize, seed: u64) -> Run {
     let restart = hours(24)..hours(24) + minutes(30);
     two_days("rolling restart in 30 min", Issuer::new(A_SECOND, LIFE), Some(restart))
         .run(sidecars, seed)
 }
 
-/// Tokens that live shorter.
+/// Tokens with shorter lifetimes.
 pub(crate) fn short_lives(sidecars: usize, seed: u64) -> [Run; 3] {
     let run = |title, lifetime, length| {
         let issuer = Issuer::new(A_SECOND, lifetime);

@@ -1,5 +1,6 @@
-//! A fleet of sidecars in virtual time. Each has bearerd's own [`Schedule`]; the events are token requests
-//! and restarts. Nothing sleeps, and random numbers are seeded: the same scenario always ends the same.
+//! A fleet of sidecars in virtual time. Each has bearerd's own [`Schedule`]. The events are token
+//! requests and restarts. Nothing sleeps, and random numbers are seeded: a scenario always has the
+//! same result.
 
 use super::issuer::Issuer;
 use bearerd::clock::Instant;
@@ -10,48 +11,48 @@ use std::collections::BinaryHeap;
 use std::ops::Range;
 use std::time::Duration;
 
-/// From a request to its answer.
+/// The time from a request to its response.
 const LATENCY: Duration = Duration::from_millis(100);
 /// The default of `refresh_at`.
 const REFRESH_AT: f64 = 0.5;
 
-/// What happens to a fleet.
+/// The events of a fleet.
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
-    /// How many sidecars there are. All start within the first second.
+    /// The number of sidecars. All start within the first second.
     pub(crate) sidecars: usize,
-    /// Who gives them tokens.
+    /// The issuer of their tokens.
     pub(crate) issuer: Issuer,
-    /// When they are restarted, one after the other.
+    /// The time in which they are restarted, one after the other.
     pub(crate) restart: Option<Range<Duration>>,
-    /// How long to look.
+    /// The length of the simulation.
     pub(crate) length: Duration,
-    /// Of the random numbers.
+    /// The seed of the random numbers.
     pub(crate) seed: u64,
 }
 
-/// What became of it.
+/// The result of a simulation.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     /// Token requests in each second.
     pub(crate) requests: Vec<u32>,
-    /// Tokens given in each second.
+    /// Tokens issued in each second.
     pub(crate) tokens: Vec<u32>,
     /// Requests answered 429 in each second.
     pub(crate) limited: Vec<u32>,
-    /// When each sidecar that got a token had its first, in order.
+    /// The times of the sidecars' first tokens, in order.
     pub(crate) first: Vec<Duration>,
-    /// How many had no valid token at some time after their first.
+    /// The number of sidecars that had no valid token at some time after their first one.
     pub(crate) without: usize,
-    /// For how long, all together.
+    /// The total time without a valid token.
     pub(crate) without_time: Duration,
 }
 
-/// SplitMix64.
+/// A SplitMix64 generator.
 struct Random(u64);
 
 impl Random {
-    /// From 0 to 1.
+    /// A random number from 0 to 1.
     fn next(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -64,9 +65,9 @@ impl Random {
 
 struct Sidecar {
     schedule: Schedule,
-    /// Counts restarts: what the process before had planned is void.
+    /// The number of restarts. Events of earlier processes are void.
     life: u32,
-    /// Until when this process' token is valid; nothing before its first.
+    /// The end of the current token, or `None` before the first one.
     valid_until: Option<Duration>,
     has_started: bool,
     without: Duration,
@@ -78,7 +79,7 @@ enum Event {
     Restart,
 }
 
-/// Time from the scenario's start, the event's number so that order is total, whose, what.
+/// An event: its time, its number for a total order, its sidecar, and its kind.
 type Entry = Reverse<(Duration, u64, usize, Event)>;
 
 #[derive(Default)]
@@ -94,9 +95,9 @@ impl Agenda {
     }
 }
 
-/// Lets it happen.
+/// Runs the simulation.
 pub(crate) fn run(scenario: &Scenario) -> Outcome {
-    // The zero of virtual time: only differences to it are ever looked at.
+    // The zero of virtual time. Only differences to it matter.
     let zero = Instant::default();
     let mut random = Random(scenario.seed);
     let mut issuer = scenario.issuer.clone();
@@ -179,7 +180,7 @@ impl Sidecar {
         }
     }
 
-    /// Comes to `now` with the token in hand, and counts how long it was invalid.
+    /// Advances to `now` with the current token, and counts the time without a valid one.
     fn reach(&mut self, now: Duration) {
         if let Some(until) = self.valid_until {
             self.without += now.saturating_sub(until);
@@ -189,18 +190,18 @@ impl Sidecar {
 }
 
 impl Outcome {
-    /// When `count` sidecars had a token, if ever so many had.
+    /// The time when this many sidecars had had a token, if they ever had.
     pub(crate) fn had_token(&self, count: usize) -> Option<Duration> {
         self.first.get(count.checked_sub(1)?).copied()
     }
 }
 
-/// The most in one second from `start` on.
+/// The highest number in a second from `start` on.
 pub(crate) fn peak(seconds: &[u32], start: Duration) -> u32 {
     after(seconds, start).iter().copied().max().unwrap_or(0)
 }
 
-/// All from `start` on.
+/// The sum from `start` on.
 pub(crate) fn sum(seconds: &[u32], start: Duration) -> u32 {
     after(seconds, start).iter().sum()
 }

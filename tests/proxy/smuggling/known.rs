@@ -2,11 +2,12 @@
 
 use super::{Row, carries, passes, row, with};
 
-/// Malformed requests that pingora accepts before bearerd sees the bytes. They are harmless, because the
-/// upstream gets valid bytes. A row that fails after an update of pingora is probably an improvement.
+/// Malformed requests that pingora accepts before bearerd sees the bytes. They are harmless,
+/// because the upstream gets valid bytes. A row that fails after an update of pingora is probably
+/// an improvement.
 pub(super) fn known() -> Vec<Row> {
-    // RFC 9112 section 3.2 advises to refuse a malformed target. pingora percent-encodes it, also in
-    // the raw header. The sidecar checks and forwards the encoded target.
+    // RFC 9112 section 3.2 advises to refuse a malformed target. pingora percent-encodes it, also
+    // in the raw header. The sidecar checks and forwards the encoded target.
     let encoded = [
         ("GET /free/a b HTTP/1.1", "GET /free/a%20b HTTP/1.1"),
         ("GET /free/x  HTTP/1.1", "GET /free/x%20 HTTP/1.1"),
@@ -17,8 +18,8 @@ pub(super) fn known() -> Vec<Row> {
         ("GET /free/x?a=\"<b>\" HTTP/1.1", "GET /free/x?a=%22%3Cb%3E%22 HTTP/1.1"),
     ]
     .map(|(line, sent)| row(format!("{line:?}"), with(line, "\r\n"), passes(sent)));
-    // httparse accepts any octet in an extension, and takes an empty size for zero. Chunks are framed
-    // anew without extensions, and bytes behind the body end the connection.
+    // httparse accepts any octet in an extension, and takes an empty size for zero. Chunks are
+    // framed anew without extensions, and bytes behind the body end the connection.
     let chunked = |body: &str| {
         with("POST /free HTTP/1.1", &format!("Transfer-Encoding: chunked\r\n\r\n{body}"))
     };

@@ -2,7 +2,8 @@
 
 use super::{Row, Verdict::Refused, passes, row, with};
 
-/// Targets. The routes are `/free`, `/free/narrow`, `/data`, `/users` (which is stripped) and `/deep/er`.
+/// Targets. The routes are `/free`, `/free/narrow`, `/data`, `/users` (which is stripped) and
+/// `/deep/er`.
 pub(super) fn targets() -> Vec<Row> {
     let long = format!("/free/{}", "x".repeat(20_000));
     let too_long = format!("/free/{}", "x".repeat(1_200_000));

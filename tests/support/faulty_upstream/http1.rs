@@ -16,21 +16,21 @@ pub(super) async fn serve(
         let (length, half) = (body.len(), body.len() / 2);
         let whole = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
         match rng.u8(..100) {
-            // Closed without an answer.
+            // Closed without a response.
             0..4 => return None,
-            // No answer, or none in time.
+            // No response in time.
             4..7 => sleep(STALL).await,
             // A header that ends in the middle.
             7..10 => {
                 stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Le").await.ok()?;
                 return None;
             }
-            // No HTTP.
+            // Not HTTP.
             10..13 => {
                 stream.write_all(b"\x16\x03\x01 what is this\r\n\r\n").await.ok()?;
                 return None;
             }
-            // Half a body, and an end in good order.
+            // Half a body, and a regular end of the connection.
             13..18 => {
                 stream.write_all(whole.as_bytes()).await.ok()?;
                 stream.write_all(&body[..half]).await.ok()?;
@@ -46,7 +46,7 @@ pub(super) async fn serve(
                 stream.shutdown().await.ok()?;
                 return None;
             }
-            // Half a body, and silence.
+            // Half a body, and then nothing.
             23..26 => {
                 stream.write_all(whole.as_bytes()).await.ok()?;
                 stream.write_all(&body[..half]).await.ok()?;
@@ -54,7 +54,7 @@ pub(super) async fn serve(
                 sleep(STALL).await;
                 return None;
             }
-            // An answer that comes byte by byte.
+            // A response byte by byte.
             26..29 => {
                 for byte in whole.bytes() {
                     stream.write_all(&[byte]).await.ok()?;
@@ -83,7 +83,7 @@ pub(super) async fn serve(
         }
         stream.flush().await.ok()?;
     }
-    // What is left is read, so that an end is an end and no reset.
+    // The rest is read, so that the connection ends without a reset.
     let _ = stream.read_to_end(&mut Vec::new()).await;
     Some(())
 }

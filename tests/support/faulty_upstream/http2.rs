@@ -1,4 +1,4 @@
-//! Faults of HTTP/2: of one request among many on a connection, and of the connection with all of them.
+//! Faults of HTTP/2: of single requests, and of a connection with all its requests.
 
 use super::{DRIBBLE, STALL, body, number_in};
 use bytes::Bytes;
@@ -11,21 +11,21 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-/// Serves a connection until it fails, or says goodbye.
+/// Serves a connection until it fails or ends with GOAWAY.
 pub(super) async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, mut rng: Rng) -> Option<()> {
     let mut connection: Connection<_, Bytes> = handshake(stream).await.ok()?;
     let mut requests = JoinSet::new();
     while let Some(accepted) = connection.accept().await {
         let (request, answer) = accepted.ok()?;
         match rng.u8(..100) {
-            // A goodbye after which all that is under way is lost.
+            // GOAWAY, and all requests in flight are lost.
             0..2 => connection.abrupt_shutdown(Reason::NO_ERROR),
-            // One as it should be.
+            // A regular GOAWAY.
             2..5 => {
                 connection.graceful_shutdown();
                 requests.spawn(reply(request, answer, rng.fork()));
             }
-            // The end without a word.
+            // The end without GOAWAY.
             5..7 => return None,
             _ => {
                 requests.spawn(reply(request, answer, rng.fork()));
@@ -46,19 +46,19 @@ async fn reply(
     }
     let body = body(number_in(head.uri.path()));
     let half = &body[..body.len() / 2];
-    let with_length = |is_told: bool| {
-        let told = is_told.then_some(("content-length", body.len()));
-        let response = told
+    let with_length = |has_length: bool| {
+        let header = has_length.then_some(("content-length", body.len()));
+        let response = header
             .into_iter()
             .fold(Response::builder(), |response, (name, length)| response.header(name, length));
         response.body(()).unwrap()
     };
     match rng.u8(..100) {
-        // No answer at all.
+        // No response at all.
         0..4 => answer.send_reset(Reason::INTERNAL_ERROR),
-        // None in time.
+        // No response in time.
         4..7 => sleep(STALL).await,
-        // Not begun with.
+        // Refused before the work has begun.
         7..12 => answer.send_reset(Reason::REFUSED_STREAM),
         // Half a body, and a reset.
         12..17 => {
@@ -66,19 +66,19 @@ async fn reply(
             send(&mut sender, half, half.len().max(1)).await?;
             sender.send_reset(Reason::INTERNAL_ERROR);
         }
-        // Half a body, and an end as if it were whole.
+        // Half a body, and a regular end.
         17..20 => {
             let mut sender = answer.send_response(with_length(true), false).ok()?;
             send(&mut sender, half, half.len().max(1)).await?;
             sender.send_data(Bytes::new(), true).ok()?;
         }
-        // Half a body, and silence.
+        // Half a body, and then nothing.
         20..23 => {
             let mut sender = answer.send_response(with_length(rng.bool()), false).ok()?;
             send(&mut sender, half, half.len().max(1)).await?;
             sleep(STALL).await;
         }
-        // An answer that begins slowly.
+        // A response that begins slowly.
         23..26 => {
             let mut sender = answer.send_response(with_length(rng.bool()), false).ok()?;
             for byte in body.iter().take(20) {
@@ -97,7 +97,7 @@ async fn reply(
     Some(())
 }
 
-/// Sends bytes in pieces as the other side has room for.
+/// Sends bytes in pieces as the other side allows.
 async fn send(sender: &mut SendStream<Bytes>, bytes: &[u8], most: usize) -> Option<()> {
     let mut left = bytes;
     while !left.is_empty() {

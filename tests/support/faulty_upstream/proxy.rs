@@ -37,26 +37,26 @@ async fn serve(stream: TcpStream, mut rng: Rng) -> Option<()> {
     while stream.read_line(&mut line).await.ok()? > 2 {}
     const OK: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
     match rng.u8(..100) {
-        // Closed without an answer.
+        // Closed without a response.
         0..3 => return None,
-        // No answer in time.
+        // No response in time.
         3..5 => {
             sleep(STALL).await;
             return None;
         }
-        // The server can't be reached, it says.
+        // A response that the server can't be reached.
         5..8 => {
             let answer = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\ndown";
             stream.write_all(answer).await.ok()?;
             return None;
         }
-        // No HTTP.
+        // Not HTTP.
         8..10 => return stream.write_all(b"\x16\x03\x01 what is this\r\n\r\n").await.ok(),
         // A header that ends in the middle.
         10..12 => return stream.write_all(&OK[..20]).await.ok(),
-        // A tunnel that ends before it began.
+        // A tunnel that ends at once.
         12..14 => return stream.write_all(OK).await.ok(),
-        // An answer that comes byte by byte.
+        // A response byte by byte.
         14..17 => {
             for byte in OK {
                 stream.write_all(&[*byte]).await.ok()?;
@@ -66,7 +66,7 @@ async fn serve(stream: TcpStream, mut rng: Rng) -> Option<()> {
         _ => stream.write_all(OK).await.ok()?,
     }
     let mut server = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
-    // Some tunnels break, in the middle of whatever goes through them.
+    // Some tunnels break after a random number of bytes.
     let most = if rng.u8(..100) < 5 { rng.u64(..300_000) } else { u64::MAX };
     let (from, mut to) = server.split();
     let mut from = from.take(most);
