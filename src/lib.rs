@@ -1,12 +1,14 @@
 //! bearerd: a token-injecting sidecar for SAP Datasphere.
 //!
-//! An application that knows nothing of OAuth talks plain HTTP to the sidecar; the sidecar adds a
-//! current access token and passes the request on over TLS. This crate is the binary's library: it
-//! exists for its tests and benches.
+//! An application without OAuth speaks plain HTTP to the sidecar. The sidecar adds a current access
+//! token and forwards the request over TLS. This crate is the binary's library, for its tests and
+//! benches. `docs/architecture.md` shows how a token, a request, a configuration value and an answer's
+//! body pass through it.
 //!
 //! # The floor plan
 //!
-//! Each room imports only rooms below it; `tests/architecture.rs` holds this order.
+//! Each room imports only rooms below it, and no two files import each other. `tests/architecture.rs`
+//! holds both.
 //!
 //! ```text
 //! cli             command line: arguments, subcommands, exit codes
@@ -52,19 +54,19 @@
 //! blocking        threads for work that blocks
 //! ```
 //!
-//! A configuration becomes a client's credential, that a token, and that the header of a request: [`config`],
+//! A configuration becomes a client's credential, then a token, then a request's header: [`config`],
 //! [`credential`], [`token`], [`proxy`].
 //!
 //! - A request never calls the token endpoint and takes no lock: it reads the store. Without a
-//!   usable token it waits on the store, for a bounded time; then it is answered 503.
-//! - One refresher a client owns fetching, so there is never more than one token request under way.
-//! - [`token`] knows nothing of [`proxy`]; [`proxy`] sees of tokens only the store.
-//! - Each of these is done in one file: setting up the library that asks issuers in [`http_client`],
-//!   pingora's peers in [`proxy::upstream`], its server settings in [`server`], reading the environment
-//!   in [`environment`], asking a proxy for a tunnel in [`forward_proxy`], work that blocks in
-//!   [`blocking`], looking up names in `resolver`.
-//! - Spans for a collector of traces are made in [`otlp`], unless the feature of that name is left out.
-//! - [`app`] is the only file that knows every part; tests start the same object on port 0.
+//!   usable token it waits on the store for a bounded time, and then it is answered 503.
+//! - One refresher per client fetches its tokens, so at most one token request is in flight.
+//! - [`token`] imports nothing of [`proxy`]. Of tokens, [`proxy`] sees only the store.
+//! - Some things are done in one place only: HTTP clients in [`http_client`], pingora's peers in
+//!   [`proxy::upstream`] and server settings in [`server`], reading the environment in
+//!   [`environment`], tunnels through a forward proxy in [`forward_proxy`], blocking work in
+//!   [`blocking`], name look-ups in `resolver`.
+//! - [`otlp`] makes spans for a trace collector. A build without the feature `otlp` makes none.
+//! - [`app`] is the only file that knows every part. Tests start it on port 0.
 
 pub mod admin;
 pub mod app;

@@ -1,14 +1,15 @@
-//! The floor plan of `src`: a room, which is a top-level module, imports rooms below it only.
+//! Direction of imports in `src`: a room, which is a top-level module, imports only rooms below it,
+//! and no two files import each other.
 
 use proc_macro2::{TokenStream, TokenTree};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{Attribute, ItemMod, ItemUse, Macro, UseTree};
 
-/// The rooms from the ground up, on which each stands on the ones before it.
+/// Rooms from the ground up. Each imports only rooms before it in this list.
 const FLOORS: [&str; 43] = [
     // What knows nothing of bearerd.
     "blocking",
@@ -88,6 +89,8 @@ struct Reader {
     module: Vec<String>,
     rooms: BTreeSet<String>,
     arrows: BTreeSet<Arrow>,
+    /// Paths from the root of the crate.
+    paths: BTreeSet<Vec<String>>,
 }
 
 impl Reader {
@@ -103,6 +106,7 @@ impl Reader {
             }
             _ => return,
         };
+        self.paths.insert(whole.clone());
         let Some(to) = whole.first().filter(|to| self.rooms.contains(*to)) else { return };
         let from = &self.module[0];
         if to != from {
@@ -221,15 +225,65 @@ impl<'ast> Visit<'ast> for Reader {
     }
 }
 
-/// The arrows of a file, which is named from `src` on.
-fn arrows(file: &Path, text: &str, rooms: &BTreeSet<String>) -> BTreeSet<Arrow> {
-    let module = file.with_extension("");
-    let module = module.iter().map(|name| name.to_str().unwrap().to_owned()).collect();
+/// The module path of a file, which is named from `src` on.
+fn module(file: &Path) -> Vec<String> {
+    file.with_extension("").iter().map(|name| name.to_str().unwrap().to_owned()).collect()
+}
+
+fn read(file: &Path, text: &str, rooms: &BTreeSet<String>) -> Reader {
+    let module = module(file);
     let file = file.display().to_string();
     let parsed = syn::parse_file(text).unwrap_or_else(|error| panic!("{file}: {error}"));
-    let mut reader = Reader { file, module, rooms: rooms.clone(), arrows: BTreeSet::new() };
+    let arrows = BTreeSet::new();
+    let paths = BTreeSet::new();
+    let mut reader = Reader { file, module, rooms: rooms.clone(), arrows, paths };
     reader.visit_file(&parsed);
-    reader.arrows
+    reader
+}
+
+/// The imports of other rooms in a file.
+fn arrows(file: &Path, text: &str, rooms: &BTreeSet<String>) -> BTreeSet<Arrow> {
+    read(file, text, rooms).arrows
+}
+
+/// The modules that each file imports, without its ancestors and descendants.
+fn imports(sources: &[(PathBuf, String)]) -> BTreeMap<Vec<String>, BTreeSet<Vec<String>>> {
+    let modules: BTreeSet<_> = sources.iter().map(|(file, _)| module(file)).collect();
+    let mut imports = BTreeMap::new();
+    for (file, text) in sources {
+        let from = module(file);
+        let paths = read(file, text, &BTreeSet::new()).paths;
+        let longest = |path: &Vec<String>| {
+            let prefixes = (1..=path.len()).rev().map(|length| path[..length].to_vec());
+            prefixes.into_iter().find(|prefix| modules.contains(prefix))
+        };
+        let to = paths.iter().filter_map(longest);
+        let to = to.filter(|to| !to.starts_with(&from) && !from.starts_with(to)).collect();
+        imports.insert(from, to);
+    }
+    imports
+}
+
+/// One circle of imports, if there is any: each module imports the next, and the last the first.
+fn circle(imports: &BTreeMap<Vec<String>, BTreeSet<Vec<String>>>) -> Option<Vec<String>> {
+    let mut left = imports.clone();
+    loop {
+        let before = left.len();
+        let modules: BTreeSet<_> = left.keys().cloned().collect();
+        left.retain(|_, to| to.intersection(&modules).next().is_some());
+        if left.len() == before {
+            break;
+        }
+    }
+    let mut path = vec![left.keys().next()?];
+    loop {
+        let last = path[path.len() - 1];
+        let next = left[last].iter().find_map(|to| left.get_key_value(to))?.0;
+        if let Some(start) = path.iter().position(|module| *module == next) {
+            return Some(path[start..].iter().map(|module| module.join("/")).collect());
+        }
+        path.push(next);
+    }
 }
 
 fn source() -> PathBuf {
@@ -270,6 +324,34 @@ fn no_room_imports_one_above_it() {
         upward.extend(arrows(file, &text, &rooms).into_iter().filter(|arrow| !arrow.is_allowed()));
     }
     assert!(upward.is_empty(), "{upward:#?}");
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let (files, _) = all();
+    let text = |file: PathBuf| {
+        let text = fs::read_to_string(source().join(&file)).unwrap();
+        (file, text)
+    };
+    let sources: Vec<_> = files.into_iter().map(text).collect();
+    assert_eq!(circle(&imports(&sources)), None);
+}
+
+#[test]
+fn a_circle_is_found_however_long_it_is() {
+    let of = |texts: &[(&str, &str)]| {
+        let sources: Vec<_> =
+            texts.iter().map(|(file, text)| (file.into(), (*text).to_owned())).collect();
+        circle(&imports(&sources))
+    };
+    let a = ("token.rs", "mod plan; use plan::Plan;");
+    let b = ("token/plan.rs", "use super::store::Store;");
+    let c = ("token/store.rs", "fn f() { crate::clock::now(); }");
+    let d = ("clock.rs", "use crate::token::plan::{self, Plan};");
+    assert_eq!(of(&[a, b, c]), None, "without the last link");
+    assert_eq!(of(&[a, b, d]), None, "without the second");
+    let found = of(&[a, b, c, d]).unwrap();
+    assert_eq!(found, ["clock", "token/plan", "token/store"]);
 }
 
 #[test]

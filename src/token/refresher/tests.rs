@@ -178,7 +178,10 @@ async fn rejections_in_doubt_leave_half_of_the_ceiling_to_those_who_know_better(
         generation = store.wait_newer(generation, Duration::from_secs(1)).await.unwrap().generation;
     }
     assert_eq!(running.asked().len(), 10);
-    assert!(!store.reject(generation, Rejection::Permission), "a permission is not looked into either");
+    assert!(
+        !store.reject(generation, Rejection::Permission),
+        "a permission is not looked into either"
+    );
     store.try_request_newer(generation);
     sleep(Duration::from_secs(5)).await;
     assert_eq!(running.asked().len(), 10, "an upload does not get a longer one either");

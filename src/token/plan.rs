@@ -1,0 +1,2 @@
+use crate::proxy::Proxy as _;
+use crate::token::refresher as _;
