@@ -1,2 +1,0 @@
-use crate::proxy::Proxy as _;
-use crate::token::refresher as _;
