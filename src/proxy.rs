@@ -8,7 +8,7 @@
 mod access_log;
 mod admission;
 mod answer_body;
-mod answer_headers;
+mod answer_header;
 mod attempt;
 pub(crate) mod attempts;
 mod batch_check;
@@ -33,6 +33,7 @@ mod rejection;
 mod replay;
 mod request_body;
 mod request_framing;
+mod request_header;
 pub(crate) mod respond;
 pub mod route;
 mod table;
@@ -43,16 +44,13 @@ use crate::drain::Drain;
 use crate::metrics::Metrics;
 use crate::metrics::labels::RequestOutcome;
 use crate::otlp::Spans;
-use crate::profile::Csrf;
-use crate::redact::Secrets;
-use crate::trace_context::{self, Trace};
+use crate::trace_context::Trace;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use context::{Admitted, Context};
 use downstream::{Downstream, Load, WRITE_TIMEOUT, unless_disconnected};
-use headers::Injection;
-use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use http::{HeaderMap, StatusCode, Version};
 use outcome::{final_answer, has_no_body};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -62,7 +60,6 @@ use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 use record::method_label;
-use request_body::RequestBody;
 use respond::{DRAIN_TIMEOUT, Problem};
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -174,7 +171,7 @@ impl ProxyHttp for Proxy {
     ) -> pingora::Result<bool> {
         let admission = admission::admit(&self.table, &self.drain, session, context);
         let prepared = match unless_disconnected(session, admission).await? {
-            Ok(()) => prepare_body(session, context.admitted()?).await?,
+            Ok(()) => admission::prepare_body(session, context.admitted()?).await?,
             Err(problem) => Err(problem),
         };
         match prepared {
@@ -253,52 +250,8 @@ impl ProxyHttp for Proxy {
         request: &mut RequestHeader,
         context: &mut Box<Context>,
     ) -> pingora::Result<()> {
-        let trace = context.trace.as_ref();
         let Some(admitted) = context.admitted.as_mut() else { return Err(context::not_admitted()) };
-        let Admitted { route, attempt, request_body, heal, .. } = admitted;
-        // Connecting may have taken a while. Fails closed: without a valid token, nothing is sent.
-        let token = attempt.valid_token()?;
-        if headers::strip(request) {
-            route.metrics.record_stripped_authorization();
-        }
-        if route.guard.takes_api_key() {
-            request.remove_header(&guard::X_API_KEY);
-        }
-        headers::inject(
-            request,
-            &Injection {
-                authorization: &token.authorization,
-                host: &route.upstream.host_header,
-                custom_auth: route.config.profile.custom_auth,
-                extra: &route.config.headers,
-            },
-        )?;
-        if let Some(trace) = trace {
-            if trace.is_ours() {
-                request.remove_header(&trace_context::TRACESTATE);
-            }
-            if let Some(header) = trace.new_header() {
-                request.insert_header(trace_context::TRACEPARENT, header)?;
-            }
-        }
-        cookies::restore(request)?;
-        if let Some(csrf) = &attempt.csrf {
-            csrf::inject(request, csrf)?;
-        }
-        if let Some(plan) = &route.links {
-            plan.rewrite_request_header(session.req_header(), request)?;
-        }
-        if let Some(body) = request_body {
-            body.start_attempt(route.links.as_ref(), session.req_header(), request)?;
-        }
-        if heal.wants_uncompressed() {
-            request.remove_header(&ACCEPT_ENCODING);
-        }
-        if route.cut > 0 {
-            let target = route::without_prefix(request.raw_path(), route.cut).into_owned();
-            request.set_raw_path(&target)?;
-        }
-        Ok(())
+        request_header::rewrite(session, request, context.trace.as_ref(), admitted)
     }
 
     async fn request_body_filter(
@@ -330,8 +283,8 @@ impl ProxyHttp for Proxy {
             // `Upgrade` is stripped, so that no request asks for this.
             return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
         }
-        if answer_headers::is_too_large(response) {
-            return Err(answer_headers::too_large());
+        if answer_header::is_too_large(response) {
+            return Err(answer_header::too_large());
         }
         let Admitted { route, informational, heal, busy, attempt, attempts, tried, .. } =
             context.admitted()?;
@@ -360,8 +313,8 @@ impl ProxyHttp for Proxy {
     ) -> pingora::Result<()> {
         let admitted = context.admitted()?;
         if response.status.is_informational() {
-            adapt_answer_headers(session, response, admitted);
-            redact_header(response, admitted);
+            answer_header::adapt(session, response, admitted);
+            answer_header::redact(response, admitted);
             return Ok(());
         }
         let is_whole = has_no_body(&session.req_header().method, response);
@@ -379,7 +332,7 @@ impl ProxyHttp for Proxy {
         if self.drain.has_begun() {
             session.set_keepalive(None);
         }
-        adapt_answer_headers(session, response, admitted);
+        answer_header::adapt(session, response, admitted);
         if admitted.heal.hold_back(session, response, &admitted.attempts) {
             return Ok(());
         }
@@ -400,7 +353,7 @@ impl ProxyHttp for Proxy {
         if is_whole {
             admitted.attempt.response_finished(session);
         }
-        if let Some(secrets) = redact_header(response, admitted) {
+        if let Some(secrets) = answer_header::redact(response, admitted) {
             admitted.attempt.answer_body.redact(secrets);
         }
         if let Some(body) = rewritten {
@@ -550,51 +503,4 @@ impl ProxyHttp for Proxy {
         let path = access_log::readable(route::path_of(session.req_header().raw_path()));
         format!("{} {path}", context.record.method)
     }
-}
-
-/// Prepares the request body: it is checked, rewritten, or left alone.
-async fn prepare_body(
-    session: &mut Session,
-    admitted: &mut Admitted,
-) -> pingora::Result<Result<(), Problem>> {
-    let plan = admitted.route.links.as_ref();
-    let check = admitted.batch_check.take();
-    if plan.is_none() && check.is_none() || session.is_body_empty() {
-        return Ok(Ok(()));
-    }
-    match Box::pin(RequestBody::prepare(plan, check, session)).await? {
-        Ok(body) => admitted.request_body = body,
-        Err(problem) => return Ok(Err(problem)),
-    }
-    if session.as_downstream_mut().is_body_done() {
-        Downstream::with(session, Downstream::body_received);
-    }
-    Ok(Ok(()))
-}
-
-/// Strips headers that are not for the caller, among them bearerd's own CSRF session, and adapts
-/// cookies so that the caller returns them.
-fn adapt_answer_headers(session: &Session, response: &mut ResponseHeader, admitted: &Admitted) {
-    answer_headers::strip(response);
-    let route = &admitted.route;
-    let is_managed = admitted.attempt.csrf.is_some()
-        || route.csrf.is_some() && route.config.profile.csrf == Csrf::Managed;
-    csrf::strip(session.req_header(), response, is_managed);
-    let config = &route.config;
-    let side = cookies::CallerSide {
-        // No listener has TLS.
-        is_tls: false,
-        upstream: &route.cookie_domain,
-        prefix: config.strip_path.then_some(&config.path),
-    };
-    cookies::adapt(response, side);
-}
-
-/// Removes secrets from an answer's header. Returns the secrets.
-fn redact_header(response: &mut ResponseHeader, admitted: &Admitted) -> Option<Secrets> {
-    let Admitted { route, added_secrets, .. } = admitted;
-    let store = &route.client.store;
-    let secrets = redaction::secrets_of(store, &route.neighbours, added_secrets.as_ref())?;
-    route.metrics.add_redacted_tokens(redaction::redact_header(&secrets, response));
-    Some(secrets)
 }

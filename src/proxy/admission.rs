@@ -2,11 +2,12 @@
 
 use super::batch_check::BatchCheck;
 use super::context::{Admitted, Context};
+use super::downstream::Downstream;
 use super::guard::{self, Entry};
-use super::replay;
-use super::request_framing;
+use super::request_body::RequestBody;
 use super::respond::Problem;
 use super::table::Table;
+use super::{replay, request_framing};
 use crate::drain::Drain;
 use crate::error::ErrorKind;
 use crate::token::ClientHandle;
@@ -108,4 +109,27 @@ fn entry(session: &Session) -> Entry {
         Some(SocketAddr::Unix(_)) => Entry::Unix,
         _ => Entry::Tcp,
     }
+}
+
+/// Prepares the body of an admitted request. Returns the answer to one that must not be sent.
+///
+/// # Errors
+/// The caller did not send the body that it announced.
+pub(super) async fn prepare_body(
+    session: &mut Session,
+    admitted: &mut Admitted,
+) -> pingora::Result<Result<(), Problem>> {
+    let plan = admitted.route.links.as_ref();
+    let check = admitted.batch_check.take();
+    if plan.is_none() && check.is_none() || session.is_body_empty() {
+        return Ok(Ok(()));
+    }
+    match Box::pin(RequestBody::prepare(plan, check, session)).await? {
+        Ok(body) => admitted.request_body = body,
+        Err(problem) => return Ok(Err(problem)),
+    }
+    if session.as_downstream_mut().is_body_done() {
+        Downstream::with(session, Downstream::body_received);
+    }
+    Ok(Ok(()))
 }

@@ -8,6 +8,7 @@
 use http::HeaderValue;
 use http::header::{COOKIE, SET_COOKIE};
 use pingora::http::{RequestHeader, ResponseHeader};
+use std::borrow::Borrow;
 
 /// The prefix of a renamed cookie; the upstream's name follows.
 const MARK: &[u8] = b"bearerd.";
@@ -83,11 +84,7 @@ pub(super) fn restore(request: &mut RequestHeader) -> pingora::Result<()> {
         return Ok(());
     }
     let values: Vec<HeaderValue> = request.headers.get_all(COOKIE).iter().cloned().collect();
-    let pairs: Vec<&[u8]> = values
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'))
-        .map(<[u8]>::trim_ascii)
-        .collect();
+    let pairs: Vec<&[u8]> = pairs(&values).collect();
     let restored: Vec<&[u8]> = pairs.iter().filter_map(|pair| original(pair)).collect();
     // A cookie of the same name that the upstream did not set is dropped.
     let is_doubled = |pair: &[u8]| {
@@ -97,12 +94,24 @@ pub(super) fn restore(request: &mut RequestHeader) -> pingora::Result<()> {
         Some(own) => Some(own),
         None => (!is_doubled(pair)).then_some(*pair),
     });
-    let all = kept.collect::<Vec<_>>().join(&b"; "[..]);
-    let mut value = HeaderValue::from_bytes(&all).map_err(|error| {
-        pingora::Error::because(pingora::ErrorType::InternalError, "a cookie is no header", error)
+    set(request, &kept.collect::<Vec<_>>())
+}
+
+/// Makes these pairs the only cookies of a request.
+pub(super) fn set(request: &mut RequestHeader, pairs: &[impl Borrow<[u8]>]) -> pingora::Result<()> {
+    let mut value = HeaderValue::from_bytes(&pairs.join(&b"; "[..])).map_err(|error| {
+        pingora::Error::because(pingora::ErrorType::InternalError, "invalid cookie", error)
     })?;
     value.set_sensitive(true);
     request.insert_header(COOKIE, value)
+}
+
+/// The pairs in the values of `Cookie` headers.
+pub(super) fn pairs(values: &[HeaderValue]) -> impl Iterator<Item = &[u8]> {
+    values
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'))
+        .map(<[u8]>::trim_ascii)
 }
 
 /// The upstream's version of a pair of a `Cookie` header, if it was renamed.

@@ -7,6 +7,7 @@
 mod backoff;
 mod tokens;
 
+use super::cookies;
 use super::refusal::X_CSRF_TOKEN as CSRF_TOKEN;
 use http::HeaderValue;
 use http::header::{COOKIE, SET_COOKIE};
@@ -33,19 +34,11 @@ pub(super) fn inject(request: &mut RequestHeader, session: &CsrfSession) -> ping
     let values: Vec<HeaderValue> = request.headers.get_all(COOKIE).iter().cloned().collect();
     let is_replaced = |pair: &[u8]| session.cookies.iter().any(|(name, _)| is_named(pair, name));
     // Bytes, since a caller's cookie may hold any bytes that a header can.
-    let own = values
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'))
-        .map(<[u8]>::trim_ascii)
+    let own = cookies::pairs(&values)
         .filter(|pair| !pair.is_empty() && !is_replaced(pair))
         .map(<[u8]>::to_vec);
     let added = session.cookies.iter().map(|(name, value)| format!("{name}={value}").into_bytes());
-    let all = own.chain(added).collect::<Vec<_>>().join(&b"; "[..]);
-    let mut value = HeaderValue::from_bytes(&all).map_err(|error| {
-        pingora::Error::because(pingora::ErrorType::InternalError, "a cookie is no header", error)
-    })?;
-    value.set_sensitive(true);
-    request.insert_header(COOKIE, value)
+    cookies::set(request, &own.chain(added).collect::<Vec<_>>())
 }
 
 /// Whether a pair of a `Cookie` header has this name.

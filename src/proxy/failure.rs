@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn an_error_of_bearerds_own_carries_its_answer() {
         let own = |error: Box<Error>| problem(&error).map(|problem| problem.kind);
-        let large = crate::proxy::answer_headers::too_large();
+        let large = crate::proxy::answer_header::too_large();
         assert_eq!(own(large), Some(ErrorKind::UpstreamUnreachable));
         let login = crate::proxy::heal::still_a_login_page();
         assert_eq!(own(login), Some(ErrorKind::LoginPage));

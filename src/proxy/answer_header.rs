@@ -1,9 +1,15 @@
-//! Which headers of an answer are stripped, and how large its header may be.
+//! The header of an answer: which headers are stripped, what is adapted and redacted, and how large
+//! it may be.
 
+use super::context::Admitted;
 use super::respond::Problem;
+use super::{cookies, csrf, redaction};
 use crate::error::ErrorKind;
+use crate::profile::Csrf;
+use crate::redact::Secrets;
 use http::HeaderName;
 use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 
 /// The largest header of an upstream's answer that is passed on; the limit of a caller's header is
@@ -31,7 +37,7 @@ pub(super) fn too_large() -> Box<Error> {
 
 /// Removes `Keep-Alive`, which concerns the connection to the upstream, and all headers that would
 /// let web pages of other sites read answers.
-pub(super) fn strip(response: &mut ResponseHeader) {
+fn strip(response: &mut ResponseHeader) {
     response.remove_header("keep-alive");
     let stripped: Vec<HeaderName> = response
         .headers
@@ -42,4 +48,31 @@ pub(super) fn strip(response: &mut ResponseHeader) {
     for name in stripped {
         response.remove_header(&name);
     }
+}
+
+/// Strips headers that are not for the caller, among them bearerd's own CSRF session, and adapts
+/// cookies so that the caller returns them.
+pub(super) fn adapt(session: &Session, response: &mut ResponseHeader, admitted: &Admitted) {
+    strip(response);
+    let route = &admitted.route;
+    let is_managed = admitted.attempt.csrf.is_some()
+        || route.csrf.is_some() && route.config.profile.csrf == Csrf::Managed;
+    csrf::strip(session.req_header(), response, is_managed);
+    let config = &route.config;
+    let side = cookies::CallerSide {
+        // No listener has TLS.
+        is_tls: false,
+        upstream: &route.cookie_domain,
+        prefix: config.strip_path.then_some(&config.path),
+    };
+    cookies::adapt(response, side);
+}
+
+/// Removes secrets from an answer's header. Returns the secrets.
+pub(super) fn redact(response: &mut ResponseHeader, admitted: &Admitted) -> Option<Secrets> {
+    let Admitted { route, added_secrets, .. } = admitted;
+    let store = &route.client.store;
+    let secrets = redaction::secrets_of(store, &route.neighbours, added_secrets.as_ref())?;
+    route.metrics.add_redacted_tokens(redaction::redact_header(&secrets, response));
+    Some(secrets)
 }

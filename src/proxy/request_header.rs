@@ -1,0 +1,65 @@
+//! The header of a request as it is sent upstream.
+
+use super::context::Admitted;
+use super::headers::{self, Injection};
+use super::{cookies, csrf, guard, route};
+use crate::trace_context::{self, Trace};
+use http::header::ACCEPT_ENCODING;
+use pingora::http::RequestHeader;
+use pingora::proxy::Session;
+
+/// Strips and injects headers, and replaces the sidecar's URLs and path.
+///
+/// # Errors
+/// The token has expired, or a value is not allowed in a header.
+pub(super) fn rewrite(
+    session: &Session,
+    request: &mut RequestHeader,
+    trace: Option<&Trace>,
+    admitted: &mut Admitted,
+) -> pingora::Result<()> {
+    let Admitted { route, attempt, request_body, heal, .. } = admitted;
+    // Connecting may have taken a while. Fails closed: without a valid token, nothing is sent.
+    let token = attempt.valid_token()?;
+    if headers::strip(request) {
+        route.metrics.record_stripped_authorization();
+    }
+    if route.guard.takes_api_key() {
+        request.remove_header(&guard::X_API_KEY);
+    }
+    headers::inject(
+        request,
+        &Injection {
+            authorization: &token.authorization,
+            host: &route.upstream.host_header,
+            custom_auth: route.config.profile.custom_auth,
+            extra: &route.config.headers,
+        },
+    )?;
+    if let Some(trace) = trace {
+        if trace.is_ours() {
+            request.remove_header(&trace_context::TRACESTATE);
+        }
+        if let Some(header) = trace.new_header() {
+            request.insert_header(trace_context::TRACEPARENT, header)?;
+        }
+    }
+    cookies::restore(request)?;
+    if let Some(csrf) = &attempt.csrf {
+        csrf::inject(request, csrf)?;
+    }
+    if let Some(plan) = &route.links {
+        plan.rewrite_request_header(session.req_header(), request)?;
+    }
+    if let Some(body) = request_body {
+        body.start_attempt(route.links.as_ref(), session.req_header(), request)?;
+    }
+    if heal.wants_uncompressed() {
+        request.remove_header(&ACCEPT_ENCODING);
+    }
+    if route.cut > 0 {
+        let target = route::without_prefix(request.raw_path(), route.cut).into_owned();
+        request.set_raw_path(&target)?;
+    }
+    Ok(())
+}
