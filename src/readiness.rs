@@ -145,7 +145,7 @@ impl Readiness {
     /// Returns the answer of `/readyz`: whether this instance should get traffic. A failing refresh
     /// with a valid token is *degraded*, which is reported, and is ready.
     pub fn readyz(&self) -> ProbeAnswer {
-        self.probe(&self.checks())
+        self.answer_and_record(&self.checks())
     }
 
     /// Returns the answer of `/readyz?verbose`, with each check on a line.
@@ -157,14 +157,14 @@ impl Readiness {
             Verdict::Pending(_) => format!("[-] {check}\n"),
         });
         let lines: String = lines.collect();
-        let ProbeAnswer { ok, text } = self.probe(&checks);
+        let ProbeAnswer { ok, text } = self.answer_and_record(&checks);
         ProbeAnswer::new(ok, lines + &text)
     }
 
     /// Returns the state in a word.
     pub fn state(&self) -> SidecarState {
         let checks = self.checks();
-        let is_ready = self.probe(&checks).ok;
+        let is_ready = self.answer_and_record(&checks).ok;
         if self.0.drain.has_begun() {
             SidecarState::Draining
         } else if is_ready && checks.iter().any(Check::is_degraded) {
@@ -209,9 +209,9 @@ impl Readiness {
         checks
     }
 
-    /// Answers a probe of readiness, and records that the instance was ready. That is not recorded
-    /// when the last condition becomes true: nobody has seen it before a probe does.
-    fn probe(&self, checks: &[Check]) -> ProbeAnswer {
+    /// Returns the answer to a probe of readiness, and records whether the instance was ready. Only
+    /// probes and the status record that, not the event that makes the last check pass.
+    fn answer_and_record(&self, checks: &[Check]) -> ProbeAnswer {
         let answer = self.answer(checks);
         if answer.ok {
             self.0.was_ready.store(true, Ordering::Relaxed);

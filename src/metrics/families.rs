@@ -51,7 +51,7 @@ pub(super) struct Families {
     pub(super) rejected: IntCounterVec,
     pub(super) stripped: IntCounterVec,
     pub(super) links: IntCounterVec,
-    pub(super) echoes: IntCounterVec,
+    pub(super) token_echoes: IntCounterVec,
     pub(super) config_reloads: IntCounterVec,
 }
 
@@ -163,7 +163,7 @@ impl Families {
                 "Links to upstreams in answers that were rewritten to links to the sidecar.",
                 &["route"],
             )?,
-            echoes: declare.counters(
+            token_echoes: declare.counters(
                 "token_echoes_total",
                 "Access tokens that were removed from upstreams' answers.",
                 &["route"],
@@ -213,7 +213,7 @@ impl Families {
             self.upstream_duration.with_label_values(&[name]);
             self.stripped.with_label_values(&[name]);
             self.links.with_label_values(&[name]);
-            self.echoes.with_label_values(&[name]);
+            self.token_echoes.with_label_values(&[name]);
         }
     }
 
@@ -272,7 +272,7 @@ impl Families {
                 &self.requests,
                 &self.stripped,
                 &self.links,
-                &self.echoes,
+                &self.token_echoes,
             ] {
                 remove(counters, label, value);
             }

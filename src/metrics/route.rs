@@ -32,7 +32,7 @@ pub struct RouteMetrics {
     upstream_duration: Histogram,
     stripped: IntCounter,
     links: IntCounter,
-    echoes: IntCounter,
+    token_echoes: IntCounter,
 }
 
 impl RouteMetrics {
@@ -44,7 +44,7 @@ impl RouteMetrics {
             upstream_duration: families.upstream_duration.with_label_values(&[route]),
             stripped: families.stripped.with_label_values(&[route]),
             links: families.links.with_label_values(&[route]),
-            echoes: families.echoes.with_label_values(&[route]),
+            token_echoes: families.token_echoes.with_label_values(&[route]),
         }
     }
 
@@ -68,7 +68,7 @@ impl RouteMetrics {
     }
 
     pub(crate) fn add_redacted_tokens(&self, count: usize) {
-        self.echoes.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
+        self.token_echoes.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
     }
 
     pub(crate) fn record_stripped_authorization(&self) {

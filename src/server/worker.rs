@@ -68,8 +68,8 @@ async fn accept_loop(
         match listener.accept().await {
             Ok(accepted) => {
                 match (accepted, connections.make_room()) {
-                    (Accepted::Caller(socket), true) => connections.serve(&tasks, |seat| {
-                        let downstream = Box::new(Downstream::new(socket, load.clone(), seat));
+                    (Accepted::Caller(socket), true) => connections.serve(&tasks, |activity| {
+                        let downstream = Box::new(Downstream::new(socket, load.clone(), activity));
                         serve(downstream, engine.clone(), shutdown.clone())
                     }),
                     (Accepted::Rejected(stream), true) => {
