@@ -1,4 +1,4 @@
-//! Metrics for Prometheus. [`families`] declares each metric, [`labels`] the values of its labels.
+//! Metrics for Prometheus. `families` declares each metric, [`labels`] the values of its labels.
 //!
 //! Label values come from closed sets (clients and routes of the configuration, kinds, outcomes,
 //! methods). No text of a request becomes one. Series whose labels are known exist from the start,
