@@ -5,9 +5,9 @@ mod tunnelled;
 
 use crate::config::{TlsVersion, Transport};
 use crate::forward_proxy::{Destination, TunnelError};
+use crate::keepalive;
 use crate::resolver::SystemResolver;
 use crate::secret_file::{CertificateAndKey, SecretFileError};
-use crate::silence;
 use crate::trust::{self, SystemAnchors, TrustError, Verifier};
 use http::StatusCode;
 use reqwest::{RequestBuilder, Response};
@@ -128,10 +128,10 @@ impl Client {
             .dns_resolver(SystemResolver)
             .connect_timeout(limits.connect)
             .timeout(limits.whole)
-            .tcp_keepalive(silence::PROBE_AFTER)
-            .tcp_keepalive_interval(silence::PROBE_EVERY)
-            .tcp_keepalive_retries(silence::PROBES)
-            .tcp_user_timeout(silence::LONGEST)
+            .tcp_keepalive(keepalive::PROBE_AFTER)
+            .tcp_keepalive_interval(keepalive::PROBE_EVERY)
+            .tcp_keepalive_retries(keepalive::PROBES)
+            .tcp_user_timeout(keepalive::LONGEST)
             .pool_max_idle_per_host(limits.kept)
             .build()
             .map_err(HttpClientError::Tls)?;

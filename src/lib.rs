@@ -40,11 +40,11 @@
 //! trace_context   W3C Trace Context
 //! throttle        one log line a minute about a fault that lasts
 //! text            text encodings
-//! silence         time-outs for connections whose packets vanish
 //! retry_after     Retry-After
 //! redact          removes secrets from text, in any encoding
 //! readable        text of others without control characters
 //! profile         API families of the tenant
+//! keepalive       time-outs for connections whose packets vanish
 //! journal         last events
 //! error           kinds of local answers
 //! environment     process environment
@@ -85,6 +85,7 @@ pub mod files;
 pub mod forward_proxy;
 pub mod http_client;
 pub mod journal;
+mod keepalive;
 pub mod metrics;
 pub mod otlp;
 pub mod pem;
@@ -100,7 +101,6 @@ pub mod secret;
 pub mod secret_file;
 pub mod server;
 pub mod shutdown;
-mod silence;
 pub mod status;
 pub mod telemetry;
 pub mod text;

@@ -1,13 +1,13 @@
-//! What an API family needs, in one table.
+//! The profiles of API families, in one table.
 
 use http::Method;
 use std::fmt;
 
-/// A set of request methods out of the closed list that bearerd forwards.
+/// A set of request methods, from the closed list that bearerd forwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Methods(u8);
 
-/// The methods that bearerd knows, in the order in which `Allow` lists them.
+/// The methods that bearerd forwards, in the order in which `Allow` lists them.
 pub const METHODS: [&str; 6] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"];
 
 impl Methods {
@@ -16,13 +16,13 @@ impl Methods {
     const ALL: Self = Self(0b11_1111);
     const NONE: Self = Self(0);
 
-    /// Adds a method by name. `None` when it is not one that bearerd forwards.
+    /// Adds a method by name. `None` if bearerd does not forward it.
     pub(crate) fn with(self, name: &str) -> Option<Self> {
         let index = METHODS.iter().position(|known| *known == name)?;
         Some(Self(self.0 | 1 << index))
     }
 
-    /// The set of a list of names, or the first name that is not known.
+    /// The set of a list of names.
     ///
     /// # Errors
     /// The unknown name.
@@ -30,7 +30,7 @@ impl Methods {
         names.into_iter().try_fold(Self::NONE, |set, name| set.with(name).ok_or(name))
     }
 
-    /// Whether the method is in the set. `MERGE` is what OData V2 calls `PATCH`.
+    /// Whether the method is in the set. OData V2 calls `PATCH` `MERGE`.
     pub fn contains(self, method: &Method) -> bool {
         let name = if method.as_str() == "MERGE" { "PATCH" } else { method.as_str() };
         METHODS
@@ -54,7 +54,7 @@ impl Methods {
     }
 }
 
-/// The list as `Allow` has it (RFC 9110 section 10.2.1).
+/// Formats the set as the value of `Allow` (RFC 9110 section 10.2.1).
 impl fmt::Display for Methods {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, name) in self.names().enumerate() {
@@ -68,35 +68,36 @@ impl fmt::Display for Methods {
 }
 
 /// Which requests may be sent again after the upstream refused the token. It refuses before it
-/// processes anything, so that all might be; where SAP documents nothing, only those are that could
-/// do no harm twice.
+/// processes anything, so all could be. If SAP documents nothing, only requests are that do no harm
+/// when sent twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replay {
-    /// All.
+    /// All requests.
     Any,
-    /// Those whose method is idempotent (RFC 9110 section 9.2.2).
+    /// Requests with an idempotent method (RFC 9110 section 9.2.2).
     Idempotent,
 }
 
-/// For which requests bearerd speaks CSRF, if their callers do not.
+/// For which requests bearerd handles CSRF tokens, if their clients do not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Csrf {
     /// For none.
     Off,
-    /// For what the upstream refused for want of a token.
+    /// For requests that the upstream refused without a token.
     IfAsked,
     /// For all writes.
     Managed,
 }
 
-/// In which bodies the tenant's links become the sidecar's ([`crate::proxy::links`]).
+/// The formats of bodies in which the tenant's links become the sidecar's
+/// ([`crate::proxy::links`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Links {
-    /// In none.
+    /// None.
     Off,
-    /// In JSON.
+    /// JSON.
     Json,
-    /// In JSON and XML.
+    /// JSON and XML.
     JsonAndXml,
 }
 
@@ -105,32 +106,35 @@ pub enum Links {
 pub struct Profile {
     /// The name in the configuration.
     pub name: &'static str,
-    /// Where the family lives on a Datasphere tenant; used when no routes are configured.
+    /// The family's paths on a Datasphere tenant, used if no routes are configured.
     pub paths: &'static [&'static str],
-    /// What may be called.
+    /// The methods that are allowed.
     pub methods: Methods,
-    /// POST only where it reads: a batch of reads is a POST, too (OData 4.01 part 1, section 11.7).
+    /// Whether POST is only allowed for reads: a batch of reads is a POST, too (OData 4.01 part 1,
+    /// section 11.7).
     pub post_only_reads: bool,
-    /// Last segments of paths where a specification lets a POST read.
+    /// The last segments of paths on which a specification lets a POST read.
     pub reads_by_post: &'static [&'static str],
     /// Whether a path that ends in `/Bulk` takes a batch (RFC 7644 section 3.7).
     pub bulk: bool,
-    /// Send `x-sap-sac-custom-auth: true`, without which these APIs answer a bearer with a login page.
+    /// Whether to send `x-sap-sac-custom-auth: true`. Without it these APIs answer a bearer token
+    /// with a login page.
     pub custom_auth: bool,
-    /// Whether CSRF is spoken for callers that do not.
+    /// For which requests bearerd handles CSRF tokens.
     pub csrf: Csrf,
-    /// Whose links are rewritten.
+    /// The formats of bodies in which links are rewritten.
     pub links: Links,
-    /// What may be sent again after a refused token.
+    /// Which requests may be sent again after a refused token.
     pub replay: Replay,
-    /// A resource below the family's own paths that can be read without harm, to see whether it answers.
+    /// A harmless resource below the family's own paths, to check whether it responds.
     pub probe: &'static str,
 }
 
-/// Where OData lets a client read by POST, since the query may be too long for a URL (4.01 URL conventions,
-/// section 11).
+/// The resource on which OData lets a client read by POST, since a query may be too long for a URL
+/// (4.01 URL conventions, section 11).
 const QUERY: &str = "$query";
-/// Where SCIM does, since the query may not be for everybody's log (RFC 7644 section 3.4.3).
+/// The resource on which SCIM lets a client read by POST, since a query may be confidential (RFC
+/// 7644 section 3.4.3).
 const SEARCH: &str = ".search";
 
 const fn profile(name: &'static str, paths: &'static [&'static str]) -> Profile {
@@ -149,7 +153,7 @@ const fn profile(name: &'static str, paths: &'static [&'static str]) -> Profile 
     }
 }
 
-/// Every profile.
+/// All profiles.
 pub static PROFILES: [Profile; 9] = [
     Profile {
         methods: Methods::READ_AND_POST,
@@ -209,7 +213,7 @@ pub static PROFILES: [Profile; 9] = [
 ];
 
 impl Profile {
-    /// The profile of that name.
+    /// The profile with this name.
     pub fn named(name: &str) -> Option<&'static Self> {
         PROFILES.iter().find(|profile| profile.name == name)
     }

@@ -1,30 +1,32 @@
-//! Words of others, made fit for people: nothing in them moves a terminal's cursor, begins a line, is there without
-//! being seen, or goes on for ever.
+//! Text from others, made safe to read: it can't move a terminal's cursor, start a line, be
+//! invisible, or go on without end.
 
 use icu_properties::props::{DefaultIgnorableCodePoint, GeneralCategory};
 use icu_properties::{CodePointMapData, CodePointSetData};
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// What of a path, or of what else a request brings, is written down.
+/// The most bytes of a path, or of other text from a request, that are logged.
 pub(crate) const LONGEST: usize = 1024;
 
-/// A text in which every character that could deceive a reader is written as `\u001b`. Line breaks stay.
+/// A text in which every character that could deceive a reader is written as `\u001b`. Line breaks
+/// stay.
 pub fn lines(text: &str) -> Cow<'_, str> {
     escaped(text, |character| character != '\n' && is_deceptive(character))
 }
 
-/// The same for what is to stand in one line.
+/// A text for one line, in which line breaks are escaped, too.
 pub fn one_line(text: &str) -> Cow<'_, str> {
     escaped(text, is_deceptive)
 }
 
-/// The same of characters beyond ASCII only, for what has seen to the others in its own way.
+/// A text in which only deceptive characters beyond ASCII are escaped, for text whose ASCII is safe
+/// already.
 pub(crate) fn beyond_ascii(text: &str) -> Cow<'_, str> {
     escaped(text, |character| !character.is_ascii() && is_deceptive(character))
 }
 
-/// A text's beginning, with how long it was, if it is longer than [`LONGEST`].
+/// The beginning of a text and its length, if it is longer than [`LONGEST`].
 pub(crate) fn cut(text: Cow<'_, str>) -> Cow<'_, str> {
     if text.len() <= LONGEST {
         return text;
@@ -33,7 +35,8 @@ pub(crate) fn cut(text: Cow<'_, str>) -> Cow<'_, str> {
     format!("{start}... ({} bytes)", text.len()).into()
 }
 
-/// Control characters, those that end a line or turn its direction, and those that nobody sees.
+/// Whether a character is a control character, ends a line, changes the direction of text, or is
+/// invisible.
 pub(crate) fn is_deceptive(character: char) -> bool {
     if character.is_ascii() {
         return character.is_ascii_control();
@@ -55,7 +58,8 @@ fn escaped(text: &str, is_bad: impl Fn(char) -> bool) -> Cow<'_, str> {
     let mut clean = String::with_capacity(text.len() + 16);
     for character in text.chars() {
         if is_bad(character) {
-            // As in JSON, so that a document of it stays one: those beyond four digits as two of UTF-16.
+            // As in JSON, so that a JSON document stays valid: characters with more than four
+            // digits become two UTF-16 units.
             for unit in character.encode_utf16(&mut [0; 2]) {
                 let _ = write!(clean, "\\u{unit:04x}");
             }

@@ -1,13 +1,13 @@
-//! `Retry-After`: when a server wants to be asked again (RFC 9110 section 10.2.3).
+//! `Retry-After`: how long a server asks to wait (RFC 9110 section 10.2.3).
 
 use http::HeaderMap;
 use http::header::{DATE, RETRY_AFTER};
 use std::time::{Duration, SystemTime};
 
-/// In seconds or as a date. A date in the past is zero.
+/// The time to wait, given in seconds or as a date. A date in the past is zero.
 ///
-/// A date is of the server's clock, and so it is compared with the answer's own `Date`; with our clock only where
-/// the server does not tell its time.
+/// A date is by the server's clock, so it is compared with the response's own `Date`, or with the
+/// local clock if there is none.
 pub(crate) fn read(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
@@ -18,7 +18,7 @@ pub(crate) fn read(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     Some(date.duration_since(now).unwrap_or_default())
 }
 
-/// What the server's clock said when it answered (RFC 9110 section 6.6.1).
+/// The server's clock when it responded (RFC 9110 section 6.6.1).
 pub(crate) fn server_time(headers: &HeaderMap) -> Option<SystemTime> {
     httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()
 }

@@ -1,5 +1,5 @@
-//! W3C Trace Context: a trace that the caller began goes on, and one that nobody began is begun here,
-//! so that the tenant's log and ours can be laid side by side.
+//! W3C Trace Context: continues the client's trace, or begins one, so that the tenant's log and
+//! bearerd's can be matched.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::fmt::Write;
@@ -7,7 +7,8 @@ use std::fmt::Write;
 pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// Where the trace's id is in a `traceparent` (W3C Trace Context section 3.2.2), which has this form:
+/// The place of the trace's id in a `traceparent` (W3C Trace Context section 3.2.2), which has this
+/// form:
 /// `00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01`.
 const TRACE_ID: std::ops::Range<usize> = 3..35;
 const PARENT_ID: std::ops::Range<usize> = 36..52;
@@ -16,40 +17,41 @@ const FLAGS: std::ops::Range<usize> = 53..55;
 /// The trace that a request belongs to.
 #[derive(Clone, Debug)]
 pub(crate) struct Trace {
-    /// `traceparent`, as it is sent.
+    /// The `traceparent` that is sent.
     header: HeaderValue,
-    is_ours: bool,
-    /// Whether `header` is another than the caller's.
+    is_local: bool,
+    /// Whether `header` differs from the client's.
     is_new: bool,
 }
 
 impl Trace {
-    /// The caller's, or a new one.
+    /// The client's trace, or a new one.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let mut given = headers.get_all(TRACEPARENT).iter();
         match (given.next(), given.next()) {
             (Some(header), None) if is_valid(header.as_bytes()) => {
-                Self { header: header.clone(), is_ours: false, is_new: false }
+                Self { header: header.clone(), is_local: false, is_new: false }
             }
             _ => Self::begin(),
         }
     }
 
-    /// Nobody has asked for this one to be recorded, so its flags are zero.
+    /// A new trace. No one has asked to record it, so its flags are zero.
     fn begin() -> Self {
-        // Zero is no id.
+        // Zero is not a valid id.
         let header = header(fastrand::u128(1..), fastrand::u64(1..), 0);
-        Self { header, is_ours: true, is_new: true }
+        Self { header, is_local: true, is_new: true }
     }
 
-    /// `traceparent`, if it is another than the caller's.
+    /// The `traceparent`, if it differs from the client's.
     pub(crate) fn new_header(&self) -> Option<&HeaderValue> {
         self.is_new.then_some(&self.header)
     }
 
-    /// Whether it was begun here: what the caller sent of it, and its vendors' state, does not count.
-    pub(crate) const fn is_ours(&self) -> bool {
-        self.is_ours
+    /// Whether the trace was begun here. The client's trace headers, with the state of vendors, are
+    /// then dropped.
+    pub(crate) const fn is_local(&self) -> bool {
+        self.is_local
     }
 
     /// The trace's id.
@@ -61,9 +63,9 @@ impl Trace {
 /// What only spans need.
 #[cfg(feature = "otlp")]
 impl Trace {
-    /// What the caller sent: the trace's id, the id of the caller's span, and flags.
-    pub(crate) fn callers(&self) -> Option<(u128, u64, u8)> {
-        let text = self.header.to_str().ok().filter(|_| !self.is_ours)?;
+    /// The client's trace id, span id and flags.
+    pub(crate) fn client_span(&self) -> Option<(u128, u64, u8)> {
+        let text = self.header.to_str().ok().filter(|_| !self.is_local)?;
         Some((
             u128::from_str_radix(text.get(TRACE_ID)?, 16).ok()?,
             u64::from_str_radix(text.get(PARENT_ID)?, 16).ok()?,
@@ -71,22 +73,23 @@ impl Trace {
         ))
     }
 
-    /// What goes upstream from now on belongs to this span.
-    pub(crate) fn go_on_in(&mut self, trace: u128, span: u64, flags: u8) {
+    /// Sets the span that is sent upstream as the parent.
+    pub(crate) fn set_span(&mut self, trace: u128, span: u64, flags: u8) {
         self.header = header(trace, span, flags);
         self.is_new = true;
     }
 }
 
-/// `traceparent` in the version that all understand.
+/// A `traceparent` in the version that all implementations accept.
 fn header(trace: u128, parent: u64, flags: u8) -> HeaderValue {
     let mut text = String::with_capacity(FLAGS.end);
-    // Writing to a string never fails, and hexadecimal digits are a header value.
+    // Writing to a string never fails, and hexadecimal digits are a valid header value.
     let _ = write!(text, "00-{trace:032x}-{parent:016x}-{flags:02x}");
     HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
-/// Version `ff` and ids of zeros are forbidden; later versions may say more behind the flags.
+/// Whether a `traceparent` is valid. Version `ff` and ids of zeros are forbidden. Later versions
+/// may have more fields after the flags.
 fn is_valid(header: &[u8]) -> bool {
     let is_hex = |part: &[u8]| part.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     let field = |range: std::ops::Range<usize>| header.get(range).filter(|field| is_hex(field));
@@ -118,7 +121,7 @@ mod tests {
     #[test]
     fn a_trace_that_was_begun_goes_on() {
         let trace = of(&[GIVEN]);
-        assert_eq!((trace.new_header(), trace.is_ours()), (None, false));
+        assert_eq!((trace.new_header(), trace.is_local()), (None, false));
         assert_eq!(trace.id(), "0af7651916cd43dd8448eb211c80319c");
         let later = "cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-what-comes";
         assert_eq!((of(&[later]).header, of(&[later]).is_new), (later.try_into().unwrap(), false));
@@ -128,13 +131,13 @@ mod tests {
     #[test]
     fn a_span_takes_the_callers_place_in_its_trace() {
         let mut trace = of(&[GIVEN]);
-        let callers = (0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c, 0xb7ad_6b71_6920_3331, 1);
-        assert_eq!(trace.callers(), Some(callers));
-        trace.go_on_in(callers.0, 0x2a, 0);
+        let span = (0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c, 0xb7ad_6b71_6920_3331, 1);
+        assert_eq!(trace.client_span(), Some(span));
+        trace.set_span(span.0, 0x2a, 0);
         let header = trace.new_header().unwrap();
         assert_eq!(header, "00-0af7651916cd43dd8448eb211c80319c-000000000000002a-00");
         assert_eq!(trace.id(), "0af7651916cd43dd8448eb211c80319c");
-        assert_eq!(of(&[]).callers(), None, "begun here");
+        assert_eq!(of(&[]).client_span(), None, "begun here");
     }
 
     #[test]
@@ -156,7 +159,7 @@ mod tests {
         ] {
             let trace = of(given);
             let header = trace.new_header().unwrap();
-            assert!(trace.is_ours() && is_valid(header.as_bytes()), "{given:?}");
+            assert!(trace.is_local() && is_valid(header.as_bytes()), "{given:?}");
             assert_ne!(trace.id(), of(given).id(), "each is a new one");
         }
     }

@@ -92,7 +92,7 @@ impl Spans {
             KeyValue::new("url.path", path),
             KeyValue::new("url.scheme", "http"),
         ]);
-        let parent = match trace.callers() {
+        let parent = match trace.client_span() {
             Some(callers) => Context::new().with_remote_span_context(parent(callers, request)),
             None => Context::new(),
         };
@@ -102,7 +102,7 @@ impl Spans {
             // The exporter has ended.
             return Span::default();
         }
-        trace.go_on_in(
+        trace.set_span(
             u128::from_be_bytes(own.trace_id().to_bytes()),
             u64::from_be_bytes(own.span_id().to_bytes()),
             own.trace_flags().to_u8(),

@@ -37,7 +37,7 @@ pub(super) fn rewrite(
         },
     )?;
     if let Some(trace) = trace {
-        if trace.is_ours() {
+        if trace.is_local() {
             request.remove_header(&trace_context::TRACESTATE);
         }
         if let Some(header) = trace.new_header() {

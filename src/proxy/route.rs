@@ -1,19 +1,20 @@
 //! Which route a request takes. Pure: bytes in, a decision out.
 //!
 //! Paths are compared by whole, percent-decoded segments, and forwarded as they were sent. A path
-//! is refused where an upstream could read it as the path of another route: otherwise
-//! `/api/v1/datasphere/consumption;x` would pass as REST and arrive as OData. What servers make of
-//! a path is in `readings`.
+//! is refused if an upstream could read it as the path of another route: otherwise
+//! `/api/v1/datasphere/consumption;x` would pass as REST and arrive as OData. How servers read a
+//! path is in `readings`.
 
 mod fold;
 mod readings;
 
+use percent_encoding::percent_decode;
 use std::borrow::Cow;
 
-/// Ends the path of a batch of requests (OData 4.01 part 1, section 11.7).
+/// The last segment of the path of a batch (OData 4.01 part 1, section 11.7).
 pub(super) const BATCH: &str = "$batch";
 
-/// What is wrong with a request target. The message is shown to the caller.
+/// Why a request target is refused. The message is shown to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
     /// `GET http://host/path`, `OPTIONS *`, or no path at all.
@@ -21,29 +22,29 @@ pub enum TargetError {
         "the request target must be a path that begins with `/`; point the tool at this address as its server, not as its proxy"
     )]
     NotOriginForm,
-    /// A byte that RFC 3986 allows in no path and servers read in different ways.
+    /// A byte that RFC 3986 allows in no path, and that servers read in different ways.
     #[error("the path holds a control character, a space, `\\` or `#`; percent-encode it")]
     Character,
     /// `%` without two hexadecimal digits.
-    #[error("the path holds `%` without two hexadecimal digits behind it")]
+    #[error("the path holds `%` without two hexadecimal digits after it")]
     Escape,
-    /// `.` or `..` as a segment, however written; `%252e` is `.` to a server that decodes twice.
+    /// `.` or `..` as a segment, in any encoding. `%252e` is `.` to a server that decodes twice.
     #[error("the path holds `.` or `..` as a segment; send the path it stands for")]
     DotSegment,
     /// `%00`.
     #[error("the path holds an encoded NUL")]
     Nul,
-    /// Read as some server reads it, it is the path of another route.
+    /// For some server it is the path of another route.
     #[error(
         "the path can be read as one of another route (encoded twice, by `;`, `\\`, `%2f` or `//`, or by what is cut off a name or is ASCII to some servers); send it in its plain form"
     )]
     Ambiguous,
-    /// `//host` is what a route with `strip_path` would send.
+    /// A route with `strip_path` would send `//host`.
     #[error(
         "without the part that this route cuts, the path begins with `//` and can be read as a host; send one `/`"
     )]
     Authority,
-    /// A character in more bytes of UTF-8 than it takes: lenient servers read `%c0%ae` as `.`.
+    /// A character with more bytes of UTF-8 than necessary: lenient servers read `%c0%ae` as `.`.
     #[error("the path holds a character in an overlong form of UTF-8")]
     Overlong,
 }
@@ -51,12 +52,12 @@ pub enum TargetError {
 /// Finds the route of a path.
 #[derive(Debug)]
 pub struct Router {
-    /// Longest path first, then as configured.
+    /// The routes, those with the most segments first, then as configured.
     routes: Vec<(Vec<String>, usize)>,
 }
 
 impl Router {
-    /// A router over these paths; [`Router::find`] answers with their positions.
+    /// A router over these paths. [`Router::find`] returns their positions.
     pub fn new<'a>(paths: impl IntoIterator<Item = &'a str>) -> Self {
         let mut routes: Vec<_> = paths
             .into_iter()
@@ -71,8 +72,8 @@ impl Router {
         Self { routes }
     }
 
-    /// The position of the route for a request target (path and query as on the wire), or `None`
-    /// when no route matches.
+    /// The position of the route for a request target (path and query as received), or `None` if no
+    /// route matches.
     ///
     /// # Errors
     /// The target is malformed, or could be read as that of another route.
@@ -98,8 +99,8 @@ impl Router {
         Ok(found)
     }
 
-    /// The route whose segments a path begins with, each decoded by `decode`, and the one that a server
-    /// would take which takes no heed of capitals, or for which `Sales(1)` is in `Sales`.
+    /// The route whose segments a path begins with, each decoded by `decode`, and the route that a
+    /// server would find that ignores case, or for which `Sales(1)` is in `Sales`.
     fn routes_of<'p>(
         &self,
         path: &'p [u8],
@@ -128,8 +129,8 @@ impl Router {
         (None, alike)
     }
 
-    /// The route that a server would take which cuts what it can off each of these bare segments, and takes
-    /// no heed of capitals.
+    /// The route that a server would find that trims each of these bare segments as far as it can,
+    /// and ignores case.
     fn route_of_names(&self, segments: &[Cow<'_, [u8]>]) -> Option<usize> {
         let names = || segments.iter().map(|segment| readings::name(segment));
         let is_route = |(route, _): &&(Vec<String>, usize)| {
@@ -143,7 +144,7 @@ impl Router {
     }
 }
 
-/// What is refused whatever the routes are.
+/// Checks what is refused for any routes.
 fn check(path: &[u8]) -> Result<(), TargetError> {
     if path.first() != Some(&b'/') {
         return Err(TargetError::NotOriginForm);
@@ -166,7 +167,7 @@ fn check(path: &[u8]) -> Result<(), TargetError> {
     Ok(())
 }
 
-/// `.` and `..`, also with a parameter behind: Java servers read `..;x` as `..`.
+/// Whether a segment is `.` or `..`, also with a parameter: Java servers read `..;x` as `..`.
 fn is_dot_segment(segment: &[u8]) -> bool {
     let name = segment.split(|byte| *byte == b';').next();
     matches!(name, Some(b"." | b".."))
@@ -183,22 +184,22 @@ pub(super) fn ends_with(target: &[u8], name: &str) -> bool {
     last.is_some_and(|segment| *segment == *name.as_bytes())
 }
 
-/// Whether the last segment is this one to every server. To one that decodes before it looks for the query,
-/// `Sales%3f/$query` ends in `Sales`.
+/// Whether every server reads the last segment as this one. A server that decodes before it looks
+/// for the query reads `Sales%3f/$query` as `Sales`.
 pub(super) fn always_ends_with(target: &[u8], name: &str) -> bool {
     let is_last = |path: &[u8]| {
         let path = &*fold::folded(path);
         let last = path.rsplit(|byte| *byte == b'/').next();
         readings::before_query(path).len() == path.len() && last == Some(name.as_bytes())
     };
-    // Most end here.
+    // Most targets end here.
     ends_with(target, name)
         && readings::of(path_of(target))
             .is_ok_and(|readings| readings.iter().all(|path| is_last(path)))
 }
 
-/// Whether a server could take the last segment for this one: in capitals, encoded twice, or with
-/// a slash, a parameter, a query, spaces or dots behind it.
+/// Whether some server could read the last segment as this one: in another case, encoded twice, or
+/// with a slash, a parameter, a query, spaces or dots after it.
 pub(super) fn may_end_with(target: &[u8], name: &str) -> bool {
     let is_name = |path: &[u8]| {
         let segments = readings::bare_segments(path);
@@ -217,7 +218,7 @@ pub(super) fn may_end_with(target: &[u8], name: &str) -> bool {
     any_reading(target, is_last)
 }
 
-/// Whether a server could take any segment for one that begins like this.
+/// Whether some server could read any segment as one that begins like this.
 pub(super) fn may_hold(target: &[u8], name: &str) -> bool {
     let begins = |segment: Cow<'_, [u8]>| {
         let start = readings::name(&segment).get(..name.len());
@@ -227,48 +228,37 @@ pub(super) fn may_hold(target: &[u8], name: &str) -> bool {
 }
 
 fn any_reading(target: &[u8], is_true: impl Fn(&[u8]) -> bool) -> bool {
-    // What has too many readings has no route.
+    // A path with too many readings has no route.
     readings::of(path_of(target)).is_ok_and(|readings| readings.iter().any(|path| is_true(path)))
 }
 
-/// What stands between the slashes of a path that begins with one.
+/// The segments of a path that begins with a slash.
 fn segments(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.split(|byte| *byte == b'/').skip(1)
 }
 
-/// Percent-decodes once. Nothing is copied where there is no `%`.
+/// Percent-decodes once, and copies nothing if there is no `%`.
 fn decode(segment: &[u8]) -> Result<Cow<'_, [u8]>, TargetError> {
     let mut escapes = segment.split(|byte| *byte == b'%').skip(1);
-    if escapes.any(|behind| escaped(behind).is_none()) {
+    if escapes.any(|rest| escaped(rest).is_none()) {
         return Err(TargetError::Escape);
     }
     Ok(unescape(segment))
 }
 
-/// Percent-decodes once and leaves what is no escape.
+/// Percent-decodes once, and leaves what is not an escape.
 fn unescape(segment: &[u8]) -> Cow<'_, [u8]> {
-    let mut parts = segment.split(|byte| *byte == b'%');
-    let first = parts.next().unwrap_or(segment);
-    if first.len() == segment.len() {
-        return segment.into();
-    }
-    let mut decoded = first.to_vec();
-    for part in parts {
-        let (byte, rest) = escaped(part).unwrap_or((b'%', part));
-        decoded.push(byte);
-        decoded.extend_from_slice(rest);
-    }
-    decoded.into()
+    percent_decode(segment).into()
 }
 
-/// The byte that the two digits behind a `%` stand for, and what is behind them.
-fn escaped(behind: &[u8]) -> Option<(u8, &[u8])> {
-    let ([high, low], rest) = behind.split_first_chunk()?;
+/// The byte for the two digits after a `%`, and the rest.
+fn escaped(rest: &[u8]) -> Option<(u8, &[u8])> {
+    let ([high, low], rest) = rest.split_first_chunk()?;
     let digit = |byte: u8| char::from(byte).to_digit(16);
     Some((u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()?, rest))
 }
 
-/// Whether UTF-8 that is longer than it need be is in it (RFC 3629 section 3).
+/// Whether a text holds UTF-8 that is longer than necessary (RFC 3629 section 3).
 fn is_overlong(decoded: &[u8]) -> bool {
     let overlong = |pair: &[u8]| {
         matches!(
@@ -283,7 +273,7 @@ fn is_overlong(decoded: &[u8]) -> bool {
     decoded.windows(2).any(overlong)
 }
 
-/// The target without the `count` first segments: `/ctm/v2/nodes?x` without one is `/v2/nodes?x`.
+/// The target without its first `count` segments: `/ctm/v2/nodes?x` without one is `/v2/nodes?x`.
 pub(crate) fn without_prefix(target: &[u8], count: usize) -> Cow<'_, [u8]> {
     let path_length = path_of(target).len();
     let (path, query) = target.split_at(path_length);
@@ -294,8 +284,8 @@ pub(crate) fn without_prefix(target: &[u8], count: usize) -> Cow<'_, [u8]> {
     }
 }
 
-/// Whether a target without the `count` first segments begins with `//`, in any reading. Blanks between the
-/// two are none to who trims a URL.
+/// Whether a target without its first `count` segments begins with `//`, in any reading. Servers
+/// that trim a URL ignore spaces between the slashes.
 pub(crate) fn leaves_authority(target: &[u8], count: usize) -> bool {
     let rest = without_prefix(target, count);
     any_reading(&rest, |path| {

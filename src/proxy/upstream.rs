@@ -23,9 +23,9 @@ use crate::config::{Timeouts, TlsVersion, Upstream as UpstreamConfig};
 use crate::endpoint;
 use crate::forward_proxy::Destination;
 use crate::http_client::{Client, HttpClientError, Limits};
+use crate::keepalive;
 use crate::proxy::attempts::{Attempts, Cause};
 use crate::proxy::replay;
-use crate::silence;
 use addresses::{Addresses, ResolveError};
 use concurrency::ConcurrencyLimit;
 use http::HeaderValue;
@@ -120,7 +120,7 @@ impl Upstream {
             csrf_url: csrf_url(config),
             http,
             template,
-            of_uploads: (silence::keepalive_of_uploads(config.timeouts.write), Arc::new(watched)),
+            of_uploads: (keepalive::for_uploads(config.timeouts.write), Arc::new(watched)),
             min_tls: transport.min_tls,
             learned: Learned::new(private_anchors.is_some()),
             private_anchors,
@@ -305,7 +305,7 @@ fn set_timeouts(peer: &mut HttpPeer, timeouts: Timeouts) {
     options.read_timeout = Some(timeouts.read);
     options.write_timeout = Some(timeouts.write);
     options.idle_timeout = Some(timeouts.idle);
-    options.tcp_keepalive = Some(silence::keepalive());
+    options.tcp_keepalive = Some(keepalive::for_requests());
 }
 
 /// The origin's authority, without the scheme's default port.

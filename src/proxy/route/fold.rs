@@ -1,15 +1,16 @@
-//! What servers make of characters beyond ASCII: `ſ` is `s` to one that compares without heed of
-//! capitals, and `／` is `/` to one that normalises. Pure.
+//! How servers read characters beyond ASCII: `ſ` is `s` to a server that ignores case, and `／` is
+//! `/` to one that normalises. Pure.
 
 use icu_normalizer::DecomposingNormalizerBorrowed;
 use std::borrow::Cow;
 
-/// A text with ASCII for all that a server may take for ASCII. Nothing is copied of one that is ASCII.
+/// A text with ASCII for every character that a server may read as ASCII. A text in ASCII is not
+/// copied.
 ///
-/// It sees compatibility forms (NFKC, NFKD), the pairs of letters in small and capital, accents that are
-/// dropped, overlong UTF-8, bytes and characters that are ignored, and signs that Windows and Japanese and
-/// Korean character sets have for `/` and `\`. It does not see letters that only look alike, such as the
-/// Cyrillic `с`, or what is left of a character when its upper byte is cut off.
+/// It covers compatibility forms (NFKC, NFKD), pairs of upper and lower case, accents that are
+/// dropped, overlong UTF-8, bytes and characters that are ignored, and the signs for `/` and `\` of
+/// Windows and of Japanese and Korean character sets. It does not cover letters that only look
+/// alike, for example the Cyrillic `с`, or the rest of a character whose upper byte is cut off.
 pub(super) fn folded(text: &[u8]) -> Cow<'_, [u8]> {
     if text.is_ascii() {
         return text.into();
@@ -35,8 +36,8 @@ pub(super) fn folded(text: &[u8]) -> Cow<'_, [u8]> {
     folded.into_bytes().into()
 }
 
-/// Accents, control characters, what stands for a byte that is no UTF-8, and what Unicode calls ignorable by
-/// default (Unicode Standard, section 5.21).
+/// Accents, control characters, the replacement for bytes that are not UTF-8, and what Unicode
+/// calls ignorable by default (Unicode Standard, section 5.21).
 fn is_ignored(one: char) -> bool {
     one.is_control()
         || matches!(one,
@@ -62,8 +63,8 @@ fn is_ignored(one: char) -> bool {
             | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// A text with ASCII for what stands there in more bytes of UTF-8 than it takes. Decoders that look at the
-/// first byte alone read `%c1%1c` as `\`, too.
+/// A text with ASCII for overlong UTF-8. Decoders that only look at the first byte also read
+/// `%c1%1c` as `\`.
 fn shortened(text: &[u8]) -> Cow<'_, [u8]> {
     let low = |byte: u8| byte & 0x3f;
     let ascii = |rest: &[u8]| match rest {

@@ -1,24 +1,25 @@
-//! Every path that a server may take another one for. Pure.
+//! The paths that a server may read a path as. Pure.
 //!
-//! Servers decode once or several times, `%u0041` too; read `%2f`, `\` or `／` as `/`, and `//` as `/`; cut
-//! `;…` off a segment: any of these, in any order, at least one decoding among them. Of a segment they then
-//! cut what stands behind `?`, `#`, a NUL or the `:$` of Windows' streams; trim blanks, `+` and dots; drop
-//! control characters; and take characters beyond ASCII for ASCII ([`folded`]).
+//! Servers decode once or several times, also `%u0041`. They read `%2f`, `\` or `／` as `/`, and
+//! `//` as `/`. They cut `;…` off a segment. They may do this in any order, with at least one
+//! decoding. Then they cut off a segment what follows `?`, `#`, a NUL or the `:$` of Windows'
+//! streams, trim spaces, `+` and dots, drop control characters, and read characters beyond ASCII as
+//! ASCII ([`folded`]).
 //!
-//! What is not seen: an ending such as `.json` that a server cuts off, and short names of Windows.
+//! Not covered are endings like `.json` that a server cuts off, and the short names of Windows.
 
 use super::fold::folded;
 use super::{TargetError, escaped, unescape};
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
-/// What a server does to a path.
+/// One step of reading a path.
 type Step = fn(&[u8]) -> Vec<u8>;
 
-/// A path with more readings than this is encoded more often than any client does.
+/// The most readings. A path with more is encoded more often than any client does.
 const MOST: usize = 64;
 
-/// Whether a path has more than one reading that matters. Most have not.
+/// Whether a path has more than one reading that matters. Most paths have one.
 pub(super) fn differ(path: &[u8]) -> bool {
     let mut rest = path;
     let mut last = 0;
@@ -48,7 +49,7 @@ pub(super) fn differ(path: &[u8]) -> bool {
     is_trimmed(last)
 }
 
-/// The paths that a path may be read as.
+/// The readings of a path.
 ///
 /// # Errors
 /// There are too many.
@@ -104,7 +105,7 @@ fn joined(path: &[u8]) -> Vec<u8> {
     path
 }
 
-/// The path as servers of old read it, that know `%u0041`.
+/// The path as old servers read it, which know `%u0041`.
 fn unescaped_units(path: &[u8]) -> Vec<u8> {
     let mut parts = path.split(|byte| *byte == b'%');
     let mut read = parts.next().unwrap_or_default().to_vec();
@@ -132,8 +133,8 @@ fn unescaped_units(path: &[u8]) -> Vec<u8> {
     read
 }
 
-/// The path with ASCII for characters beyond it, if that makes a separator or an escape of one. Where it does
-/// not, it matters only to the names of the segments.
+/// The path with ASCII for characters beyond it, if one of them becomes a separator or an escape.
+/// Otherwise only the names of segments change.
 fn folded_separators(path: &[u8]) -> Vec<u8> {
     let count =
         |path: &[u8]| path.iter().filter(|byte| matches!(byte, b'/' | b'\\' | b';' | b'%')).count();
@@ -141,8 +142,7 @@ fn folded_separators(path: &[u8]) -> Vec<u8> {
     if count(&new) == count(path) { path.to_vec() } else { new.into_owned() }
 }
 
-/// What stands between the slashes of a reading, without what servers cut off it or ignore in it, but with its
-/// dots.
+/// The segments of a reading, without what servers cut off or ignore, but with their dots.
 pub(super) fn bare_segments(reading: &[u8]) -> impl Iterator<Item = Cow<'_, [u8]>> {
     reading.split(|byte| *byte == b'/').map(|segment| {
         let is_plain = |byte: &u8| !matches!(byte, 0..=b' ' | b'+' | b'#' | b'$' | b'?' | 0x7f..);
@@ -157,17 +157,17 @@ pub(super) fn bare_segments(reading: &[u8]) -> impl Iterator<Item = Cow<'_, [u8]
     })
 }
 
-/// The name that a server may take a segment for; `segment` is a bare one.
+/// The name that a server may read a bare segment as.
 pub(super) fn name(segment: &[u8]) -> &[u8] {
     trimmed(segment, is_trimmed)
 }
 
-/// What stands before the query, if a server looks for it when it has decoded.
+/// The text before the query, for a server that looks for it after decoding.
 pub(super) fn before_query(reading: &[u8]) -> &[u8] {
     reading.split(|byte| matches!(byte, 0 | b'?' | b'#')).next().unwrap_or(reading)
 }
 
-/// What stands before `:$` or `::$`, the stream of a file.
+/// The text before `:$` or `::$`, which name a file's stream.
 fn before_stream(text: &[u8]) -> &[u8] {
     match text.windows(2).position(|pair| pair == b":$") {
         Some(end) => {
@@ -178,7 +178,7 @@ fn before_stream(text: &[u8]) -> &[u8] {
     }
 }
 
-/// What servers cut off the edges of a name.
+/// Whether servers trim this byte from a name.
 const fn is_trimmed(byte: u8) -> bool {
     matches!(byte, b' ' | b'.' | b'+')
 }

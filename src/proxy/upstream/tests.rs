@@ -78,7 +78,7 @@ async fn every_timeout_is_set_on_every_peer() {
     assert_eq!(seconds(options.write_timeout), 3);
     assert_eq!(seconds(options.idle_timeout), 4);
     let keepalive = options.tcp_keepalive.as_ref().unwrap();
-    assert_eq!(keepalive.user_timeout, silence::LONGEST);
+    assert_eq!(keepalive.user_timeout, keepalive::LONGEST);
     assert!(options.verify_cert && options.verify_hostname);
 }
 
@@ -86,7 +86,7 @@ async fn every_timeout_is_set_on_every_peer() {
 async fn large_bodies_have_connections_of_their_own_which_may_be_idle_longer() {
     let upstream = Arc::into_inner(upstream("https://127.0.0.1:9")).unwrap();
     let minute = Duration::from_secs(60);
-    let of_uploads = (silence::keepalive_of_uploads(minute), upstream.of_uploads.1.clone());
+    let of_uploads = (keepalive::for_uploads(minute), upstream.of_uploads.1.clone());
     let upstream = Arc::new(Upstream { of_uploads, ..upstream });
     let peer = async |headers: &[(&'static str, &str)]| {
         let mut request = RequestHeader::build("PUT", b"/", None).unwrap();
@@ -97,7 +97,7 @@ async fn large_bodies_have_connections_of_their_own_which_may_be_idle_longer() {
         (peer.reuse_hash(), peer.options.tcp_keepalive.unwrap().user_timeout)
     };
     let small = peer(&[("content-length", "65536")]).await;
-    assert_eq!((small, small.1), (peer(&[]).await, silence::LONGEST));
+    assert_eq!((small, small.1), (peer(&[]).await, keepalive::LONGEST));
     let large = peer(&[("content-length", "65537")]).await;
     assert_eq!((large, large.1), (peer(&[("transfer-encoding", "chunked")]).await, minute));
     assert_ne!(small.0, large.0, "they share no connections");
