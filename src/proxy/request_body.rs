@@ -310,7 +310,7 @@ fn late_link() -> Box<Error> {
 
 /// The answer to a body that grows too much.
 fn too_many_links() -> Problem {
-    let detail = "the body has so many URLs of the sidecar that it becomes several times as large with the upstream's URLs; send it in parts, or with the upstream's URLs; the upstream did not get the end of the body";
+    let detail = "the body has too many URLs of the sidecar: the upstream's URLs would make it several times as large; send it in parts, or with the upstream's URLs; the upstream did not get the end of the body";
     Problem::new(ErrorKind::BadRequest, detail.to_owned())
 }
 

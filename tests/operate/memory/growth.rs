@@ -164,7 +164,7 @@ async fn a_part_of_an_upload_that_becomes_several_times_as_large_is_refused() {
     let mut answer = String::new();
     timeout(DEADLINE, stream.read_to_string(&mut answer)).await.expect("an answer").unwrap();
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
-    assert!(answer.contains("so many URLs of the sidecar"), "{answer}");
+    assert!(answer.contains("too many URLs of the sidecar"), "{answer}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
