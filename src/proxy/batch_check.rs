@@ -3,8 +3,8 @@
 //! A batch is one POST to the upstream that carries many requests. Without this check a read-only
 //! route would let a change set through, and any route would let a request through to every path of
 //! the tenant. Each part has to take the batch's own route, with a method that this route allows. A
-//! batch that can't be read, or can be read in two ways, is refused as a whole: no byte of a part is
-//! sent before the part is checked, and a refused batch is never sent to its end.
+//! batch that can't be read, or can be read in two ways, is refused as a whole: no byte of a part
+//! is sent before the part is checked, and a refused batch is never sent to its end.
 //!
 //! Batches are those of OData (`$batch`, multipart or JSON) and SCIM (`Bulk`, RFC 7644 section
 //! 3.7). Their URLs are rewritten in [`super::links`].

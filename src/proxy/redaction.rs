@@ -77,8 +77,8 @@ fn redact_values(secrets: &Secrets, response: &mut ResponseHeader) -> usize {
     removed
 }
 
-/// Removes headers with a secret in their name. The map has names in lower case, but the client gets
-/// them as they were written.
+/// Removes headers with a secret in their name. The map has names in lower case, but the client
+/// gets them as they were written.
 fn redact_names(secrets: &Secrets, response: &mut ResponseHeader) -> usize {
     if !response.headers.keys().any(|name| secrets.fit_in(name.as_str().as_bytes())) {
         return 0;

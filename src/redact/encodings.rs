@@ -1,15 +1,15 @@
 //! The encodings in which a secret is found, and how they are decoded.
 //!
 //! Percent-encoding (in either case, of all characters or some), forms, HTML's entities, escapes of
-//! JSON and of programming languages, base64 and base64url at any alignment, hexadecimal digits, and
-//! these within each other.
+//! JSON and of programming languages, base64 and base64url at any alignment, hexadecimal digits,
+//! and these within each other.
 
 use super::escapes::{Escape, backslash, entity, percent, unescaped};
 use super::layer::{Decoded, Layer, Origin};
 use super::runs::{is_base64, runs_of};
 
-/// How many encodings are decoded within each other. Two occur in practice: a form in base64, a JSON
-/// text in JSON.
+/// How many encodings are decoded within each other. Two occur in practice: a form in base64, a
+/// JSON text in JSON.
 pub(super) const DEEPEST: u32 = 3;
 /// The digits of base64 for as many bytes as are worth holding back.
 const LEAST_OPEN: usize = 6;
@@ -52,8 +52,8 @@ pub(super) fn decode(layer: &Layer<'_>, wanted: &Wanted, see: &mut dyn FnMut(Dec
     });
 }
 
-/// The bytes of base64 without its first digits. Responses hold long runs of base64: if positions are
-/// not tracked, four digits are decoded at once.
+/// The bytes of base64 without its first digits. Responses hold long runs of base64: if positions
+/// are not tracked, four digits are decoded at once.
 fn base64(run: &Layer<'_>, skipped: usize) -> Decoded {
     if !matches!(run.origin, Origin::Unknown) {
         return decoded::<6>(run, skipped, sextet);

@@ -72,8 +72,8 @@ pub(super) fn unescaped(
     is_escaped.then_some(decoded)
 }
 
-/// The number after the first `start` bytes: the count of its digits, at least one and at most `most`,
-/// and its value.
+/// The number after the first `start` bytes: the count of its digits, at least one and at most
+/// `most`, and its value.
 fn number(rest: &[u8], start: usize, radix: u32, most: usize) -> Option<(usize, u32)> {
     let digits =
         rest.get(start..)?.iter().take(most).map_while(|byte| char::from(*byte).to_digit(radix));

@@ -5,9 +5,9 @@ use super::layer::Layer;
 use super::runs::end_of;
 use std::ops::Range;
 
-/// The shortest beginning of a secret, decoded, that is held back. If shorter ones were, a chunk that
-/// ends with the secret's first letter would lack it until the next chunk. If it was a secret after
-/// all, the rest is removed.
+/// The shortest beginning of a secret, decoded, that is held back. If shorter ones were, a chunk
+/// that ends with the secret's first letter would lack it until the next chunk. If it was a secret
+/// after all, the rest is removed.
 pub(super) const WORTH_HOLDING: usize = 4;
 /// The end of a text, decoded or not, in which a beginning may stand that is too short to be held
 /// back, with each letter as the longest escape.

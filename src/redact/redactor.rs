@@ -124,8 +124,8 @@ impl Redactor {
         self.replace(body, &found, is_end)
     }
 
-    /// Replaces what was found in `body`, which begins with bytes that were passed on, and holds back
-    /// the possible beginning of another secret.
+    /// Replaces what was found in `body`, which begins with bytes that were passed on, and holds
+    /// back the possible beginning of another secret.
     fn replace(
         &mut self,
         mut body: Vec<u8>,
@@ -160,8 +160,8 @@ impl Redactor {
         (Some(body), count)
     }
 
-    /// A chunk without the rest of a secret that was too long to be held, which ends with the run of
-    /// plain bytes.
+    /// A chunk without the rest of a secret that was too long to be held, which ends with the run
+    /// of plain bytes.
     fn without_run(&mut self, input: &[u8]) -> Vec<u8> {
         let mut output = input.to_vec();
         let (run, rest) = output.split_at_mut(first_run(input));

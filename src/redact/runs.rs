@@ -48,8 +48,8 @@ pub(super) fn first_run(text: &[u8]) -> usize {
     text.iter().position(|byte| !is_plain(*byte)).unwrap_or(text.len())
 }
 
-/// The start of the last `length` bytes of a text, or a little before: not within backslashes, since
-/// one may escape the next.
+/// The start of the last `length` bytes of a text, or a little before: not within backslashes,
+/// since one may escape the next.
 pub(super) fn end_of(text: &[u8], length: usize) -> usize {
     let before = text.get(..text.len().saturating_sub(length)).unwrap_or_default();
     before.iter().rposition(|byte| *byte != b'\\').map_or(0, |other| other + 1)
@@ -60,8 +60,8 @@ fn last_run_of(text: &[u8], is_in: impl Fn(u8) -> bool) -> usize {
     text.iter().rposition(|byte| !is_in(*byte)).map_or(0, |other| other + 1)
 }
 
-/// Calls `see` with each run of plain bytes that has at least the length `least`. In a text that may
-/// continue, the run at the end only needs the length `open`.
+/// Calls `see` with each run of plain bytes that has at least the length `least`. In a text that
+/// may continue, the run at the end only needs the length `open`.
 pub(super) fn plain_runs(
     layer: &Layer<'_>,
     least: usize,

@@ -32,8 +32,8 @@ struct Known {
     is_run: bool,
     /// Whether a secret holds a space, which is `+` in a form.
     has_space: bool,
-    /// How many first bytes all secrets have in common, up to [`ENOUGH`]: for JWTs of one issuer, the
-    /// header.
+    /// How many first bytes all secrets have in common, up to [`ENOUGH`]: for JWTs of one issuer,
+    /// the header.
     common: usize,
 }
 
@@ -72,7 +72,8 @@ impl Secrets {
         let (these, those) = (&*self.0, &*other.0);
         let firsts = these.secrets.first().zip(those.secrets.first());
         let common = firsts.map_or(0, |(this, that)| common(this, that));
-        // A secret in both is searched twice: to find duplicates would take longer, for each response.
+        // A secret in both is searched twice: to find duplicates would take longer, for each
+        // response.
         Self(Arc::new(Known {
             secrets: these.secrets.iter().chain(&those.secrets).cloned().collect(),
             least: these.least.min(those.least),
@@ -103,7 +104,8 @@ impl Secrets {
         text.len() >= self.0.least
     }
 
-    /// The text without secrets, and how many there were. `None`, as nearly always, if there were none.
+    /// The text without secrets, and how many there were. `None`, as nearly always, if there were
+    /// none.
     pub(crate) fn redact(&self, text: &[u8]) -> Option<(Vec<u8>, usize)> {
         let places = self.find(text, false).places;
         if places.is_empty() {

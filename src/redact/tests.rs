@@ -280,7 +280,8 @@ proptest! {
     }
 }
 
-/// Where a body is cut does not matter: of its secret in this encoding at most the first letters are seen.
+/// Where a body is cut does not matter: of its secret in this encoding at most the first letters
+/// are seen.
 fn judge_cuts(secret: &str, dresses: &[Dress], cuts: impl Fn(usize) -> Vec<usize>) {
     let encoded = dresses.iter().fold(secret.to_owned(), |text, dress| dress.on(&text));
     let body = format!("echo: {encoded}\nend");

@@ -1,7 +1,8 @@
 //! A multipart batch (OData 4.01 part 1, section 11.7.7), read strictly while it streams. Pure.
 //!
 //! Servers differ in how they find the end of a part. So a boundary counts where all of them find
-//! it, and may stand nowhere else: not within a line, not after another line end, not before spaces.
+//! it, and may stand nowhere else: not within a line, not after another line end, not before
+//! spaces.
 
 mod boundaries;
 mod head;
@@ -171,8 +172,8 @@ impl MultipartReader {
         let is_around = self.parts == 0 && self.open.len() == 1;
         let bytes = self.take(count);
         match &mut self.state {
-            // Text around a batch has no meaning (RFC 2046 section 5.1.1), and UI5 writes some. It is
-            // dropped: a server that looks for parts everywhere could find one in it.
+            // Text around a batch has no meaning (RFC 2046 section 5.1.1), and UI5 writes some. It
+            // is dropped: a server that looks for parts everywhere could find one in it.
             State::End => {}
             State::Between(..) if is_around => {}
             State::Between(seen, _) => {
@@ -369,8 +370,8 @@ impl MultipartReader {
     }
 
     /// The end of the header that begins here, with its empty line. `None` if more is needed, or if
-    /// there is no empty line before the boundary at `limit`. Bytes after the boundary do not count:
-    /// with small chunks they are not there yet.
+    /// there is no empty line before the boundary at `limit`. Bytes after the boundary do not
+    /// count: with small chunks they are not there yet.
     fn end_of_header(
         &mut self,
         from: usize,

@@ -12,7 +12,8 @@ fn kind(content_type: &str) -> BatchKind {
     if content_type.contains("scim") { BatchKind::Scim } else { BatchKind::OData }
 }
 
-/// What is sent of a batch, and the parts that were judged; parts whose target holds `forbidden` are.
+/// What is sent of a batch, and the parts that were judged; parts whose target holds `forbidden`
+/// are.
 fn check(
     content_type: &str,
     body: &str,

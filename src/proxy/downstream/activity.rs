@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// The value of `idle_since` while a request is under way.
 const BUSY: u64 = 0;
 
-/// The idle state of a connection: since when it has been idle, as the number of its pause. A header
-/// that is not complete is part of the pause.
+/// The idle state of a connection: since when it has been idle, as the number of its pause. A
+/// header that is not complete is part of the pause.
 #[derive(Debug)]
 pub(crate) struct Activity {
     /// The number of the latest pause of any connection.

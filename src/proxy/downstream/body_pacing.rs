@@ -13,8 +13,8 @@ use tokio::time::{Sleep, sleep};
 const PAUSE: Duration = Duration::from_secs(2);
 /// How long a client may go on sending a body that is dropped.
 const LINGER: Duration = Duration::from_secs(30);
-/// How often pingora is polled until it has written what was read. Its halves take turns, and either
-/// may be the first.
+/// How often pingora is polled until it has written what was read. Its halves take turns, and
+/// either may be the first.
 const TURNS: u8 = 2;
 
 /// Reads a body no faster than the upstream takes it.

@@ -1,7 +1,7 @@
 //! How long a client may take, by the phase of its connection.
 //!
-//! A header has one time for all of it. A body has a budget of waiting time: each byte gives a little
-//! of it back, and time in which bearerd does not read does not count.
+//! A header has one time for all of it. A body has a budget of waiting time: each byte gives a
+//! little of it back, and time in which bearerd does not read does not count.
 
 use super::phase::Phase;
 use std::pin::Pin;
@@ -15,11 +15,11 @@ const IDLE_TIME: Duration = Duration::from_secs(60);
 pub(super) const HEADER_TIME: Duration = Duration::from_secs(60);
 /// How long a client may pause in a body, in total.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
-/// How long a client may pause in a body that nobody needs. The response was sent, and a client that
-/// goes on sending has not read it yet.
+/// How long a client may pause in a body that nobody needs. The response was sent, and a client
+/// that goes on sending has not read it yet.
 const PATIENCE_AFTERWARDS: Duration = Duration::from_secs(2);
-/// The time that each byte of a body gives back. At 16 bytes a second it never runs out: a slow client
-/// is not a hostile one.
+/// The time that each byte of a body gives back. At 16 bytes a second it never runs out: a slow
+/// client is not a hostile one.
 const PATIENCE_A_BYTE: Duration = Duration::from_micros(62_500);
 
 /// The time-out of the current phase.
@@ -168,7 +168,8 @@ mod tests {
         }
     }
 
-    /// How long a client is read that sends this many bytes of a body after each pause; at most an hour.
+    /// How long a client is read that sends this many bytes of a body after each pause; at most an
+    /// hour.
     async fn heard(bytes: usize, pause: Duration) -> Duration {
         let (mut downstream, mut caller) = pair();
         downstream.request_started(true, false);

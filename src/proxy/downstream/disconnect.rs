@@ -1,7 +1,7 @@
 //! Noticing that a client disconnects while nothing of it is read.
 //!
-//! While a hook waits, pingora does not watch the client. Without this, a disconnect would be noticed
-//! only when the wait ends.
+//! While a hook waits, pingora does not watch the client. Without this, a disconnect would be
+//! noticed only when the wait ends.
 
 use super::connection::Downstream;
 use pingora::proxy::Session;

@@ -1,7 +1,8 @@
 //! Reading a client's connection.
 //!
-//! A large body is read no faster than the upstream takes it, and to its end when the upstream takes
-//! no more: a client that only listens after it has sent everything then gets an early response.
+//! A large body is read no faster than the upstream takes it, and to its end when the upstream
+//! takes no more: a client that only listens after it has sent everything then gets an early
+//! response.
 
 use super::client_timeout::HEADER_TIME;
 use super::connection::Downstream;

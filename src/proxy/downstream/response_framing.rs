@@ -1,5 +1,5 @@
-//! Reads back how pingora frames a response: its header, and a body in chunks (RFC 9112 section 7.1)
-//! or bare. The input is what pingora writes, in pieces of any size. Pure.
+//! Reads back how pingora frames a response: its header, and a body in chunks (RFC 9112 section
+//! 7.1) or bare. The input is what pingora writes, in pieces of any size. Pure.
 
 use bytes::buf::Chain;
 use bytes::{Buf, Bytes};
@@ -59,7 +59,8 @@ pub(crate) enum ResponseFraming {
 }
 
 impl ResponseFraming {
-    /// Frames the next bytes of a body. No bytes make no chunk: an empty chunk would be the last one.
+    /// Frames the next bytes of a body. No bytes make no chunk: an empty chunk would be the last
+    /// one.
     pub(super) fn frame(self, data: Bytes, is_end: bool) -> Framed {
         let (before, after) = match (self, data.len(), is_end) {
             (Self::Bare, ..) | (Self::Chunks, 0, false) => (String::new(), ""),

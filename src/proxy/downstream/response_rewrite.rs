@@ -2,9 +2,9 @@
 //! removed. Pure.
 //!
 //! pingora's body hook wants all that a chunk becomes at once, and a chunk of 64 KiB may inflate to
-//! 64 MiB. So the chunks pass pingora as they are. On the connection, the frames are removed, and the
-//! body is changed in steps. A step starts only when the result of the last one is written. So a
-//! client that does not read slows the upstream down, and buffers stay small.
+//! 64 MiB. So the chunks pass pingora as they are. On the connection, the frames are removed, and
+//! the body is changed in steps. A step starts only when the result of the last one is written. So
+//! a client that does not read slows the upstream down, and buffers stay small.
 
 use super::response_framing::{Chunks, Framed, Piece, ResponseFraming, ResponseHead};
 use crate::metrics::RouteMetrics;
@@ -112,8 +112,8 @@ impl ResponseRewrite {
         is_enough
     }
 
-    /// Takes some of what pingora writes, at least a byte if there is one. To be called with an empty
-    /// output, and nothing more to make.
+    /// Takes some of what pingora writes, at least a byte if there is one. To be called with an
+    /// empty output, and nothing more to make.
     ///
     /// # Errors
     /// The compressed data is broken.

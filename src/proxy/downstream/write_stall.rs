@@ -9,8 +9,8 @@ use tokio::time::{Instant, Sleep, sleep};
 /// reads slowly seems to read nothing for a while.
 pub(in crate::proxy) const WRITE_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// The time since the client has read anything. pingora's own time-out covers a whole chunk, however
-/// long it becomes.
+/// The time since the client has read anything. pingora's own time-out covers a whole chunk,
+/// however long it becomes.
 #[derive(Debug, Default)]
 pub(super) struct WriteStall {
     is_running: bool,

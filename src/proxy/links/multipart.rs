@@ -347,7 +347,8 @@ impl<M: Messages> Multipart<M> {
 pub(super) mod tests {
     use super::*;
 
-    /// Rewrites a text that comes in pieces of these sizes. Returns what comes of it, and how many links changed.
+    /// Rewrites a text that comes in pieces of these sizes. Returns what comes of it, and how many
+    /// links changed.
     pub(in crate::proxy::links) fn run<M: Messages>(
         mut rewriter: Multipart<M>,
         input: &str,

@@ -26,7 +26,8 @@ impl<'t> Members<'t> {
         self.0.iter().find(|(given, _)| given == key).map(|(_, value)| *value)
     }
 
-    /// Checks that no key is there twice, in any case, and that the known keys are in their own case.
+    /// Checks that no key is there twice, in any case, and that the known keys are in their own
+    /// case.
     pub(super) fn check(&self, known: &[&str]) -> Result<(), BatchRefusal> {
         for (index, (key, _)) in self.0.iter().enumerate() {
             let is_twice =
@@ -83,8 +84,8 @@ impl<'t> Visitor<'t> for MembersVisitor {
     }
 }
 
-/// Whether a key is ASCII without spaces and control characters. Some servers trim those, and beyond
-/// ASCII servers disagree about upper and lower case.
+/// Whether a key is ASCII without spaces and control characters. Some servers trim those, and
+/// beyond ASCII servers disagree about upper and lower case.
 pub(super) fn is_plain(key: &str) -> bool {
     key.bytes().all(|byte| byte.is_ascii_graphic())
 }

@@ -510,8 +510,8 @@ proptest! {
 
     #[test]
     fn nothing_but_the_origin_is_changed(soup in soup(OURS), sizes in vec(1_usize..40, 1..6)) {
-        // What is replaced by itself leaves the input, but for references, upper case, and what else
-        // a host may be written with.
+        // What is replaced by itself leaves the input, but for references, upper case, and what
+        // else a host may be written with.
         let soup = String::from_utf8_lossy(&soup).to_ascii_lowercase();
         let mut soup = soup.replace("&#", "&");
         for end in [format!("{OURS}."), format!("{OURS}:")] {
