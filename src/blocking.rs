@@ -1,8 +1,9 @@
-//! Work that blocks: files are read, names are looked up. It is done on threads that exist since the start.
+//! Threads for work that blocks: reading files and looking up names. They are started with the
+//! process.
 //!
-//! Later, the system may have no thread to give (a limit of processes, a control group), and tokio's own
-//! pool ends the caller then. Here work waits for its turn, or is refused with an error, and what was known
-//! before stays in use. As long as threads can be had, more are made where some hang.
+//! Later the system may refuse a new thread, because of a limit of processes or a control group.
+//! tokio's own pool panics then. This pool queues the work, or returns an error, and the caller
+//! keeps its last known state. If threads hang, more are started as long as the system allows it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,54 +14,55 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// Threads that are always there: a file system that hangs and a resolver that does leave one.
+/// Threads that never end. A hanging file system and a hanging resolver leave one of them free.
 const PERMANENT: usize = 3;
-/// Threads in all. Each that hangs, hangs on its own; beyond, the limit of processes would be used up.
-const MOST: usize = 32;
-/// Work that waits for a thread. More than all clients and names of a large configuration have at once.
-const WAITING: usize = 256;
-/// How long a thread beyond the permanent ones waits for more.
-const IDLE: Duration = Duration::from_secs(10);
+/// The most threads. The limit keeps hanging threads from using up the limit of processes.
+const MAX_THREADS: usize = 32;
+/// The most jobs that wait for a thread. All clients and names of a large configuration need fewer.
+const MAX_QUEUED: usize = 256;
+/// How long a thread beyond the permanent ones waits for work before it ends.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 type Job = Box<dyn FnOnce() + Send>;
 
 static POOL: Pool = Pool::new();
 
-/// Work that was not done.
+/// Reason why work has no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BlockingError {
-    /// There is no thread for it, and there will be none soon.
+    /// No thread is free, and the queue is full.
     #[error(
-        "no thread is free for it; does a file system hang, or is the limit of processes used up?"
+        "no thread is free for it; check for a file system that hangs, and the limit of processes"
     )]
     Busy,
-    /// It panicked.
+    /// The work panicked.
     #[error("it failed; please report this")]
     Panicked,
-    /// It did not end in time.
-    #[error("it takes too long; does its file system hang?")]
+    /// The work did not end within its limit.
+    #[error("it takes too long; check for a file system that hangs")]
     Timeout,
 }
 
-/// Makes the permanent threads. To be called once the sandbox is entered, which threads inherit.
+/// Starts the permanent threads. Call it after the sandbox is entered, because threads inherit it.
 ///
 /// # Errors
-/// The system has no thread to give.
+/// The system refuses a thread.
 pub fn start() -> io::Result<()> {
     POOL.fill()
 }
 
-/// Does this beside the runtime. What is not done in time goes on, but nobody waits for it any more.
+/// Runs work on a thread of the pool and waits for its result, at most for `limit`. After that the
+/// work continues, but its result is dropped.
 ///
 /// # Errors
-/// It was not done, or not in time.
+/// The work was not run, panicked, or did not end in time.
 pub(crate) async fn within<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, BlockingError> {
     let (reply, done) = oneshot::channel();
     submit(move || {
-        // Nobody waits for it any more.
+        // The caller may have given up while the work was queued.
         if !reply.is_closed() {
             let _ = reply.send(work());
         }
@@ -72,24 +74,24 @@ pub(crate) async fn within<T: Send + 'static>(
     }
 }
 
-/// Has this done some time.
+/// Queues work without waiting for it.
 ///
 /// # Errors
-/// There is no thread for it.
+/// No thread is free, and the queue is full.
 pub(crate) fn submit(work: impl FnOnce() + Send + 'static) -> Result<(), BlockingError> {
     POOL.submit(Box::new(work))
 }
 
 struct Pool {
     queue: Mutex<Queue>,
-    /// That there is work.
+    /// Signals that there is work.
     work: Condvar,
 }
 
 struct Queue {
     jobs: VecDeque<Job>,
     threads: usize,
-    /// Those that wait for work.
+    /// Number of threads that wait for work.
     idle: usize,
 }
 
@@ -110,7 +112,7 @@ impl Pool {
         Ok(())
     }
 
-    /// Makes one more thread.
+    /// Starts one more thread.
     fn grow(&'static self) -> io::Result<()> {
         self.queue().threads += 1;
         let thread = thread::Builder::new().name("bearerd-files".into());
@@ -119,14 +121,14 @@ impl Pool {
 
     fn submit(&'static self, job: Job) -> Result<(), BlockingError> {
         let mut queue = self.queue();
-        if queue.jobs.len() >= WAITING {
+        if queue.jobs.len() >= MAX_QUEUED {
             return Err(BlockingError::Busy);
         }
         queue.jobs.push_back(job);
-        let lacks_one = queue.idle < queue.jobs.len() && queue.threads < MOST;
+        let lacks_one = queue.idle < queue.jobs.len() && queue.threads < MAX_THREADS;
         drop(queue);
         self.work.notify_one();
-        // Without a further thread it waits for one of those that there are.
+        // If no thread can be started, the job waits for one of the existing threads.
         if lacks_one && self.grow().is_err() && self.queue().threads == 0 {
             self.queue().jobs.clear();
             return Err(BlockingError::Busy);
@@ -134,15 +136,15 @@ impl Pool {
         Ok(())
     }
 
-    /// What a thread does.
+    /// Runs jobs until the thread is no longer needed.
     fn serve(&self) {
         while let Some(job) = self.next() {
-            // The one that waits learns of it by the end of its channel.
+            // A panic drops the job's channel, which is how the caller notices it.
             let _ = catch_unwind(AssertUnwindSafe(job));
         }
     }
 
-    /// The next work; none when the thread is one too many.
+    /// Waits for the next job. Returns `None` if the thread is not needed any more.
     fn next(&self) -> Option<Job> {
         let mut queue = self.queue();
         loop {
@@ -150,11 +152,11 @@ impl Pool {
                 return Some(job);
             }
             queue.idle += 1;
-            let waited = self.work.wait_timeout(queue, IDLE);
-            let is_over;
-            (queue, is_over) = waited.unwrap_or_else(PoisonError::into_inner);
+            let waited = self.work.wait_timeout(queue, IDLE_TIMEOUT);
+            let waiting;
+            (queue, waiting) = waited.unwrap_or_else(PoisonError::into_inner);
             queue.idle -= 1;
-            if is_over.timed_out() && queue.jobs.is_empty() && queue.threads > PERMANENT {
+            if waiting.timed_out() && queue.jobs.is_empty() && queue.threads > PERMANENT {
                 queue.threads -= 1;
                 return None;
             }
@@ -170,7 +172,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(30);
 
     #[tokio::test]
-    async fn work_is_done_and_a_panic_is_an_error() {
+    async fn work_returns_its_result_and_a_panic_is_an_error() {
         assert_eq!(within(LONG, || 1 + 1).await, Ok(2));
         let failed = within(LONG, || -> u8 { panic!("as it happens") }).await;
         assert_eq!(failed, Err(BlockingError::Panicked));
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_that_hangs_holds_up_no_other() {
+    async fn work_that_hangs_does_not_delay_other_work() {
         let mut hanging = Vec::new();
         for _ in 0..PERMANENT + 2 {
             let (release, released) = mpsc::channel::<()>();
@@ -190,16 +192,16 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_without_a_thread_to_spare_lets_work_wait_and_then_refuses_it() {
+    fn a_pool_without_a_free_thread_queues_work_and_then_refuses_it() {
         static FULL: Pool = Pool::new();
-        // As if all were there, and all were busy.
-        FULL.queue().threads = MOST;
-        for _ in 0..WAITING {
+        // As if all threads existed and were busy.
+        FULL.queue().threads = MAX_THREADS;
+        for _ in 0..MAX_QUEUED {
             assert_eq!(FULL.submit(Box::new(|| {})), Ok(()));
         }
         assert_eq!(FULL.submit(Box::new(|| {})), Err(BlockingError::Busy));
         let done = FULL.next().map(|job| job());
-        assert_eq!(done, Some(()), "what waits is done when a thread is free");
+        assert_eq!(done, Some(()), "queued work is done when a thread is free");
         assert_eq!(FULL.submit(Box::new(|| {})), Ok(()));
     }
 }

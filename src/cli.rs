@@ -154,7 +154,7 @@ fn warn_of_unknown(environment: &Environment) {
             "warning: environment variable {name} is set, but bearerd reads no such variable"
         ));
     }
-    for why in ProxyChoice::unread(environment) {
+    for why in ProxyChoice::skipped_exceptions(environment) {
         complain(&format!("warning: environment variable {why}"));
     }
 }

@@ -1,5 +1,5 @@
-//! PEM as it is found in files: joined without a line break, indented, with `\n` written out, with other text around
-//! (RFC 7468). Pure.
+//! PEM text as files hold it (RFC 7468): sections joined without a line break, indented, with a
+//! written `\n`, or with other text around them.
 
 use zeroize::Zeroizing;
 
@@ -7,12 +7,12 @@ const DASHES: &str = "-----";
 const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 
-/// The sections of a text, each in lines of its own and nothing around them; empty without one. A section that does
-/// not end stays as it is, for the TLS library to complain of.
+/// Returns the sections of a text in their standard form, without the text around them. The result
+/// is empty if there are none. A section without an end is kept, so that the TLS library reports it.
 ///
-/// That library reads lines: where two sections meet in one line, it loses the second without a word.
+/// The TLS library parses by lines. If two sections meet in one line, it ignores the second one.
 pub fn normal(text: &str) -> Zeroizing<String> {
-    // Room for all of it, so that no copy of a key stays behind where a buffer grew.
+    // Never grows: growing would leave a copy of a key behind that is not wiped.
     let mut normal = Zeroizing::new(String::with_capacity(text.len() * 2));
     let mut rest = text;
     while let Some((_, begun)) = rest.split_once(BEGIN) {
@@ -22,28 +22,29 @@ pub fn normal(text: &str) -> Zeroizing<String> {
             continue;
         };
         let ended = inner.split_once(END).and_then(|(content, ended)| {
-            let behind = ended.strip_prefix(label)?.strip_prefix(DASHES)?;
-            Some((content, behind))
+            let after = ended.strip_prefix(label)?.strip_prefix(DASHES)?;
+            Some((content, after))
         });
-        let Some((content, behind)) = ended else {
+        let Some((content, after)) = ended else {
             normal.push_str(BEGIN);
             normal.push_str(begun);
             break;
         };
-        section(&mut normal, label, content);
-        rest = behind;
+        push_section(&mut normal, label, content);
+        rest = after;
     }
     normal
 }
 
-/// Capital letters, digits and spaces; anything else between dashes is prose.
+/// Whether a text between dashes is a label: capital letters, digits and spaces. Anything else is
+/// prose.
 fn is_label(label: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b' ';
     !label.is_empty() && label.bytes().all(allowed)
 }
 
-fn section(normal: &mut String, label: &str, content: &str) {
-    // OpenSSL's name of old.
+fn push_section(normal: &mut String, label: &str, content: &str) {
+    // The label that old versions of OpenSSL write.
     let label = if label == "X509 CERTIFICATE" { "CERTIFICATE" } else { label };
     for part in [BEGIN, label, DASHES, "\n"] {
         normal.push_str(part);
@@ -92,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_end_stays_to_be_complained_of() {
+    fn a_section_without_an_end_is_kept() {
         let cut = "-----BEGIN CERTIFICATE-----\nQUFB\n";
         assert_eq!(*normal(&format!("text {ONE}{cut}")), format!("{ONE}{cut}"));
         let other = "-----BEGIN CERTIFICATE-----\nQUFB\n-----END PRIVATE KEY-----\n";

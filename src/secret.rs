@@ -1,4 +1,4 @@
-//! A secret's type: wiped from memory when dropped, redacted when printed, never serialized.
+//! Type of secrets: wiped from memory when dropped, redacted when printed, never serialized.
 
 use std::fmt;
 use subtle::ConstantTimeEq;
@@ -6,18 +6,18 @@ use zeroize::Zeroizing;
 
 /// Text that must not reach a log, a metric, an error or a status page.
 ///
-/// There is no `Serialize` and no `Display`; the value is reached only by [`Secret::expose`], which is
-/// easy to search for in a review. How long a comparison takes tells the length, and nothing else.
+/// There is no `Serialize` and no `Display`. Only [`Secret::expose`] returns the value, so that a
+/// review can search for it. The time of a comparison depends on the length and on nothing else.
 #[derive(Clone)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// Takes ownership of the text.
+    /// Wraps a text. Later copies of it are wiped too.
     pub fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
 
-    /// The text itself. Name the reason where you call it.
+    /// Returns the text itself.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_equal_whole_or_not_at_all() {
+    fn secrets_are_equal_only_as_a_whole() {
         let secret = |text: &str| Secret::new(text.into());
         assert_eq!(secret("abc"), secret("abc"));
         for other in ["abd", "ab", "abcd", ""] {

@@ -1,6 +1,7 @@
-//! Which forward proxy leads to a server: the configured one, or the environment's with its exceptions.
+//! Choice of the forward proxy for a server: the configured proxy, or the environment's with its
+//! exceptions.
 
-use super::ForwardProxy;
+use super::proxy::ForwardProxy;
 use crate::endpoint::is_loopback;
 use crate::environment::Environment;
 use ipnet::IpNet;
@@ -8,27 +9,27 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use url::{Host, Url};
 
-/// The variables of the environment; the first that is set counts, as with curl.
+/// Variables of the environment. The first one that is set takes precedence, as with curl.
 const PROXY: [&str; 2] = ["https_proxy", "HTTPS_PROXY"];
 const NO_PROXY: [&str; 2] = ["no_proxy", "NO_PROXY"];
 
-/// The way to a server.
+/// Forward proxy for servers, if any.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum ProxyChoice {
     /// No proxy.
     #[default]
     Direct,
-    /// This one, always.
+    /// This proxy, for every server.
     Through(ForwardProxy),
-    /// This one, but for loopback and the exceptions: `HTTPS_PROXY` and `NO_PROXY`.
+    /// This proxy, except for loopback and the exceptions: `HTTPS_PROXY` and `NO_PROXY`.
     Unless(ForwardProxy, NoProxy),
 }
 
 impl ProxyChoice {
-    /// What the environment says: `https_proxy` or `HTTPS_PROXY`, `no_proxy` or `NO_PROXY`.
+    /// Reads the environment: `https_proxy` or `HTTPS_PROXY`, `no_proxy` or `NO_PROXY`.
     ///
     /// # Errors
-    /// The variable that is wrong, and what is wrong with it.
+    /// The name of the variable that is wrong, and what is wrong with it.
     pub(crate) fn of(environment: &Environment) -> Result<Self, (&'static str, String)> {
         let first = |names: [&'static str; 2]| {
             names.into_iter().find_map(|name| Some((name, environment.get(name)?)))
@@ -37,16 +38,16 @@ impl ProxyChoice {
             return Ok(Self::Direct);
         };
         let proxy = ForwardProxy::parse(proxy).map_err(|why| (name, why))?;
-        let except = match first(NO_PROXY) {
+        let exceptions = match first(NO_PROXY) {
             Some((_, text)) => NoProxy::parse(text).0,
             None => NoProxy::default(),
         };
-        Ok(Self::Unless(proxy, except))
+        Ok(Self::Unless(proxy, exceptions))
     }
 
-    /// What of `NO_PROXY` can't be read, and so has no effect: servers that it was to name are reached through the
-    /// proxy. Each in a sentence.
-    pub fn unread(environment: &Environment) -> Vec<String> {
+    /// Returns a sentence for each entry of `NO_PROXY` that can't be parsed. Those entries have no
+    /// effect: requests to the servers that they name use the proxy.
+    pub fn skipped_exceptions(environment: &Environment) -> Vec<String> {
         let set = |name: &&str| environment.get(name).is_some();
         if !PROXY.iter().any(set) {
             return Vec::new();
@@ -54,44 +55,44 @@ impl ProxyChoice {
         let Some(name) = NO_PROXY.into_iter().find(|name| set(name)) else {
             return Vec::new();
         };
-        let (_, unread) = NoProxy::parse(environment.get(name).unwrap_or_default());
-        unread.into_iter().map(|why| format!("{name} {why}; it is skipped")).collect()
+        let (_, skipped) = NoProxy::parse(environment.get(name).unwrap_or_default());
+        skipped.into_iter().map(|why| format!("{name} {why}; it is skipped")).collect()
     }
 
-    /// The proxy on the way to a URL.
+    /// The proxy for requests to a URL.
     pub fn to(&self, url: &Url) -> Option<&ForwardProxy> {
         match self {
             Self::Direct => None,
-            // What is in the clear a proxy would see: the configuration allows none on the way there.
+            // A proxy could read cleartext. The configuration allows no proxy for cleartext URLs.
             _ if url.scheme() != "https" => None,
             Self::Through(proxy) => Some(proxy),
-            Self::Unless(proxy, except) => {
-                (!is_loopback(url) && !except.names(url)).then_some(proxy)
+            Self::Unless(proxy, exceptions) => {
+                (!is_loopback(url) && !exceptions.match_url(url)).then_some(proxy)
             }
         }
     }
 
-    /// The same proxy with the credentials of a file.
+    /// Adds the credentials in a file to the proxy.
     ///
     /// # Errors
-    /// There is no proxy, or it has credentials already.
+    /// There is no proxy, or it already has credentials.
     pub(crate) fn with_credentials_file(self, file: PathBuf) -> Result<Self, &'static str> {
         match self.proxy() {
-            None => Err("there is no proxy that it could be for; give `proxy`"),
-            Some(proxy) if proxy.has_credentials() => {
-                Err("the proxy's URL holds a user name or password, too; keep one")
-            }
+            None => Err("has no effect without a proxy; set `proxy`, or remove this key"),
+            Some(proxy) if proxy.has_credentials() => Err(
+                "is given although the proxy's URL holds a user name or password; keep only one of them",
+            ),
             Some(_) => Ok(match self {
                 Self::Direct => Self::Direct,
                 Self::Through(proxy) => Self::Through(proxy.with_credentials_file(file)),
-                Self::Unless(proxy, except) => {
-                    Self::Unless(proxy.with_credentials_file(file), except)
+                Self::Unless(proxy, exceptions) => {
+                    Self::Unless(proxy.with_credentials_file(file), exceptions)
                 }
             }),
         }
     }
 
-    /// The proxy that some servers are reached through.
+    /// The proxy, whether or not it is used for every server.
     pub(crate) fn proxy(&self) -> Option<&ForwardProxy> {
         match self {
             Self::Direct => None,
@@ -100,45 +101,48 @@ impl ProxyChoice {
     }
 }
 
-/// Servers that are reached directly.
+/// Servers to which no proxy is used.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NoProxy(Vec<Exception>);
 
 #[derive(Clone, Debug, PartialEq)]
 struct Exception {
-    whom: Whom,
-    /// Only this port.
+    pattern: Pattern,
+    /// The only port to which the exception applies, if any.
     port: Option<u16>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum Whom {
-    Everybody,
-    /// The name and all below it.
+enum Pattern {
+    Any,
+    /// A domain and its subdomains.
     Domain(String),
     Addresses(IpNet),
 }
 
 impl NoProxy {
-    /// Reads what is separated by commas or spaces: `*`, names (with or without a leading dot or `*.`: they
-    /// stand for themselves and for what is below), addresses, networks (`10.0.0.0/8`); each may end with a
-    /// port. What can't be read is left out, and returned beside them: others read the same variable, and other forms in it.
+    /// Parses entries that are separated by commas or spaces: `*`, domains, addresses and networks
+    /// (`10.0.0.0/8`), each with or without a port. A domain includes its subdomains, whether or not
+    /// it begins with a dot or `*.`.
+    ///
+    /// Other programs read the same variable and know other forms, so an unknown entry is no error.
+    /// It is skipped, and the reason is returned.
     fn parse(text: &str) -> (Self, Vec<String>) {
         let entries = text.split([',', ' ', '\t']).filter(|entry| !entry.is_empty());
-        let (mut read, mut unread) = (Vec::new(), Vec::new());
+        let (mut exceptions, mut skipped) = (Vec::new(), Vec::new());
         for entry in entries {
             match Exception::parse(entry) {
-                Ok(exception) => read.push(exception),
-                Err(why) => unread.push(why),
+                Ok(exception) => exceptions.push(exception),
+                Err(why) => skipped.push(why),
             }
         }
-        (Self(read), unread)
+        (Self(exceptions), skipped)
     }
 
-    fn names(&self, url: &Url) -> bool {
+    fn match_url(&self, url: &Url) -> bool {
         let port = url.port_or_known_default();
         self.0.iter().any(|exception| {
-            exception.whom.is(url) && exception.port.is_none_or(|only| Some(only) == port)
+            exception.pattern.matches(url) && exception.port.is_none_or(|only| Some(only) == port)
         })
     }
 }
@@ -146,58 +150,60 @@ impl NoProxy {
 impl Exception {
     fn parse(entry: &str) -> Result<Self, String> {
         if let Some(network) = network(entry) {
-            return Ok(Self { whom: Whom::Addresses(network), port: None });
+            return Ok(Self { pattern: Pattern::Addresses(network), port: None });
         }
         let (host, port) = match entry.rsplit_once(':') {
             Some(_) if entry.ends_with(']') => (entry, None),
             Some((host, port)) => {
-                let port =
-                    port.parse().map_err(|_| format!("has `{entry}`, which ends with no port"))?;
+                let port = port
+                    .parse()
+                    .map_err(|_| format!("has `{entry}`, which does not end with a port"))?;
                 (host, Some(port))
             }
             None => (entry, None),
         };
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
         if let Some(network) = network(bare) {
-            return Ok(Self { whom: Whom::Addresses(network), port });
+            return Ok(Self { pattern: Pattern::Addresses(network), port });
         }
         if host == "*" {
-            return Ok(Self { whom: Whom::Everybody, port });
+            return Ok(Self { pattern: Pattern::Any, port });
         }
         let name = host.strip_prefix('*').unwrap_or(host);
         let name = without_root(name.strip_prefix('.').unwrap_or(name));
-        // As URLs have names: in lower case, and IDNA.
+        // Normalized like the host of a URL: lower case and IDNA.
         match Host::parse(name) {
-            Ok(Host::Domain(name)) if name.bytes().all(is_of_name) => {
-                Ok(Self { whom: Whom::Domain(name), port })
+            Ok(Host::Domain(name)) if name.bytes().all(is_name_byte) => {
+                Ok(Self { pattern: Pattern::Domain(name), port })
             }
-            _ => Err(format!("has `{entry}`, which is no name, address or network")),
+            _ => Err(format!("has `{entry}`, which is not a name, an address or a network")),
         }
     }
 }
 
-/// Hosts of URLs may hold more, such as the semicolon that some put between two names.
-const fn is_of_name(byte: u8) -> bool {
+/// Whether a name may hold this byte. Hosts of URLs may hold more, for example the semicolon that
+/// some users write between two names.
+const fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_')
 }
 
-/// A name without the dot that may stand for the root.
+/// Removes the final dot of an absolute name.
 fn without_root(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }
 
-/// An address alone is a network of one.
+/// Parses a network. A single address is a network of one.
 fn network(text: &str) -> Option<IpNet> {
     text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
-impl Whom {
-    fn is(&self, url: &Url) -> bool {
+impl Pattern {
+    fn matches(&self, url: &Url) -> bool {
         match (self, url.host()) {
-            (Self::Everybody, _) => true,
+            (Self::Any, _) => true,
             (Self::Domain(domain), Some(Host::Domain(name))) => {
-                let above = without_root(name).strip_suffix(domain.as_str());
-                above.is_some_and(|above| above.is_empty() || above.ends_with('.'))
+                let subdomain = without_root(name).strip_suffix(domain.as_str());
+                subdomain.is_some_and(|labels| labels.is_empty() || labels.ends_with('.'))
             }
             (Self::Addresses(network), Some(Host::Ipv4(address))) => {
                 network.contains(&IpAddr::V4(address))
@@ -215,7 +221,7 @@ impl Whom {
 mod tests {
     use super::*;
 
-    /// Whether the proxy of this environment is on the way to a URL.
+    /// Whether the proxy of this environment is used for a URL.
     fn is_proxied(no_proxy: &str, url: &str) -> bool {
         let environment = Environment::from_iter([
             ("HTTPS_PROXY", "http://proxy.corp:3128"),
@@ -266,17 +272,17 @@ mod tests {
     }
 
     #[test]
-    fn an_exception_that_cannot_be_read_is_skipped_and_told_and_the_others_count() {
-        for (name, entry, told) in [
-            ("NO_PROXY", "acme.example:x", "no port"),
-            ("no_proxy", "a*.example", "no name"),
-            ("NO_PROXY", "a.example;b.example", "no name"),
-            ("NO_PROXY", "10.*", "no name"),
-            ("NO_PROXY", "10.0.0.0/33", "no name"),
-            ("NO_PROXY", "<local>", "no name"),
-            ("no_proxy", "http://a.example", "no port"),
-            ("NO_PROXY", "fe80::1%eth0", "no "),
-            ("NO_PROXY", "[::1", "no "),
+    fn an_exception_that_cannot_be_parsed_is_skipped_and_reported() {
+        for (name, entry, reason) in [
+            ("NO_PROXY", "acme.example:x", "not end with a port"),
+            ("no_proxy", "a*.example", "not a name"),
+            ("NO_PROXY", "a.example;b.example", "not a name"),
+            ("NO_PROXY", "10.*", "not a name"),
+            ("NO_PROXY", "10.0.0.0/33", "not a name"),
+            ("NO_PROXY", "<local>", "not a name"),
+            ("no_proxy", "http://a.example", "not end with a port"),
+            ("NO_PROXY", "fe80::1%eth0", "not "),
+            ("NO_PROXY", "[::1", "not "),
         ] {
             let value = format!("first.example,{entry} last.example");
             let environment =
@@ -289,29 +295,29 @@ mod tests {
             ] {
                 assert_eq!(choice.to(&url.parse().unwrap()).is_some(), is_proxied, "{entry}");
             }
-            let unread = ProxyChoice::unread(&environment);
-            assert_eq!(unread.len(), 1, "{unread:?}");
-            let why = &unread[0];
-            assert!(why.starts_with(name) && why.contains(entry) && why.contains(told), "{why}");
+            let skipped = ProxyChoice::skipped_exceptions(&environment);
+            assert_eq!(skipped.len(), 1, "{skipped:?}");
+            let why = &skipped[0];
+            assert!(why.starts_with(name) && why.contains(entry) && why.contains(reason), "{why}");
             let alone = Environment::from_iter([(name, value.as_str())]);
-            assert!(ProxyChoice::unread(&alone).is_empty(), "without a proxy it is nobody's");
+            assert!(ProxyChoice::skipped_exceptions(&alone).is_empty(), "there is no proxy");
         }
     }
 
     #[test]
     fn a_wrong_variable_is_named() {
-        for (name, value, told) in [
+        for (name, value, reason) in [
             ("HTTPS_PROXY", "ftp://proxy.corp", "`ftp`"),
             ("https_proxy", "https://proxy.corp", "TLS to the proxy"),
         ] {
             let environment = Environment::from_iter([("HTTPS_PROXY", "p:1"), (name, value)]);
             let (named, why) = ProxyChoice::of(&environment).unwrap_err();
-            assert!(named == name && why.contains(told), "{named} {why}");
+            assert!(named == name && why.contains(reason), "{named} {why}");
         }
     }
 
     #[test]
-    fn lower_case_wins_as_it_does_with_curl() {
+    fn lower_case_takes_precedence_as_with_curl() {
         let environment =
             Environment::from_iter([("HTTPS_PROXY", "upper:1"), ("https_proxy", "lower:1")]);
         assert_eq!(ProxyChoice::of(&environment).unwrap().proxy().unwrap().host, "lower");

@@ -1,6 +1,6 @@
-//! CONNECT: a proxy is asked to pass bytes to and fro (RFC 9110 section 9.3.6).
+//! CONNECT: the request for a tunnel, and the proxy's answer (RFC 9110 section 9.3.6).
 
-use super::ForwardProxy;
+use super::proxy::ForwardProxy;
 use crate::endpoint;
 use crate::redact::Secrets;
 use crate::secret_file::SecretFileError;
@@ -15,67 +15,68 @@ use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use url::Url;
 
-/// The header of a proxy's answer is not longer: 8 KiB. What a refusal says to people is not read.
-const LONGEST: usize = 8 << 10;
-const MOST_HEADERS: usize = 64;
-/// No authentication scheme has a longer name.
-const LONGEST_SCHEME: usize = 32;
-/// What is shorter may stand in any word.
-const SHORTEST_SECRET: usize = 4;
+/// The longest header of a proxy's answer, in bytes. The body of a refusal is not read.
+const MAX_HEADER: usize = 8 << 10;
+/// The most headers of a proxy's answer.
+const MAX_HEADERS: usize = 64;
+/// The longest name of an authentication scheme, in bytes.
+const MAX_SCHEME: usize = 32;
+/// The shortest secret to search for, in bytes. A shorter one may be part of any word.
+const MIN_SECRET: usize = 4;
 
-/// What a proxy is asked for.
+/// Destination of a tunnel, and the credentials for the proxy.
 #[derive(Clone, Debug)]
 pub(crate) struct Destination {
     authority: String,
     authorization: Option<HeaderValue>,
 }
 
-/// No tunnel.
+/// Reason why a tunnel was not opened.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TunnelError {
-    /// The connection to the proxy.
+    /// The proxy can't be reached.
     #[error("cannot connect to the proxy: {0}")]
     Connect(#[source] io::Error),
-    /// The connection ended, or was quiet for too long.
+    /// The connection ended, or the proxy sent nothing for too long.
     #[error("the proxy gives no answer: {0}")]
     NoAnswer(#[source] io::Error),
-    /// The proxy says no.
-    #[error("the proxy answers {status}; {}", advice(*status, foreign))]
+    /// The proxy refuses the tunnel.
+    #[error("the proxy answers {status}; {}", advice(*status, unsupported))]
     Refused {
-        /// What it says.
+        /// The status of its answer.
         status: StatusCode,
-        /// The authentication schemes that it asks for, where Basic is none of them.
-        foreign: Vec<String>,
+        /// The authentication schemes that it asks for, unless Basic is one of them.
+        unsupported: Vec<String>,
     },
-    /// What it says is no HTTP answer.
+    /// The answer is not HTTP.
     #[error("the proxy's answer is not HTTP; is it a proxy?")]
     NotHttp,
 }
 
-fn advice(status: StatusCode, foreign: &[String]) -> Cow<'static, str> {
-    if !foreign.is_empty() {
-        let schemes = foreign.join(" or ");
+fn advice(status: StatusCode, unsupported: &[String]) -> Cow<'static, str> {
+    if !unsupported.is_empty() {
+        let schemes = unsupported.join(" or ");
         return format!(
-            "it wants {schemes}, and bearerd speaks Basic only; ask who runs it for Basic or an exception, or put a proxy of your own before it that speaks {schemes}"
+            "it asks for {schemes}, and bearerd supports only Basic; ask its operator for Basic or an exception, or put a proxy of your own in front of it that supports {schemes}"
         )
         .into();
     }
-    let told = match status {
-        // tinyproxy says 401 to credentials that are wrong.
+    let advice = match status {
+        // tinyproxy answers 401 to wrong credentials.
         StatusCode::PROXY_AUTHENTICATION_REQUIRED | StatusCode::UNAUTHORIZED => {
             "give it the right user name and password, in its URL or in proxy_credentials_file"
         }
         status if status.is_client_error() => {
-            "it does not allow this destination, or its port; ask who runs it"
+            "it does not allow this destination or port; ask its operator"
         }
-        _ => "it cannot reach the server, or has no time",
+        _ => "it cannot reach the server, or is overloaded",
     };
-    told.into()
+    advice.into()
 }
 
-/// The schemes of `Proxy-Authenticate` (RFC 9110 section 11.7.1), if Basic is none of them: what stands at the beginning of
-/// each line, as proxies write it.
-fn foreign_schemes(headers: &[Header]) -> Vec<String> {
+/// Returns the schemes of `Proxy-Authenticate` (RFC 9110 section 11.7.1), or nothing if Basic is one
+/// of them. Each scheme is read from the beginning of a line, because proxies write one per line.
+fn unsupported_schemes(headers: &[Header]) -> Vec<String> {
     let challenges = headers.iter().filter(|header| {
         header.name.eq_ignore_ascii_case(PROXY_AUTHENTICATE.as_str()) && !header.value.is_empty()
     });
@@ -85,23 +86,29 @@ fn foreign_schemes(headers: &[Header]) -> Vec<String> {
             .value
             .iter()
             .take_while(|byte| is_token(byte))
-            .take(LONGEST_SCHEME)
+            .take(MAX_SCHEME)
             .map(|byte| char::from(*byte))
             .collect()
     };
     let schemes: Vec<String> = challenges.map(scheme).collect();
-    let is_ours = schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case("Basic"));
-    if is_ours { Vec::new() } else { schemes }
+    let has_basic = schemes.iter().any(|scheme| scheme.eq_ignore_ascii_case("Basic"));
+    if has_basic { Vec::new() } else { schemes }
 }
 
 impl Destination {
-    /// The server of a URL, asked for at this proxy.
+    /// The server of a URL, through this proxy.
+    ///
+    /// # Errors
+    /// The file with the proxy's credentials can't be used.
     pub(crate) fn new(url: &Url, proxy: &ForwardProxy) -> Result<Self, SecretFileError> {
         let authority = endpoint::authority(&endpoint::host(url), endpoint::port(url));
         Ok(Self { authority, authorization: proxy.authorization()? })
     }
 
-    /// Makes a tunnel of a connection to the proxy.
+    /// Opens a tunnel over a connection to the proxy.
+    ///
+    /// # Errors
+    /// The proxy refuses the tunnel, or its answer is not usable.
     pub(crate) async fn open(
         &self,
         stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
@@ -122,9 +129,9 @@ impl Destination {
             if read == 0 {
                 return Err(TunnelError::NoAnswer(io::ErrorKind::UnexpectedEof.into()));
             }
-            match judge(&answer) {
-                Some(judged) => return judged.map_err(|error| self.unquoted(error)),
-                None if answer.len() >= LONGEST => return Err(TunnelError::NotHttp),
+            match parse_answer(&answer) {
+                Some(opened) => return opened.map_err(|error| self.without_secrets(error)),
+                None if answer.len() >= MAX_HEADER => return Err(TunnelError::NotHttp),
                 None => {}
             }
         }
@@ -132,30 +139,31 @@ impl Destination {
 }
 
 impl Destination {
-    /// The same, unless it quotes what the proxy was given.
-    fn unquoted(&self, error: TunnelError) -> TunnelError {
+    /// Returns the error without the schemes that quote the credentials.
+    fn without_secrets(&self, error: TunnelError) -> TunnelError {
         let secrets = self.authorization.as_ref().and_then(secrets_in);
         match (error, secrets) {
-            (TunnelError::Refused { status, mut foreign }, Some(secrets)) => {
-                foreign.retain(|scheme| !secrets.occur_in(scheme.as_bytes()));
-                TunnelError::Refused { status, foreign }
+            (TunnelError::Refused { status, mut unsupported }, Some(secrets)) => {
+                unsupported.retain(|scheme| !secrets.occur_in(scheme.as_bytes()));
+                TunnelError::Refused { status, unsupported }
             }
             (error, _) => error,
         }
     }
 }
 
-/// The user name with its password, and the password alone, in a `Proxy-Authorization`.
+/// Returns the secrets in a `Proxy-Authorization`: the user name with the password, and the password
+/// alone.
 fn secrets_in(authorization: &HeaderValue) -> Option<Secrets> {
     let encoded = authorization.as_bytes().strip_prefix(b"Basic ")?;
     let both = STANDARD.decode(encoded).ok()?;
     let password = both.splitn(2, |byte| *byte == b':').nth(1).unwrap_or_default().to_vec();
-    Secrets::new([both, password].map(Bytes::from), SHORTEST_SECRET)
+    Secrets::new([both, password].map(Bytes::from), MIN_SECRET)
 }
 
-/// What the proxy has said so far; nothing as long as its header has not ended.
-fn judge(answer: &[u8]) -> Option<Result<(), TunnelError>> {
-    let mut headers = [EMPTY_HEADER; MOST_HEADERS];
+/// Parses what the proxy has sent so far. Returns `None` as long as its header is not complete.
+fn parse_answer(answer: &[u8]) -> Option<Result<(), TunnelError>> {
+    let mut headers = [EMPTY_HEADER; MAX_HEADERS];
     let mut parsed = Response::new(&mut headers);
     let header = match parsed.parse(answer) {
         Ok(Status::Complete(header)) => header,
@@ -167,13 +175,13 @@ fn judge(answer: &[u8]) -> Option<Result<(), TunnelError>> {
         status.is_informational() && *status != StatusCode::SWITCHING_PROTOCOLS
     };
     Some(match status {
-        // The answer itself is yet to come.
-        Some(status) if is_interim(&status) => return judge(answer.get(header..)?),
-        // In TLS the client speaks first: what comes behind the header is from nobody whom we asked.
+        // The final answer follows.
+        Some(status) if is_interim(&status) => return parse_answer(answer.get(header..)?),
+        // In TLS the client sends first, so bytes after the header can't be from the server.
         Some(status) if status.is_success() && answer.len() == header => Ok(()),
         Some(status) if !status.is_success() => {
-            let foreign = foreign_schemes(parsed.headers);
-            Err(TunnelError::Refused { status, foreign })
+            let unsupported = unsupported_schemes(parsed.headers);
+            Err(TunnelError::Refused { status, unsupported })
         }
         _ => Err(TunnelError::NotHttp),
     })
@@ -184,24 +192,25 @@ mod tests {
     use super::*;
     use tokio::io::duplex;
 
-    /// How the tunnel ends with a proxy that says this, in pieces of `step` bytes; and what it was asked.
+    /// Opens a tunnel through a proxy that sends `says` in pieces of `step` bytes. Returns the result,
+    /// and the request that the proxy received.
     async fn opened(proxy: &str, says: &str, step: usize) -> (Result<(), TunnelError>, String) {
         let proxy = ForwardProxy::parse(proxy).unwrap();
         let url = "https://acme.example".parse().unwrap();
         let destination = Destination::new(&url, &proxy).unwrap();
-        let (mut ours, mut theirs) = duplex(1 << 16);
+        let (mut client, mut server) = duplex(1 << 16);
         let says = says.to_owned();
         let other = tokio::spawn(async move {
             let mut asked = vec![0; 1 << 10];
-            let length = theirs.read(&mut asked).await.unwrap();
+            let length = server.read(&mut asked).await.unwrap();
             for piece in says.as_bytes().chunks(step) {
-                // The reader may have seen enough.
-                let _ = theirs.write_all(piece).await;
+                // The reader may have closed the connection.
+                let _ = server.write_all(piece).await;
                 tokio::task::yield_now().await;
             }
             String::from_utf8(asked[..length].to_vec()).unwrap()
         });
-        let opened = destination.open(&mut ours).await;
+        let opened = destination.open(&mut client).await;
         (opened, other.await.unwrap())
     }
 
@@ -222,12 +231,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refusal_is_told_with_its_status_and_what_to_do() {
-        for (says, told) in [
+    async fn a_refusal_is_reported_with_its_status_and_what_to_do() {
+        for (says, reported) in [
             ("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n<html>", "proxy_credentials_file"),
             (
                 "HTTP/1.1 407 x\r\nProxy-Authenticate: Negotiate\r\nproxy-authenticate: NTLM abc\r\n\r\n",
-                "it wants Negotiate or NTLM",
+                "it asks for Negotiate or NTLM",
             ),
             (
                 "HTTP/1.1 407 x\r\nProxy-Authenticate: NTLM\r\nProxy-Authenticate: basic realm=x\r\n\r\n",
@@ -247,23 +256,23 @@ mod tests {
             ("", "no answer"),
         ] {
             let error = opened("proxy:1", says, 1_000).await.0.unwrap_err().to_string();
-            assert!(error.contains(told), "{says:?}: {error}");
+            assert!(error.contains(reported), "{says:?}: {error}");
         }
     }
 
     #[tokio::test]
-    async fn a_proxy_that_says_our_password_back_is_not_quoted() {
+    async fn a_proxy_that_repeats_the_password_is_not_quoted() {
         for said in ["s3cret-word", "dXNlcjpzM2NyZXQtd29yZA", "7333637265742d776f7264"] {
             let says = format!("HTTP/1.1 407 x\r\nProxy-Authenticate: {said}\r\n\r\n");
             let error =
                 opened("http://user:s3cret-word@proxy:1", &says, 1_000).await.0.unwrap_err();
-            let told = error.to_string();
-            assert!(!told.contains(said) && told.contains("proxy_credentials_file"), "{told}");
+            let error = error.to_string();
+            assert!(!error.contains(said) && error.contains("proxy_credentials_file"), "{error}");
         }
     }
 
     #[tokio::test]
-    async fn an_interim_answer_is_none_yet() {
+    async fn an_interim_answer_is_not_the_final_one() {
         let says = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\nX: y\r\n\r\nHTTP/1.1 200 OK\r\n\r\n";
         for step in [1, 30, 1_000] {
             let (opened, _) = opened("proxy:1", says, step).await;
@@ -272,9 +281,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_proxy_that_never_ends_its_header_is_left() {
-        let endless = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(2 * LONGEST));
-        for endless in [endless, "HTTP/1.1 100 Continue\r\n\r\n".repeat(LONGEST / 20)] {
+    async fn a_proxy_that_never_ends_its_header_is_given_up() {
+        let endless = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(2 * MAX_HEADER));
+        for endless in [endless, "HTTP/1.1 100 Continue\r\n\r\n".repeat(MAX_HEADER / 20)] {
             let error = opened("proxy:1", &endless, 1_000).await.0.unwrap_err();
             assert!(matches!(error, TunnelError::NotHttp), "{error}");
         }

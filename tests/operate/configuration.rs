@@ -126,11 +126,14 @@ fn an_invalid_proxy_or_tls_setting_is_reported_without_its_password() {
         (client("proxy: 'https://u:s3cret@p:1'"), "proxy: asks for TLS to the proxy itself"),
         (upstream("proxy: 'socks5://u:s3cret@p:1'"), "proxy: has the scheme `socks5`"),
         (upstream("proxy: ''"), "proxy: is not a URL"),
-        (client("proxy_credentials_file: /p"), "proxy_credentials_file: there is no proxy"),
-        (client("proxy: off, proxy_credentials_file: /p"), "there is no proxy"),
+        (
+            client("proxy_credentials_file: /p"),
+            "proxy_credentials_file: has no effect without a proxy",
+        ),
+        (client("proxy: off, proxy_credentials_file: /p"), "has no effect without a proxy"),
         (
             client("proxy: 'http://u:s3cret@p:1', proxy_credentials_file: /p"),
-            "the proxy's URL holds a user name or password, too",
+            "the proxy's URL holds a user name or password; keep",
         ),
         (
             upstream("proxy: 'http://p:1'").replace("'https://t.example'", "'http://127.0.0.1:1'"),
