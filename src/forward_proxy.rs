@@ -1,5 +1,5 @@
-//! Forward proxies: choice of the proxy for a server, and the CONNECT request for a tunnel (RFC 9110
-//! section 9.3.6).
+//! Forward proxies: choice of the proxy for a server, and the CONNECT request for a tunnel (RFC
+//! 9110 section 9.3.6).
 //!
 //! TLS passes through the tunnel end to end. A proxy sees the server's name, and never a token.
 

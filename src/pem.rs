@@ -8,7 +8,8 @@ const BEGIN: &str = "-----BEGIN ";
 const END: &str = "-----END ";
 
 /// Returns the sections of a text in their standard form, without the text around them. The result
-/// is empty if there are none. A section without an end is kept, so that the TLS library reports it.
+/// is empty if there are none. A section without an end is kept, so that the TLS library reports
+/// it.
 ///
 /// The TLS library parses by lines. If two sections meet in one line, it ignores the second one.
 pub fn normal(text: &str) -> Zeroizing<String> {

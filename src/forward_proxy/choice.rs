@@ -122,8 +122,8 @@ enum Pattern {
 
 impl NoProxy {
     /// Parses entries that are separated by commas or spaces: `*`, domains, addresses and networks
-    /// (`10.0.0.0/8`), each with or without a port. A domain includes its subdomains, whether or not
-    /// it begins with a dot or `*.`.
+    /// (`10.0.0.0/8`), each with or without a port. A domain includes its subdomains, whether or
+    /// not it begins with a dot or `*.`.
     ///
     /// Other programs read the same variable and know other forms, so an unknown entry is no error.
     /// It is skipped, and the reason is returned.

@@ -28,8 +28,8 @@ enum Credentials {
 }
 
 impl ForwardProxy {
-    /// Parses `http://user:password@host:port`. The scheme may be missing, because environments often
-    /// leave it out. The default port is 80.
+    /// Parses `http://user:password@host:port`. The scheme may be missing, because environments
+    /// often leave it out. The default port is 80.
     ///
     /// # Errors
     /// The end of a sentence that says what is wrong, without the credentials.

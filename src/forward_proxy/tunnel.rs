@@ -74,8 +74,9 @@ fn advice(status: StatusCode, unsupported: &[String]) -> Cow<'static, str> {
     advice.into()
 }
 
-/// Returns the schemes of `Proxy-Authenticate` (RFC 9110 section 11.7.1), or nothing if Basic is one
-/// of them. Each scheme is read from the beginning of a line, because proxies write one per line.
+/// Returns the schemes of `Proxy-Authenticate` (RFC 9110 section 11.7.1), or nothing if Basic is
+/// one of them. Each scheme is read from the beginning of a line, because proxies write one per
+/// line.
 fn unsupported_schemes(headers: &[Header]) -> Vec<String> {
     let challenges = headers.iter().filter(|header| {
         header.name.eq_ignore_ascii_case(PROXY_AUTHENTICATE.as_str()) && !header.value.is_empty()
@@ -152,8 +153,8 @@ impl Destination {
     }
 }
 
-/// Returns the secrets in a `Proxy-Authorization`: the user name with the password, and the password
-/// alone.
+/// Returns the secrets in a `Proxy-Authorization`: the user name with the password, and the
+/// password alone.
 fn secrets_in(authorization: &HeaderValue) -> Option<Secrets> {
     let encoded = authorization.as_bytes().strip_prefix(b"Basic ")?;
     let both = STANDARD.decode(encoded).ok()?;
@@ -192,8 +193,8 @@ mod tests {
     use super::*;
     use tokio::io::duplex;
 
-    /// Opens a tunnel through a proxy that sends `says` in pieces of `step` bytes. Returns the result,
-    /// and the request that the proxy received.
+    /// Opens a tunnel through a proxy that sends `says` in pieces of `step` bytes. Returns the
+    /// result, and the request that the proxy received.
     async fn opened(proxy: &str, says: &str, step: usize) -> (Result<(), TunnelError>, String) {
         let proxy = ForwardProxy::parse(proxy).unwrap();
         let url = "https://acme.example".parse().unwrap();

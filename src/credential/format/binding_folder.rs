@@ -1,5 +1,6 @@
 //! Folders that hold bindings: Kubernetes Secrets as the SAP BTP service operator writes them, the
-//! Service Binding Specification (servicebinding.io), and `/etc/secrets/sapcp/<service>/<instance>`.
+//! Service Binding Specification (servicebinding.io), and
+//! `/etc/secrets/sapcp/<service>/<instance>`.
 //!
 //! A folder is a binding if its files are a client's keys, one key a file, or if one file holds all
 //! of them as JSON (`secretKey`, `secretRootKey`). Folders in it are searched, too.

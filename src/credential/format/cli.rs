@@ -1,5 +1,5 @@
-//! Files of the `datasphere` CLI: `--secrets-file`, `--options-file`, and its cache, which is a list
-//! of secrets.
+//! Files of the `datasphere` CLI: `--secrets-file`, `--options-file`, and its cache, which is a
+//! list of secrets.
 //!
 //! The CLI derives a token URL from the tenant's URL. bearerd does not: with a wrong URL it would
 //! send the secret to another server.

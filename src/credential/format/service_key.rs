@@ -1,7 +1,7 @@
 //! Service keys of SAP BTP, and the credentials inside bindings, which are the same.
 //!
-//! Their `url` is the issuer's base. It is not the token endpoint, and not the API. The API is `uri`
-//! or `endpoints.Api`, often outside the map of the client (`uaa`).
+//! Their `url` is the issuer's base. It is not the token endpoint, and not the API. The API is
+//! `uri` or `endpoints.Api`, often outside the map of the client (`uaa`).
 
 use super::client::{self, KeyNames};
 use super::fields::Fields;
