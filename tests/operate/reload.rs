@@ -116,7 +116,7 @@ async fn a_change_that_needs_a_restart_is_reported_and_no_other_change_takes_eff
     let moved = more(data(&scene.fixture)).key("listen", "'[::1]:0'");
     scene.write(&moved);
     scene.reloaded("needs_restart", 1).await;
-    assert!(scene.process.log().contains("listen can't change while the sidecar runs"));
+    assert!(scene.process.log().contains("changing listen needs a restart"));
     assert_eq!(scene.status(&format!("/more{SALES}")).await, 404);
 }
 

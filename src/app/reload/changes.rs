@@ -1,0 +1,53 @@
+//! What a reload finds: the files that it depends on, and changes that need a restart.
+
+use super::error::ReloadError;
+use crate::app::control::FILES_TIMEOUT;
+use crate::app::setup::Setup;
+use crate::app::transport_inputs::TransportInputs;
+use crate::blocking;
+use crate::config::Config;
+use crate::files::read_small;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Runs work with files beside the runtime, so that a file system that hangs blocks nothing else.
+pub(super) async fn in_time<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ReloadError> {
+    Ok(blocking::within(FILES_TIMEOUT, work).await?)
+}
+
+/// Everything that a reload would start with: the text of the file, if there is one, and the inputs
+/// of the transports; or why they can't be read.
+#[derive(PartialEq)]
+pub(super) struct Snapshot(Result<(Option<String>, TransportInputs), String>);
+
+impl Snapshot {
+    pub(super) async fn take(setup: &Arc<Setup>, file: Option<PathBuf>) -> Self {
+        let setup = setup.clone();
+        let read = move || {
+            let text = file.as_deref().map(read_small).transpose();
+            let text = text.map_err(|error| error.to_string())?;
+            let inputs = TransportInputs::read(&setup.config, Some(&setup.inputs.anchors));
+            Ok((text, inputs.map_err(|error| error.to_string())?))
+        };
+        Self(in_time(read).await.unwrap_or_else(|error| Err(error.to_string())))
+    }
+}
+
+/// Refuses a change that takes effect at a start only.
+pub(super) fn check_restart(before: &Config, after: &Config) -> Result<(), ReloadError> {
+    for (name, is_changed) in [
+        ("listen", after.listen != before.listen),
+        ("admin.listen", after.admin_listen != before.admin_listen),
+        ("workers", after.workers != before.workers),
+        ("access.uids", after.access.uids != before.access.uids),
+        ("sandbox", after.sandbox != before.sandbox),
+        ("log.format", after.log.format != before.log.format),
+    ] {
+        if is_changed {
+            return Err(ReloadError::NeedsRestart(name));
+        }
+    }
+    Ok(())
+}
