@@ -1,4 +1,4 @@
-//! The whole: the only file that knows every part. Build, bind, run, end.
+//! The whole sidecar, built from its parts: bind, run, drain, end.
 
 mod client;
 mod control;
@@ -33,10 +33,10 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-/// Before the end of the grace, how long requests that wait for a token have to be told so.
+/// Last part of the grace period, in which requests that still wait for a token are answered.
 const REPLY_TIME: Duration = Duration::from_millis(300);
 
-/// Everything built and bound; nothing runs yet.
+/// A sidecar that is built and bound but does not run yet.
 pub struct App {
     prepared: Prepared,
     workers: usize,
@@ -51,7 +51,7 @@ impl App {
     /// Reads what the configuration points at and binds every address.
     ///
     /// # Errors
-    /// The first thing that can't be had. Nothing is left running.
+    /// The first thing that fails. Nothing is left running.
     pub fn bind(config: Config) -> Result<Self, AppError> {
         http_client::set_up_tls();
         let metrics = Arc::new(Metrics::new()?);
@@ -69,38 +69,38 @@ impl App {
         Ok(Self { prepared, workers, listeners, admin, metrics, source: None, spans })
     }
 
-    /// Reads the configuration again from here when it changes.
+    /// Reloads the configuration from `source` when it changes.
     #[must_use]
     pub fn reloading(self, source: ConfigSource) -> Self {
         Self { source: Some(source), ..self }
     }
 
-    /// Makes a span of each request.
+    /// Records a span of each request.
     #[must_use]
     pub fn spanning(self, spans: Spans) -> Self {
         Self { spans, ..self }
     }
 
-    /// Where applications connect, with the real ports, in the configuration's order.
+    /// The addresses where applications connect, with the real ports, in the configuration's order.
     pub fn addresses(&self) -> Vec<ListenAddress> {
         self.listeners.iter().map(Listener::address).collect()
     }
 
-    /// Where probes and Prometheus connect, with the real port.
+    /// The address of probes and metrics, with the real port.
     ///
     /// # Errors
-    /// The system does not tell.
+    /// The system does not report it.
     pub fn admin_address(&self) -> io::Result<SocketAddr> {
         self.admin.local_addr()
     }
 
-    /// Runs until asked to end, and until what was in flight has ended.
+    /// Runs until `shutdown` is requested and the requests under way have ended.
     ///
-    /// The control tasks (refreshers, admin) run on the caller's runtime, requests on threads of
-    /// their own.
+    /// Control tasks (refreshers, admin) run on the caller's runtime, requests on threads of their
+    /// own.
     ///
     /// # Errors
-    /// A thread or runtime can't be made.
+    /// A thread or a runtime can't be started.
     pub async fn run(self, shutdown: Shutdown) -> Result<(), AppError> {
         let drain = Drain::default();
         let addresses = self.addresses();
@@ -161,7 +161,7 @@ fn start_admin(
     Ok(())
 }
 
-/// Lame duck, drain, deadline.
+/// Ends gracefully: lame duck, drain, deadline.
 async fn end(
     mut workers: Workers,
     times: &crate::config::Shutdown,
@@ -169,26 +169,27 @@ async fn end(
     shutdown: &Shutdown,
 ) {
     drain.begin();
-    let gently = async {
+    let graceful = async {
         tokio::time::sleep(times.lame_duck).await;
         workers.stop_accepting();
         if timeout(times.grace.saturating_sub(REPLY_TIME), workers.ended()).await.is_err() {
             warn!("Requests are still in flight at the end of `shutdown.grace`; ending them.");
             drain.expire();
-            // Told or not, the next step is the same.
+            // The next step is the same whether or not they end in time.
             let _ = timeout(REPLY_TIME.min(times.grace), workers.ended()).await;
         }
     };
-    shutdown.forced.run_until_cancelled(gently).await;
+    shutdown.forced.run_until_cancelled(graceful).await;
     workers.stop_accepting();
     workers.abort();
     workers.ended().await;
 }
 
-/// Reads what the configuration points at (secrets, certificates) without binding or sending anything.
+/// Reads what the configuration points at (secrets, certificates) without binding or sending
+/// anything.
 ///
 /// # Errors
-/// The first thing that can't be had.
+/// The first thing that fails.
 pub fn check(config: &Config) -> Result<(), AppError> {
     http_client::set_up_tls();
     Prepared::new(config.clone(), None)?;

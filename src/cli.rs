@@ -1,4 +1,4 @@
-//! The command line: what the user typed, which command runs, what the process ends with.
+//! The command line: arguments, subcommands, exit codes.
 
 mod check;
 mod demo;
@@ -19,7 +19,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-/// `EX_USAGE`: the command line or the configuration is wrong.
+/// Exit code for a wrong command line or configuration: `EX_USAGE`.
 const USAGE: u8 = 64;
 /// Any other failure.
 const FAILURE: u8 = 1;
@@ -81,14 +81,14 @@ pub(crate) fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Nothing can be told when the terminal itself is gone.
+            // Without a terminal there is no way to report anything.
             let _ = error.print();
             return if error.use_stderr() { USAGE.into() } else { ExitCode::SUCCESS };
         }
     };
-    // Before any secret is read; the environment is there already.
+    // Before any secret is read, except those of the environment.
     for failure in sandbox::hide() {
-        complain(&format!("warning: {failure}"));
+        print_error(&format!("warning: {failure}"));
     }
     let environment = Environment::of_process();
     let result = match cli.command {
@@ -102,7 +102,7 @@ pub(crate) fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&whole(&error));
+            print_error(&whole(&error));
             exit_code(&error).into()
         }
     }
@@ -112,7 +112,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     if error.is::<ConfigError>() || error.is::<clap::Error>() { USAGE } else { FAILURE }
 }
 
-/// Writes to standard output; a reader that has gone away (`| head`) is no error.
+/// Writes to standard output. A reader that has closed the pipe (`| head`) is no error.
 fn print(text: &str) -> anyhow::Result<()> {
     match std::io::stdout().lock().write_all(readable::lines(text).as_bytes()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
@@ -120,41 +120,42 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// An error with its causes, as far as it does not tell them itself.
+/// The message of an error and of its causes. A cause that the message quotes already is left out.
 fn whole(error: &anyhow::Error) -> String {
-    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match &*told {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| match &*text {
         "" => cause,
-        _ if told.contains(&cause) => told,
-        _ => format!("{told}: {cause}"),
+        _ if text.contains(&cause) => text,
+        _ => format!("{text}: {cause}"),
     })
 }
 
-/// Waits a moment only: a reader that stalls must not keep a process that has failed.
-fn complain(text: &str) {
-    const PATIENCE: Duration = Duration::from_secs(1);
-    // There is nowhere else to complain to.
+/// Writes to standard error, for a limited time: a reader that stalls must not keep a failed
+/// process alive.
+fn print_error(text: &str) {
+    const TIME_LIMIT: Duration = Duration::from_secs(1);
+    // A failure can't be reported anywhere else.
     let write = |text: &str| drop(writeln!(std::io::stderr().lock(), "{text}"));
-    let (text, (told, is_told)) = (readable::lines(text).into_owned(), mpsc::channel());
+    let (text, (done, is_done)) = (readable::lines(text).into_owned(), mpsc::channel());
     let line = text.clone();
-    let complaining = thread::Builder::new().spawn(move || {
+    let writing = thread::Builder::new().spawn(move || {
         write(&line);
-        let _ = told.send(());
+        let _ = done.send(());
     });
-    match complaining {
-        Ok(_) => drop(is_told.recv_timeout(PATIENCE)),
-        // That there is no thread may be what it is about.
+    match writing {
+        Ok(_) => drop(is_done.recv_timeout(TIME_LIMIT)),
+        // The message may be about the lack of threads.
         Err(_) => write(&text),
     }
 }
 
-/// One line for each variable that is set and means nothing, in whole or in part.
+/// Warns of each variable that is set but has no effect, in whole or in part.
 fn warn_of_unknown(environment: &Environment) {
     for name in config::unknown_variables(environment) {
-        complain(&format!(
+        print_error(&format!(
             "warning: environment variable {name} is set, but bearerd reads no such variable"
         ));
     }
     for why in ProxyChoice::skipped_exceptions(environment) {
-        complain(&format!("warning: environment variable {why}"));
+        print_error(&format!("warning: environment variable {why}"));
     }
 }

@@ -1,7 +1,7 @@
-//! Everything that has to work, tried once, with advice for what does not: `bearerd doctor`.
+//! `bearerd doctor`: tries everything that has to work, once, and gives advice.
 //!
-//! Nothing is changed anywhere: one token a client, one read a route. No finding holds a secret or a
-//! token.
+//! It changes nothing: it requests one token for each client, and reads once through each route. No
+//! finding holds a secret or a token.
 
 mod advice;
 mod client;
@@ -13,29 +13,29 @@ use crate::config::Config;
 use serde::Serialize;
 use std::collections::HashMap;
 
-/// What was found at one thing.
+/// The result of one check.
 #[derive(Clone, Debug, Serialize)]
 pub struct Finding {
-    /// What was looked at: "client technical-user".
+    /// What was checked, for example "client technical-user".
     pub subject: String,
-    /// What was tried: "dns", "tls", "token", ...
+    /// The name of the check: "dns", "tls", "token", ...
     pub check: &'static str,
-    /// How it went.
+    /// Whether it passed.
     pub verdict: Verdict,
-    /// What was seen.
+    /// What was observed.
     pub detail: String,
-    /// What to do, where something is to be done.
+    /// What to do, if something is to be done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
 }
 
-/// How a check went.
+/// Whether a check passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// As it should.
+    /// It passed.
     Ok,
-    /// It works, and will not for long, or not everywhere.
+    /// It works, but not for long or not everywhere.
     Warning,
     /// It does not work.
     Failed,
@@ -68,7 +68,7 @@ impl Subject {
     }
 }
 
-/// Looks at every client, upstream and route of a configuration.
+/// Checks every client, upstream and route of a configuration.
 pub async fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut tokens = HashMap::new();

@@ -1,8 +1,8 @@
-//! URLs of servers: which are accepted, and where a server is.
+//! URLs of servers: which ones are accepted, and their host and port.
 
 use url::{Host, Url};
 
-/// The host's name or address; an IPv6 address has no brackets here. Empty without a host.
+/// The host's name or address, without the brackets of an IPv6 address. Empty without a host.
 pub(crate) fn host(url: &Url) -> String {
     match url.host() {
         Some(Host::Domain(name)) => name.to_owned(),
@@ -12,17 +12,17 @@ pub(crate) fn host(url: &Url) -> String {
     }
 }
 
-/// The port, written or the scheme's own; 443 for schemes that have none.
+/// The port of the URL, or the default of its scheme; 443 if the scheme has none.
 pub(crate) fn port(url: &Url) -> u16 {
     url.port_or_known_default().unwrap_or(443)
 }
 
-/// `host:port`, an IPv6 address in brackets.
+/// The authority `host:port`, with an IPv6 address in brackets.
 pub(crate) fn authority(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-/// Whether it is on this machine: what goes there is on no network.
+/// Whether the server is on this machine, so that requests to it cross no network.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
@@ -32,7 +32,8 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// A URL that may carry a credential: https, or http where the cleartext stays on this machine.
+/// Parses a URL to which a credential may be sent: https, or http if the cleartext stays on this
+/// machine or is allowed.
 pub(crate) fn url(text: &str, allow_cleartext: bool) -> Result<Url, String> {
     let url: Url =
         text.parse().map_err(|error| format!("is not a URL ({error}); write https://host"))?;
@@ -53,14 +54,14 @@ pub(crate) fn url(text: &str, allow_cleartext: bool) -> Result<Url, String> {
     }
 }
 
-/// A token endpoint, without `grant_type`.
+/// Parses the URL of a token endpoint. `grant_type` is removed from it.
 pub(crate) fn token_url(text: &str, allow_cleartext: bool) -> Result<Url, String> {
     let mut url = url(text, allow_cleartext)?;
     without_grant_type(&mut url);
     Ok(url)
 }
 
-/// An upstream's origin.
+/// Parses an upstream's origin.
 pub(crate) fn origin(text: &str, allow_cleartext: bool) -> Result<Url, String> {
     let url = url(text, allow_cleartext)?;
     if url.path() != "/" || url.query().is_some() {
@@ -71,8 +72,8 @@ pub(crate) fn origin(text: &str, allow_cleartext: bool) -> Result<Url, String> {
     Ok(url)
 }
 
-/// SAP's guides have users write `?grant_type=client_credentials` behind a token URL; the parameter
-/// is bearerd's own to send.
+/// Removes `grant_type` from a token URL. SAP's guides append `?grant_type=client_credentials`, but
+/// bearerd sends the parameter itself.
 pub(crate) fn without_grant_type(url: &mut Url) {
     let kept: Vec<_> = url
         .query_pairs()

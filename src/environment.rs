@@ -1,13 +1,13 @@
-//! The process environment: the one place that reads it, and `${NAME}` in values.
+//! The process environment, read here only, and `${NAME}` in values.
 
 use std::collections::BTreeMap;
 
-/// A copy of the environment, so that tests never touch the process's own.
+/// A copy of the environment. Tests make their own, and never change that of the process.
 #[derive(Clone, Debug, Default)]
 pub struct Environment(BTreeMap<String, String>);
 
 impl Environment {
-    /// The environment of this process. Variables that are not UTF-8 are left out.
+    /// Copies the environment of this process. Variables that are not UTF-8 are left out.
     pub fn of_process() -> Self {
         Self(
             std::env::vars_os()
@@ -26,7 +26,7 @@ impl Environment {
     /// Replaces `${NAME}` and `${NAME:-default}`; `$${` stands for a literal `${`.
     ///
     /// # Errors
-    /// A sentence that names the variable that is not set, or the brace that is not closed.
+    /// A message about a variable that is not set, or a brace that is not closed.
     pub(crate) fn expand(&self, text: &str) -> Result<String, String> {
         let mut expanded = String::with_capacity(text.len());
         let mut rest = text;
@@ -74,7 +74,7 @@ impl<const N: usize> From<[(&str, &str); N]> for Environment {
     }
 }
 
-/// Of one name that comes twice, the later value counts.
+/// Collects variables. The later of two values for one name takes precedence.
 impl<'a> FromIterator<(&'a str, &'a str)> for Environment {
     fn from_iter<I: IntoIterator<Item = (&'a str, &'a str)>>(variables: I) -> Self {
         let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());

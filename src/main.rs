@@ -1,4 +1,4 @@
-//! The binary: arguments in, a command run, an exit code out.
+//! The binary: parses the arguments, runs a command, ends with an exit code.
 
 mod cli;
 

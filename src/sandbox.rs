@@ -1,8 +1,8 @@
-//! What the process gives up before it serves anybody, memory that others could read and files that
-//! it does not need; and the one thing it takes, as many open files as it may have.
+//! Restrictions of the process before it serves: its memory is closed to other processes, and files
+//! that it does not need are closed to it. The limit of open files is raised to the maximum.
 //!
-//! The sandbox is Landlock's: from its beginning on, only the places of the configuration and what the
-//! system's libraries need can be read, and nothing can be written.
+//! The sandbox is Landlock. Inside it, only the configured places and the files of the system's
+//! libraries can be read, and nothing can be written.
 
 use crate::config::{Config, ListenAddress};
 use crate::files::{Link, folder_of, links};
@@ -16,8 +16,9 @@ use rustix::process::{
 use std::path::{Path, PathBuf};
 use tracing::{info, warn};
 
-/// What resolving names, trusting certificates and telling metrics reads. `/etc` is one of them as a
-/// whole: a rule for a file ends with the file, and `resolv.conf` and `hosts` are replaced by others.
+/// Places that resolving names, verifying certificates and collecting metrics need. `/etc` is there
+/// as a whole: a rule for a file ends when the file is replaced, as `resolv.conf` and `hosts` often
+/// are.
 const SYSTEM: [&str; 13] = [
     "/etc",
     "/lib",
@@ -34,42 +35,43 @@ const SYSTEM: [&str; 13] = [
     "/usr/share",
 ];
 
-/// Keeps secrets out of core dumps, and from other processes of the same user: their memory, and the environment.
-/// To be called before there are any. Returns what could not be done.
+/// Keeps secrets out of core dumps, and hides memory and environment from other processes of the
+/// same user. Must be called before any secret is read. Returns what failed.
 pub fn hide() -> Vec<String> {
     let no_core = Rlimit { current: Some(0), maximum: Some(0) };
-    let core = setrlimit(Resource::Core, no_core)
-        .err()
-        .map(|error| format!("core dumps can't be switched off ({error}); one would hold secrets"));
+    let core = setrlimit(Resource::Core, no_core).err().map(|error| {
+        format!("core dumps can't be switched off ({error}), and would contain secrets")
+    });
     let dumpable = set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .err()
-        .map(|error| format!("the process stays open to debuggers of its user ({error})"));
+        .map(|error| format!("the process can't be closed to debuggers of its user ({error})"));
     core.into_iter().chain(dumpable).collect()
 }
 
-/// Takes as many open files as there may be, and says so where the process runs as root. `contained` says that a
-/// container holds it.
+/// Raises the limit of open files to its maximum. Warns if the process runs as root, unless it is
+/// `contained` in a container.
 pub fn prepare(contained: bool) {
-    // Each caller is an open file, and another one is its upstream connection.
+    // Each client is an open file, and its upstream connection is another one.
     let files = getrlimit(Resource::Nofile);
     let most = Rlimit { current: files.maximum, ..files };
     if let Err(error) = setrlimit(Resource::Nofile, most) {
-        warn!("The limit of open files stays as it is ({error}).");
+        warn!("The limit of open files can't be raised ({error}).");
     }
     if getuid().is_root() && !contained {
-        warn!("bearerd runs as root and needs no right of root's; give it a user of its own.");
+        warn!("bearerd runs as root but needs no rights of root; run it as a user of its own.");
     }
 }
 
-/// Leaves only what this configuration needs. `config_file` is where it was read from, `anchors` where
-/// `SSL_CERT_FILE` and `SSL_CERT_DIR` point.
+/// Enters the sandbox: only files that this configuration needs can be read afterwards.
+/// `config_file` is its own file, `anchors` are the values of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
 ///
-/// It holds for the calling thread and those that it starts: to be called before there are others.
+/// The sandbox applies to the calling thread and to threads that it starts. It must be entered
+/// before there are others.
 pub fn enter(config: &Config, config_file: Option<&Path>, anchors: &[PathBuf]) {
     match restrict(config, config_file, anchors) {
-        Ok(RulesetStatus::FullyEnforced) => info!("Sandbox: only what is configured can be read."),
+        Ok(RulesetStatus::FullyEnforced) => info!("Sandbox: only configured files can be read."),
         Ok(RulesetStatus::PartiallyEnforced) => {
-            info!("Sandbox: as far as this kernel knows how.");
+            info!("Sandbox: enforced as far as this kernel supports it.");
         }
         Ok(RulesetStatus::NotEnforced) => info!("No sandbox: this kernel has no Landlock."),
         Err(error) => warn!("No sandbox ({error}); `sandbox: off` silences this."),
@@ -95,7 +97,7 @@ fn restrict(
     }
     for listen in &config.listen {
         if let ListenAddress::Unix(path) = listen {
-            // Its file goes when the process ends.
+            // The file of the socket is removed when the process ends.
             for folder in folders(path) {
                 ruleset = allow(ruleset, &folder, read | AccessFs::RemoveFile)?;
             }
@@ -104,7 +106,7 @@ fn restrict(
     Ok(ruleset.restrict_self()?.ruleset)
 }
 
-/// A path that is not there needs no rule.
+/// Adds a rule for a path. One that does not exist needs no rule.
 fn allow(
     ruleset: RulesetCreated,
     path: &Path,
@@ -113,7 +115,7 @@ fn allow(
     let Ok(opened) = PathFd::new(path) else {
         return Ok(ruleset);
     };
-    // Of a file, only what files have can be allowed.
+    // Rules for a file may only name rights that files have.
     let access = if path.is_dir() { access } else { access & AccessFs::from_file(ABI::V3) };
     ruleset.add_rule(PathBeneath::new(opened, access))
 }
@@ -132,16 +134,16 @@ fn configured(config: &Config) -> Vec<&Path> {
     clients.chain(upstreams).chain(access.into_iter().flatten()).collect()
 }
 
-/// The folder of a file, and the folders in which links on the way to it may be turned: Kubernetes
-/// turns `..data` beside the file, or above it.
+/// The folder of a file, and the folders of the links on its path that may be switched: Kubernetes
+/// switches `..data` beside the file, or above it.
 fn folders(path: &Path) -> Vec<PathBuf> {
     let (links, end) = links(path);
-    // What leads elsewhere, as /var/run does, is not turned.
-    let is_turned = |link: &Link| link.target.is_relative() && !link.target.starts_with("..");
-    let turned = links.into_iter().filter(is_turned).map(|link| link.folder);
+    // Links to another place, for example /var/run, are not switched.
+    let is_switched = |link: &Link| link.target.is_relative() && !link.target.starts_with("..");
+    let switched = links.into_iter().filter(is_switched).map(|link| link.folder);
     let ends = [path, &end].map(|end| folder_of(end).to_owned());
-    // The root would be everything.
-    turned.chain(ends).filter(|folder| folder.parent().is_some()).collect()
+    // A rule for the root would allow everything.
+    switched.chain(ends).filter(|folder| folder.parent().is_some()).collect()
 }
 
 #[cfg(test)]

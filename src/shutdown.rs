@@ -1,4 +1,4 @@
-//! What the process is asked to do by signals: end, or reload.
+//! Signals to the process: end, or reload.
 
 use std::io;
 use std::sync::Arc;
@@ -7,17 +7,18 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-/// Two moments: please end, and end at once.
+/// The two steps of a shutdown: end gracefully, then end at once.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
-    /// Finish what is in flight.
+    /// Cancelled to request a graceful end: requests under way are finished.
     pub requested: CancellationToken,
-    /// Do not wait any more.
+    /// Cancelled to end at once.
     pub forced: CancellationToken,
 }
 
 impl Shutdown {
-    /// SIGTERM or SIGINT requests; a second one forces. Needs a running tokio runtime.
+    /// A shutdown that the first SIGTERM or SIGINT requests, and a second one forces. Needs a
+    /// running tokio runtime.
     ///
     /// # Errors
     /// The signals can't be caught.
@@ -25,34 +26,34 @@ impl Shutdown {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let shutdown = Self::default();
-        let told = shutdown.clone();
+        let signalled = shutdown.clone();
         tokio::spawn(async move {
-            for moment in [told.requested, told.forced] {
+            for step in [signalled.requested, signalled.forced] {
                 let name = tokio::select! {
                     _ = terminate.recv() => "SIGTERM",
                     _ = interrupt.recv() => "SIGINT",
                 };
                 info!(signal = name, "Asked to end.");
-                moment.cancel();
+                step.cancel();
             }
         });
         Ok(shutdown)
     }
 }
 
-/// SIGHUP: each one asks for a reload. Needs a running tokio runtime.
+/// Returns what each SIGHUP notifies, to request a reload. Needs a running tokio runtime.
 ///
 /// # Errors
 /// The signal can't be caught.
 pub fn hangups() -> io::Result<Arc<Notify>> {
     let mut hangup = signal(SignalKind::hangup())?;
-    let asked = Arc::new(Notify::new());
-    let told = asked.clone();
+    let requested = Arc::new(Notify::new());
+    let notified = requested.clone();
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
             info!(signal = "SIGHUP", "Asked to reload.");
-            told.notify_one();
+            notified.notify_one();
         }
     });
-    Ok(asked)
+    Ok(requested)
 }

@@ -1,24 +1,25 @@
-//! Text as editors, shells and servers write it. Pure.
+//! Text encodings that editors, shells and servers use. Pure.
 
 use std::borrow::Cow;
 
-/// Bytes that are no text.
+/// The reason why bytes are not text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotText {
-    /// Not UTF-8, and not UTF-16 with a byte order mark.
+    /// The bytes are neither UTF-8 nor UTF-16 with a byte order mark.
     #[error("is not UTF-8 text; save it as UTF-8")]
     Encoding,
-    /// UTF-16 that does not say so, most probably.
+    /// The bytes are probably UTF-16 without a byte order mark.
     #[error(
-        "holds zero bytes: it is UTF-16 without a byte order mark, or no text; save it as UTF-8"
+        "holds zero bytes: it is UTF-16 without a byte order mark, or not text; save it as UTF-8"
     )]
     Zeros,
 }
 
-/// The text of UTF-8, with a byte order mark or without, and of UTF-16 with one: PowerShell's `>` writes that.
+/// Decodes UTF-8, with a byte order mark or without, and UTF-16 with one, as PowerShell's `>`
+/// writes.
 ///
 /// # Errors
-/// The bytes are something else.
+/// The bytes are in another encoding.
 pub fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, NotText> {
     let text = match bytes {
         [0xff, 0xfe, rest @ ..] => Cow::Owned(utf16(rest, u16::from_le_bytes)?),
@@ -37,7 +38,7 @@ fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, NotText> {
     let (units, []) = bytes.as_chunks() else {
         return Err(NotText::Encoding);
     };
-    // Room for all of it, so that no copy of a secret stays behind where a buffer grew.
+    // Reserves room for all of it: a buffer that grows would leave a copy of a secret in memory.
     let mut text = String::with_capacity(bytes.len() * 2);
     for character in char::decode_utf16(units.iter().copied().map(unit)) {
         text.push(character.map_err(|_| NotText::Encoding)?);

@@ -1,10 +1,10 @@
-//! Tells when files may have changed: by the system's events, and by the clock where there are none.
+//! Reports when files may have changed: by events of the system, and by polling without them.
 //!
-//! Folders are watched, never files: Kubernetes and careful editors put a new file in the place of the
-//! old one, which a watch on the old one would not see. On the way to a file, so are the folders of all links, which
-//! are followed again after each event.
+//! Folders are watched, never files: Kubernetes and careful editors replace a file by a new one,
+//! which a watch on the old file would miss. The folders of all links on the path to a file are
+//! watched too. Links are followed again after each event.
 //!
-//! There is no thread for it, which the system may not have to give when a configuration is read again.
+//! It needs no thread, which the system may not have to give when a configuration is reloaded.
 
 use crate::blocking;
 use crate::credential::folder::{MAX_DEPTH, MAX_ENTRIES};
@@ -23,14 +23,14 @@ use tokio::sync::{Mutex, Notify};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::warn;
 
-/// Without an event, files are looked at this often: network file systems have none, and a folder
-/// that was replaced is not watched any more.
+/// Interval of polling. Network file systems have no events, and a folder that was replaced is no
+/// longer watched.
 pub(crate) const POLL: Duration = Duration::from_secs(30);
-/// A change has several events. After the last of them it must be quiet for this long, but not
-/// forever.
+/// How long there must be no event after a change, which usually has several.
 const QUIET: Duration = Duration::from_millis(100);
-const PATIENCE: Duration = Duration::from_secs(1);
-/// Whatever changes what is read in a folder. To read it is no change.
+/// How long a change may take to settle.
+const SETTLE_LIMIT: Duration = Duration::from_secs(1);
+/// Events that may change the content of a folder. Reading is not among them.
 const CHANGES: WatchMask = WatchMask::ATTRIB
     .union(WatchMask::CLOSE_WRITE)
     .union(WatchMask::CREATE)
@@ -40,22 +40,23 @@ const CHANGES: WatchMask = WatchMask::ATTRIB
     .union(WatchMask::MOVE)
     .union(WatchMask::MOVE_SELF)
     .union(WatchMask::ONLYDIR);
-/// Folders that are watched for one [`Watch`]. Beyond, links in a folder of credentials are not followed.
+/// Largest number of folders of one [`Watch`]. Beyond it, links in a folder of credentials are not
+/// followed.
 const MOST_FOLDERS: usize = 2 * MAX_ENTRIES;
-/// Events that are taken from the system at once.
+/// Size of the buffer for events, in bytes.
 const BUFFER: usize = 4096;
 
-/// Watches some files and folders.
+/// A watch over some files and folders.
 pub struct Watch {
     asked: Arc<Notify>,
-    /// What the system reports. Nothing: only the clock is left.
+    /// Events of the system; `None` leaves polling.
     events: Option<Events>,
 }
 
 impl Watch {
-    /// Watches these paths. Where the system can't, the clock is left, and the log says so.
+    /// Watches these paths. If the system can't, they are polled, and the log says so.
     ///
-    /// It begins with a change: what became of them between their reading and this, nobody saw.
+    /// A watch begins with a change: the paths may have changed since they were read.
     pub fn new<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Self {
         let asked = Arc::new(Notify::new());
         let paths: Arc<[PathBuf]> = paths.into_iter().map(Path::to_owned).collect();
@@ -67,21 +68,21 @@ impl Watch {
         Self { asked, events: events.ok() }
     }
 
-    /// Resolves when something may have changed and has settled, or when it is time to look anyway.
+    /// Resolves when something may have changed and has settled, or when the next poll is due.
     pub async fn changed(&self) {
-        if timeout(POLL, self.news()).await.is_ok() {
-            let limit = Instant::now() + PATIENCE;
-            let settled = async { while timeout(QUIET, self.news()).await.is_ok() {} };
-            // Settled or not, it is read now, and read again at the next event.
+        if timeout(POLL, self.event()).await.is_ok() {
+            let limit = Instant::now() + SETTLE_LIMIT;
+            let settled = async { while timeout(QUIET, self.event()).await.is_ok() {} };
+            // If it has not settled, the next event leads to another read.
             let _ = timeout_at(limit, settled).await;
         }
         if let Some(events) = &self.events {
-            // Folders may be new, or others than before.
+            // Folders may be new, or may have been replaced.
             events.follow(|_| {});
         }
     }
 
-    async fn news(&self) {
+    async fn event(&self) {
         match &self.events {
             None => self.asked.notified().await,
             Some(events) => select! {
@@ -91,7 +92,7 @@ impl Watch {
         }
     }
 
-    /// What makes [`Watch::changed`] resolve from elsewhere.
+    /// Returns what to notify to make [`Watch::changed`] resolve.
     pub fn trigger(&self) -> Arc<Notify> {
         self.asked.clone()
     }
@@ -99,17 +100,17 @@ impl Watch {
 
 fn warn_of(error: &io::Error) {
     let seconds = POLL.as_secs();
-    warn!("Cannot watch for changes ({error}); looking every {seconds} s instead.");
+    warn!("Cannot watch for changes ({error}); polling every {seconds} s instead.");
 }
 
-/// The system's events (inotify(7)).
+/// Events of the system (inotify(7)).
 struct Events {
     stream: Mutex<EventStream<[u8; BUFFER]>>,
     watches: Watches,
     paths: Arc<[PathBuf]>,
-    /// The folders that are watched, by the system's numbers.
+    /// The folders that are watched, by the number of their watch.
     known: Arc<SharedMutex<BTreeMap<i32, WatchDescriptor>>>,
-    /// Asked to look when there is a new one: what changed there before nobody saw.
+    /// Notified when a folder is new, since earlier changes in it had no event.
     asked: Arc<Notify>,
 }
 
@@ -119,7 +120,7 @@ impl Events {
         let (watches, known) = (stream.watches(), Arc::default());
         let events = Self { stream: Mutex::new(stream), watches, paths, known, asked };
         events.follow(|followed| {
-            // Later ones are those of a folder in between two others.
+            // Later errors concern folders that come and go.
             if let Err(error) = followed {
                 warn_of(&error);
             }
@@ -127,11 +128,12 @@ impl Events {
         Ok(events)
     }
 
-    /// Watches the folders that are there now, beside the runtime: their file system may hang.
+    /// Watches the folders that exist now. Runs beside the runtime, since their file system may
+    /// hang.
     fn follow(&self, then: impl FnOnce(io::Result<()>) + Send + 'static) {
         let (mut watches, paths) = (self.watches.clone(), self.paths.clone());
         let (known, asked) = (self.known.clone(), self.asked.clone());
-        // Without a thread for it the clock is left; the next try is at the next look.
+        // Without a thread for it, polling goes on, and the next poll tries again.
         let _ = blocking::submit(move || {
             let (mut outcome, mut current) = (Ok(()), BTreeMap::new());
             for folder in folders(&paths) {
@@ -146,7 +148,7 @@ impl Events {
                 asked.notify_one();
             }
             for (_, left) in before.into_iter().filter(|(id, _)| !known.contains_key(id)) {
-                // Of a folder that is gone, the system has ended it.
+                // Fails if the folder is gone, since the system has removed the watch.
                 let _ = watches.remove(left);
             }
             drop(known);
@@ -154,17 +156,18 @@ impl Events {
         });
     }
 
-    /// Resolves after an event. What it was does not matter: everything is read again.
+    /// Resolves after an event. Its kind does not matter, since everything is read again.
     async fn next(&self) {
         match self.stream.lock().await.next().await {
             Some(Ok(_)) => {}
-            // There will be none: the runtime ends, or the system has changed its mind.
+            // There will be no more events: the runtime ends, or the system has closed the stream.
             Some(Err(_)) | None => pending().await,
         }
     }
 }
 
-/// The folders to watch: that of a file, or the folder itself with those in it; and those of the links on the way.
+/// The folders to watch: the folder of a file, or a folder with those in it, and the folders of the
+/// links on the path.
 fn folders(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
     let mut folders: BTreeMap<&Path, usize> = BTreeMap::new();
     for path in paths {
@@ -184,7 +187,7 @@ fn folders(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
     found
 }
 
-/// As far as credentials are read.
+/// Adds a folder and those in it, as deep as credentials are read.
 fn descend(folder: &Path, depth: usize, found: &mut BTreeSet<PathBuf>) {
     found.insert(folder.to_owned());
     if depth > 0
@@ -204,7 +207,7 @@ fn descend(folder: &Path, depth: usize, found: &mut BTreeSet<PathBuf>) {
     }
 }
 
-/// The folders of the links on the way to a path, and of what they lead to.
+/// Adds the folders of the links on a path, and the folder of their target.
 fn follow_links(path: &Path, found: &mut BTreeSet<PathBuf>) {
     let (links, end) = links(path);
     if !links.is_empty() {

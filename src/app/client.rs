@@ -1,5 +1,4 @@
-//! An OAuth client as it lives: what was read for it, then its refresher and the watch over its
-//! credential.
+//! An OAuth client: what was read for it, then its refresher and the rotation of its credential.
 
 use super::control::Control;
 use super::error::AppError;
@@ -21,14 +20,14 @@ use url::Url;
 
 /// A client of a new configuration.
 pub(super) enum ClientSlot {
-    /// It is the same as before, and stays in use.
+    /// An unchanged client, which stays in use.
     Running(Arc<RunningClient>),
-    /// It is new, or was changed.
+    /// A client that is new or was changed.
     Prepared(Box<PreparedClient>),
 }
 
 impl ClientSlot {
-    /// Prepares a client, unless one that is the same runs in `before`.
+    /// Prepares a client, unless the same client runs in `before`.
     ///
     /// An upstream may take its origin from the client's key. The client then is the same only if
     /// that origin, `pinned`, is: its tokens must not go to the API of another key.
@@ -49,7 +48,7 @@ impl ClientSlot {
         Ok(Self::Prepared(Box::new(PreparedClient::new(config, pinned)?)))
     }
 
-    /// Starts a client that does not run yet. Returns whether this one did not.
+    /// Starts the client. Returns whether it did not run before.
     pub(super) fn start(self, metrics: &Metrics, control: &Control) -> (Arc<RunningClient>, bool) {
         match self {
             Self::Running(running) => (running, false),
@@ -72,13 +71,13 @@ pub(super) struct RunningClient {
     /// The origin that an upstream takes from the client's key.
     pinned: Option<Url>,
     pub(super) handle: ClientHandle,
-    /// Makes it look at its credential now.
+    /// Notified to read the credential now.
     pub(super) look: Arc<Notify>,
     _tasks: DropGuard,
 }
 
 impl PreparedClient {
-    /// Reads what proves the client.
+    /// Reads the client's credential.
     fn new(config: &Arc<Client>, pinned: Option<&Url>) -> Result<Self, AppError> {
         let name = || config.name.clone();
         let identity = config.source.read();

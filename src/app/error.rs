@@ -8,19 +8,19 @@ use crate::token::oauth::SourceError;
 use crate::trust::TrustError;
 use std::io;
 
-/// Why the sidecar can't start, or can't go on. Every message says what to do.
+/// An error that ends the sidecar, or keeps it from starting.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// An address.
+    /// An address can't be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// The local credential.
+    /// The local credential can't be read.
     #[error("access: {0}")]
     Access(#[from] SecretFileError),
-    /// The system's trust anchors, when they are read once more.
+    /// The system's trust anchors can't be read again.
     #[error(transparent)]
     Trust(#[from] TrustError),
-    /// A client's credential.
+    /// A client's credential can't be read.
     #[error("client {client}: {source}")]
     Credential {
         /// The client's name.
@@ -28,7 +28,7 @@ pub enum AppError {
         /// What is wrong.
         source: CredentialError,
     },
-    /// A client's token endpoint.
+    /// A client's token endpoint can't be used.
     #[error("client {client}: {source}")]
     Issuer {
         /// The client's name.
@@ -36,7 +36,7 @@ pub enum AppError {
         /// What is wrong.
         source: SourceError,
     },
-    /// An upstream's trust anchors.
+    /// An upstream can't be set up.
     #[error("upstream {upstream}: {source}")]
     Upstream {
         /// The upstream's name.
@@ -50,13 +50,13 @@ pub enum AppError {
         /// The route's path.
         route: String,
     },
-    /// A thread that serves requests has ended by itself; the log says why.
+    /// A worker thread has ended by itself; the log says why.
     #[error("a worker ended by itself; see the log, and report this")]
     WorkerFailed,
     /// A defect, found by any test.
     #[error("cannot declare the metrics: {0}")]
     Metrics(#[from] prometheus::Error),
-    /// No thread, no runtime.
+    /// A thread or a runtime can't be started.
     #[error("cannot start: {0}")]
     System(#[from] io::Error),
 }

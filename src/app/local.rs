@@ -1,5 +1,7 @@
-//! The local credential: what callers have to show. Its files are watched by a task of their own, so that one
-//! that has leaked can be taken back whatever else the configuration waits for or is refused for.
+//! The local credential that clients of the sidecar have to present.
+//!
+//! A task of its own watches its files, so that a leaked credential can be replaced even while the
+//! rest of the configuration is refused.
 
 use super::control::{Control, FILES_TIMEOUT};
 use crate::blocking;
@@ -16,80 +18,82 @@ use tokio::sync::Notify;
 use tokio_util::sync::DropGuard;
 use tracing::{info, warn};
 
-/// A longer part of a local credential, as base64, would leave no room in a header of 64 KiB.
+/// Longest password or key. A longer one, as base64, would not fit into a header of 64 KiB.
 const LONGEST: usize = 32 * 1024;
 
-/// How callers show a part of the local credential.
+/// A part of the local credential, by the form in which requests carry it.
 #[derive(Clone, Copy, PartialEq)]
-enum Shown {
-    /// As base64, which can hold anything; but a password has no control characters (RFC 7617 section 2).
+enum Part {
+    /// A password of HTTP Basic. Base64 could hold anything, but a password has no control
+    /// characters (RFC 7617 section 2).
     Password,
-    /// As the value of a header.
+    /// An API key: the value of a header.
     Key,
 }
 
-impl Shown {
-    /// Reads one that callers can show. Another one would keep everybody out.
+impl Part {
+    /// Reads a file. Refuses a value that no request can carry, since it would lock out every
+    /// client.
     fn read(self, path: &Path) -> Result<Secret, SecretFileError> {
         let secret = read_secret(path)?;
-        match self.fault(secret.expose()) {
+        match self.defect(secret.expose()) {
             Some(reason) => Err(SecretFileError::CannotBeSent { path: path.to_owned(), reason }),
             None => Ok(secret),
         }
     }
 
-    /// Why no caller can show this.
-    fn fault(self, text: &str) -> Option<&'static str> {
+    /// The reason why no request can carry this value, if there is one.
+    fn defect(self, text: &str) -> Option<&'static str> {
         let is_blank = |character| matches!(character, ' ' | '\t');
-        // A tab can stand within a header's value.
+        // A header's value may hold a tab.
         let is_bad = |character: char| {
             character.is_ascii_control() && !(self == Self::Key && character == '\t')
         };
         if text.contains(['\r', '\n']) {
             Some("holds several lines; leave one")
         } else if self == Self::Key && (text.starts_with(is_blank) || text.ends_with(is_blank)) {
-            Some("begins or ends with a blank, which no header keeps; remove it")
+            Some("begins or ends with a blank, which headers do not keep; remove it")
         } else if text.contains(is_bad) {
-            Some("holds a control character, which no caller can send; remove it")
+            Some("holds a control character, which no client can send; remove it")
         } else if text.len() > LONGEST {
-            Some("is longer than 32 KiB, for which no header has room; write a shorter one into it")
+            Some("is longer than 32 KiB, too long for a header; use a shorter one")
         } else {
             None
         }
     }
 }
 
-/// What the files hold. A part that can't be read is missing, and has a fault.
+/// The content of the files. A part that can't be read is missing, and has an error.
 struct Found {
     credential: Credential,
-    faults: Vec<SecretFileError>,
+    errors: Vec<SecretFileError>,
 }
 
 impl Found {
     fn read(access: &Access) -> Self {
-        let mut faults = Vec::new();
+        let mut errors = Vec::new();
         let mut read =
-            |shown: Shown, path: &Path| shown.read(path).map_err(|fault| faults.push(fault)).ok();
-        let password = access.basic.as_ref().and_then(|(_, file)| read(Shown::Password, file));
-        let api_key = access.api_key_file.as_deref().and_then(|file| read(Shown::Key, file));
+            |part: Part, path: &Path| part.read(path).map_err(|error| errors.push(error)).ok();
+        let password = access.basic.as_ref().and_then(|(_, file)| read(Part::Password, file));
+        let api_key = access.api_key_file.as_deref().and_then(|file| read(Part::Key, file));
         let basic = access.basic.as_ref().zip(password.as_ref());
         let basic = basic.map(|((name, _), password)| (name.as_str(), password));
-        Self { credential: Credential::new(basic, api_key), faults }
+        Self { credential: Credential::new(basic, api_key), errors }
     }
 
     /// The credential, if nothing is wrong.
     fn whole(self) -> Result<Credential, SecretFileError> {
-        match self.faults.into_iter().next() {
-            Some(fault) => Err(fault),
+        match self.errors.into_iter().next() {
+            Some(error) => Err(error),
             None => Ok(self.credential),
         }
     }
 
-    /// Replaces what the guard asks for. A part with a fault stays as it was. Returns whether anything is new,
-    /// and what is wrong.
+    /// Replaces the credential of the guard. A part with an error stays as it was. Returns whether
+    /// anything is new, and what is wrong.
     fn renew(self, guard: &Guard) -> (bool, Option<String>) {
-        let faults: Vec<_> = self.faults.iter().map(ToString::to_string).collect();
-        (guard.renew(self.credential), (!faults.is_empty()).then(|| faults.join("; ")))
+        let errors: Vec<_> = self.errors.iter().map(ToString::to_string).collect();
+        (guard.renew(self.credential), (!errors.is_empty()).then(|| errors.join("; ")))
     }
 }
 
@@ -138,10 +142,10 @@ impl LocalCredential {
         let watch = Watch::new(files(&self.access));
         let (look, stop) = (watch.trigger(), control.stop.child_token());
         let (access, guard) = (self.access.clone(), self.guard.clone());
-        let keeper = Keeper { access, guard, metrics: metrics.clone() };
+        let rotation = Rotation { access, guard, metrics: metrics.clone() };
         let watching = stop.clone();
         control.tasks.spawn(async move {
-            watching.run_until_cancelled(keeper.run(watch)).await;
+            watching.run_until_cancelled(rotation.run(watch)).await;
         });
         RunningWatch { look, _task: stop.drop_guard() }
     }
@@ -160,16 +164,17 @@ fn files(access: &Access) -> impl Iterator<Item = &Path> {
     password.into_iter().chain(&access.api_key_file).map(PathBuf::as_path)
 }
 
-struct Keeper {
+/// The task that replaces the credential when its files change.
+struct Rotation {
     access: Access,
     guard: Arc<Guard>,
     metrics: Metrics,
 }
 
-impl Keeper {
-    /// Looks whenever `watch` says so, for ever.
+impl Rotation {
+    /// Reads the files whenever `watch` reports a change, and never ends.
     async fn run(self, watch: Watch) {
-        let mut told: Option<String> = None;
+        let mut reported: Option<String> = None;
         loop {
             watch.changed().await;
             let access = self.access.clone();
@@ -183,7 +188,7 @@ impl Keeper {
                 let detail = "the local credential was replaced".to_owned();
                 self.metrics.record_config_reload(ConfigReload::Success, detail);
             }
-            if complaint == told {
+            if complaint == reported {
                 continue;
             }
             self.guard.set_complaint(complaint.as_deref());
@@ -199,7 +204,7 @@ impl Keeper {
                     self.metrics.record_config_reload(ConfigReload::Unchanged, String::new());
                 }
             }
-            told = complaint;
+            reported = complaint;
         }
     }
 }
@@ -263,13 +268,13 @@ mod tests {
     #[test]
     fn what_a_caller_can_show_is_taken_as_it_is_written() {
         for text in ["key 1", "key\t1", "schl\u{fc}ssel", "!\"$%&/()=?", &"x".repeat(LONGEST)] {
-            assert_eq!((Shown::Key.fault(text), text.len() > LONGEST), (None, false), "{text}");
+            assert_eq!((Part::Key.defect(text), text.len() > LONGEST), (None, false), "{text}");
             let value = HeaderValue::from_bytes(text.as_bytes());
             assert!(value.is_ok(), "{text}");
         }
-        assert_eq!(Shown::Password.fault(" of words "), None);
+        assert_eq!(Part::Password.defect(" of words "), None);
         for text in ["pass\nword", "pass\tword", "pass\u{1b}word", &"x".repeat(LONGEST + 1)] {
-            assert!(Shown::Password.fault(text).is_some(), "{text}");
+            assert!(Part::Password.defect(text).is_some(), "{text}");
         }
     }
 
@@ -278,7 +283,7 @@ mod tests {
         for byte in 1..=127_u8 {
             let text = format!("key{}1", char::from(byte));
             let can_be_sent = HeaderValue::from_bytes(text.as_bytes()).is_ok();
-            assert_eq!(Shown::Key.fault(&text).is_none(), can_be_sent, "{text:?}");
+            assert_eq!(Part::Key.defect(&text).is_none(), can_be_sent, "{text:?}");
         }
     }
 }

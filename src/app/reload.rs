@@ -1,7 +1,7 @@
 //! Replaces the configuration in force without a restart: all of it or nothing.
 //!
-//! The file is read again on SIGHUP and when it changes. New parts are tried first: a new client must
-//! get a token before the new configuration takes effect.
+//! The file is read again on SIGHUP and when it changes. New parts are tried first: a new client
+//! must get a token before the new configuration takes effect.
 
 mod backoff;
 mod changes;
@@ -92,7 +92,8 @@ impl Reloader {
     ) -> Option<Backoff> {
         let files = self.setup.inputs.files.keys().map(PathBuf::as_path);
         let watch = Watch::new(source.file.as_deref().into_iter().chain(files));
-        // Kept across the rounds: dropped in the middle, it would lose the change that it waits for.
+        // Kept across the rounds: dropped in the middle, it would lose the change that it waits
+        // for.
         let mut changed = pin!(watch.changed());
         loop {
             let retry_at = retry.map_or_else(|| Instant::now() + POLL * 2, |retry| retry.at);

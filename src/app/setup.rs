@@ -1,4 +1,5 @@
-//! What one configuration became. A reload makes another, which takes over what has not changed.
+//! A configuration with everything that was read and started for it. A reload creates another one,
+//! which takes over the parts that have not changed.
 
 use super::client::{ClientSlot, RunningClient};
 use super::control::Control;
@@ -78,7 +79,8 @@ impl Prepared {
         Ok(Self { config, inputs, local, clients, upstreams })
     }
 
-    /// Starts the clients that do not run yet. Returns these beside the whole.
+    /// Starts the clients that do not run yet. Returns the setup, and the clients that were
+    /// started.
     pub(super) fn start(
         self,
         metrics: &Metrics,

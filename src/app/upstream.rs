@@ -1,4 +1,4 @@
-//! An upstream of the configuration with what the proxy reaches it by.
+//! An upstream with what was read for it.
 
 use super::error::AppError;
 use super::transport_inputs::TransportInputs;
@@ -14,8 +14,8 @@ pub(super) struct PreparedUpstream {
 }
 
 impl PreparedUpstream {
-    /// Prepares an upstream. One that is the same in `before` stays in use; a changed one at the
-    /// same origin takes over the limits that count its requests.
+    /// Prepares an upstream, unless the same upstream is in use in `before`. A changed one with the
+    /// same name and origin goes on counting the requests under way.
     pub(super) fn new(
         config: &Arc<config::Upstream>,
         inputs: &TransportInputs,

@@ -1,4 +1,4 @@
-//! `bearerd check`: what a configuration means, in words.
+//! `bearerd check`: checks a configuration and explains what it means.
 
 use super::{Settings, print, warn_of_unknown};
 use anyhow::Context;
@@ -26,11 +26,11 @@ fn explain(config: &Config) -> Result<String, std::fmt::Error> {
     }
     if config.listen.iter().any(|address| matches!(address, ListenAddress::Tcp(_))) {
         let hosts = &config.access.hosts;
-        writeln!(text, "Over TCP, they call it by the names {}.", hosts.join(", "))?;
+        writeln!(text, "Over TCP, the host names {} are accepted.", hosts.join(", "))?;
         for address in config.listen.iter().filter(|address| !is_named(address, hosts)) {
             writeln!(
                 text,
-                "Not by {address}, however: that address is not in `access.hosts`, and no link will lead there from another one."
+                "{address} is not one of them: it is not in `access.hosts`, and links on other addresses will not lead to it."
             )?;
         }
     }
@@ -61,9 +61,9 @@ fn explain(config: &Config) -> Result<String, std::fmt::Error> {
         } else {
             ""
         };
-        let cut = if route.strip_path { ", path cut" } else { "" };
+        let cut = if route.strip_path { ", path removed" } else { "" };
         let unchecked = if route.unchecked_batches {
-            "; its batches pass unchecked, and reach every path of the upstream with every method"
+            "; its batches are not checked: they reach every path of the upstream with every method"
         } else {
             ""
         };
@@ -82,13 +82,13 @@ fn explain(config: &Config) -> Result<String, std::fmt::Error> {
     Ok(text)
 }
 
-/// The forward proxy on the way, if there is one.
+/// The forward proxy, if there is one, in words.
 fn way(transport: &Transport, url: &Url) -> String {
     let proxy = transport.proxy.to(url).map(ForwardProxy::authority);
     proxy.map_or_else(String::new, |proxy| format!(" through the forward proxy {proxy}"))
 }
 
-/// Whether callers may use an address as a name. A Unix socket and "all addresses" have none.
+/// Whether the address is allowed as a host name. A Unix socket and "all addresses" have no name.
 fn is_named(address: &ListenAddress, hosts: &[String]) -> bool {
     let ListenAddress::Tcp(address) = address else { return true };
     let ip = match address.ip() {
@@ -99,7 +99,7 @@ fn is_named(address: &ListenAddress, hosts: &[String]) -> bool {
 }
 
 fn explain_client(text: &mut String, client: &Client) -> std::fmt::Result {
-    // What can't be read is told by the check itself.
+    // The check itself reports what can't be read.
     match (&client.source, client.source.read()) {
         (CredentialSource::Parts { token_url, client_id, .. }, _) => {
             writeln!(text, "Client {}: {client_id}", client.name)?;
@@ -114,7 +114,7 @@ fn explain_client(text: &mut String, client: &Client) -> std::fmt::Result {
             writeln!(text, "  asks {token_url}{way} with {};", identity.description)?;
         }
         (CredentialSource::Key { location, .. }, Err(_)) => {
-            writeln!(text, "Client {}: as told by {location}", client.name)?;
+            writeln!(text, "Client {}: as stated in {location}", client.name)?;
         }
     }
     writeln!(
@@ -125,7 +125,7 @@ fn explain_client(text: &mut String, client: &Client) -> std::fmt::Result {
     )
 }
 
-/// A query may hold what is nobody's business.
+/// The URL without its query, which may hold confidential values.
 fn without_query(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);

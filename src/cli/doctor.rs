@@ -1,4 +1,4 @@
-//! `bearerd doctor`: the findings, for people or machines.
+//! `bearerd doctor`: prints the findings as text or JSON.
 
 use super::{Settings, print, warn_of_unknown};
 use anyhow::bail;
@@ -14,7 +14,7 @@ use tokio::runtime::Builder;
 pub(super) struct Options {
     #[command(flatten)]
     settings: Settings,
-    /// One JSON document instead of text.
+    /// Print one JSON document instead of text.
     #[arg(long)]
     json: bool,
 }

@@ -1,4 +1,4 @@
-//! `bearerd run`.
+//! `bearerd run`: runs the sidecar.
 
 use super::{Settings, warn_of_unknown};
 use bearerd::app::{App, ConfigSource};
@@ -19,12 +19,12 @@ pub(super) fn run(settings: Settings, environment: &Environment) -> anyhow::Resu
     sandbox::prepare(is_contained(environment));
     let app = App::bind(config.clone())?;
     if config.sandbox {
-        // Threads inherit it, and there are no others yet.
+        // Later threads inherit the sandbox, so it must be entered before any is started.
         sandbox::enter(&config, settings.config.as_deref(), &anchors(environment));
     }
     let _writer = logs.start_writer()?;
     blocking::start()?;
-    // The control tasks are few and light; requests have threads of their own.
+    // One thread is enough: control tasks are few, and requests have threads of their own.
     let control = Builder::new_current_thread().enable_all().build()?;
     let file = settings.config.clone();
     let for_reloads = environment.clone();
@@ -37,19 +37,19 @@ pub(super) fn run(settings: Settings, environment: &Environment) -> anyhow::Resu
         shutdown.forced.run_until_cancelled(spans.end()).await;
         Ok(ran?)
     });
-    // Dropped, the runtime would wait for a resolver or a file system that hangs.
+    // A dropped runtime would wait for a resolver or a file system that hangs.
     control.shutdown_background();
     result
 }
 
-/// Whether a container holds the process: its user then is none of the machine's.
+/// Whether the process runs in a container, where its user is not a user of the machine.
 fn is_contained(environment: &Environment) -> bool {
     environment.get("KUBERNETES_SERVICE_HOST").is_some()
         || environment.get("container").is_some()
         || ["/.dockerenv", "/run/.containerenv"].iter().any(|path| Path::new(path).exists())
 }
 
-/// Where the system's trust anchors are, if not where they usually are.
+/// The places of the system's trust anchors, if the environment states other than the usual ones.
 fn anchors(environment: &Environment) -> Vec<PathBuf> {
     let place = |name| environment.get(name).map(PathBuf::from);
     ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(place).collect()

@@ -1,4 +1,4 @@
-//! `bearerd token`: one token, and what it says.
+//! `bearerd token`: fetches one token and prints its content.
 
 use super::{Settings, print, warn_of_unknown};
 use anyhow::{Context, anyhow};
@@ -19,13 +19,14 @@ use tokio::runtime::Builder;
 pub(super) struct Options {
     #[command(flatten)]
     settings: Settings,
-    /// Whose token, where several clients are configured.
+    /// The client whose token to fetch; needed if several are configured.
     #[arg(long, value_name = "NAME")]
     client: Option<String>,
-    /// The token itself and nothing else. Whoever sees it has the client's rights until it expires.
+    /// Print the token itself and nothing else. It gives the client's rights to anyone until it
+    /// expires.
     #[arg(long, conflicts_with = "json")]
     raw: bool,
-    /// One JSON document instead of text.
+    /// Print one JSON document instead of text.
     #[arg(long)]
     json: bool,
 }
@@ -40,16 +41,16 @@ pub(super) fn token(options: &Options, environment: &Environment) -> anyhow::Res
         let identity = client.source.read_in_time().await?;
         let description = identity.description.clone();
         let source = OAuthSource::new(client, identity)?;
-        let told = |error: TokenError| anyhow!(advice::append(&error, source.advice(&error)));
-        let token = source.fetch().await.map_err(told)?;
+        let with_advice =
+            |error: TokenError| anyhow!(advice::append(&error, source.advice(&error)));
+        let token = source.fetch().await.map_err(with_advice)?;
         anyhow::Ok((description, token))
     });
     runtime.shutdown_background();
     let (description, token) = fetched.with_context(|| {
-        format!("no token for client {}; `bearerd doctor` may tell more", client.name)
+        format!("no token for client {}; `bearerd doctor` shows more", client.name)
     })?;
     if options.raw {
-        // What was asked for.
         return print(&format!("{}\n", token.text()));
     }
     let claims = Claims::of(token.text()).unwrap_or_default();
@@ -105,7 +106,7 @@ fn text(
         }
     }
     if *claims == Claims::default() {
-        writeln!(text, "It is opaque: it says nothing about itself.")?;
+        writeln!(text, "The token is opaque: it has no readable content.")?;
     }
     Ok(text)
 }

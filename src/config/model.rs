@@ -16,7 +16,8 @@ use url::Url;
 /// A whole configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Addresses where applications connect; never empty. A [`ListenerId`] is an index of this list.
+    /// Addresses where applications connect; never empty. A [`ListenerId`] is an index of this
+    /// list.
     pub listen: Vec<ListenAddress>,
     /// Threads that serve requests; at least one.
     pub workers: usize,

@@ -16,7 +16,8 @@ pub(crate) struct Node {
     pub(crate) value: Value,
 }
 
-/// What a value can be. Scalars stay text as written, so that a secret such as `007` keeps its zeros.
+/// What a value can be. Scalars stay text as written, so that a secret such as `007` keeps its
+/// zeros.
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
     Null,

@@ -1,23 +1,23 @@
-//! Known failures on the way to an API, in words that say what to do. Pure.
+//! Advice for known failures. Pure.
 
 use crate::metrics::labels::TokenRefusal;
 use crate::profile::Profile;
 
-/// A name that nobody knows.
+/// Advice for a host name that can't be resolved.
 pub(super) fn unknown_host(host: &str) -> String {
     if host.contains(".authentication.") {
         return "the first part of the host is the subaccount's subdomain; copy token_url from the tenant's App Integration page".into();
     }
-    "check the spelling of the URL, and whether this machine or container resolves names at all"
+    "check the spelling of the URL, and whether this machine or container can resolve names at all"
         .into()
 }
 
-/// Nobody answers.
+/// Advice for a connection that can't be opened.
 pub(super) const fn no_connection() -> &'static str {
-    "is there a firewall, or a forward proxy that must be used?"
+    "check for a firewall, and whether a forward proxy must be used"
 }
 
-/// An API that does not accept a fresh token.
+/// Advice for an API that refuses a fresh token.
 pub(super) fn refused(refusal: TokenRefusal, profile: &Profile) -> &'static str {
     match (refusal, profile.name) {
         (TokenRefusal::Forbidden, "odata") => {
@@ -30,10 +30,10 @@ pub(super) fn refused(refusal: TokenRefusal, profile: &Profile) -> &'static str 
             "the OAuth client or its technical user may not use this API"
         }
         (TokenRefusal::Unauthorized, _) => {
-            "the token is of another tenant or subaccount than the URL; do token_url and url belong together?"
+            "the token may belong to another tenant or subaccount than the URL; check that token_url and url belong together"
         }
         (TokenRefusal::LoginPage | TokenRefusal::LoginRedirect, _) => {
-            "the API takes this for a browser: the profile does not fit the path, or the token is of another tenant"
+            "the API answers as to a browser; check that the profile fits the path, and that the token belongs to this tenant"
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A client: its credential, the way to its issuer, one token.
+//! Checks of a client: its credential, the connection to its issuer, one token.
 
 use super::network::{self, Server};
 use super::{Subject, Verdict};
@@ -11,12 +11,13 @@ use crate::token::{Token, TokenSource, advice};
 use std::time::{Duration, SystemTime};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// A client that ends sooner is worth a warning.
+/// A client that expires sooner gets a warning.
 const SOON: Duration = Duration::from_secs(30 * 24 * 3600);
-/// A clock that is wrong by more makes tokens look expired, or not valid yet.
+/// Tolerated error of the clock, in seconds. With a larger one, tokens look expired or not yet
+/// valid.
 const SKEW: f64 = 30.0;
 
-/// Examines a client. Returns its token, if there is one.
+/// Checks a client. Returns its token, if it got one.
 pub(super) async fn examine(client: &Client, subject: &mut Subject) -> Option<Token> {
     let identity = match client.source.read_in_time().await {
         Ok(identity) => identity,
@@ -72,7 +73,7 @@ async fn token(client: &Client, identity: Identity, subject: &mut Subject) -> Op
             subject.add("token", Verdict::Failed, error.to_string(), advice);
         }
     }
-    // A refusal shows the time, too, and may be for that.
+    // A refusal carries the time as well, and a wrong clock may be its reason.
     if let Some(skew) = source.clock_skew() {
         clock(skew, subject);
     }
@@ -83,12 +84,12 @@ fn clock(skew: f64, subject: &mut Subject) {
     let is_wrong = skew.abs() > SKEW;
     let verdict = if is_wrong { Verdict::Warning } else { Verdict::Ok };
     let direction = if skew < 0.0 { "behind" } else { "ahead of" };
-    let detail = format!("the issuer's clock is {:.0} s {direction} ours", skew.abs());
+    let detail = format!("the issuer's clock is {:.0} s {direction} this machine's", skew.abs());
     let advice = is_wrong.then(|| "set this machine's clock (NTP)".to_owned());
     subject.add("clock", verdict, detail, advice);
 }
 
-/// What a token says, without the token.
+/// The content of a token, without the token itself.
 fn describe(token: &Token) -> String {
     let mut parts = vec![format!("valid for {}", humantime::format_duration(token.lifetime))];
     let Some(claims) = Claims::of(token.text()) else {

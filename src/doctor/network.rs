@@ -1,4 +1,4 @@
-//! The way to a server: name, connection, TLS.
+//! Checks of the connection to a server: name, TCP, forward proxy, TLS.
 
 use super::{Subject, Verdict, advice};
 use crate::config::Transport;
@@ -17,20 +17,20 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use url::Url;
 
-/// For each step.
+/// Time-out of each step.
 const STEP: Duration = Duration::from_secs(5);
-/// A certificate that ends sooner is worth a warning.
+/// A certificate that expires sooner gets a warning.
 const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
-/// Whom to try, and how.
+/// A server, and how it is reached.
 pub(super) struct Server<'a> {
     pub(super) url: &'a Url,
     pub(super) transport: &'a Transport,
-    /// The certificate that bearerd shows.
+    /// Certificate and key for mutual TLS.
     pub(super) certificate: Option<&'a CertificateAndKey>,
 }
 
-/// Tries the way step by step, up to the first that fails.
+/// Tries each step, up to the first that fails.
 pub(super) async fn examine(server: &Server<'_>, subject: &mut Subject) {
     let proxy = server.transport.proxy.to(server.url);
     let (host, port) = match proxy {
@@ -45,7 +45,7 @@ pub(super) async fn examine(server: &Server<'_>, subject: &mut Subject) {
             return subject.add("dns", Verdict::Failed, format!("{host}: {error}"), Some(advice));
         }
         Err(_) => {
-            let advice = "is the resolver of this machine or container reachable?".to_owned();
+            let advice = "check that this machine or container can reach its resolver".to_owned();
             let detail = format!("{host}: no answer in {} s", STEP.as_secs());
             return subject.add("dns", Verdict::Failed, detail, Some(advice));
         }
@@ -77,7 +77,7 @@ pub(super) async fn examine(server: &Server<'_>, subject: &mut Subject) {
         if let Err(error) = tunnel(&mut stream, server.url, proxy).await {
             return subject.add("proxy", Verdict::Failed, error, None);
         }
-        subject.ok("proxy", format!("{} leads there", proxy.authority()));
+        subject.ok("proxy", format!("connected through {}", proxy.authority()));
     }
     if server.url.scheme() == "https" {
         tls(stream, server, subject).await;
@@ -119,11 +119,12 @@ async fn tls(stream: TcpStream, server: &Server<'_>, subject: &mut Subject) {
     parts.extend(left.map(|left| format!("{} days left", left.as_secs() / (24 * 3600))));
     let is_short = left.is_some_and(|left| left < SOON);
     let verdict = if is_short { Verdict::Warning } else { Verdict::Ok };
-    let advice = is_short.then(|| "the server's certificate ends soon; tell its owner".to_owned());
+    let advice = is_short
+        .then(|| "the server's certificate expires soon; ask its owner to renew it".to_owned());
     subject.add("tls", verdict, parts.join(", "), advice);
 }
 
-/// `acme.example (from Example CA)`
+/// Subject and issuer of a certificate: `acme.example (from Example CA)`.
 fn named(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let common = |name: &x509_parser::x509::X509Name<'_>| {

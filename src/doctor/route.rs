@@ -1,4 +1,4 @@
-//! A route: one harmless read through what the proxy would send.
+//! Check of a route: one harmless read with the headers that the proxy would send.
 
 use super::{Subject, Verdict, advice};
 use crate::config::Route;
@@ -15,10 +15,10 @@ use reqwest::Response;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// From the first byte out to the header in.
+/// Time-out of the call, from the first byte of the request to the header of the response.
 const CALL: Duration = Duration::from_secs(20);
 
-/// Examines a route with its client's token.
+/// Checks a route with its client's token.
 pub(super) async fn examine(route: &Route, token: &Token, subject: &mut Subject) {
     let upstream = &route.upstream;
     let target = target(route);
@@ -55,7 +55,7 @@ pub(super) async fn examine(route: &Route, token: &Token, subject: &mut Subject)
     match answer {
         Ok(answer) => {
             let call = Call { said: format!("GET {target}"), token, started };
-            judge(route, answer, &call, subject).await
+            report(route, answer, &call, subject).await
         }
         Err(error) => {
             let detail = format!("GET {target}: {}", error.cause());
@@ -64,7 +64,8 @@ pub(super) async fn examine(route: &Route, token: &Token, subject: &mut Subject)
     }
 }
 
-/// What can be read without harm. Below a path of the user's own nothing is known.
+/// A target that is harmless to read. For paths other than the profile's default ones, it is the
+/// path itself.
 fn target(route: &Route) -> String {
     let is_known = route.profile.paths.contains(&route.path.as_str());
     let probe = if is_known { route.profile.probe } else { "" };
@@ -73,16 +74,16 @@ fn target(route: &Route) -> String {
     if target.starts_with('/') { target } else { format!("/{target}") }
 }
 
-/// What was called.
+/// A call to the API.
 struct Call<'a> {
-    /// In words.
+    /// Method and target, for messages.
     said: String,
     token: &'a Token,
     started: Instant,
 }
 
 impl Call<'_> {
-    /// What an answer says, without what it was given.
+    /// Text of a response, without the token if the response repeats it.
     fn quoted(&self, words: &str) -> String {
         let token = Bytes::copy_from_slice(self.token.text().as_bytes());
         let secrets = Secrets::new([token], 1);
@@ -93,7 +94,8 @@ impl Call<'_> {
     }
 }
 
-async fn judge(route: &Route, mut answer: Response, call: &Call<'_>, subject: &mut Subject) {
+/// Adds the finding about a response.
+async fn report(route: &Route, mut answer: Response, call: &Call<'_>, subject: &mut Subject) {
     let (status, headers) = (answer.status(), answer.headers().clone());
     let detail = format!("{}: {status} in {} ms", call.said, call.started.elapsed().as_millis());
     let refusal = match refusal::classify(|| RequestKind::Read, route.html, status, &headers) {
@@ -111,15 +113,17 @@ async fn judge(route: &Route, mut answer: Response, call: &Call<'_>, subject: &m
     }
     let (verdict, advice) = match status.as_u16() {
         200..=299 => (Verdict::Ok, None),
-        // The path itself need not be a resource.
+        // The path itself may not be a resource.
         400 | 404 | 405 | 406 => {
-            return subject.ok("call", format!("{detail}; the token was let in"));
+            return subject.ok("call", format!("{detail}; the token was accepted"));
         }
         429 => (Verdict::Warning, Some("the API limits the rate of requests; try again later")),
-        300..=399 => (Verdict::Warning, Some("does `url` name the tenant itself?")),
-        _ => (Verdict::Failed, Some("the API is in trouble; try again, then ask SAP")),
+        300..=399 => (Verdict::Warning, Some("check that `url` is the tenant's own")),
+        _ => {
+            (Verdict::Failed, Some("the API fails; try again, and if that does not help, ask SAP"))
+        }
     };
-    // Its query may hold what is nobody's business.
+    // The query may hold confidential values.
     let to = headers.get(LOCATION).and_then(|to| to.to_str().ok()?.split(['?', '#']).next());
     let detail =
         to.map_or_else(|| detail.clone(), |to| format!("{detail}, to {}", call.quoted(to)));

@@ -1,4 +1,4 @@
-//! A service behind the sidecar, as far as TLS.
+//! Check of the connection to an upstream, up to TLS.
 
 use super::network::{self, Server};
 use super::{Subject, Verdict};

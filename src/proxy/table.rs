@@ -1,4 +1,4 @@
-//! What a configuration makes of requests: which route each takes, and all that goes with it.
+//! The routing table: which route a request takes, and everything that the route needs.
 
 use super::csrf::CsrfTokens;
 use super::guard::Guard;
@@ -20,69 +20,69 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// A route with all that its requests to one listener need.
+/// A route with everything that its requests on one listener need.
 pub(super) struct RouteHandle {
-    /// What it is called in metrics and logs.
+    /// The route's name in metrics and logs.
     pub(super) name: String,
     pub(super) config: Route,
-    /// Segments to cut from the path; zero without `strip_path`.
+    /// Number of segments to cut from the path; zero without `strip_path`.
     pub(super) cut: usize,
     pub(super) client: ClientHandle,
-    /// How it stands with that one's tokens, on whatever listener.
+    /// How the upstream's rejections of tokens are treated; shared by all listeners.
     pub(super) rejections: Arc<RejectionPolicy>,
     pub(super) upstream: Arc<Upstream>,
-    /// Who speaks CSRF for the callers, where the profile may need it.
+    /// CSRF tokens, if the profile may need them.
     pub(super) csrf: Option<Arc<CsrfTokens>>,
-    /// Whether the upstream has asked for a CSRF token where none was sent by itself.
+    /// Whether the upstream has asked for a CSRF token although the profile sends none unasked.
     pub(super) wants_csrf: AtomicBool,
-    /// The upstream's host, for which its cookies may be.
+    /// The upstream's host: the domain that its cookies may have.
     pub(super) cookie_domain: String,
-    /// Where the tokens of other clients are that go to the same upstream.
+    /// Token stores of other clients whose tokens go to the same upstream.
     pub(super) neighbours: Vec<Arc<TokenStore>>,
-    /// What is secret of the headers that it adds.
+    /// Secrets among the headers that the route adds.
     pub(super) secrets: Option<Secrets>,
-    /// Which links are rewritten, and to what.
+    /// Rewriting of links, if it is on.
     pub(super) links: Option<LinkPlan>,
     pub(super) guard: Arc<Guard>,
     pub(super) metrics: Arc<RouteMetrics>,
 }
 
-/// What one configuration makes of requests. A reload puts another in its place; requests keep the
-/// route that they began with.
+/// The routes of one configuration. A reload replaces the table; a request keeps the route that it
+/// started with.
 pub struct Table {
     pub(super) guard: Arc<Guard>,
-    /// Requests under way at once.
+    /// Limit of concurrent requests on a listener.
     pub(super) limit: i64,
-    /// In the configuration's order.
+    /// Listeners in the configuration's order.
     listeners: Vec<Served>,
 }
 
-/// What a table is made of.
+/// The parts of a table.
 pub struct TableParts<'a> {
-    /// The configuration whose routes these are.
+    /// The configuration of the routes.
     pub config: &'a Config,
-    /// Who may call.
+    /// The check of clients.
     pub guard: &'a Arc<Guard>,
-    /// Where applications really connect, in the configuration's order.
+    /// The bound addresses, in the configuration's order.
     pub addresses: &'a [ListenAddress],
     /// Every route of the configuration.
     pub routes: &'a [RouteParts],
-    /// Where requests are counted.
+    /// The metrics that count requests.
     pub metrics: &'a Metrics,
 }
 
-/// A route with what runs for it.
+/// A route with its running client and its upstream.
 #[derive(Clone)]
 pub struct RouteParts {
     /// The route as configured.
     pub config: Route,
     /// The client whose token its requests carry.
     pub client: ClientHandle,
-    /// Where its requests go.
+    /// The upstream that its requests go to.
     pub upstream: Arc<Upstream>,
 }
 
-/// What is served on one listener.
+/// The routes of one listener.
 struct Served {
     address: ListenAddress,
     router: Router,
@@ -112,7 +112,7 @@ impl Table {
     /// The route of a request to this listener.
     ///
     /// # Errors
-    /// The answer to one that has none.
+    /// The answer to a request without a route.
     pub(super) fn find(
         &self,
         listener: ListenerId,
@@ -134,7 +134,7 @@ impl Table {
     }
 }
 
-/// A route with what its handles on all listeners share.
+/// A route with everything that its handles on several listeners share.
 struct SharedRoute<'a> {
     parts: &'a RouteParts,
     rejections: Arc<RejectionPolicy>,

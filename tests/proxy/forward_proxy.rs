@@ -176,7 +176,7 @@ async fn the_doctor_uses_the_proxy_too() {
     let arguments = ["doctor", "--config", file.to_str().unwrap()];
     let healthy = output(bearerd().args(arguments)).await;
     let text = String::from_utf8(healthy.stdout).unwrap();
-    assert!(text.contains(&format!("{} leads there", proxy.address)), "{text}");
+    assert!(text.contains(&format!("connected through {}", proxy.address)), "{text}");
     proxy.answer("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n");
     let failed = output(bearerd().args(arguments)).await;
     let text = String::from_utf8(failed.stdout).unwrap();

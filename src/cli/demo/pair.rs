@@ -1,7 +1,7 @@
 //! The demo tenant and the sidecar, started, shown and ended together.
 
 use super::tour;
-use crate::cli::{complain, print};
+use crate::cli::{print, print_error};
 use anyhow::Context;
 use bearerd::app::App;
 use bearerd::config::{self, Flags, ListenAddress, LogFormat};
@@ -157,7 +157,7 @@ async fn run_until_signal(pair: &Pair, app: App) -> anyhow::Result<()> {
     let shutdown = Shutdown::on_signals()?;
     print(&greeting(pair))?;
     app.run(shutdown).await?;
-    complain("The demo has ended.");
+    print_error("The demo has ended.");
     Ok(())
 }
 
