@@ -105,12 +105,11 @@ impl Reloader {
                     self.setup.local.look();
                     return None;
                 }
-                () = self.control.reload.notified() => if retry.is_none() {
-                    return None;
-                },
-                () = sleep_until(retry_at) => if retry.is_some() {
-                    return retry;
-                },
+                () = self.control.reload.notified() => {
+                    // The request is dropped if a retry is due anyway.
+                    retry?;
+                }
+                () = sleep_until(retry_at), if retry.is_some() => return retry,
                 () = &mut changed => {
                     changed.set(watch.changed());
                     if self.snapshot(source).await != *seen {

@@ -30,7 +30,7 @@ fn explain(config: &Config) -> Result<String, std::fmt::Error> {
         for address in config.listen.iter().filter(|address| !is_named(address, hosts)) {
             writeln!(
                 text,
-                "{address} is not one of them: it is not in `access.hosts`, and links on other addresses will not lead to it."
+                "The address {address} is not accepted as a host name: it is not in `access.hosts`, and links on other addresses will not lead to it."
             )?;
         }
     }

@@ -1,11 +1,11 @@
-//! What is wrong with a configuration: every fault with its place and the way out.
+//! Faults of a configuration, each with its place and a remedy.
 
 use std::fmt;
 
-/// Where a configured value came from.
+/// The origin of a configured value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// A line and column of the file, both counted from 1.
+    /// A line and a column of the file.
     File {
         /// The file's name as the user gave it.
         name: String,
@@ -18,7 +18,7 @@ pub enum Place {
     Environment(String),
     /// A command line flag.
     Flag(&'static str),
-    /// Nowhere: the value is missing, or a default.
+    /// No place: the value is missing, or is a default.
     Nowhere,
 }
 
@@ -33,12 +33,12 @@ impl fmt::Display for Place {
     }
 }
 
-/// One thing that is wrong.
+/// One error in a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Where the offending value stands.
+    /// The place of the wrong value.
     pub place: Place,
-    /// The key path, such as `clients.technical-user.wait`; empty for the whole file.
+    /// The key path, for example `clients.technical-user.wait`; empty for the whole file.
     pub path: String,
     /// What is wrong and what to do. Never holds a secret's value.
     pub message: String,
@@ -54,17 +54,17 @@ impl fmt::Display for Fault {
     }
 }
 
-/// All that is wrong, in the order of the text. Never empty when it is an `Err`.
+/// All faults, in the order of the text. Not empty in an `Err`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Faults(pub Vec<Fault>);
 
 impl Faults {
-    /// Notes one more fault.
+    /// Adds a fault.
     pub(crate) fn push(&mut self, place: &Place, path: &str, message: impl Into<String>) {
         self.0.push(Fault { place: place.clone(), path: path.to_owned(), message: message.into() });
     }
 
-    /// `Ok` when nothing is wrong.
+    /// Returns `Ok` without faults.
     pub(crate) fn into_result(mut self) -> Result<(), Self> {
         if self.0.is_empty() {
             return Ok(());

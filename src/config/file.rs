@@ -1,31 +1,30 @@
-//! The wire form: every key with its default and its documentation, in one table a section.
+//! Every key of the file with its default and its documentation, one table for each section.
 //!
-//! The tables are the schema (a key that is not in them is refused, with a suggestion), the
-//! defaults (read from here when a key is missing) and the text of `bearerd reference`, so that
-//! the three cannot disagree.
+//! The tables are the schema (an unknown key is refused, with a suggestion), the defaults of missing
+//! keys, and the text of `bearerd reference`, so that the three cannot disagree.
 
 /// One documented key.
 #[derive(Debug)]
 pub(crate) struct Field {
     pub(crate) key: &'static str,
     pub(crate) default: Fallback,
-    /// What to show in the reference where there is no default.
+    /// Value in the reference if there is no default.
     pub(crate) example: &'static str,
     pub(crate) doc: &'static str,
 }
 
-/// What holds when a key is missing.
+/// The effect of a missing key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fallback {
-    /// The key must be given.
+    /// A fault: the key must be given.
     Required,
-    /// Nothing: the feature is off or derived.
+    /// No value: the feature is off, or its value is derived.
     Absent,
-    /// Nothing, but one of a group must be given; the reference shows this one.
+    /// No value, but one key of a group must be given. The reference shows this one.
     OneOf,
-    /// This text, as if it had been written.
+    /// The value of this text.
     Text(&'static str),
-    /// A section of its own.
+    /// The defaults of a section.
     Nested,
 }
 
@@ -52,14 +51,13 @@ const fn field(
 
 use Fallback::{Absent, Nested, OneOf, Required, Text};
 
-/// Of clients and upstreams alike.
 const MIN_TLS: Field =
-    field("min_tls", Text("1.2"), "", "The least version of TLS that is spoken: 1.2 or 1.3.");
+    field("min_tls", Text("1.2"), "", "The lowest version of TLS that is accepted: 1.2 or 1.3.");
 const PROXY: Field = field(
     "proxy",
     Absent,
     "http://proxy.corp:3128",
-    "The forward proxy on the way there, as http://user:password@host:port, or off for none. The default is that of HTTPS_PROXY, but for loopback and what NO_PROXY names.",
+    "The forward proxy, as http://user:password@host:port, or off for none. The default is that of HTTPS_PROXY, except for loopback addresses and for hosts that NO_PROXY names.",
 );
 const PROXY_CREDENTIALS_FILE: Field = field(
     "proxy_credentials_file",
@@ -75,35 +73,40 @@ pub(crate) const ROOT: &[Field] = &[
         "",
         "Where applications connect: a loopback address and port, or unix:/path/to.sock, or a list of them. Other addresses need access.allow_remote.",
     ),
-    field("workers", Text("1"), "", "Threads that serve requests; `auto` is one a core."),
+    field("workers", Text("1"), "", "Threads that serve requests; `auto` means one for each core."),
     field(
         "admin",
         Nested,
         "",
-        "The listener of probes and metrics. It serves no tenant data and needs no token.",
+        "The listener for probes and metrics. It serves no tenant data and needs no token.",
     ),
     field("clients", Nested, "", "OAuth clients, each under a name of your choice."),
     field(
         "upstreams",
         Nested,
         "",
-        "The services behind the sidecar, each under a name of your choice.",
+        "The services that requests are sent to, each under a name of your choice.",
     ),
     field(
         "routes",
         Absent,
         "",
-        "Which paths go where; whole segments, the longest path wins. Without routes, an only upstream gets the default paths of all profiles, and so does each of several that have `listen` addresses of their own.",
+        "Which paths go to which upstream. Paths match by whole segments, and the longest one wins. Without routes, a single upstream gets the default paths of all profiles, and so does each of several upstreams that have `listen` addresses of their own.",
     ),
-    field("access", Nested, "", "Who may call: whoever does has the rights of the OAuth client."),
-    field("limits", Nested, "", "How much is served at once."),
+    field(
+        "access",
+        Nested,
+        "",
+        "Which clients may connect. Their requests have the rights of the OAuth client.",
+    ),
+    field("limits", Nested, "", "Limits of concurrent requests."),
     field(
         "sandbox",
         Text("on"),
         "",
-        "Where the kernel has Landlock, nothing can be written from the start on, and only what is named here (with its folder) can be read; a reload can't add other places then.",
+        "If the kernel has Landlock, the process can write no files, and can read only those that are named here (with their folders). A reload then can't add other folders.",
     ),
-    field("log", Nested, "", "What is written to standard error."),
+    field("log", Nested, "", "The log on standard error."),
     field(
         "shutdown",
         Nested,
@@ -137,31 +140,31 @@ pub(crate) const CLIENT: &[Field] = &[
         "client_secret_file",
         OneOf,
         "/run/secrets/client_secret",
-        "A file that holds the secret; a final line break is cut. It is watched: a new secret is tried while the old token serves.",
+        "A file that holds the secret; a final line break is removed. It is watched: a new secret is tried while the old token stays in use.",
     ),
     field(
         "client_secret_next_file",
         Absent,
         "/run/secrets/client_secret_next",
-        "A file that may hold the secret's successor, which is tried when the issuer refuses the first.",
+        "A file that may hold the next secret, which is tried when the issuer refuses the first.",
     ),
     field(
         "credentials",
         Absent,
         "/etc/secrets/key.json",
-        "Instead of all the above: a file or folder that holds id, secret (or certificate) and token URL in a format that SAP hands out, or env:NAME for such a text in a variable. It is watched.",
+        "Instead of all the above: a file or folder that holds id, secret (or certificate) and token URL in one of SAP's formats, or env:NAME if a variable holds them. It is watched.",
     ),
     field(
         "binding",
         Absent,
         "{ name: my-datasphere }",
-        "Which of several bindings in `credentials` is meant, by name, label, tag or plan.",
+        "Selects one of several bindings in `credentials` by name, label, tag or plan.",
     ),
     field(
         "client_auth",
         Absent,
         "post",
-        "How the client proves itself: post (secret in the form body, the default), basic (raw), basic-encoded (form-encoded, with X-CF-ENCODED-CREDENTIALS), mtls (certificate_file and private_key_file), or private-key-jwt (private_key_file).",
+        "How the client authenticates: post (secret in the form body, the default), basic (raw), basic-encoded (form-encoded, with X-CF-ENCODED-CREDENTIALS), mtls (certificate_file and private_key_file), or private-key-jwt (private_key_file).",
     ),
     field(
         "certificate_file",
@@ -185,9 +188,9 @@ pub(crate) const CLIENT: &[Field] = &[
         "scope",
         Absent,
         "",
-        "Scopes to ask for, separated by spaces; empty asks for all the client has.",
+        "Scopes to request, separated by spaces; empty requests all scopes of the client.",
     ),
-    field("token_params", Absent, "{}", "More parameters of the token request."),
+    field("token_params", Absent, "{}", "Additional parameters of the token request."),
     field(
         "expires_on",
         Absent,
@@ -198,14 +201,14 @@ pub(crate) const CLIENT: &[Field] = &[
         "refresh_at",
         Text("0.5"),
         "",
-        "The fraction of a token's lifetime after which the next one is fetched; at least 0.1, at most 0.9.",
+        "The fraction of a token's lifetime after which the next token is fetched; from 0.1 to 0.9.",
     ),
     field("wait", Text("5s"), "", "How long a request may wait for a first token; at most 60s."),
     field(
         "ca_file",
         Absent,
         "/etc/ssl/private-ca.pem",
-        "More trust anchors for the token endpoint, PEM. The system's stay trusted.",
+        "A file of additional trust anchors for the token endpoint, PEM. The system's anchors stay trusted.",
     ),
     MIN_TLS,
     PROXY,
@@ -214,7 +217,7 @@ pub(crate) const CLIENT: &[Field] = &[
         "allow_cleartext",
         Text("false"),
         "",
-        "Allow http:// to a host that is not loopback. The secret then travels unprotected.",
+        "Allow http:// to a host that is not loopback. The secret is then sent unencrypted.",
     ),
 ];
 
@@ -236,35 +239,35 @@ pub(crate) const UPSTREAM: &[Field] = &[
         "client",
         Absent,
         "technical-user",
-        "The OAuth client whose token is injected; an only client needs no mention.",
+        "The OAuth client whose token is injected; optional if there is only one.",
     ),
     field(
         "listen",
         Absent,
         "127.0.0.2:8080",
-        "Where the upstream's routes are served, if not on every address of the root's `listen`: one of those, or a list. With addresses of their own for each, several upstreams need no `routes`.",
+        "Where the upstream's routes are served, if not on every address of the root's `listen`: one of those, or a list. Several upstreams with addresses of their own need no `routes`.",
     ),
-    field("timeouts", Nested, "", "Time-outs towards the upstream."),
+    field("timeouts", Nested, "", "Time-outs of the upstream."),
     field(
         "max_in_flight",
         Absent,
         "20",
-        "How many requests the upstream gets at once; more stand in the queue. The default is no limit but limits.requests.",
+        "The largest number of concurrent requests to the upstream; others wait in the queue. By default, only limits.requests limits them.",
     ),
-    field("queue", Nested, "", "Where requests wait that max_in_flight keeps back."),
+    field("queue", Nested, "", "The queue of requests beyond max_in_flight."),
     field("csrf", Nested, "", "SAP's protection against cross-site requests."),
     field(
         "ca_file",
         Absent,
         "/etc/ssl/private-ca.pem",
-        "More trust anchors, PEM. The system's stay trusted.",
+        "A file of additional trust anchors, PEM. The system's anchors stay trusted.",
     ),
     MIN_TLS,
     field(
         "certificate_file",
         Absent,
         "/run/secrets/upstream.crt",
-        "The certificate chain by which the sidecar proves itself to the upstream, PEM; with private_key_file.",
+        "The sidecar's certificate chain for mutual TLS with the upstream, PEM; needs private_key_file.",
     ),
     field(
         "private_key_file",
@@ -276,7 +279,7 @@ pub(crate) const UPSTREAM: &[Field] = &[
         "http2",
         Text("false"),
         "",
-        "Speak HTTP/2 where the upstream does (by ALPN, so with https only); otherwise HTTP/1.1 as ever, and for long uploads in any case.",
+        "Use HTTP/2 if the upstream supports it (by ALPN, so with https only), otherwise HTTP/1.1. Long uploads always use HTTP/1.1.",
     ),
     PROXY,
     PROXY_CREDENTIALS_FILE,
@@ -284,13 +287,18 @@ pub(crate) const UPSTREAM: &[Field] = &[
         "allow_cleartext",
         Text("false"),
         "",
-        "Allow http:// to a host that is not loopback. The token then travels unprotected.",
+        "Allow http:// to a host that is not loopback. The token is then sent unencrypted.",
     ),
 ];
 
 pub(crate) const QUEUE: &[Field] = &[
-    field("length", Text("100"), "", "How many may wait; more are answered 503 with Retry-After."),
-    field("wait", Text("5s"), "", "How long each may wait; then it is answered 503, too."),
+    field(
+        "length",
+        Text("100"),
+        "",
+        "The largest number of waiting requests; others are answered 503 with Retry-After.",
+    ),
+    field("wait", Text("5s"), "", "How long a request may wait; then it is answered 503, too."),
 ];
 
 pub(crate) const CSRF: &[Field] = &[
@@ -298,9 +306,9 @@ pub(crate) const CSRF: &[Field] = &[
         "managed",
         Text("true"),
         "",
-        "Fetch and send CSRF tokens for writes of callers that bring none, on routes whose profile needs them.",
+        "Fetch CSRF tokens, and add them to writes that have none, on routes whose profile needs them.",
     ),
-    field("fetch_path", Text("/api/v1/csrf"), "", "Where a token is fetched."),
+    field("fetch_path", Text("/api/v1/csrf"), "", "The path where a token is fetched."),
 ];
 
 pub(crate) const TIMEOUTS: &[Field] = &[
@@ -308,81 +316,81 @@ pub(crate) const TIMEOUTS: &[Field] = &[
         "connect",
         Text("5s"),
         "",
-        "Until the TCP connection and, again, until the TLS session stands; an address that takes longer is left for the next one.",
+        "For the TCP connection and, again, for the TLS handshake; if it passes, the next address is tried.",
     ),
     field(
         "read",
         Text("300s"),
         "",
-        "Between two reads of the answer; analytical queries think long before the first byte.",
+        "Between two reads of the response; analytical queries take long until the first byte.",
     ),
     field(
         "write",
         Text("60s"),
         "",
-        "Between two writes of the request; and how long the upstream may acknowledge but take nothing of a body over 64 KiB.",
+        "Between two writes of the request; also how long the upstream may acknowledge packets but read nothing of a body over 64 KiB.",
     ),
     field(
         "idle",
         Text("50s"),
         "",
-        "How long an unused connection is kept; below the 60 s after which common front doors close it.",
+        "How long an unused connection is kept; less than the 60 s after which common load balancers close it.",
     ),
 ];
 
 pub(crate) const ROUTE: &[Field] = &[
     field("path", Required, "/api/v1/scim2", "The first segments of the path."),
-    field("upstream", Absent, "datasphere", "Where it goes; an only upstream needs no mention."),
+    field("upstream", Absent, "datasphere", "The upstream; optional if there is only one."),
     field(
         "profile",
         Required,
         "scim",
         "How the API behaves: odata, scim, transport, audit, rest, cli, csrf, cloud-transport or passthrough.",
     ),
-    field("client", Absent, "technical-user", "Another client than the upstream's."),
+    field("client", Absent, "technical-user", "A client other than the upstream's."),
     field(
         "listen",
         Absent,
         "127.0.0.2:8080",
-        "Where it is served, if not where its upstream says: one of the root's `listen` addresses, or a list.",
+        "Where the route is served, if not where its upstream says: one of the root's `listen` addresses, or a list.",
     ),
     field("methods", Absent, "[GET, POST, PUT, PATCH, DELETE]", "Narrows the profile's methods."),
     field(
         "strip_path",
         Text("false"),
         "",
-        "Cut `path` from what goes upstream: /ctm/v2/nodes becomes /v2/nodes.",
+        "Remove `path` from the target of requests: /ctm/v2/nodes becomes /v2/nodes.",
     ),
-    field("headers", Absent, "{}", "More request headers, such as {x-team: reporting}."),
+    field("headers", Absent, "{}", "Additional request headers, for example {x-team: reporting}."),
     field(
         "links",
         Text("on"),
         "",
-        "Rewrite the tenant's own URLs in answers to this sidecar's, where the profile knows them; off leaves them.",
+        "Rewrite the tenant's own URLs in responses to the sidecar's, as far as the profile knows them; off leaves them.",
     ),
     field(
         "html",
         Text("off"),
         "",
-        "Serve HTML; on passes pages as they come, but for one that sets the cookies of SAP's login page. Elsewhere a page in answer to a read is looked at before it is passed on, whatever the caller accepts: the tenant's login page is no data but a refused token.",
+        "Serve HTML. on passes pages on unchanged, except one that sets the cookies of SAP's login page. off checks a page in response to a read first, whatever the client accepts: the tenant's login page means that the token was refused.",
     ),
     field(
         "unchecked_batches",
         Text("off"),
         "",
-        "Let batches (OData's $batch, SCIM's Bulk) through without a look at the requests inside of them: these reach every path of the upstream, with every method. For batches that can't be checked only.",
+        "Pass batches on (OData's $batch, SCIM's Bulk) without a check of the requests in them: these then reach every path of the upstream with every method. Only for batches that can't be checked.",
     ),
     field(
         "retry",
         Absent,
         "{ attempts: 3, max_wait: 10s }",
-        "Send a GET or HEAD again that the upstream answers with 429 or 503, after the time that its Retry-After asks for, or else 1s, 2s, 4s... attempts: how often in all (2 to 10, 3 unless given); max_wait: how long one request waits in all (10s unless given). What asks for more is passed on.",
+        "Retry a GET or HEAD that the upstream answers with 429 or 503, after the time in its Retry-After, or else after 1s, 2s, 4s... attempts: number of attempts (2 to 10, default 3); max_wait: total waiting time of a request (default 10s). A response that asks for a longer wait is passed on.",
     ),
 ];
 
 pub(crate) const RETRY: &[Field] = &[
-    field("attempts", Text("3"), "", "How often a request is sent in all."),
-    field("max_wait", Text("10s"), "", "How long one request waits in all."),
+    field("attempts", Text("3"), "", "The number of attempts."),
+    field("max_wait", Text("10s"), "", "The total waiting time of a request."),
 ];
 
 pub(crate) const ACCESS: &[Field] = &[
@@ -390,7 +398,7 @@ pub(crate) const ACCESS: &[Field] = &[
         "hosts",
         Absent,
         "[localhost, 127.0.0.1, \"[::1]\"]",
-        "The names that callers may use, without a port; the default is these three. Any other is refused, since a web page may have bound its own name to this address.",
+        "The host names that clients may use, without a port; the default is these three. Any other is refused, since a web page may have bound its own name to this address.",
     ),
     field(
         "allow_remote",
@@ -402,19 +410,19 @@ pub(crate) const ACCESS: &[Field] = &[
         "basic",
         Nested,
         "",
-        "A user name and password that callers must show; they do not go upstream.",
+        "A user name and password that clients must present; they are not sent upstream.",
     ),
     field(
         "api_key_file",
         Absent,
         "/run/secrets/local_api_key",
-        "A file that holds a key which callers must show in X-Api-Key, instead of basic or as another way.",
+        "A file that holds a key that clients must present in X-Api-Key, instead of basic or as an alternative to it.",
     ),
     field(
         "uids",
         Absent,
         "[1000]",
-        "User ids that may connect to a Unix socket besides bearerd's own. The socket then has mode 0666, and the kernel tells who calls.",
+        "User ids that may connect to a Unix socket besides bearerd's own. The socket then has mode 0666, and the kernel identifies the client.",
     ),
 ];
 
@@ -432,7 +440,7 @@ pub(crate) const LIMITS: &[Field] = &[field(
     "requests",
     Text("1024"),
     "",
-    "Requests under way at once on a listener; more are answered 503 with Retry-After. Eight take at most 64 MiB of memory, each further one 1 MiB.",
+    "Concurrent requests on a listener; others are answered 503 with Retry-After. Eight take at most 64 MiB of memory, each further one 1 MiB.",
 )];
 
 pub(crate) const LOG: &[Field] = &[
@@ -445,12 +453,12 @@ pub(crate) const SHUTDOWN: &[Field] = &[
         "lame_duck",
         Text("0s"),
         "",
-        "How long to go on accepting while /readyz already answers 503.",
+        "How long requests are still accepted while /readyz already answers 503.",
     ),
     field(
         "grace",
         Text("25s"),
         "",
-        "How long requests in flight may take; the process ends as soon as none is left.",
+        "How long requests under way may take; the process ends as soon as none is left.",
     ),
 ];

@@ -1,8 +1,8 @@
-//! A YAML document as a tree in which every value knows its place.
+//! A YAML document as a tree in which every value has its place.
 //!
-//! serde stops at the first thing it does not like. A user who edits a file wants to hear of all
-//! its faults at once, so the document is first read into this tree, which accepts any YAML, and
-//! then walked by [`super::file`].
+//! serde stops at the first error, but a user wants a report of all faults at once. So the document is
+//! read into this tree first, which accepts any YAML. [`super::section`] then reads the tree by the
+//! tables of [`super::file`].
 
 use super::fault::{Faults, Place};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -26,7 +26,7 @@ pub(crate) enum Value {
     Map(Vec<Entry>),
 }
 
-/// One line of a mapping.
+/// One key of a mapping with its value.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) key: String,
@@ -53,7 +53,7 @@ impl Node {
         }
     }
 
-    /// The mapping below this node; turns an empty value into one. `None` for other shapes.
+    /// The entries of a mapping; an empty value becomes a mapping. `None` for other shapes.
     pub(crate) fn entries_mut(&mut self) -> Option<&mut Vec<Entry>> {
         if matches!(self.value, Value::Null) {
             self.value = Value::Map(Vec::new());
@@ -64,7 +64,7 @@ impl Node {
         }
     }
 
-    /// The value at `key`, made when missing. `None` when this node is not a mapping.
+    /// The value at `key`, which is inserted if it is missing. `None` if this node is not a mapping.
     pub(crate) fn child_mut(&mut self, key: &str) -> Option<&mut Self> {
         let entries = self.entries_mut()?;
         let index = match entries.iter().position(|entry| entry.key == key) {
@@ -82,7 +82,7 @@ impl Node {
     }
 }
 
-/// Reads a document. `name` is the file's name, for places.
+/// Parses a document. `name` is the file's name, for places.
 pub(crate) fn parse(name: &str, text: &str) -> Result<Node, Faults> {
     match serde_saphyr::from_str::<Spanned<Raw>>(text) {
         Ok(raw) => Ok(lower(name, text, raw)),
@@ -99,12 +99,12 @@ pub(crate) fn parse(name: &str, text: &str) -> Result<Node, Faults> {
     }
 }
 
-/// The tree as serde sees it: locations are still those of the library.
+/// The tree as serde builds it, with the library's locations.
 enum Raw {
     Null,
-    /// A string; quoted, or plain and of no other type.
+    /// A string: quoted, or plain and of no other type.
     Text(String),
-    /// A number or a truth value: its text is read from the source.
+    /// A number or a boolean. Its text is taken from the source.
     Typed,
     List(Vec<Spanned<Self>>),
     Map(Vec<(Spanned<String>, Spanned<Self>)>),

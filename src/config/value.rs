@@ -1,6 +1,6 @@
-//! Scalars: text to real values. Errors are sentences that name the accepted form.
+//! Parsers of single values. An error message names the accepted form.
 //!
-//! A message shows what was written only where that can't be a secret.
+//! A message quotes the value only if that can't be a secret.
 
 use http::{HeaderName, HeaderValue};
 use std::fmt;
@@ -17,7 +17,7 @@ pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub enum ListenAddress {
     /// A loopback TCP address.
     Tcp(SocketAddr),
-    /// A Unix socket, made with mode 0600.
+    /// A Unix socket, created with mode 0600.
     Unix(PathBuf),
 }
 
@@ -30,12 +30,12 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-/// `remote` allows addresses that other machines reach.
+/// Parses an address of `listen`. `remote` allows addresses that other machines reach.
 pub(super) fn listen(text: &str, remote: bool) -> Result<ListenAddress, String> {
     if let Some(path) = text.strip_prefix("unix:") {
         if !path.starts_with('/') {
             return Err(format!(
-                "`{text}` needs an absolute path, such as unix:/run/bearerd/bearerd.sock"
+                "`{text}` needs an absolute path, for example unix:/run/bearerd/bearerd.sock"
             ));
         }
         return Ok(ListenAddress::Unix(path.into()));
@@ -43,7 +43,7 @@ pub(super) fn listen(text: &str, remote: bool) -> Result<ListenAddress, String> 
     let address = socket_address(text)?;
     if !remote && !address.ip().is_loopback() {
         return Err(format!(
-            "{address} is not a loopback address: whoever reaches it would use the tenant with this client's rights; listen on 127.0.0.1, [::1] or a Unix socket, or set access.allow_remote and a local credential"
+            "{address} is not a loopback address: anyone who reaches it could use the tenant with this client's rights; listen on 127.0.0.1, [::1] or a Unix socket, or set access.allow_remote and a local credential"
         ));
     }
     Ok(ListenAddress::Tcp(address))
@@ -51,7 +51,7 @@ pub(super) fn listen(text: &str, remote: bool) -> Result<ListenAddress, String> 
 
 pub(super) fn socket_address(text: &str) -> Result<SocketAddr, String> {
     text.parse()
-        .map_err(|_| format!("`{text}` is not an IP address and port, such as 127.0.0.1:8080"))
+        .map_err(|_| format!("`{text}` is not an IP address and port, for example 127.0.0.1:8080"))
 }
 
 pub(super) fn workers(text: &str) -> Result<usize, String> {
@@ -61,21 +61,22 @@ pub(super) fn workers(text: &str) -> Result<usize, String> {
     text.parse()
         .ok()
         .filter(|workers| (1..=256).contains(workers))
-        .ok_or_else(|| format!("`{text}` is not a number from 1 to 256, nor `auto`"))
+        .ok_or_else(|| format!("`{text}` is not a number from 1 to 256 or `auto`"))
 }
 
-/// A file or folder. What cannot be one is not shown: somebody may have put the content there.
+/// Parses the path of a file or folder. A wrong one is not quoted, since it may be the content of the
+/// file.
 pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     if text.trim().is_empty() {
         return Err("is empty; give a path".into());
     }
     if text.starts_with(['{', '[', '"']) || text.contains(['\n', '\0']) || text.len() > 4096 {
-        return Err("is no path but content; name the file that holds it (`credentials` also takes env:NAME)".into());
+        return Err("looks like file content, not a path; give the path of the file (`credentials` also takes env:NAME)".into());
     }
     Ok(text.into())
 }
 
-/// A number of requests.
+/// Parses a number of requests.
 pub(super) fn requests(least: u32) -> impl Fn(&str) -> Result<u32, String> {
     move |text| {
         text.parse()
@@ -85,7 +86,7 @@ pub(super) fn requests(least: u32) -> impl Fn(&str) -> Result<u32, String> {
     }
 }
 
-/// A host's name as callers write it: no scheme, no port.
+/// Parses a host name as it stands in `Host`, without a port.
 pub(super) fn host(text: &str) -> Result<String, String> {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
     let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
@@ -93,18 +94,18 @@ pub(super) fn host(text: &str) -> Result<String, String> {
     if is_address || !text.is_empty() && text.bytes().all(is_name) {
         return Ok(text.to_ascii_lowercase());
     }
-    Err(format!("`{text}` is not a host name, such as localhost or \"[::1]\", without a port"))
+    Err(format!("`{text}` is not a host name, for example localhost or \"[::1]\", without a port"))
 }
 
 pub(super) fn uid(text: &str) -> Result<u32, String> {
-    text.parse().map_err(|_| format!("`{text}` is not a user id, such as 1000"))
+    text.parse().map_err(|_| format!("`{text}` is not a user id, for example 1000"))
 }
 
 pub(super) fn switch(text: &str) -> Result<bool, String> {
     match text {
         "on" => Ok(true),
         "off" => Ok(false),
-        other => Err(format!("`{other}` is neither on nor off")),
+        other => Err(format!("`{other}` is not on or off")),
     }
 }
 
@@ -112,11 +113,11 @@ pub(super) fn boolean(text: &str) -> Result<bool, String> {
     match text {
         "true" => Ok(true),
         "false" => Ok(false),
-        _ => Err(format!("`{text}` is neither true nor false")),
+        _ => Err(format!("`{text}` is not true or false")),
     }
 }
 
-/// A duration within `most`; zero only where `least` is zero.
+/// Parses a duration from `least` to `most`.
 pub(super) fn duration(
     least: Duration,
     most: Duration,
@@ -124,7 +125,7 @@ pub(super) fn duration(
     move |text| {
         let shown = humantime::format_duration;
         let value = humantime::parse_duration(text).map_err(|_| {
-            format!("`{text}` is not a duration with a unit, such as 300ms, 5s or 2m")
+            format!("`{text}` is not a duration with a unit, for example 300ms, 5s or 2m")
         })?;
         if value < least || value > most {
             return Err(format!("{text} is not between {} and {}", shown(least), shown(most)));
@@ -140,10 +141,10 @@ pub(super) fn fraction(text: &str) -> Result<f64, String> {
         .ok_or_else(|| format!("`{text}` is not a fraction from 0.1 to 0.9"))
 }
 
-/// Midnight UTC at the end of the named day's eve: the day counts as expired from its start.
+/// Parses a date as its first moment in UTC, so that the whole day counts as expired.
 pub(super) fn date(text: &str) -> Result<SystemTime, String> {
     humantime::parse_rfc3339_weak(&format!("{text} 00:00:00"))
-        .map_err(|_| format!("`{text}` is not a date, such as 2027-02-20"))
+        .map_err(|_| format!("`{text}` is not a date, for example 2027-02-20"))
 }
 
 pub(super) fn non_empty(text: &str) -> Result<String, String> {
@@ -174,7 +175,7 @@ pub(super) fn route_path(text: &str) -> Result<String, String> {
 }
 
 pub(super) fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
-    const OURS: [&str; 8] = [
+    const RESERVED: [&str; 8] = [
         "authorization",
         "host",
         "connection",
@@ -185,11 +186,11 @@ pub(super) fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue
         "x-sap-sac-custom-auth",
     ];
     let name: HeaderName = name.parse().map_err(|_| format!("`{name}` is not a header name"))?;
-    if OURS.contains(&name.as_str()) {
+    if RESERVED.contains(&name.as_str()) {
         return Err(format!("`{name}` is set by bearerd itself; leave it out"));
     }
     let value = HeaderValue::from_str(value)
-        .map_err(|_| "holds characters that no header value may have".to_owned())?;
+        .map_err(|_| "holds characters that header values must not have".to_owned())?;
     Ok((name, value))
 }
 

@@ -217,7 +217,8 @@ upstreams:
         output(bearerd().args(["check", "--config"]).arg(folder.path().join("b.yaml"))).await;
     let printed = text(&checked.stdout);
     assert!(
-        printed.contains("Not by 127.0.0.2:8080,") && !printed.contains("Not by 127.0.0.1"),
+        printed.contains("127.0.0.2:8080 is not accepted as a host name")
+            && !printed.contains("127.0.0.1:8080 is not accepted"),
         "{printed}"
     );
 }

@@ -240,7 +240,7 @@ fn content_instead_of_a_path_is_refused_and_not_shown() {
             let text =
                 faults(&MINIMAL.replace("client_secret: s3cret", &format!("{key}: {content}")));
             assert!(
-                text.contains("is no path but content") && !text.contains("canary-8"),
+                text.contains("looks like file content") && !text.contains("canary-8"),
                 "{text}"
             );
         }

@@ -123,10 +123,10 @@ async fn failures_of_the_issuer_and_of_the_api_are_distinguished() {
             "the answer is a web page",
         ),
         (Faults { issuer: IssuerFault::EmptyToken, ..good() }, token, "token", "has no rights"),
-        (Faults { tenant: TenantFault::LoginPage, ..good() }, odata, "call", "for a browser"),
-        (Faults { tenant: TenantFault::LoginRedirect, ..good() }, odata, "call", "for a browser"),
+        (Faults { tenant: TenantFault::LoginPage, ..good() }, odata, "call", "as to a browser"),
+        (Faults { tenant: TenantFault::LoginRedirect, ..good() }, odata, "call", "as to a browser"),
         (Faults { tenant: TenantFault::RefuseAlways, ..good() }, odata, "call", "another tenant"),
-        (Faults { tenant: TenantFault::InternalError, ..good() }, odata, "call", "in trouble"),
+        (Faults { tenant: TenantFault::InternalError, ..good() }, odata, "call", "the API fails"),
     ] {
         fixture.tenant.set_faults(faults);
         let (code, out, _) = run(&fixture, &config, &["doctor"]).await;
