@@ -78,7 +78,7 @@ pub enum Replay {
     Idempotent,
 }
 
-/// For which requests bearerd handles CSRF tokens, if their clients do not.
+/// For which requests bearerd handles CSRF tokens, if their callers do not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Csrf {
     /// For none.
@@ -130,10 +130,10 @@ pub struct Profile {
     pub probe: &'static str,
 }
 
-/// The resource on which OData lets a client read by POST, since a query may be too long for a URL
+/// The resource on which OData lets a caller read by POST, since a query may be too long for a URL
 /// (4.01 URL conventions, section 11).
 const QUERY: &str = "$query";
-/// The resource on which SCIM lets a client read by POST, since a query may be confidential (RFC
+/// The resource on which SCIM lets a caller read by POST, since a query may be confidential (RFC
 /// 7644 section 3.4.3).
 const SEARCH: &str = ".search";
 

@@ -1,4 +1,4 @@
-//! W3C Trace Context: continues the client's trace, or begins one, so that the tenant's log and
+//! W3C Trace Context: continues the caller's trace, or begins one, so that the tenant's log and
 //! bearerd's can be matched.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -20,12 +20,12 @@ pub(crate) struct Trace {
     /// The `traceparent` that is sent.
     header: HeaderValue,
     is_local: bool,
-    /// Whether `header` differs from the client's.
+    /// Whether `header` differs from the caller's.
     is_new: bool,
 }
 
 impl Trace {
-    /// The client's trace, or a new one.
+    /// The caller's trace, or a new one.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let mut given = headers.get_all(TRACEPARENT).iter();
         match (given.next(), given.next()) {
@@ -43,12 +43,12 @@ impl Trace {
         Self { header, is_local: true, is_new: true }
     }
 
-    /// The `traceparent`, if it differs from the client's.
+    /// The `traceparent`, if it differs from the caller's.
     pub(crate) fn new_header(&self) -> Option<&HeaderValue> {
         self.is_new.then_some(&self.header)
     }
 
-    /// Whether the trace was begun here. The client's trace headers, with the state of vendors, are
+    /// Whether the trace was begun here. The caller's trace headers, with the state of vendors, are
     /// then dropped.
     pub(crate) const fn is_local(&self) -> bool {
         self.is_local
@@ -63,7 +63,7 @@ impl Trace {
 /// What only spans need.
 #[cfg(feature = "otlp")]
 impl Trace {
-    /// The client's trace id, span id and flags.
+    /// The caller's trace id, span id and flags.
     pub(crate) fn client_span(&self) -> Option<(u128, u64, u8)> {
         let text = self.header.to_str().ok().filter(|_| !self.is_local)?;
         Some((

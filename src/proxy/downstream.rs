@@ -1,13 +1,13 @@
-//! The client's connection as pingora reads and writes it.
+//! The caller's connection as pingora reads and writes it.
 //!
-//! The connection knows the phase of its request: what the client still has to send. A client that
+//! The connection knows the phase of its request: what the caller still has to send. A caller that
 //! takes too long is answered and disconnected, because pingora's own time-outs start anew with
 //! every byte. Answers that pingora sends by itself, without calling a hook, are replaced by
 //! bearerd's own and counted.
 
 mod activity;
 mod body_pacing;
-mod client_timeout;
+mod caller_timeout;
 mod connection;
 mod disconnect;
 mod load;

@@ -1,6 +1,6 @@
 //! Link rewriting: the tenant's absolute URLs in responses become the sidecar's, and back.
 //!
-//! A client that follows one of the tenant's own links leaves the sidecar, gets a login page, and
+//! A caller that follows one of the tenant's own links leaves the sidecar, gets a login page, and
 //! has lost its data after the first page. What is rewritten is a closed list: headers
 //! (`header_kind`), and in bodies only what [`json`] and [`xml`] know to be links. Business data
 //! stays byte for byte.

@@ -1,7 +1,7 @@
 //! Which secrets are removed from responses, and how they are removed from headers.
 //!
 //! Debugging gateways send a request back, with the secrets in it. These are for the upstream alone
-//! and must not reach the client. [`crate::redact::Redactor`] removes them from bodies.
+//! and must not reach the caller. [`crate::redact::Redactor`] removes them from bodies.
 
 use crate::redact::Secrets;
 use crate::token::store::TokenStore;
@@ -77,7 +77,7 @@ fn redact_values(secrets: &Secrets, response: &mut ResponseHeader) -> usize {
     removed
 }
 
-/// Removes headers with a secret in their name. The map has names in lower case, but the client
+/// Removes headers with a secret in their name. The map has names in lower case, but the caller
 /// gets them as they were written.
 fn redact_names(secrets: &Secrets, response: &mut ResponseHeader) -> usize {
     if !response.headers.keys().any(|name| secrets.fit_in(name.as_str().as_bytes())) {

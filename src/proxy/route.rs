@@ -14,7 +14,7 @@ use std::borrow::Cow;
 /// The last segment of the path of a batch (OData 4.01 part 1, section 11.7).
 pub(super) const BATCH: &str = "$batch";
 
-/// Why a request target is refused. The message is shown to the client.
+/// Why a request target is refused. The message is shown to the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
     /// `GET http://host/path`, `OPTIONS *`, or no path at all.

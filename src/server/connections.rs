@@ -1,5 +1,5 @@
 //! Callers' connections of one worker. At the limit, a new connection replaces the one that has
-//! been idle for the longest time, so that clients that connect and send nothing lock nobody out.
+//! been idle for the longest time, so that callers that connect and send nothing lock nobody out.
 
 use crate::proxy::downstream::Activity;
 use crate::throttle::Throttle;

@@ -19,7 +19,7 @@ const FILES_A_CALLER: u64 = 3;
 /// once. With fewer, more requests at once would reconnect each time, which costs three times a
 /// request.
 const MOST_POOLED: u64 = 1024;
-/// Connections for each request that may be served at once. Clients keep idle connections, and
+/// Connections for each request that may be served at once. Callers keep idle connections, and
 /// connections that send nothing are evicted for callers. A header that has begun holds 30 KiB, so
 /// memory must bound the connections, too.
 const CONNECTIONS_A_REQUEST: u64 = 8;

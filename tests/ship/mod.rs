@@ -1,4 +1,4 @@
-//! Files that ship with the binary: configurations, the image, the README, the dependencies, and
+//! Files that ship with the binary: configurations, the image, the documents, their language, the dependencies, and
 //! the results of the fleet simulation.
 
 mod configurations;

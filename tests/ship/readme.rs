@@ -7,6 +7,8 @@ use bearerd::environment::Environment;
 use bearerd::error::ErrorKind;
 use bearerd::profile::{Csrf, Links, PROFILES, Replay};
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 use strum::VariantArray;
 
 const README: &str = include_str!("../../README.md");
@@ -33,6 +35,22 @@ async fn the_table_of_metrics_lists_every_metric_and_no_other() {
     // It is exported only if the issuer sends `Date`, which the test's issuer does not.
     assert!(listed.remove("bearerd_clock_skew_seconds"));
     assert_eq!(exported, listed);
+}
+
+#[test]
+fn every_source_file_that_a_document_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for document in ["CONTRIBUTING.md", "docs/architecture.md"] {
+        let text = fs::read_to_string(root.join(document)).unwrap();
+        let named = text.split('`').skip(1).step_by(2).filter(|name| name.ends_with(".rs"));
+        let mut count = 0;
+        for name in named {
+            count += 1;
+            let is_there = root.join(name).exists() || root.join("src").join(name).exists();
+            assert!(is_there, "{document}: {name}");
+        }
+        assert!(count > 0, "{document} names no file");
+    }
 }
 
 #[test]

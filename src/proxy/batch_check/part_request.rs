@@ -10,7 +10,7 @@ const QUERY: &str = "query";
 #[derive(Debug)]
 pub(super) struct PartRequest<'a> {
     pub(super) method: Method,
-    /// The target as the client wrote it.
+    /// The target as the caller wrote it.
     pub(super) target: &'a str,
     pub(super) headers: &'a HeaderMap,
 }

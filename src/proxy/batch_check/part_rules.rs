@@ -84,7 +84,7 @@ impl PartRules {
     }
 
     /// The paths on this listener that lead to where the upstream sends a path. With `strip_path`,
-    /// the client may or may not have written the part that the route cuts.
+    /// the caller may or may not have written the part that the route cuts.
     fn paths_here(&self, path: Vec<u8>) -> Vec<Vec<u8>> {
         let mut paths = vec![path];
         paths.extend(paths.first().and_then(|path| self.below_base(path)));

@@ -6,7 +6,7 @@ use http::HeaderValue;
 /// The servers whose URLs a part may name.
 #[derive(Debug)]
 pub(super) struct Origins {
-    /// The client's `Host`: the sidecar, as this client names it.
+    /// The caller's `Host`: the sidecar, as this caller names it.
     pub(super) own: Option<HeaderValue>,
     /// The upstream's host, with its port unless it is the scheme's default.
     pub(super) upstream: HeaderValue,

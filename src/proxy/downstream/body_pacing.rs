@@ -11,7 +11,7 @@ use tokio::time::{Sleep, sleep};
 /// How long an upstream may take nothing after its response. Then the rest of the body is not for
 /// it.
 const PAUSE: Duration = Duration::from_secs(2);
-/// How long a client may go on sending a body that is dropped.
+/// How long a caller may go on sending a body that is dropped.
 const LINGER: Duration = Duration::from_secs(30);
 /// How often pingora is polled until it has written what was read. Its halves take turns, and
 /// either may be the first.
@@ -81,7 +81,7 @@ impl BodyPacing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::downstream::client_timeout::PATIENCE;
+    use crate::proxy::downstream::caller_timeout::PATIENCE;
     use crate::proxy::downstream::tests::{pair, read};
     use crate::proxy::upstream::send_buffer::tests::connection;
     use std::io;

@@ -1,8 +1,8 @@
-//! The state of a client's connection, and the commands of the hooks.
+//! The state of a caller's connection, and the commands of the hooks.
 
 use super::activity::Activity;
 use super::body_pacing::BodyPacing;
-use super::client_timeout::ClientTimeout;
+use super::caller_timeout::CallerTimeout;
 use super::load::{InFlight, Load};
 use super::partial_header::PartialHeader;
 use super::phase::Phase;
@@ -28,7 +28,7 @@ use tokio::io::{AsyncWrite, BufWriter};
 /// The size of the write buffer: a response's header and a small body leave in one packet.
 const WRITE_BUFFER: usize = 4 * 1024;
 
-/// A client's connection. The hooks have a shared reference only.
+/// A caller's connection. The hooks have a shared reference only.
 pub(crate) struct Downstream {
     pub(super) socket: BufWriter<Socket>,
     pub(super) digest: Arc<SocketDigest>,
@@ -36,7 +36,7 @@ pub(crate) struct Downstream {
     activity: Arc<Activity>,
     phase: AtomicCell<Phase>,
     /// The time-out of the phase.
-    pub(super) timeout: ClientTimeout,
+    pub(super) timeout: CallerTimeout,
     /// Whether the phase is new, so that its time has to start.
     is_phase_new: AtomicBool,
     /// Whether the wait so far does not count: bearerd was not reading, or was writing.
@@ -75,7 +75,7 @@ impl Downstream {
             load,
             activity,
             phase: AtomicCell::new(Phase::Idle),
-            timeout: ClientTimeout::default(),
+            timeout: CallerTimeout::default(),
             is_phase_new: AtomicBool::new(false),
             must_reset_wait: AtomicBool::new(false),
             header: PartialHeader::default(),
@@ -109,7 +109,7 @@ impl Downstream {
     }
 
     /// Waits for the beginning of a request, without a buffer for it. Returns whether there is one:
-    /// a client that is silent for too long sends none.
+    /// a caller that is silent for too long sends none.
     pub(crate) async fn wait_for_request(&mut self) -> bool {
         poll_fn(|context| {
             let socket = self.socket.get_ref();
@@ -133,8 +133,8 @@ impl Downstream {
         });
     }
 
-    /// Restarts the client's wait: time in which bearerd did not read, or was writing, does not
-    /// count against the client.
+    /// Restarts the caller's wait: time in which bearerd did not read, or was writing, does not
+    /// count against the caller.
     pub(crate) fn reset_wait(&self) {
         self.must_reset_wait.store(true, Ordering::Relaxed);
     }
@@ -154,7 +154,7 @@ impl Downstream {
         }
     }
 
-    /// Records that the response was sent. A body that the client was not asked for, or that was
+    /// Records that the response was sent. A body that the caller was not asked for, or that was
     /// refused, is not waited for.
     pub(crate) fn response_finished(&self, is_refused: bool) {
         self.is_response_out.store(true, Ordering::Relaxed);
@@ -266,7 +266,7 @@ impl Downstream {
         self.is_phase_new.store(true, Ordering::Relaxed);
     }
 
-    /// Ready when the client's time is up.
+    /// Ready when the caller's time is up.
     pub(super) fn poll_timeout(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if std::mem::take(self.is_phase_new.get_mut()) {
             self.timeout.restart();
@@ -279,7 +279,7 @@ impl Downstream {
     }
 }
 
-/// Sends what is left in the buffer, as far as the client takes it at once.
+/// Sends what is left in the buffer, as far as the caller takes it at once.
 impl Drop for Downstream {
     fn drop(&mut self) {
         self.header.end(&self.load);

@@ -1,6 +1,6 @@
-//! Noticing that a client disconnects while nothing of it is read.
+//! Noticing that a caller disconnects while nothing of it is read.
 //!
-//! While a hook waits, pingora does not watch the client. Without this, a disconnect would be
+//! While a hook waits, pingora does not watch the caller. Without this, a disconnect would be
 //! noticed only when the wait ends.
 
 use super::connection::Downstream;
@@ -9,10 +9,10 @@ use pingora::{Error, ErrorType};
 use std::future::pending;
 use tokio::select;
 
-/// Runs this work unless the client disconnects. What the client sends stays unread.
+/// Runs this work unless the caller disconnects. What the caller sends stays unread.
 ///
 /// # Errors
-/// The client has disconnected; the work was dropped.
+/// The caller has disconnected; the work was dropped.
 pub(crate) async fn unless_disconnected<T>(
     session: &Session,
     work: impl Future<Output = T>,
@@ -25,11 +25,11 @@ pub(crate) async fn unless_disconnected<T>(
     }
 }
 
-/// Checks the connection after a wait that did not watch the client. It makes no system call: what
+/// Checks the connection after a wait that did not watch the caller. It makes no system call: what
 /// the system has reported by then counts.
 ///
 /// # Errors
-/// The client has disconnected.
+/// The caller has disconnected.
 pub(crate) fn ensure_connected(session: &Session) -> pingora::Result<()> {
     let is_closed =
         Downstream::of(session).is_some_and(|downstream| downstream.socket.get_ref().is_closed());
@@ -40,13 +40,13 @@ fn disconnected() -> Box<Error> {
     Error::new_down(ErrorType::ConnectionClosed)
 }
 
-/// Resolves when the client has closed its side, or the connection.
+/// Resolves when the caller has closed its side, or the connection.
 async fn disconnect(session: &Session) {
     // A second handle: clearing the readiness of the socket itself would leave its reader waiting
     // for bytes that have arrived.
     let watched = Downstream::of(session).map(|downstream| downstream.socket.get_ref().duplicate());
     if let Some(Ok(watched)) = watched {
-        // Bytes from the client end this wait, too.
+        // Bytes from the caller end this wait, too.
         while let Ok(ready) = watched.next_readiness().await {
             if ready.is_read_closed() {
                 return;

@@ -1,4 +1,4 @@
-//! The phases of a client's connection.
+//! The phases of a caller's connection.
 
 /// What the connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -7,17 +7,17 @@ pub(super) enum Phase {
     Idle,
     /// The rest of a header.
     Header,
-    /// A body that the client sends once it gets `100 Continue` (RFC 9110 section 10.1.1).
+    /// A body that the caller sends once it gets `100 Continue` (RFC 9110 section 10.1.1).
     AwaitingContinue,
     /// A body, or its rest.
     Body,
-    /// A body that the client was not asked to send, while the response is being sent.
+    /// A body that the caller was not asked to send, while the response is being sent.
     UnrequestedBody,
     /// A body that may not be needed any more, while the response is being sent.
     OptionalBody,
     /// A body that nobody needs: the response was sent.
     UnneededBody,
-    /// The upstream's response: the client has sent all.
+    /// The upstream's response: the caller has sent all.
     Response,
     /// Another request: the last one is over.
     Ended,

@@ -14,7 +14,7 @@ use tokio::io::AsyncWriteExt;
 #[async_trait]
 impl Shutdown for Downstream {
     async fn shutdown(&mut self) {
-        // An error means that the client has disconnected already.
+        // An error means that the caller has disconnected already.
         let _ = AsyncWriteExt::shutdown(self).await;
     }
 }

@@ -1,10 +1,10 @@
-//! Reading a client's connection.
+//! Reading a caller's connection.
 //!
 //! A large body is read no faster than the upstream takes it, and to its end when the upstream
-//! takes no more: a client that only listens after it has sent everything then gets an early
+//! takes no more: a caller that only listens after it has sent everything then gets an early
 //! response.
 
-use super::client_timeout::HEADER_TIME;
+use super::caller_timeout::HEADER_TIME;
 use super::connection::Downstream;
 use super::phase::Phase;
 use super::request_line::RequestLine;
@@ -15,7 +15,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// The most bytes that are kept of what a client sends before its response was sent. The system
+/// The most bytes that are kept of what a caller sends before its response was sent. The system
 /// keeps the rest.
 const MOST_EARLY: usize = 64 * 1024;
 
@@ -93,7 +93,7 @@ impl Downstream {
     }
 
     /// Reads the rest of a header that is refused. All that has arrived is read: closing the
-    /// connection with unread bytes would reset it, and the client would not get the answer.
+    /// connection with unread bytes would reset it, and the caller would not get the answer.
     fn poll_unwanted(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let mut scratch = [0; 4096];
         let mut came = Poll::Pending;
@@ -112,8 +112,8 @@ impl Downstream {
         came
     }
 
-    /// Reads while the response is due, which only shows whether the client is still connected.
-    /// What the client sends is kept: pingora would take it for an error, although the request may
+    /// Reads while the response is due, which only shows whether the caller is still connected.
+    /// What the caller sends is kept: pingora would take it for an error, although the request may
     /// have been executed.
     fn poll_early(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut scratch = [0; 1024];
@@ -138,7 +138,7 @@ impl Downstream {
         let was_dropping = pacing.is_dropping();
         let allowance = pacing.poll_allowance(is_response_out, context);
         match allowance {
-            // While nothing is read, the client's time does not run.
+            // While nothing is read, the caller's time does not run.
             Poll::Pending => *self.must_reset_wait.get_mut() = true,
             Poll::Ready(None) if !was_dropping && self.phase() == Phase::Body => {
                 self.set_phase(Phase::UnneededBody);

@@ -1,6 +1,6 @@
 //! Raw `"`, `<` and `>` in a query, percent-encoded before pingora reads them.
 //!
-//! curl and hand-made clients send `filter=userName eq "a"` with raw quotes. pingora only encodes
+//! curl and hand-made callers send `filter=userName eq "a"` with raw quotes. pingora only encodes
 //! them if something else in the target is illegal too, and refuses the request otherwise.
 
 use memchr::{memchr, memchr3};

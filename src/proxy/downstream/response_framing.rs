@@ -49,7 +49,7 @@ impl ResponseHead {
     }
 }
 
-/// How a body is framed, as pingora writes it and as the client gets it.
+/// How a body is framed, as pingora writes it and as the caller gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ResponseFraming {
     /// In chunks. The last chunk ends it.

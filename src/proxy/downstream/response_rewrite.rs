@@ -4,7 +4,7 @@
 //! pingora's body hook wants all that a chunk becomes at once, and a chunk of 64 KiB may inflate to
 //! 64 MiB. So the chunks pass pingora as they are. On the connection, the frames are removed, and
 //! the body is changed in steps. A step starts only when the result of the last one is written. So
-//! a client that does not read slows the upstream down, and buffers stay small.
+//! a caller that does not read slows the upstream down, and buffers stay small.
 
 use super::response_framing::{Chunks, Framed, Piece, ResponseFraming, ResponseHead};
 use crate::metrics::RouteMetrics;
@@ -98,7 +98,7 @@ impl ResponseRewrite {
         matches!(self.stage, Stage::Broken)
     }
 
-    /// How many bytes of the body the client gets, so far.
+    /// How many bytes of the body the caller gets, so far.
     pub(super) const fn made(&self) -> u64 {
         self.made
     }

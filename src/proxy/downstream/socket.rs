@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
 
-/// The socket of a client.
+/// The socket of a caller.
 #[derive(Debug)]
 pub(crate) enum Socket {
     Tcp(TcpStream),
@@ -24,7 +24,7 @@ impl Socket {
         }
     }
 
-    /// Whether the system has reported that the client has closed its side or the connection.
+    /// Whether the system has reported that the caller has closed its side or the connection.
     pub(super) fn is_closed(&self) -> bool {
         // Without a pending event there is nothing to wait for; waiting would take a lock.
         let anything = || Ok(());

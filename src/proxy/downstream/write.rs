@@ -1,6 +1,6 @@
-//! Writing a client's connection: responses, rewritten if they have to be, and local answers.
+//! Writing a caller's connection: responses, rewritten if they have to be, and local answers.
 //!
-//! A response that is rewritten is written no faster than the client takes it, and a worker never
+//! A response that is rewritten is written no faster than the caller takes it, and a worker never
 //! spends long on one.
 
 use super::connection::Downstream;
@@ -103,7 +103,7 @@ impl Downstream {
         }
     }
 
-    /// Writes what was made, as far as the client takes it.
+    /// Writes what was made, as far as the caller takes it.
     fn poll_output(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(rewrite) = self.rewrite.get_mut().ok().and_then(Option::as_deref_mut) else {
             return Poll::Ready(Ok(()));

@@ -1,7 +1,7 @@
 //! Multipart `$batch` requests (OData 4.01 part 1, section 11.7.7): the sidecar's URLs become the
 //! upstream's while the batch streams through. Pure.
 //!
-//! Clients built on .NET write absolute request lines by default.
+//! Callers built on .NET write absolute request lines by default.
 
 use super::embedded_header::{name_of, value_of, with_value};
 use super::entity_tag::strengthened;

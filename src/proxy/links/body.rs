@@ -1,4 +1,4 @@
-//! A response's body on its way to the client: decompressed if necessary, and its links rewritten,
+//! A response's body on its way to the caller: decompressed if necessary, and its links rewritten,
 //! in steps. However much a chunk inflates or grows, each step makes little.
 
 use super::batch_response::LinkRewriter;

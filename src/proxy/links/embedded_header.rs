@@ -52,7 +52,7 @@ pub(super) fn value_of(head: &[u8], name: &str) -> Option<String> {
     value
 }
 
-/// A `Content-Length` line, changed by as much as the length changed. Clients differ in what they
+/// A `Content-Length` line, changed by as much as the length changed. Callers differ in what they
 /// count, so that the difference is added.
 fn lengthened(line: &[u8], before: usize, after: usize) -> Option<Vec<u8>> {
     let (_, value) = str::from_utf8(line).ok()?.split_once(':')?;

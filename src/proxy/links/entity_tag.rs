@@ -1,4 +1,4 @@
-//! Entity tags of bodies whose bytes change: weak for the client, strong again for the upstream.
+//! Entity tags of bodies whose bytes change: weak for the caller, strong again for the upstream.
 //! Pure.
 
 /// The end of the opaque part of an entity tag that bearerd made weak, so that it can be made

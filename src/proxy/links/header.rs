@@ -61,7 +61,7 @@ pub(super) fn weaken_tag(response: &mut ResponseHeader) {
 }
 
 /// Request headers that hold URLs: `Destination` of WebDAV, `Referer` and `Origin`, which some
-/// gateways compare with the host, and headers that a client may send back as it got them.
+/// gateways compare with the host, and headers that a caller may send back as it got them.
 const POINTERS: [(HeaderName, HeaderKind); 6] = [
     (DESTINATION, HeaderKind::Url),
     (REFERER, HeaderKind::Url),

@@ -2,7 +2,7 @@
 
 /// The form of a value.
 ///
-/// Headers that a client depends on most come first.
+/// Headers that a caller depends on most come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum HeaderKind {
     /// A URL.
@@ -15,7 +15,7 @@ pub(super) enum HeaderKind {
     Tag,
 }
 
-/// Response headers with what a client sends back to the sidecar.
+/// Response headers with what a caller sends back to the sidecar.
 pub(super) const HEADERS: [(&str, HeaderKind); 9] = [
     ("location", HeaderKind::Url),
     ("content-location", HeaderKind::Url),

@@ -13,7 +13,7 @@ pub(super) const MOST_GROWN: usize = 16 * 1024;
 /// How many bytes of a value are rewritten before the growth is checked.
 const PIECE: usize = 1024;
 
-/// The value for the client, if it changes. It may grow by `room`, which is reduced by its growth.
+/// The value for the caller, if it changes. It may grow by `room`, which is reduced by its growth.
 pub(super) fn rewrite(
     kind: HeaderKind,
     value: &str,

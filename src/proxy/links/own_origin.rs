@@ -1,4 +1,4 @@
-//! The sidecar's own origins: the one that a client uses, and those of other listeners.
+//! The sidecar's own origins: the one that a caller uses, and those of other listeners.
 
 use crate::config::{ListenAddress, ListenerId, Route};
 use crate::proxy::guard::{Guard, name_of};
@@ -14,7 +14,7 @@ pub(super) enum RouteOrigin {
 }
 
 impl RouteOrigin {
-    /// Where clients of `listener` reach a route. `None` if only other Unix sockets serve it: no
+    /// Where callers of `listener` reach a route. `None` if only other Unix sockets serve it: no
     /// URL leads to a Unix socket.
     pub(super) fn of(
         route: &Route,
@@ -28,13 +28,13 @@ impl RouteOrigin {
     }
 }
 
-/// Finds the sidecar's origins: the client's own, and from that the other listeners'.
+/// Finds the sidecar's origins: the caller's own, and from that the other listeners'.
 pub(super) struct OriginResolver {
     /// Knows the names that can be the sidecar's.
     guard: Arc<Guard>,
     /// The listener's address, unless it is a Unix socket.
     here: Option<SocketAddr>,
-    /// The origin for clients that send no `Host` that can be the sidecar's.
+    /// The origin for callers that send no `Host` that can be the sidecar's.
     fallback: String,
 }
 
@@ -52,7 +52,7 @@ impl OriginResolver {
         Self { guard: guard.clone(), here, fallback }
     }
 
-    /// The sidecar's origin for a client that sent this `Host`: that host, if it can be the
+    /// The sidecar's origin for a caller that sent this `Host`: that host, if it can be the
     /// sidecar's.
     pub(super) fn own(&self, host: &HeaderValue) -> String {
         match host.to_str() {
@@ -61,10 +61,10 @@ impl OriginResolver {
         }
     }
 
-    /// The origin of a route, for clients that use `own`.
+    /// The origin of a route, for callers that use `own`.
     ///
-    /// The client's own name also leads to another port of the same address. A different address
-    /// has to be named, and `None` is returned if clients may not name it: on the same port of this
+    /// The caller's own name also leads to another port of the same address. A different address
+    /// has to be named, and `None` is returned if callers may not name it: on the same port of this
     /// address another server may listen.
     pub(super) fn resolve(&self, route: RouteOrigin, own: &str) -> Option<String> {
         let RouteOrigin::OtherListener(address) = route else {

@@ -1,4 +1,4 @@
-//! Which URLs become which on one route, for the clients of one listener.
+//! Which URLs become which on one route, for the callers of one listener.
 
 use super::batch_request::RequestUrls;
 use super::origin::OriginMap;
@@ -13,7 +13,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use url::Url;
 
-/// What is rewritten on a route, and to what, for the clients of one listener.
+/// What is rewritten on a route, and to what, for the callers of one listener.
 pub(in crate::proxy) struct LinkPlan {
     /// The formats of bodies in which links are rewritten.
     pub(super) formats: Links,
@@ -22,14 +22,14 @@ pub(in crate::proxy) struct LinkPlan {
     prefix: Option<String>,
     /// The origin of the route's upstream.
     upstream: Url,
-    /// The routes that clients of this listener can reach, the longest path first.
+    /// The routes that callers of this listener can reach, the longest path first.
     routes: Vec<ReachableRoute>,
     resolver: OriginResolver,
-    /// The maps for the latest `Host`; clients rarely use two.
+    /// The maps for the latest `Host`; callers rarely use two.
     latest: ArcSwapOption<Maps>,
 }
 
-/// An upstream, and where clients find it on the sidecar.
+/// An upstream, and where callers find it on the sidecar.
 struct Target {
     upstream: Url,
     origin: RouteOrigin,
@@ -44,17 +44,17 @@ struct ReachableRoute {
     url: String,
 }
 
-/// What URLs become, for clients that reach the sidecar at one origin.
+/// What URLs become, for callers that reach the sidecar at one origin.
 pub(super) struct Maps {
     host: HeaderValue,
     /// In responses: the upstreams' URLs become the sidecar's.
-    pub(super) to_client: Arc<OriginMap>,
+    pub(super) to_caller: Arc<OriginMap>,
     /// In requests: the sidecar's URLs become the upstream's.
     pub(super) to_upstream: RequestUrls,
 }
 
 impl LinkPlan {
-    /// The plan of a route, for the clients of `listener`. `None` if links are off.
+    /// The plan of a route, for the callers of `listener`. `None` if links are off.
     pub(in crate::proxy) fn new(
         config: &Config,
         route: &Route,
@@ -104,7 +104,7 @@ impl LinkPlan {
         })
     }
 
-    /// The maps for a request. The sidecar's origin is the one that the client used, if it can be
+    /// The maps for a request. The sidecar's origin is the one that the caller used, if it can be
     /// the sidecar's.
     pub(super) fn maps(&self, request: &HeaderMap) -> Arc<Maps> {
         let host = request.get(HOST).cloned().unwrap_or_else(|| HeaderValue::from_static(""));
@@ -119,7 +119,7 @@ impl LinkPlan {
         });
         let maps = Arc::new(Maps {
             host,
-            to_client: Arc::new(OriginMap::new(pairs, self.prefix.clone())),
+            to_caller: Arc::new(OriginMap::new(pairs, self.prefix.clone())),
             to_upstream: self.request_urls(&own),
         });
         self.latest.store(Some(maps.clone()));

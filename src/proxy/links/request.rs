@@ -82,16 +82,16 @@ impl LinkPlan {
     }
 
     /// Restores the upstream's own URLs and entity tags in a request's header, and asks for an
-    /// encoding that can be rewritten: gzip, which saves bandwidth. `client` is the request as it
+    /// encoding that can be rewritten: gzip, which saves bandwidth. `caller` is the request as it
     /// came.
     pub(in crate::proxy) fn rewrite_request_header(
         &self,
-        client: &RequestHeader,
+        caller: &RequestHeader,
         request: &mut RequestHeader,
     ) -> pingora::Result<()> {
         header::restore_tags(request);
         if header::has_urls(request) {
-            header::rewrite_request(request, &self.maps(&client.headers).to_upstream.urls);
+            header::rewrite_request(request, &self.maps(&caller.headers).to_upstream.urls);
         }
         // A range counts the upstream's bytes: it passes unchanged, both ways.
         if self.formats != Links::Off && !request.headers.contains_key(RANGE) {

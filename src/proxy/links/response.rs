@@ -21,14 +21,14 @@ impl LinkPlan {
         request: &RequestHeader,
         response: &mut ResponseHeader,
     ) -> pingora::Result<(u64, Option<BodyRewriter>)> {
-        let map = self.maps(&request.headers).to_client.clone();
+        let map = self.maps(&request.headers).to_caller.clone();
         let count = header::rewrite_response(response, &map);
         let coding = Coding::of(&response.headers);
         let (is_gzip, is_readable) = (coding == Coding::Gzip, coding != Coding::Other);
         let is_batch = route::ends_with(request.raw_path(), route::BATCH);
         let rewriter = LinkRewriter::of_response(&response.headers, is_batch, self.formats, &map);
         let rewriter = if is_readable { rewriter } else { LinkRewriter::default() };
-        // The client did not ask for gzip, only bearerd did: the client gets a plain body.
+        // The caller did not ask for gzip, only bearerd did: the caller gets a plain body.
         let must_decode = is_gzip && !accepts_gzip(&request.headers);
         let changes = !rewriter.is_none() || must_decode;
         let passes = self.formats == Links::Off

@@ -46,7 +46,7 @@ impl<'t> Members<'t> {
         let mut headers = HeaderMap::with_capacity(self.0.len());
         for (name, raw) in &self.0 {
             let name = HeaderName::from_bytes(name.as_bytes()).ok();
-            // Some clients write a version as a number, and `null` for a missing header.
+            // Some callers write a version as a number, and `null` for a missing header.
             let is_number = raw.get().starts_with(|first: char| first.is_ascii_digit());
             let value = match raw.get() {
                 "null" => continue,

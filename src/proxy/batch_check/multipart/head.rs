@@ -19,7 +19,7 @@ pub(super) struct AnnouncedLength {
 }
 
 impl AnnouncedLength {
-    /// Checks the length of what ends at `end`, and without white space at `last`. Clients differ
+    /// Checks the length of what ends at `end`, and without white space at `last`. Callers differ
     /// in which line ends they count.
     pub(super) fn check(&self, end: u64, last: u64) -> Result<(), BatchRefusal> {
         let most = end.saturating_sub(self.from);

@@ -162,7 +162,7 @@ pub(super) fn role_of(key: &[u8], container: Frame) -> Role {
         _ if container == Frame::Headers => {
             return HeaderKind::of(key).map_or(Role::Plain, Role::Header);
         }
-        // The catalog's keys. Other keys with this ending are data, which a client may write back.
+        // The catalog's keys. Other keys with this ending are data, which a caller may write back.
         _ if key.starts_with(b"asset") && key.ends_with(b"Url") => true,
         // OData V3.
         _ if key.starts_with(b"odata.") => true,

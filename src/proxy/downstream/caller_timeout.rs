@@ -1,4 +1,4 @@
-//! How long a client may take, by the phase of its connection.
+//! How long a caller may take, by the phase of its connection.
 //!
 //! A header has one time for all of it. A body has a budget of waiting time: each byte gives a
 //! little of it back, and time in which bearerd does not read does not count.
@@ -11,20 +11,20 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// How long a connection may be idle before a request.
 const IDLE_TIME: Duration = Duration::from_secs(60);
-/// How long a client may take for a header, from its first byte on.
+/// How long a caller may take for a header, from its first byte on.
 pub(super) const HEADER_TIME: Duration = Duration::from_secs(60);
-/// How long a client may pause in a body, in total.
+/// How long a caller may pause in a body, in total.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
-/// How long a client may pause in a body that nobody needs. The response was sent, and a client
+/// How long a caller may pause in a body that nobody needs. The response was sent, and a caller
 /// that goes on sending has not read it yet.
 const PATIENCE_AFTERWARDS: Duration = Duration::from_secs(2);
 /// The time that each byte of a body gives back. At 16 bytes a second it never runs out: a slow
-/// client is not a hostile one.
+/// caller is not a hostile one.
 const PATIENCE_A_BYTE: Duration = Duration::from_micros(62_500);
 
 /// The time-out of the current phase.
 #[derive(Debug, Default)]
-pub(super) struct ClientTimeout {
+pub(super) struct CallerTimeout {
     /// The phase that it runs for.
     phase: Option<Phase>,
     /// When the current wait began.
@@ -34,7 +34,7 @@ pub(super) struct ClientTimeout {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl ClientTimeout {
+impl CallerTimeout {
     /// Records that bytes were received.
     pub(super) fn received(&mut self, phase: Phase, count: usize) {
         let Some(since) = self.since else { return };
@@ -73,7 +73,7 @@ impl ClientTimeout {
     }
 }
 
-/// The time for a phase. `None` if it is not the client's turn.
+/// The time for a phase. `None` if it is not the caller's turn.
 const fn time_for(phase: Phase) -> Option<Duration> {
     match phase {
         Phase::Header => Some(HEADER_TIME),
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_has_sent_all_may_be_silent() {
+    async fn a_caller_that_has_sent_all_may_be_silent() {
         let (mut downstream, _caller) = pair();
         downstream.request_started(false, false);
         let silent = tokio::time::timeout(10 * HEADER_TIME, read(&mut downstream)).await;
@@ -168,7 +168,7 @@ mod tests {
         }
     }
 
-    /// How long a client is read that sends this many bytes of a body after each pause; at most an
+    /// How long a caller is read that sends this many bytes of a body after each pause; at most an
     /// hour.
     async fn heard(bytes: usize, pause: Duration) -> Duration {
         let (mut downstream, mut caller) = pair();
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_expects_100_continue_has_no_time_limit_until_it_sends() {
+    async fn a_caller_that_expects_100_continue_has_no_time_limit_until_it_sends() {
         let (mut downstream, mut caller) = pair();
         downstream.request_started(true, true);
         let waiting = tokio::time::timeout(10 * PATIENCE, read(&mut downstream)).await;
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_reads_may_be_silent() {
+    async fn a_caller_that_reads_may_be_silent() {
         let (mut downstream, _caller) = pair();
         downstream.request_started(true, false);
         for _ in 0..10 {
