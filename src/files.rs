@@ -17,7 +17,7 @@ pub const MAX_SECRET: usize = 64 * 1024;
 const MAX_LINKS: usize = 40;
 
 /// Opens a plain file for reading. A pipe or a device is refused, because reading it could block
-/// or never end. Opening does not block either if such a file replaces a plain one at that moment.
+/// or never end. Opening does not block even if a pipe replaces a plain file at that moment.
 ///
 /// # Errors
 /// The file can't be opened. If it is not a plain file, the kind is [`ErrorKind::InvalidInput`].

@@ -35,7 +35,7 @@ pub enum ReadError {
         source: io::Error,
     },
     /// The path names a socket, a pipe or a device.
-    #[error("{} is neither a file nor a folder; check the path", path.display())]
+    #[error("{} is not a file or a folder; check the path", path.display())]
     NeitherFileNorFolder {
         /// The configured path.
         path: PathBuf,
@@ -237,7 +237,7 @@ mod tests {
         symlink("nowhere", root.path().join("link")).unwrap();
         fs::write(root.path().join("file"), "x").unwrap();
         assert_eq!(listing(&read(root.path()).unwrap()), ["/file=x"]);
-        assert!(message(&pipe).ends_with("pipe is neither a file nor a folder; check the path"));
+        assert!(message(&pipe).ends_with("pipe is not a file or a folder; check the path"));
         assert!(message(&root.path().join("none")).starts_with("cannot read"));
     }
 

@@ -10,7 +10,7 @@ pub(super) fn token(text: &str, field: &'static str) -> Result<Url, ClientFault>
     let fault = |why| ClientFault::Url { field, why };
     let mut url: Url = text.trim().parse().map_err(|_| fault("is not a URL"))?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(fault("is neither https:// nor http://"));
+        return Err(fault("does not begin with https:// or http://"));
     }
     if url.host_str().is_none_or(str::is_empty) {
         return Err(fault("has no host"));
@@ -80,7 +80,7 @@ mod tests {
         assert_eq!(text("https://a.example/t?grant_type=x"), "https://a.example/t");
         assert_eq!(text("https://a.example/t?zone=1&grant_type=x"), "https://a.example/t?zone=1");
         assert_eq!(why("a.example/oauth/token"), "is not a URL");
-        assert_eq!(why("ftp://a.example"), "is neither https:// nor http://");
+        assert_eq!(why("ftp://a.example"), "does not begin with https:// or http://");
         assert_eq!(why("https://"), "is not a URL");
         assert!(why("https://u:p@a.example").starts_with("holds a user name"));
         assert!(why("https://a.example/#x").starts_with("holds a fragment"));

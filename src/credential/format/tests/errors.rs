@@ -81,7 +81,7 @@ fn a_missing_key_is_named_with_its_location() {
 fn an_unusable_url_is_named_and_not_shown() {
     for (url, why) in [
         ("sb-oops", "is not a URL"),
-        ("ftp://a.example", "is neither https:// nor http://"),
+        ("ftp://a.example", "does not begin with https:// or http://"),
         ("https://u:p@a.example", "holds a user name or password; give them as keys of their own"),
         (
             "https://a.example?client_secret=s",
