@@ -23,7 +23,7 @@
 //! otlp            spans for a collector of traces
 //! token           issuers, refresh schedule, current token of each client
 //! metrics         metric families and their closed label sets
-//! http_client     HTTP client for issuers, CSRF tokens and doctor
+//! http_client     HTTP client for issuers, CSRF tokens, traces and doctor
 //! watch           notices files that change
 //! trust           trust anchors
 //! telemetry       log lines on standard error

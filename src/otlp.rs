@@ -1,8 +1,8 @@
-//! Spans of requests for a collector of traces, by OTLP over HTTP: in builds with the feature `otlp`,
-//! and where the environment names a collector. Everywhere else, what is here is nothing at all.
+//! Export of request spans to a trace collector by OTLP over HTTP. It needs a build with the
+//! feature `otlp`, and an environment that names a collector. Otherwise all functions do nothing.
 //!
-//! A request only puts its finished span into a queue that drops what it can't hold; a thread of the
-//! SDK's empties it, and the runtime of the control tasks speaks to the collector.
+//! A request only puts its finished span into a queue, which drops spans if it is full. A thread of
+//! the SDK empties the queue. The runtime of the control tasks sends the requests to the collector.
 
 #[cfg(feature = "otlp")]
 mod collector;
@@ -12,6 +12,7 @@ mod none;
 mod settings;
 #[cfg(feature = "otlp")]
 mod spans;
+mod variables;
 
 #[cfg(not(feature = "otlp"))]
 pub(crate) use none::Span;
@@ -21,7 +22,3 @@ pub use none::Spans;
 pub(crate) use spans::Span;
 #[cfg(feature = "otlp")]
 pub use spans::Spans;
-
-/// The variables that name a collector: of traces, and of everything, which is a folder.
-const TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
-const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";

@@ -1,12 +1,13 @@
-//! Trust anchors: the system's, and those of a `ca_file` beside them.
+//! Trust anchors: the system's, and those in a `ca_file` in addition.
 //!
-//! The system's come from where OpenSSL looks, or from `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+//! The system's anchors are read from OpenSSL's locations, or from `SSL_CERT_FILE` and
+//! `SSL_CERT_DIR`.
 
 mod advice;
 mod verifier;
 
 pub(crate) use advice::advice;
-pub(crate) use verifier::{Verifier, words};
+pub(crate) use verifier::{Verifier, explanation};
 
 use crate::environment::Environment;
 use crate::files::{open_plain, read_small};
@@ -24,10 +25,10 @@ use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
-/// Trust anchors that can't be used.
+/// Reason why trust anchors can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
-    /// The file can't be read, or is no PEM.
+    /// The file can't be read, or is not PEM.
     #[error("cannot read the certificates of {}: {reason}; ca_file needs PEM certificates", path.display())]
     Unreadable {
         /// The configured path.
@@ -35,15 +36,15 @@ pub enum TrustError {
         /// What is wrong.
         reason: String,
     },
-    /// There is nobody to trust.
+    /// The system has no trust anchor, and there is no `ca_file`.
     #[error(
-        "the system has no trust anchors, and there is no ca_file; give that, or let SSL_CERT_FILE name a file of certificates"
+        "the system has no trust anchors, and there is no ca_file; set ca_file, or set SSL_CERT_FILE to a file of certificates"
     )]
-    Nobody,
-    /// Some of the system's anchors are not there any more.
+    NoAnchors,
+    /// Some of the system's anchors can't be read at the moment.
     #[error("the system's trust anchors cannot be read now: {0}")]
     System(String),
-    /// The file holds no certificate at all.
+    /// The file holds no certificate.
     #[error("{} holds no certificate; ca_file needs PEM certificates", path.display())]
     Empty {
         /// The configured path.
@@ -51,10 +52,10 @@ pub enum TrustError {
     },
 }
 
-/// The certificates of a PEM file, each of which can be a trust anchor; at least one.
+/// Reads the certificates of a PEM file. There is at least one, and each is a valid trust anchor.
 ///
 /// # Errors
-/// The file is unreadable, is no PEM, or holds something else than certificates.
+/// The file can't be read, is not PEM, holds no certificate, or holds an invalid one.
 pub fn read_pem(path: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError> {
     let unreadable = |reason: String| TrustError::Unreadable { path: path.to_owned(), reason };
     let text = read_small(path).map_err(|error| unreadable(error.to_string()))?;
@@ -71,117 +72,119 @@ pub fn read_pem(path: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError>
     Ok(certificates)
 }
 
-/// Something of the system's trust anchors that could not be read.
-struct Fault {
-    what: String,
-    /// There was no file or memory for it, which may pass.
-    is_want: bool,
+/// Reason why some of the system's trust anchors could not be read.
+struct ReadFault {
+    reason: String,
+    /// Whether file descriptors or memory were exhausted, which may be temporary.
+    is_shortage: bool,
 }
 
-impl Fault {
-    fn new(what: String, error: &io::Error) -> Self {
-        let wants = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
-        let is_want = Errno::from_io_error(error).is_some_and(|errno| wants.contains(&errno));
-        Self { what, is_want }
+impl ReadFault {
+    fn new(reason: String, error: &io::Error) -> Self {
+        let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+        let errno = Errno::from_io_error(error);
+        let is_shortage = errno.is_some_and(|errno| shortages.contains(&errno));
+        Self { reason, is_shortage }
     }
 }
 
-/// The system's trust anchors, and the first thing that could not be read.
-fn read_now() -> (SystemAnchors, Option<Fault>) {
-    // The library would wait for a pipe.
+/// Reads the system's trust anchors. Returns the first fault too.
+fn read_system() -> (SystemAnchors, Option<ReadFault>) {
+    // The library would block on a pipe, so the file is opened here first.
     let file = Environment::of_process().get("SSL_CERT_FILE").map(PathBuf::from);
     if let Some(Err(error)) = file.as_deref().map(open_plain) {
-        let fault = Fault::new(error.to_string(), &error);
-        return (SystemAnchors::of(Vec::new(), false), Some(fault));
+        let fault = ReadFault::new(error.to_string(), &error);
+        return (SystemAnchors::new(Vec::new(), false), Some(fault));
     }
     let read = rustls_native_certs::load_native_certs();
     let fault = read.errors.iter().find_map(|error| match &error.kind {
-        ErrorKind::Io { inner, .. } => Some(Fault::new(error.to_string(), inner)),
+        ErrorKind::Io { inner, .. } => Some(ReadFault::new(error.to_string(), inner)),
         _ => None,
     });
     let mut anchors = read.certs;
-    anchors.extend(file.as_deref().map(joined).unwrap_or_default());
-    (SystemAnchors::of(anchors, read.errors.is_empty()), fault)
+    anchors.extend(file.as_deref().map(read_joined).unwrap_or_default());
+    (SystemAnchors::new(anchors, read.errors.is_empty()), fault)
 }
 
-/// The system's trust anchors as they were at a moment.
+/// The system's trust anchors at one point in time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SystemAnchors {
     anchors: Vec<CertificateDer<'static>>,
-    /// Whether all that the system has could be read and can be one.
-    is_sound: bool,
+    /// Whether every anchor of the system was read and is valid.
+    is_complete: bool,
 }
 
 impl SystemAnchors {
-    /// As they are now. What can't be an anchor is left out.
+    /// Reads the current anchors. Invalid ones are left out.
     pub(crate) fn load() -> Self {
-        read_now().0
+        read_system().0
     }
 
-    /// `is_whole` says whether all was read that there is.
-    fn of(mut anchors: Vec<CertificateDer<'static>>, is_whole: bool) -> Self {
+    /// `is_all_read` says whether every certificate of the system was read.
+    fn new(mut anchors: Vec<CertificateDer<'static>>, is_all_read: bool) -> Self {
         anchors.sort_unstable_by(|one, other| one.as_ref().cmp(other.as_ref()));
         anchors.dedup();
         let all = anchors.len();
         anchors.retain(|anchor| RootCertStore::empty().add(anchor.clone()).is_ok());
-        let is_sound = is_whole && anchors.len() == all;
-        Self { anchors, is_sound }
+        let is_complete = is_all_read && anchors.len() == all;
+        Self { anchors, is_complete }
     }
 
-    /// As they are now, for a user that keeps them for long.
+    /// Reads the current anchors for a client that keeps them.
     ///
     /// # Errors
-    /// None could be read for want of files or memory.
-    pub(crate) fn at_hand() -> Result<Self, TrustError> {
-        match read_now() {
-            (now, Some(fault)) if now.is_empty() && fault.is_want => {
-                Err(TrustError::System(fault.what))
+    /// None could be read because file descriptors or memory are exhausted.
+    pub(crate) fn load_for_client() -> Result<Self, TrustError> {
+        match read_system() {
+            (current, Some(fault)) if current.is_empty() && fault.is_shortage => {
+                Err(TrustError::System(fault.reason))
             }
-            (now, _) => Ok(now),
+            (current, _) => Ok(current),
         }
     }
 
-    /// As they are now, which may be in the middle of being replaced, or when the process can open no file.
+    /// Reads the anchors again. They may be in the middle of a replacement, or the process may be
+    /// out of file descriptors.
     ///
     /// # Errors
-    /// There is none any more, or one is missing and something could not be read.
-    pub(crate) fn again(&self) -> Result<Self, TrustError> {
-        let (now, fault) = read_now();
-        self.judge(now, fault.map(|fault| fault.what))
+    /// There are no anchors any more, or one is missing and something could not be read.
+    pub(crate) fn reload(&self) -> Result<Self, TrustError> {
+        let (current, fault) = read_system();
+        self.accept_reload(current, fault.map(|fault| fault.reason))
     }
 
-    fn judge(&self, now: Self, fault: Option<String>) -> Result<Self, TrustError> {
+    fn accept_reload(&self, current: Self, fault: Option<String>) -> Result<Self, TrustError> {
         let is_missing = |anchor: &CertificateDer<'_>| {
-            now.anchors.binary_search_by(|known| known.as_ref().cmp(anchor.as_ref())).is_err()
+            current.anchors.binary_search_by(|known| known.as_ref().cmp(anchor.as_ref())).is_err()
         };
-        if now.is_empty() && !self.is_empty() {
-            let fault = fault.unwrap_or_else(|| "there is none".to_owned());
+        if current.is_empty() && !self.is_empty() {
+            let fault = fault.unwrap_or_else(|| "none was found".to_owned());
             return Err(TrustError::System(fault));
         }
         match fault.filter(|_| self.anchors.iter().any(is_missing)) {
             Some(fault) => Err(TrustError::System(fault)),
-            None => Ok(now),
+            None => Ok(current),
         }
     }
 
-    /// Whether there is none.
+    /// Whether there is no anchor.
     pub(crate) const fn is_empty(&self) -> bool {
         self.anchors.is_empty()
     }
 
-    /// All of them.
+    /// Returns all anchors in the TLS library's form.
     pub(crate) fn store(&self) -> RootCertStore {
         let mut store = RootCertStore::empty();
         store.add_parsable_certificates(self.anchors.iter().cloned());
         store
     }
 
-    /// As PEM in a file of which only this process knows: pingora takes files only, and of its own reading of
-    /// the system's one broken anchor would be the end.
+    /// Writes the anchors as PEM to a file in memory. pingora takes only files, and panics if it
+    /// reads the system's anchors itself and one of them is invalid.
     ///
     /// # Errors
-    /// There is no such file. Without `/proc` it has no path, and pingora has to read the system's anchors itself: that
-    /// is refused where one of them is broken.
+    /// The file can't be created. Without `/proc` it has no path, and pingora has to read the
+    /// system's anchors itself. That is an error if one of them is invalid.
     pub(crate) fn to_file(&self) -> io::Result<MemoryFile> {
         let mut file = File::from(memfd_create("trust anchors", MemfdFlags::CLOEXEC)?);
         for anchor in &self.anchors {
@@ -189,33 +192,33 @@ impl SystemAnchors {
             writeln!(file, "-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----")?;
         }
         let file = MemoryFile(file);
-        if file.path()?.is_none() && !self.is_sound {
+        if file.path()?.is_none() && !self.is_complete {
             return Err(io::Error::other(
-                "there is no /proc, and some of the system's trust anchors can't be read; mount /proc, or let SSL_CERT_FILE name a file of good ones",
+                "there is no /proc, and some of the system's trust anchors can't be read; mount /proc, or set SSL_CERT_FILE to a file of valid ones",
             ));
         }
         Ok(file)
     }
 }
 
-/// Those of the file that `SSL_CERT_FILE` names. Where it was joined without line breaks, the library, which reads
-/// lines, has lost every second one.
-fn joined(file: &Path) -> Vec<CertificateDer<'static>> {
+/// Reads the certificates of the file in `SSL_CERT_FILE`. The library parses by lines. If the
+/// certificates were joined without line breaks, it ignores every second one.
+fn read_joined(file: &Path) -> Vec<CertificateDer<'static>> {
     let text = read_small(file).unwrap_or_default();
     let text = pem::normal(&text);
     let certificates = CertificateDer::pem_slice_iter(text.as_bytes());
     certificates.filter_map(Result::ok).collect()
 }
 
-/// A file that is gone when this is dropped.
+/// A file in memory, which ends when this value is dropped.
 #[derive(Debug)]
 pub(crate) struct MemoryFile(File);
 
 impl MemoryFile {
-    /// Its path for this process, where the system has `/proc`.
+    /// Returns the file's path for this process. `None` if the system has no `/proc`.
     ///
     /// # Errors
-    /// It can't be opened, for want of a descriptor.
+    /// The file can't be opened because file descriptors are exhausted.
     pub(crate) fn path(&self) -> io::Result<Option<String>> {
         let path = format!("/proc/self/fd/{}", self.0.as_raw_fd());
         match File::open(&path) {
@@ -232,14 +235,14 @@ mod tests {
 
     fn anchors(names: &[&str]) -> SystemAnchors {
         let anchors = names.iter().map(|name| CertificateDer::from(name.as_bytes().to_vec()));
-        SystemAnchors { anchors: anchors.collect(), is_sound: true }
+        SystemAnchors { anchors: anchors.collect(), is_complete: true }
     }
 
     #[test]
-    fn anchors_that_cannot_be_read_any_more_stay() {
+    fn anchors_that_cannot_be_read_any_more_are_kept() {
         let before = anchors(&["a", "b"]);
         let fault = || Some("too many open files".to_owned());
-        for (now, fault, is_taken) in [
+        for (current, fault, is_accepted) in [
             (&["a", "b", "c"][..], None, true),
             (&["a"], None, true),
             (&["c"], None, true),
@@ -248,12 +251,12 @@ mod tests {
             (&[], None, false),
             (&[], fault(), false),
         ] {
-            let judged = before.judge(anchors(now), fault);
-            assert_eq!(judged.is_ok(), is_taken, "{now:?}");
-            if let Ok(taken) = judged {
-                assert_eq!(taken, anchors(now));
+            let reloaded = before.accept_reload(anchors(current), fault);
+            assert_eq!(reloaded.is_ok(), is_accepted, "{current:?}");
+            if let Ok(reloaded) = reloaded {
+                assert_eq!(reloaded, anchors(current));
             }
         }
-        assert!(anchors(&[]).judge(anchors(&[]), None).is_ok(), "there were none before");
+        assert!(anchors(&[]).accept_reload(anchors(&[]), None).is_ok(), "there were none before");
     }
 }

@@ -25,7 +25,7 @@ impl TransportInputs {
         config: &Config,
         before: Option<&SystemAnchors>,
     ) -> Result<Self, TrustError> {
-        let anchors = before.map_or_else(|| Ok(SystemAnchors::load()), SystemAnchors::again)?;
+        let anchors = before.map_or_else(|| Ok(SystemAnchors::load()), SystemAnchors::reload)?;
         Ok(Self { files: files(config), anchors })
     }
 

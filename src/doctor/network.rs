@@ -93,13 +93,13 @@ async fn tunnel(stream: &mut TcpStream, url: &Url, proxy: &ForwardProxy) -> Resu
 
 async fn tls(stream: TcpStream, server: &Server<'_>, subject: &mut Subject) {
     let handshake = async {
-        let config = http_client::tls(server.transport, server.certificate);
+        let config = http_client::client_config(server.transport, server.certificate);
         let config = config.map_err(|error| error.to_string())?;
         let name = endpoint::host(server.url);
         let name = ServerName::try_from(name).map_err(|error| error.to_string())?;
         let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
         let connected = timeout(STEP, connecting).await.map_err(|_| "no answer".to_owned())?;
-        connected.map_err(|error| trust::words(&error).unwrap_or_else(|| error.to_string()))
+        connected.map_err(|error| trust::explanation(&error).unwrap_or_else(|| error.to_string()))
     };
     let connected = match handshake.await {
         Ok(connected) => connected,

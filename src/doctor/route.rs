@@ -2,7 +2,7 @@
 
 use super::{Subject, Verdict, advice};
 use crate::config::Route;
-use crate::http_client::{Client, Limits};
+use crate::http_client::{HttpClient, HttpClientOptions};
 use crate::metrics::labels::TokenRefusal;
 use crate::proxy::headers::CUSTOM_AUTH;
 use crate::proxy::refusal::{self, PEEK, RequestKind};
@@ -36,7 +36,7 @@ pub(super) async fn examine(route: &Route, token: &Token, subject: &mut Subject)
         Ok(certificate) => certificate,
         Err(error) => return subject.add("call", Verdict::Failed, error.to_string(), None),
     };
-    let client = Client::new(&Limits {
+    let client = HttpClient::new(&HttpClientOptions {
         url: &upstream.origin,
         transport: &upstream.transport,
         certificate: certificate.as_ref(),

@@ -1,9 +1,11 @@
-//! Requests through a forward proxy, each over a tunnel of its own.
+//! Requests through a forward proxy, each in a tunnel of its own.
 //!
-//! The library asks for tunnels, too, but takes no status but 200, and no interim answer, for a yes (RFC 9110 section
-//! 9.3.6: any 2xx is one); and a no it does not tell.
+//! The HTTP library can open tunnels too, but it accepts only the status 200, without an interim
+//! answer before it. Any 2xx opens a tunnel (RFC 9110 section 9.3.6). It also does not report a
+//! refusal's status.
 
-use super::Failure;
+use super::send_error::SendError;
+use super::user_agent;
 use crate::forward_proxy::{Destination, TunnelError};
 use crate::{endpoint, resolver};
 use http::header::{ACCEPT, HOST, USER_AGENT};
@@ -26,46 +28,54 @@ use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 use url::Url;
 
-/// The way to one server through a proxy.
+/// Sends requests to one server through a proxy.
 pub(super) struct Tunnelled {
     /// The proxy's host and port.
     pub(super) proxy: (String, u16),
-    /// What it is asked for.
+    /// The destination of the tunnel.
     pub(super) destination: Destination,
     pub(super) server: Url,
     pub(super) tls: Arc<ClientConfig>,
-    /// To the proxy, through it, and TLS.
+    /// Time-out of the connection to the proxy, the tunnel and the TLS handshake together.
     pub(super) connect: Duration,
-    /// From the first byte out to the last byte in.
+    /// Time-out from the first byte sent to the last byte received.
     pub(super) whole: Duration,
 }
 
 impl Tunnelled {
-    /// Sends a request to the server, and reads the header of its answer.
-    pub(super) async fn send(&self, request: reqwest::Request) -> Result<Response, Failure> {
-        let until = Instant::now() + self.whole;
-        let answered = timeout_at(until, self.answer(request, until)).await;
-        answered.map_err(|_| Failure::Timeout)?
+    /// Sends a request to the server, and waits for the header of its answer.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub(super) async fn send(&self, request: reqwest::Request) -> Result<Response, SendError> {
+        let deadline = Instant::now() + self.whole;
+        let answer = timeout_at(deadline, self.answer(request, deadline)).await;
+        answer.map_err(|_| SendError::Timeout)?
     }
 
-    async fn answer(&self, request: reqwest::Request, until: Instant) -> Result<Response, Failure> {
+    async fn answer(
+        &self,
+        request: reqwest::Request,
+        deadline: Instant,
+    ) -> Result<Response, SendError> {
         let request = self.in_origin_form(request)?;
         let connected = timeout(self.connect, self.connect()).await;
-        let (mut sender, connection) = connected.map_err(|_| Failure::Timeout)??;
-        let answer = sender.send_request(request).await.map_err(|error| other(&error))?;
+        let (mut sender, connection) = connected.map_err(|_| SendError::Timeout)??;
+        let answer = sender.send_request(request).await;
+        let answer = answer.map_err(|error| SendError::in_tunnel(&error))?;
         let answer = answer.map(|inner| {
-            Body::wrap(Bounded {
+            Body::wrap(TunnelledBody {
                 inner,
-                end: Box::pin(sleep_until(until)),
+                deadline: Box::pin(sleep_until(deadline)),
                 _connection: connection,
             })
         });
         Ok(answer.into())
     }
 
-    /// As the library would send it.
-    fn in_origin_form(&self, request: reqwest::Request) -> Result<Request<Body>, Failure> {
-        let request = Request::<Body>::try_from(request).map_err(Failure::Library)?;
+    /// Converts a request to what the HTTP library would send to the server.
+    fn in_origin_form(&self, request: reqwest::Request) -> Result<Request<Body>, SendError> {
+        let request = Request::<Body>::try_from(request).map_err(SendError::Library)?;
         let (mut parts, body) = request.into_parts();
         let target = parts.uri.path_and_query().cloned();
         parts.uri = Uri::from(target.unwrap_or_else(|| PathAndQuery::from_static("/")));
@@ -74,42 +84,38 @@ impl Tunnelled {
             Some(port) => format!("{host}:{port}"),
             None => host.to_owned(),
         };
-        let host = HeaderValue::try_from(host).map_err(|error| other(&error))?;
+        let host = HeaderValue::try_from(host).map_err(|error| SendError::in_tunnel(&error))?;
         parts.headers.entry(HOST).or_insert(host);
         parts.headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
-        parts.headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(super::NAME));
+        parts.headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(user_agent::USER_AGENT));
         Ok(Request::from_parts(parts, body))
     }
 
-    async fn connect(&self) -> Result<(SendRequest<Body>, AbortOnDropHandle<()>), Failure> {
+    async fn connect(&self) -> Result<(SendRequest<Body>, AbortOnDropHandle<()>), SendError> {
         let (host, port) = &self.proxy;
         let stream = resolver::connect(host, *port).await;
-        let mut stream = stream.map_err(|error| Failure::Tunnel(TunnelError::Connect(error)))?;
-        self.destination.open(&mut stream).await.map_err(Failure::Tunnel)?;
-        let name =
-            ServerName::try_from(endpoint::host(&self.server)).map_err(|error| other(&error))?;
+        let mut stream = stream.map_err(|error| SendError::Tunnel(TunnelError::Connect(error)))?;
+        self.destination.open(&mut stream).await.map_err(SendError::Tunnel)?;
+        let name = ServerName::try_from(endpoint::host(&self.server));
+        let name = name.map_err(|error| SendError::in_tunnel(&error))?;
         let stream = TlsConnector::from(self.tls.clone()).connect(name, stream).await;
-        let stream = stream.map_err(|error| other(&error))?;
-        let made = handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = made.map_err(|error| other(&error))?;
-        // The request that goes over the connection learns what becomes of it.
+        let stream = stream.map_err(|error| SendError::in_tunnel(&error))?;
+        let connected = handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = connected.map_err(|error| SendError::in_tunnel(&error))?;
+        // The request over this connection returns the connection's error.
         let connection = tokio::spawn(async move { drop(connection.await) });
         Ok((sender, AbortOnDropHandle::new(connection)))
     }
 }
 
-fn other(error: &(dyn Error + 'static)) -> Failure {
-    Failure::Other(super::innermost(error))
-}
-
-/// A body that ends in time, over a connection that ends with it.
-struct Bounded {
+/// Body of an answer, with a deadline. It owns its connection, which ends with it.
+struct TunnelledBody {
     inner: Incoming,
-    end: Pin<Box<Sleep>>,
+    deadline: Pin<Box<Sleep>>,
     _connection: AbortOnDropHandle<()>,
 }
 
-impl HttpBody for Bounded {
+impl HttpBody for TunnelledBody {
     type Data = Bytes;
     type Error = Box<dyn Error + Send + Sync>;
 
@@ -117,7 +123,7 @@ impl HttpBody for Bounded {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if self.end.as_mut().poll(context).is_ready() {
+        if self.deadline.as_mut().poll(context).is_ready() {
             return Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::TimedOut).into())));
         }
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));

@@ -1,13 +1,15 @@
-//! The way to the collector: bearerd's own HTTP client, on the runtime of the control tasks, for the
-//! thread that empties the queue has none.
+//! Connection to the collector: bearerd's own HTTP client on the runtime of the control tasks,
+//! because the thread that empties the queue has no runtime.
 
 use super::settings::Settings;
 use crate::config::Transport;
-use crate::http_client::{self, Client, Failure, HttpClientError, Limits};
+use crate::http_client::{
+    BodyError, HttpClient, HttpClientError, HttpClientOptions, SendError, bounded_body,
+};
 use crate::throttle::Throttle;
 use async_trait::async_trait;
 use http::{HeaderMap, Response};
-use opentelemetry_http::{Bytes, HttpClient, HttpError, Request};
+use opentelemetry_http::{Bytes, HttpError, Request};
 use reqwest::RequestBuilder;
 use std::fmt;
 use std::time::Duration;
@@ -16,14 +18,15 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 use url::Url;
 
-/// TCP and TLS.
+/// Time-out of a connection with its TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Of an answer. A collector says "taken" in a few bytes, and what it did not take in a few more.
+/// The longest answer, in bytes. Collectors answer in a few bytes, or a few more if they refuse
+/// spans.
 const MAX_ANSWER: usize = 64 * 1024;
 
 /// A collector of traces.
 pub(super) struct Collector {
-    http: Client,
+    http: HttpClient,
     endpoint: Url,
     headers: HeaderMap,
     control: Handle,
@@ -31,11 +34,14 @@ pub(super) struct Collector {
 }
 
 impl Collector {
-    /// Nothing is sent yet.
+    /// Creates the collector. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// The HTTP client can't be set up.
     pub(super) fn new(settings: &Settings, control: Handle) -> Result<Self, HttpClientError> {
-        let http = Client::new(&Limits {
+        let http = HttpClient::new(&HttpClientOptions {
             url: &settings.endpoint,
-            // Collectors are near: on this machine, or in the same cluster.
+            // Collectors run on this machine or in the same cluster, so no proxy is needed.
             transport: &Transport::default(),
             certificate: None,
             connect: CONNECT_TIMEOUT.min(settings.timeout),
@@ -55,13 +61,13 @@ impl Collector {
     fn log_failure(&self, reason: &str) {
         if self.failure_log.try_pass() {
             warn!(
-                "The collector of traces does not take spans ({reason}); requests go on, spans are lost."
+                "The trace collector does not accept spans ({reason}). Spans are lost; requests are not affected."
             );
         }
     }
 }
 
-/// Neither headers nor a URL with a password.
+/// Shows no headers and no URL, because both may hold credentials.
 impl fmt::Debug for Collector {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Collector")
@@ -69,7 +75,7 @@ impl fmt::Debug for Collector {
 }
 
 #[async_trait]
-impl HttpClient for Collector {
+impl opentelemetry_http::HttpClient for Collector {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let (mut parts, body) = request.into_parts();
         for (name, value) in &self.headers {
@@ -77,7 +83,7 @@ impl HttpClient for Collector {
         }
         let request = self.http.post(self.endpoint.clone()).headers(parts.headers).body(body);
         let answer = AbortOnDropHandle::new(self.control.spawn(ask(self.http.clone(), request)));
-        // Without an answer from the task, the process ends: nobody is to blame.
+        // The task has no result only if the process ends, which needs no log line.
         let answer = answer.await?;
         match &answer {
             Ok(answer) if answer.status().is_success() => {}
@@ -88,16 +94,14 @@ impl HttpClient for Collector {
     }
 }
 
-/// Sends a request, and reads the answer whole.
-async fn ask(http: Client, request: RequestBuilder) -> Result<Response<Bytes>, String> {
-    let mut answer = http.send(request).await.map_err(Failure::cause)?;
-    let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(http_client::cause)? {
-        if body.len() + chunk.len() > MAX_ANSWER {
-            return Err("its answer is too long".into());
-        }
-        body.extend_from_slice(&chunk);
-    }
+/// Sends a request, and reads the whole answer.
+async fn ask(http: HttpClient, request: RequestBuilder) -> Result<Response<Bytes>, String> {
+    let mut answer = http.send(request).await.map_err(SendError::cause)?;
+    let body = bounded_body(&mut answer, MAX_ANSWER, |_| false).await;
+    let body = body.map_err(|error| match error {
+        BodyError::TooLong => "its answer is too long".to_owned(),
+        BodyError::Incomplete(error) => error.cause(),
+    })?;
     let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = answer.status();
     *response.headers_mut() = std::mem::take(answer.headers_mut());

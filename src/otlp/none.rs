@@ -1,6 +1,6 @@
-//! A build without OTLP export.
+//! Replacement for OTLP export in builds without it.
 
-use super::{ENDPOINT, TRACES_ENDPOINT};
+use super::variables::{ENDPOINT, TRACES_ENDPOINT};
 use crate::environment::Environment;
 use crate::metrics::labels::RequestOutcome;
 use crate::trace_context::Trace;
@@ -8,12 +8,12 @@ use http::StatusCode;
 use pingora::http::RequestHeader;
 use tracing::warn;
 
-/// Makes no spans.
+/// Creates no spans.
 #[derive(Clone, Debug, Default)]
 pub struct Spans(());
 
 impl Spans {
-    /// Says so where spans are wanted.
+    /// Logs a warning if the environment names a collector.
     pub fn start(environment: &Environment) -> Self {
         let mut names = [TRACES_ENDPOINT, ENDPOINT].into_iter();
         if let Some(name) = names.find(|name| environment.get(name).is_some()) {
@@ -24,7 +24,7 @@ impl Spans {
         Self(())
     }
 
-    /// There is nothing to wait for.
+    /// Does nothing.
     pub async fn end(self) {}
 
     pub(crate) const fn begin(
@@ -37,7 +37,7 @@ impl Spans {
     }
 }
 
-/// No span.
+/// A span that is not recorded.
 #[derive(Debug, Default)]
 pub(crate) struct Span(());
 

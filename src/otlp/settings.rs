@@ -1,7 +1,7 @@
-//! What OpenTelemetry's own variables say, as far as bearerd follows them. Nothing here quotes a value:
-//! headers hold credentials, and so may a URL.
+//! Settings from OpenTelemetry's environment variables. No message quotes a value, because headers
+//! and URLs may hold credentials.
 
-use super::{ENDPOINT, TRACES_ENDPOINT};
+use super::variables::{ENDPOINT, TRACES_ENDPOINT};
 use crate::environment::Environment;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry_sdk::trace::Sampler;
@@ -22,34 +22,34 @@ const SAMPLER_ARG: &str = "OTEL_TRACES_SAMPLER_ARG";
 const SERVICE: &str = "OTEL_SERVICE_NAME";
 const RESOURCE: &str = "OTEL_RESOURCE_ATTRIBUTES";
 
-/// The path of traces below [`ENDPOINT`].
+/// The path for traces, relative to [`ENDPOINT`].
 const TRACES_PATH: &str = "/v1/traces";
-/// From the first byte out to the last byte in, unless the environment says otherwise.
-const USUAL_TIMEOUT: Duration = Duration::from_secs(10);
-const USUAL_SERVICE: &str = "bearerd";
+/// Default time-out from the first byte sent to the last byte received.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+const DEFAULT_SERVICE: &str = "bearerd";
 pub(super) const SERVICE_NAME: &str = "service.name";
 
-/// Where spans go, which ones, and how.
+/// Settings of the export.
 #[derive(Debug)]
 pub(super) struct Settings {
-    /// With path.
+    /// The complete URL of the collector for traces.
     pub(super) endpoint: Url,
-    /// Sent along; each is marked as sensitive.
+    /// Headers of each request to the collector, all marked as sensitive.
     pub(super) headers: HeaderMap,
-    /// Of one request to the collector.
+    /// Time-out of one request to the collector.
     pub(super) timeout: Duration,
-    /// Which traces that begin here are recorded, and what a caller's decision counts.
+    /// Decides which traces are recorded, and whether the caller's decision is followed.
     pub(super) sampler: Sampler,
-    /// Who sends them; the service's name is among them.
+    /// Attributes of the process, including the service's name.
     pub(super) resource: Vec<(String, String)>,
 }
 
 impl Settings {
-    /// Nothing where no collector is named, or all is switched off.
+    /// Reads the environment. `None` if it names no collector, or switches the export off.
     ///
     /// # Errors
-    /// A sentence that names the variable that can't be followed.
-    pub(super) fn of(environment: &Environment) -> Result<Option<Self>, String> {
+    /// A sentence that names the variable with an unsupported value.
+    pub(super) fn read(environment: &Environment) -> Result<Option<Self>, String> {
         let Some(endpoint) = endpoint(environment)? else {
             return Ok(None);
         };
@@ -60,12 +60,14 @@ impl Settings {
         }
         let mut exporters = environment.get(EXPORTER).unwrap_or("otlp").split(',');
         if !exporters.any(|exporter| exporter.trim() == "otlp") {
-            return Err(format!("{EXPORTER} names none that bearerd has, which are otlp and none"));
+            return Err(format!(
+                "{EXPORTER} names no exporter that bearerd has; set it to otlp or none"
+            ));
         }
         if let Some((name, protocol)) = either(environment, TRACES_PROTOCOL, PROTOCOL)
             && protocol != "http/protobuf"
         {
-            return Err(format!("{name} is not http/protobuf, and bearerd speaks no other"));
+            return Err(format!("{name} is not http/protobuf, the only protocol that bearerd has"));
         }
         Ok(Some(Self {
             endpoint,
@@ -77,7 +79,7 @@ impl Settings {
     }
 }
 
-/// The variable for traces, or the one for everything, with its name.
+/// Returns the name and value of the variable for traces, or else of the general one.
 fn either<'a>(
     environment: &'a Environment,
     traces: &'static str,
@@ -92,7 +94,7 @@ fn endpoint(environment: &Environment) -> Result<Option<Url>, String> {
     };
     let url = Url::parse(text).ok();
     let url = url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
-    let mut url = url.ok_or_else(|| format!("{name} is no http or https URL"))?;
+    let mut url = url.ok_or_else(|| format!("{name} is not an http or https URL"))?;
     if name == ENDPOINT {
         let path = format!("{}{TRACES_PATH}", url.path().trim_end_matches('/'));
         url.set_path(&path);
@@ -108,7 +110,7 @@ fn headers(environment: &Environment) -> Result<HeaderMap, String> {
     for (key, value) in pairs(name, text)? {
         let (Ok(key), Ok(mut value)) = (HeaderName::try_from(key), HeaderValue::try_from(value))
         else {
-            return Err(format!("{name} holds what is no header"));
+            return Err(format!("{name} holds an invalid header"));
         };
         value.set_sensitive(true);
         headers.insert(key, value);
@@ -118,10 +120,11 @@ fn headers(environment: &Environment) -> Result<HeaderMap, String> {
 
 fn timeout(environment: &Environment) -> Result<Duration, String> {
     let Some((name, text)) = either(environment, TRACES_TIMEOUT, TIMEOUT) else {
-        return Ok(USUAL_TIMEOUT);
+        return Ok(DEFAULT_TIMEOUT);
     };
     let milliseconds = text.parse().ok().filter(|milliseconds| *milliseconds > 0);
-    let milliseconds = milliseconds.ok_or_else(|| format!("{name} is no number of milliseconds"));
+    let milliseconds =
+        milliseconds.ok_or_else(|| format!("{name} is not a positive number of milliseconds"));
     Ok(Duration::from_millis(milliseconds?))
 }
 
@@ -129,7 +132,7 @@ fn sampler(environment: &Environment) -> Result<Sampler, String> {
     let ratio = || match environment.get(SAMPLER_ARG).map(str::parse::<f64>) {
         None => Ok(Sampler::TraceIdRatioBased(1.0)),
         Some(Ok(ratio)) if (0.0..=1.0).contains(&ratio) => Ok(Sampler::TraceIdRatioBased(ratio)),
-        Some(_) => Err(format!("{SAMPLER_ARG} is no number from 0 to 1")),
+        Some(_) => Err(format!("{SAMPLER_ARG} is not a number from 0 to 1")),
     };
     let name = environment.get(SAMPLER).unwrap_or("parentbased_always_on");
     let (is_parent_based, root) = match name.strip_prefix("parentbased_") {
@@ -142,7 +145,7 @@ fn sampler(environment: &Environment) -> Result<Sampler, String> {
         "traceidratio" => ratio()?,
         _ => {
             return Err(format!(
-                "{SAMPLER} is none of always_on, always_off and traceidratio, with or without parentbased_ before it"
+                "{SAMPLER} is not always_on, always_off or traceidratio, with or without the prefix parentbased_"
             ));
         }
     };
@@ -157,12 +160,12 @@ fn resource(environment: &Environment) -> Result<Vec<(String, String)>, String> 
     let named = environment.get(SERVICE).map(str::to_owned);
     if named.is_some() || !resource.iter().any(|(key, _)| key == SERVICE_NAME) {
         resource.retain(|(key, _)| key != SERVICE_NAME);
-        resource.push((SERVICE_NAME.into(), named.unwrap_or_else(|| USUAL_SERVICE.into())));
+        resource.push((SERVICE_NAME.into(), named.unwrap_or_else(|| DEFAULT_SERVICE.into())));
     }
     Ok(resource)
 }
 
-/// `key=value,key=value`, with percent signs before what could not stand there otherwise.
+/// Parses `key=value,key=value`. Values may be percent-encoded.
 fn pairs(name: &str, text: &str) -> Result<Vec<(String, String)>, String> {
     let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
     let pair = |entry: &str| {
@@ -172,7 +175,7 @@ fn pairs(name: &str, text: &str) -> Result<Vec<(String, String)>, String> {
         (!key.is_empty()).then(|| (key.to_owned(), value.into_owned()))
     };
     let pairs = entries.map(|entry| {
-        pair(entry).ok_or_else(|| format!("{name} is no list like key=value,key=value"))
+        pair(entry).ok_or_else(|| format!("{name} is not a list like key=value,key=value"))
     });
     pairs.collect()
 }
@@ -183,14 +186,14 @@ mod tests {
 
     fn of<const N: usize>(more: [(&str, &str); N]) -> Result<Option<Settings>, String> {
         let collector = [(ENDPOINT, "http://collector:4318")];
-        Settings::of(&collector.into_iter().chain(more).collect())
+        Settings::read(&collector.into_iter().chain(more).collect())
     }
 
     #[test]
-    fn without_a_collector_or_switched_off_there_is_nothing() {
-        assert!(Settings::of(&Environment::default()).unwrap().is_none());
-        let named_otherwise = Environment::from([(SERVICE, "x"), (PROTOCOL, "grpc")]);
-        assert!(Settings::of(&named_otherwise).unwrap().is_none(), "nothing is judged");
+    fn without_a_collector_or_switched_off_there_are_no_settings() {
+        assert!(Settings::read(&Environment::default()).unwrap().is_none());
+        let without_collector = Environment::from([(SERVICE, "x"), (PROTOCOL, "grpc")]);
+        assert!(Settings::read(&without_collector).unwrap().is_none(), "nothing is checked");
         for off in [(DISABLED, "TRUE"), (EXPORTER, "none"), (ENDPOINT, "")] {
             assert!(of([off]).unwrap().is_none(), "{off:?}");
         }
@@ -198,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn the_collector_of_everything_is_a_folder_and_that_of_traces_is_not() {
+    fn the_general_endpoint_is_a_base_and_the_endpoint_for_traces_is_complete() {
         let url = |more| of(more).unwrap().unwrap().endpoint.to_string();
         assert_eq!(url([(ENDPOINT, "http://collector:4318")]), "http://collector:4318/v1/traces");
         assert_eq!(url([(ENDPOINT, "https://c/api/otlp/")]), "https://c/api/otlp/v1/traces");
@@ -206,16 +209,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_said_is_as_usual() {
+    fn unset_variables_have_their_defaults() {
         let settings = of([]).unwrap().unwrap();
-        assert_eq!(settings.timeout, USUAL_TIMEOUT);
+        assert_eq!(settings.timeout, DEFAULT_TIMEOUT);
         assert_eq!(settings.resource, [(SERVICE_NAME.into(), "bearerd".into())]);
         assert_eq!(format!("{:?}", settings.sampler), "ParentBased(AlwaysOn)");
         assert!(settings.headers.is_empty());
     }
 
     #[test]
-    fn what_is_said_counts() {
+    fn variables_that_are_set_are_followed() {
         let settings = of([
             (HEADERS, "authorization=Bearer%20c,x-other = 1 ,"),
             (TIMEOUT, "250"),
@@ -238,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_followed_is_named_and_not_quoted() {
+    fn a_variable_with_an_unsupported_value_is_named_and_its_value_is_not_quoted() {
         for (name, value) in [
             (ENDPOINT, "collector:4318-secret"),
             (TRACES_ENDPOINT, "ftp://u:secret@c"),
@@ -253,12 +256,12 @@ mod tests {
             (SAMPLER, "secret"),
             (RESOURCE, "secret"),
         ] {
-            let told = of([(name, value)]).unwrap_err();
-            assert!(told.starts_with(name) && !told.contains("secret"), "{told}");
+            let message = of([(name, value)]).unwrap_err();
+            assert!(message.starts_with(name) && !message.contains("secret"), "{message}");
         }
         for ratio in ["x", "1.5", "-1", "NaN"] {
-            let told = of([(SAMPLER, "traceidratio"), (SAMPLER_ARG, ratio)]).unwrap_err();
-            assert!(told.starts_with(SAMPLER_ARG), "{told}");
+            let message = of([(SAMPLER, "traceidratio"), (SAMPLER_ARG, ratio)]).unwrap_err();
+            assert!(message.starts_with(SAMPLER_ARG), "{message}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The span of a request, from its header to its end, whatever that is.
+//! Span of a request, from its header to its end.
 //!
-//! Names and attributes are those of OpenTelemetry's semantic conventions for HTTP servers; what is
-//! bearerd's own begins with `bearerd.`. None is taken from a request but its method and its path.
+//! Names and attributes follow OpenTelemetry's semantic conventions for HTTP servers. bearerd's own
+//! attributes begin with `bearerd.`. Of the request, a span holds only the method and the path.
 
 use super::collector::Collector;
 use super::settings::Settings;
@@ -28,13 +28,13 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tracing::{info, warn};
 
-/// How long the last spans may take when the process ends.
+/// Time-out for sending the last spans when the process ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
-/// Sampled, and whether the trace's id is random (W3C Trace Context level 2, section 3.2.2.5); others
-/// mean nothing to us.
+/// The flags that bearerd passes on: whether the trace is sampled, and whether its id is random
+/// (W3C Trace Context level 2, section 3.2.2.5).
 const KNOWN_FLAGS: u8 = 0b11;
 
-/// Makes spans and sends them to the collector, if there is one. Clones share it.
+/// Creates spans and sends them to the collector, if there is one. Clones share the collector.
 #[derive(Clone, Debug, Default)]
 pub struct Spans(Option<Exporting>);
 
@@ -45,16 +45,16 @@ struct Exporting {
 }
 
 impl Spans {
-    /// Exports to the collector that the environment names, on the runtime that this is called from.
-    /// Variables that can't be followed are told, and nothing is exported: the process has better to do
-    /// than to end for that.
+    /// Starts the export to the collector that the environment names, on the caller's runtime. If a
+    /// variable has an unsupported value, a warning is logged and nothing is exported: missing
+    /// traces are no reason to end the process.
     ///
-    /// The SDK starts a thread, and reads by itself how large its queue is and how often it is emptied
-    /// (`OTEL_BSP_…`).
+    /// The SDK starts a thread. It reads the size of its queue and the interval of its batches from
+    /// the environment itself (`OTEL_BSP_…`).
     pub fn start(environment: &Environment) -> Self {
-        let started = Settings::of(environment).and_then(|settings| {
+        let started = Settings::read(environment).and_then(|settings| {
             let exporting = settings.map(|settings| {
-                // The SDK panics when the system has no thread for it.
+                // The SDK panics if the system refuses a thread.
                 let started = catch_unwind(AssertUnwindSafe(|| Exporting::start(&settings)));
                 let started = started.map_err(|_| "its thread cannot be started")?;
                 started.map_err(|error| error.to_string())
@@ -67,19 +67,19 @@ impl Spans {
         }))
     }
 
-    /// Sends what is left, within a few seconds. No span is taken from then on.
+    /// Sends the remaining spans, within a few seconds. Later spans are dropped.
     pub async fn end(self) {
         let Some(Exporting { provider, .. }) = self.0 else {
             return;
         };
-        // The SDK waits for its thread, and that for the runtime that we are on. A collector that does
-        // not answer was told already.
+        // The SDK blocks until its thread ends, and that thread needs this runtime. An error was
+        // already logged.
         let end = move || provider.shutdown_with_timeout(FLUSH_TIMEOUT);
         let _ = blocking::within(2 * FLUSH_TIMEOUT, end).await;
     }
 
-    /// Begins a request's span, in the caller's trace if there is one. What goes upstream then belongs
-    /// to the span, recorded or not.
+    /// Starts a request's span, in the caller's trace if there is one. `trace` then continues from
+    /// the span, whether or not it is recorded.
     pub(crate) fn begin(&self, request: &RequestHeader, path: &[u8], trace: &mut Trace) -> Span {
         let Some(Exporting { tracer, .. }) = &self.0 else {
             return Span::default();
@@ -99,7 +99,7 @@ impl Spans {
         let span = tracer.build_with_context(builder, &parent);
         let own = span.span_context();
         if !own.is_valid() {
-            // The exporter has ended.
+            // The export has ended.
             return Span::default();
         }
         trace.set_span(
@@ -117,16 +117,18 @@ impl Exporting {
         let exporter = SpanExporter::builder()
             .with_http()
             .with_http_client(collector)
-            // The collector has the URL, with whatever secret is in it.
+            // The URL may hold a secret, so the SDK gets only the origin. The collector sets the
+            // URL.
             .with_endpoint(settings.endpoint.origin().ascii_serialization())
             .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
             .with_timeout(settings.timeout)
             .build()?;
-        let told = settings.resource.iter();
+        let attributes = settings.resource.iter();
+        let attributes = attributes.map(|(key, value)| KeyValue::new(key.clone(), value.clone()));
         let resource = Resource::builder_empty()
             .with_detector(Box::new(TelemetryResourceDetector))
             .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
-            .with_attributes(told.map(|(key, value)| KeyValue::new(key.clone(), value.clone())))
+            .with_attributes(attributes)
             .build();
         let provider = SdkTracerProvider::builder()
             .with_span_processor(BatchSpanProcessor::builder(exporter).build())
@@ -143,21 +145,23 @@ impl Exporting {
     }
 }
 
-/// The caller's span.
+/// Returns the caller's span.
 fn parent((trace, span, flags): (u128, u64, u8), request: &RequestHeader) -> SpanContext {
     let flags = TraceFlags::new(flags & KNOWN_FLAGS);
     let state = state(&request.headers);
     SpanContext::new(TraceId::from(trace), SpanId::from(span), flags, true, state)
 }
 
-/// What vendors noted of the trace. One that can't be read goes upstream as it is, and nowhere else.
+/// Returns the `tracestate` of the caller. One that can't be parsed is empty here. It is still
+/// forwarded to the upstream unchanged.
 fn state(headers: &HeaderMap) -> TraceState {
     let lines = headers.get_all(TRACESTATE).iter().map(|line| line.to_str().ok());
     let lines = lines.collect::<Option<Vec<_>>>().unwrap_or_default();
     TraceState::from_str(&lines.join(",")).unwrap_or_default()
 }
 
-/// The attribute, and what a span's name begins with: nothing that a caller made up.
+/// Returns the attribute for a method, and the beginning of the span's name. Both are from a fixed
+/// set, so that a caller can't choose them.
 fn method(method: &Method) -> (&'static str, &'static str) {
     const NAMES: [&str; 9] =
         ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"];
@@ -165,19 +169,19 @@ fn method(method: &Method) -> (&'static str, &'static str) {
     name.map_or(("_OTHER", "HTTP"), |name| (name, name))
 }
 
-/// The span of one request. Nothing where it is not recorded.
+/// The span of one request. It is empty if it is not recorded.
 #[derive(Debug, Default)]
 pub(crate) struct Span(Option<Recording>);
 
 #[derive(Debug)]
 struct Recording {
     span: opentelemetry_sdk::trace::Span,
-    /// Without the route.
+    /// The beginning of the span's name, to which the route is added.
     name: &'static str,
 }
 
 impl Span {
-    /// The request has a route, by its path as configured.
+    /// Records the route by its configured path.
     pub(crate) fn routed(&mut self, route: &str) {
         if let Some(Recording { span, name }) = &mut self.0 {
             span.update_name(format!("{name} {route}"));
@@ -185,7 +189,7 @@ impl Span {
         }
     }
 
-    /// How often the request was sent, and why again.
+    /// Records how often the request was sent, and why it was sent again.
     pub(crate) fn sent(&mut self, attempt: u32, heal: Option<&'static str>) {
         if let Some(Recording { span, .. }) = &mut self.0 {
             span.set_attribute(KeyValue::new("bearerd.attempt", i64::from(attempt)));
@@ -195,7 +199,7 @@ impl Span {
         }
     }
 
-    /// The request is over. Only the first call counts.
+    /// Ends the span. Only the first call has an effect.
     pub(crate) fn end(&mut self, status: Option<StatusCode>, outcome: RequestOutcome) {
         let Some(Recording { mut span, .. }) = self.0.take() else {
             return;
@@ -207,15 +211,15 @@ impl Span {
         span.set_attribute(KeyValue::new("bearerd.outcome", outcome.label()));
         if let Some(failure) = failure(status, outcome) {
             span.set_attribute(KeyValue::new("error.type", failure));
-            // The reason is in the attributes; the conventions want no second one.
+            // The conventions ask for no description if `error.type` holds the reason.
             span.set_status(Status::error(""));
         }
         span.end();
     }
 }
 
-/// Why a request counts as failed. A caller's mistake, which a status below 500 tells, is no failure of a
-/// server's, and nor is a caller that goes away.
+/// Returns why a request failed, for `error.type`. A caller's own error, which has a status below
+/// 500, is not a failure of the server. A caller's disconnect is not one either.
 fn failure(status: Option<StatusCode>, outcome: RequestOutcome) -> Option<String> {
     match outcome {
         RequestOutcome::Local(kind) => {
@@ -236,7 +240,7 @@ mod tests {
     use crate::error::ErrorKind;
 
     #[test]
-    fn failures_are_told_by_their_kind_and_callers_mistakes_are_none() {
+    fn failures_have_their_kind_and_callers_errors_are_no_failures() {
         use RequestOutcome::*;
         let failure = |status: u16, outcome| failure(StatusCode::from_u16(status).ok(), outcome);
         let text = |text: &str| Some(text.to_owned());
@@ -252,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_method_that_a_caller_made_up_is_not_told() {
+    fn an_unknown_method_is_not_recorded() {
         let of = |name: &str| method(&Method::from_bytes(name.as_bytes()).unwrap());
         assert_eq!(of("PATCH"), ("PATCH", "PATCH"));
         assert_eq!(of("patch"), ("_OTHER", "HTTP"));
@@ -260,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_state_that_can_not_be_read_is_left_alone() {
+    fn a_trace_state_that_cannot_be_parsed_is_left_out() {
         let of = |lines: &[&str]| {
             let mut headers = HeaderMap::new();
             for line in lines {

@@ -22,7 +22,7 @@ pub(super) use tried::Tried;
 use crate::config::{Timeouts, TlsVersion, Upstream as UpstreamConfig};
 use crate::endpoint;
 use crate::forward_proxy::Destination;
-use crate::http_client::{Client, HttpClientError, Limits};
+use crate::http_client::{HttpClient, HttpClientError, HttpClientOptions};
 use crate::keepalive;
 use crate::proxy::attempts::{Attempts, Cause};
 use crate::proxy::replay;
@@ -53,7 +53,7 @@ pub struct Upstream {
     /// Where CSRF tokens are fetched, if they are managed.
     pub(super) csrf_url: Option<Url>,
     /// The HTTP client that fetches CSRF tokens.
-    pub(super) http: Client,
+    pub(super) http: HttpClient,
     /// Everything of a peer except its address. It trusts the system's anchors.
     template: HttpPeer,
     /// How peers of large request bodies differ: how long the system waits for acknowledgements,
@@ -102,7 +102,7 @@ impl Upstream {
             template.options.total_connection_timeout = Some(connect * 3);
         }
         let certificate = config.read_certificate()?;
-        let http = Client::new(&Limits {
+        let http = HttpClient::new(&HttpClientOptions {
             url: origin,
             transport,
             certificate: certificate.as_ref(),

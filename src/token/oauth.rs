@@ -17,16 +17,17 @@ use crate::clock;
 use crate::clock::Instant;
 use crate::config::Client;
 use crate::credential::{Identity, Proof};
-use crate::http_client::{self, Failure, HttpClientError, Limits, TunnelRefusal};
+use crate::http_client::{
+    BodyError, HttpClient, HttpClientError, HttpClientOptions, SendError, TunnelRefusal,
+    bounded_body,
+};
 use crate::redact::Secrets;
 use crate::secret::Secret;
 use arc_swap::ArcSwap;
 use assertion::{BACKDATED, Signer};
 use bytes::Bytes;
 use client_auth::Evidence;
-use http::HeaderMap;
 use issuer_clock::IssuerClock;
-use reqwest::Response;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,7 +47,7 @@ pub struct OAuthSource {
     signer: Option<Signer>,
     /// Further parameters of token requests, for example the scope.
     parameters: Vec<(String, String)>,
-    http: http_client::Client,
+    http: HttpClient,
     /// Whether the second of two secrets is the one that works.
     prefers_second: AtomicBool,
     clock: IssuerClock,
@@ -77,7 +78,7 @@ impl OAuthSource {
     /// # Errors
     /// The trust anchors or the key cannot be used, or TLS cannot be set up.
     pub fn new(client: &Client, identity: Identity) -> Result<Self, SourceError> {
-        let http = http_client::Client::new(&Limits {
+        let http = HttpClient::new(&HttpClientOptions {
             url: &identity.token_url,
             transport: &client.transport,
             certificate: match &identity.proof {
@@ -123,10 +124,14 @@ impl OAuthSource {
             .header(ACCEPT, "application/json")
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(form);
-        let answer = self.http.send(request).await.map_err(error_of)?;
+        let mut answer = self.http.send(request).await.map_err(error_of)?;
         let (status, headers) = (answer.status(), answer.headers().clone());
         self.clock.set_from(&headers, Instant::now());
-        let body = bounded_body(answer, &headers).await?;
+        let body = bounded_body(&mut answer, MAX_ANSWER, |body| body::is_whole(&headers, body));
+        let body = body.await.map_err(|error| match error {
+            BodyError::TooLong => TokenError::Invalid(InvalidAnswer::TooLarge),
+            BodyError::Incomplete(error) => error_of(error),
+        })?;
         let body = body::decode(&headers, &body).map_err(TokenError::Invalid)?.into_owned();
         let body = body.as_bytes();
         let result = parse_answer(status, &headers, body, clock::wall());
@@ -266,33 +271,11 @@ fn parameters(client: &Client, identity: &Identity) -> Vec<(String, String)> {
     scope.into_iter().chain(client.token_params.iter().cloned()).chain(of_key).collect()
 }
 
-/// Reads the body, up to [`MAX_ANSWER`] bytes. Without a Content-Length, reading stops at the end
-/// of a whole JSON document: some servers close without TLS's `close_notify`, others never close.
-async fn bounded_body(mut answer: Response, headers: &HeaderMap) -> Result<Vec<u8>, TokenError> {
-    let mut body = Vec::new();
-    loop {
-        let chunk = match answer.chunk().await {
-            Ok(Some(chunk)) => chunk,
-            Ok(None) => break,
-            Err(_) if body::is_whole(headers, &body) => break,
-            Err(error) => return Err(error_of(Failure::Library(error))),
-        };
-        if body.len() + chunk.len() > MAX_ANSWER {
-            return Err(TokenError::Invalid(InvalidAnswer::TooLarge));
-        }
-        body.extend_from_slice(&chunk);
-        if answer.content_length().is_none() && body::is_whole(headers, &body) {
-            break;
-        }
-    }
-    Ok(body)
-}
-
-fn error_of(failure: Failure) -> TokenError {
-    match failure {
-        Failure::Timeout => TokenError::Timeout,
-        Failure::Library(error) if error.is_timeout() => TokenError::Timeout,
-        Failure::Tunnel(error) => match TunnelRefusal::of(&error) {
+fn error_of(error: SendError) -> TokenError {
+    match error {
+        SendError::Timeout => TokenError::Timeout,
+        SendError::Library(error) if error.is_timeout() => TokenError::Timeout,
+        SendError::Tunnel(error) => match TunnelRefusal::of(&error) {
             Some(refusal) => TokenError::Proxy(refusal),
             None => TokenError::Connect(error.to_string()),
         },

@@ -1,14 +1,15 @@
-//! What to do about TLS handshakes that fail, by the library's words for it: pingora has its errors as text only.
+//! Advice for failed TLS handshakes. They are recognised by the TLS library's messages, because
+//! pingora passes its errors on only as text.
 
-/// Its words, in the order in which they are looked for, and the advice.
+/// Parts of the library's messages, in the order of the search, each with the advice.
 const KNOWN: [(&[&str], &str); 12] = [
     (
         &["fatal alert: CertificateExpired"],
-        "the server refuses the certificate that we show, which has expired by its clock; renew it, or mend the clock",
+        "the server refuses bearerd's certificate as expired; renew it, or correct the server's clock",
     ),
     (
         &["fatal alert: CertificateRequired"],
-        "the server wants a certificate of us; name one, and its key, in the configuration",
+        "the server requires a client certificate; configure one with its key",
     ),
     (
         &[
@@ -19,23 +20,23 @@ const KNOWN: [(&[&str], &str); 12] = [
             "fatal alert: UnsupportedCertificate",
             "fatal alert: AccessDenied",
         ],
-        "the server refuses the certificate that we show; is it the one that was registered there?",
+        "the server refuses bearerd's certificate; check that it is the one that was registered there",
     ),
     (
         &["CaUsedAsEndEntity"],
-        "the server shows a certificate of an authority (CA:TRUE) as its own, which can't be trusted even in ca_file; let it show one of a server: openssl req -x509 -newkey rsa:2048 -nodes -days 365 -subj /CN=HOST -addext subjectAltName=DNS:HOST -addext basicConstraints=critical,CA:FALSE -keyout key.pem -out cert.pem",
+        "the server presents an authority's certificate (CA:TRUE) as its own, which can't be trusted even in ca_file; give it a server certificate: openssl req -x509 -newkey rsa:2048 -nodes -days 365 -subj /CN=HOST -addext subjectAltName=DNS:HOST -addext basicConstraints=critical,CA:FALSE -keyout key.pem -out cert.pem",
     ),
     (
         &["UnknownIssuer"],
-        "if an intermediate certificate is missing, let the server send it; else put the authority's certificate into ca_file; a TLS-inspecting proxy has one of its own",
+        "if an intermediate certificate is missing, configure the server to send it; otherwise put the authority's certificate into ca_file; a TLS-inspecting proxy has an authority of its own",
     ),
     (
         &["NotValidForName", "not valid for name"],
-        "the URL's host is not the one that the certificate names",
+        "the certificate does not name the URL's host; check the URL",
     ),
     (
         &["NotValidYet", "certificate not valid yet"],
-        "this machine's clock is wrong, or the server's certificate is brand-new",
+        "this machine's clock is wrong, or the server's certificate is not valid yet",
     ),
     (
         &["Expired", "certificate expired"],
@@ -43,11 +44,11 @@ const KNOWN: [(&[&str], &str); 12] = [
     ),
     (
         &["UnsupportedSignatureAlgorithm"],
-        "a certificate is signed in a way that is too weak, such as SHA-1; the server needs a new one",
+        "a certificate is signed with a weak algorithm, for example SHA-1; the server needs a new one",
     ),
     (
         &["BadSignature", "InvalidSignature"],
-        "if a key is too weak (RSA of less than 2048 bits), the server needs a new certificate; else another authority has the name of the one that is trusted",
+        "if a key is too weak (RSA of less than 2048 bits), the server needs a new certificate; otherwise another authority has the same name as the trusted one",
     ),
     (
         &["InvalidPurpose", "does not allow extended key usage"],
@@ -55,14 +56,14 @@ const KNOWN: [(&[&str], &str); 12] = [
     ),
     (
         &["ProtocolVersion", "HandshakeFailure"],
-        "the server, or a proxy in between, speaks no TLS 1.2 or newer with ciphers of today",
+        "the server, or a proxy in front of it, does not support TLS 1.2 or newer with current ciphers",
     ),
 ];
 
-/// What to do about a handshake that failed with these words, where they are known.
+/// Returns what to do about a handshake that failed with this message, if it is known.
 pub(crate) fn advice(error: &str) -> Option<&'static str> {
-    let is_told = |words: &&[&str]| words.iter().any(|word| error.contains(word));
-    KNOWN.iter().find(|(words, _)| is_told(words)).map(|(_, advice)| *advice)
+    let occurs = |parts: &&[&str]| parts.iter().any(|part| error.contains(part));
+    KNOWN.iter().find(|(parts, _)| occurs(parts)).map(|(_, advice)| *advice)
 }
 
 #[cfg(test)]
@@ -73,30 +74,30 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn the_librarys_own_words_are_known() {
+    fn the_librarys_messages_are_recognised() {
         let time = UnixTime::since_unix_epoch(Duration::from_secs(1000));
         let expected = ServerName::try_from("a.example").unwrap();
-        for (error, told) in [
+        for (error, part) in [
             (CertificateError::UnknownIssuer, "ca_file"),
             (CertificateError::ExpiredContext { time, not_after: time }, "clock is wrong"),
             (CertificateError::NotValidYetContext { time, not_before: time }, "clock is wrong"),
             (
                 CertificateError::NotValidForNameContext { expected, presented: Vec::new() },
-                "the certificate names",
+                "does not name the URL's host",
             ),
             (CertificateError::BadSignature, "2048 bits"),
         ] {
             let error = Error::InvalidCertificate(error).to_string();
-            assert!(advice(&error).is_some_and(|advice| advice.contains(told)), "{error}");
+            assert!(advice(&error).is_some_and(|advice| advice.contains(part)), "{error}");
         }
-        for (alert, told) in [
-            (AlertDescription::CertificateExpired, "by its clock"),
-            (AlertDescription::CertificateRequired, "wants a certificate"),
-            (AlertDescription::UnknownCA, "refuses the certificate that we show"),
+        for (alert, part) in [
+            (AlertDescription::CertificateExpired, "as expired"),
+            (AlertDescription::CertificateRequired, "requires a client certificate"),
+            (AlertDescription::UnknownCA, "the one that was registered"),
             (AlertDescription::ProtocolVersion, "TLS 1.2"),
         ] {
             let error = Error::AlertReceived(alert).to_string();
-            assert!(advice(&error).is_some_and(|advice| advice.contains(told)), "{error}");
+            assert!(advice(&error).is_some_and(|advice| advice.contains(part)), "{error}");
         }
         assert_eq!(advice("connection reset"), None);
     }

@@ -1,4 +1,4 @@
-//! Judges servers' certificates as the TLS library does, and says in words what is wrong with them.
+//! Verification of servers' certificates by the TLS library, with messages that say what is wrong.
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -16,15 +16,18 @@ use x509_parser::extensions::ParsedExtension;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::X509Name;
 
-/// The least size of an RSA key that the TLS library takes.
-const LEAST_RSA_BITS: usize = 2048;
+/// The smallest RSA key that the TLS library accepts.
+const MIN_RSA_BITS: usize = 2048;
 
-/// The TLS library's own verifier, with words of ours.
+/// The TLS library's own verifier, with bearerd's messages.
 #[derive(Debug)]
 pub(crate) struct Verifier(Arc<WebPkiServerVerifier>);
 
 impl Verifier {
-    /// Trusts these.
+    /// Creates a verifier that trusts these anchors.
+    ///
+    /// # Errors
+    /// There is no anchor.
     pub(crate) fn new(roots: RootCertStore) -> Result<Self, VerifierBuilderError> {
         WebPkiServerVerifier::builder(roots.into()).build().map(Self)
     }
@@ -39,16 +42,16 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let judged =
+        let verified =
             self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         let chain: Vec<_> = std::iter::once(end_entity).chain(intermediates).collect();
-        match judged {
-            // The handshake would fail at its signature next, and not say why.
+        match verified {
+            // The handshake would fail later at its signature, without the reason.
             Ok(_) if weak_key(&[end_entity]).is_some() => {
                 Err(explained(CertificateError::BadSignature, &[end_entity]))
             }
             Err(Error::InvalidCertificate(kind)) => Err(explained(kind, &chain)),
-            judged => judged,
+            verified => verified,
         }
     }
 
@@ -88,7 +91,7 @@ impl fmt::Display for Distrust {
     }
 }
 
-/// The library quotes it like this within its own words.
+/// The library puts this form into its own message.
 impl fmt::Debug for Distrust {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)
@@ -97,10 +100,10 @@ impl fmt::Debug for Distrust {
 
 impl std::error::Error for Distrust {}
 
-/// The words for a handshake that failed like this, if they are ours.
-pub(crate) fn words(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+/// Returns bearerd's message for a failed handshake, if there is one.
+pub(crate) fn explanation(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let mut error = error;
-    // One may hold another, and shows no source then.
+    // An I/O error may hold another error, which is not its source.
     while let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         error = inner;
     }
@@ -111,7 +114,7 @@ pub(crate) fn words(error: &(dyn std::error::Error + 'static)) -> Option<String>
     other.0.downcast_ref::<Distrust>().map(Distrust::to_string)
 }
 
-/// The library's error with our words, where there are any.
+/// Returns the library's error, with bearerd's message if there is one.
 fn explained(kind: CertificateError, chain: &[&CertificateDer<'_>]) -> Error {
     match reason(&kind, chain) {
         Some(reason) => CertificateError::Other(OtherError(Arc::new(Distrust(reason)))).into(),
@@ -119,18 +122,19 @@ fn explained(kind: CertificateError, chain: &[&CertificateDer<'_>]) -> Error {
     }
 }
 
-/// What is wrong with a chain, the server's own certificate first. It begins with the library's name for it.
+/// Returns what is wrong with a chain, which begins with the server's own certificate. The message
+/// begins with the library's name for the error.
 fn reason(kind: &CertificateError, chain: &[&CertificateDer<'_>]) -> Option<String> {
     let name = format!("{kind:?}");
     if name.contains("CaUsedAsEndEntity") {
-        return Some("CaUsedAsEndEntity: it is an authority's (CA:TRUE), and no server's".into());
+        return Some("CaUsedAsEndEntity: it is an authority's (CA:TRUE), not a server's".into());
     }
     let (name, reason) = match kind {
-        CertificateError::UnknownIssuer => ("UnknownIssuer", missing(chain)),
+        CertificateError::UnknownIssuer => ("UnknownIssuer", missing_issuer(chain)),
         CertificateError::BadSignature => ("BadSignature", weak_key(chain)),
         _ if name.starts_with("UnsupportedSignatureAlgorithm") => {
             let reason = weak_key(chain).or_else(|| weak_signature(chain));
-            let unknown = || "it is signed by an algorithm that is not known here".to_owned();
+            let unknown = || "it is signed with an unknown algorithm".to_owned();
             ("UnsupportedSignatureAlgorithm", Some(reason.unwrap_or_else(unknown)))
         }
         _ => return None,
@@ -143,19 +147,19 @@ fn parsed<'c>(chain: &[&'c CertificateDer<'_>]) -> Vec<X509Certificate<'c>> {
     chain.iter().filter_map(parse).map(|(_, certificate)| certificate).collect()
 }
 
-/// The name that people know a certificate by, in the form of one.
+/// The common name, or the whole name without one.
 fn common_name(name: &X509Name<'_>) -> String {
     let common = name.iter_common_name().next().and_then(|name| name.as_str().ok());
     common.map_or_else(|| name.to_string(), str::to_owned)
 }
 
-/// Where the way from the server's certificate to an authority ends.
-fn missing(chain: &[&CertificateDer<'_>]) -> Option<String> {
+/// Describes where the chain from the server's certificate to an authority ends.
+fn missing_issuer(chain: &[&CertificateDer<'_>]) -> Option<String> {
     let chain = parsed(chain);
     let leaf = chain.first()?;
     let is_self_signed = |one: &X509Certificate<'_>| one.subject() == one.issuer();
     let mut top = leaf;
-    // Each step leads to another certificate, or it is a ring.
+    // The number of steps is bounded, because issuers may form a ring.
     for _ in 0..chain.len() {
         let above = chain.iter().find(|above| above.subject() == top.issuer());
         match above.filter(|_| !is_self_signed(top)) {
@@ -165,25 +169,25 @@ fn missing(chain: &[&CertificateDer<'_>]) -> Option<String> {
     }
     let (subject, issuer) = (common_name(top.subject()), common_name(top.issuer()));
     Some(if is_self_signed(leaf) {
-        format!("it is signed by nobody but itself (`{subject}`), and is not trusted here")
+        format!("it is self-signed (`{subject}`), and is not trusted here")
     } else if is_self_signed(top) {
         format!("its authority `{subject}` is not trusted here")
     } else {
         let sent = match chain.len() {
-            1 => "the server sends its own certificate alone".to_owned(),
+            1 => "the server sends only its own certificate".to_owned(),
             _ => format!("the certificates that the server sends end at `{subject}`"),
         };
-        let kind = match names_its_issuer(top) {
+        let kind = match has_issuer_url(top) {
             true => "an intermediate certificate is missing",
-            false => "either an intermediate certificate is missing, or a private authority signs",
+            false => "either an intermediate certificate is missing, or the authority is private",
         };
         format!("{sent}, signed by `{issuer}`, which is not trusted here: {kind}")
     })
 }
 
-/// Whether a certificate says where that of its issuer can be had (RFC 5280 section 4.2.2.1), as those do that are
-/// signed by an intermediate authority of the public ones.
-fn names_its_issuer(certificate: &X509Certificate<'_>) -> bool {
+/// Whether a certificate holds the URL of its issuer's certificate (RFC 5280 section 4.2.2.1).
+/// Certificates of public intermediate authorities do.
+fn has_issuer_url(certificate: &X509Certificate<'_>) -> bool {
     const CA_ISSUERS: &str = "1.3.6.1.5.5.7.48.2";
     certificate.extensions().iter().any(|extension| {
         matches!(extension.parsed_extension(), ParsedExtension::AuthorityInfoAccess(access)
@@ -193,8 +197,8 @@ fn names_its_issuer(certificate: &X509Certificate<'_>) -> bool {
 
 fn weak_key(chain: &[&CertificateDer<'_>]) -> Option<String> {
     parsed(chain).iter().find_map(|certificate| match certificate.public_key().parsed() {
-        Ok(PublicKey::RSA(key)) if key.key_size() < LEAST_RSA_BITS => Some(format!(
-            "the RSA key of `{}` has {} bits and is too weak; {LEAST_RSA_BITS} are the least",
+        Ok(PublicKey::RSA(key)) if key.key_size() < MIN_RSA_BITS => Some(format!(
+            "the RSA key of `{}` has {} bits and is too weak; the minimum is {MIN_RSA_BITS}",
             common_name(certificate.subject()),
             key.key_size()
         )),
@@ -204,7 +208,7 @@ fn weak_key(chain: &[&CertificateDer<'_>]) -> Option<String> {
 
 fn weak_signature(chain: &[&CertificateDer<'_>]) -> Option<String> {
     parsed(chain).iter().find_map(|certificate| {
-        // Of RSA (RFC 8017 appendix A.2.4) and of ECDSA (RFC 3279 section 2.2.3).
+        // Object identifiers for RSA (RFC 8017 appendix A.2.4) and ECDSA (RFC 3279 section 2.2.3).
         let hash = match &*certificate.signature_algorithm.algorithm.to_id_string() {
             "1.2.840.113549.1.1.5" | "1.2.840.10045.4.1" => "SHA-1",
             "1.2.840.113549.1.1.4" => "MD5",
@@ -224,7 +228,8 @@ mod tests {
         PKCS_RSA_SHA256, PublicKeyData, SignatureAlgorithm, SigningKey,
     };
 
-    /// An RSA key whose signatures are no signatures: nobody looks at them where the key or the algorithm is refused.
+    /// An RSA key with invalid signatures. They are not checked if the key or the algorithm is
+    /// refused.
     struct Rsa(Vec<u8>);
 
     impl Rsa {
@@ -278,8 +283,8 @@ mod tests {
         (certificate.der().clone(), Issuer::new(params, key))
     }
 
-    /// What the verifier says to a chain.
-    fn told(
+    /// Verifies a chain. The error is the message.
+    fn verified(
         root: &CertificateDer<'static>,
         chain: &[CertificateDer<'static>],
     ) -> Result<(), String> {
@@ -287,27 +292,28 @@ mod tests {
         let mut roots = RootCertStore::empty();
         roots.add(root.clone()).unwrap();
         let name = ServerName::try_from("localhost").unwrap();
-        let verified = Verifier::new(roots).unwrap().verify_server_cert(
+        let result = Verifier::new(roots).unwrap().verify_server_cert(
             &chain[0],
             &chain[1..],
             &name,
             &[],
             UnixTime::now(),
         );
-        verified.map(drop).map_err(|error| {
+        result.map(drop).map_err(|error| {
             let library = error.to_string();
-            // As it comes out of a connection.
-            let told = words(&io::Error::other(io::Error::other(error))).unwrap_or(library);
+            // Nested as a connection returns it.
+            let nested = io::Error::other(io::Error::other(error));
+            let message = explanation(&nested).unwrap_or(library);
             assert!(
-                told.starts_with("invalid peer certificate: ") && advice(&told).is_some(),
-                "{told}"
+                message.starts_with("invalid peer certificate: ") && advice(&message).is_some(),
+                "{message}"
             );
-            told
+            message
         })
     }
 
     #[test]
-    fn a_missing_intermediate_and_an_unknown_authority_are_called_by_their_names() {
+    fn a_missing_intermediate_and_an_unknown_authority_are_named() {
         let (root, signer) = authority("Root");
         let (other, _) = authority("Other Root");
         let key = KeyPair::generate().unwrap();
@@ -325,11 +331,11 @@ mod tests {
         let own = params("own", false).self_signed(&leaf_key).unwrap().der().clone();
 
         let whole = [leaf.clone(), middle_certificate.clone()];
-        assert_eq!(told(&root, &whole), Ok(()));
-        for (chain, words) in [
+        assert_eq!(verified(&root, &whole), Ok(()));
+        for (chain, part) in [
             (
                 &[leaf][..],
-                "own certificate alone, signed by `Middle`, which is not trusted here: either an",
+                "only its own certificate, signed by `Middle`, which is not trusted here: either an",
             ),
             (&[public], "which is not trusted here: an intermediate certificate is missing"),
             (&whole, "end at `Middle`, signed by `Root`"),
@@ -337,20 +343,20 @@ mod tests {
                 &[&whole[..], std::slice::from_ref(&root)].concat(),
                 "its authority `Root` is not trusted here",
             ),
-            (&[own], "signed by nobody but itself (`own`)"),
+            (&[own], "self-signed (`own`)"),
         ] {
             let root = if chain.len() == 1 { &root } else { &other };
-            let told = told(root, chain).unwrap_err();
-            assert!(told.contains("UnknownIssuer: ") && told.contains(words), "{told}");
+            let message = verified(root, chain).unwrap_err();
+            assert!(message.contains("UnknownIssuer: ") && message.contains(part), "{message}");
         }
     }
 
     #[test]
-    fn weak_keys_and_weak_signatures_are_called_by_their_names() {
+    fn weak_keys_and_weak_signatures_are_named() {
         let (root, signer) = authority("Root");
         let weak = params("leaf", false).signed_by(&Rsa::new(128), &signer).unwrap();
-        let told_of_leaf = told(&root, &[weak.der().clone()]).unwrap_err();
-        assert!(told_of_leaf.contains("the RSA key of `leaf` has 1024 bits"), "{told_of_leaf}");
+        let of_leaf = verified(&root, &[weak.der().clone()]).unwrap_err();
+        assert!(of_leaf.contains("the RSA key of `leaf` has 1024 bits"), "{of_leaf}");
 
         let weak_root = params("Weak Root", true);
         let weak_root_certificate = weak_root.self_signed(&Rsa::new(128)).unwrap().der().clone();
@@ -359,14 +365,14 @@ mod tests {
         let leaf =
             leaf.signed_by(&KeyPair::generate().unwrap(), &weak_signer).unwrap().der().clone();
         let chain = [leaf, weak_root_certificate.clone()];
-        let told_of_root = told(&weak_root_certificate, &chain).unwrap_err();
-        assert!(told_of_root.contains("of `Weak Root` has 1024 bits"), "{told_of_root}");
+        let of_root = verified(&weak_root_certificate, &chain).unwrap_err();
+        assert!(of_root.contains("of `Weak Root` has 1024 bits"), "{of_root}");
 
         let strong = params("Old Root", true);
         let strong_certificate = strong.self_signed(&Rsa::new(256)).unwrap().der().clone();
         let signer = Issuer::new(strong, Rsa::new(256));
         let leaf = params("leaf", false).signed_by(&KeyPair::generate().unwrap(), &signer).unwrap();
-        // sha256WithRSAEncryption becomes sha1WithRSAEncryption, which is as long.
+        // Replaces sha256WithRSAEncryption by sha1WithRSAEncryption, which has the same length.
         let mut sha1 = leaf.der().to_vec();
         let oid = *b"\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0b";
         let windows = sha1.windows(oid.len()).enumerate();
@@ -376,15 +382,15 @@ mod tests {
         for place in places {
             sha1[place] = 0x05;
         }
-        let told_of_hash = told(&strong_certificate, &[sha1.into()]).unwrap_err();
-        assert!(told_of_hash.contains("`leaf` is signed with SHA-1"), "{told_of_hash}");
+        let of_hash = verified(&strong_certificate, &[sha1.into()]).unwrap_err();
+        assert!(of_hash.contains("`leaf` is signed with SHA-1"), "{of_hash}");
     }
 
     #[test]
-    fn an_authoritys_certificate_in_the_place_of_a_servers_is_called_so() {
+    fn an_authoritys_certificate_in_place_of_a_servers_is_named() {
         let (root, _) = authority("Root");
-        let told = told(&root, std::slice::from_ref(&root)).unwrap_err();
-        assert!(told.contains("an authority's (CA:TRUE)"), "{told}");
-        assert!(advice(&told).unwrap().contains("basicConstraints=critical,CA:FALSE"));
+        let message = verified(&root, std::slice::from_ref(&root)).unwrap_err();
+        assert!(message.contains("an authority's (CA:TRUE)"), "{message}");
+        assert!(advice(&message).unwrap().contains("basicConstraints=critical,CA:FALSE"));
     }
 }

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const UNSAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
 /// A part of the warning about spans that the collector does not accept.
-const LOST: &str = "does not take spans";
+const LOST: &str = "does not accept spans";
 
 struct TracingScene(Scene<Peer, Process>);
 

@@ -1,7 +1,7 @@
 //! Fetches, keeps and renews CSRF tokens, each with the cookies of its session.
 
 use super::backoff::{FetchFailures, Need};
-use crate::http_client::Client;
+use crate::http_client::HttpClient;
 use crate::metrics::CsrfMetrics;
 use crate::metrics::labels::{CsrfFetch, TokenRefusal};
 use crate::proxy::headers::CUSTOM_AUTH;
@@ -29,7 +29,7 @@ const MAX_COOKIES: usize = 16 * 1024;
 /// The CSRF tokens of one OAuth client at one upstream.
 #[derive(Debug)]
 pub(crate) struct CsrfTokens {
-    http: Client,
+    http: HttpClient,
     url: Url,
     metrics: CsrfMetrics,
     current: ArcSwapOption<CsrfSession>,

@@ -3,14 +3,13 @@
 
 use crate::config::TlsVersion;
 use crate::error::ErrorKind;
-use crate::http_client::HttpClientError;
+use crate::http_client::{self, HttpClientError};
 use crate::proxy::respond::Problem;
 use crate::secret_file::CertificateAndKey;
 use crate::trust::{self, TrustError};
 use pingora::protocols::tls::{CaType, SslDigest};
 use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
 use pingora::{Error, ErrorType};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -30,18 +29,16 @@ pub(super) fn private_anchors(ca_file: &Path) -> Result<Arc<CaType>, TrustError>
 
 /// The client certificate. An HTTP client was built with the same PEM, which checked it.
 pub(super) fn certificate(
-    CertificateAndKey { chain, key }: &CertificateAndKey,
+    certificate: &CertificateAndKey,
 ) -> Result<Arc<CertKey>, HttpClientError> {
-    let broken = |error: rustls::pki_types::pem::Error| HttpClientError::Pem(error.to_string());
-    let chain = CertificateDer::pem_slice_iter(chain.as_bytes())
-        .map(|certificate| certificate.map(|certificate| certificate.to_vec()));
-    let chain: Vec<_> = chain.collect::<Result<_, _>>().map_err(broken)?;
+    let (chain, key) = http_client::parse_certificate(certificate)
+        .map_err(|error| HttpClientError::Pem(error.to_string()))?;
     // pingora assumes that they can be parsed.
     if chain.is_empty() || chain.iter().any(|der| x509_parser::parse_x509_certificate(der).is_err())
     {
         return Err(HttpClientError::Pem("no certificate".into()));
     }
-    let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes()).map_err(broken)?;
+    let chain = chain.into_iter().map(|certificate| certificate.to_vec()).collect();
     Ok(Arc::new(CertKey::new(chain, key.secret_der().to_vec())))
 }
 
