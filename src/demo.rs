@@ -10,8 +10,8 @@
 //! | control | HTTP | nothing: faults on demand, rotation of keys and secrets, counters |
 //!
 //! To learn what SAP does, read in this order: `issuer` (how a client gets a token), `keys` (how
-//! the token is signed), `bearer` and `login` (what happens without a valid token), `csrf` (what
-//! writes need besides), then one file for each API family. The data are invented and
+//! the token is signed), `bearer` and `login` (what happens without a valid token), `csrf` (which
+//! other token a write needs), then one file for each API family. The data are invented and
 //! deterministic. Nothing is written to disk. Every start makes a new certificate authority and a
 //! new signing key.
 
@@ -119,7 +119,8 @@ impl Tenant {
         let authority = CertificateAuthority::new()?;
         let tls = RustlsConfig::from_config(Arc::new(authority.server_config(options.http2)?));
         let mutual_tls = RustlsConfig::from_config(Arc::new(authority.mutual_config()?));
-        // It takes a good part of a second, which would block the thread that serves requests.
+        // Generating a key takes most of a second, which would block the thread that serves
+        // requests.
         let keys = blocking::within(GENERATION_TIMEOUT, SigningKeys::new)
             .await
             .map_err(|_| DemoError::Interrupted)??;
@@ -198,7 +199,7 @@ impl Tenant {
         &self.state.client.id
     }
 
-    /// The current secret of the only OAuth client, which is the newest one.
+    /// The current secret of the only OAuth client. It is the newest one.
     #[must_use]
     pub fn client_secret(&self) -> String {
         self.state.client.secret()
@@ -220,14 +221,14 @@ impl Tenant {
     ///
     /// # Errors
     ///
-    /// [`DemoError::ClientKey`] if it is something else.
+    /// [`DemoError::ClientKey`] if the key has another type or format.
     pub fn register_client_key(&self, public_key_pem: &str) -> Result<(), DemoError> {
         self.state.client.register_key(public_key_pem)
     }
 
     /// Issues a certificate for the OAuth client, to be used at [`Tenant::cert_url`]. Returns the
-    /// chain and the private key, both in PEM. It is valid from now on for this long, rounded to
-    /// seconds and at most a century. With zero, it has expired.
+    /// chain and the private key, both in PEM. The certificate is valid from now on for `valid`,
+    /// rounded to seconds and at most a century. If `valid` is zero, it has already expired.
     ///
     /// # Errors
     ///
@@ -274,8 +275,7 @@ impl Tenant {
     }
 
     /// Replaces the signing key. From now on, all tokens issued so far are refused, although they
-    /// have not expired. Blocks for a good part of a second. The old key stays if no new one can be
-    /// made.
+    /// have not expired. Blocks for most of a second. If no new key can be made, the old one stays.
     pub fn rotate_keys(&self) {
         let _old_key_stays_on_error = self.state.keys.rotate();
     }

@@ -49,7 +49,7 @@ pub(crate) fn url(text: &str, allow_cleartext: bool) -> Result<Url, String> {
     match url.scheme() {
         "https" => Ok(url),
         "http" if allow_cleartext || is_loopback(&url) => Ok(url),
-        "http" => Err("is http://, which would send a credential in the clear; use https://, or set `allow_cleartext: true` beside it".into()),
+        "http" => Err("is http://, which would send a credential in cleartext; use https://, or set `allow_cleartext: true` beside it".into()),
         other => Err(format!("has the scheme `{other}`; use https://")),
     }
 }
@@ -75,14 +75,14 @@ pub(crate) fn origin(text: &str, allow_cleartext: bool) -> Result<Url, String> {
 /// Removes `grant_type` from a token URL. SAP's guides append `?grant_type=client_credentials`, but
 /// bearerd sends the parameter itself.
 pub(crate) fn without_grant_type(url: &mut Url) {
-    let kept: Vec<_> = url
+    let other_parameters: Vec<_> = url
         .query_pairs()
         .filter(|(name, _)| name != "grant_type")
         .map(|(name, value)| (name.into_owned(), value.into_owned()))
         .collect();
     url.set_query(None);
-    if !kept.is_empty() {
-        url.query_pairs_mut().extend_pairs(kept);
+    if !other_parameters.is_empty() {
+        url.query_pairs_mut().extend_pairs(other_parameters);
     }
 }
 
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cleartext_is_refused_unless_it_stays_here() {
+    fn cleartext_is_refused_unless_it_stays_on_this_machine() {
         assert!(url("https://acme.example", false).is_ok());
         assert!(url("http://localhost:1", false).is_ok());
         assert!(url("http://127.8.0.1:1", false).is_ok());

@@ -1,8 +1,9 @@
-//! The process environment, read here only, and `${NAME}` in values.
+//! The process environment, which is read here only, and the expansion of `${NAME}` in values.
 
 use std::collections::BTreeMap;
 
-/// A copy of the environment. Tests make their own, and never change that of the process.
+/// A copy of the environment. Tests make their own, and never change the environment of the
+/// process.
 #[derive(Clone, Debug, Default)]
 pub struct Environment(BTreeMap<String, String>);
 
@@ -18,12 +19,12 @@ impl Environment {
         )
     }
 
-    /// The value of a variable; an empty one counts as not set.
+    /// The value of a variable. An empty one counts as not set.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// Replaces `${NAME}` and `${NAME:-default}`; `$${` stands for a literal `${`.
+    /// Replaces `${NAME}` and `${NAME:-default}` by their values. `$${` stands for a literal `${`.
     ///
     /// # Errors
     /// A message about a variable that is not set, or a brace that is not closed.
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn references_are_replaced_and_defaults_fill_in() {
+    fn references_are_replaced_by_values_or_defaults() {
         let environment = Environment::from([("HOST", "acme"), ("EMPTY", "")]);
         let expand = |text: &str| environment.expand(text);
         assert_eq!(expand("https://${HOST}.example/").as_deref(), Ok("https://acme.example/"));

@@ -53,12 +53,12 @@ pub fn hide() -> Vec<String> {
 pub fn prepare(contained: bool) {
     // Each client is an open file, and its upstream connection is another one.
     let files = getrlimit(Resource::Nofile);
-    let most = Rlimit { current: files.maximum, ..files };
-    if let Err(error) = setrlimit(Resource::Nofile, most) {
+    let raised = Rlimit { current: files.maximum, ..files };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
         warn!("The limit of open files can't be raised ({error}).");
     }
     if getuid().is_root() && !contained {
-        warn!("bearerd runs as root but needs no rights of root; run it as a user of its own.");
+        warn!("bearerd runs as root but needs no rights of root; run it as another user.");
     }
 }
 
@@ -152,7 +152,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn every_link_on_the_way_brings_its_folder() {
+    fn every_link_on_a_path_adds_its_folder() {
         let root = tempfile::tempdir().unwrap();
         let at = |path: &str| root.path().join(path);
         for folder in ["link", "volume", "volume/..d1"] {
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_above_the_file_brings_the_folder_in_which_it_is_turned() {
+    fn a_link_above_a_file_adds_the_folder_in_which_it_is_switched() {
         let root = tempfile::tempdir().unwrap();
         let at = |path: &str| root.path().join(path);
         std::fs::create_dir_all(at("volume/..d1/binding")).unwrap();
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn links_that_lead_in_a_circle_end() {
+    fn circular_links_are_not_followed_without_end() {
         let root = tempfile::tempdir().unwrap();
         symlink("b", root.path().join("a")).unwrap();
         symlink("a", root.path().join("b")).unwrap();

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 /// The reason why bytes are not text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotText {
-    /// The bytes are neither UTF-8 nor UTF-16 with a byte order mark.
+    /// The bytes are not UTF-8, and not UTF-16 with a byte order mark.
     #[error("is not UTF-8 text; save it as UTF-8")]
     Encoding,
     /// The bytes are probably UTF-16 without a byte order mark.
@@ -15,8 +15,8 @@ pub enum NotText {
     Zeros,
 }
 
-/// Decodes UTF-8, with a byte order mark or without, and UTF-16 with one, as PowerShell's `>`
-/// writes.
+/// Decodes UTF-8, and UTF-16 with a byte order mark, which PowerShell's `>` writes. A byte order
+/// mark is removed.
 ///
 /// # Errors
 /// The bytes are in another encoding.
@@ -50,7 +50,7 @@ fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> Result<String, NotText> {
 mod tests {
     use super::*;
 
-    /// As PowerShell writes it, and as others do.
+    /// The text in each supported encoding.
     fn encodings(text: &str) -> [Vec<u8>; 4] {
         let utf16 = |bytes: fn(u16) -> [u8; 2]| {
             format!("\u{feff}{text}").encode_utf16().flat_map(bytes).collect::<Vec<u8>>()
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_read_in_every_encoding_that_says_what_it_is() {
+    fn text_is_decoded_in_every_supported_encoding() {
         for text in ["", "s3cret", "gr\u{fc}n \u{20ac} \u{1f511}"] {
             for bytes in encodings(text) {
                 assert_eq!(decode(&bytes).as_deref(), Ok(text), "{bytes:?}");
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_refused() {
+    fn bytes_in_other_encodings_are_refused() {
         for bytes in [&b"\xfc"[..], b"\xff\xfea", b"\xff\xfe\x00\xd8"] {
             assert_eq!(decode(bytes), Err(NotText::Encoding), "{bytes:?}");
         }

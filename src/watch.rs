@@ -26,9 +26,9 @@ use tracing::warn;
 /// Interval of polling. Network file systems have no events, and a folder that was replaced is no
 /// longer watched.
 pub(crate) const POLL: Duration = Duration::from_secs(30);
-/// How long there must be no event after a change, which usually has several.
+/// Time without an event after which a change has settled. A change usually has several events.
 const QUIET: Duration = Duration::from_millis(100);
-/// How long a change may take to settle.
+/// Longest time that a change may take to settle.
 const SETTLE_LIMIT: Duration = Duration::from_secs(1);
 /// Events that may change the content of a folder. Reading is not among them.
 const CHANGES: WatchMask = WatchMask::ATTRIB
@@ -42,13 +42,13 @@ const CHANGES: WatchMask = WatchMask::ATTRIB
     .union(WatchMask::ONLYDIR);
 /// Largest number of folders of one [`Watch`]. Beyond it, links in a folder of credentials are not
 /// followed.
-const MOST_FOLDERS: usize = 2 * MAX_ENTRIES;
+const MAX_FOLDERS: usize = 2 * MAX_ENTRIES;
 /// Size of the buffer for events, in bytes.
 const BUFFER: usize = 4096;
 
 /// A watch over some files and folders.
 pub struct Watch {
-    asked: Arc<Notify>,
+    trigger: Arc<Notify>,
     /// Events of the system; `None` leaves polling.
     events: Option<Events>,
 }
@@ -56,16 +56,16 @@ pub struct Watch {
 impl Watch {
     /// Watches these paths. If the system can't, they are polled, and the log says so.
     ///
-    /// A watch begins with a change: the paths may have changed since they were read.
+    /// A new watch reports a change at once: the paths may have changed since they were read.
     pub fn new<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Self {
-        let asked = Arc::new(Notify::new());
+        let trigger = Arc::new(Notify::new());
         let paths: Arc<[PathBuf]> = paths.into_iter().map(Path::to_owned).collect();
         if paths.is_empty() {
-            return Self { asked, events: None };
+            return Self { trigger, events: None };
         }
-        let events = Events::of(paths, asked.clone()).inspect_err(warn_of);
-        asked.notify_one();
-        Self { asked, events: events.ok() }
+        let events = Events::of(paths, trigger.clone()).inspect_err(warn_unwatched);
+        trigger.notify_one();
+        Self { trigger, events: events.ok() }
     }
 
     /// Resolves when something may have changed and has settled, or when the next poll is due.
@@ -84,9 +84,9 @@ impl Watch {
 
     async fn event(&self) {
         match &self.events {
-            None => self.asked.notified().await,
+            None => self.trigger.notified().await,
             Some(events) => select! {
-                () = self.asked.notified() => {}
+                () = self.trigger.notified() => {}
                 () = events.next() => {}
             },
         }
@@ -94,11 +94,11 @@ impl Watch {
 
     /// Returns what to notify to make [`Watch::changed`] resolve.
     pub fn trigger(&self) -> Arc<Notify> {
-        self.asked.clone()
+        self.trigger.clone()
     }
 }
 
-fn warn_of(error: &io::Error) {
+fn warn_unwatched(error: &io::Error) {
     let seconds = POLL.as_secs();
     warn!("Cannot watch for changes ({error}); polling every {seconds} s instead.");
 }
@@ -111,18 +111,18 @@ struct Events {
     /// The folders that are watched, by the number of their watch.
     known: Arc<SharedMutex<BTreeMap<i32, WatchDescriptor>>>,
     /// Notified when a folder is new, since earlier changes in it had no event.
-    asked: Arc<Notify>,
+    trigger: Arc<Notify>,
 }
 
 impl Events {
-    fn of(paths: Arc<[PathBuf]>, asked: Arc<Notify>) -> io::Result<Self> {
+    fn of(paths: Arc<[PathBuf]>, trigger: Arc<Notify>) -> io::Result<Self> {
         let stream = Inotify::init()?.into_event_stream([0; BUFFER])?;
         let (watches, known) = (stream.watches(), Arc::default());
-        let events = Self { stream: Mutex::new(stream), watches, paths, known, asked };
+        let events = Self { stream: Mutex::new(stream), watches, paths, known, trigger };
         events.follow(|followed| {
             // Later errors concern folders that come and go.
             if let Err(error) = followed {
-                warn_of(&error);
+                warn_unwatched(&error);
             }
         });
         Ok(events)
@@ -132,7 +132,7 @@ impl Events {
     /// hang.
     fn follow(&self, then: impl FnOnce(io::Result<()>) + Send + 'static) {
         let (mut watches, paths) = (self.watches.clone(), self.paths.clone());
-        let (known, asked) = (self.known.clone(), self.asked.clone());
+        let (known, trigger) = (self.known.clone(), self.trigger.clone());
         // Without a thread for it, polling goes on, and the next poll tries again.
         let _ = blocking::submit(move || {
             let (mut outcome, mut current) = (Ok(()), BTreeMap::new());
@@ -145,11 +145,11 @@ impl Events {
             let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
             let before = std::mem::replace(&mut *known, current);
             if known.keys().any(|id| !before.contains_key(id)) {
-                asked.notify_one();
+                trigger.notify_one();
             }
-            for (_, left) in before.into_iter().filter(|(id, _)| !known.contains_key(id)) {
+            for (_, unused) in before.into_iter().filter(|(id, _)| !known.contains_key(id)) {
                 // Fails if the folder is gone, since the system has removed the watch.
-                let _ = watches.remove(left);
+                let _ = watches.remove(unused);
             }
             drop(known);
             then(outcome);
@@ -194,7 +194,7 @@ fn descend(folder: &Path, depth: usize, found: &mut BTreeSet<PathBuf>) {
         && let Ok(entries) = read_dir(folder)
     {
         for path in entries.flatten().take(MAX_ENTRIES).map(|entry| entry.path()) {
-            if found.len() >= MOST_FOLDERS {
+            if found.len() >= MAX_FOLDERS {
                 return;
             }
             if path.is_symlink() {
@@ -223,58 +223,58 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[tokio::test(start_paused = true)]
-    async fn what_changed_before_the_watch_began_is_looked_at_without_waiting_for_the_clock() {
+    async fn a_change_before_the_watch_started_is_reported_before_the_first_poll() {
         let folder = tempfile::tempdir().unwrap();
-        let began = Instant::now();
+        let started_at = Instant::now();
         let watch = Watch::new([folder.path().join("secret").as_path()]);
         watch.changed().await;
-        assert!(began.elapsed() < POLL, "{:?}", began.elapsed());
+        assert!(started_at.elapsed() < POLL, "{:?}", started_at.elapsed());
     }
 
-    /// A watch that has begun.
-    async fn begun(path: &Path) -> Watch {
+    /// A watch that has started, with no change left to report.
+    async fn started_watch(path: &Path) -> Watch {
         let watch = Watch::new([path]);
         let known = watch.events.as_ref().unwrap().known.clone();
-        let begun = async {
+        let started = async {
             while known.lock().unwrap().is_empty() {
                 tokio::task::yield_now().await;
             }
         };
-        timeout(POLL, begun).await.expect("it begins");
+        timeout(POLL, started).await.expect("the watch starts");
         watch.changed().await;
         watch
     }
 
-    async fn is_seen(watch: &Watch) -> bool {
+    async fn is_reported(watch: &Watch) -> bool {
         timeout(POLL / 2, watch.changed()).await.is_ok()
     }
 
     #[tokio::test]
-    async fn what_happens_to_a_file_is_seen_and_reading_it_is_not() {
+    async fn changes_of_a_file_are_reported_and_reads_are_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
         fs::write(&path, "old").unwrap();
-        let watch = begun(&path).await;
+        let watch = started_watch(&path).await;
         fs::read(&path).unwrap();
         let seen = timeout(2 * QUIET, watch.changed()).await;
-        assert!(seen.is_err(), "it would be read over and over");
+        assert!(seen.is_err(), "a read is reported as a change, which leads to another read");
         fs::write(&path, "new").unwrap();
-        assert!(is_seen(&watch).await);
+        assert!(is_reported(&watch).await);
         fs::write(folder.path().join("other"), "newer").unwrap();
         fs::rename(folder.path().join("other"), &path).unwrap();
-        assert!(is_seen(&watch).await);
+        assert!(is_reported(&watch).await);
         fs::remove_file(&path).unwrap();
-        assert!(is_seen(&watch).await);
+        assert!(is_reported(&watch).await);
     }
 
     #[tokio::test]
-    async fn what_happens_in_a_folder_that_came_later_is_seen() {
+    async fn changes_in_a_folder_that_was_created_later_are_reported() {
         let root = tempfile::tempdir().unwrap();
-        let watch = begun(root.path()).await;
+        let watch = started_watch(root.path()).await;
         let inner = root.path().join("a/b");
         fs::create_dir_all(&inner).unwrap();
-        assert!(is_seen(&watch).await);
-        // It is watched from some moment after that on.
+        assert!(is_reported(&watch).await);
+        // The new folder is watched a moment later, so the write is repeated until it is reported.
         let mut text = String::new();
         let written = async {
             loop {
@@ -285,23 +285,23 @@ mod tests {
                 }
             }
         };
-        timeout(POLL / 2, written).await.expect("it is seen");
+        timeout(POLL / 2, written).await.expect("a write is reported");
     }
 
-    /// Hears what is left of a change.
+    /// Waits until no more changes are reported.
     async fn settle(watch: &Watch) {
         while timeout(3 * QUIET, watch.changed()).await.is_ok() {}
     }
 
-    /// Puts a new file in the place of the old one.
-    fn put(path: &Path) {
+    /// Replaces a file by a new one.
+    fn replace(path: &Path) {
         let new = path.with_extension("new");
         fs::write(&new, "new").unwrap();
         fs::rename(new, path).unwrap();
     }
 
     #[tokio::test]
-    async fn what_happens_behind_links_is_seen_and_where_they_are_turned() {
+    async fn changes_of_link_targets_and_of_links_are_reported() {
         let root = tempfile::tempdir().unwrap();
         let at = |path: &str| root.path().join(path);
         for folder in ["app", "keys", "v1", "v2"] {
@@ -314,24 +314,24 @@ mod tests {
         symlink("../keys/key", at("app/key")).unwrap();
         symlink(at("current/key"), at("keys/key")).unwrap();
         symlink("v1", at("current")).unwrap();
-        let watch = begun(&at("app/key")).await;
-        put(&at("v1/key"));
-        assert!(is_seen(&watch).await, "the file");
+        let watch = started_watch(&at("app/key")).await;
+        replace(&at("v1/key"));
+        assert!(is_reported(&watch).await, "the file");
         settle(&watch).await;
-        symlink("v2", at("turned")).unwrap();
-        fs::rename(at("turned"), at("current")).unwrap();
-        assert!(is_seen(&watch).await, "the link above it");
+        symlink("v2", at("switched")).unwrap();
+        fs::rename(at("switched"), at("current")).unwrap();
+        assert!(is_reported(&watch).await, "the link above it");
         settle(&watch).await;
         fs::write(at("v2/key"), "in place").unwrap();
-        assert!(is_seen(&watch).await, "the file behind the turned link");
+        assert!(is_reported(&watch).await, "the file that the switched link leads to");
         settle(&watch).await;
-        symlink("../v1/key", at("keys/turned")).unwrap();
-        fs::rename(at("keys/turned"), at("keys/key")).unwrap();
-        assert!(is_seen(&watch).await, "the link in the middle");
+        symlink("../v1/key", at("keys/switched")).unwrap();
+        fs::rename(at("keys/switched"), at("keys/key")).unwrap();
+        assert!(is_reported(&watch).await, "the link in the middle");
     }
 
     #[tokio::test]
-    async fn what_links_in_a_folder_of_credentials_lead_to_is_seen() {
+    async fn changes_of_link_targets_in_a_folder_of_credentials_are_reported() {
         let root = tempfile::tempdir().unwrap();
         let at = |path: &str| root.path().join(path);
         for folder in ["real", "elsewhere"] {
@@ -340,41 +340,41 @@ mod tests {
         fs::write(at("elsewhere/secret"), "old").unwrap();
         symlink(at("elsewhere/secret"), at("real/secret")).unwrap();
         symlink("real", at("binding")).unwrap();
-        let watch = begun(&at("binding")).await;
-        put(&at("elsewhere/secret"));
-        assert!(is_seen(&watch).await);
+        let watch = started_watch(&at("binding")).await;
+        replace(&at("elsewhere/secret"));
+        assert!(is_reported(&watch).await);
     }
 
     #[tokio::test]
-    async fn a_folder_that_no_link_leads_to_any_more_is_left() {
+    async fn a_folder_that_no_link_leads_to_any_more_is_not_watched_any_more() {
         let root = tempfile::tempdir().unwrap();
         let at = |path: &str| root.path().join(path);
         fs::create_dir(at("app")).unwrap();
-        let turn = |version: &str| {
+        let switch_to = |version: &str| {
             fs::create_dir(at(version)).unwrap();
             fs::write(at(version).join("key"), version).unwrap();
-            symlink(at(version).join("key"), at("app/turned")).unwrap();
-            fs::rename(at("app/turned"), at("app/key")).unwrap();
+            symlink(at(version).join("key"), at("app/switched")).unwrap();
+            fs::rename(at("app/switched"), at("app/key")).unwrap();
         };
-        turn("v0");
-        let watch = begun(&at("app/key")).await;
+        switch_to("v0");
+        let watch = started_watch(&at("app/key")).await;
         let known = watch.events.as_ref().unwrap().known.clone();
         let ids = || known.lock().unwrap().keys().copied().collect::<Vec<_>>();
         for version in 1..4 {
             let before = ids();
-            turn(&format!("v{version}"));
-            let left = async {
+            switch_to(&format!("v{version}"));
+            let followed = async {
                 while ids() == before {
                     watch.changed().await;
                 }
             };
-            timeout(POLL / 2, left).await.expect("it is followed");
-            assert_eq!(ids().len(), 2, "that of the link and that of the file");
+            timeout(POLL / 2, followed).await.expect("the link is followed");
+            assert_eq!(ids().len(), 2, "the folder of the link and the folder of the file");
         }
     }
 
     #[test]
-    fn links_in_circles_and_without_end_are_not_followed_for_ever() {
+    fn circular_and_very_long_chains_of_links_are_not_followed_without_end() {
         let root = tempfile::tempdir().unwrap();
         let at = |path: &str| root.path().join(path);
         symlink("b", at("a")).unwrap();
@@ -389,6 +389,6 @@ mod tests {
         let found = folders(&paths);
         assert!(found.contains(root.path()) && found.len() < 50, "{found:?}");
         let found = folders(&[root.path().to_owned()]);
-        assert!(found.len() < MOST_FOLDERS + 50, "{}", found.len());
+        assert!(found.len() < MAX_FOLDERS + 50, "{}", found.len());
     }
 }

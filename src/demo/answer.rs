@@ -1,4 +1,4 @@
-//! Responses, and facts about requests, that several parts of the tenant use.
+//! Responses, and checks of requests, that several parts of the tenant use.
 
 use axum::Json;
 use axum::http::header::{ACCEPT, HOST};
@@ -6,12 +6,12 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-/// An error body as UAA and most of the tenant's APIs have it.
+/// An error response in the format of UAA and of most of the tenant's APIs.
 pub(super) fn error(status: StatusCode, error: &str, description: &str) -> Response {
     (status, Json(json!({ "error": error, "error_description": description }))).into_response()
 }
 
-/// Whether the path is `base` or below it, by whole segments.
+/// Whether the path is `base` or a path below it. Segments are compared as a whole.
 pub(super) fn is_under(path: &str, base: &str) -> bool {
     path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
@@ -41,7 +41,7 @@ pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> Response {
     error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &description)
 }
 
-/// 406 for an `Accept` that excludes the only media type on offer.
+/// 406 for an `Accept` that excludes the only available media type.
 pub(super) fn not_acceptable(offered: &str) -> Response {
     error(
         StatusCode::NOT_ACCEPTABLE,

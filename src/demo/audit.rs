@@ -28,13 +28,13 @@ pub(super) fn routes() -> Router {
     Router::new().route("/api/v1/audit/activities/exportActivities", get(read).post(export))
 }
 
-/// The parameters that count. Others, for example `sortKey`, and a body with `from` are ignored.
+/// The supported parameters. Others, for example `sortKey`, and a body with `from` are ignored.
 #[derive(Debug, Deserialize)]
 struct ExportQuery {
     /// The page, counted from 1; 0 counts as 1. After the last page there is only the header line.
     #[serde(rename = "pageIndex", default)]
     page_index: u64,
-    /// Whether the latest row is the first.
+    /// Whether the latest row comes first.
     #[serde(rename = "sortDescending", default)]
     descending: bool,
 }

@@ -1,7 +1,7 @@
 //! The check that every request to the tenant's API passes, whatever its path.
 //!
 //! It records the request, applies the faults, verifies the bearer token and, for a write, the CSRF
-//! token. It adds two correlation ids to the response, for which SAP's support asks. Each refusal
+//! token. It adds to the response the two correlation ids that SAP's support asks for. Each refusal
 //! is made here, before an API has done anything.
 
 use super::csrf::CsrfTokens;
@@ -36,7 +36,7 @@ struct Gate {
     csrf: CsrfTokens,
 }
 
-/// Puts the check in front of all of these routes, and of their fallbacks.
+/// Applies the check to all of these routes and to their fallbacks.
 pub(super) fn guard(routes: Router, tenant: Shared) -> Router {
     let gate = Arc::new(Gate { tenant, csrf: CsrfTokens::default() });
     routes.layer(from_fn_with_state(gate, middleware))
@@ -104,7 +104,7 @@ fn authorize(state: &TenantState, fault: TenantFault, request: &Parts) -> Result
     }
 }
 
-/// The response of a fault that replaces the tenant's own.
+/// The response of a fault, which replaces the tenant's normal response.
 async fn fault_response(state: &TenantState, faults: &Faults, request: &Parts) -> Option<Response> {
     let response = match faults.tenant {
         // The last two apply only to valid tokens: see `authorize`.
@@ -155,6 +155,6 @@ async fn discard(headers: &HeaderMap, body: Body) {
 }
 
 fn new_id() -> HeaderValue {
-    // A UUID is always a valid header value. The fallback only satisfies the type.
+    // The fallback is never used, since a UUID is always a valid header value.
     HeaderValue::try_from(Uuid::new_v4().to_string()).unwrap_or(HeaderValue::from_static("none"))
 }

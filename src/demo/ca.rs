@@ -1,4 +1,4 @@
-//! The demo tenant's own certificate authority, which lives as long as the tenant.
+//! The demo tenant's own certificate authority. Every start of a tenant makes a new one.
 
 use super::error::DemoError;
 use super::time::unix_now;
@@ -74,8 +74,8 @@ impl CertificateAuthority {
         make().map_err(|reason| DemoError::Certificate { name: names.join(", "), reason })
     }
 
-    /// A client certificate for this common name, valid from now on for this long. With zero, it
-    /// has expired.
+    /// A client certificate for this common name, valid from now on for `valid`. If `valid` is
+    /// zero, it has already expired.
     pub(super) fn issue_client(&self, name: &str, valid: Duration) -> Result<Issued, DemoError> {
         let make = || {
             let mut params = CertificateParams::new(Vec::new())?;
@@ -118,8 +118,8 @@ impl CertificateAuthority {
         Ok(config)
     }
 
-    /// TLS settings of the issuer for client certificates. A certificate must be of this authority
-    /// and must not have expired. A client without one is refused later, by the issuer.
+    /// TLS settings of the issuer for client certificates. A certificate must be from this
+    /// authority and must not have expired. A client without one is refused later, by the issuer.
     pub(super) fn mutual_config(&self) -> Result<ServerConfig, DemoError> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.der().clone()).map_err(DemoError::Tls)?;
@@ -129,13 +129,13 @@ impl CertificateAuthority {
             .build()
             .map_err(|reason| DemoError::Tls(rustls::Error::General(reason.to_string())))?;
         let mut config = self.config(verifier)?;
-        // A resumed session would bring its certificate along, even after that has expired.
+        // A resumed session would accept its certificate even after it has expired.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(config)
     }
 
-    /// Names the crypto provider, so that the demo does not depend on the process-wide one.
+    /// Names the cryptography provider, so that the demo does not depend on the process-wide one.
     fn config(&self, verifier: Arc<dyn ClientCertVerifier>) -> Result<ServerConfig, DemoError> {
         let issued = self.issue(&["localhost", OTHER_NAME, "127.0.0.1", "::1"])?;
         let mut config = ServerConfig::builder_with_provider(ring::default_provider().into())
@@ -150,7 +150,7 @@ impl CertificateAuthority {
 }
 
 impl Debug for CertificateAuthority {
-    /// The name only. The rest holds a private key.
+    /// Shows the name only, since the other fields hold a private key.
     fn fmt(&self, formatter: &mut Formatter<'_>) -> FmtResult {
         formatter.debug_tuple("CertificateAuthority").field(&NAME).finish()
     }

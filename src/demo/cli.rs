@@ -2,7 +2,7 @@
 //!
 //! That tool has no built-in commands for the objects of a tenant. It downloads a discovery
 //! document, which is OpenAPI with a few additions, and makes a command of each `operationId`. The
-//! document here is the smallest one that gives it a few.
+//! document here is a small one, with four commands.
 //!
 //! | addition | means |
 //! |---|---|

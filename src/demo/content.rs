@@ -1,8 +1,8 @@
 //! Content transport: large uploads and downloads, and jobs that a client polls until they are
 //! done.
 //!
-//! A package may have a gigabyte and is never held in memory: uploads are counted and summed while
-//! they arrive, downloads are generated while they are sent.
+//! A package may have a gigabyte, so it is never held in memory. An upload is counted and its
+//! checksum computed while it arrives. A download is generated while it is sent.
 
 use super::answer;
 use super::state::Shared;

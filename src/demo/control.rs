@@ -145,7 +145,7 @@ fn validate(faults: Faults) -> Result<Faults, BadRequest> {
     Ok(faults)
 }
 
-/// 400 with this reason.
+/// A 400 response with this reason.
 struct BadRequest(String);
 
 impl From<serde_json::Error> for BadRequest {

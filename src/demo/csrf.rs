@@ -1,12 +1,13 @@
-//! Tokens against cross-site request forgery (CSRF), which writes need besides their bearer token.
+//! Tokens against cross-site request forgery (CSRF). A write needs one in addition to its bearer
+//! token.
 //!
 //! A client fetches one by a GET with `x-csrf-token: fetch`, at `/api/v1/csrf` or at any path of a
-//! guarded API. It is in the response's header of the same name, whatever the response's status. A
-//! write without a valid one gets **403 with `x-csrf-token: Required`**. A 403 without that header
-//! is about rights, and a new CSRF token does not help.
+//! guarded API. The response carries it in a header of the same name, whatever its status. A write
+//! without a valid one gets **403 with `x-csrf-token: Required`**. A 403 without that header is
+//! about rights, and a new CSRF token does not help.
 //!
-//! A CSRF token is valid only with the bearer token that fetched it: a client with a new access
-//! token needs a new CSRF token, too. Some tenants also bind it to a session, and expect the
+//! A CSRF token is valid only with the bearer token that fetched it. A client with a new access
+//! token therefore needs a new CSRF token. Some tenants also bind it to a session, and expect the
 //! session's cookies ([`CsrfRegime`]). OData consumption is not guarded, because it only reads,
 //! even by `$batch`.
 

@@ -1,4 +1,4 @@
-//! Errors of the demo tenant itself, in contrast to those that it answers.
+//! Errors of the demo tenant itself, as opposed to the error responses that it sends.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,8 +16,8 @@ pub enum DemoError {
         /// The error of the operating system.
         reason: io::Error,
     },
-    /// A certificate could not be made, most likely because the name is neither a DNS name nor an
-    /// IP address.
+    /// A certificate could not be made, probably because the name is not a DNS name or an IP
+    /// address.
     #[error("cannot make a certificate for {name}: {reason}")]
     Certificate {
         /// The requested name.
@@ -33,7 +33,7 @@ pub enum DemoError {
     SigningKey(rsa::Error),
     /// The public key of the OAuth client has an unsupported type or format.
     #[error(
-        "the client's public key is neither RSA nor P-256 in PEM (`-----BEGIN PUBLIC KEY-----`)"
+        "the client's public key is not an RSA or P-256 key in PEM (`-----BEGIN PUBLIC KEY-----`)"
     )]
     ClientKey,
     /// The runtime shut down before the tenant had started.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Faults {
-    /// Lifetime of the tokens issued from now on, in seconds. With 0, they have expired on arrival.
+    /// Lifetime of the tokens issued from now on, in seconds. With 0, they expire at once.
     pub token_lifetime: u64,
     /// The fault of the token endpoint.
     pub issuer: IssuerFault,
@@ -28,13 +28,13 @@ pub struct Faults {
     pub login_page_delay_ms: u64,
     /// The CSRF protection of writes.
     pub csrf: CsrfRegime,
-    /// Number of further writes that are refused although their CSRF token is valid. That token is
-    /// not valid any more then. Counts down to 0.
+    /// Number of further writes that are refused although their CSRF token is valid. Their tokens
+    /// become invalid. The number counts down to 0.
     pub csrf_reject_next: u32,
-    /// The form of links to the next page in OData. It is not a fault, but a client may know only
-    /// one.
+    /// The form of links to the next page in OData. It is not a fault, but a client may support
+    /// only one form.
     pub next_links: NextLinks,
-    /// The base of the URLs in the catalog. It is not a fault either.
+    /// The base of the URLs in the catalog. It is not a fault, but tenants differ in it.
     pub catalog_base: CatalogBase,
 }
 

@@ -1,11 +1,11 @@
 //! The token endpoint, as XSUAA (Cloud Foundry's UAA) answers a client with the
 //! `client_credentials` grant.
 //!
-//! Three things to know:
+//! Three points matter to a client:
 //!
 //! - There is no refresh token: for another token, a client makes the same request again.
 //! - `token_type` is in lower case.
-//! - A client can authenticate in several ways, of which HTTP Basic has a trap (see
+//! - A client can authenticate in several ways, and HTTP Basic is easy to get wrong (see
 //!   [`credentials`]).
 
 mod assertion;

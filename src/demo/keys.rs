@@ -1,5 +1,5 @@
-//! The issuer's signing key: signs tokens (JWT, RS256), verifies them, and is published as a JWK
-//! set.
+//! The issuer's signing key. It signs tokens (JWT, RS256) and verifies them. Its public half is
+//! published as a JWK set.
 //!
 //! Real issuers keep an old key for two hours after a planned rotation, and drop it at once in a
 //! forced one. This issuer always drops it at once, because that is the harder case for clients: a
@@ -43,7 +43,7 @@ struct Header {
     kid: String,
 }
 
-/// The claims that are checked. The real tenant checks more; the demo has one client with all
+/// The claims that are checked. The real tenant checks more. The demo's only client has all
 /// rights.
 #[derive(Deserialize)]
 struct Claims {
@@ -70,8 +70,8 @@ impl SigningKeys {
         Ok(Self { current: RwLock::new(Arc::new(Key::generate()?)) })
     }
 
-    /// Replaces the key and returns the id of the new one. Finding two large primes takes a good
-    /// part of a second.
+    /// Replaces the key and returns the id of the new one. Finding two large primes takes most of a
+    /// second.
     pub(super) fn rotate(&self) -> Result<String, DemoError> {
         let key = Key::generate()?;
         let id = key.id.clone();

@@ -1,4 +1,4 @@
-//! Sockets that are bound first and served later, and their common end.
+//! Sockets that are bound first and served later, and their common shutdown.
 
 use super::error::DemoError;
 use axum::Router;
@@ -37,7 +37,7 @@ impl BoundSocket {
     pub(super) fn bind(wanted: SocketAddr) -> Result<Self, DemoError> {
         let bound = || {
             let socket = TcpListener::bind(wanted)?;
-            // tokio requires non-blocking sockets, but does not make them so.
+            // tokio requires a non-blocking socket, but does not set this mode itself.
             socket.set_nonblocking(true)?;
             let address = socket.local_addr()?;
             Ok(Self { socket, address })

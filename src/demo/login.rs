@@ -1,9 +1,9 @@
-//! Answers to a request without a valid token that the approuter takes for a browser's.
+//! Responses to a request without a valid token, if the approuter treats it as a browser's.
 //!
-//! The tenant is behind SAP's approuter. It may answer an unauthenticated GET with **200** and an
-//! HTML page, whose script sends the browser to log on. A program that checks the status alone
-//! takes that page for data. Other methods, and a GET with `X-Requested-With: XMLHttpRequest`, get
-//! a 401.
+//! SAP's approuter receives all requests to the tenant. It may answer an unauthenticated GET with
+//! **200** and an HTML page, whose script redirects the browser to the login. A program that checks
+//! only the status treats that page as data. Other methods get a 401, and so does a GET with
+//! `X-Requested-With: XMLHttpRequest`.
 
 use super::answer;
 use super::refusal::Refusal;

@@ -1,10 +1,10 @@
 //! The consumption API: OData V4, read only.
 //!
-//! Three things to know:
+//! Three points matter to a client:
 //!
-//! - The data of an asset are at its name **twice** (`…/relational/DEMO/SALES/SALES`).
-//! - Responses are full of **absolute** URLs, which lead a client past a proxy unless it rewrites
-//!   them.
+//! - The path of an asset's data has its name **twice** (`…/relational/DEMO/SALES/SALES`).
+//! - Responses have many **absolute** URLs, by which a client bypasses a proxy unless the proxy
+//!   rewrites them.
 //! - A response is a page of limited size. `@odata.nextLink`, at its end, is the URL of the next
 //!   page.
 

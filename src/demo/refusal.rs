@@ -12,7 +12,7 @@ pub(super) enum Refusal {
     /// There is no `Authorization` header, or it has another scheme than Bearer.
     #[error("a bearer token is required")]
     NoBearer,
-    /// It is unclear which of several `Authorization` headers counts.
+    /// There are several `Authorization` headers, and it is unclear which one applies.
     #[error("the request has more than one Authorization header")]
     Ambiguous,
     /// The token is not valid.

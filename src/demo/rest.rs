@@ -1,5 +1,5 @@
-//! Other REST: task chains. Each call of `run` starts another run, so a proxy must not repeat it on
-//! its own.
+//! The other REST API: task chains. Each call of `run` starts another run, so a proxy must not
+//! repeat it on its own.
 
 use super::answer;
 use super::state::Shared;
@@ -35,7 +35,7 @@ async fn run(State(chains): State<Arc<TaskChains>>, _any_body: Bytes) -> Respons
     (StatusCode::ACCEPTED, Json(json!({ "logId": log_id }))).into_response()
 }
 
-/// Every run is completed at once.
+/// Returns the state of a run. Every run is completed at once.
 async fn read_log(
     State(chains): State<Arc<TaskChains>>,
     Path((_any_space, log_id)): Path<(String, u64)>,

@@ -1,8 +1,8 @@
 //! Users by SCIM 2.0 (RFC 7643, RFC 7644).
 //!
-//! As on the real tenant, a request needs `x-sap-sac-custom-auth: true` besides its bearer token.
-//! `meta.location` is relative, although the RFC requires an absolute URL. The `Location` header of
-//! a new user is absolute.
+//! As on the real tenant, a request needs `x-sap-sac-custom-auth: true` in addition to its bearer
+//! token. `meta.location` is relative, although the RFC requires an absolute URL. The `Location`
+//! header of a new user is absolute.
 
 mod directory;
 mod error;
@@ -66,7 +66,7 @@ async fn service_provider_config() -> Response {
 
 #[derive(Debug, Deserialize)]
 struct ListQuery {
-    /// The first user, counted from 1; less counts as 1 (RFC 7644 §3.4.2.4).
+    /// The first user, counted from 1. A smaller number counts as 1 (RFC 7644 §3.4.2.4).
     #[serde(rename = "startIndex")]
     start_index: Option<i64>,
     count: Option<i64>,

@@ -1,4 +1,4 @@
-//! What the tenant has seen: counters and the last request.
+//! Counters of requests and tokens, and the last request.
 
 use super::registered_client::AuthMethod;
 use axum::extract::Request;
@@ -23,11 +23,11 @@ pub struct Seen {
     pub tenant_requests: u64,
     /// Requests with a valid bearer token that were passed on to an API.
     pub accepted: u64,
-    /// Requests refused for their bearer token, by the check or by a fault that imitates it.
+    /// Requests refused because of their bearer token, by the check or by a fault that imitates it.
     pub refused: u64,
-    /// Responses that brought a CSRF token.
+    /// Responses that carried a CSRF token.
     pub csrf_fetches: u64,
-    /// Writes with a valid bearer token that were refused for their CSRF token. They are not
+    /// Writes with a valid bearer token that were refused because of their CSRF token. They are not
     /// counted in `accepted` or `refused`.
     pub csrf_refused: u64,
     /// Writes that were executed: users created, changed or deleted, complete uploads, packages
@@ -54,7 +54,7 @@ impl Seen {
 pub struct LastRequest {
     /// The method.
     pub method: String,
-    /// Path and query, byte for byte: neither decoded nor reordered.
+    /// Path and query, byte for byte, without decoding or reordering.
     pub path_and_query: String,
     /// Names in lower case, values in the order of arrival. The value of `authorization` is
     /// `[redacted]`.

@@ -1,4 +1,4 @@
-//! State that all listeners use. Each API keeps its own data beside it.
+//! State that all listeners use. The data of each API are kept elsewhere, by the API itself.
 
 use super::faults::{Faults, TenantFault};
 use super::keys::SigningKeys;
@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::fmt::{Debug, Formatter, Result as FmtResult};
 use std::sync::Arc;
 
-/// The state as handlers hold it.
+/// The state as handlers share it.
 pub(super) type Shared = Arc<TenantState>;
 
 /// Client, keys, faults and counters of one tenant.
@@ -112,7 +112,7 @@ impl TenantState {
 }
 
 impl Debug for TenantState {
-    /// The addresses only. The rest is secret or long.
+    /// Shows the addresses only, since the other fields are secret or long.
     fn fmt(&self, formatter: &mut Formatter<'_>) -> FmtResult {
         formatter
             .debug_struct("TenantState")

@@ -23,7 +23,7 @@ async fn the_export_is_csv_in_as_many_pages_as_the_header_says() {
 }
 
 #[tokio::test]
-async fn a_get_that_insists_on_json_is_not_acceptable() {
+async fn a_get_that_accepts_only_json_gets_406() {
     let demo = Demo::start().await;
     let get = async |accept: &str| {
         let path = "/api/v1/audit/activities/exportActivities";

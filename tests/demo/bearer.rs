@@ -6,7 +6,7 @@ use reqwest::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use reqwest::{Method, StatusCode};
 
 #[tokio::test]
-async fn a_request_with_a_good_token_gets_in_and_is_noted() {
+async fn a_request_with_a_valid_token_is_accepted_and_recorded() {
     let demo = Demo::start().await;
     let path = format!("{SALES}/SALES?$top=1&$select=ID,Region");
     let response = demo.get(&path).await;
@@ -30,10 +30,10 @@ async fn the_callers_correlation_id_is_kept() {
 }
 
 #[tokio::test]
-async fn a_request_without_a_good_token_is_refused() {
+async fn a_request_without_a_valid_token_is_refused() {
     let demo = Demo::start().await;
-    let good = demo.token().await;
-    let (signed, signature) = good.rsplit_once('.').unwrap();
+    let valid = demo.token().await;
+    let (signed, signature) = valid.rsplit_once('.').unwrap();
     let first = if signature.starts_with('A') { "B" } else { "A" };
     let tampered = format!("{signed}.{first}{}", &signature[1..]);
     demo.tenant.set_faults(Faults { token_lifetime: 0, ..Faults::default() });
@@ -67,7 +67,7 @@ async fn two_authorization_headers_are_a_bad_request() {
 }
 
 #[tokio::test]
-async fn a_key_rotation_ends_the_tokens_issued_so_far() {
+async fn after_a_key_rotation_earlier_tokens_are_refused() {
     let demo = Demo::start().await;
     let old = demo.token().await;
     let status = async |token: &str| {
@@ -80,7 +80,7 @@ async fn a_key_rotation_ends_the_tokens_issued_so_far() {
 }
 
 #[tokio::test]
-async fn unknown_paths_and_methods_answer_in_json() {
+async fn unknown_paths_and_methods_get_json_errors() {
     let demo = Demo::start().await;
     let response = demo.get("/api/v1/nothing").await;
     assert_eq!(response.status(), StatusCode::NOT_FOUND);

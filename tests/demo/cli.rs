@@ -5,7 +5,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn discovery_makes_commands_whose_writes_fetch_a_csrf_token() {
+async fn discovery_describes_commands_and_requires_a_csrf_token_for_writes() {
     let demo = Demo::start().await;
     let document = json_of(demo.get("/dwaas-core/api/v1/discovery").await).await;
     let commands = [
@@ -49,7 +49,7 @@ async fn a_space_is_created_replaced_listed_and_read() {
 }
 
 #[tokio::test]
-async fn what_is_not_a_space_is_not_written() {
+async fn a_body_that_is_not_a_space_is_refused() {
     let demo = Demo::start().await;
     let send = async |method: Method, path: &str, body: Value| {
         demo.api(method, path).await.json(&body).send().await.unwrap().status()

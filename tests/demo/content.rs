@@ -5,7 +5,7 @@ use futures_util::{StreamExt, stream};
 use reqwest::{Method, StatusCode};
 
 #[tokio::test]
-async fn an_upload_of_20_mb_is_taken_as_a_stream_and_its_job_ends() {
+async fn an_upload_of_20_mb_is_streamed_and_its_job_completes() {
     let demo = Demo::start().await;
     let chunks: Vec<Vec<u8>> = (0..320_u32).map(|n| vec![(n % 251) as u8; 65_536]).collect();
     let mut expected = crc32fast::Hasher::new();
@@ -33,7 +33,7 @@ async fn an_upload_of_20_mb_is_taken_as_a_stream_and_its_job_ends() {
 }
 
 #[tokio::test]
-async fn a_refused_upload_gets_its_answer_and_not_a_reset() {
+async fn a_refused_upload_gets_a_response_and_not_a_reset() {
     let demo = Demo::start().await;
     let chunks =
         stream::iter(std::iter::repeat_n(vec![0_u8; 65_536], 320)).map(Ok::<_, std::io::Error>);
@@ -45,7 +45,7 @@ async fn a_refused_upload_gets_its_answer_and_not_a_reset() {
 }
 
 #[tokio::test]
-async fn a_package_has_the_length_and_the_bytes_that_were_promised() {
+async fn a_package_has_the_requested_length_and_the_documented_bytes() {
     let demo = Demo::start().await;
     let length = 5 * 65_536 + 7;
     let response = demo.get(&format!("/api/v1/content/packages/any?bytes={length}")).await;

@@ -50,7 +50,7 @@ async fn wrong_json_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
-async fn help_rotation_and_what_was_seen_are_there() {
+async fn help_key_rotation_and_counters_are_available_by_http() {
     let demo = Demo::start().await;
     let help = demo.control(Method::GET, "/").send().await.unwrap().text().await.unwrap();
     assert!(

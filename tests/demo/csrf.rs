@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use reqwest::{Method, Response, StatusCode};
 
-fn regime(csrf: CsrfRegime) -> Faults {
+fn faults_with(csrf: CsrfRegime) -> Faults {
     Faults { csrf, ..Faults::default() }
 }
 
@@ -20,10 +20,10 @@ async fn assert_required(response: Response, what: &str) {
 }
 
 #[tokio::test]
-async fn a_write_without_a_good_token_executes_nothing() {
+async fn a_write_without_a_valid_token_is_not_executed() {
     let demo = Demo::start().await;
     let bearer = demo.token().await;
-    let good = header(&demo.fetch_csrf(&bearer).await, X_CSRF_TOKEN);
+    let valid = header(&demo.fetch_csrf(&bearer).await, X_CSRF_TOKEN);
     let user = format!("{USERS}/none");
     let writes = [
         ("POST", USERS),
@@ -40,7 +40,7 @@ async fn a_write_without_a_good_token_executes_nothing() {
         ("POST", "/api/v1/spaces"),
         ("DELETE", "/api/v1/datasphere/configuration/security/certificates/1"),
     ];
-    let tokens: [&[&str]; 5] = [&[], &["fetch"], &["wrong"], &["Required"], &[&good, &good]];
+    let tokens: [&[&str]; 5] = [&[], &["fetch"], &["wrong"], &["Required"], &[&valid, &valid]];
     let mut refused = 0;
     for (method, path) in writes {
         for tokens in tokens {
@@ -56,14 +56,14 @@ async fn a_write_without_a_good_token_executes_nothing() {
     }
     let seen = demo.tenant.seen();
     assert_eq!((seen.csrf_refused, seen.refused), (refused, 0));
-    // The accepted request is the one that fetched the token.
+    // The only accepted request is the one that fetched the token.
     assert_eq!((seen.accepted, seen.csrf_fetches, seen.writes_executed), (1, 1, 0));
     assert_eq!(json_of(demo.get(USERS).await).await["totalResults"], 0);
     assert_eq!(demo.get("/api/v1/datasphere/tasks/logs/DEMO/1").await.status(), 404);
 }
 
 #[tokio::test]
-async fn any_read_of_a_guarded_api_gives_a_token_when_asked() {
+async fn any_read_of_a_guarded_api_returns_a_token_on_request() {
     let demo = Demo::start().await;
     let bearer = demo.token().await;
     let mut given = 0;
@@ -96,7 +96,7 @@ async fn any_read_of_a_guarded_api_gives_a_token_when_asked() {
 }
 
 #[tokio::test]
-async fn consumption_neither_gives_tokens_nor_wants_them() {
+async fn consumption_does_not_issue_or_require_tokens() {
     let demo = Demo::start().await;
     let bearer = demo.token().await;
     let request = demo.with_bearer(Method::GET, &format!("{SALES}/SALES"), &bearer);
@@ -112,11 +112,11 @@ async fn consumption_neither_gives_tokens_nor_wants_them() {
 }
 
 #[tokio::test]
-async fn a_token_is_good_with_the_bearer_that_fetched_it_and_no_other() {
+async fn a_token_is_valid_only_with_the_bearer_token_that_fetched_it() {
     let demo = Demo::start().await;
     let (old, new) = (demo.token().await, demo.token().await);
     let token = header(&demo.fetch_csrf(&old).await, X_CSRF_TOKEN);
-    assert_required(demo.write(&new, &token).await, "another bearer").await;
+    assert_required(demo.write(&new, &token).await, "a token of another bearer token").await;
     let own = header(&demo.fetch_csrf(&new).await, X_CSRF_TOKEN);
     for (bearer, token) in [(&old, &token), (&new, &own), (&old, &token)] {
         assert_eq!(demo.write(bearer, token).await.status(), StatusCode::NO_CONTENT);
@@ -124,7 +124,7 @@ async fn a_token_is_good_with_the_bearer_that_fetched_it_and_no_other() {
 }
 
 #[tokio::test]
-async fn the_bearer_is_looked_at_first() {
+async fn the_bearer_token_is_checked_first() {
     let demo = Demo::start().await;
     let bearer = demo.token().await;
     let response = demo.fetch_csrf("dummy").await;
@@ -145,8 +145,8 @@ async fn the_bearer_is_looked_at_first() {
 }
 
 #[tokio::test]
-async fn a_session_s_token_needs_the_session_s_cookies() {
-    let demo = Demo::with(regime(CsrfRegime::Session)).await;
+async fn a_token_of_a_session_needs_the_cookies_of_the_session() {
+    let demo = Demo::with(faults_with(CsrfRegime::Session)).await;
     let bearer = demo.token().await;
     let fetch = async || {
         let response = demo.fetch_csrf(&bearer).await;
@@ -182,17 +182,17 @@ async fn a_session_s_token_needs_the_session_s_cookies() {
     for cookies in [format!("{session}; {instance}"), format!("a=b; {instance};{session}")] {
         assert_eq!(write(Some(cookies)).await.status(), StatusCode::NO_CONTENT);
     }
-    // Without sessions the token suffices. With sessions, a token without one is refused.
+    // Without sessions, the token is sufficient. With sessions, a token without one is refused.
     demo.tenant.set_faults(Faults::default());
     assert_eq!(write(None).await.status(), StatusCode::NO_CONTENT);
     let stateless = header(&demo.fetch_csrf(&bearer).await, X_CSRF_TOKEN);
-    demo.tenant.set_faults(regime(CsrfRegime::Session));
-    assert_required(demo.write(&bearer, &stateless).await, "no session").await;
+    demo.tenant.set_faults(faults_with(CsrfRegime::Session));
+    assert_required(demo.write(&bearer, &stateless).await, "a token without a session").await;
 }
 
 #[tokio::test]
-async fn without_the_check_there_are_no_tokens_either() {
-    let demo = Demo::with(regime(CsrfRegime::Off)).await;
+async fn without_csrf_protection_no_tokens_are_issued() {
+    let demo = Demo::with(faults_with(CsrfRegime::Off)).await;
     let bearer = demo.token().await;
     let response = demo.fetch_csrf(&bearer).await;
     assert_eq!(response.status(), StatusCode::OK);
@@ -204,15 +204,19 @@ async fn without_the_check_there_are_no_tokens_either() {
 }
 
 #[tokio::test]
-async fn a_good_token_can_be_rejected_and_is_forgotten_then() {
+async fn a_token_that_a_fault_rejects_becomes_invalid() {
     let demo = Demo::with(Faults { csrf_reject_next: 1, ..Faults::default() }).await;
     let bearer = demo.token().await;
     let token = header(&demo.fetch_csrf(&bearer).await, X_CSRF_TOKEN);
-    assert_required(demo.write(&bearer, "wrong").await, "this one does not count").await;
+    assert_required(
+        demo.write(&bearer, "wrong").await,
+        "an invalid token, which does not count down",
+    )
+    .await;
     assert_eq!(demo.tenant.faults().csrf_reject_next, 1);
-    assert_required(demo.write(&bearer, &token).await, "rejected").await;
+    assert_required(demo.write(&bearer, &token).await, "the first write with the token").await;
     assert_eq!(demo.tenant.faults().csrf_reject_next, 0);
-    assert_required(demo.write(&bearer, &token).await, "forgotten").await;
+    assert_required(demo.write(&bearer, &token).await, "the second write with the token").await;
     let fresh = header(&demo.fetch_csrf(&bearer).await, X_CSRF_TOKEN);
     assert_eq!(demo.write(&bearer, &fresh).await.status(), StatusCode::NO_CONTENT);
     let seen = demo.tenant.seen();
@@ -220,7 +224,7 @@ async fn a_good_token_can_be_rejected_and_is_forgotten_then() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn as_many_writes_at_once_are_rejected_as_were_ordered() {
+async fn as_many_concurrent_writes_are_rejected_as_the_fault_says() {
     let demo = Demo::start().await;
     let bearer = demo.token().await;
     let fetches = join_all((0..20).map(|_| demo.fetch_csrf(&bearer))).await;
@@ -233,7 +237,7 @@ async fn as_many_writes_at_once_are_rejected_as_were_ordered() {
 }
 
 #[tokio::test]
-async fn a_refused_upload_gets_its_answer_and_not_a_reset() {
+async fn a_refused_upload_gets_a_response_and_not_a_reset() {
     let demo = Demo::start().await;
     let chunks =
         stream::iter(std::iter::repeat_n(vec![0_u8; 65_536], 320)).map(Ok::<_, std::io::Error>);

@@ -14,7 +14,7 @@ fn tenant_fault(tenant: TenantFault) -> Faults {
 }
 
 #[tokio::test]
-async fn the_issuer_can_be_busy_with_or_without_a_hint() {
+async fn the_issuer_can_be_overloaded_with_or_without_retry_after() {
     for (fault, status) in [
         (IssuerFault::TooManyRequests, StatusCode::TOO_MANY_REQUESTS),
         (IssuerFault::Unavailable, StatusCode::SERVICE_UNAVAILABLE),
@@ -78,7 +78,7 @@ async fn a_hanging_tenant_hangs_until_it_stops() {
 }
 
 #[tokio::test]
-async fn the_login_page_is_a_200_to_a_get_and_a_401_to_the_rest() {
+async fn a_get_gets_the_login_page_with_200_and_other_methods_get_401() {
     let demo = Demo::with(tenant_fault(TenantFault::LoginPage)).await;
     let response = demo.get(&format!("{SALES}/SALES")).await;
     assert_eq!(response.status(), StatusCode::OK);
@@ -100,7 +100,7 @@ async fn the_login_page_is_a_200_to_a_get_and_a_401_to_the_rest() {
 }
 
 #[tokio::test]
-async fn the_login_page_s_body_can_come_long_after_its_header() {
+async fn the_body_of_the_login_page_can_come_long_after_its_header() {
     let slow = |login_page_delay_ms| Faults {
         login_page_delay_ms,
         ..tenant_fault(TenantFault::LoginPage)
@@ -118,7 +118,7 @@ async fn the_login_page_s_body_can_come_long_after_its_header() {
 }
 
 #[tokio::test]
-async fn changed_scopes_refuse_the_tokens_from_before_and_no_others() {
+async fn after_changed_scopes_only_earlier_tokens_are_refused() {
     let demo = Demo::start().await;
     let before = demo.token().await;
     let csrf = header(&demo.fetch_csrf(&before).await, X_CSRF_TOKEN);
@@ -149,7 +149,7 @@ async fn changed_scopes_refuse_the_tokens_from_before_and_no_others() {
 }
 
 #[tokio::test]
-async fn a_tenant_that_always_refuses_takes_new_tokens_no_more_than_old_ones() {
+async fn a_tenant_that_always_refuses_also_refuses_new_tokens() {
     let demo = Demo::start().await;
     let old = demo.token().await;
     let csrf = header(&demo.fetch_csrf(&old).await, X_CSRF_TOKEN);

@@ -10,7 +10,7 @@ use rsa::signature::Verifier;
 use serde_json::json;
 
 #[tokio::test]
-async fn gives_a_token_to_credentials_in_the_form() {
+async fn issues_a_token_for_credentials_in_the_form() {
     let demo = Demo::start().await;
     let response = demo.ask().await;
     assert_eq!(response.status(), StatusCode::OK);
@@ -30,7 +30,7 @@ async fn gives_a_token_to_credentials_in_the_form() {
 }
 
 #[tokio::test]
-async fn gives_a_token_to_credentials_in_the_query() {
+async fn issues_a_token_for_credentials_in_the_query() {
     let demo = Demo::start().await;
     let (id, secret) = (encode(demo.tenant.client_id()), encode(&demo.tenant.client_secret()));
     let url = format!(
@@ -42,7 +42,7 @@ async fn gives_a_token_to_credentials_in_the_query() {
 }
 
 #[tokio::test]
-async fn gives_a_token_to_raw_basic_with_the_grant_in_the_form() {
+async fn issues_a_token_for_raw_basic_with_the_grant_in_the_form() {
     let demo = Demo::start().await;
     let request = demo
         .http
@@ -53,7 +53,7 @@ async fn gives_a_token_to_raw_basic_with_the_grant_in_the_form() {
 }
 
 #[tokio::test]
-async fn gives_a_token_to_raw_basic_with_the_grant_in_the_query_and_an_odd_body() {
+async fn issues_a_token_for_raw_basic_with_the_grant_in_the_query_and_another_in_the_body() {
     let demo = Demo::start().await;
     let request = demo
         .http
@@ -67,7 +67,7 @@ async fn gives_a_token_to_raw_basic_with_the_grant_in_the_query_and_an_odd_body(
 }
 
 #[tokio::test]
-async fn decodes_basic_only_when_told_that_it_is_encoded() {
+async fn decodes_basic_only_if_a_header_says_that_it_is_encoded() {
     let demo = Demo::start().await;
     let (id, secret) = (demo.tenant.client_id(), &demo.tenant.client_secret());
     let request = |authorization: String| {
@@ -75,16 +75,16 @@ async fn decodes_basic_only_when_told_that_it_is_encoded() {
         request.form(&[("grant_type", "client_credentials")])
     };
     let encoded = || request(basic(&encode(id), &encode(secret)));
-    let told = ("X-CF-ENCODED-CREDENTIALS", "true");
-    assert_eq!(encoded().header(told.0, told.1).send().await.unwrap().status(), StatusCode::OK);
+    let marker = ("X-CF-ENCODED-CREDENTIALS", "true");
+    assert_eq!(encoded().header(marker.0, marker.1).send().await.unwrap().status(), StatusCode::OK);
     assert_eq!(encoded().send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
     // The secret has a plus sign, which decoding turns into a space.
-    let raw = request(basic(id, secret)).header(told.0, told.1);
+    let raw = request(basic(id, secret)).header(marker.0, marker.1);
     assert_eq!(raw.send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]
-async fn refuses_a_wrong_secret_in_uaa_s_words() {
+async fn refuses_a_wrong_secret_with_the_error_of_uaa() {
     let demo = Demo::start().await;
     let form = [
         ("grant_type", "client_credentials"),
@@ -103,7 +103,7 @@ async fn refuses_a_wrong_secret_in_uaa_s_words() {
 }
 
 #[tokio::test]
-async fn refuses_what_it_does_not_understand() {
+async fn refuses_unsupported_grants_and_scopes() {
     let demo = Demo::start().await;
     let refused = async |parameters: &[(&str, &str)]| {
         let authorization = basic(demo.tenant.client_id(), &demo.tenant.client_secret());
@@ -121,7 +121,7 @@ async fn refuses_what_it_does_not_understand() {
 }
 
 #[tokio::test]
-async fn narrows_the_scope_when_asked() {
+async fn issues_only_the_requested_scope() {
     let demo = Demo::start().await;
     let authorization = basic(demo.tenant.client_id(), &demo.tenant.client_secret());
     let request = demo.http.post(demo.tenant.token_url()).header(AUTHORIZATION, authorization);

@@ -5,7 +5,7 @@ use bearerd::demo::{DemoError, Tenant, TenantOptions};
 use std::net::{SocketAddr, TcpListener};
 
 #[tokio::test]
-async fn a_taken_address_is_named() {
+async fn the_error_names_an_address_that_is_in_use() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address: SocketAddr = taken.local_addr().unwrap();
     let error = Tenant::start(TenantOptions { control: address, ..TenantOptions::default() })
@@ -33,7 +33,7 @@ async fn a_stopped_tenant_frees_its_addresses() {
 }
 
 #[tokio::test]
-async fn its_authority_issues_certificates_for_other_servers() {
+async fn the_certificate_authority_issues_certificates_for_other_servers() {
     let demo = Demo::start().await;
     let (chain, key) = demo.tenant.issue_certificate("127.0.0.1").unwrap();
     let tls = axum_server::tls_rustls::RustlsConfig::from_pem(chain.into_bytes(), key.into_bytes())

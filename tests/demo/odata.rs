@@ -5,7 +5,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::json;
 
 #[tokio::test]
-async fn the_catalog_leads_to_the_data_by_absolute_urls() {
+async fn the_catalog_has_absolute_urls_of_the_data() {
     let demo = Demo::start().await;
     let spaces = json_of(demo.get("/api/v1/datasphere/consumption/catalog/spaces").await).await;
     assert_eq!(spaces["value"][0]["name"], "DEMO");
@@ -23,14 +23,14 @@ async fn the_catalog_leads_to_the_data_by_absolute_urls() {
 }
 
 #[tokio::test]
-async fn metadata_is_xml_and_nothing_else() {
+async fn metadata_is_available_only_as_xml() {
     let demo = Demo::start().await;
     let metadata = format!("{SALES}/$metadata");
     let response = demo.get(&metadata).await;
     assert_eq!(header(&response, "content-type"), "application/xml");
     assert!(response.text().await.unwrap().contains("<edmx:Edmx"));
-    let insists = demo.api(Method::GET, &metadata).await.header("accept", "application/json");
-    assert_eq!(insists.send().await.unwrap().status(), StatusCode::NOT_ACCEPTABLE);
+    let only_json = demo.api(Method::GET, &metadata).await.header("accept", "application/json");
+    assert_eq!(only_json.send().await.unwrap().status(), StatusCode::NOT_ACCEPTABLE);
 }
 
 #[tokio::test]
@@ -57,7 +57,7 @@ async fn next_links_lead_through_all_rows_and_keep_the_other_options() {
 }
 
 #[tokio::test]
-async fn links_follow_the_host_header() {
+async fn links_have_the_host_of_the_host_header() {
     let demo = Demo::start().await;
     let request =
         demo.api(Method::GET, &format!("{SALES}/SALES")).await.header("host", "acme.example:8443");
@@ -69,7 +69,7 @@ async fn links_follow_the_host_header() {
 }
 
 #[tokio::test]
-async fn top_and_skip_cut_a_window_that_may_span_pages() {
+async fn top_and_skip_select_rows_across_pages() {
     let demo = Demo::start().await;
     let page = json_of(demo.get(&format!("{SALES}/SALES?$skip=10&$top=3")).await).await;
     let ids: Vec<u64> =
@@ -86,7 +86,7 @@ async fn top_and_skip_cut_a_window_that_may_span_pages() {
 }
 
 #[tokio::test]
-async fn a_filter_by_equality_works_and_others_say_that_they_do_not() {
+async fn a_filter_by_equality_is_applied_and_other_options_are_refused() {
     let demo = Demo::start().await;
     let ask = async |options: &str| demo.get(&format!("{SALES}/SALES?{options}")).await;
 

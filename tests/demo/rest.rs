@@ -5,7 +5,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::json;
 
 #[tokio::test]
-async fn every_call_runs_a_task_chain_once_more() {
+async fn every_call_starts_another_run_of_a_task_chain() {
     let demo = Demo::start().await;
     for log_id in 1..=2 {
         let response = demo.api(Method::POST, RUN).await.send().await.unwrap();

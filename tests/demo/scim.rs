@@ -5,7 +5,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 #[tokio::test]
-async fn a_user_lives_from_post_to_delete() {
+async fn a_user_is_created_read_changed_and_deleted() {
     let demo = Demo::start().await;
     let new =
         json!({ "userName": "tech.user", "password": "once", "name": { "familyName": "User" } });
@@ -63,7 +63,7 @@ async fn a_list_is_paged_in_the_order_of_creation() {
 }
 
 #[tokio::test]
-async fn faults_come_as_scim_errors() {
+async fn errors_have_the_format_of_scim() {
     let demo = Demo::start().await;
     let post =
         async |body: Value| demo.api(Method::POST, USERS).await.json(&body).send().await.unwrap();

@@ -1,4 +1,4 @@
-//! Demo tenant with a client that trusts it, its paths, and helpers to read its answers.
+//! A demo tenant with a client that trusts it, its paths, and helpers to read its responses.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -70,7 +70,7 @@ impl Demo {
         self.raw(method, path).bearer_auth(bearer).header("x-sap-sac-custom-auth", "true")
     }
 
-    /// The answer that carries a CSRF token.
+    /// The response that carries a CSRF token.
     pub(super) async fn fetch_csrf(&self, bearer: &str) -> Response {
         let request = self.with_bearer(Method::GET, CSRF, bearer).header(X_CSRF_TOKEN, "fetch");
         request.send().await.unwrap()
@@ -100,7 +100,7 @@ fn client(tenant: &Tenant) -> Client {
 }
 
 pub(super) fn client_builder(tenant: &Tenant) -> ClientBuilder {
-    // Fails if another test has installed it, which is fine.
+    // Fails if another test has already installed the provider, which does no harm.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let ca = reqwest::Certificate::from_pem(tenant.ca_pem().as_bytes()).unwrap();
     Client::builder()

@@ -32,13 +32,13 @@ const TOUR_DEADLINE: Duration = Duration::from_secs(60);
 
 #[derive(Args)]
 pub(in crate::cli) struct Options {
-    /// Make the tour, print the result of each step, and exit: 0 if all steps succeeded, else 1.
+    /// Take a tour, print the result of each step, and exit: 0 if all steps succeeded, else 1.
     #[arg(long)]
     once: bool,
-    /// Address for applications.
+    /// Listen address for callers.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: String,
-    /// Address for probes, metrics and the status page.
+    /// Listen address for probes, metrics and the status page.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
     admin_listen: String,
 }
@@ -182,7 +182,7 @@ Look at the state of the token, which is valid for {LIFETIME} s here. In a brows
   curl {admin}/readyz
   curl -s {admin}/metrics | grep bearerd_token
 
-Make the token endpoint fail, and look again. DELETE ends all faults; the last command lists more:
+Make the token endpoint fail, and look again. DELETE resets all faults. The last command lists more:
 
   curl -X PATCH {control}/faults -d '{{\"issuer\":\"unavailable\"}}'
   curl -X DELETE {control}/faults

@@ -1,4 +1,4 @@
-//! The tour: the first steps of a user, made and checked by the program itself.
+//! The tour: the first steps of a user, which the program takes and checks itself.
 
 use anyhow::{Context, ensure};
 use bearerd::demo::Tenant;
@@ -10,7 +10,7 @@ use std::time::Duration;
 /// Pause between two polls.
 const POLL: Duration = Duration::from_millis(50);
 const SALES: &str = "/api/v1/datasphere/consumption/relational/DEMO/SALES/SALES";
-/// More than pingora's replay buffer holds, so that the upload must be streamed.
+/// Size of the upload: more than pingora's replay buffer holds, so that it must be streamed.
 const UPLOAD_BYTES: usize = 1_000_000;
 
 /// A step and its result.
@@ -27,7 +27,7 @@ struct Tour<'a> {
     tenant: &'a Tenant,
 }
 
-/// Makes the tour against a running sidecar. A step that fails does not end it.
+/// Takes the tour with a running sidecar. It continues after a step that fails.
 pub(super) async fn run(listen: &str, admin: &str, tenant: &Tenant) -> Vec<Step> {
     let tour = Tour { http: Client::new(), listen, admin, tenant };
     let mut steps = Vec::new();
@@ -105,7 +105,7 @@ impl Tour<'_> {
         Ok(format!("200, {rows} of {all} rows"))
     }
 
-    /// Follows each link unchanged, as a tool does that does not know the sidecar.
+    /// Follows each link unchanged, as a client that does not know the sidecar would.
     async fn all_rows(&self) -> anyhow::Result<String> {
         let (mut rows, mut pages) = (0, 0);
         let mut next = Some(format!("{}{SALES}", self.listen));
@@ -179,7 +179,7 @@ impl Tour<'_> {
         Ok("200".into())
     }
 
-    /// The one request that the tenant refused is the tour's own, which went past the sidecar.
+    /// Expects one refused request: the tour's own request that bypassed the sidecar.
     fn only_valid_tokens(&self) -> anyhow::Result<String> {
         let seen = self.tenant.seen();
         ensure!(seen.refused == 1, "the tenant refused {} requests, expected 1", seen.refused);

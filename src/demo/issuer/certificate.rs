@@ -1,8 +1,8 @@
 //! Client authentication with a certificate (RFC 8705). The TLS handshake has checked that this
-//! authority issued it, that it has not expired, and that the client has its key. What remains to
-//! be checked is its owner.
+//! authority issued it, that it has not expired, and that the client has its key. This module
+//! checks its owner.
 //!
-//! SAP has a host of its own for it (a service key's `certurl`), which accepts nothing else.
+//! SAP has a separate host for it (a service key's `certurl`), which accepts nothing else.
 
 use super::error::TokenError;
 use super::parameters::Parameters;

@@ -1,11 +1,12 @@
 //! Client authentication with a secret or an assertion.
 //!
 //! 1. Id and secret in the parameters (`client_id`, `client_secret`): SAP's own libraries do this,
-//!    and it has no trap.
-//! 2. HTTP Basic with the **raw** id and secret: SAP documents this, against RFC 6749 §2.3.1.
-//! 3. HTTP Basic with id and secret **form-encoded first**, by RFC 6749: UAA decodes them only if
-//!    the request also has `X-CF-ENCODED-CREDENTIALS: true`. Without that header, an id with `|` or
-//!    `!` does not match. With it, a raw secret with `+` does not.
+//!    and no encoding can go wrong.
+//! 2. HTTP Basic with the **raw** id and secret: SAP documents this, although RFC 6749 §2.3.1
+//!    requires encoding.
+//! 3. HTTP Basic with id and secret **form-encoded first**, as RFC 6749 requires: UAA decodes them
+//!    only if the request also has `X-CF-ENCODED-CREDENTIALS: true`. Without that header, an id
+//!    with `|` or `!` does not match. With it, a raw secret with `+` does not.
 //! 4. An assertion, signed with a private key, instead of a secret: see [`assertion`].
 //!
 //! A client certificate has a listener of its own: see [`certificate`](super::certificate).

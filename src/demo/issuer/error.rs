@@ -1,4 +1,4 @@
-//! Error responses of the token endpoint, in UAA's words.
+//! Error responses of the token endpoint, with the same texts as UAA's.
 
 use super::assertion::InvalidAssertion;
 use crate::demo::answer;

@@ -1,4 +1,4 @@
-//! Responses of faults that replace the issuer's own.
+//! Responses of faults, which replace the issuer's normal responses.
 
 use super::error::{TokenError, no_store};
 use crate::demo::answer;
@@ -51,7 +51,7 @@ pub(super) async fn response(faults: &Faults) -> Option<Response> {
 
 fn busy(faults: &Faults, status: StatusCode, error: &str, description: &str) -> Response {
     let mut response = answer::error(status, error, description);
-    // An invalid value is not sent. The control API refuses it beforehand.
+    // An invalid value is left out. The control API refuses it before it gets here.
     if let Some(value) =
         faults.issuer_retry_after.as_deref().and_then(|text| HeaderValue::from_str(text).ok())
     {

@@ -27,7 +27,7 @@ pub(super) struct Page {
     next_link: Option<String>,
 }
 
-/// The page that the query string asks for. `service` is the absolute URL of the asset's service.
+/// The page that the query string requests. `service` is the absolute URL of the asset's service.
 /// `link_base` precedes the name of the data in the link to the next page.
 pub(super) fn page(service: &str, link_base: &str, query: &str) -> Result<Page, ODataError> {
     let options = Options::parse(query)?;
@@ -141,7 +141,7 @@ impl Options {
     fn matches(&self, id: u64) -> bool {
         self.filter.as_ref().is_none_or(|(column, literal)| {
             let value = column.value(id);
-            // OData takes 7 and 7.0 for the same number, `Value` does not.
+            // 7 and 7.0 are the same number in OData, but not in `Value`.
             value == *literal || value.as_f64().zip(literal.as_f64()).is_some_and(|(a, b)| a == b)
         })
     }

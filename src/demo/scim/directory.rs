@@ -5,7 +5,7 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-/// A user with all attributes that the client sent. The directory interprets a few of them only.
+/// A user with all attributes that the client sent. The directory interprets only a few of them.
 pub(super) type User = Map<String, Value>;
 
 /// The attributes that only the server sets.

@@ -30,7 +30,8 @@ pub(super) fn changes(request: User) -> Result<User, ScimError> {
 }
 
 impl PatchOperation {
-    /// Adds the attributes that the operation sets: the one named by `path`, or all of the value.
+    /// Adds the attributes that the operation sets: the one that `path` names, or, without a path,
+    /// all attributes of the value.
     fn add_to(self, changes: &mut User) -> Result<(), ScimError> {
         if !["replace", "add"].iter().any(|op| self.op.eq_ignore_ascii_case(op)) {
             return Err(ScimError::invalid(

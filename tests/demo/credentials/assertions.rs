@@ -44,7 +44,7 @@ async fn registered() -> (Demo, KeyPair) {
 }
 
 /// A complete set of valid claims.
-fn good(demo: &Demo) -> Value {
+fn valid_claims(demo: &Demo) -> Value {
     let id = demo.tenant.client_id();
     let jti = uuid::Uuid::new_v4().to_string();
     let aud = demo.tenant.token_url();
@@ -64,29 +64,29 @@ async fn reason(response: Response) -> String {
 }
 
 #[tokio::test]
-async fn one_signed_with_es256_gets_a_token() {
+async fn an_assertion_signed_with_es256_gets_a_token() {
     let (demo, key) = registered().await;
-    let assertion = es256(&key, &message("ES256", &good(&demo)));
+    let assertion = es256(&key, &message("ES256", &valid_claims(&demo)));
     let response = ask(&demo, &assertion).await;
     assert_eq!(response.status(), StatusCode::OK);
     let bearer = text(&json_of(response).await["access_token"]);
     let users = demo.with_bearer(Method::GET, USERS, &bearer).send().await.unwrap();
     assert_eq!(users.status(), StatusCode::OK);
-    assert_eq!(demo.ask().await.status(), StatusCode::OK, "the secret is as good as before");
+    assert_eq!(demo.ask().await.status(), StatusCode::OK, "the secret stays valid");
     let seen = demo.tenant.seen();
     assert_eq!((seen.issued_by_assertion, seen.issued_by_secret), (1, 1));
 }
 
 #[tokio::test]
-async fn one_signed_with_rs256_gets_a_token_beside_other_keys() {
+async fn an_assertion_signed_with_rs256_gets_a_token_although_another_key_is_registered() {
     let (demo, p256) = registered().await;
     let rsa = SigningKey::<rsa::sha2::Sha256>::random(&mut getrandom::SysRng, 2048).unwrap();
     demo.tenant.register_client_key(&rsa_public_pem(&rsa)).unwrap();
-    let unsigned = message("RS256", &good(&demo));
+    let unsigned = message("RS256", &valid_claims(&demo));
     let signature = URL_SAFE_NO_PAD.encode(rsa.sign(unsigned.as_bytes()).to_bytes());
     let assertion = format!("{unsigned}.{signature}");
     assert_eq!(ask(&demo, &assertion).await.status(), StatusCode::OK);
-    let assertion = es256(&p256, &message("ES256", &good(&demo)));
+    let assertion = es256(&p256, &message("ES256", &valid_claims(&demo)));
     assert_eq!(ask(&demo, &assertion).await.status(), StatusCode::OK);
 }
 
@@ -103,7 +103,7 @@ fn rsa_public_pem(key: &SigningKey<rsa::sha2::Sha256>) -> String {
         };
         [&head, content].concat()
     }
-    // A leading zero keeps a number positive.
+    // A leading zero byte keeps a DER integer positive.
     let number = |bytes: &[u8]| der(2, &[&[0; 1][usize::from(bytes[0] < 0x80)..], bytes].concat());
     let verifying = key.verifying_key();
     let public: &rsa::PublicKey = verifying.as_ref();
@@ -114,7 +114,7 @@ fn rsa_public_pem(key: &SigningKey<rsa::sha2::Sha256>) -> String {
 }
 
 #[tokio::test]
-async fn its_claims_must_fit() {
+async fn the_claims_of_an_assertion_must_match_the_request() {
     let (demo, key) = registered().await;
     let url = demo.tenant.token_url();
     let says = "iss, sub and client_id must all be";
@@ -128,7 +128,7 @@ async fn its_claims_must_fit() {
         ("exp", Value::Null, "not a JSON Web Token"),
         ("jti", Value::Null, "not a JSON Web Token"),
     ] {
-        let mut claims = good(&demo);
+        let mut claims = valid_claims(&demo);
         claims[claim] = value;
         let reason = reason(ask(&demo, &es256(&key, &message("ES256", &claims))).await).await;
         assert!(reason.contains(expected), "{claim}: {reason}");
@@ -137,7 +137,7 @@ async fn its_claims_must_fit() {
     for (claim, value) in
         [("aud", json!([demo.tenant.url(), url.as_str()])), ("exp", json!(now() + 590))]
     {
-        let mut claims = good(&demo);
+        let mut claims = valid_claims(&demo);
         claims[claim] = value;
         let response = ask(&demo, &es256(&key, &message("ES256", &claims))).await;
         assert_eq!(response.status(), StatusCode::OK, "{claim}");
@@ -145,9 +145,9 @@ async fn its_claims_must_fit() {
 }
 
 #[tokio::test]
-async fn the_form_must_fit_it() {
+async fn the_form_must_match_the_assertion() {
     let (demo, key) = registered().await;
-    let assertion = es256(&key, &message("ES256", &good(&demo)));
+    let assertion = es256(&key, &message("ES256", &valid_claims(&demo)));
     let send = async |kind: &str, id: &str| {
         let form = [
             GRANT,
@@ -160,32 +160,36 @@ async fn the_form_must_fit_it() {
     let id = demo.tenant.client_id();
     assert!(reason(send("saml2-bearer", id).await).await.contains(TYPE));
     assert!(reason(send(TYPE, "another").await).await.contains("client_id"));
-    assert_eq!(send(TYPE, id).await.status(), StatusCode::OK, "refusals do not use it up");
+    assert_eq!(
+        send(TYPE, id).await.status(),
+        StatusCode::OK,
+        "a refused assertion does not count as used"
+    );
 }
 
 #[tokio::test]
-async fn each_is_good_for_one_token() {
+async fn an_assertion_is_valid_for_one_token_only() {
     let (demo, key) = registered().await;
-    let claims = good(&demo);
+    let claims = valid_claims(&demo);
     let assertion = es256(&key, &message("ES256", &claims));
     assert_eq!(ask(&demo, &assertion).await.status(), StatusCode::OK);
     assert!(reason(ask(&demo, &assertion).await).await.contains("used before"));
-    let mut again = good(&demo);
+    let mut again = valid_claims(&demo);
     again["jti"] = claims["jti"].clone();
     let signed_anew = es256(&key, &message("ES256", &again));
     assert!(reason(ask(&demo, &signed_anew).await).await.contains("used before"));
 }
 
 #[tokio::test]
-async fn only_a_registered_key_may_sign() {
+async fn only_a_registered_key_may_sign_an_assertion() {
     let (demo, key) = registered().await;
-    let unsigned = message("ES256", &good(&demo));
+    let unsigned = message("ES256", &valid_claims(&demo));
     let by_another = es256(&KeyPair::generate().unwrap(), &unsigned);
-    let misnamed = es256(&key, &message("RS256", &good(&demo)));
-    let none = format!("{}.", message("none", &good(&demo)));
-    let good_one = es256(&key, &unsigned);
-    let signature = good_one.rsplit_once('.').unwrap().1;
-    let tampered = format!("{}.{signature}", message("ES256", &good(&demo)));
+    let misnamed = es256(&key, &message("RS256", &valid_claims(&demo)));
+    let none = format!("{}.", message("none", &valid_claims(&demo)));
+    let valid = es256(&key, &unsigned);
+    let signature = valid.rsplit_once('.').unwrap().1;
+    let tampered = format!("{}.{signature}", message("ES256", &valid_claims(&demo)));
     for assertion in [&by_another, &misnamed, &none, &tampered] {
         let reason = reason(ask(&demo, assertion).await).await;
         assert!(reason.contains("not by a key registered"), "{reason}");
@@ -197,7 +201,7 @@ async fn only_a_registered_key_may_sign() {
 }
 
 #[tokio::test]
-async fn a_key_that_verifies_nothing_is_not_registered() {
+async fn a_key_of_an_unsupported_type_is_not_registered() {
     let demo = Demo::start().await;
     let p384 = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
     for pem in ["secret", demo.tenant.ca_pem(), &p384.public_key_pem()] {

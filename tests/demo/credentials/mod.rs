@@ -9,7 +9,7 @@ mod secrets;
 
 const GRANT: (&str, &str) = ("grant_type", "client_credentials");
 
-/// A 401: the error's kind and its description.
+/// The error and the description of a 401 response.
 async fn refusal(response: Response) -> (String, String) {
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     let answer = json_of(response).await;

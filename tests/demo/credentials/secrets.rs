@@ -6,7 +6,7 @@ use reqwest::header::AUTHORIZATION;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-/// The status for this secret; it must be the same in the form and as Basic.
+/// The status for this secret. It must be the same in the form and in HTTP Basic.
 async fn status(demo: &Demo, secret: &str) -> StatusCode {
     let id = demo.tenant.client_id();
     let request = || demo.http.post(demo.tenant.token_url());
@@ -18,7 +18,7 @@ async fn status(demo: &Demo, secret: &str) -> StatusCode {
 }
 
 #[tokio::test]
-async fn a_new_one_joins_the_old_until_those_are_retired() {
+async fn old_secrets_stay_valid_until_they_are_retired() {
     let demo = Demo::start().await;
     let first = demo.tenant.client_secret();
     let bearer = demo.token().await;
@@ -37,11 +37,11 @@ async fn a_new_one_joins_the_old_until_those_are_retired() {
     assert_eq!(demo.tenant.seen().issued_by_secret, 9);
 
     let users = demo.with_bearer(Method::GET, USERS, &bearer).send().await.unwrap();
-    assert_eq!(users.status(), StatusCode::OK, "a token outlives its secret");
+    assert_eq!(users.status(), StatusCode::OK, "a token stays valid after its secret is retired");
 }
 
 #[tokio::test]
-async fn they_rotate_and_retire_by_http() {
+async fn secrets_are_rotated_and_retired_by_http() {
     let demo = Demo::start().await;
     let first = demo.tenant.client_secret();
     let help = demo.control(Method::GET, "/").send().await.unwrap().text().await.unwrap();
