@@ -7,7 +7,7 @@ PRODUCTION := --no-default-features --features otlp
 # Time of each fuzz target.
 FUZZ_SECONDS ?= 30
 
-.PHONY: help demo test lint deny advisories unit instructions docs interop test-container interop-packages screenshots bench compare faults fleet fuzz fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config fuzz-batch fuzz-setup release image setup
+.PHONY: help demo quick test lint deny advisories unit instructions docs interop test-container interop-packages screenshots bench compare faults fleet fuzz fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config fuzz-batch fuzz-setup release image setup
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -17,6 +17,16 @@ setup: ## Install what the build needs and the system lacks (cmake, a C compiler
 
 demo: setup ## A demo tenant and a sidecar in front of it, with lines to type
 	$(CARGO) run -- demo
+
+# Modules of the integration tests that wait for time-outs, move gibibytes or simulate fleets.
+SLOW := operate::connection_floods operate::memory operate::otlp proxy::dead_paths proxy::faults \
+	proxy::stale_connections proxy::uploads ship::fleet token::issuers token::lifetime token::rotation
+
+quick: setup ## The inner loop: format, clippy, unit tests, and the integration tests that do not wait
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) test --lib --bins
+	$(CARGO) test --test integration -- $(addprefix --skip ,$(SLOW)) --test-threads 6
 
 test: lint deny unit instructions docs interop test-container ## Everything that must hold
 

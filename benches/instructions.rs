@@ -79,10 +79,10 @@ impl Figures {
 
     /// Empty figures for this machine and its tools.
     async fn here() -> Self {
-        let rustc = told_by("rustc", &["--version"]).await;
+        let rustc = version_of("rustc", &["--version"]).await;
         let rustc = rustc.split(" (").next().unwrap();
-        let libc = told_by("getconf", &["GNU_LIBC_VERSION"]).await;
-        let valgrind = told_by("valgrind", &["--version"]).await;
+        let libc = version_of("getconf", &["GNU_LIBC_VERSION"]).await;
+        let valgrind = version_of("valgrind", &["--version"]).await;
         Self {
             machine: machine(),
             tools: format!("{rustc}, {libc}, {valgrind}"),
@@ -141,7 +141,7 @@ impl Figures {
 }
 
 /// The first line of a command's output.
-async fn told_by(command: &str, arguments: &[&str]) -> String {
+async fn version_of(command: &str, arguments: &[&str]) -> String {
     let output = Command::new(command).args(arguments).output().await;
     let output = output.unwrap_or_else(|error| panic!("{command}: {error}"));
     String::from_utf8(output.stdout).unwrap().lines().next().unwrap_or_default().to_owned()

@@ -2,13 +2,13 @@
 //!
 //! An application without OAuth speaks plain HTTP to the sidecar. The sidecar adds a current access
 //! token and forwards the request over TLS. This crate is the binary's library, for its tests and
-//! benches. `docs/architecture.md` shows how a token, a request, a configuration value and an answer's
-//! body pass through it.
+//! benches. `docs/architecture.md` shows how a token, a request, a configuration value and an
+//! answer's body pass through it.
 //!
 //! # The floor plan
 //!
-//! Each room imports only rooms below it, and no two files import each other. `tests/architecture.rs`
-//! holds both.
+//! Each room imports only rooms below it, and no two files import each other.
+//! `tests/architecture.rs` holds both.
 //!
 //! ```text
 //! cli             command line: arguments, subcommands, exit codes
@@ -54,8 +54,8 @@
 //! blocking        threads for work that blocks
 //! ```
 //!
-//! A configuration becomes a client's credential, then a token, then a request's header: [`config`],
-//! [`credential`], [`token`], [`proxy`].
+//! A configuration becomes a client's credential, then a token, then a request's header:
+//! [`config`], [`credential`], [`token`], [`proxy`].
 //!
 //! - A request never calls the token endpoint and takes no lock: it reads the store. Without a
 //!   usable token it waits on the store for a bounded time, and then it is answered 503.

@@ -1,7 +1,7 @@
 //! Every key of the file with its default and its documentation, one table for each section.
 //!
-//! The tables are the schema (an unknown key is refused, with a suggestion), the defaults of missing
-//! keys, and the text of `bearerd reference`, so that the three cannot disagree.
+//! The tables are the schema (an unknown key is refused, with a suggestion), the defaults of
+//! missing keys, and the text of `bearerd reference`, so that the three cannot disagree.
 
 /// One documented key.
 #[derive(Debug)]

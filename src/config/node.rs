@@ -1,8 +1,8 @@
 //! A YAML document as a tree in which every value has its place.
 //!
-//! serde stops at the first error, but a user wants a report of all faults at once. So the document is
-//! read into this tree first, which accepts any YAML. [`super::section`] then reads the tree by the
-//! tables of [`super::file`].
+//! serde stops at the first error, but a user wants a report of all faults at once. So the document
+//! is read into this tree first, which accepts any YAML. [`super::section`] then reads the tree by
+//! the tables of [`super::file`].
 
 use super::fault::{Faults, Place};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -16,7 +16,7 @@ pub(crate) struct Node {
     pub(crate) value: Value,
 }
 
-/// What a value can be. Scalars stay text as written, so that a secret such as `007` keeps its
+/// What a value can be. Scalars stay text as written, so that a secret like `007` keeps its
 /// zeros.
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
@@ -64,7 +64,8 @@ impl Node {
         }
     }
 
-    /// The value at `key`, which is inserted if it is missing. `None` if this node is not a mapping.
+    /// The value at `key`, which is inserted if it is missing. `None` if this node is not a
+    /// mapping.
     pub(crate) fn child_mut(&mut self, key: &str) -> Option<&mut Self> {
         let entries = self.entries_mut()?;
         let index = match entries.iter().position(|entry| entry.key == key) {

@@ -207,7 +207,7 @@ impl Guard {
         };
         let is_elsewhere = !is_modern && !headers.get_all(REFERER).iter().all(is_own_page);
         if is_foreign || is_elsewhere || !headers.get_all(ORIGIN).iter().all(is_own_origin) {
-            let detail = "a web page, or a browser's address bar, sent this; the sidecar is for tools such as curl";
+            let detail = "a web page, or a browser's address bar, sent this; the sidecar is for tools like curl";
             return Err(Problem::new(ErrorKind::CrossSite, detail));
         }
         Ok(())

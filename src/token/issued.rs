@@ -1,6 +1,6 @@
-//! Tokens of a client that are still valid. The holder of any of them acts with the client's rights,
-//! whether it is the current one or an earlier one, so none of them may reach a log or another
-//! upstream.
+//! Tokens of a client that are still valid. The holder of any of them acts with the client's
+//! rights, whether it is the current one or an earlier one, so none of them may reach a log or
+//! another upstream.
 
 use super::access_token::Token;
 use crate::clock::Instant;

@@ -26,7 +26,7 @@ DEPLOY = ROOT / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
 OVERLAYS = sorted(path.parent for path in KUBERNETES.glob("overlays/*/kustomization.yaml"))
 NATIVE, PLAIN = HERE / "fixtures/native", HERE / "fixtures/plain"
-# The first that runs native sidecars without being told to, and the newest whose schemas are packaged.
+# The first that runs native sidecars by default, and the newest whose schemas are packaged.
 VERSIONS = ["1.29", "1.37"]
 # The oldest whose schemas are packaged, for what is for older clusters.
 OLD = "1.25"
@@ -490,8 +490,8 @@ class Systemd(unittest.TestCase):
             copied = pathlib.Path(folder) / "bearerd.service"
             copied.write_text(unit)
             verified = self.analyze("verify", "--man=no", copied)
-            told = [line for line in verified.stderr.splitlines() if "bearerd.service" in line]
-            self.assertEqual(told, [])
+            lines = [line for line in verified.stderr.splitlines() if "bearerd.service" in line]
+            self.assertEqual(lines, [])
             copied.write_text(unit.replace("ProtectSystem=", "ProtectSytem="))
             self.assertIn("ProtectSytem", self.analyze("verify", "--man=no", copied).stderr)
 

@@ -90,7 +90,7 @@ async fn idle_connections_to_the_main_listener_make_room_for_callers() {
     }
     assert_eq!(status(&format!("{}/livez", process.admin)).await, Some(200));
     assert!(is_cut(&mut held[0]).await, "the oldest connection is closed first");
-    assert!(process.log().contains("closing idle ones"), "{}", process.log());
+    process.logged("closing idle ones").await;
 }
 
 #[tokio::test]

@@ -116,7 +116,7 @@ async fn a_change_that_needs_a_restart_is_reported_and_no_other_change_takes_eff
     let moved = more(data(&scene.fixture)).key("listen", "'[::1]:0'");
     scene.write(&moved);
     scene.reloaded("needs_restart", 1).await;
-    assert!(scene.process.log().contains("changing listen needs a restart"));
+    scene.process.logged("changing listen needs a restart").await;
     assert_eq!(scene.status(&format!("/more{SALES}")).await, 404);
 }
 
@@ -128,9 +128,7 @@ async fn a_new_client_must_get_a_token_before_anything_takes_effect() {
     let other = more(data(&scene.fixture)).client("client_secret_file", wrong.display());
     scene.write(&other);
     scene.reloaded("no_token", 1).await;
-    assert!(
-        scene.process.log().contains("client technical-user gets no token (the issuer refuses")
-    );
+    scene.process.logged("client technical-user gets no token (the issuer refuses").await;
     assert_eq!(scene.status(SALES).await, 200);
     assert_eq!(scene.status(&format!("/more{SALES}")).await, 404);
     assert_eq!(scene.process.probe("/readyz").await.0, 200);

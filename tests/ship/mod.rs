@@ -1,8 +1,9 @@
-//! Files that ship with the binary: configurations, the image, the documents, their language, the dependencies, and
-//! the results of the fleet simulation.
+//! Files that ship with the binary: configurations, the image, the documents, their language, the
+//! dependencies, and the results of the fleet simulation.
 
 mod configurations;
 mod container;
 mod dependencies;
 mod fleet;
+mod language;
 mod readme;

@@ -139,6 +139,12 @@ impl Process {
         log
     }
 
+    /// Waits until the log has this text. The log is written in the background, and may come after
+    /// what else shows the event.
+    pub(crate) async fn logged(&self, text: &str) {
+        eventually(text, async || self.log().contains(text)).await;
+    }
+
     fn address(&self, message: &str) -> Option<String> {
         self.log().lines().find_map(|line| address(line, message))
     }

@@ -355,7 +355,7 @@ pub(super) mod tests {
             let body = if is_gzip { gzip(body.as_bytes()) } else { body.into_bytes() };
             let (mut rewrite, metrics) = rewrite(is_gzip, framing);
             let output = run(&mut rewrite, &framed(&body, framing, frame), piece, body.len()).unwrap();
-            let wanted = page("http://ours");
+            let wanted = page("http://sidecar");
             prop_assert_eq!(String::from_utf8(body_of(&output, framing)).unwrap(), &*wanted);
             prop_assert!(rewrite.is_over());
             prop_assert_eq!(rewrite.made(), wanted.len() as u64);
@@ -386,7 +386,7 @@ pub(super) mod tests {
         let (mut rewrite, metrics) = rewrite(true, Chunks);
         let output = run(&mut rewrite, &framed(&body, Chunks, 1000), 1000, 0).unwrap();
         let body = String::from_utf8(body_of(&output, Chunks)).unwrap();
-        assert!(body.starts_with(r#"{"uri":"http://ours/[token removed]"#), "{body}");
+        assert!(body.starts_with(r#"{"uri":"http://sidecar/[token removed]"#), "{body}");
         assert!(!body.contains(TOKEN));
         let text = String::from_utf8(metrics.render().unwrap()).unwrap();
         assert!(text.contains("bearerd_token_echoes_total{route=\"/x\"} 1"), "{text}");

@@ -92,9 +92,9 @@ pub(crate) mod tests {
     use std::io::Write;
     use std::sync::Arc;
 
-    /// The body of an answer in JSON whose links from `https://t` lead to `http://ours`.
+    /// The body of an answer in JSON whose links from `https://t` lead to `http://sidecar`.
     pub(crate) fn json_body(is_gzip: bool) -> BodyRewriter {
-        let pairs = [("https://t".to_owned(), "http://ours".to_owned())];
+        let pairs = [("https://t".to_owned(), "http://sidecar".to_owned())];
         let map = Arc::new(OriginMap::new(pairs, None));
         BodyRewriter::new(
             is_gzip,

@@ -318,7 +318,7 @@ async fn a_wall_clock_set_forward_brings_one_new_token_and_set_back_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_told_in_the_wall_clocks_time_follows_it() {
+async fn what_is_shown_in_the_wall_clocks_time_follows_it() {
     let running = start([Ok(43_200)]);
     running.store.wait(Duration::from_secs(1)).await.unwrap();
     let ends_in = || clock::ahead(running.store.state().gauges.expires.unwrap(), clock::wall());

@@ -119,7 +119,7 @@ fn links_under_link_keys_change() {
 }
 
 #[test]
-fn structure_tells_links_from_data() {
+fn structure_distinguishes_links_from_data() {
     let map = map(Some("/ctm"));
     // `<U>` is the origin, `<R>` its replacement.
     for (input, wanted) in [
@@ -187,7 +187,7 @@ fn check(pattern: &str) {
 }
 
 #[test]
-fn what_an_object_is_tells_which_of_its_keys_are_links() {
+fn what_an_object_is_decides_which_of_its_keys_are_links() {
     for pattern in [
         // OData V2 and V3, verbose.
         r#"{"__metadata":{"properties":{"Items":{"associationuri":"<L>/$links/Items"}}},"properties":{"id":"<U>/"}}"#,

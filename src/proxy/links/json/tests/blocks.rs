@@ -33,7 +33,7 @@ fn a_link_is_found_wherever_it_lies_in_a_block() {
 }
 
 #[test]
-fn runs_of_backslashes_tell_where_a_string_ends() {
+fn runs_of_backslashes_decide_where_a_string_ends() {
     let document = |slashes: usize, length: usize, origin: &str| {
         let (run, text) = (r"\".repeat(slashes), "x".repeat(length));
         format!(r#"{{"a":"{text}{run}","uri":"{origin}/a","b":"{run}"}}"#)
