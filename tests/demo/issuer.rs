@@ -75,19 +75,11 @@ async fn decodes_basic_only_if_a_header_says_that_it_is_encoded() {
         request.form(&[("grant_type", "client_credentials")])
     };
     let encoded = || request(basic(&encode(id), &encode(secret)));
-<<<<<<< Updated upstream
     let marker = ("X-CF-ENCODED-CREDENTIALS", "true");
     assert_eq!(encoded().header(marker.0, marker.1).send().await.unwrap().status(), StatusCode::OK);
     assert_eq!(encoded().send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
     // The secret has a plus sign, which decoding turns into a space.
     let raw = request(basic(id, secret)).header(marker.0, marker.1);
-=======
-    let header = ("X-CF-ENCODED-CREDENTIALS", "true");
-    assert_eq!(encoded().header(header.0, header.1).send().await.unwrap().status(), StatusCode::OK);
-    assert_eq!(encoded().send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
-    // The secret has a plus sign, which decoding turns into a space.
-    let raw = request(basic(id, secret)).header(header.0, header.1);
->>>>>>> Stashed changes
     assert_eq!(raw.send().await.unwrap().status(), StatusCode::UNAUTHORIZED);
 }
 
