@@ -33,7 +33,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-/// Last part of the grace period, in which requests that still wait for a token are answered.
+/// The last part of the grace period, in which requests that still wait for a token are answered.
 const REPLY_TIME: Duration = Duration::from_millis(300);
 
 /// A sidecar that is built and bound but does not run yet.

@@ -8,7 +8,7 @@
 //! # The floor plan
 //!
 //! Each room imports only rooms below it, and no two files import each other.
-//! `tests/architecture.rs` holds both.
+//! `tests/architecture.rs` enforces both.
 //!
 //! ```text
 //! cli             command line: arguments, subcommands, exit codes
@@ -57,16 +57,18 @@
 //! A configuration becomes a client's credential, then a token, then a request's header:
 //! [`config`], [`credential`], [`token`], [`proxy`].
 //!
-//! - A request never calls the token endpoint and takes no lock: it reads the store. Without a
-//!   usable token it waits on the store for a bounded time, and then it is answered 503.
+//! - A request never calls the token endpoint. It reads the current token without a lock. It waits
+//!   for a bounded time, only if there is no usable token, if the upstream refused it, or if it
+//!   expires too soon for an upload. Without a token it is answered 503.
 //! - One refresher per client fetches its tokens, so at most one token request is in flight.
-//! - [`token`] imports nothing of [`proxy`]. Of tokens, [`proxy`] sees only the store.
+//! - [`token`] imports nothing of [`proxy`]. Of [`token`], [`proxy`] uses only the store and
+//!   `ClientHandle`, which holds one.
 //! - Some things are done in one place only: HTTP clients in [`http_client`], pingora's peers in
 //!   [`proxy::upstream`] and server settings in [`server`], reading the environment in
 //!   [`environment`], tunnels through a forward proxy in [`forward_proxy`], blocking work in
 //!   [`blocking`], name look-ups in `resolver`.
 //! - [`otlp`] makes spans for a trace collector. A build without the feature `otlp` makes none.
-//! - [`app`] is the only file that knows every part. Tests start it on port 0.
+//! - [`app`] puts the sidecar together. Tests start it on port 0.
 
 pub mod admin;
 pub mod app;

@@ -163,7 +163,7 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
-    /// Route, method, token; no upstream connection is held yet.
+    /// Checks route, method and token. No upstream connection is held yet.
     async fn request_filter(
         &self,
         session: &mut Session,
@@ -207,7 +207,7 @@ impl ProxyHttp for Proxy {
         unless_disconnected(session, peer).await?.map(Box::new)
     }
 
-    /// Nothing was sent yet, so that another address or other trust anchors may be tried.
+    /// Decides whether to try another address or other trust anchors. Nothing has been sent yet.
     fn fail_to_connect(
         &self,
         _session: &mut Session,
@@ -280,7 +280,7 @@ impl ProxyHttp for Proxy {
         context: &mut Box<Context>,
     ) -> pingora::Result<()> {
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
-            // `Upgrade` is stripped, so that no request asks for this.
+            // `Upgrade` is stripped, so no request asks for this.
             return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
         }
         if answer_header::is_too_large(response) {
@@ -362,7 +362,7 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
-    /// The end of an answer's body that has trailers. They are dropped.
+    /// Handles the end of an answer's body that has trailers, and drops them.
     async fn response_trailer_filter(
         &self,
         session: &mut Session,
@@ -394,7 +394,7 @@ impl ProxyHttp for Proxy {
         Ok(None)
     }
 
-    /// Sets whether the request is sent again.
+    /// Decides whether the request is sent again.
     fn error_while_proxy(
         &self,
         _peer: &HttpPeer,

@@ -18,7 +18,7 @@ use tracing::warn;
 /// Time after which known addresses are used instead of waiting for the resolver. It is less than a
 /// connection may take.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Most names whose addresses are kept. A configuration has fewer.
+/// The most names whose addresses are kept. A configuration has fewer.
 const MOST_KNOWN: usize = 256;
 
 type Answer = Result<Vec<SocketAddr>, String>;
@@ -26,7 +26,7 @@ type Answer = Result<Vec<SocketAddr>, String>;
 /// Callers that wait for each name that is being looked up.
 static WAITING: Mutex<BTreeMap<String, Vec<oneshot::Sender<Answer>>>> = Mutex::new(BTreeMap::new());
 
-/// Latest addresses of each name.
+/// The latest addresses of each name.
 static KNOWN: Mutex<BTreeMap<String, Known>> = Mutex::new(BTreeMap::new());
 
 struct Known {
@@ -65,7 +65,7 @@ impl Drop for LookUp {
 }
 
 /// Looks up the addresses of a host. Callers that look up the same name at once share one call of
-/// the resolver, so that a resolver that hangs takes one thread a name.
+/// the resolver, so that a resolver that hangs takes one thread per name.
 ///
 /// # Errors
 /// The resolver fails, or there is no thread to call it.

@@ -1,10 +1,9 @@
 //! Server for applications: accepts their connections, and hands their requests to pingora. Each
 //! worker is a thread with a single-threaded runtime.
 //!
-//! pingora's own `Server` is not used. It binds late and reports no failure, sleeps through its
-//! whole grace period, and does not say which port it got. Its proxy can be driven by any accept
-//! loop. It gets a connection only when a request has begun, because it holds 25 KiB while it waits
-//! for one.
+//! pingora's own `Server` is not used. It binds late, reports no failure, sleeps through its whole
+//! grace period, and does not report its port. Any accept loop can drive pingora's proxy. Here the
+//! proxy gets a connection only when a request has begun: while pingora waits, it holds 25 KiB.
 
 mod accept_error;
 mod connections;

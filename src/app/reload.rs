@@ -83,7 +83,7 @@ impl Reloader {
         Snapshot::take(&self.setup, source.file.clone()).await
     }
 
-    /// Waits until a reload is due. Returns `retry` if the reload is that retry.
+    /// Waits until a reload is due. Returns `retry` if the retry is what is due.
     async fn wait(
         &self,
         source: &ConfigSource,
@@ -172,7 +172,7 @@ impl Reloader {
         Ok(ConfigReload::Success)
     }
 
-    /// Removes the series of a configuration that does not take effect.
+    /// Removes the metric series of a configuration that was not applied.
     fn discard(&self, setup: &Setup) {
         self.metrics.remove_retired(&setup.config, &self.setup.config);
         // A client in use may have had the same series as a new one.

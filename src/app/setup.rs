@@ -112,9 +112,9 @@ impl Setup {
         self.clients.iter().map(|client| client.handle.clone()).collect()
     }
 
-    /// Lets clients of one upstream know each other's tokens across a reload: an upstream that had
-    /// tokens of the clients `before` may send them back to callers of other clients' routes, and
-    /// to those of requests under way what it gets now.
+    /// Makes clients of one upstream remove each other's tokens from answers across a reload. The
+    /// upstream may send back an old client's token on a new route, and a new client's token to a
+    /// request that is still in flight.
     pub(super) fn remember(&self, before: &Self) {
         for (upstream, store) in self.stores() {
             for (known, other) in before.stores() {

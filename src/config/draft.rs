@@ -1,4 +1,4 @@
-//! A configuration before the keys are read that name the origin of an upstream.
+//! A configuration whose upstream origins have not been read from the clients' keys yet.
 
 use super::fault::{Fault, Faults, Place};
 use super::model::{Client, Config, Route, Upstream};

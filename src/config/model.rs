@@ -148,11 +148,11 @@ pub struct InFlight {
 /// Time-outs of an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For the TCP connection, and again for the TLS handshake.
+    /// The limit for the TCP connection, and separately for the TLS handshake.
     pub connect: Duration,
-    /// Between two reads.
+    /// The longest pause between two reads.
     pub read: Duration,
-    /// Between two writes.
+    /// The longest pause between two writes.
     pub write: Duration,
     /// How long an unused connection is kept.
     pub idle: Duration,
@@ -184,7 +184,7 @@ pub struct Route<U = Arc<Upstream>> {
     pub html: bool,
     /// Whether batches are forwarded without a check of the requests in them.
     pub unchecked_batches: bool,
-    /// How reads are retried that the upstream is too busy for.
+    /// How a read is retried if the upstream is too busy for it.
     pub retry: Option<Retry>,
     /// Headers that are added to each request.
     pub headers: Vec<(HeaderName, HeaderValue)>,
@@ -236,7 +236,7 @@ pub struct Log {
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
     /// For people.
     Text,

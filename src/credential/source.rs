@@ -33,11 +33,11 @@ pub enum CredentialSource {
     Key {
         /// Where it is.
         location: KeyLocation,
-        /// Chooses one of several identities.
+        /// The choice among several identities.
         binding: Binding,
-        /// Takes precedence over the token endpoint of the key.
+        /// The token endpoint, if the configuration overrides the key's.
         token_url: Option<Url>,
-        /// Takes precedence over what the key says about sending the secret.
+        /// How the secret is sent, if the configuration overrides the key.
         secret_auth: Option<SecretAuth>,
         /// Whether a token URL without TLS is accepted.
         allow_cleartext: bool,

@@ -14,7 +14,7 @@ use http::Version;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 
-/// The upstream's compressed answer cannot be read.
+/// The error if the upstream's compressed answer cannot be read.
 const BAD_COMPRESSION: ErrorType = ErrorType::new("BadCompression");
 
 /// The stages that an answer's body passes.
@@ -102,8 +102,8 @@ fn bad_compression() -> Box<Error> {
     Problem::new(ErrorKind::UpstreamUnreachable, detail).into_error(BAD_COMPRESSION).into_up()
 }
 
-/// Why a request ended. To pingora, a compressed body that cannot be read is one that cannot be
-/// written.
+/// The reason why a request ended. If a compressed body cannot be read, pingora reports a failed
+/// write instead.
 pub(super) fn error_type<'a>(session: &Session, error: &'a Error) -> &'a ErrorType {
     if Downstream::of(session).is_some_and(Downstream::is_response_broken) {
         &BAD_COMPRESSION

@@ -45,12 +45,12 @@ impl Cause {
             Self::RefusedCsrfToken => 1,
             Self::LostConnection => 2,
             Self::RefusedStream => 3,
-            // After each answer of a busy upstream, the pooled connections may be closed again.
+            // Each answer of a busy upstream may close the pooled connections again.
             Self::ClosedConnection => BUSY_ATTEMPTS,
-            // The second time, a login page in a body was found again. The next attempt ends
-            // before it is sent.
+            // One replay. The second count is a login page in the body of the replay: the next
+            // attempt then ends before it is sent.
             Self::RefusedToken => 2,
-            // Before and after a refused token.
+            // Once before a refused token, and once after.
             Self::CompressedPage | Self::HarmlessPage => 2,
             Self::Busy => BUSY_ATTEMPTS - 1,
         }

@@ -19,7 +19,7 @@ use pingora::{Error, ErrorType};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-/// The process ends before the request got a slot.
+/// The error if the process ends before the request got a slot.
 const DRAINING: ErrorType = ErrorType::new("Draining");
 
 /// Starts another attempt, once it has all that it needs.
@@ -47,7 +47,7 @@ async fn equip_with_csrf(
     need: Need,
 ) -> pingora::Result<()> {
     loop {
-        // While it waits for the CSRF token, the request is not in flight.
+        // While it waits for the CSRF token, the request takes no slot of the upstream.
         let token = admitted.route.client.store.usable();
         let csrf = match &token {
             Some(token) => unless_disconnected(session, tokens.get(token, need)).await?,

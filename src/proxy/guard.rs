@@ -192,8 +192,8 @@ impl Guard {
         };
         let is_own_origin =
             |origin: &HeaderValue| after_http(origin).is_some_and(|rest| is_own(&rest));
-        // `none`, which means that a person typed the address, is refused, too: it survives
-        // redirects of the site that was typed.
+        // `none` means that the user typed the address. It is refused too: browsers still send it
+        // after that address redirects here.
         let is_same_origin = |site: &HeaderValue| site == "same-origin";
         let is_foreign = !headers.get_all(SEC_FETCH_SITE).iter().all(is_same_origin);
         // Older browsers send only `Referer`.

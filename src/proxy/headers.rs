@@ -17,7 +17,7 @@ const PATH_OVERRIDES: [&str; 2] = ["x-original-url", "x-rewrite-url"];
 /// Headers that override a request's method.
 const METHOD_OVERRIDES: [&str; 3] =
     ["x-http-method", "x-http-method-override", "x-method-override"];
-/// Makes SAP's front end use the bearer token, not a browser session.
+/// The header that makes SAP's front end use the bearer token, not a browser session.
 pub(crate) const CUSTOM_AUTH: HeaderName = HeaderName::from_static("x-sap-sac-custom-auth");
 
 /// Headers that only the sidecar may set. A server that treats `_` as `-` must not get the caller's

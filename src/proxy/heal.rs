@@ -30,7 +30,7 @@ use tokio::time::Instant;
 
 /// How long a page is held back for its first bytes, if it sends any.
 const PEEK_TIME: Duration = Duration::from_secs(3);
-/// The upstream answers with a login page, and a newer token does not help.
+/// The error if the upstream answers with a login page and a newer token does not help.
 const LOGIN_PAGE: ErrorType = ErrorType::new("LoginPage");
 
 /// The state of healing one request.
@@ -72,7 +72,7 @@ enum PageCheck {
         /// When the check ends, however little has come.
         until: Instant,
     },
-    /// The page is no login page; the next attempt passes it on.
+    /// The page is not a login page; the next attempt passes it on.
     Harmless,
     /// The answer is passed on while these first bytes are checked.
     Passing(Vec<u8>),
@@ -89,13 +89,13 @@ impl Heal {
         matches!(self.page, PageCheck::WantsUncompressed)
     }
 
-    /// The refusal because of which the request was sent again, for the log.
+    /// The refusal that caused the request to be sent again, for the log.
     pub(super) fn reason(&self) -> Option<&'static str> {
         self.handled.as_ref().map(|handled| handled.refusal.label())
     }
 
     /// Handles the header of an answer. An error starts another attempt, or ends in a local answer.
-    /// What few requests need is boxed: otherwise every request would carry its state.
+    /// Rare cases are boxed: otherwise every request would carry their state.
     pub(super) async fn on_answer_header(
         &mut self,
         route: &RouteHandle,
@@ -207,7 +207,7 @@ impl Heal {
         if !is_replayable || !is_coming {
             return false;
         }
-        // While it waits, the request is not in flight.
+        // While it waits, the request takes no slot of the upstream.
         attempt.slot = None;
         let newer = client.store.wait_newer(attempt.token.generation, client.wait);
         let Ok(Ok(newer)) = unless_disconnected(session, newer).await else {
@@ -335,8 +335,8 @@ fn make_informational(response: &mut ResponseHeader) {
 }
 
 /// Renews the CSRF token of a write that the upstream refused for lack of a good one. Returns
-/// whether to send the write again. The upstream did not execute it, so that this is safe for any
-/// method, while its body is still held.
+/// whether to send the write again. The upstream did not execute it, so this is safe for any
+/// method while the body is held.
 async fn renew_csrf_token(
     route: &RouteHandle,
     session: &Session,
@@ -357,7 +357,7 @@ async fn renew_csrf_token(
     if attempts.of(Cause::RefusedCsrfToken) > 0 || !replay::is_body_held(session) {
         return false;
     }
-    // While it waits, the request is not in flight.
+    // While it waits, the request takes no slot of the upstream.
     attempt.slot = None;
     let newer = tokens.get(&attempt.token, Need::Required(Instant::now()));
     matches!(unless_disconnected(session, newer).await, Ok(Some(_)))
@@ -381,7 +381,7 @@ fn reject(route: &RouteHandle, token: &Usable, refusal: TokenRefusal, is_again: 
 fn is_login_page_so_far(start: &mut Vec<u8>, chunk: &Bytes) -> Option<bool> {
     let room = PEEK.saturating_sub(start.len()).min(chunk.len());
     let chunk = chunk.get(..room).unwrap_or_default();
-    // Nearly always, the first bytes already show that it is no page, and nothing is copied.
+    // Nearly always, the first bytes already show that it is not a page, and nothing is copied.
     if !start.is_empty() || refusal::may_be_html_page(&refusal::inflated(chunk)) {
         start.extend_from_slice(chunk);
     }

@@ -25,7 +25,7 @@ pub(super) fn is_body_held(session: &Session) -> bool {
     !session.as_ref().retry_buffer_truncated()
 }
 
-/// Whether a profile lets a request be sent again after the upstream refused it unprocessed.
+/// Whether the profile allows a request to be sent again after the upstream refused its token.
 pub(super) fn is_allowed(replay: Replay, method: &Method, request: &HeaderMap) -> bool {
     match replay {
         Replay::Any => true,

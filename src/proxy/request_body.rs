@@ -1,12 +1,12 @@
 //! The body of a request: batches are checked, and the sidecar's URLs are replaced by the
 //! upstream's.
 //!
-//! A body that fits into the replay buffer is read before the request is sent, so that the upstream
-//! gets its new length. Of a longer body with a length, the beginning is read. If that holds URLs
-//! of the sidecar, the body is rewritten while it streams, in chunks, which not every server
-//! accepts. Otherwise, the body keeps its length and its bytes. If a URL of the sidecar comes later
-//! in it, the request is refused, and the upstream does not get the end of the body. A longer batch
-//! is always sent in chunks, since batches usually hold URLs.
+//! A body that fits into the replay buffer is read before the request is sent, so that its new
+//! length is known. If a longer body has a length, its beginning is read. If the beginning has URLs
+//! of the sidecar, the body is rewritten and sent in chunks, which not every server accepts.
+//! Otherwise the body keeps its length and its bytes. If a URL of the sidecar comes later, the
+//! request is refused before the upstream has the end of the body. A longer batch is always sent in
+//! chunks, since batches usually have URLs.
 
 use super::batch_check::BatchCheck;
 use super::links::{DIGESTS, LinkPlan, RequestRewriter};
@@ -292,9 +292,9 @@ impl RequestBody {
     }
 }
 
-/// A batch was refused while it was streamed.
+/// The error if a batch is refused while it streams.
 const REFUSED: ErrorType = ErrorType::new("Refused");
-/// A body that is sent with its length holds a URL that would change it.
+/// The error if a body that is sent with its length holds a URL that would change it.
 const LATE_LINK: ErrorType = ErrorType::new("LateLink");
 
 /// Ends a request whose body must not be sent.

@@ -28,7 +28,7 @@ pub(super) struct RouteHandle {
     /// Number of segments to cut from the path; zero without `strip_path`.
     pub(super) cut: usize,
     pub(super) client: ClientHandle,
-    /// How the upstream's rejections of tokens are treated; shared by all listeners.
+    /// Decides whether a refused token is rejected; shared by all listeners.
     pub(super) rejections: Arc<RejectionPolicy>,
     pub(super) upstream: Arc<Upstream>,
     /// CSRF tokens, if the profile may need them.
@@ -61,7 +61,7 @@ pub struct Table {
 pub struct TableParts<'a> {
     /// The configuration of the routes.
     pub config: &'a Config,
-    /// The check of clients.
+    /// The check of callers.
     pub guard: &'a Arc<Guard>,
     /// The bound addresses, in the configuration's order.
     pub addresses: &'a [ListenAddress],

@@ -11,26 +11,25 @@ use tracing::warn;
 /// Files for everything but callers and probes: logs, runtimes, listeners, watches, token requests,
 /// name look-ups, and duplicated descriptors of connections with uploads.
 const RESERVE: u64 = 96 + MOST_HANDLES as u64;
-/// Most connections on the admin listener, for probes, scrapers and people.
+/// The most connections on the admin listener, for probes, scrapers and people.
 const MOST_ADMIN: u64 = 64;
-/// Most files that one caller takes.
+/// The most files that one caller takes.
 const FILES_A_CALLER: u64 = 3;
-/// Most idle upstream connections of a worker: the default of requests that a listener serves at
-/// once. With fewer, more requests at once would reconnect each time, which costs three times a
-/// request.
+/// The most idle upstream connections of a worker, which is the default of `limits.requests`. With
+/// fewer, concurrent requests would have to reconnect, which triples the cost of a request.
 const MOST_POOLED: u64 = 1024;
-/// Connections for each request that may be served at once. Callers keep idle connections, and
-/// connections that send nothing are evicted for callers. A header that has begun holds 30 KiB, so
-/// memory must bound the connections, too.
+/// How many connections are allowed for each concurrent request. Callers keep idle connections,
+/// and silent ones are evicted to make room. A partial header holds 30 KiB, so memory must limit
+/// the connections too.
 const CONNECTIONS_A_REQUEST: u64 = 8;
-/// Fewest connections that are allowed, for any limit of requests.
+/// The fewest connections that are allowed, for any limit of requests.
 const FEWEST_CONNECTIONS: u64 = 256;
-/// Fewest callers that are allowed, for any limit of files.
+/// The fewest callers that are allowed, for any limit of files.
 const FEWEST_CALLERS: u64 = 8;
 /// Number of callers below which a warning is logged at the start.
 const FEW_CALLERS: u64 = 256;
 
-/// Most connections of each kind.
+/// The most connections of each kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ConnectionLimits {
     /// Connections on the admin listener.

@@ -24,7 +24,7 @@ pub struct ClientState {
 pub struct Failure {
     /// Kind of the local answer to a request that gets no token.
     pub kind: ErrorKind,
-    /// When the next token request is due if the token in hand is not wanted.
+    /// When the next token request is due if the current token must be replaced.
     pub next_attempt: Instant,
     /// What went wrong, and what to do.
     pub message: Arc<str>,

@@ -1,5 +1,5 @@
-//! Loop that fetches one client's tokens. There is one loop a client, so that no client has two
-//! token requests in flight. It ends on shutdown and on nothing else.
+//! The loop that fetches one client's tokens. There is one loop per client, so no client has two
+//! token requests in flight. Only shutdown ends it.
 
 use super::access_token::Token;
 use super::advice;
@@ -53,7 +53,7 @@ enum Turn {
     TryPendingSource,
 }
 
-/// State of the loop.
+/// The state of the loop.
 pub struct Refresher {
     client: ClientHandle,
     source: Arc<dyn TokenSource>,
@@ -136,7 +136,7 @@ impl Refresher {
         self.client.metrics.record_heartbeat();
     }
 
-    /// Corrects the reported times if the wall clock was set. The token in hand stays in use: by
+    /// Corrects the reported times if the wall clock was set. The current token stays in use: by
     /// the clock by which it ages, it has not expired.
     fn check_wall_clock(&mut self) {
         let Some(step) = self.pace.step(Instant::now(), clock::wall()) else {

@@ -8,12 +8,12 @@ use super::retry::{RetryClass, Streak, retry_delay};
 use crate::clock::Instant;
 use std::time::Duration;
 
-/// Part of its mean by which a refresh is moved at most, so that instances that start together
-/// spread out.
+/// The largest shift of a refresh, as a fraction of its mean delay. The shift spreads instances
+/// that start together.
 const REFRESH_JITTER: f64 = 0.1;
 
-/// Time before its end at which a token counts as expired; a tenth of its life if that is shorter.
-/// A request takes a moment to arrive, and tokens of 60 seconds exist.
+/// How long before its expiry a token counts as expired, since a request takes time to arrive.
+/// For a short-lived token (some last 60 s), a tenth of its life.
 const LEEWAY: Duration = Duration::from_secs(30);
 
 /// Returns for how long a token of this lifetime is given to requests.
@@ -21,8 +21,8 @@ pub fn usable_for(lifetime: Duration) -> Duration {
     lifetime.saturating_sub(LEEWAY.min(lifetime / 10))
 }
 
-/// Returns how long after its request a token is refreshed: `fraction` of its lifetime, moved by up
-/// to a tenth of that.
+/// Returns how long after its request a token is refreshed: `fraction` of its lifetime, plus or
+/// minus up to a tenth of that.
 ///
 /// `random` is from 0 to 1.
 pub fn refresh_after(lifetime: Duration, fraction: f64, random: f64) -> Duration {
@@ -35,7 +35,7 @@ pub fn refresh_after(lifetime: Duration, fraction: f64, random: f64) -> Duration
 pub struct Schedule {
     refresh_at: f64,
     next_refresh: Instant,
-    /// Time of the next request if the token in hand is not wanted.
+    /// When the next request is due if the current token must be replaced.
     urgent_refresh: Instant,
     /// Time until which the token in hand is usable; `None` without one, or if it is not wanted.
     usable_until: Option<Instant>,
@@ -76,7 +76,7 @@ impl Schedule {
         self.ceiling.earliest(wanted)
     }
 
-    /// Returns from when on a token may be fetched although it is in doubt that a newer one helps.
+    /// Returns the earliest time of a token request that may not help.
     pub fn speculative_from(&self, now: Instant) -> Instant {
         self.ceiling.earliest_outside_reserve(now)
     }
@@ -91,8 +91,8 @@ impl Schedule {
         self.usable_until.is_some()
     }
 
-    /// Gives up the token in hand. After a success, the next request is due at once. After a
-    /// failure, it is due when it would be without a token; an earlier one would fail, too.
+    /// Marks the current token as unwanted. After a success, the next request is then due at once.
+    /// After a failure, the retry delay still applies: an earlier request would fail too.
     pub fn expedite(&mut self) {
         self.usable_until = None;
         self.next_refresh = self.next_refresh.min(self.urgent_refresh);

@@ -31,9 +31,9 @@ pub struct TokenStore {
     /// The current token, and earlier ones that are still valid.
     issued: ArcSwap<IssuedTokens>,
     state: watch::Sender<ClientState>,
-    /// Latest generation that the upstream refused.
+    /// The latest generation that the upstream refused.
     rejected: AtomicU64,
-    /// Latest generation that is to be replaced before its time, for whatever reason.
+    /// The latest generation that must be replaced before its time, for any reason.
     unwanted: AtomicU64,
     /// Wakes the refresher when `unwanted` has changed.
     wake: Notify,
@@ -41,8 +41,8 @@ pub struct TokenStore {
     /// Time of the refresher's last sign of life, in milliseconds since `created`. It is tokio's
     /// time: while the machine sleeps, no refresher runs.
     heartbeat: AtomicU64,
-    /// From when on a token may be fetched although it is in doubt that a newer one helps, in
-    /// milliseconds since the clock's zero.
+    /// The earliest time of a token request that may not help, in milliseconds since the clock's
+    /// zero.
     speculative_from: AtomicU64,
 }
 
@@ -63,7 +63,7 @@ pub struct Usable {
     pub authorization: HeaderValue,
     /// Number of the token, for [`TokenStore::reject`].
     pub generation: u64,
-    /// Until when the token may be sent.
+    /// When the token may no longer be sent.
     pub until: Instant,
 }
 
@@ -74,12 +74,12 @@ impl Usable {
     }
 }
 
-/// Meaning of a refusal by the upstream for the token.
+/// What a refusal by the upstream means for the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejection {
     /// The token is not accepted at all.
     Token {
-        /// Whether this token, or one since the last rejection, has worked where it is refused now.
+        /// Whether the refusing route has accepted this token, or one since the last rejection.
         has_worked: bool,
     },
     /// The token is accepted, but does not allow the request. A fresh one may, if its scopes have
@@ -87,7 +87,7 @@ pub enum Rejection {
     Permission,
 }
 
-/// There is no token to send.
+/// The error if there is no token to send.
 #[derive(Debug)]
 pub struct Unavailable {
     /// [`ErrorKind::TokenUnavailable`] or [`ErrorKind::CredentialRejected`].
@@ -142,8 +142,8 @@ impl TokenStore {
         matches!(&*current, Some(current) if Instant::now() < current.usable_until)
     }
 
-    /// Waits for a usable token, at most for `limit`. Returns at once if the refresher's next
-    /// attempt comes later than that.
+    /// Waits at most `limit` for a usable token. Returns at once if the refresher's next attempt
+    /// comes later than that.
     ///
     /// # Errors
     /// No token within the limit.
@@ -238,12 +238,12 @@ impl TokenStore {
         self.wake.notify_one();
     }
 
-    /// Whether a token may be fetched although it is in doubt that a newer one helps.
+    /// Whether a token may be fetched now even if a newer one may not help.
     fn may_speculate(&self) -> bool {
         since_zero(Instant::now()) >= self.speculative_from.load(Ordering::Relaxed)
     }
 
-    /// Sets from when on a token may be fetched although it is in doubt that a newer one helps.
+    /// Sets the earliest time of a token request that may not help.
     pub(super) fn set_speculative_from(&self, moment: Instant) {
         self.speculative_from.store(since_zero(moment), Ordering::Relaxed);
     }

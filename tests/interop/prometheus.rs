@@ -200,7 +200,7 @@ async fn the_alerts_and_panels_follow_the_events_of_a_night() {
     }
     // Without incidents these panels show no data, and all others do.
     let quiet = [
-        "Answers of bearerd's own, by kind",
+        "Local answers by kind",
         "CSRF tokens fetched",
         "New credentials by outcome",
         "Reloads of the configuration",
@@ -228,7 +228,7 @@ async fn the_alerts_and_panels_follow_the_events_of_a_night() {
     // This alert looks back for longer than the rest of the night.
     let some = "BearerdSomeRequestsFailing";
     prometheus.expect("the issuer is down", &outage, &[some]).await;
-    prometheus.panel("Answers of bearerd's own, by kind").await;
+    prometheus.panel("Local answers by kind").await;
     assert_eq!(prometheus.value("bearerd_token_usable").await, 0.0);
     assert!(prometheus.value("bearerd_token_refresh_consecutive_failures").await > 0.0);
 

@@ -73,7 +73,7 @@ impl CallerTimeout {
     }
 }
 
-/// The time for a phase. `None` if it is not the caller's turn.
+/// The time for a phase. `None` if bearerd does not wait for the caller.
 const fn time_for(phase: Phase) -> Option<Duration> {
     match phase {
         Phase::Header => Some(HEADER_TIME),
@@ -168,8 +168,8 @@ mod tests {
         }
     }
 
-    /// How long a caller is read that sends this many bytes of a body after each pause; at most an
-    /// hour.
+    /// How long bearerd reads from a caller that sends this many bytes of a body after each pause;
+    /// at most an hour.
     async fn heard(bytes: usize, pause: Duration) -> Duration {
         let (mut downstream, mut caller) = pair();
         downstream.request_started(true, false);

@@ -37,7 +37,7 @@ pub(crate) struct Downstream {
     phase: AtomicCell<Phase>,
     /// The time-out of the phase.
     pub(super) timeout: CallerTimeout,
-    /// Whether the phase is new, so that its time has to start.
+    /// Whether the phase is new, and its time has not started.
     is_phase_new: AtomicBool,
     /// Whether the wait so far does not count: bearerd was not reading, or was writing.
     pub(super) must_reset_wait: AtomicBool,
@@ -60,7 +60,7 @@ pub(crate) struct Downstream {
     pub(super) stall: WriteStall,
     /// Whether `pacing` is set.
     pub(super) is_paced: AtomicBool,
-    /// Reads a body no faster than the upstream takes it.
+    /// The pacing that reads a body no faster than the upstream takes it.
     pub(super) pacing: Mutex<Option<BodyPacing>>,
     /// Whether the response, or the header of a refusal, was sent.
     pub(super) is_response_out: AtomicBool,
@@ -194,7 +194,7 @@ impl Downstream {
         self.is_cut.load(Ordering::Relaxed)
     }
 
-    /// Whether the response was sent, and only a body is missing that nobody needs.
+    /// Whether the response was sent, and only an unneeded body is still to come.
     pub(crate) fn has_unneeded_body(&self) -> bool {
         self.phase() == Phase::UnneededBody
     }

@@ -1,8 +1,8 @@
 //! Reading a caller's connection.
 //!
-//! A large body is read no faster than the upstream takes it, and to its end when the upstream
-//! takes no more: a caller that only listens after it has sent everything then gets an early
-//! response.
+//! A large body is read no faster than the upstream takes it. If the upstream takes no more, the
+//! rest is read and dropped. So a caller that reads nothing before it has sent everything still
+//! gets an early response.
 
 use super::caller_timeout::HEADER_TIME;
 use super::connection::Downstream;

@@ -16,16 +16,16 @@ use tokio::task::yield_now;
 use tokio_util::io::poll_write_buf;
 
 impl Downstream {
-    /// Answers bytes that never became a request.
+    /// Answers bytes that are not a valid request.
     fn answer(&mut self, problem: &Problem) {
         self.load.record_rejected(problem);
         self.local_answer = Some(problem.to_wire());
     }
 
-    /// Answers bytes that never became a request, and sends the answer at once.
+    /// Answers bytes that are not a valid request, and sends the answer at once.
     pub(super) fn refuse(&mut self, problem: &Problem, context: &mut Context<'_>) {
         self.answer(problem);
-        // The buffer is empty and the answer small, so that one try is enough.
+        // The buffer is empty and the answer is small, so one try is enough.
         let _ = self.poll_local_answer(context);
         let _ = Pin::new(&mut self.socket).poll_flush(context);
     }

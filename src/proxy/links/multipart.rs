@@ -1,9 +1,9 @@
 //! HTTP messages in a body, rewritten one by one while the body streams through: the parts of a
 //! multipart (RFC 2046), or a single `application/http`. Pure.
 //!
-//! A rewritten part is held until its end, since the lengths in its headers change with it. A part
-//! that is too large to be held, before or after, streams and loses its lengths: the delimiter ends
-//! it. So each piece of input makes no more output than its own links.
+//! A rewritten part is held until its end, because the lengths in its headers change with it. A
+//! part that is too large to be held, before or after rewriting, streams without its lengths: the
+//! delimiter ends it. So a piece of input grows only by its own links.
 
 use super::embedded_header::{split_end, split_message, value_of, without_length};
 use super::held_part::{HeldPart, LARGEST_CHANGED, LARGEST_PART};
@@ -15,7 +15,7 @@ use std::fmt;
 const LONGEST_DELIMITER: usize = 2 * LONGEST_BOUNDARY;
 /// The deepest nesting: a batch holds change sets, which hold no others.
 const DEEPEST: usize = 4;
-/// The most bytes that nested parts may still lose with their lengths.
+/// The most bytes by which held nested parts may shrink when their lengths are removed.
 const MOST_LOST: usize = 4 * 1024;
 /// The capacity of a buffer that is kept once it is empty. A larger one is freed.
 const KEPT: usize = 4 * 1024;

@@ -30,7 +30,7 @@ impl RouteOrigin {
 
 /// Finds the sidecar's origins: the caller's own, and from that the other listeners'.
 pub(super) struct OriginResolver {
-    /// Knows the names that can be the sidecar's.
+    /// The guard, which knows the sidecar's names.
     guard: Arc<Guard>,
     /// The listener's address, unless it is a Unix socket.
     here: Option<SocketAddr>,
@@ -63,9 +63,9 @@ impl OriginResolver {
 
     /// The origin of a route, for callers that use `own`.
     ///
-    /// The caller's own name also leads to another port of the same address. A different address
-    /// has to be named, and `None` is returned if callers may not name it: on the same port of this
-    /// address another server may listen.
+    /// For another port of the same address, the caller's own name is kept. For another address,
+    /// the address itself is the host. `None` if `access.hosts` does not list it: the caller's name
+    /// with that port may be another server.
     pub(super) fn resolve(&self, route: RouteOrigin, own: &str) -> Option<String> {
         let RouteOrigin::OtherListener(address) = route else {
             return Some(own.to_owned());

@@ -21,7 +21,7 @@ const KEPT: Duration = Duration::from_secs(15);
 /// The age up to which addresses are used while newer ones are looked up. A request after a longer
 /// pause waits for the lookup.
 const STALE: Duration = Duration::from_secs(30);
-/// The least time between lookups because no address of a name could be connected to.
+/// The least time between lookups that are made because no address accepts a connection.
 const DOUBT: Duration = Duration::from_secs(1);
 /// The timeout of a lookup.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -39,8 +39,8 @@ impl Loss {
     }
 }
 
-/// Whether the connection ended, or something else than an answer came. The sidecar's own timeouts
-/// are neither.
+/// Whether the connection ended, or brought something other than an answer. The sidecar's own
+/// timeouts are not a loss.
 fn is_closed(error: &Error) -> bool {
     use ErrorType::{ConnectionClosed, H1Error, InvalidHTTPHeader, ReadError, WriteError};
     let etype = error.etype();
