@@ -1,13 +1,10 @@
 //! Memory of the process if links become many times as long.
 
-use super::{CHUNK, ENDLESS, LIMIT_KIB, MemoryScene, Page, Pages, gzip};
-use crate::support::{DEADLINE, eventually};
-use futures_util::StreamExt;
+use super::{CHUNK, ENDLESS, LIMIT_KIB, MemoryScene, Page, Pages, READERS, gzip, read_by_others};
+use crate::support::DEADLINE;
 use futures_util::future::join_all;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::AsyncReadExt;
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// A stripped path of 62 characters. It is added to each absolute path in a response.
@@ -169,31 +166,9 @@ async fn a_part_of_an_upload_that_becomes_several_times_as_large_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fast_readers_of_links_that_grow_do_not_starve_another_caller() {
-    const READERS: usize = 4;
-    const ASKED: usize = 20;
     let scene = Arc::new(start().await);
-    let read = Arc::new(AtomicUsize::new(0));
-    let mut readers = JoinSet::new();
-    for _ in 0..READERS {
-        let (scene, read) = (scene.clone(), read.clone());
-        readers.spawn(async move {
-            let url = format!("{}{LONG}/parts-gzip/{ENDLESS}", scene.process.url);
-            let mut stream = scene.http.get(url).send().await.unwrap().bytes_stream();
-            while let Some(chunk) = stream.next().await {
-                read.fetch_add(chunk.unwrap().len(), Ordering::Relaxed);
-            }
-        });
-    }
-    eventually("they read", async || read.load(Ordering::Relaxed) > READERS * CHUNK).await;
-    // The bytes that they get while another caller waits for its response.
-    let mut beside = Vec::new();
-    for _ in 0..ASKED {
-        let before = read.load(Ordering::Relaxed);
-        scene.read(0).await;
-        beside.push(read.load(Ordering::Relaxed) - before);
-    }
-    beside.sort_unstable();
-    let usually = beside[ASKED / 2];
+    let url = format!("{}{LONG}/parts-gzip/{ENDLESS}", scene.process.url);
+    let usually = read_by_others(&scene, &url).await;
     assert!(
         usually < READERS * CHUNK * 3 / 2,
         "{usually} bytes were read by others during a request"
