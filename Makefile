@@ -18,7 +18,7 @@ setup: ## Install what the build needs and the system lacks (cmake, a C compiler
 demo: setup ## A demo tenant and a sidecar in front of it, with lines to type
 	$(CARGO) run -- demo
 
-# Modules of the integration tests that wait for time-outs, move gibibytes or simulate fleets.
+# Modules of the integration tests that wait for timeouts, move gibibytes or simulate fleets.
 SLOW := operate::connection_floods operate::memory operate::otlp proxy::dead_paths proxy::faults \
 	proxy::stale_connections proxy::uploads ship::fleet token::issuers token::lifetime token::rotation
 

@@ -19,7 +19,7 @@ pub enum ErrorKind {
     UpstreamUnreachable,
     /// The upstream's certificate or TLS handshake failed.
     UpstreamTls,
-    /// The upstream did not answer within the configured time-out.
+    /// The upstream did not answer within the configured timeout.
     UpstreamTimeout,
     /// The forward proxy refused to connect to the upstream, or failed.
     UpstreamProxy,

@@ -1,6 +1,6 @@
 //! How soon a connection is given up whose packets vanish: a NAT, a firewall or a VPN has forgotten
 //! it, or this machine is on another network. No error is reported then, and each request on it
-//! would wait for its own time-out.
+//! would wait for its own timeout.
 //!
 //! The system sends probes on an idle connection, and waits for acknowledgements on a busy one. A
 //! live peer acknowledges both, however long it takes to respond.

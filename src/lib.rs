@@ -44,7 +44,7 @@
 //! redact          removes secrets from text, in any encoding
 //! readable        text of others without control characters
 //! profile         API families of the tenant
-//! keepalive       time-outs for connections whose packets vanish
+//! keepalive       timeouts for connections whose packets vanish
 //! journal         last events
 //! error           kinds of local answers
 //! environment     process environment

@@ -14,7 +14,7 @@ use tokio::task::yield_now;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
-/// Time-out of a request's header. Probes and scrapers send it at once.
+/// Timeout of a request's header. Probes and scrapers send it at once.
 const HEADER_TIME: Duration = Duration::from_secs(10);
 /// Longest life of a connection, which also ends a client that does not read.
 const LIFE: Duration = Duration::from_secs(30);

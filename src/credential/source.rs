@@ -94,7 +94,7 @@ impl CredentialSource {
     /// Like [`CredentialSource::read`], on a thread for blocking work and within [`READ_TIMEOUT`].
     ///
     /// # Errors
-    /// Those of [`CredentialSource::read`], and the time-out.
+    /// Those of [`CredentialSource::read`], and the timeout.
     pub async fn read_in_time(&self) -> Result<Identity, CredentialError> {
         let source = self.clone();
         let read = blocking::within(READ_TIMEOUT, move || source.read()).await;

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use url::Url;
 
-/// Time-out of each step.
+/// Timeout of each step.
 const STEP: Duration = Duration::from_secs(5);
 /// A certificate that expires sooner gets a warning.
 const SOON: Duration = Duration::from_secs(14 * 24 * 3600);

@@ -15,7 +15,7 @@ use reqwest::Response;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Time-out of the call, from the first byte of the request to the header of the response.
+/// Timeout of the call, from the first byte of the request to the header of the response.
 const CALL: Duration = Duration::from_secs(20);
 
 /// Checks a route with its client's token.

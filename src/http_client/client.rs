@@ -25,9 +25,9 @@ pub(crate) struct HttpClientOptions<'a> {
     pub(crate) transport: &'a Transport,
     /// The client certificate.
     pub(crate) certificate: Option<&'a CertificateAndKey>,
-    /// Time-out of a connection with its TLS handshake.
+    /// Timeout of a connection with its TLS handshake.
     pub(crate) connect: Duration,
-    /// Time-out from the first byte sent to the last byte received.
+    /// Timeout from the first byte sent to the last byte received.
     pub(crate) whole: Duration,
     /// The most idle connections that are kept. Zero if requests are minutes apart, because a kept
     /// connection would often be dead by then.

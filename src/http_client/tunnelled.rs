@@ -36,9 +36,9 @@ pub(super) struct Tunnelled {
     pub(super) destination: Destination,
     pub(super) server: Url,
     pub(super) tls: Arc<ClientConfig>,
-    /// Time-out of the connection to the proxy, the tunnel and the TLS handshake together.
+    /// Timeout of the connection to the proxy, the tunnel and the TLS handshake together.
     pub(super) connect: Duration,
-    /// Time-out from the first byte sent to the last byte received.
+    /// Timeout from the first byte sent to the last byte received.
     pub(super) whole: Duration,
 }
 

@@ -19,7 +19,7 @@ use strum::VariantArray;
 const DURATIONS: [f64; 12] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0];
 /// Upper bounds of the buckets for token request durations, in seconds, up to the request's
-/// time-out.
+/// timeout.
 const TOKEN_DURATIONS: [f64; 8] = [0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0];
 
 /// Status classes of an upstream's final answer.

@@ -18,7 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 use url::Url;
 
-/// Time-out of a connection with its TLS handshake.
+/// Timeout of a connection with its TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest answer, in bytes. Collectors answer in a few bytes, or a few more if they refuse
 /// spans.

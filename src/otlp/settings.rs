@@ -24,7 +24,7 @@ const RESOURCE: &str = "OTEL_RESOURCE_ATTRIBUTES";
 
 /// The path for traces, relative to [`ENDPOINT`].
 const TRACES_PATH: &str = "/v1/traces";
-/// Default time-out from the first byte sent to the last byte received.
+/// Default timeout from the first byte sent to the last byte received.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 const DEFAULT_SERVICE: &str = "bearerd";
 pub(super) const SERVICE_NAME: &str = "service.name";
@@ -36,7 +36,7 @@ pub(super) struct Settings {
     pub(super) endpoint: Url,
     /// Headers of each request to the collector, all marked as sensitive.
     pub(super) headers: HeaderMap,
-    /// Time-out of one request to the collector.
+    /// Timeout of one request to the collector.
     pub(super) timeout: Duration,
     /// Decides which traces are recorded, and whether the caller's decision is followed.
     pub(super) sampler: Sampler,

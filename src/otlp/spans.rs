@@ -28,7 +28,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tracing::{info, warn};
 
-/// Time-out for sending the last spans when the process ends.
+/// Timeout for sending the last spans when the process ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 /// The flags that bearerd passes on: whether the trace is sampled, and whether its id is random
 /// (W3C Trace Context level 2, section 3.2.2.5).

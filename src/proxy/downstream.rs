@@ -1,7 +1,7 @@
 //! The caller's connection as pingora reads and writes it.
 //!
 //! The connection knows the phase of its request: what the caller still has to send. A caller that
-//! takes too long is answered and disconnected, because pingora's own time-outs start anew with
+//! takes too long is answered and disconnected, because pingora's own timeouts start anew with
 //! every byte. Answers that pingora sends by itself, without calling a hook, are replaced by
 //! bearerd's own and counted.
 

@@ -34,9 +34,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 use tracing::info;
 
-/// Time-out of a connection with its TLS handshake.
+/// Timeout of a connection with its TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time-out from the first byte sent to the last byte received. SAP's issuer queues requests before
+/// Timeout from the first byte sent to the last byte received. SAP's issuer queues requests before
 /// it refuses them.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 

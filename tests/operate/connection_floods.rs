@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 const MOST_KIB: u64 = 64 * 1024;
 /// A limit of open files that leaves room for few callers.
 const FILES: u32 = 160;
-/// A time well below the time-out of idle connections, which is a minute on the main listener.
+/// A time well below the timeout of idle connections, which is a minute on the main listener.
 const AT_ONCE: Duration = Duration::from_secs(20);
 
 async fn start(files: u32) -> (Fixture, Process) {

@@ -27,7 +27,7 @@ const GIB: usize = 1 << 30;
 const CHUNK: usize = 1 << 20;
 const LIMIT_KIB: u64 = 64 * 1024;
 
-/// An HTTP client with a time-out of minutes.
+/// An HTTP client with a timeout of minutes.
 fn patient() -> reqwest::Client {
     set_up_tls();
     reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(300)).build().unwrap()

@@ -106,7 +106,7 @@ async fn a_request_that_finds_the_queue_full_or_waits_too_long_is_answered_503_w
     assert_eq!(scene.upstream.seen().len(), 1);
     let series = r#"bearerd_requests_total{code_class="5xx",method="GET",outcome="overloaded""#;
     eventually("counted", async || scene.sidecar.metric(series).await == 2.0).await;
-    // The time-out of the first request frees its slot.
+    // The timeout of the first request frees its slot.
     eventually("served", async || send(&scene, "GET").await.0 == 200).await;
 }
 

@@ -269,7 +269,7 @@ async fn a_peer_that_acknowledges_but_reads_nothing_for_50_s_is_not_cut() {
         .route("/tls", "upstream", "tls")
         .route("/tls", "profile", "passthrough");
     let sidecar = Sidecar::ready(&config).await;
-    // reqwest's own time-out would be too short.
+    // reqwest's own timeout would be too short.
     let http = reqwest::Client::builder().no_proxy().tcp_user_timeout(None).build().unwrap();
     let upload = async |path: &str| {
         let request = http.put(format!("{}{path}", sidecar.url)).body(vec![b'x'; LARGE]);

@@ -201,7 +201,7 @@ async fn informational_responses_without_end_do_not_hold_a_request() {
     let request = format!(
         "POST /free HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
     );
-    // A flood, and a sequence that restarts the time-out of 1 s again and again.
+    // A flood, and a sequence that restarts the timeout of 1 s again and again.
     for (endless, status, kind) in [
         (Behaviour::Answer(one.repeat(1_000)), "502", "upstream_unreachable"),
         (Behaviour::InPieces(vec![one.to_owned(); 90]), "504", "upstream_timeout"),

@@ -23,7 +23,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::AbortOnDropHandle;
 
-/// A pause longer than any time-out of the sidecar.
+/// A pause longer than any timeout of the sidecar.
 pub(crate) const STALL: Duration = Duration::from_secs(6);
 /// The first address, and one that listens only at times.
 pub(crate) const FIRST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

@@ -22,7 +22,7 @@ const PATIENCE_AFTERWARDS: Duration = Duration::from_secs(2);
 /// caller is not a hostile one.
 const PATIENCE_A_BYTE: Duration = Duration::from_micros(62_500);
 
-/// The time-out of the current phase.
+/// The timeout of the current phase.
 #[derive(Debug, Default)]
 pub(super) struct CallerTimeout {
     /// The phase that it runs for.

@@ -35,7 +35,7 @@ pub(crate) struct Downstream {
     pub(super) load: Arc<Load>,
     activity: Arc<Activity>,
     phase: AtomicCell<Phase>,
-    /// The time-out of the phase.
+    /// The timeout of the phase.
     pub(super) timeout: CallerTimeout,
     /// Whether the phase is new, and its time has not started.
     is_phase_new: AtomicBool,

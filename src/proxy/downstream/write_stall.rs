@@ -1,4 +1,4 @@
-//! The time-out of a caller that does not read its response.
+//! The timeout of a caller that does not read its response.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,7 +9,7 @@ use tokio::time::{Instant, Sleep, sleep};
 /// reads slowly seems to read nothing for a while.
 pub(in crate::proxy) const WRITE_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// The time since the caller has read anything. pingora's own time-out covers a whole chunk,
+/// The time since the caller has read anything. pingora's own timeout covers a whole chunk,
 /// however long it becomes.
 #[derive(Debug, Default)]
 pub(super) struct WriteStall {

@@ -103,8 +103,8 @@ pub(super) mod tests {
         use ErrorType::*;
         let caller = Error::because(ReadError, "", io::Error::from(ConnectionReset));
         for (what, error) in [
-            ("our own time-out of reading", up(ReadTimedout)),
-            ("our own time-out of writing", io(WriteTimedout, TimedOut)),
+            ("our own timeout of reading", up(ReadTimedout)),
+            ("our own timeout of writing", io(WriteTimedout, TimedOut)),
             ("the end of the caller", caller.into_down()),
             ("a local error", Error::new_in(InternalError)),
             ("a login page", up(ErrorType::new("LoginPage"))),
