@@ -29,7 +29,7 @@
 //! telemetry       log lines on standard error
 //! shutdown        signals: end, or reload
 //! sandbox         what the process gives up before it serves
-//! resolver        name look-ups
+//! resolver        name lookups
 //! config          file, environment and flags, parsed and checked
 //! credential      service keys, secrets, certificates, assertions
 //! forward_proxy   which proxy leads to a server, and the tunnel through it
@@ -66,7 +66,7 @@
 //! - Some things are done in one place only: HTTP clients in [`http_client`], pingora's peers in
 //!   [`proxy::upstream`] and server settings in [`server`], reading the environment in
 //!   [`environment`], tunnels through a forward proxy in [`forward_proxy`], blocking work in
-//!   [`blocking`], name look-ups in `resolver`.
+//!   [`blocking`], name lookups in `resolver`.
 //! - [`otlp`] makes spans for a trace collector. A build without the feature `otlp` makes none.
 //! - [`app`] puts the sidecar together. Tests start it on port 0.
 

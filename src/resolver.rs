@@ -1,4 +1,4 @@
-//! Look-ups of host names by the system's resolver, on the threads of [`blocking`].
+//! Lookups of host names by the system's resolver, on the threads of [`blocking`].
 //!
 //! [`blocking`]: crate::blocking
 
@@ -38,7 +38,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A look-up of a name. If it is dropped without an answer, its callers get an error.
+/// A lookup of a name. If it is dropped without an answer, its callers get an error.
 struct LookUp(String);
 
 impl LookUp {
@@ -46,7 +46,7 @@ impl LookUp {
     fn run(mut self) {
         let found = (self.0.as_str(), 0).to_socket_addrs();
         let answer: Answer = found.map(Iterator::collect).map_err(|error| error.to_string());
-        // Taken, so that the drop does not remove a later look-up of the same name.
+        // Taken, so that the drop does not remove a later lookup of the same name.
         let host = std::mem::take(&mut self.0);
         let waiting = locked(&WAITING).remove(&host).unwrap_or_default();
         for reply in waiting {

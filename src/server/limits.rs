@@ -9,7 +9,7 @@ use rustix::process::{Resource, getrlimit};
 use tracing::warn;
 
 /// Files for everything but callers and probes: logs, runtimes, listeners, watches, token requests,
-/// name look-ups, and duplicated descriptors of connections with uploads.
+/// name lookups, and duplicated descriptors of connections with uploads.
 const RESERVE: u64 = 96 + MOST_HANDLES as u64;
 /// The most connections on the admin listener, for probes, scrapers and people.
 const MOST_ADMIN: u64 = 64;

@@ -1,4 +1,4 @@
-//! Look-up of values by name in one map of a document.
+//! Lookup of values by name in one map of a document.
 
 use super::document::{Document, Entries};
 use super::error::ClientFault;
