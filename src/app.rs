@@ -94,7 +94,7 @@ impl App {
         self.admin.local_addr()
     }
 
-    /// Runs until `shutdown` is requested and the requests under way have ended.
+    /// Runs until `shutdown` is requested and the requests in flight have ended.
     ///
     /// Control tasks (refreshers, admin) run on the caller's runtime, requests on threads of their
     /// own.

@@ -10,7 +10,7 @@ use tracing::info;
 /// The two steps of a shutdown: end gracefully, then end at once.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
-    /// Cancelled to request a graceful end: requests under way are finished.
+    /// Cancelled to request a graceful end: requests in flight are finished.
     pub requested: CancellationToken,
     /// Cancelled to end at once.
     pub forced: CancellationToken,

@@ -15,7 +15,7 @@ pub(super) struct PreparedUpstream {
 
 impl PreparedUpstream {
     /// Prepares an upstream, unless the same upstream is in use in `before`. A changed one with the
-    /// same name and origin goes on counting the requests under way.
+    /// same name and origin goes on counting the requests in flight.
     pub(super) fn new(
         config: &Arc<config::Upstream>,
         inputs: &TransportInputs,

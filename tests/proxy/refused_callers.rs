@@ -101,7 +101,7 @@ async fn callers_beyond_the_limit_keep_no_other_caller_out_once_there_is_room() 
         guarded.scene.upstream.script([Behaviour::Hang]);
         let mut only = RawClient::connect(guarded.scene.sidecar.host()).await;
         only.send(&get).await;
-        eventually("under way", async || guarded.scene.upstream.seen().len() > before).await;
+        eventually("in flight", async || guarded.scene.upstream.seen().len() > before).await;
         let _refused = guarded.refused(MANY, &post, "503").await;
         let left = async || {
             let series = r#"bearerd_requests_total{code_class="none",method="GET","#;

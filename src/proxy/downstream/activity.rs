@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The value of `idle_since` while a request is under way.
+/// The value of `idle_since` while a request is in flight.
 const BUSY: u64 = 0;
 
 /// The idle state of a connection: since when it has been idle, as the number of its pause. A
@@ -40,7 +40,7 @@ impl Activity {
         }
     }
 
-    /// The number of the pause. `None` while a request is under way.
+    /// The number of the pause. `None` while a request is in flight.
     pub(crate) fn idle_since(&self) -> Option<u64> {
         let since = self.idle_since.load(Ordering::Relaxed);
         (since != BUSY).then_some(since)

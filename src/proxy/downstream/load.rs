@@ -1,4 +1,4 @@
-//! How much is under way on a listener, for `limits.requests`.
+//! How much is in flight on a listener, for `limits.requests`.
 
 use crate::config::ListenerId;
 use crate::metrics::Metrics;
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 /// The most long headers that are received at once: with pingora's read buffers, 6 MiB.
 const MOST_LONG_HEADERS: usize = 48;
 
-/// The requests under way that came in on one listener.
+/// The requests in flight that came in on one listener.
 pub(crate) struct Load {
     listener: ListenerId,
     requests: AtomicI64,
@@ -50,7 +50,7 @@ impl Load {
     }
 }
 
-/// One request under way on a listener.
+/// One request in flight on a listener.
 pub(crate) struct InFlight(Arc<Load>);
 
 impl InFlight {
