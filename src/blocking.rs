@@ -16,9 +16,11 @@ use tokio::time::timeout;
 
 /// Threads that never end. A hanging file system and a hanging resolver leave one of them free.
 const PERMANENT: usize = 3;
-/// The most threads. The limit keeps hanging threads from using up the limit of processes.
+/// The largest number of threads. The limit keeps hanging threads from using up the limit of
+/// processes.
 const MAX_THREADS: usize = 32;
-/// The most jobs that wait for a thread. All clients and names of a large configuration need fewer.
+/// The largest number of jobs that wait for a thread. All clients and names of a large
+/// configuration need fewer.
 const MAX_QUEUED: usize = 256;
 /// How long a thread beyond the permanent ones waits for work before it ends.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 const MAX_SMALL: usize = 1024 * 1024;
 /// The largest file with secrets, in bytes.
 pub const MAX_SECRET: usize = 64 * 1024;
-/// The most links that the kernel follows on the way to a file.
+/// The largest number of links that the kernel follows on the way to a file.
 const MAX_LINKS: usize = 40;
 
 /// Opens a plain file for reading. A pipe or a device is refused, because reading it could block

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-/// Most events that are kept. One that repeats counts once.
+/// The largest number of events that are kept. One that repeats counts once.
 const CAPACITY: usize = 50;
 
 /// Kind of an event.

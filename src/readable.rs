@@ -6,7 +6,7 @@ use icu_properties::{CodePointMapData, CodePointSetData};
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// The most bytes of a path, or of other text from a request, that are logged.
+/// The largest number of bytes of a path, or of other text from a request, that are logged.
 pub(crate) const LONGEST: usize = 1024;
 
 /// A text in which every character that could deceive a reader is written as `\u001b`. Line breaks

@@ -18,7 +18,7 @@ use tracing::warn;
 /// Time after which known addresses are used instead of waiting for the resolver. It is less than a
 /// connection may take.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
-/// The most names whose addresses are kept. A configuration has fewer.
+/// The largest number of names whose addresses are kept. A configuration has fewer.
 const MOST_KNOWN: usize = 256;
 
 type Answer = Result<Vec<SocketAddr>, String>;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// The share of a window that other processes may use. A window with more is measured again.
 const FOREIGN: f64 = 0.06;
-/// The most attempts for a window. After them, the quietest one counts.
+/// The largest number of attempts for a window. After them, the quietest one counts.
 const TRIES: usize = 3;
 /// The time that a load runs before its window.
 const WARM_UP: Duration = Duration::from_millis(300);

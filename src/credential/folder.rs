@@ -11,11 +11,11 @@ use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-/// The most bytes of all files together.
+/// The largest number of bytes of all files together.
 pub const MAX_SUM: usize = 1024 * 1024;
-/// The most files and folders together.
+/// The largest number of files and folders together.
 pub const MAX_ENTRIES: usize = 200;
-/// The most folders inside each other.
+/// The largest number of folders inside each other.
 pub const MAX_DEPTH: usize = 4;
 
 /// The link to the folder with the current files of a Kubernetes mount.

@@ -17,7 +17,7 @@ use url::Url;
 
 /// The longest header of a proxy's answer, in bytes. The body of a refusal is not read.
 const MAX_HEADER: usize = 8 << 10;
-/// The most headers of a proxy's answer.
+/// The largest number of headers in a proxy's answer.
 const MAX_HEADERS: usize = 64;
 /// The longest name of an authentication scheme, in bytes.
 const MAX_SCHEME: usize = 32;

@@ -29,8 +29,8 @@ pub(crate) struct HttpClientOptions<'a> {
     pub(crate) connect: Duration,
     /// Timeout from the first byte sent to the last byte received.
     pub(crate) whole: Duration,
-    /// The most idle connections that are kept. Zero if requests are minutes apart, because a kept
-    /// connection would often be dead by then.
+    /// The largest number of idle connections that are kept. Zero if requests are minutes apart,
+    /// because a kept connection would often be dead by then.
     pub(crate) kept: usize,
 }
 

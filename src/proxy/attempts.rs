@@ -37,7 +37,7 @@ pub(crate) enum Cause {
 }
 
 impl Cause {
-    /// The most attempts for this cause.
+    /// The largest number of attempts for this cause.
     pub(super) const fn limit(self) -> u32 {
         match self {
             Self::Address => MAX_ADDRESSES - 1,
@@ -57,13 +57,13 @@ impl Cause {
     }
 }
 
-/// The most addresses that one request tries.
+/// The largest number of addresses that one request tries.
 const MAX_ADDRESSES: u32 = 4;
 
-/// The most attempts that a `retry` policy allows.
+/// The largest number of attempts that a `retry` policy allows.
 const BUSY_ATTEMPTS: u32 = Retry::MOST_ATTEMPTS;
 
-/// The most attempts of one request: the first, and those of every cause.
+/// The largest number of attempts of one request: the first, and those of every cause.
 pub(crate) const MOST: usize = 1 + sum_of_limits(Cause::VARIANTS);
 
 const fn sum_of_limits(causes: &[Cause]) -> usize {

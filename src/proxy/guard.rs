@@ -19,9 +19,9 @@ use std::sync::Arc;
 pub(crate) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// The header in which browsers say which site a request comes from (W3C Fetch Metadata).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-/// The most header lines of a request. Tools send fewer.
+/// The largest number of header lines of a request. Tools send fewer.
 const MOST_HEADERS: usize = 128;
-/// The most bytes of a request's header and target. SAP's front end allows 16 KiB.
+/// The largest number of bytes of a request's header and target. SAP's front end allows 16 KiB.
 pub(crate) const LONGEST_HEADER: usize = 64 * 1024;
 
 /// Decides which callers are allowed. By default, callers that connect to a loopback address by one

@@ -6,8 +6,8 @@ use pingora::{Error, ErrorType};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The most informational answers of one request. `102 Processing` comes every few seconds; this is
-/// enough for a long `timeouts.read`.
+/// The largest number of informational answers of one request. `102 Processing` comes every few
+/// seconds; this is enough for a long `timeouts.read`.
 const MOST: u32 = 100;
 
 /// The informational answers of one request so far.

@@ -25,14 +25,14 @@ use tokio::time::timeout;
 
 /// The read timeout of a body that is read before the request is sent.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
-/// The most bytes that pingora reads of a body at once.
+/// The largest number of bytes that pingora reads of a body at once.
 const LARGEST_READ: u64 = 64 * 1024;
 /// The bytes after which the task yields, since a worker has one thread.
 const TURN: usize = 8 * 1024;
 /// The bytes that are rewritten at once. With many URLs, the result is several times as large.
 const PIECE: usize = 1024;
-/// The most bytes by which one read may grow when URLs are replaced. A held part of a batch, or a
-/// read of nothing but links, grows by less.
+/// The largest number of bytes by which one read may grow when URLs are replaced. A held part of a
+/// batch, or a read of nothing but links, grows by less.
 const MOST_GROWN: usize = 256 * 1024;
 
 /// A request body that is not passed on as it is.

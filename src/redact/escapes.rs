@@ -2,7 +2,7 @@
 
 use super::layer::{Decoded, Layer};
 
-/// The most digits of a number. Leading zeros could go on without end.
+/// The largest number of digits in a number. Leading zeros could go on without end.
 const LONGEST_NUMBER: usize = 12;
 /// The length of the longest escape: `&#x000000000041;`.
 pub(super) const LONGEST_ESCAPE: usize = "&#x;".len() + LONGEST_NUMBER;

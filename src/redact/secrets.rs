@@ -13,7 +13,8 @@ use std::sync::Arc;
 pub(super) const REMOVED: &str = "[token removed]";
 /// Up to this number of places, a secret is compared at each of them.
 const FEW: usize = 64;
-/// The most first bytes of secrets that are searched before the secrets themselves.
+/// The largest number of first bytes of secrets that are searched for before the secrets
+/// themselves.
 const ENOUGH: usize = 64;
 /// The shortest run that is worth skipping to. With shorter runs, the text is decoded as a whole.
 const SHORTEST_RUN: usize = 4;

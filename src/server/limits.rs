@@ -11,12 +11,13 @@ use tracing::warn;
 /// Files for everything but callers and probes: logs, runtimes, listeners, watches, token requests,
 /// name lookups, and duplicated descriptors of connections with uploads.
 const RESERVE: u64 = 96 + MOST_HANDLES as u64;
-/// The most connections on the admin listener, for probes, scrapers and people.
+/// The largest number of connections on the admin listener, for probes, scrapers and people.
 const MOST_ADMIN: u64 = 64;
-/// The most files that one caller takes.
+/// The largest number of files that one caller takes.
 const FILES_A_CALLER: u64 = 3;
-/// The most idle upstream connections of a worker, which is the default of `limits.requests`. With
-/// fewer, concurrent requests would have to reconnect, which triples the cost of a request.
+/// The largest number of idle upstream connections of a worker, which is the default of
+/// `limits.requests`. With fewer, concurrent requests would have to reconnect, which triples the
+/// cost of a request.
 const MOST_POOLED: u64 = 1024;
 /// How many connections are allowed for each concurrent request. Callers keep idle connections,
 /// and silent ones are evicted to make room. A partial header holds 30 KiB, so memory must limit
@@ -29,7 +30,7 @@ const FEWEST_CALLERS: u64 = 8;
 /// Number of callers below which a warning is logged at the start.
 const FEW_CALLERS: u64 = 256;
 
-/// The most connections of each kind.
+/// The largest number of connections of each kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ConnectionLimits {
     /// Connections on the admin listener.

@@ -4,7 +4,8 @@ use crate::clock::Instant;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// The most token requests per minute and client: a defect must not become an attack on the issuer.
+/// The largest number of token requests per minute and client: a defect must not become an attack
+/// on the issuer.
 pub const CEILING: usize = 20;
 const WINDOW: Duration = Duration::from_secs(60);
 /// Part of the ceiling that is kept for scheduled refreshes, and for tokens that have worked before

@@ -270,7 +270,7 @@ fn every_alert_has_a_severity_and_an_entry_in_the_runbook_that_says_so() {
         let entry = entries.get(alert).unwrap_or_else(|| panic!("no entry for {alert}"));
         let (means, _) = entry.split_once("**Now:**").unwrap();
         assert!(means.contains(severity), "{alert}: {means}");
-        for part in ["**Look:**", "**Mend", "**Mended"] {
+        for part in ["**Look:**", "**Fix", "**Fixed"] {
             assert!(entry.contains(part), "{alert}: no {part}");
         }
     }

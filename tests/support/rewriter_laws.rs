@@ -57,8 +57,8 @@ static MAPS: LazyLock<Maps> = LazyLock::new(|| {
 
 /// The interface of both rewriters.
 pub(crate) trait Rewriter {
-    /// The most bytes that may be held back for each byte of an origin: the length of its longest
-    /// escape.
+    /// The largest number of bytes that may be held back for each byte of an origin: the length of
+    /// its longest escape.
     const HELD_PER_BYTE: usize;
 
     fn new(map: &Arc<OriginMap>) -> Self;

@@ -124,7 +124,7 @@ impl Peer {
         self.state.seen.lock().unwrap().clone()
     }
 
-    /// The most requests that were in the pause of [`Behaviour::Later`] at once.
+    /// The largest number of requests that were in the pause of [`Behaviour::Later`] at once.
     pub(crate) fn most_at_once(&self) -> usize {
         self.state.later.lock().unwrap().1
     }

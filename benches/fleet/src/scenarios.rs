@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// The sizes of fleets.
 pub(crate) const FLEETS: [usize; 3] = [1, 100, 10_000];
-/// The most requests a second that the issuer serves.
+/// The largest number of requests a second that the issuer serves.
 pub(crate) const LIMIT: u32 = A_SECOND.requests;
 /// The seed of the published results.
 pub(crate) const SEED: u64 = 1;

@@ -19,7 +19,7 @@ const NAME: &str = "service binding folder";
 const METADATA: &str = ".metadata";
 /// Files that only a binding has.
 const MARKS: &[&str] = &["type", "instance_guid", "instance_name"];
-/// The most folders inside each other: `<root>/sapcp/<service>/<instance>`.
+/// The largest number of folders inside each other: `<root>/sapcp/<service>/<instance>`.
 const MAX_DEPTH: usize = 4;
 
 type Folder = BTreeMap<String, Tree>;

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 /// The entries of a map in the document's order. A document of lines may have a name twice.
 pub(super) type Entries = [(String, Document)];
 
-/// The most levels of JSON in a text that are unpacked. A `secretRootKey` has two.
+/// The largest number of levels of JSON in a text that are unpacked. A `secretRootKey` has two.
 const MAX_EMBEDDED: u8 = 3;
 
 /// A document, or a value in it.

@@ -162,7 +162,7 @@ pub enum ClientFault {
     NoClient,
 }
 
-/// The most items that a message lists.
+/// The largest number of items that a message lists.
 const MAX_LISTED: usize = 10;
 
 fn list<T: fmt::Display>(items: &[T], separator: &str) -> String {

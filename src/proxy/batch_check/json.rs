@@ -14,9 +14,9 @@ use crate::proxy::links::restored_tags;
 use http::{HeaderMap, Method};
 use members::{Members, is_plain};
 
-/// The most bytes of one request with its body, and of the text around the requests.
+/// The largest number of bytes of one request with its body, and of the text around the requests.
 const LONGEST: usize = 256 * 1024;
-/// The most keys around the requests, and the longest key: usual are two keys.
+/// The largest number of keys around the requests, and the longest key: two keys are usual.
 const MOST_KEYS: usize = 32;
 const LONGEST_KEY: usize = 256;
 /// The deepest nesting of objects and arrays: the limit of `serde_json`.

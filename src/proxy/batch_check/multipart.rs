@@ -18,9 +18,9 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFE
 use http::{HeaderName, HeaderValue, Method};
 use memchr::memchr;
 
-/// The most bytes of a part's header, together with the header of its request.
+/// The largest number of bytes of a part's header, together with the header of its request.
 const LONGEST_HEAD: usize = 64 * 1024;
-/// The most bytes of white space between parts.
+/// The largest number of bytes of white space between parts.
 const MOST_BLANKS: usize = 1024;
 const CONTENT_ID: HeaderName = HeaderName::from_static("content-id");
 const CONTENT_TRANSFER_ENCODING: HeaderName = HeaderName::from_static("content-transfer-encoding");

@@ -8,8 +8,8 @@ use super::json::JsonReader;
 use super::part_request::CheckPart;
 use super::refusal::{BatchRefusal, unreadable};
 
-/// The most bytes that are held while it is not clear whether they are a batch's. A request of a
-/// batch is no longer than this, either.
+/// The largest number of bytes that are held while it is not clear whether they are a batch's. A
+/// request of a batch is no longer than this, either.
 const MOST_HELD: usize = 256 * 1024;
 /// The longest key that is compared: `Operations` in escapes has 62 bytes.
 const LONGEST_KEY: usize = 256;

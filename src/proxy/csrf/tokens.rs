@@ -23,7 +23,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::time::Instant;
 use url::Url;
 
-/// The most bytes of cookies in a session. Front ends refuse larger headers.
+/// The largest number of bytes of cookies in a session. Front ends refuse larger headers.
 const MAX_COOKIES: usize = 16 * 1024;
 
 /// The CSRF tokens of one OAuth client at one upstream.

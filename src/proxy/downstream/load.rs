@@ -7,7 +7,8 @@ use crate::proxy::respond::Problem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
-/// The most long headers that are received at once: with pingora's read buffers, 6 MiB.
+/// The largest number of long headers that are received at once: with pingora's read buffers, 6
+/// MiB.
 const MOST_LONG_HEADERS: usize = 48;
 
 /// The requests in flight that came in on one listener.

@@ -15,8 +15,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// The most bytes that are kept of what a caller sends before its response was sent. The system
-/// keeps the rest.
+/// The largest number of bytes that are kept of what a caller sends before its response was sent.
+/// The system keeps the rest.
 const MOST_EARLY: usize = 64 * 1024;
 
 impl Downstream {

@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes};
 use memchr::memchr_iter;
 use std::io;
 
-/// The most digits of a chunk's size that are accepted.
+/// The largest number of digits that are accepted in the size of a chunk.
 const LONGEST_SIZE: u32 = 15;
 
 /// The place of the first digit of a status, after `HTTP/1.1 `.

@@ -18,7 +18,7 @@ use std::sync::Arc;
 const ENOUGH: usize = 16 * 1024;
 /// The work after which other tasks get their turn: a worker has one thread.
 const TURN: usize = 64 * 1024;
-/// The most bytes of a header that are written at once: they are copied.
+/// The largest number of bytes of a header that are written at once: they are copied.
 const HEAD_PIECE: usize = ENOUGH;
 /// The work that a step counts at least: starting a gzip member is work, too.
 const LEAST_WORK: usize = 4 * 1024;

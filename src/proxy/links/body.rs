@@ -6,10 +6,10 @@ use super::inflate::{InflateStep, Inflater, may_begin};
 use super::rewrite::Rewrite;
 use std::io;
 
-/// The most bytes that are rewritten in one step.
+/// The largest number of bytes that are rewritten in one step.
 const PIECE: usize = 8 * 1024;
-/// The most bytes that a step may make, which makes steps smaller: a link has a few bytes, and its
-/// replacement a hundred.
+/// The largest number of bytes that a step may make, which makes steps smaller: a link has a few
+/// bytes, and its replacement a hundred.
 const MOST_MADE: usize = 4 * PIECE;
 /// The least bytes that are rewritten in one step.
 const LEAST_PIECE: usize = 256;

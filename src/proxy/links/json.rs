@@ -22,7 +22,7 @@ use self::scan::{Class, Strings};
 use super::header_kind::HeaderKind;
 use super::origin::{Match, OriginMap};
 
-/// The most open objects and arrays. Deeper nesting ends the rewriting.
+/// The largest number of open objects and arrays. Deeper nesting ends the rewriting.
 const DEEPEST: usize = 512;
 /// The longest value of a header in a batch, which is held as a whole. A longer one passes.
 const LONGEST_HEADER: usize = 8 * 1024;

@@ -15,7 +15,8 @@ use std::fmt;
 const LONGEST_DELIMITER: usize = 2 * LONGEST_BOUNDARY;
 /// The deepest nesting: a batch holds change sets, which hold no others.
 const DEEPEST: usize = 4;
-/// The most bytes by which held nested parts may shrink when their lengths are removed.
+/// The largest number of bytes by which held nested parts may shrink when their lengths are
+/// removed.
 const MOST_LOST: usize = 4 * 1024;
 /// The capacity of a buffer that is kept once it is empty. A larger one is freed.
 const KEPT: usize = 4 * 1024;
@@ -78,7 +79,7 @@ enum State {
 }
 
 impl State {
-    /// The most bytes of a line that are held.
+    /// The largest number of bytes of a line that are held.
     const fn longest_line(self) -> usize {
         match self {
             Self::Between | Self::Body => LONGEST_DELIMITER,

@@ -3,7 +3,7 @@
 /// The ports that URLs may leave out. A service behind TLS termination writes either of them, with
 /// either scheme.
 const DEFAULT_PORTS: [u16; 2] = [80, 443];
-/// The most digits of a port.
+/// The largest number of digits in a port.
 const LONGEST_PORT: usize = 5;
 /// The beginnings of URLs with an authority. The scheme may be left out (RFC 3986 section 4.2).
 const SCHEMES: [&[u8]; 3] = [b"https://", b"http://", b"//"];
@@ -137,7 +137,7 @@ impl OriginMap {
         firsts.iter().copied()
     }
 
-    /// The most bytes of a URL that [`OriginMap::find`] needs for a decision.
+    /// The largest number of bytes of a URL that [`OriginMap::find`] needs for a decision.
     pub fn longest(&self) -> usize {
         self.entries.iter().map(Entry::longest).max().unwrap_or_default() + 2
     }

@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 /// One step of reading a path.
 type Step = fn(&[u8]) -> Vec<u8>;
 
-/// The most readings. A path with more is encoded more often than any caller does.
+/// The largest number of readings. A path with more is encoded more often than any caller does.
 const MOST: usize = 64;
 
 /// Whether a path has more than one reading that matters. Most paths have one.

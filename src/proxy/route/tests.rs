@@ -380,7 +380,7 @@ proptest! {
         let target = format!("/{}", pieces.concat());
         let router = Router::new(["/a", "/a/b", "/b"]);
         let Ok(found) = router.find(target.as_bytes()) else { return Ok(()) };
-        // A server that decodes until nothing changes, and one that mends all on its way.
+        // A server that decodes until nothing changes, and one that repairs everything on its way.
         let mut path = target.into_bytes();
         for _ in 0..12 {
             path = unescape(&path).into_owned();

@@ -10,8 +10,8 @@ use pingora::http::RequestHeader;
 use pingora::protocols::tls::ALPN;
 use pingora::upstreams::peer::HttpPeer;
 
-/// The most requests that share one connection: 100, the least that servers should allow (RFC 9113
-/// section 6.5.2). A lower limit of the server holds, too.
+/// The largest number of requests that share one connection: 100, the least that servers should
+/// allow (RFC 9113 section 6.5.2). A lower limit of the server holds, too.
 const MAX_STREAMS: u32 = 100;
 /// How many bytes of one answer an upstream may send before they are read. With a round trip of
 /// 50 ms, 128 KiB allow 2.6 MB/s.

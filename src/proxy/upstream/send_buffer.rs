@@ -28,8 +28,8 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// The most connections with a second handle, which takes a file descriptor. Without one, an early
-/// answer is read later.
+/// The largest number of connections with a second handle, which takes a file descriptor. Without
+/// one, an early answer is read later.
 pub(crate) const MOST_HANDLES: usize = 32;
 /// The fraction of the send buffer that is read at a time. The system reports free space if a third
 /// of the buffer is free, and two reads may be on their way to it.

@@ -7,7 +7,7 @@ use serde::de::{Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
 
-/// The most members of a request, and the most headers: usual are a dozen.
+/// The largest number of members in a request, and of headers: a dozen is usual.
 const MOST_MEMBERS: usize = 128;
 
 /// The members of an object, in the order of the text.

@@ -6,7 +6,7 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use memchr::{memchr, memmem};
 
-/// The most lines of a header.
+/// The largest number of lines in a header.
 const MOST_HEADERS: usize = 128;
 /// The characters that JavaScript takes as line ends.
 const SEPARATORS: [&str; 2] = ["\u{2028}", "\u{2029}"];

@@ -7,7 +7,8 @@ use memchr::{memchr, memmem};
 use super::escape::{Decoder, Stop};
 use super::keys::{Frame, is_context};
 
-/// The most bytes of the URL that are decoded at once: it may hold a long list of properties.
+/// The largest number of bytes of the URL that are decoded at once: it may hold a long list of
+/// properties.
 const PIECE: usize = 256;
 /// The number of last bytes that are kept: more than any text that is looked for.
 const KEPT: usize = 24;

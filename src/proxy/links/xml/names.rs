@@ -2,7 +2,7 @@
 
 use memchr::memchr;
 
-/// The most bytes of a name that are kept. A longer name is none of those below.
+/// The largest number of bytes of a name that are kept. A longer name is none of those below.
 pub(super) const NAME_LIMIT: usize = 64;
 
 /// The attributes that hold links on every element. XML names are case-sensitive. `Url` is EDMX of
