@@ -33,7 +33,7 @@ impl EventKind {
     pub const fn title(self) -> &'static str {
         match self {
             Self::TokenIssued => "New access token",
-            Self::TokenRequestFailed => "No new access token",
+            Self::TokenRequestFailed => "Could not fetch a new access token",
             Self::TokenRefused => "Token refused by the upstream",
             Self::CredentialChanged => "New credential in use",
             Self::CredentialRefused => "New credential not in use",

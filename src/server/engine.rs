@@ -18,7 +18,7 @@ pub(super) type Engine = ArcSwap<HttpProxy<Proxy>>;
 pub(crate) struct Engines {
     pub(super) proxy: Proxy,
     pub(super) engines: Arc<[Arc<Engine>]>,
-    /// Most idle upstream connections of each worker.
+    /// The largest number of idle upstream connections of each worker.
     pooled: usize,
 }
 

@@ -21,7 +21,7 @@ const SOCKET_MODE: u32 = 0o600;
 /// is rejected.
 const SHARED_SOCKET_MODE: u32 = 0o666;
 
-/// Most connections that wait to be accepted: as many as the system allows.
+/// The largest number of connections that wait to be accepted: as many as the system allows.
 const BACKLOG: i32 = -1;
 
 /// A bound listening socket.

@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 pub(super) struct Worker {
     pub(super) listeners: Vec<(Listener, Arc<Load>)>,
     pub(super) engine: Arc<Engine>,
-    /// Most connections at once.
+    /// The largest number of connections at once.
     pub(super) most: usize,
     /// Cancelled to stop accepting.
     pub(super) stop: CancellationToken,

@@ -20,7 +20,8 @@ use tracing_subscriber::fmt::MakeWriter;
 const COLLECT_TIME: Duration = Duration::from_millis(20);
 /// Amount that is written at once, without collecting more: 64 KiB, the buffer of a pipe.
 const BATCH: usize = 64 << 10;
-/// Most bytes that are buffered for a stalled reader: 1 MiB. Lines beyond are lost, and counted.
+/// The largest number of bytes that are buffered for a stalled reader: 1 MiB. Lines beyond are
+/// lost, and counted.
 const BUFFER: usize = 1 << 20;
 /// Time that the end of the process waits for a stalled reader.
 const END_TIME: Duration = Duration::from_secs(1);

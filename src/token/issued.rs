@@ -7,7 +7,7 @@ use crate::clock::Instant;
 use crate::redact::Secrets;
 use bytes::Bytes;
 
-/// Most tokens that are kept: the latest one, and those that expire last.
+/// The largest number of tokens that are kept: the latest one, and those that expire last.
 ///
 /// At the usual pace of refreshes there are two. Heals add more, and so do clients that a reload
 /// has replaced. Tokens that begin alike, as the JWTs of one issuer do, cost one search of a text

@@ -207,7 +207,7 @@ impl Refresher {
                 outcome = error.outcome().label(),
                 next_attempt_seconds = until(pending.next_attempt).as_secs_f64(),
                 usable = self.client.store.is_usable(),
-                "Keeping the credential in use; the new one brings no token: {error}."
+                "Keeping the old credential; the new one brings no token: {error}."
             );
         }
     }
@@ -270,7 +270,7 @@ impl Refresher {
                 failures = self.schedule.failures(),
                 next_attempt_seconds = next_attempt.as_secs_f64(),
                 usable = self.client.store.is_usable(),
-                "No new access token: {message}."
+                "Could not fetch a new access token: {message}."
             );
         }
     }

@@ -125,7 +125,7 @@ impl Rotation {
         }
         if let Some(why) = &error {
             self.client.metrics.record_credential_reload(CredentialReload::Unreadable, why);
-            warn!(client = self.client.name, "Keeping the credential in use: {why}.");
+            warn!(client = self.client.name, "Keeping the old credential: {why}.");
         }
         self.client.store.set_credential_read_error(error.as_deref().map(Into::into));
         self.read_error = error;

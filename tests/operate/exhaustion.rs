@@ -106,7 +106,7 @@ async fn without_a_free_file_kept_connections_go_on_and_everything_recovers() {
         assert!(caller.head().await.starts_with("HTTP/1.1 200"), "{}", process.log());
     }
     process.signal("HUP").await;
-    eventually("asked", async || logged(&process, "Keeping the configuration in force") > 0).await;
+    eventually("asked", async || logged(&process, "Keeping the old configuration") > 0).await;
     // A new connection takes the place of an idle one, even before it sends anything.
     let mut others = Vec::new();
     eventually("no file left", async || {
@@ -116,7 +116,7 @@ async fn without_a_free_file_kept_connections_go_on_and_everything_recovers() {
     .await;
     let mut late = others.pop().unwrap();
     process.signal("HUP").await;
-    eventually("asked", async || logged(&process, "Keeping the configuration in force") > 1).await;
+    eventually("asked", async || logged(&process, "Keeping the old configuration") > 1).await;
     late.send(&request).await;
     assert!(late.head().await.starts_with("HTTP/1.1 200"), "{}", process.log());
     assert!(!process.log().contains("panicked"), "{}", process.log());

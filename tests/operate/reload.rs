@@ -96,11 +96,11 @@ async fn a_wrong_file_changes_nothing_and_says_why() {
         ("listen: [".to_owned(), "bearerd.yaml"),
         (data(&scene.fixture).upstream("ca_file", "/gone.pem").to_string(), "gone.pem"),
     ] {
-        let before = scene.process.log().matches("Keeping the configuration in force").count();
+        let before = scene.process.log().matches("Keeping the old configuration").count();
         scene.write(&wrong);
         let complaint = async || {
             let log = scene.process.log();
-            let lines = log.lines().filter(|line| line.contains("Keeping the configuration"));
+            let lines = log.lines().filter(|line| line.contains("Keeping the old configuration"));
             lines.skip(before).any(|line| line.contains(problem))
         };
         eventually(problem, complaint).await;

@@ -250,8 +250,8 @@ log: {{ level: debug }}
 #[tokio::test]
 async fn every_replaced_file_is_noticed_and_a_bad_one_changes_nothing_but_the_report() {
     const KEPT: [&str; 3] = [
-        "Keeping the credential in use",
-        "Keeping the configuration in force",
+        "Keeping the old credential",
+        "Keeping the old configuration",
         "Keeping the local credential in use",
     ];
     const TAKEN: [&str; 3] = [

@@ -10,7 +10,8 @@ use serde::de::IgnoredAny;
 use std::borrow::Cow;
 use std::io::Read;
 
-/// Most bytes of an answer that are read. A token of 16 KiB is the largest SAP accepts.
+/// The largest number of bytes of an answer that are read. A token of 16 KiB is the largest SAP
+/// accepts.
 pub(in crate::token) const MAX_ANSWER: usize = 64 * 1024;
 
 /// First bytes of gzip (RFC 1952 section 2.3.1).
