@@ -153,7 +153,7 @@ async fn resolve_or_keep(host: &str) -> io::Result<Vec<SocketAddr>> {
 impl Known {
     fn keep(&self, host: &str) -> Vec<SocketAddr> {
         if self.failure_log.try_pass() {
-            warn!(host, "The resolver fails; the known addresses stay in use.");
+            warn!(host, "The name lookup failed; still using the known addresses.");
         }
         self.addresses.clone()
     }

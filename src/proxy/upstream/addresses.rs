@@ -177,7 +177,7 @@ impl Addresses {
     /// for a resolver that does not answer.
     fn keep(&self, known: &Known, error: &ResolveError) -> Arc<Known> {
         if self.failure_log.try_pass() {
-            warn!(host = self.host, "Using the known addresses on: {error}.");
+            warn!(host = self.host, "Still using the known addresses; the lookup failed: {error}.");
         }
         let settled = match error {
             ResolveError::Timeout { .. } => KEPT,
