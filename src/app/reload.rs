@@ -139,7 +139,10 @@ impl Reloader {
         };
         let outcome = error.outcome();
         self.metrics.record_config_reload(outcome, error.to_string());
-        warn!(outcome = outcome.label(), "Keeping the old configuration; the new one was not applied: {error}.");
+        warn!(
+            outcome = outcome.label(),
+            "Keeping the old configuration; the new one was not applied: {error}."
+        );
         error.may_pass().then(|| Backoff::after(retry))
     }
 

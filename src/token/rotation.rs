@@ -109,7 +109,8 @@ impl Rotation {
         }
         let (config, identity) = (self.config.clone(), read.clone());
         let source = blocking::within(READ_TIMEOUT, move || OAuthSource::new(&config, identity));
-        let source = source.await.map_err(|error| format!("cannot set it up now: {error}"))?;
+        let source =
+            source.await.map_err(|error| format!("the new one cannot be set up now: {error}"))?;
         let source = source.map_err(|error| error.to_string())?;
         info!(client = self.client.name, "Trying a new credential: {}.", read.description);
         let replaced = std::mem::replace(&mut self.latest, read);

@@ -19,7 +19,7 @@ pub(super) enum ReloadError {
     NeedsRestart(&'static str),
     #[error("client {client} gets no token ({why}); bearerd will try again")]
     NoToken { client: String, why: String },
-    #[error("cannot read it now: {0}")]
+    #[error("cannot read the configuration or its files now: {0}")]
     NotRead(#[from] BlockingError),
 }
 
