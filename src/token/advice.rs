@@ -30,7 +30,7 @@ pub(crate) fn for_error(error: &TokenError, identity: &Identity) -> Option<&'sta
             "the issuer, or a cache in front of it, returned an old token; check the time of both machines, then ask the issuer's operator"
         }
         TokenError::RateLimited { .. } => {
-            "all clients of the subaccount together may send 60 token requests a second"
+            "all clients of the subaccount together may send 60 token requests a second; find the program that sends too many"
         }
         TokenError::Connect(reason) => return trust::advice(reason),
         TokenError::Proxy(TunnelRefusal::Credentials) => {
@@ -48,13 +48,13 @@ fn refused_client(reason: &str, identity: &Identity) -> &'static str {
         words.iter().any(|words| reason.contains(words))
     };
     if says(&["unauthorized grant type", "unauthorized_client", "unsupported_grant_type"]) {
-        return "this client does not allow the client credentials grant (it is for SAML 2.0 Bearer, or Interactive Usage); create one with purpose Technical User, or API Access with Client Credentials";
+        return "this client may not use the client credentials grant (it is for SAML 2.0 Bearer, or Interactive Usage); create one with purpose Technical User, or API Access with Client Credentials";
     }
     if says(&["invalid_scope"]) {
-        return "leave `scope` out, or request only scopes that the client has";
+        return "the client does not have the scope; leave `scope` out, or request only scopes that it has";
     }
     if says(&["securitycontext", "authentication object was not found"]) {
-        return "the credentials did not arrive; try another client_auth, and check token_url";
+        return "the issuer found no credentials in the request; try another client_auth, and check token_url";
     }
     if let Proof::Secret { auth: SecretAuth::Basic, current, .. } = &identity.proof
         && current.expose().contains(['+', '%', '&'])
@@ -129,7 +129,7 @@ mod tests {
             (", invalid_scope: x", "leave `scope` out"),
             (
                 ", unauthorized: An Authentication object was not found in the SecurityContext",
-                "did not arrive",
+                "found no credentials",
             ),
             (", unauthorized: Bad credentials", "expired"),
             ("", "check client_id and secret"),

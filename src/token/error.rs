@@ -65,10 +65,10 @@ pub enum InvalidAnswer {
     #[error("it is compressed, which was not requested, and cannot be decompressed")]
     Encoding,
     /// HTML of a login page or of a corporate proxy, or anything else that is no JSON object.
-    #[error("it is not a JSON object (a login page or a proxy's page?)")]
+    #[error("it is not a JSON object; it may be a login page or a proxy's page")]
     NotJson,
     /// No `access_token`, or one that is empty or no text.
-    #[error("`access_token` is missing or empty (is the client authorised for this tenant?)")]
+    #[error("`access_token` is missing or empty; the client may not be authorised for this tenant")]
     NoAccessToken,
     /// Characters that no header may carry.
     #[error("`access_token` holds characters that a bearer token cannot have")]

@@ -28,7 +28,8 @@ impl ExpiryWarnings {
         } else {
             warn!(
                 client,
-                days, "The OAuth client or its certificate expires in less than {days} day(s)."
+                days,
+                "The OAuth client or its certificate expires in less than {days} day(s); renew it."
             );
         }
     }

@@ -243,7 +243,7 @@ async fn assertions_are_signed_with_the_current_key() {
     eventually("rotated", async || reloads(&sidecar, "success").await == 1.0).await;
     std::fs::write(fixture.path("key.pem"), "no key").unwrap();
     eventually("reported", async || reloads(&sidecar, "unreadable").await == 1.0).await;
-    assert!(readiness(&sidecar).await.contains("is no private key in PEM"));
+    assert!(readiness(&sidecar).await.contains("is not a private key in PEM"));
 }
 
 #[tokio::test]

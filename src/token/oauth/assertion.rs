@@ -26,7 +26,7 @@ pub(super) const BACKDATED: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
     /// The text is no PEM, or holds no private key.
-    #[error("is no private key in PEM (`-----BEGIN PRIVATE KEY-----`)")]
+    #[error("is not a private key in PEM (`-----BEGIN PRIVATE KEY-----`)")]
     NotAKey,
     /// The key is of a kind that issuers do not accept.
     #[error("cannot sign; use an RSA key of at least 2048 bits, or a P-256 key in PKCS#8")]
