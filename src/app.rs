@@ -141,7 +141,7 @@ impl App {
         }
         end(workers, &reloader.setup.config.shutdown, &drain, &shutdown).await;
         control.end().await;
-        info!("Ended.");
+        info!("bearerd has stopped.");
         Ok(())
     }
 }

@@ -34,14 +34,14 @@ static POOL: Pool = Pool::new();
 pub enum BlockingError {
     /// No thread is free, and the queue is full.
     #[error(
-        "no thread is free for it; check for a file system that hangs, and the limit of processes"
+        "no thread was free for it; check for a file system that hangs, and the limit of processes"
     )]
     Busy,
     /// The work panicked.
     #[error("it failed; please report this")]
     Panicked,
     /// The work did not end within its limit.
-    #[error("it takes too long; check for a file system that hangs")]
+    #[error("it took too long; check for a file system that hangs")]
     Timeout,
 }
 

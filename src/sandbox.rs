@@ -42,9 +42,9 @@ pub fn hide() -> Vec<String> {
     let core = setrlimit(Resource::Core, no_core).err().map(|error| {
         format!("core dumps can't be switched off ({error}), and would contain secrets")
     });
-    let dumpable = set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .err()
-        .map(|error| format!("the process can't be closed to debuggers of its user ({error})"));
+    let dumpable = set_dumpable_behavior(DumpableBehavior::NotDumpable).err().map(|error| {
+        format!("debuggers of the same user can't be kept out of the process ({error})")
+    });
     core.into_iter().chain(dumpable).collect()
 }
 
@@ -55,10 +55,10 @@ pub fn prepare(contained: bool) {
     let files = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: files.maximum, ..files };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        warn!("The limit of open files can't be raised ({error}).");
+        warn!("The limit of open files can't be raised ({error}); it stays as it is.");
     }
     if getuid().is_root() && !contained {
-        warn!("bearerd runs as root but needs no rights of root; run it as another user.");
+        warn!("bearerd runs as root, but does not need its rights; run it as another user.");
     }
 }
 

@@ -83,7 +83,7 @@ impl Workers {
             std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
                 let _alive = alive;
                 if let Err(error) = runtime.block_on(worker.run()) {
-                    warn!("A worker ended: {error}.");
+                    warn!("A worker thread ended by itself: {error}.");
                 }
                 // Does not wait: a task that is left is past its deadline.
                 runtime.shutdown_background();
@@ -125,5 +125,5 @@ impl Workers {
 /// that request and all later ones panic.
 fn start_timers() -> io::Result<()> {
     let timer = || drop(fast_timeout(Duration::ZERO, ready(())));
-    catch_unwind(timer).map_err(|_| io::Error::other("cannot start the thread of the timers"))
+    catch_unwind(timer).map_err(|_| io::Error::other("cannot start the timer thread"))
 }

@@ -33,7 +33,7 @@ impl Shutdown {
                     _ = terminate.recv() => "SIGTERM",
                     _ = interrupt.recv() => "SIGINT",
                 };
-                info!(signal = name, "Asked to end.");
+                info!(signal = name, "Received a signal to stop.");
                 step.cancel();
             }
         });
@@ -51,7 +51,7 @@ pub fn hangups() -> io::Result<Arc<Notify>> {
     let notified = requested.clone();
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            info!(signal = "SIGHUP", "Asked to reload.");
+            info!(signal = "SIGHUP", "Received a signal to reload.");
             notified.notify_one();
         }
     });

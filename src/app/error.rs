@@ -51,12 +51,12 @@ pub enum AppError {
         route: String,
     },
     /// A worker thread has ended by itself; the log says why.
-    #[error("a worker ended by itself; see the log, and report this")]
+    #[error("a worker thread ended by itself; see the log for the cause, and report this")]
     WorkerFailed,
     /// A defect, found by any test.
     #[error("cannot declare the metrics: {0}")]
     Metrics(#[from] prometheus::Error),
     /// A thread or a runtime can't be started.
-    #[error("cannot start: {0}")]
+    #[error("cannot start: {0}; check the limits of processes and of open files")]
     System(#[from] io::Error),
 }

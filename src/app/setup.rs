@@ -50,7 +50,7 @@ impl Prepared {
         let inputs = TransportInputs::read(&config, anchors)?;
         if inputs.anchors.is_empty() {
             warn!(
-                "The system has no trust anchors: only those of `ca_file` count; does SSL_CERT_FILE name a file of certificates?"
+                "The system has no trust anchors, so bearerd trusts only those of `ca_file`; to add others, set SSL_CERT_FILE to a file of certificates."
             );
         }
         let mut clients = Vec::new();

@@ -25,7 +25,7 @@ pub(crate) async fn recover(listener: impl AsFd, error: &io::Error, evict: impl 
         Failure::Resources if evict() => yield_now().await,
         Failure::Resources => {
             warn!(
-                "Cannot accept a connection: {error}; raise the limit of open files (LimitNOFILE, ulimit -n) if it is reached."
+                "Cannot accept a connection: {error}; if the limit of open files is reached, raise it (systemd: LimitNOFILE, shell: ulimit -n)."
             );
             sleep(PAUSE).await;
         }

@@ -70,7 +70,7 @@ impl Connections {
             let most = self.most;
             warn!(
                 most,
-                "More connections than the limit of open files, or `limits.requests`, allows; closing idle ones."
+                "Too many connections (`limits.requests`, or the limit of open files); closing idle ones."
             );
         }
         true

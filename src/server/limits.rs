@@ -51,7 +51,7 @@ impl ConnectionLimits {
             warn!(
                 files,
                 callers,
-                "The limit of open files leaves room for few callers at once; raise it (LimitNOFILE, ulimit -n)."
+                "The limit of open files allows only a few callers at once; raise it (systemd: LimitNOFILE, shell: ulimit -n)."
             );
         }
         Self::within(files, workers, requests)

@@ -17,7 +17,10 @@ const REPLY_TIME: Duration = Duration::from_secs(2);
 /// Answers a caller whose user id may not connect. Its input is read for a while: closing at once
 /// would discard the answer.
 pub(super) async fn reject_user(mut stream: UnixCaller, load: Arc<Load>) {
-    let problem = Problem::new(ErrorKind::AccessDenied, "this user id is not in `access.uids`");
+    let problem = Problem::new(
+        ErrorKind::AccessDenied,
+        "this user id is not in `access.uids`; add it there, or run the caller as another user",
+    );
     load.record_rejected(&problem);
     let reply = async {
         stream.write_all(&problem.to_wire()).await?;
@@ -31,7 +34,7 @@ pub(super) async fn reject_user(mut stream: UnixCaller, load: Arc<Load>) {
 /// Answers a caller beyond the limit of connections. It is answered at once or not at all.
 pub(super) async fn reject_overloaded(mut socket: Socket, load: &Load) {
     let detail =
-        "more connections than the limit of open files, or `limits.requests`, allows; try again";
+        "too many connections (`limits.requests`, or the limit of open files); try again later";
     let problem = Problem::overloaded(detail);
     load.record_rejected(&problem);
     let reply = async {

@@ -173,7 +173,7 @@ async fn the_shipped_pod_reads_survives_a_rotation_and_drains() {
     let limit = DEADLINE.as_secs().to_string();
     podman.run(&["stop", "--time", &limit, SIDECAR]);
     assert_eq!(podman.inspect(SIDECAR, "{{.State.ExitCode}}"), "0");
-    assert!(podman.logs(SIDECAR).contains("Ended."));
+    assert!(podman.logs(SIDECAR).contains("bearerd has stopped."));
     eventually("gone", async || reads(&podman).last().is_some_and(|read| read.contains("refused")))
         .await;
     let last = reads(&podman).split_off(slow);
