@@ -111,7 +111,7 @@ async fn check_host(State(admin): State<Admin>, request: Request, next: Next) ->
     if is_known {
         return next.run(request).await;
     }
-    (StatusCode::MISDIRECTED_REQUEST, "this host name is not in access.hosts\n").into_response()
+    (StatusCode::MISDIRECTED_REQUEST, "this host name is not in access.hosts; use a name from that list, an IP address, or add this one\n").into_response()
 }
 
 async fn add_headers(mut response: Response) -> Response {

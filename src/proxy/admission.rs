@@ -35,7 +35,7 @@ pub(super) async fn admit(
     let (route, batch_check) = {
         let table = table.load();
         if in_flight.requests() > table.limit {
-            let detail = "more requests at once than `limits.requests` allows; try again";
+            let detail = "too many concurrent requests on this listener (`limits.requests`); try again later";
             return Err(Problem::overloaded(detail));
         }
         guard::check_size(request)?;
@@ -71,7 +71,7 @@ async fn next_token(drain: &Drain, client: &ClientHandle) -> Result<Usable, Prob
     let waited = tokio::select! {
         waited = client.store.wait(client.wait) => waited,
         () = drain.deadline() => {
-            let detail = "the sidecar shuts down before a token arrived; try again";
+            let detail = "the sidecar is shutting down, and no token arrived in time; try again";
             return Err(Problem::new(ErrorKind::Draining, detail));
         }
     };

@@ -98,7 +98,7 @@ impl AnswerBody {
 }
 
 fn bad_compression() -> Box<Error> {
-    let detail = "the upstream's compressed answer is broken; `links: off` on the route passes it on unchanged";
+    let detail = "the upstream's answer cannot be decompressed; to pass it on unchanged, set `links: off` on the route";
     Problem::new(ErrorKind::UpstreamUnreachable, detail).into_error(BAD_COMPRESSION).into_up()
 }
 

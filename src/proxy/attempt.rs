@@ -58,7 +58,7 @@ impl Attempt {
 
 /// Ends a request whose token expired before it was sent.
 pub(super) fn token_expired() -> Box<Error> {
-    let detail = "the token expired while connecting to the upstream; see /readyz for why there is no newer one";
+    let detail = "the token expired while bearerd connected to the upstream; see /readyz for why there is no newer one";
     let problem = Problem::new(ErrorKind::TokenUnavailable, detail);
     Problem { retry_after: Some(RETRY_AFTER), ..problem }.into_error(TOKEN_EXPIRED).into_in()
 }

@@ -189,12 +189,12 @@ fn problem(part: Option<usize>, refusal: BatchRefusal) -> Problem {
     match refusal {
         BatchRefusal::Forbidden(why) => Problem::new(
             ErrorKind::BatchRefused,
-            format!("{subject} {why}; the batch was not sent, or not to its end"),
+            format!("{subject} {why}; bearerd did not send the batch, or stopped before its end"),
         ),
         BatchRefusal::Unreadable(why) => Problem::new(
             ErrorKind::BadRequest,
             format!(
-                "{subject} {why}, so that it can't be checked; send it in a plain form, or let batches of this route through unread with `unchecked_batches: on`"
+                "{subject} {why}, so bearerd can't check it; send the batch in a plain form, or set `unchecked_batches: on` on the route to forward its batches unchecked"
             ),
         ),
     }

@@ -112,6 +112,6 @@ async fn slot(drain: &Drain, upstream: &Upstream) -> pingora::Result<Option<Slot
 
 /// Ends a request that got no slot before the end of the process.
 fn draining() -> Box<Error> {
-    let detail = "the sidecar shuts down before the request could be sent; try again";
+    let detail = "the sidecar is shutting down, and the request was not sent; try again";
     Problem::new(ErrorKind::Draining, detail).into_error(DRAINING).into_in()
 }

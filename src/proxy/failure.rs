@@ -87,7 +87,7 @@ fn detail(kind: ErrorKind, error: &Error) -> String {
             error.etype().as_str()
         ),
         ErrorKind::BadRequest if is_late_body(error) => {
-            "the request's body did not arrive in time".to_owned()
+            "the request's body did not arrive in time; send it faster, or try again".to_owned()
         }
         ErrorKind::BadRequest => "the request is malformed; see RFC 9112".to_owned(),
         _ => "please report this, with the log line of this request".to_owned(),

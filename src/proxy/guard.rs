@@ -181,7 +181,7 @@ impl Guard {
         let host = given.and_then(|host| host.to_str().ok()).unwrap_or_default();
         if given.is_some() && !self.knows(host) {
             let detail = format!(
-                "`{}` is not a name of this sidecar; use a name of `access.hosts`, or add this one there",
+                "the host name `{}` is not in `access.hosts`; use a name from that list, or add this one",
                 name_of(host).escape_default()
             );
             return Err(Problem::new(ErrorKind::HostNotAllowed, detail));
@@ -207,7 +207,7 @@ impl Guard {
         };
         let is_elsewhere = !is_modern && !headers.get_all(REFERER).iter().all(is_own_page);
         if is_foreign || is_elsewhere || !headers.get_all(ORIGIN).iter().all(is_own_origin) {
-            let detail = "a web page, or a browser's address bar, sent this; the sidecar is for tools like curl";
+            let detail = "a page of another site, or a browser's address bar, sent this request, and the sidecar refuses these; use a tool like curl";
             return Err(Problem::new(ErrorKind::CrossSite, detail));
         }
         Ok(())
@@ -247,7 +247,7 @@ pub(crate) fn check_size(request: &RequestHeader) -> Result<(), Problem> {
 /// The answer to a header that is too large.
 pub(crate) fn too_large() -> Problem {
     let detail = format!(
-        "the request's header has more than {MOST_HEADERS} lines, or more than 64 KiB with its target"
+        "the request's header has more than {MOST_HEADERS} lines, or more than 64 KiB with its target; send a smaller one"
     );
     Problem::new(ErrorKind::HeaderTooLarge, detail)
 }

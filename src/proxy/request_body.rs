@@ -304,13 +304,13 @@ fn refused(answer: Problem) -> Box<Error> {
 
 /// Ends a request whose body would get another length than was sent to the upstream.
 fn late_link() -> Box<Error> {
-    let detail = "the body has a URL of the sidecar after its first 64 KiB; the upstream's URL in its place would change the length of the body; send the body in chunks, or with the upstream's URLs; the upstream did not get the end of the body";
+    let detail = "the body has a URL of the sidecar after its first 64 KiB, and the upstream's URL in its place would change the announced length; send the body in chunks (`Transfer-Encoding: chunked`), or with the upstream's URLs; the upstream did not get the whole body";
     Problem::new(ErrorKind::BadRequest, detail).into_error(LATE_LINK).into_down()
 }
 
 /// The answer to a body that grows too much.
 fn too_many_links() -> Problem {
-    let detail = "the body has too many URLs of the sidecar: the upstream's URLs would make it several times as large; send it in parts, or with the upstream's URLs; the upstream did not get the end of the body";
+    let detail = "the body has too many URLs of the sidecar: with the upstream's URLs in their place, it would be several times as large; split it into several requests, or send it with the upstream's URLs; the upstream did not get the whole body";
     Problem::new(ErrorKind::BadRequest, detail.to_owned())
 }
 

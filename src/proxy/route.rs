@@ -26,26 +26,28 @@ pub enum TargetError {
     #[error("the path holds a control character, a space, `\\` or `#`; percent-encode it")]
     Character,
     /// `%` without two hexadecimal digits.
-    #[error("the path holds `%` without two hexadecimal digits after it")]
+    #[error(
+        "the path holds `%` without two hexadecimal digits after it; write a literal `%` as `%25`"
+    )]
     Escape,
     /// `.` or `..` as a segment, in any encoding. `%252e` is `.` to a server that decodes twice.
     #[error("the path holds `.` or `..` as a segment; send the path it stands for")]
     DotSegment,
     /// `%00`.
-    #[error("the path holds an encoded NUL")]
+    #[error("the path holds an encoded NUL; remove it")]
     Nul,
     /// For some server it is the path of another route.
     #[error(
-        "the path can be read as one of another route (encoded twice, by `;`, `\\`, `%2f` or `//`, or by what is cut off a name or is ASCII to some servers); send it in its plain form"
+        "some servers read this path as another route's (it is encoded twice, or holds `;`, `\\`, `%2f`, `//`, or characters that some servers cut off or convert); send it in its plain form"
     )]
     Ambiguous,
     /// A route with `strip_path` would send `//host`.
     #[error(
-        "without the part that this route cuts, the path begins with `//` and can be read as a host; send one `/`"
+        "without the part that this route removes, the path begins with `//`, which can be read as a host; send a single `/`"
     )]
     Authority,
     /// A character with more bytes of UTF-8 than necessary: lenient servers read `%c0%ae` as `.`.
-    #[error("the path holds a character in an overlong form of UTF-8")]
+    #[error("the path holds a character in an overlong form of UTF-8; use its shortest form")]
     Overlong,
 }
 

@@ -125,7 +125,9 @@ impl Table {
             let elsewhere =
                 self.listeners.iter().find(|served| matches!(served.find(target), Ok(Some(_))));
             let detail = match elsewhere {
-                Some(served) => format!("this path is not served here but on {}", served.address),
+                Some(served) => {
+                    format!("this path is served not on this listener, but on {}", served.address)
+                }
                 None => "no configured route matches this path".to_owned(),
             };
             let detail = format!("{detail}; `bearerd check` lists the routes");

@@ -121,7 +121,7 @@ mod tests {
         let mut answer = String::new();
         caller.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
-        assert!(answer.contains("did not come within 60 s"), "{answer}");
+        assert!(answer.contains("did not arrive within 60 s"), "{answer}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -42,7 +42,7 @@ impl PartialHeader {
         }
         if self.length > LONG && !*self.is_long.get_mut() {
             if !load.begin_long_header() {
-                let detail = "too many long headers are being received; try again";
+                let detail = "too many long headers are being received at once; try again later";
                 return Err(Problem::overloaded(detail));
             }
             *self.is_long.get_mut() = true;

@@ -188,7 +188,10 @@ impl Downstream {
 
 /// The answer to a header that takes too long.
 fn too_slow() -> Problem {
-    let detail = format!("the request's header did not come within {} s", HEADER_TIME.as_secs());
+    let detail = format!(
+        "the request's header did not arrive within {} s; send it faster, or try again",
+        HEADER_TIME.as_secs()
+    );
     Problem::new(ErrorKind::BadRequest, detail)
 }
 

@@ -130,7 +130,7 @@ fn local_answer_for(answer: &[u8]) -> Problem {
             allow: Some("GET, HEAD, POST, PUT, PATCH, DELETE".to_owned()),
             ..Problem::new(
                 ErrorKind::MethodNotAllowed,
-                "CONNECT is for proxies; use the sidecar's address as the server's",
+                "CONNECT is for forward proxies, and the sidecar is not one; use its address in place of the upstream's, not as a proxy",
             )
         }
     } else {

@@ -28,11 +28,11 @@ pub(in crate::proxy) struct Slot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Full {
     #[error(
-        "this upstream has as many requests in flight as its `max_in_flight` allows, and as many wait as `queue.length` allows; try again"
+        "this upstream has as many requests in flight as its `max_in_flight` allows, and as many wait as `queue.length` allows; try again later"
     )]
     Queue,
     #[error(
-        "this upstream has as many requests in flight as its `max_in_flight` allows, and none ended within `queue.wait`; try again"
+        "this upstream has as many requests in flight as its `max_in_flight` allows, and none ended within `queue.wait`; try again later"
     )]
     Wait,
 }

@@ -67,6 +67,6 @@ pub(super) fn is_new_enough(digest: Option<&SslDigest>, least: TlsVersion) -> bo
 
 /// Ends an attempt whose connection has too old a TLS version.
 pub(super) fn too_old() -> Box<Error> {
-    let detail = "the upstream's TLS version is older than its min_tls allows; nothing was sent";
+    let detail = "the upstream's TLS version is older than its `min_tls` allows; nothing was sent; update the upstream, or lower `min_tls`";
     Problem::new(ErrorKind::UpstreamTls, detail).into_error(TOO_OLD).into_up()
 }
