@@ -152,7 +152,7 @@ fn print_error(text: &str) {
 fn warn_of_unknown(environment: &Environment) {
     for name in config::unknown_variables(environment) {
         print_error(&format!(
-            "warning: environment variable {name} is set, but bearerd reads no such variable"
+            "warning: environment variable {name} is set, but bearerd does not know it; correct its name, or remove it"
         ));
     }
     for why in ProxyChoice::skipped_exceptions(environment) {

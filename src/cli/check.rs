@@ -15,7 +15,7 @@ pub(super) fn check(settings: &Settings, environment: &Environment) -> anyhow::R
     warn_of_unknown(environment);
     let config = settings.load(environment)?;
     print(&explain(&config)?)?;
-    app::check(&config).context("the configuration is well-formed, but")?;
+    app::check(&config).context("the configuration is well-formed, but cannot be used")?;
     print("The configuration is valid.\n")
 }
 
@@ -30,7 +30,7 @@ fn explain(config: &Config) -> Result<String, std::fmt::Error> {
         for address in config.listen.iter().filter(|address| !is_named(address, hosts)) {
             writeln!(
                 text,
-                "The address {address} is not accepted as a host name: it is not in `access.hosts`, and links on other addresses will not lead to it."
+                "{address} is not accepted as a host name, because it is not in `access.hosts`. Add it if callers use it, or if links in the answers of other addresses should lead to it."
             )?;
         }
     }
@@ -105,13 +105,21 @@ fn explain_client(text: &mut String, client: &Client) -> std::fmt::Result {
             writeln!(text, "Client {}: {client_id}", client.name)?;
             let with = client.source.description();
             let way = way(&client.transport, token_url);
-            writeln!(text, "  asks {}{way} with {with};", without_query(token_url))?;
+            writeln!(
+                text,
+                "  requests tokens from {}{way} with {with};",
+                without_query(token_url)
+            )?;
         }
         (CredentialSource::Key { .. }, Ok(identity)) => {
             writeln!(text, "Client {}: {}", client.name, identity.client_id)?;
             let way = way(&client.transport, &identity.token_url);
             let token_url = without_query(&identity.token_url);
-            writeln!(text, "  asks {token_url}{way} with {};", identity.description)?;
+            writeln!(
+                text,
+                "  requests tokens from {token_url}{way} with {};",
+                identity.description
+            )?;
         }
         (CredentialSource::Key { location, .. }, Err(_)) => {
             writeln!(text, "Client {}: as stated in {location}", client.name)?;
@@ -119,7 +127,7 @@ fn explain_client(text: &mut String, client: &Client) -> std::fmt::Result {
     }
     writeln!(
         text,
-        "  refreshes at {:.0} % of a token's life; requests wait up to {:?} for a first token.",
+        "  refreshes at {:.0} % of a token's lifetime; requests wait up to {:?} for a first token.",
         client.refresh_at * 100.0,
         client.wait
     )

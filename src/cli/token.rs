@@ -69,13 +69,16 @@ fn chosen<'a>(config: &'a Config, name: Option<&str>) -> anyhow::Result<&'a Clie
     match (name, &config.clients[..]) {
         (None, [only]) => Ok(only),
         (None, _) => {
-            Err(anyhow!("several clients are configured; choose with --client: {}", names()))
+            Err(anyhow!("several clients are configured; choose one with --client: {}", names()))
         }
-        (Some(name), clients) => clients
-            .iter()
-            .find(|client| client.name == name)
-            .map(AsRef::as_ref)
-            .ok_or_else(|| anyhow!("there is no client {name}; known: {}", names())),
+        (Some(name), clients) => {
+            clients.iter().find(|client| client.name == name).map(AsRef::as_ref).ok_or_else(|| {
+                anyhow!(
+                    "there is no client {name} in the configuration; choose one of: {}",
+                    names()
+                )
+            })
+        }
     }
 }
 

@@ -119,8 +119,9 @@ async fn tls(stream: TcpStream, server: &Server<'_>, subject: &mut Subject) {
     parts.extend(left.map(|left| format!("{} days left", left.as_secs() / (24 * 3600))));
     let is_short = left.is_some_and(|left| left < SOON);
     let verdict = if is_short { Verdict::Warning } else { Verdict::Ok };
-    let advice = is_short
-        .then(|| "the server's certificate expires soon; ask its owner to renew it".to_owned());
+    let advice = is_short.then(|| {
+        "the server's certificate expires soon; ask the server's operator to renew it".to_owned()
+    });
     subject.add("tls", verdict, parts.join(", "), advice);
 }
 

@@ -64,8 +64,8 @@ pub(super) async fn examine(route: &Route, token: &Token, subject: &mut Subject)
     }
 }
 
-/// A target that is harmless to read. For paths other than the profile's default ones, it is the
-/// path itself.
+/// A target that is harmless to read: below one of the profile's default paths, the profile's own
+/// choice; otherwise the route's path itself.
 fn target(route: &Route) -> String {
     let is_known = route.profile.paths.contains(&route.path.as_str());
     let probe = if is_known { route.profile.probe } else { "" };
@@ -113,15 +113,18 @@ async fn report(route: &Route, mut answer: Response, call: &Call<'_>, subject: &
     }
     let (verdict, advice) = match status.as_u16() {
         200..=299 => (Verdict::Ok, None),
-        // The path itself may not be a resource.
+        // A path of the configuration need not be a resource that can be read.
         400 | 404 | 405 | 406 => {
             return subject.ok("call", format!("{detail}; the token was accepted"));
         }
         429 => (Verdict::Warning, Some("the API limits the rate of requests; try again later")),
-        300..=399 => (Verdict::Warning, Some("check that `url` is the tenant's own")),
-        _ => {
-            (Verdict::Failed, Some("the API fails; try again, and if that does not help, ask SAP"))
+        300..=399 => {
+            (Verdict::Warning, Some("the API redirects; check that `url` is the tenant's own URL"))
         }
+        _ => (
+            Verdict::Failed,
+            Some("the API failed; try again, and if it fails again, report it to SAP"),
+        ),
     };
     // The query may hold confidential values.
     let to = headers.get(LOCATION).and_then(|to| to.to_str().ok()?.split(['?', '#']).next());

@@ -126,7 +126,7 @@ async fn failures_of_the_issuer_and_of_the_api_are_distinguished() {
         (Faults { tenant: TenantFault::LoginPage, ..good() }, odata, "call", "as to a browser"),
         (Faults { tenant: TenantFault::LoginRedirect, ..good() }, odata, "call", "as to a browser"),
         (Faults { tenant: TenantFault::RefuseAlways, ..good() }, odata, "call", "another tenant"),
-        (Faults { tenant: TenantFault::InternalError, ..good() }, odata, "call", "the API fails"),
+        (Faults { tenant: TenantFault::InternalError, ..good() }, odata, "call", "the API failed"),
     ] {
         fixture.tenant.set_faults(faults);
         let (code, out, _) = run(&fixture, &config, &["doctor"]).await;
