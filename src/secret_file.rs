@@ -51,7 +51,10 @@ pub enum SecretFileError {
         reason: &'static str,
     },
     /// The file holds several private keys. Only one of them fits the certificate.
-    #[error("{} holds several private keys; leave the one that fits the certificate", shown(path))]
+    #[error(
+        "{} holds several private keys; keep only the one that belongs to the certificate",
+        shown(path)
+    )]
     SeveralKeys {
         /// The configured path.
         path: PathBuf,

@@ -55,7 +55,7 @@ pub enum ReadError {
         what: &'static str,
     },
     /// The folder was replaced during every attempt to read it.
-    #[error("{} changes while it is read", path.display())]
+    #[error("{} changed each time while it was read; wait until nothing writes to it", path.display())]
     Changing {
         /// The folder.
         path: PathBuf,
@@ -96,7 +96,7 @@ fn entry(
         return Ok(None);
     }
     if depth == MAX_DEPTH {
-        let what = "4 folders in each other";
+        let what = "4 nested folders";
         return Err(ReadError::FolderTooLarge { path: path.to_owned(), what });
     }
     folder(path, depth, budget).map(Some)
@@ -270,9 +270,9 @@ mod tests {
         fs::write(deep.path().join("1/2/3/file"), "x").unwrap();
         assert_eq!(listing(&read(deep.path()).unwrap()), ["/1/2/3/file=x"]);
         fs::create_dir(deep.path().join("1/2/3/4")).unwrap();
-        assert!(message(deep.path()).contains("more than 4 folders in each other"));
+        assert!(message(deep.path()).contains("more than 4 nested folders"));
         fs::remove_dir(deep.path().join("1/2/3/4")).unwrap();
         symlink(deep.path(), deep.path().join("1/2/3/loop")).unwrap();
-        assert!(message(deep.path()).contains("more than 4 folders in each other"));
+        assert!(message(deep.path()).contains("more than 4 nested folders"));
     }
 }

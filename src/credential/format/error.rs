@@ -10,7 +10,7 @@ pub enum FormatError {
     #[error("it is not UTF-8 text, and not UTF-16 with a byte order mark; save it as UTF-8")]
     NotUtf8,
     /// The text begins with a brace or a bracket, but is no JSON.
-    #[error("it begins like JSON, but is not: see line {line}, column {column}")]
+    #[error("it begins like JSON, but is not valid JSON: see line {line}, column {column}")]
     NotJson {
         /// The line, counted from 1.
         line: usize,
@@ -81,7 +81,7 @@ pub enum ClientFault {
         field: &'static str,
     },
     /// A required key has a number, a list or another value that is no text.
-    #[error("has no {field}: it is there, but not as text")]
+    #[error("has a {field} that is not text (write it as a string)")]
     NotText {
         /// The key.
         field: &'static str,
@@ -146,7 +146,7 @@ pub enum ClientFault {
     Interactive,
     /// The destination is for another kind of authentication.
     #[error(
-        "has Authentication {found}; bearerd supports only OAuth2ClientCredentials, which needs no person"
+        "has Authentication {found}; bearerd supports only OAuth2ClientCredentials, which needs no user"
     )]
     Authentication {
         /// The value, if SAP documents it.

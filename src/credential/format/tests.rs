@@ -329,7 +329,7 @@ fn metadata_says_what_is_text() {
         |entries: &BTreeMap<_, _>| recognise(&Tree::Folder(entries.clone()), &Binding::default());
     assert_eq!(
         found(&entries).unwrap_err().to_string(),
-        "BTP service key: the top level has no clientid: it is there, but not as text"
+        "BTP service key: the top level has a clientid that is not text (write it as a string)"
     );
     let metadata = r#"{"credentialProperties":[{"name":"clientid","format":"text"}]}"#;
     entries.insert(".metadata".into(), Tree::file(metadata));

@@ -16,7 +16,7 @@ fn a_document_without_a_client_says_so() {
     assert_eq!(nothing.unwrap_err(), FormatError::Unknown);
     assert_eq!(
         message("{\"client_id\": \"x\",\n}"),
-        "it begins like JSON, but is not: see line 2, column 1"
+        "it begins like JSON, but is not valid JSON: see line 2, column 1"
     );
     let utf16: Vec<u8> = "client_id=ä".encode_utf16().flat_map(u16::to_le_bytes).collect();
     assert_eq!(
@@ -42,7 +42,7 @@ fn a_missing_key_is_named_with_its_location() {
         ),
         (
             r#"{"hana":[{"credentials":{"user":"x"}}],"x":[{"credentials":{"uaa":{"clientsecret":"s","clientid":7,"uaadomain":"d"}}}]}"#,
-            "VCAP_SERVICES: x[0].credentials.uaa has no clientid: it is there, but not as text, has no url",
+            "VCAP_SERVICES: x[0].credentials.uaa has a clientid that is not text (write it as a string), has no url",
         ),
         (
             r#"{"hana":[{"credentials":{"user":"x"}}]}"#,
@@ -109,7 +109,7 @@ fn unusable_destinations_say_why() {
     let with = |lines: &str| message(&format!("Type=HTTP\nclientId=x\n{lines}"));
     let url = "Authentication=OAuth2ClientCredentials\ntokenServiceURL=https\\://a.example/t";
     let top = "destination: the top level";
-    let only = "bearerd supports only OAuth2ClientCredentials, which needs no person";
+    let only = "bearerd supports only OAuth2ClientCredentials, which needs no user";
     assert_eq!(
         with("URL=x\nAuthentication=OAuth2SAMLBearerAssertion"),
         format!("{top} has Authentication OAuth2SAMLBearerAssertion; {only}")
