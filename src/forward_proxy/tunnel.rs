@@ -38,10 +38,10 @@ pub(crate) enum TunnelError {
     #[error("cannot connect to the proxy: {0}")]
     Connect(#[source] io::Error),
     /// The connection ended, or the proxy sent nothing for too long.
-    #[error("the proxy gives no answer: {0}")]
+    #[error("the proxy did not answer: {0}")]
     NoAnswer(#[source] io::Error),
     /// The proxy refuses the tunnel.
-    #[error("the proxy answers {status}; {}", advice(*status, unsupported))]
+    #[error("the proxy answered {status}; {}", advice(*status, unsupported))]
     Refused {
         /// The status of its answer.
         status: StatusCode,
@@ -49,7 +49,7 @@ pub(crate) enum TunnelError {
         unsupported: Vec<String>,
     },
     /// The answer is not HTTP.
-    #[error("the proxy's answer is not HTTP; is it a proxy?")]
+    #[error("the proxy's answer is not HTTP; check that this address is an HTTP proxy's")]
     NotHttp,
 }
 
@@ -69,7 +69,7 @@ fn advice(status: StatusCode, unsupported: &[String]) -> Cow<'static, str> {
         status if status.is_client_error() => {
             "it does not allow this destination or port; ask its operator"
         }
-        _ => "it cannot reach the server, or is overloaded",
+        _ => "it cannot reach the server, or is overloaded; try again later, or ask its operator",
     };
     advice.into()
 }
