@@ -46,7 +46,7 @@ pub(super) struct KeyOrigin {
 
 /// What is wrong with an upstream that has no URL.
 pub(super) const NO_URL: &str =
-    "missing; give the tenant's origin, for example https://acme.eu10.hcs.cloud.sap";
+    "missing; set it to the tenant's origin, for example https://acme.eu10.hcs.cloud.sap";
 
 impl Draft {
     /// The draft of a text that could not be parsed.
@@ -108,8 +108,12 @@ impl KeyOrigin {
             Ok(Some(url)) => {
                 endpoint::origin(&url.origin().ascii_serialization(), self.allow_cleartext)
             }
-            Ok(None) => Err(format!("{NO_URL}; {} names none", self.client.source.description())),
-            Err(error) => Err(format!("{NO_URL}; the client's key could name it, but: {error}")),
+            Ok(None) => {
+                Err(format!("{NO_URL} ({} does not name one)", self.client.source.description()))
+            }
+            Err(error) => Err(format!(
+                "{NO_URL} (the client's key may name one, but bearerd could not read it: {error})"
+            )),
         }
     }
 }
