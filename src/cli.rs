@@ -112,7 +112,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     if error.is::<ConfigError>() || error.is::<clap::Error>() { USAGE } else { FAILURE }
 }
 
-/// Writes to standard output. A reader that has closed the pipe (`| head`) is no error.
+/// Writes to standard output. A reader that has closed the pipe (`| head`) is not an error.
 fn print(text: &str) -> anyhow::Result<()> {
     match std::io::stdout().lock().write_all(readable::lines(text).as_bytes()) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),

@@ -40,7 +40,7 @@ impl LevelHandle {
 fn targets(level: LevelFilter) -> Targets {
     Targets::new()
         .with_default(LIBRARIES.min(level))
-        // It would only log callers that break off in a header, which is no fault.
+        // It would only log callers that break off in a header, which is not a fault.
         .with_target("pingora_proxy", LevelFilter::OFF)
         // It logs each certificate that it refuses, every time. The code that connects logs the
         // reason.

@@ -28,7 +28,7 @@ fuzz_target!(|input: &[u8]| {
         Ok(found) => {
             let client = found.details;
             assert!(!client.client_id.is_empty() && client.token_url.has_host());
-            // A certificate chain is no secret, and may hold a key by mistake.
+            // A certificate chain is not a secret, and may hold a key by mistake.
             if let FoundProof::Secret(secret) = &client.proof
                 && secret.expose().len() >= LONG_ENOUGH
             {

@@ -22,7 +22,7 @@ pub enum CredentialError {
     /// The key's file or folder can't be read.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// The content is no key that bearerd understands.
+    /// The content is not a key that bearerd understands.
     #[error("{location}: {source}")]
     Format {
         /// The configured location.

@@ -125,8 +125,8 @@ impl NoProxy {
     /// (`10.0.0.0/8`), each with or without a port. A domain includes its subdomains, whether or
     /// not it begins with a dot or `*.`.
     ///
-    /// Other programs read the same variable and know other forms, so an unknown entry is no error.
-    /// It is skipped, and the reason is returned.
+    /// Other programs read the same variable and know other forms, so an unknown entry is not an
+    /// error. It is skipped, and the reason is returned.
     fn parse(text: &str) -> (Self, Vec<String>) {
         let entries = text.split([',', ' ', '\t']).filter(|entry| !entry.is_empty());
         let (mut exceptions, mut skipped) = (Vec::new(), Vec::new());

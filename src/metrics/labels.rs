@@ -92,7 +92,7 @@ pub enum TokenRequestOutcome {
     ServerError,
     /// The issuer refuses the client or its credential.
     Refused,
-    /// The server that answered is no issuer.
+    /// The server that answered is not an issuer.
     NotAnIssuer,
     /// The answer holds no token that can be used.
     InvalidAnswer,

@@ -47,7 +47,7 @@ struct Exporting {
 impl Spans {
     /// Starts the export to the collector that the environment names, on the caller's runtime. If a
     /// variable has an unsupported value, a warning is logged and nothing is exported: missing
-    /// traces are no reason to end the process.
+    /// traces are not a reason to end the process.
     ///
     /// The SDK starts a thread. It reads the size of its queue and the interval of its batches from
     /// the environment itself (`OTEL_BSP_…`).

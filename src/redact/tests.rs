@@ -381,7 +381,7 @@ fn a_slow_stream_is_not_held_back() {
         redactor.redact_chunk(&mut chunk, false);
         assert_eq!(chunk.unwrap(), event);
     }
-    // What is no secret and was held goes on at the end.
+    // What is not a secret and was held goes on at the end.
     let (body, mut output) = ("x".repeat(30_000), Vec::new());
     for at in 0..body.len() {
         let mut chunk = Some(Bytes::copy_from_slice(&body.as_bytes()[at..=at]));

@@ -41,7 +41,7 @@ pub enum TokenError {
         /// The issuer's own words, for example ", invalid_client: Bad credentials", or nothing.
         reason: String,
     },
-    /// Any other status: the server is no token endpoint.
+    /// Any other status: the server is not a token endpoint.
     #[error("the token endpoint answered {status}; check token_url")]
     NotAnIssuer {
         /// The answer's status.
@@ -64,10 +64,10 @@ pub enum InvalidAnswer {
     /// A compression that was not requested and that bearerd does not know, or broken data.
     #[error("it is compressed, which was not requested, and cannot be decompressed")]
     Encoding,
-    /// HTML of a login page or of a corporate proxy, or anything else that is no JSON object.
+    /// HTML of a login page or of a corporate proxy, or anything else that is not a JSON object.
     #[error("it is not a JSON object; it may be a login page or a proxy's page")]
     NotJson,
-    /// No `access_token`, or one that is empty or no text.
+    /// No `access_token`, or one that is empty or not text.
     #[error("`access_token` is missing or empty; the client may not be authorised for this tenant")]
     NoAccessToken,
     /// Characters that no header may carry.
@@ -76,7 +76,7 @@ pub enum InvalidAnswer {
     /// A token type that bearerd does not know, and so must not use (RFC 6749 section 7.1).
     #[error("`token_type` is not bearer")]
     TokenType,
-    /// Zero, negative or no number.
+    /// Zero, negative or not a number.
     #[error("`expires_in` is not a positive number")]
     Lifetime,
     /// A token that has expired by the issuer's clock and by the local one.

@@ -182,7 +182,8 @@ fn next(bytes: &[u8]) -> Result<Option<Request>, String> {
         ([length], []) => {
             let is_number = !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit());
             let length = if is_number { length.parse::<u64>().ok() } else { None };
-            let length = length.ok_or_else(|| request.complaint("a length that is no number"))?;
+            let length =
+                length.ok_or_else(|| request.complaint("a length that is not a number"))?;
             let Some(payload) = usize::try_from(length).ok().and_then(|end| body.get(..end)) else {
                 return Ok(None);
             };

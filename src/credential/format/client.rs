@@ -138,7 +138,7 @@ fn token_url(
     }
 }
 
-/// The API of the key, as the innermost map names it. A value that is no URL is ignored.
+/// The API of the key, as the innermost map names it. A value that is not a URL is ignored.
 fn api_url(fields: &Fields<'_>, keys: &KeyNames) -> Option<url::Url> {
     fields.surroundings().find_map(|map| {
         let endpoints = map.nested("endpoints").filter(|_| !keys.base_url.is_empty());

@@ -18,7 +18,7 @@ pub(super) enum Document {
     Map(Vec<(String, Self)>),
     List(Vec<Self>),
     Null,
-    /// A number, or bytes that are no text.
+    /// A number, or bytes that are not text.
     Other,
 }
 

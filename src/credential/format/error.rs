@@ -6,10 +6,10 @@ use std::fmt;
 /// The reason why a file or folder has no usable OAuth client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
-    /// The bytes are no text.
+    /// The bytes are not text.
     #[error("it is not UTF-8 text, and not UTF-16 with a byte order mark; save it as UTF-8")]
     NotUtf8,
-    /// The text begins with a brace or a bracket, but is no JSON.
+    /// The text begins with a brace or a bracket, but is not JSON.
     #[error("it begins like JSON, but is not valid JSON: see line {line}, column {column}")]
     NotJson {
         /// The line, counted from 1.
@@ -80,7 +80,7 @@ pub enum ClientFault {
         /// The key.
         field: &'static str,
     },
-    /// A required key has a number, a list or another value that is no text.
+    /// A required key has a number, a list or another value that is not text.
     #[error("has a {field} that is not text (write it as a string)")]
     NotText {
         /// The key.

@@ -63,7 +63,7 @@ impl PartRules {
         }
         for path in paths {
             match BatchKind::of(&path) {
-                // A SCIM resource may be named `Bulk`: reading it is no batch.
+                // A SCIM resource may be named `Bulk`: reading it is not a batch.
                 Some(BatchKind::Scim)
                     if all_methods(&part.method, part.headers, |method| method.is_safe()) => {}
                 Some(_) => return forbidden("is a batch itself".to_owned()),

@@ -102,7 +102,7 @@ impl SmugglingDetector {
         }
         let escape = std::mem::take(&mut self.escape);
         let quoted = [b"\"", escape.as_slice(), b"\""].concat();
-        // Half of a surrogate pair is no character, and has no meaning here.
+        // Half of a surrogate pair is not a character, and has no meaning here.
         let unescaped: String = serde_json::from_slice(&quoted).unwrap_or_default();
         unescaped.bytes().try_for_each(|byte| text.next(byte))
     }

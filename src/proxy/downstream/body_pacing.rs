@@ -120,7 +120,7 @@ mod tests {
             assert!(begun.elapsed() >= PAUSE && begun.elapsed() < 3 * PAUSE, "{is_refused}");
             assert!(downstream.has_unneeded_body(), "{is_refused}");
             drop(downstream);
-            // All of it was read: the end is no reset.
+            // All of it was read: the end is not a reset.
             assert_eq!(caller.read(&mut [0]).await.unwrap(), 0);
         }
     }

@@ -173,7 +173,7 @@ mod tests {
         assert!(!ours.is_closed());
         theirs.write_all(b"body").await.unwrap();
         std::future::poll_fn(|context| ours.poll_read_ready(context)).await.unwrap();
-        assert!(!ours.is_closed(), "bytes are no end");
+        assert!(!ours.is_closed(), "bytes are not an end");
         drop(theirs);
         let known = async {
             while !ours.is_closed() {

@@ -90,7 +90,7 @@ impl State {
 }
 
 impl<M: Messages> Multipart<M> {
-    /// A rewriter for a multipart with this `Content-Type`. `None` if it is no multipart.
+    /// A rewriter for a multipart with this `Content-Type`. `None` if it is not a multipart.
     pub(super) fn new(content_type: &str, messages: M) -> Option<Self> {
         Some(Self::begun(vec![delimiter(content_type)?], State::Between, messages))
     }
@@ -252,7 +252,7 @@ impl<M: Messages> Multipart<M> {
         };
     }
 
-    /// Passes what is held on: it is no delimiter.
+    /// Passes what is held on: it is not a delimiter.
     fn pass_line(&mut self, output: &mut Vec<u8>) {
         match self.state {
             // The header of a message that is too large to be held: the part is treated as unknown.

@@ -399,7 +399,7 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
-/// Whether a byte may be in a name: it is no white space, control character or delimiter.
+/// Whether a byte may be in a name: it is not white space, a control character or a delimiter.
 fn is_name(byte: u8) -> bool {
     byte > b' ' && !matches!(byte, b'"' | b'\'' | b'<' | b'>' | b'=' | b'/' | b'&')
 }

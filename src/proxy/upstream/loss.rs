@@ -74,10 +74,10 @@ pub(super) mod tests {
             ("a reset", io(ReadError, ConnectionReset)),
             ("an abort", io(ReadError, ConnectionAborted)),
             ("an alert", Error::because(ReadError, "", alert).into_up()),
-            ("bytes that are no TLS", io(ReadError, InvalidData)),
+            ("bytes that are not TLS", io(ReadError, InvalidData)),
             ("a reset before the request is out", io(WriteError, ConnectionReset)),
             ("closed before the request is out", io(WriteError, BrokenPipe)),
-            ("bytes that are no HTTP", up(InvalidHTTPHeader)),
+            ("bytes that are not HTTP", up(InvalidHTTPHeader)),
             ("408 to nobody", up(IDLE_TIMEOUT)),
         ] {
             assert_eq!(Loss::of(&error, true), Some(Loss::Closed), "{what}");

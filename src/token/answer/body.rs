@@ -27,7 +27,7 @@ pub(in crate::token) fn decode<'b>(
     body: &'b [u8],
 ) -> Result<Cow<'b, str>, InvalidAnswer> {
     let inflated = inflated(headers, body)?;
-    // Bytes that are no text are replaced: the parser then refuses the body.
+    // Bytes that are not text are replaced: the parser then refuses the body.
     Ok(match inflated {
         Cow::Borrowed(bytes) => {
             text::decode(bytes).unwrap_or_else(|_| String::from_utf8_lossy(bytes))

@@ -25,7 +25,7 @@ pub(super) const BACKDATED: Duration = Duration::from_secs(60);
 /// Why a private key cannot sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// The text is no PEM, or holds no private key.
+    /// The text is not PEM, or holds no private key.
     #[error("is not a private key in PEM (`-----BEGIN PRIVATE KEY-----`)")]
     NotAKey,
     /// The key is of a kind that issuers do not accept.

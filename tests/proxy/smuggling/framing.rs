@@ -77,7 +77,7 @@ pub(super) fn framing() -> Vec<Row> {
         ("a length between tabs", "Content-Length:\t5\t "),
         ("a length with a zero before", "Content-Length: 05"),
         ("a coding with `_` beside a length", "Transfer_Encoding: chunked\r\nContent-Length: 5"),
-        ("TE is no coding", "TE: chunked, trailers\r\nContent-Length: 5"),
+        ("TE is not a coding", "TE: chunked, trailers\r\nContent-Length: 5"),
         ("an unknown expectation", "Expect: all the best\r\nContent-Length: 5"),
         ("an expectation, twice", "Expect: 100-continue\r\nExpect: x\r\nContent-Length: 5"),
         ("an expectation with its body at once", "Expect: 100-continue\r\nContent-Length: 5"),

@@ -29,7 +29,7 @@ pub(super) fn known() -> Vec<Row> {
         ("a NUL in an extension", "3;\0\r\nabc\r\n0\r\n\r\n", "abc"),
         ("a space behind a size", "3 \t\r\nabc\r\n0\r\n\r\n", "abc"),
         ("no size", "\r\n\r\n", ""),
-        ("a trailer that is no header", "3\r\nabc\r\n0\r\n\0 evil\r\n\r\n", "abc"),
+        ("a trailer that is not a header", "3\r\nabc\r\n0\r\n\0 evil\r\n\r\n", "abc"),
     ]
     .map(|(name, body, sent)| row(name, chunked(body), carries(sent)));
     encoded.into_iter().chain(chunks).collect()
