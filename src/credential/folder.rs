@@ -55,7 +55,7 @@ pub enum ReadError {
         what: &'static str,
     },
     /// The folder was replaced during every attempt to read it.
-    #[error("{} changed each time while it was read; wait until nothing writes to it", path.display())]
+    #[error("{} changed during each attempt to read it; wait until nothing writes to it", path.display())]
     Changing {
         /// The folder.
         path: PathBuf,

@@ -21,10 +21,10 @@ pub(crate) fn for_error(error: &TokenError, identity: &Identity) -> Option<&'sta
             "token_url must end in /oauth/token, and its first part must be the subaccount's subdomain"
         }
         TokenError::Invalid(InvalidAnswer::NotJson) => {
-            "the answer is a web page: token_url is not the token endpoint, or a forward proxy answered"
+            "the answer may be a login page or a proxy's page: check that token_url is the token endpoint, and whether a forward proxy answered"
         }
         TokenError::Invalid(InvalidAnswer::NoAccessToken) => {
-            "some tenants send an empty token to a client that has no rights; check its purpose and roles"
+            "some tenants send an empty token to a client that has no rights; check the client's purpose and roles"
         }
         TokenError::Invalid(InvalidAnswer::Expired) => {
             "the issuer, or a cache in front of it, returned an old token; check the time of both machines, then ask the issuer's operator"

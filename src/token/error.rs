@@ -65,10 +65,10 @@ pub enum InvalidAnswer {
     #[error("it is compressed, which was not requested, and cannot be decompressed")]
     Encoding,
     /// HTML of a login page or of a corporate proxy, or anything else that is not a JSON object.
-    #[error("it is not a JSON object; it may be a login page or a proxy's page")]
+    #[error("it is not a JSON object")]
     NotJson,
     /// No `access_token`, or one that is empty or not text.
-    #[error("`access_token` is missing or empty; the client may not be authorised for this tenant")]
+    #[error("`access_token` is missing or empty")]
     NoAccessToken,
     /// Characters that no header may carry.
     #[error("`access_token` holds characters that a bearer token cannot have")]

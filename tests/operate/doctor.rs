@@ -120,7 +120,7 @@ async fn failures_of_the_issuer_and_of_the_api_are_distinguished() {
             Faults { issuer: IssuerFault::Html, ..good() },
             token,
             "token",
-            "the answer is a web page",
+            "a login page or a proxy's page",
         ),
         (Faults { issuer: IssuerFault::EmptyToken, ..good() }, token, "token", "has no rights"),
         (Faults { tenant: TenantFault::LoginPage, ..good() }, odata, "call", "as to a browser"),
