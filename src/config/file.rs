@@ -1,4 +1,4 @@
-//! Every key of the file with its default and its documentation, one table for each section.
+//! Every key of the file, with its default and its documentation. Each section has one table.
 //!
 //! The tables are the schema (an unknown key is refused, with a suggestion), the defaults of
 //! missing keys, and the text of `bearerd reference`, so that the three cannot disagree.
@@ -57,13 +57,13 @@ const PROXY: Field = field(
     "proxy",
     Absent,
     "http://proxy.corp:3128",
-    "The forward proxy, as http://user:password@host:port, or off for none. The default is that of HTTPS_PROXY, except for loopback addresses and for hosts that NO_PROXY names.",
+    "The forward proxy as http://user:password@host:port, or off for a direct connection. The default is the proxy in HTTPS_PROXY, except for loopback addresses and for hosts that NO_PROXY names.",
 );
 const PROXY_CREDENTIALS_FILE: Field = field(
     "proxy_credentials_file",
     Absent,
     "/run/secrets/proxy_credentials",
-    "A file that holds user:password for `proxy`, or for HTTPS_PROXY.",
+    "A file that holds user:password for the proxy in `proxy` or in HTTPS_PROXY.",
 );
 
 pub(crate) const ROOT: &[Field] = &[
@@ -71,47 +71,52 @@ pub(crate) const ROOT: &[Field] = &[
         "listen",
         Text("127.0.0.1:8080"),
         "",
-        "Where applications connect: a loopback address and port, or unix:/path/to.sock, or a list of them. Other addresses need access.allow_remote.",
+        "The address to which callers connect: a loopback IP address with its port, unix:/path/to.sock, or a list of these. An address that is not loopback needs access.allow_remote.",
     ),
-    field("workers", Text("1"), "", "Threads that serve requests; `auto` means one for each core."),
+    field(
+        "workers",
+        Text("1"),
+        "",
+        "The number of threads that serve requests; `auto` means one for each core.",
+    ),
     field(
         "admin",
         Nested,
         "",
-        "The listener for probes and metrics. It serves no tenant data and needs no token.",
+        "The listener for probes and metrics. It serves no data of the tenant and asks for no credential.",
     ),
     field("clients", Nested, "", "OAuth clients, each under a name of your choice."),
     field(
         "upstreams",
         Nested,
         "",
-        "The services that requests are sent to, each under a name of your choice.",
+        "The services to which requests are sent, each under a name of your choice.",
     ),
     field(
         "routes",
         Absent,
         "",
-        "Which paths go to which upstream. Paths match by whole segments, and the longest one wins. Without routes, a single upstream gets the default paths of all profiles, and so does each of several upstreams that have `listen` addresses of their own.",
+        "The paths that are served, each with its upstream. A path matches whole segments, and the longest match wins. Without routes, a single upstream gets the default paths of all profiles. Several upstreams get them too, if each has `listen` addresses of its own.",
     ),
     field(
         "access",
         Nested,
         "",
-        "Which clients may connect. Their requests have the rights of the OAuth client.",
+        "Which callers may connect. Their requests have the rights of the OAuth client.",
     ),
     field("limits", Nested, "", "Limits of concurrent requests."),
     field(
         "sandbox",
         Text("on"),
         "",
-        "If the kernel has Landlock, the process can write no files, and can read only those that are named here (with their folders). A reload then can't add other folders.",
+        "on: if the kernel has Landlock, the process can write no files. It can read only the files that are named here, other files in their folders, and what the system's libraries need. A reload can't add other folders; that needs a restart. off: the process is not restricted.",
     ),
     field("log", Nested, "", "The log on standard error."),
     field(
         "shutdown",
         Nested,
         "",
-        "What happens on SIGTERM and SIGINT; a second signal ends the process at once.",
+        "How the process ends after SIGTERM or SIGINT. A second signal ends it at once.",
     ),
 ];
 
@@ -119,7 +124,7 @@ pub(crate) const ADMIN: &[Field] = &[field(
     "listen",
     Text("127.0.0.1:8081"),
     "",
-    "Address and port. In a pod, 0.0.0.0:8081 lets the kubelet and Prometheus in.",
+    "The IP address and port. In a pod, 0.0.0.0:8081 lets the kubelet and Prometheus connect.",
 )];
 
 pub(crate) const CLIENT: &[Field] = &[
@@ -140,43 +145,43 @@ pub(crate) const CLIENT: &[Field] = &[
         "client_secret_file",
         OneOf,
         "/run/secrets/client_secret",
-        "A file that holds the secret; a final line break is removed. It is watched: a new secret is tried while the old token stays in use.",
+        "A file that holds the secret; a line break at its end is ignored. The file is watched: a new secret is tried while the old token stays in use.",
     ),
     field(
         "client_secret_next_file",
         Absent,
         "/run/secrets/client_secret_next",
-        "A file that may hold the next secret, which is tried when the issuer refuses the first.",
+        "A file that may hold the next secret. It is tried when the issuer refuses the one in client_secret_file.",
     ),
     field(
         "credentials",
         Absent,
         "/etc/secrets/key.json",
-        "Instead of all the above: a file or folder that holds id, secret (or certificate) and token URL in one of SAP's formats, or env:NAME if a variable holds them. It is watched.",
+        "Instead of all keys above: a file or folder that holds id, secret (or certificate) and token URL in one of SAP's formats, or env:NAME if an environment variable holds them. A file or folder is watched.",
     ),
     field(
         "binding",
         Absent,
         "{ name: my-datasphere }",
-        "Selects one of several bindings in `credentials` by name, label, tag or plan.",
+        "Which of several bindings in `credentials` is used, by its name, label, tag or plan.",
     ),
     field(
         "client_auth",
         Absent,
         "post",
-        "How the client authenticates: post (secret in the form body, the default), basic (raw), basic-encoded (form-encoded, with X-CF-ENCODED-CREDENTIALS), mtls (certificate_file and private_key_file), or private-key-jwt (private_key_file).",
+        "How the client authenticates: post (secret in the form body, the default), basic (HTTP Basic, id and secret as they are), basic-encoded (HTTP Basic, form-encoded, with X-CF-ENCODED-CREDENTIALS), mtls (certificate_file and private_key_file) or private-key-jwt (private_key_file).",
     ),
     field(
         "certificate_file",
         Absent,
         "/run/secrets/client.crt",
-        "The client's certificate chain for mtls, PEM. It is watched.",
+        "The file of the client's certificate chain for mtls, as PEM. It is watched.",
     ),
     field(
         "private_key_file",
         Absent,
         "/run/secrets/client.key",
-        "The private key for mtls or private-key-jwt, PEM. It is watched.",
+        "The file of the private key for mtls or private-key-jwt, as PEM. It is watched.",
     ),
     field(
         "key_id",
@@ -188,27 +193,32 @@ pub(crate) const CLIENT: &[Field] = &[
         "scope",
         Absent,
         "",
-        "Scopes to request, separated by spaces; empty requests all scopes of the client.",
+        "The scopes to request, separated by spaces. Empty means all scopes of the client.",
     ),
     field("token_params", Absent, "{}", "Additional parameters of the token request."),
     field(
         "expires_on",
         Absent,
         "2027-02-20",
-        "The day the OAuth client itself expires (three months after its creation unless set otherwise), for the metric and its alert.",
+        "The day on which the OAuth client itself expires (three months after its creation unless set otherwise). It is used for the metric, for its alert and for warnings in the log.",
     ),
     field(
         "refresh_at",
         Text("0.5"),
         "",
-        "The fraction of a token's lifetime after which the next token is fetched; from 0.1 to 0.9.",
+        "The fraction of a token's lifetime after which the next token is fetched, from 0.1 to 0.9.",
     ),
-    field("wait", Text("5s"), "", "How long a request may wait for a first token; at most 60s."),
+    field(
+        "wait",
+        Text("5s"),
+        "",
+        "The longest time a request waits for a usable token; at most 60s.",
+    ),
     field(
         "ca_file",
         Absent,
         "/etc/ssl/private-ca.pem",
-        "A file of additional trust anchors for the token endpoint, PEM. The system's anchors stay trusted.",
+        "A file of additional trust anchors for the token endpoint, as PEM. The system's anchors stay trusted.",
     ),
     MIN_TLS,
     PROXY,
@@ -217,7 +227,7 @@ pub(crate) const CLIENT: &[Field] = &[
         "allow_cleartext",
         Text("false"),
         "",
-        "Allow http:// to a host that is not loopback. The secret is then sent unencrypted.",
+        "Allows http:// to a host that is not loopback. The secret is then sent unencrypted.",
     ),
 ];
 
@@ -239,20 +249,20 @@ pub(crate) const UPSTREAM: &[Field] = &[
         "client",
         Absent,
         "technical-user",
-        "The OAuth client whose token is injected; optional if there is only one.",
+        "The OAuth client whose token is injected; optional if there is only one client.",
     ),
     field(
         "listen",
         Absent,
         "127.0.0.2:8080",
-        "Where the upstream's routes are served, if not on every address of the root's `listen`: one of those, or a list. Several upstreams with addresses of their own need no `routes`.",
+        "The address on which the upstream's routes are served: one of the root's `listen` addresses, or a list of them. The default is all of them. If each of several upstreams has addresses of its own, `routes` can be left out.",
     ),
-    field("timeouts", Nested, "", "Time-outs of the upstream."),
+    field("timeouts", Nested, "", "The timeouts of the upstream's connections and requests."),
     field(
         "max_in_flight",
         Absent,
         "20",
-        "The largest number of concurrent requests to the upstream; others wait in the queue. By default, only limits.requests limits them.",
+        "The largest number of concurrent requests to the upstream; further requests wait in the queue. By default, only limits.requests limits them.",
     ),
     field("queue", Nested, "", "The queue of requests beyond max_in_flight."),
     field("csrf", Nested, "", "SAP's protection against cross-site requests."),
@@ -260,26 +270,26 @@ pub(crate) const UPSTREAM: &[Field] = &[
         "ca_file",
         Absent,
         "/etc/ssl/private-ca.pem",
-        "A file of additional trust anchors, PEM. The system's anchors stay trusted.",
+        "A file of additional trust anchors, as PEM. The system's anchors stay trusted.",
     ),
     MIN_TLS,
     field(
         "certificate_file",
         Absent,
         "/run/secrets/upstream.crt",
-        "The sidecar's certificate chain for mutual TLS with the upstream, PEM; needs private_key_file.",
+        "The file of the sidecar's certificate chain for mutual TLS with the upstream, as PEM. Needs private_key_file.",
     ),
     field(
         "private_key_file",
         Absent,
         "/run/secrets/upstream.key",
-        "The key of certificate_file, PEM.",
+        "The file of the private key of certificate_file, as PEM.",
     ),
     field(
         "http2",
         Text("false"),
         "",
-        "Use HTTP/2 if the upstream supports it (by ALPN, so with https only), otherwise HTTP/1.1. Long uploads always use HTTP/1.1.",
+        "Uses HTTP/2 if the upstream supports it, otherwise HTTP/1.1. ALPN decides, so the URL must be https. Long uploads use HTTP/1.1 unless the upstream supports HTTP/2 only.",
     ),
     PROXY,
     PROXY_CREDENTIALS_FILE,
@@ -287,7 +297,7 @@ pub(crate) const UPSTREAM: &[Field] = &[
         "allow_cleartext",
         Text("false"),
         "",
-        "Allow http:// to a host that is not loopback. The token is then sent unencrypted.",
+        "Allows http:// to a host that is not loopback. The token is then sent unencrypted.",
     ),
 ];
 
@@ -296,9 +306,14 @@ pub(crate) const QUEUE: &[Field] = &[
         "length",
         Text("100"),
         "",
-        "The largest number of waiting requests; others are answered 503 with Retry-After.",
+        "The largest number of waiting requests. Further requests are answered 503 with Retry-After.",
     ),
-    field("wait", Text("5s"), "", "How long a request may wait; then it is answered 503, too."),
+    field(
+        "wait",
+        Text("5s"),
+        "",
+        "The longest time a request waits in the queue. After that it is answered 503 with Retry-After.",
+    ),
 ];
 
 pub(crate) const CSRF: &[Field] = &[
@@ -306,9 +321,9 @@ pub(crate) const CSRF: &[Field] = &[
         "managed",
         Text("true"),
         "",
-        "Fetch CSRF tokens, and add them to writes that have none, on routes whose profile needs them.",
+        "Fetches CSRF tokens and adds them to writes that have none, on routes whose profile needs them.",
     ),
-    field("fetch_path", Text("/api/v1/csrf"), "", "The path where a token is fetched."),
+    field("fetch_path", Text("/api/v1/csrf"), "", "The path from which CSRF tokens are fetched."),
 ];
 
 pub(crate) const TIMEOUTS: &[Field] = &[
@@ -316,81 +331,106 @@ pub(crate) const TIMEOUTS: &[Field] = &[
         "connect",
         Text("5s"),
         "",
-        "For the TCP connection and, again, for the TLS handshake; if it passes, the next address is tried.",
+        "The time limit of the TCP connection, and again of the TLS handshake. When it is exceeded, the next address is tried.",
     ),
     field(
         "read",
         Text("300s"),
         "",
-        "Between two reads of the response; analytical queries take long until the first byte.",
+        "The longest pause between two reads of the response; it includes the wait for the first byte, which takes long for analytical queries.",
     ),
     field(
         "write",
         Text("60s"),
         "",
-        "Between two writes of the request; also how long the upstream may acknowledge packets but read nothing of a body over 64 KiB.",
+        "The longest pause between two writes of the request. For a body over 64 KiB, also the longest time for which the upstream may acknowledge packets but read nothing of the body.",
     ),
     field(
         "idle",
         Text("50s"),
         "",
-        "How long an unused connection is kept; less than the 60 s after which common load balancers close it.",
+        "The longest time an unused connection is kept open. Keep it below the 60 s after which common load balancers close connections.",
     ),
 ];
 
 pub(crate) const ROUTE: &[Field] = &[
-    field("path", Required, "/api/v1/scim2", "The first segments of the path."),
-    field("upstream", Absent, "datasphere", "The upstream; optional if there is only one."),
+    field(
+        "path",
+        Required,
+        "/api/v1/scim2",
+        "The first segments of the paths that the route serves.",
+    ),
+    field(
+        "upstream",
+        Absent,
+        "datasphere",
+        "The upstream to which requests are sent; optional if there is only one.",
+    ),
     field(
         "profile",
         Required,
         "scim",
         "How the API behaves: odata, scim, transport, audit, rest, cli, csrf, cloud-transport or passthrough.",
     ),
-    field("client", Absent, "technical-user", "A client other than the upstream's."),
+    field(
+        "client",
+        Absent,
+        "technical-user",
+        "The client whose token is injected. The default is the upstream's client.",
+    ),
     field(
         "listen",
         Absent,
         "127.0.0.2:8080",
-        "Where the route is served, if not where its upstream says: one of the root's `listen` addresses, or a list.",
+        "The address on which the route is served: one of the root's `listen` addresses, or a list of them. The default is the `listen` of its upstream.",
     ),
-    field("methods", Absent, "[GET, POST, PUT, PATCH, DELETE]", "Narrows the profile's methods."),
+    field(
+        "methods",
+        Absent,
+        "[GET, POST, PUT, PATCH, DELETE]",
+        "The methods that are allowed: some of the profile's methods. The default is all of them.",
+    ),
     field(
         "strip_path",
         Text("false"),
         "",
-        "Remove `path` from the target of requests: /ctm/v2/nodes becomes /v2/nodes.",
+        "Removes `path` from the beginning of request targets: with path /ctm, /ctm/v2/nodes becomes /v2/nodes.",
     ),
-    field("headers", Absent, "{}", "Additional request headers, for example {x-team: reporting}."),
+    field(
+        "headers",
+        Absent,
+        "{}",
+        "Headers that are added to each request, for example {x-team: reporting}.",
+    ),
     field(
         "links",
         Text("on"),
         "",
-        "Rewrite the tenant's own URLs in responses to the sidecar's, as far as the profile knows them; off leaves them.",
+        "on: in the places that the profile knows, the tenant's URLs in responses become the sidecar's. In requests, the sidecar's URLs become the tenant's. off: all URLs stay as they are.",
     ),
     field(
         "html",
         Text("off"),
         "",
-        "Serve HTML. on passes pages on unchanged, except one that sets the cookies of SAP's login page. off checks a page in response to a read first, whatever the client accepts: the tenant's login page means that the token was refused.",
+        "Whether the route serves HTML pages. off: a page in response to a read is checked first, whatever the caller accepts. If it is the tenant's login page, the token was refused. on: pages are passed on unchecked. Only a page that sets the cookies of SAP's login page still means that the token was refused.",
     ),
     field(
         "unchecked_batches",
         Text("off"),
         "",
-        "Pass batches on (OData's $batch, SCIM's Bulk) without a check of the requests in them: these then reach every path of the upstream with every method. Only for batches that can't be checked.",
+        "on: batches (OData's $batch, SCIM's Bulk) are passed on, and the requests in them are not checked. These requests can then reach every path of the upstream with every method. Use it only for batches that can't be checked. off: each request in a batch is checked.",
     ),
     field(
         "retry",
         Absent,
         "{ attempts: 3, max_wait: 10s }",
-        "Retry a GET or HEAD that the upstream answers with 429 or 503, after the time in its Retry-After, or else after 1s, 2s, 4s... attempts: number of attempts (2 to 10, default 3); max_wait: total waiting time of a request (default 10s). A response that asks for a longer wait is passed on.",
+        "Retries a GET or HEAD that the upstream answers with 429 or 503. The wait is the time in Retry-After; without that header, it is 1s, then 2s, 4s... attempts: the largest number of attempts (2 to 10, default 3). max_wait: the longest total waiting time of a request (default 10s). A response that asks for a longer wait is passed on.",
     ),
 ];
 
 pub(crate) const RETRY: &[Field] = &[
-    field("attempts", Text("3"), "", "The number of attempts."),
-    field("max_wait", Text("10s"), "", "The total waiting time of a request."),
+    field("attempts", Text("3"), "", "The largest number of attempts."),
+    field("max_wait", Text("10s"), "", "The longest total waiting time of a request."),
 ];
 
 pub(crate) const ACCESS: &[Field] = &[
@@ -398,31 +438,31 @@ pub(crate) const ACCESS: &[Field] = &[
         "hosts",
         Absent,
         "[localhost, 127.0.0.1, \"[::1]\"]",
-        "The host names that clients may use, without a port; the default is these three. Any other is refused, since a web page may have bound its own name to this address.",
+        "The host names that callers may use, without a port. The default is these three. Any other name is refused, because a web page may have bound its own name to this address.",
     ),
     field(
         "allow_remote",
         Text("false"),
         "",
-        "Allow `listen` addresses that are not loopback; needs basic or api_key_file. There is no TLS on the listener.",
+        "Allows `listen` addresses that are not loopback. Needs basic or api_key_file. The listener has no TLS, so everything between it and the caller is unencrypted.",
     ),
     field(
         "basic",
         Nested,
         "",
-        "A user name and password that clients must present; they are not sent upstream.",
+        "A user name and password that callers must present. bearerd does not send them to the upstream.",
     ),
     field(
         "api_key_file",
         Absent,
         "/run/secrets/local_api_key",
-        "A file that holds a key that clients must present in X-Api-Key, instead of basic or as an alternative to it.",
+        "A file that holds the key that callers must present in X-Api-Key. If basic is set too, either of them is enough. bearerd does not send the key to the upstream.",
     ),
     field(
         "uids",
         Absent,
         "[1000]",
-        "User ids that may connect to a Unix socket besides bearerd's own. The socket then has mode 0666, and the kernel identifies the client.",
+        "User ids that may connect to a Unix socket, besides bearerd's own. The socket then has mode 0666, and the kernel identifies the caller's user.",
     ),
 ];
 
@@ -440,12 +480,17 @@ pub(crate) const LIMITS: &[Field] = &[field(
     "requests",
     Text("1024"),
     "",
-    "Concurrent requests on a listener; others are answered 503 with Retry-After. Eight take at most 64 MiB of memory, each further one 1 MiB.",
+    "The largest number of concurrent requests on each listener. Further requests are answered 503 with Retry-After. Eight requests take at most 64 MiB of memory in total, and each further request takes at most 1 MiB.",
 )];
 
 pub(crate) const LOG: &[Field] = &[
-    field("level", Text("info"), "", "error, warn, info, debug or trace."),
-    field("format", Text("json"), "", "json or text."),
+    field(
+        "level",
+        Text("info"),
+        "",
+        "The least severe level that is logged: error, warn, info, debug or trace.",
+    ),
+    field("format", Text("json"), "", "The form of a log line: json or text."),
 ];
 
 pub(crate) const SHUTDOWN: &[Field] = &[
@@ -453,12 +498,12 @@ pub(crate) const SHUTDOWN: &[Field] = &[
         "lame_duck",
         Text("0s"),
         "",
-        "How long requests are still accepted while /readyz already answers 503.",
+        "The time for which requests are still accepted while /readyz already answers 503.",
     ),
     field(
         "grace",
         Text("25s"),
         "",
-        "How long requests under way may take; the process ends as soon as none is left.",
+        "The time limit of requests in flight after lame_duck. The process ends as soon as none is left.",
     ),
 ];
