@@ -1,7 +1,7 @@
-//! The local credential that clients of the sidecar have to present.
+//! The local credential that callers must present.
 //!
-//! A task of its own watches its files, so that a leaked credential can be replaced even while the
-//! rest of the configuration is refused.
+//! A task of its own watches the files of the credential. So a leaked credential can be replaced
+//! even while the rest of the configuration is refused.
 
 use super::control::{Control, FILES_TIMEOUT};
 use crate::blocking;
@@ -32,8 +32,8 @@ enum Part {
 }
 
 impl Part {
-    /// Reads a file. Refuses a value that no request can carry, since it would lock out every
-    /// client.
+    /// Reads a file. Refuses a value that no request can carry, because it would lock out every
+    /// caller.
     fn read(self, path: &Path) -> Result<Secret, SecretFileError> {
         let secret = read_secret(path)?;
         match self.defect(secret.expose()) {
@@ -54,7 +54,7 @@ impl Part {
         } else if self == Self::Key && (text.starts_with(is_blank) || text.ends_with(is_blank)) {
             Some("begins or ends with a blank, which headers do not keep; remove it")
         } else if text.contains(is_bad) {
-            Some("holds a control character, which no client can send; remove it")
+            Some("holds a control character, which no caller can send; remove it")
         } else if text.len() > LONGEST {
             Some("is longer than 32 KiB, too long for a header; use a shorter one")
         } else {
@@ -63,7 +63,7 @@ impl Part {
     }
 }
 
-/// The content of the files. A part that can't be read is missing, and has an error.
+/// The content of the files. A part that can't be read is missing, and its error is recorded.
 struct Found {
     credential: Credential,
     errors: Vec<SecretFileError>,
@@ -90,7 +90,7 @@ impl Found {
     }
 
     /// Replaces the credential of the guard. A part with an error stays as it was. Returns whether
-    /// anything is new, and what is wrong.
+    /// anything has changed, and the errors.
     fn renew(self, guard: &Guard) -> (bool, Option<String>) {
         let errors: Vec<_> = self.errors.iter().map(ToString::to_string).collect();
         (guard.renew(self.credential), (!errors.is_empty()).then(|| errors.join("; ")))
@@ -113,11 +113,11 @@ struct RunningWatch {
 }
 
 impl LocalCredential {
-    /// Reads the credential. One that is configured as `before` is not read but shared, with the
-    /// watch over its files.
+    /// Reads the credential. If it is configured as in `before`, it is not read again: the guard's
+    /// credential and the watch over its files are shared.
     ///
     /// # Errors
-    /// A file can't be read that was not in use before.
+    /// A file that was not in use before can't be read.
     pub(super) fn prepare(access: &Access, before: Option<&Self>) -> Result<Self, SecretFileError> {
         let is_same = |before: &&Self| {
             let known = &before.access;
@@ -130,7 +130,7 @@ impl LocalCredential {
         Ok(Self { access: access.clone(), guard: Arc::new(guard), watch })
     }
 
-    /// Starts the watch, if there are files and none watches them yet.
+    /// Starts the watch if there are files and no watch observes them yet.
     pub(super) fn start(mut self, metrics: &Metrics, control: &Control) -> Self {
         if self.watch.is_none() && files(&self.access).next().is_some() {
             self.watch = Some(Arc::new(self.start_watch(metrics, control)));
