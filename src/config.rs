@@ -2,8 +2,8 @@
 //!
 //! The text of a file becomes a `node` tree. `overlay` lays the environment and the flags over it.
 //! `read` walks the tree by the tables of `file` into a [`Draft`] and reports every [`Fault`] at
-//! once. Up to there nothing but text is used. [`Draft::resolve`] reads the keys that name an
-//! upstream's origin, which completes the [`Config`].
+//! once. Until then, nothing but text is used. [`Draft::resolve`] reads the clients' keys that name
+//! an upstream's origin, and completes the [`Config`].
 
 mod draft;
 mod fault;
@@ -59,7 +59,7 @@ pub fn parse(name: &str, text: &str, environment: &Environment, flags: &Flags) -
     }
 }
 
-/// Loads a configuration from a file, or without one from the environment alone.
+/// Loads a configuration from a file. Without a file, loads it from the environment alone.
 ///
 /// # Errors
 /// Everything that is wrong, at once.

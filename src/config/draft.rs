@@ -9,7 +9,8 @@ use url::Url;
 /// A configuration as its text states it, and everything that is wrong with the text.
 pub struct Draft {
     pub(super) faults: Faults,
-    /// Clients in the order of the text; `None` stands for one with a fault, here and below.
+    /// Clients in the order of the text. `None` stands for a client with a fault, and in the fields
+    /// below for an upstream or for routes with a fault.
     pub(super) clients: Vec<Option<Arc<Client>>>,
     pub(super) upstreams: Vec<UpstreamDraft>,
     pub(super) routes: Option<Vec<Route<usize>>>,
@@ -24,18 +25,18 @@ pub(super) struct UpstreamDraft {
     pub(super) rest: Option<Upstream<()>>,
 }
 
-/// How the configuration states an upstream's origin.
+/// The source of an upstream's origin.
 pub(super) enum OriginDraft {
-    /// As a URL.
+    /// A URL in the text.
     Given(Url),
-    /// Through the key of a client.
+    /// The key of a client.
     OfKey(KeyOrigin),
 }
 
 /// An origin that the key of a client names.
 pub(super) struct KeyOrigin {
     pub(super) client: Arc<Client>,
-    /// Where the URL would stand.
+    /// The place where the URL would stand.
     pub(super) place: Place,
     /// The key path of the URL.
     pub(super) path: String,
@@ -44,7 +45,7 @@ pub(super) struct KeyOrigin {
     pub(super) if_cleartext: Vec<Fault>,
 }
 
-/// What is wrong with an upstream that has no URL.
+/// The fault of an upstream that has no URL.
 pub(super) const NO_URL: &str =
     "missing; set it to the tenant's origin, for example https://acme.eu10.hcs.cloud.sap";
 

@@ -1,4 +1,4 @@
-//! Faults of a configuration, each with its place and a remedy.
+//! Faults of a configuration, each with its place and a solution.
 
 use std::fmt;
 
@@ -40,7 +40,7 @@ pub struct Fault {
     pub place: Place,
     /// The key path, for example `clients.technical-user.wait`; empty for the whole file.
     pub path: String,
-    /// What is wrong and what to do. Never holds a secret's value.
+    /// The text that says what is wrong and what to do. Never holds a secret's value.
     pub message: String,
 }
 
@@ -64,7 +64,7 @@ impl Faults {
         self.0.push(Fault { place: place.clone(), path: path.to_owned(), message: message.into() });
     }
 
-    /// Returns `Ok` without faults.
+    /// Returns `Ok` if there are no faults, otherwise the faults in the order of the text.
     pub(crate) fn into_result(mut self) -> Result<(), Self> {
         if self.0.is_empty() {
             return Ok(());

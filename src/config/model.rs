@@ -16,14 +16,13 @@ use url::Url;
 /// A whole configuration.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Addresses where applications connect; never empty. A [`ListenerId`] is an index of this
-    /// list.
+    /// Addresses to which callers connect; never empty. A [`ListenerId`] is an index of this list.
     pub listen: Vec<ListenAddress>,
     /// Threads that serve requests; at least one.
     pub workers: usize,
-    /// Which clients may connect, and what they have to present.
+    /// The callers that may connect, and what they must present.
     pub access: Access,
-    /// How much is served at once.
+    /// Limits of concurrent requests.
     pub limits: Limits,
     /// The address of probes and metrics.
     pub admin_listen: SocketAddr,
@@ -50,19 +49,19 @@ pub struct ListenerId(pub usize);
 pub struct Client {
     /// The name in the file, in metrics and in logs.
     pub name: String,
-    /// Where the client's identity is kept: token endpoint, id, and credential.
+    /// The source of the client's identity: token endpoint, id and credential.
     pub source: CredentialSource,
-    /// Scopes to request; without any, those of the key, or all that the client has.
+    /// Scopes to request. Without them, the key's scopes, or else all scopes of the client.
     pub scope: Option<String>,
     /// Additional parameters of the token request.
     pub token_params: Vec<(String, String)>,
-    /// When the OAuth client itself expires, if the configuration says so.
+    /// The day on which the OAuth client itself expires, if the configuration names it.
     pub expires_on: Option<SystemTime>,
     /// Fraction of a token's lifetime after which the next token is fetched.
     pub refresh_at: f64,
-    /// How long a request may wait for a first token.
+    /// The longest time a request waits for a usable token.
     pub wait: Duration,
-    /// How the token endpoint is reached.
+    /// TLS and forward proxy on the way to the token endpoint.
     pub transport: Transport,
 }
 
@@ -78,13 +77,13 @@ pub struct Upstream<O = Url> {
     /// The client whose key names the origin, if the configuration does not state it. That client's
     /// tokens must not go to another origin.
     pub origin_client: Option<Arc<Client>>,
-    /// Time-outs of requests and connections.
+    /// Timeouts of requests and connections.
     pub timeouts: Timeouts,
     /// Limit of concurrent requests, if there is one.
     pub in_flight: Option<InFlight>,
     /// Path where CSRF tokens are fetched, if bearerd manages them; begins with `/`.
     pub csrf_fetch_path: Option<String>,
-    /// How the upstream is reached.
+    /// TLS and forward proxy on the way to the upstream.
     pub transport: Transport,
     /// Whether bearerd offers HTTP/2.
     pub http2: bool,
@@ -105,7 +104,7 @@ impl Upstream {
     }
 }
 
-/// How a server is reached.
+/// TLS and forward proxy on the way to a server.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Transport {
     /// File of additional trust anchors, PEM.
@@ -137,28 +136,28 @@ pub enum TlsVersion {
 /// Limit of concurrent requests to an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InFlight {
-    /// Requests under way; at least one.
+    /// The largest number of requests in flight; at least one.
     pub most: usize,
-    /// Requests in the queue.
+    /// The largest number of requests in the queue.
     pub queue: usize,
-    /// How long a request may stay in the queue.
+    /// The longest time a request waits in the queue.
     pub wait: Duration,
 }
 
-/// Time-outs of an upstream.
+/// Timeouts of an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// The limit for the TCP connection, and separately for the TLS handshake.
+    /// The time limit of the TCP connection, and again of the TLS handshake.
     pub connect: Duration,
-    /// The longest pause between two reads.
+    /// The longest pause between two reads of the response.
     pub read: Duration,
-    /// The longest pause between two writes.
+    /// The longest pause between two writes of the request.
     pub write: Duration,
-    /// How long an unused connection is kept.
+    /// The longest time an unused connection is kept open.
     pub idle: Duration,
 }
 
-/// A path, and where requests to it go.
+/// A path, and the treatment of requests to it.
 ///
 /// Until [`Draft::resolve`](super::Draft::resolve) `U` is a position in the list of upstreams.
 #[derive(Clone, Debug, PartialEq)]
@@ -168,9 +167,9 @@ pub struct Route<U = Arc<Upstream>> {
     /// Listeners that serve the route, in ascending order; never empty. Paths are unique on each
     /// listener.
     pub listen: Vec<ListenerId>,
-    /// Where matching requests go: one of [`Config::upstreams`].
+    /// The upstream to which requests are sent: one of [`Config::upstreams`].
     pub upstream: U,
-    /// The client whose token they carry: one of [`Config::clients`].
+    /// The client whose token is injected: one of [`Config::clients`].
     pub client: Arc<Client>,
     /// The API family.
     pub profile: &'static Profile,
@@ -178,19 +177,19 @@ pub struct Route<U = Arc<Upstream>> {
     pub methods: Methods,
     /// Whether `path` is removed from requests to the upstream.
     pub strip_path: bool,
-    /// Whether links to the upstreams are rewritten, as far as the profile says.
+    /// Whether links to the upstreams are rewritten in the places that the profile knows.
     pub links: bool,
-    /// Whether HTML is passed on as it is. Otherwise a page is checked: it may be the login page.
+    /// Whether HTML is passed on unchecked. Otherwise a page is checked: it may be the login page.
     pub html: bool,
     /// Whether batches are forwarded without a check of the requests in them.
     pub unchecked_batches: bool,
-    /// How a read is retried if the upstream is too busy for it.
+    /// Retries of reads that a busy upstream answers with 429 or 503, if there are any.
     pub retry: Option<Retry>,
     /// Headers that are added to each request.
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// How a GET or HEAD is retried after 429 or 503.
+/// Retries of a GET or HEAD after 429 or 503.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
     /// Largest number of attempts; at least two.
@@ -204,7 +203,7 @@ impl Retry {
     pub const MOST_ATTEMPTS: u32 = 10;
 }
 
-/// Which clients may connect, and what they have to present.
+/// The callers that may connect, and what they must present.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Access {
     /// Names that are allowed in `Host`, without a port.
@@ -217,7 +216,7 @@ pub struct Access {
     pub uids: Vec<u32>,
 }
 
-/// How much is served at once.
+/// Limits of concurrent requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Concurrent requests on each listener.
@@ -238,16 +237,16 @@ pub struct Log {
 pub enum LogFormat {
     /// One JSON object per line.
     Json,
-    /// For people.
+    /// Text for people.
     Text,
 }
 
 /// Times of a graceful end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shutdown {
-    /// How long requests are still accepted while `/readyz` already says "not ready".
+    /// The time for which requests are still accepted while `/readyz` already answers 503.
     pub lame_duck: Duration,
-    /// How long requests under way may take after that.
+    /// The time limit of requests in flight after `lame_duck`.
     pub grace: Duration,
 }
 
@@ -258,7 +257,7 @@ impl Config {
     }
 
     /// The name of a route in metrics and logs: its path. If a route of another listener has the
-    /// same path, the first address precedes it.
+    /// same path, the route's first address precedes the path.
     pub fn name_of(&self, route: &Route) -> String {
         let is_shared = self.routes.iter().filter(|other| other.path == route.path).count() > 1;
         match self.addresses_of(route).next().filter(|_| is_shared) {
@@ -277,7 +276,7 @@ impl Config {
 }
 
 impl Upstream<()> {
-    /// The upstream at its origin, which the key of `client` names if there is one.
+    /// The upstream with its origin. If there is a `client`, its key names the origin.
     pub(super) fn at(self, origin: Url, client: Option<Arc<Client>>) -> Upstream {
         let Self {
             name, timeouts, in_flight, csrf_fetch_path, transport, http2, certificate, ..
@@ -297,7 +296,7 @@ impl Upstream<()> {
 }
 
 impl Route<usize> {
-    /// The route to the upstream at its position in this list; `None` if that one has a fault.
+    /// The route with its upstream from this list. `None` if that upstream has a fault.
     pub(super) fn to(self, upstreams: &[Option<Arc<Upstream>>]) -> Option<Route> {
         Some(Route {
             path: self.path,

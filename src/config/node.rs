@@ -16,7 +16,7 @@ pub(crate) struct Node {
     pub(crate) value: Value,
 }
 
-/// What a value can be. Scalars stay text as written, so that a secret like `007` keeps its
+/// The shapes of a value. Scalars stay text as written, so that a secret like `007` keeps its
 /// zeros.
 #[derive(Clone, Debug)]
 pub(crate) enum Value {
@@ -103,9 +103,9 @@ pub(crate) fn parse(name: &str, text: &str) -> Result<Node, Faults> {
 /// The tree as serde builds it, with the library's locations.
 enum Raw {
     Null,
-    /// A string: quoted, or plain and of no other type.
+    /// A string: quoted, or plain and neither a number nor a boolean.
     Text(String),
-    /// A number or a boolean. Its text is taken from the source.
+    /// A number or a boolean; its text is taken from the source.
     Typed,
     List(Vec<Spanned<Self>>),
     Map(Vec<(Spanned<String>, Spanned<Self>)>),

@@ -1,4 +1,4 @@
-//! Precedence: environment variables replace values of the file, flags replace both.
+//! Precedence: environment variables replace values of the file, and flags replace both.
 
 use super::fault::{Faults, Place};
 use super::file::IDENTITY_KEYS;
@@ -49,7 +49,7 @@ pub fn unknown_variables(environment: &Environment) -> impl Iterator<Item = &str
     })
 }
 
-/// Puts the values of the environment, then those of the flags, into the tree.
+/// Puts the values of the environment into the tree, then the values of the flags.
 pub(super) fn apply(
     tree: &mut Node,
     environment: &Environment,

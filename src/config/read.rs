@@ -1,4 +1,4 @@
-//! From the tree to the [`Draft`]: section by section, every fault recorded.
+//! Reads the tree into the [`Draft`], section by section, and records every fault.
 
 mod access;
 mod client;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
-/// Reads a whole document. `faults` are those that were found before.
+/// Reads a whole document. `faults` were found before, by the overlay.
 pub(super) fn draft(tree: &Node, environment: &Environment, faults: Faults) -> Draft {
     let reader = Reader::new(environment, faults);
     let draft = read(&Section::open(&reader, tree, String::new(), file::ROOT));

@@ -1,4 +1,4 @@
-//! A mapping of the tree, read by its table of [`super::file`]. Reading goes on after a fault.
+//! A mapping of the tree, read by its table of [`super::file`]. Reading continues after a fault.
 
 use super::fault::{Fault, Faults, Place};
 use super::file::Fallback::{Absent, Nested, OneOf, Required, Text};
@@ -41,7 +41,7 @@ impl Scalar<'_> {
         self.reader.fault(self.place, &self.path, message);
     }
 
-    /// Parses the value. One that does not parse is a fault.
+    /// Parses the value. A value that does not parse is a fault.
     pub(crate) fn parse<T>(&self, parser: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         parser(&self.value).map_err(|message| self.fault(message)).ok()
     }
@@ -58,7 +58,7 @@ pub(crate) struct Section<'n> {
 }
 
 impl<'n> Section<'n> {
-    /// Opens a mapping. A key that its table does not have is a fault.
+    /// Opens a mapping. A key that the table does not have is a fault.
     pub(crate) fn open(
         reader: &'n Reader<'n>,
         node: &'n Node,
@@ -76,7 +76,8 @@ impl<'n> Section<'n> {
         Self { reader, path, place: &node.place, fields, entries }
     }
 
-    /// The section at `key`. A missing one reads as empty, which leaves the defaults of its table.
+    /// The section at `key`. A missing section is read as an empty one: its keys have their
+    /// defaults.
     pub(crate) fn child(&self, key: &str, fields: &'static [Field]) -> Self {
         const EMPTY: &Node = &Node::empty_map();
         let node = self.node(key).unwrap_or(EMPTY);
@@ -129,12 +130,12 @@ impl<'n> Section<'n> {
         self.node(key).map_or(self.place, |node| &node.place)
     }
 
-    /// Records what is wrong with `key`, at its place.
+    /// Records a fault of `key`, at its place.
     pub(crate) fn fault(&self, key: &str, message: impl Into<String>) {
         self.reader.fault(self.place_of(key), &self.path(key), message);
     }
 
-    /// What would be wrong with `key`, without a record of it.
+    /// The fault that `key` may turn out to have. It is not recorded.
     pub(crate) fn possible_fault(&self, key: &str, message: &str) -> Fault {
         let (place, path) = (self.place_of(key).clone(), self.path(key));
         Fault { place, path, message: message.to_owned() }

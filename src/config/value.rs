@@ -12,12 +12,12 @@ use std::time::{Duration, SystemTime};
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-/// An address where applications connect.
+/// An address to which callers connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenAddress {
-    /// A loopback TCP address.
+    /// A TCP address; only with `access.allow_remote` one that is not loopback.
     Tcp(SocketAddr),
-    /// A Unix socket, created with mode 0600.
+    /// A Unix socket with mode 0600, or 0666 with `access.uids`.
     Unix(PathBuf),
 }
 
@@ -43,7 +43,7 @@ pub(super) fn listen(text: &str, remote: bool) -> Result<ListenAddress, String> 
     let address = socket_address(text)?;
     if !remote && !address.ip().is_loopback() {
         return Err(format!(
-            "{address} is not a loopback address: anyone who reaches it could use the tenant with this client's rights; listen on 127.0.0.1, [::1] or a Unix socket, or set access.allow_remote and a local credential"
+            "{address} is not a loopback address: anyone who reaches it could use the tenant with the OAuth client's rights; listen on 127.0.0.1, [::1] or a Unix socket, or set access.allow_remote and a local credential"
         ));
     }
     Ok(ListenAddress::Tcp(address))
@@ -141,7 +141,7 @@ pub(super) fn fraction(text: &str) -> Result<f64, String> {
         .ok_or_else(|| format!("`{text}` is not a fraction from 0.1 to 0.9"))
 }
 
-/// Parses a date as its first moment in UTC, so that the whole day counts as expired.
+/// Parses a date as the first second of its day in UTC, so that the whole day counts as expired.
 pub(super) fn date(text: &str) -> Result<SystemTime, String> {
     humantime::parse_rfc3339_weak(&format!("{text} 00:00:00"))
         .map_err(|_| format!("`{text}` is not a date, for example 2027-02-20"))

@@ -1,4 +1,4 @@
-//! Which clients may connect, and what they have to present.
+//! The callers that may connect, and what they must present.
 
 use crate::config::file;
 use crate::config::model::Access;
@@ -6,7 +6,7 @@ use crate::config::section::Section;
 use crate::config::value;
 use std::path::PathBuf;
 
-/// The names of this machine for itself.
+/// The names by which a machine reaches itself.
 const LOCAL_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
 /// Whether `listen` may have addresses that other machines reach. That needs a local credential.

@@ -16,7 +16,7 @@ use url::Url;
 
 const METHODS: [&str; 5] = ["post", "basic", "basic-encoded", "mtls", "private-key-jwt"];
 
-/// How an OAuth client authenticates.
+/// The way in which an OAuth client authenticates.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Method {
     Secret(SecretAuth),
@@ -51,7 +51,7 @@ pub(super) fn read(name: &str, section: &Section<'_>, environment: &ProxyChoice)
     })
 }
 
-/// Where the identity is kept: all of it in one place, or each part in its own.
+/// The source of the identity: `credentials` for all of it, or a key for each part.
 fn source(section: &Section<'_>) -> Option<CredentialSource> {
     let allow_cleartext = section.parse("allow_cleartext", value::boolean).unwrap_or(true);
     let method = section.parse("client_auth", |text| match text {

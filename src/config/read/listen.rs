@@ -1,11 +1,11 @@
-//! Where applications connect, and which routes each address serves.
+//! The addresses to which callers connect, and the routes that each of them serves.
 
 use crate::config::fault::Place;
 use crate::config::model::{ListenerId, Route};
 use crate::config::section::{Reader, Section};
 use crate::config::value::{self, ListenAddress};
 
-/// The addresses, each with its place; `None` if one is wrong.
+/// The addresses, each with its place. `None` if one of them is wrong.
 pub(super) fn read<'n>(
     root: &Section<'n>,
     allow_remote: bool,
@@ -34,7 +34,7 @@ pub(super) fn chosen(section: &Section<'_>, listen: &[ListenAddress]) -> Option<
     for text in texts {
         match find(&text.value, listen) {
             Ok(listener) => chosen.push(listener),
-            // Without any address there is a fault already.
+            // An empty list has a fault already.
             Err(_) if listen.is_empty() => {}
             Err(message) => text.fault(message),
         }

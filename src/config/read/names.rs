@@ -43,7 +43,7 @@ impl<'n> Names<'n> {
         reference(section, "upstream", &self.upstreams)
     }
 
-    /// Records that `key` has to name a client. Without any client there is a fault already.
+    /// Records that `key` must name a client. If there is no client, there is a fault already.
     pub(super) fn require_client(&self, section: &Section<'_>, key: &str) {
         if self.clients.len() > 1 {
             let message =
@@ -53,7 +53,7 @@ impl<'n> Names<'n> {
     }
 }
 
-/// The position of the name at `key`. If there is only one, it need not be given.
+/// The position of the name at `key`. If there is only one name, the key may be missing.
 fn reference(section: &Section<'_>, key: &str, names: &[&str]) -> Option<usize> {
     let Some(text) = section.text(key) else {
         return (names.len() == 1).then_some(0);

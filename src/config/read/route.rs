@@ -1,4 +1,4 @@
-//! Routes: the ones of the text, or the profiles' default paths.
+//! Routes: those of the text, or the profiles' default paths.
 
 use super::listen;
 use super::names::Names;
@@ -13,17 +13,17 @@ use http::{HeaderName, HeaderValue, Method};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What routes refer to.
+/// The parts of the configuration that routes refer to.
 pub(super) struct Sources<'a> {
     pub(super) names: Names<'a>,
     pub(super) clients: &'a [Option<Arc<Client>>],
-    /// What routes inherit from each upstream.
+    /// The settings that routes inherit, for each upstream.
     pub(super) inherited: Vec<Inherited>,
     pub(super) listen: &'a [ListenAddress],
 }
 
 impl Sources<'_> {
-    /// Reads the routes; `None` if one is wrong.
+    /// Reads the routes. `None` if one of them is wrong.
     pub(super) fn read(&self, root: &Section<'_>) -> Option<Vec<Route<usize>>> {
         let Some(node) = root.node("routes") else {
             return self.default_routes(root);
@@ -57,8 +57,8 @@ impl Sources<'_> {
         Some(routes)
     }
 
-    /// The profiles' default paths: for the only upstream, or for each upstream on listeners of its
-    /// own.
+    /// The profiles' default paths, for the only upstream, or for each of several upstreams that
+    /// have listeners of their own.
     fn default_routes(&self, root: &Section<'_>) -> Option<Vec<Route<usize>>> {
         if self.inherited.is_empty() {
             // There is a fault already.
@@ -142,7 +142,7 @@ impl Sources<'_> {
         })
     }
 
-    /// The position of the route's client: its own, or the upstream's.
+    /// The position of the route's client: the route's own, or the upstream's.
     fn client(&self, section: &Section<'_>, inherited: Option<&Inherited>) -> Option<usize> {
         let own = self.names.client(section);
         if section.has("client") {
@@ -155,7 +155,7 @@ impl Sources<'_> {
         inherited.client
     }
 
-    /// The listeners of a route: its own, or the upstream's, or all.
+    /// The listeners of a route: the route's own, or the upstream's, or all.
     fn listeners(&self, own: Option<Vec<ListenerId>>, inherited: &Inherited) -> Vec<ListenerId> {
         own.or_else(|| inherited.listen.clone()).unwrap_or_else(|| listen::all(self.listen))
     }

@@ -1,4 +1,4 @@
-//! How servers are reached, issuers as well as upstreams.
+//! TLS and forward proxy on the way to issuers and upstreams.
 
 use crate::config::fault::{Fault, Place};
 use crate::config::model::{TlsVersion, Transport};
@@ -16,8 +16,8 @@ pub(super) fn of_environment(reader: &Reader<'_>) -> ProxyChoice {
     })
 }
 
-/// Reads the keys of a section about its server. Also returns the faults that exist if the server's
-/// URL is not https.
+/// Reads the keys of a section that say how its server is reached. Also returns the faults that
+/// exist if the server's URL is not https.
 pub(super) fn read(
     section: &Section<'_>,
     environment: &ProxyChoice,
@@ -41,7 +41,7 @@ pub(super) fn read(
     (transport.map(|(min_tls, proxy)| Transport { ca_file, min_tls, proxy }), if_cleartext)
 }
 
-/// The fault of a key that is about TLS if there is none.
+/// The fault of a key that is about TLS, if the URL is not https.
 pub(super) fn needs_https(section: &Section<'_>, key: &str) -> Fault {
     section.possible_fault(key, "is for https; give an https URL, or remove it")
 }

@@ -14,7 +14,7 @@ use crate::secret_file::CertificateFiles;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What upstreams refer to.
+/// The parts of the configuration that upstreams refer to.
 pub(super) struct Sources<'a> {
     pub(super) names: &'a Names<'a>,
     pub(super) clients: &'a [Option<Arc<Client>>],
@@ -22,16 +22,16 @@ pub(super) struct Sources<'a> {
     pub(super) proxy: ProxyChoice,
 }
 
-/// What the routes to an upstream inherit, as far as the upstream states it.
+/// The settings that routes inherit from their upstream, if the upstream has them.
 pub(super) struct Inherited {
-    /// The position of the client whose token they carry.
+    /// The position of the client whose token is injected.
     pub(super) client: Option<usize>,
-    /// The listeners that serve them.
+    /// The listeners that serve the routes.
     pub(super) listen: Option<Vec<ListenerId>>,
 }
 
 impl Sources<'_> {
-    /// Reads an upstream, and what its routes inherit.
+    /// Reads an upstream, and the settings that its routes inherit.
     pub(super) fn read(&self, name: &str, section: &Section<'_>) -> (UpstreamDraft, Inherited) {
         let client = self.names.client(section);
         let (transport, mut if_cleartext) = transport::read(section, &self.proxy);
@@ -63,7 +63,7 @@ impl Sources<'_> {
     }
 }
 
-/// The origin: given as `url`, or through the key of the client.
+/// The origin: the value of `url`, or the one that the client's key names.
 fn origin(
     section: &Section<'_>,
     client: Option<Arc<Client>>,
