@@ -64,7 +64,7 @@ pub(super) fn workers(text: &str) -> Result<usize, String> {
         .ok_or_else(|| format!("`{text}` is not a number from 1 to 256 or `auto`"))
 }
 
-/// Parses the path of a file or folder. A wrong one is not quoted, since it may be the content of
+/// Parses the path of a file or folder. A wrong one is not quoted: it may be the content of
 /// the file.
 pub(super) fn path(text: &str) -> Result<PathBuf, String> {
     if text.trim().is_empty() {
