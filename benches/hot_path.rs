@@ -16,7 +16,7 @@ use bearerd::otlp::Spans;
 use bearerd::proxy::context::Context;
 use bearerd::proxy::guard::{Credential, Guard};
 use bearerd::proxy::route::Router;
-use bearerd::proxy::upstream::Upstream;
+use bearerd::proxy::upstream::UpstreamHandle;
 use bearerd::proxy::{Proxy, RouteParts, Table, TableParts};
 use bearerd::telemetry;
 use bearerd::token::ClientHandle;
@@ -100,7 +100,7 @@ fn proxy(config: &Config) -> Proxy {
     let guard = Arc::new(Guard::new(&config.access.hosts, Credential::default()));
     let client = config.clients.first().unwrap();
     let upstream = config.upstreams.first().unwrap();
-    let upstream = Arc::new(Upstream::new(upstream).unwrap());
+    let upstream = Arc::new(UpstreamHandle::new(upstream).unwrap());
     let client = ClientHandle {
         name: client.name.clone(),
         store: store(&metrics),

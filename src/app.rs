@@ -3,7 +3,7 @@
 mod client;
 mod control;
 mod error;
-mod local;
+mod local_credential;
 pub(crate) mod reload;
 mod setup;
 mod transport_inputs;
@@ -164,7 +164,7 @@ fn start_admin(
 /// Ends gracefully: lame duck, drain, deadline.
 async fn end(
     mut workers: Workers,
-    times: &crate::config::Shutdown,
+    times: &crate::config::ShutdownTimes,
     drain: &Drain,
     shutdown: &Shutdown,
 ) {

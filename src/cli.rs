@@ -39,11 +39,11 @@ enum Command {
     /// Parse the configuration and explain what it means. Nothing is sent anywhere.
     Check(Settings),
     /// Fetch one token and show what it says. The token itself is shown only with --raw.
-    Token(token::Options),
+    Token(token::TokenOptions),
     /// Try everything once, name, TLS, clock, token and one read a route, and give advice.
-    Doctor(doctor::Options),
+    Doctor(doctor::DoctorOptions),
     #[command(about = demo::ABOUT)]
-    Demo(demo::Options),
+    Demo(demo::DemoOptions),
     /// Print the documented default configuration.
     Reference,
 }

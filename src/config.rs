@@ -19,8 +19,8 @@ mod value;
 pub use draft::Draft;
 pub use fault::{Fault, Faults, Place};
 pub use model::{
-    Access, Client, Config, InFlight, Limits, ListenerId, Log, LogFormat, Retry, Route, Shutdown,
-    Timeouts, TlsVersion, Transport, Upstream,
+    Access, BasicAccess, Client, Config, InFlightLimits, Limits, ListenerId, Log, LogFormat, Retry,
+    Route, ShutdownTimes, Timeouts, TlsVersion, Transport, Upstream,
 };
 pub use overlay::{Flags, unknown_variables};
 pub use reference::reference;

@@ -40,7 +40,7 @@ mod state;
 mod time;
 
 pub use error::DemoError;
-pub use faults::{CatalogBase, CsrfRegime, Faults, IssuerFault, NextLinks, TenantFault};
+pub use faults::{CatalogBase, CsrfRegime, DemoFaults, IssuerFault, NextLinks, TenantFault};
 pub use seen::{LastRequest, Seen};
 
 use crate::blocking;
@@ -258,13 +258,13 @@ impl Tenant {
 
     /// The current faults.
     #[must_use]
-    pub fn faults(&self) -> Faults {
+    pub fn faults(&self) -> DemoFaults {
         self.state.faults()
     }
 
     /// Replaces the faults for requests that arrive from now on. A request that hangs continues to
     /// hang.
-    pub fn set_faults(&self, faults: Faults) {
+    pub fn set_faults(&self, faults: DemoFaults) {
         self.state.set_faults(faults);
     }
 

@@ -10,33 +10,34 @@ mod admission;
 mod answer_body;
 mod answer_header;
 mod attempt;
+mod attempt_setup;
 pub(crate) mod attempts;
 mod batch_check;
-mod busy;
 pub mod context;
 mod cookies;
 mod csrf;
 pub(crate) mod downstream;
-mod equip;
 mod failure;
 pub mod guard;
+mod header_redaction;
 pub(crate) mod headers;
 mod heal;
 mod informational;
 pub mod links;
+pub(crate) mod login_page;
 mod methods;
 mod outcome;
 mod record;
-mod redaction;
-pub mod refusal;
 mod rejection;
 mod replay;
 mod request_body;
 mod request_framing;
 mod request_header;
 pub(crate) mod respond;
+mod retry_policy;
 pub mod route;
 mod table;
+pub mod token_refusal;
 pub mod upstream;
 
 use crate::config::ListenerId;
@@ -195,14 +196,14 @@ impl ProxyHttp for Proxy {
         }
         admitted.upstream_since.get_or_insert_with(Instant::now);
         Downstream::with(session, Downstream::reset_wait);
-        unless_disconnected(session, admitted.busy.wait()).await?;
+        unless_disconnected(session, admitted.retry_wait.wait()).await?;
         if admitted.heal.is_due() {
             let Admitted { route, heal, attempt, .. } = &mut *admitted;
             if !heal.renew_after_login_page(route, session, attempt).await {
                 return Err(heal::still_a_login_page());
             }
         }
-        equip::equip(&self.drain, session, admitted).await?;
+        attempt_setup::prepare_attempt(&self.drain, session, admitted).await?;
         let peer = admitted.route.upstream.peer(session.req_header(), &mut admitted.tried);
         unless_disconnected(session, peer).await?.map(Box::new)
     }
@@ -286,7 +287,7 @@ impl ProxyHttp for Proxy {
         if answer_header::is_too_large(response) {
             return Err(answer_header::too_large());
         }
-        let Admitted { route, informational, heal, busy, attempt, attempts, tried, .. } =
+        let Admitted { route, informational, heal, retry_wait, attempt, attempts, tried, .. } =
             context.admitted()?;
         if response.status.is_informational() {
             let timeout = route.upstream.read_timeout();
@@ -302,7 +303,7 @@ impl ProxyHttp for Proxy {
         if self.drain.has_begun() {
             return Ok(());
         }
-        busy.on_answer_header(route, session, response, attempt, attempts)
+        retry_wait.on_answer_header(route, session, response, attempt, attempts)
     }
 
     async fn response_filter(
@@ -420,7 +421,7 @@ impl ProxyHttp for Proxy {
             error.set_retry(false);
         } else if !attempts::is_replay(&error) {
             let only_reads = route.only_reads(session.req_header());
-            upstream::decide_retry(&mut error, only_reads, is_pooled, tried, attempts);
+            upstream::set_retry_after_loss(&mut error, only_reads, is_pooled, tried, attempts);
         }
         error
     }

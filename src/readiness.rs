@@ -161,8 +161,8 @@ impl Readiness {
         ProbeAnswer::new(ok, lines + &text)
     }
 
-    /// Returns the state in a word.
-    pub fn state(&self) -> SidecarState {
+    /// Evaluates the state, and records whether the instance was ready.
+    pub fn evaluate_state(&self) -> SidecarState {
         let checks = self.checks();
         let is_ready = self.answer_and_record(&checks).ok;
         if self.0.drain.has_begun() {
@@ -212,14 +212,14 @@ impl Readiness {
     /// Returns the answer to a probe of readiness, and records whether the instance was ready. Only
     /// probes and the status record that, not the event that makes the last check pass.
     fn answer_and_record(&self, checks: &[Check]) -> ProbeAnswer {
-        let answer = self.answer(checks);
+        let answer = self.probe_answer(checks);
         if answer.ok {
             self.0.was_ready.store(true, Ordering::Relaxed);
         }
         answer
     }
 
-    fn answer(&self, checks: &[Check]) -> ProbeAnswer {
+    fn probe_answer(&self, checks: &[Check]) -> ProbeAnswer {
         if self.0.drain.has_begun() {
             return ProbeAnswer::new(false, "not ready: draining".into());
         }

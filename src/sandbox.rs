@@ -128,7 +128,7 @@ fn configured(config: &Config) -> Vec<&Path> {
         .flat_map(|client| client.source.paths().into_iter().chain(client.transport.files()));
     let upstreams = config.upstreams.iter().flat_map(|upstream| upstream.files());
     let access = [
-        config.access.basic.as_ref().map(|(_, file)| file.as_path()),
+        config.access.basic.as_ref().map(|basic| basic.password_file.as_path()),
         config.access.api_key_file.as_deref(),
     ];
     clients.chain(upstreams).chain(access.into_iter().flatten()).collect()

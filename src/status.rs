@@ -179,7 +179,7 @@ impl StatusView {
         let report = self.readiness.readyz();
         Status {
             version: env!("CARGO_PKG_VERSION"),
-            state: self.readiness.state(),
+            state: self.readiness.evaluate_state(),
             summary: report.text,
             now: SystemTime::now(),
             started: self.started,

@@ -9,14 +9,14 @@
 mod access_token;
 pub mod advice;
 pub mod answer;
-pub mod ceiling;
 pub mod claims;
+pub mod client_expiry;
 pub mod client_state;
 mod error;
-pub mod expiry;
 mod handle;
 mod issued;
 pub mod oauth;
+pub mod rate_limit;
 pub mod refresher;
 pub mod retry;
 pub mod rotation;

@@ -109,17 +109,18 @@ mod source {
     pub mod secret;
     pub mod secret_file;
     pub mod text;
+    pub mod trace_context;
 }
 
 pub use source::{
     blocking, config, credential, endpoint, environment, files, forward_proxy, pem, profile, proxy,
-    redact, secret, secret_file, text,
+    redact, secret, secret_file, text, trace_context,
 };
 
 /// The header of the request to the upstream, for this request's header.
 pub fn header_upstream(request: &mut pingora::http::RequestHeader) {
     let value = http::HeaderValue::from_static;
-    proxy::headers::strip(request);
+    proxy::headers::strip(request, proxy::headers::StripAlso::default());
     let injection = proxy::headers::Injection {
         authorization: &value("Bearer injected"),
         host: &value("tenant.example"),

@@ -8,10 +8,11 @@ mod changes;
 mod error;
 
 use super::client::RunningClient;
-use super::control::Control;
+use super::control::{Control, FILES_TIMEOUT};
 use super::error::AppError;
 use super::setup::{Prepared, Setup};
 use super::transport_inputs::TransportInputs;
+use crate::blocking;
 use crate::config::{Config, ConfigError, ListenAddress};
 use crate::metrics::Metrics;
 use crate::metrics::labels::{ConfigReload, Label};
@@ -21,7 +22,7 @@ use crate::status::StatusView;
 use crate::telemetry::LevelHandle;
 use crate::watch::{POLL, Watch};
 use backoff::Backoff;
-use changes::{Snapshot, check_restart, in_time};
+use changes::{Snapshot, refuse_restart_only_changes};
 use error::ReloadError;
 use std::path::PathBuf;
 use std::pin::pin;
@@ -148,16 +149,17 @@ impl Reloader {
 
     async fn reload(&mut self, source: &ConfigSource) -> Result<ConfigReload, ReloadError> {
         let load = source.load.clone();
-        let config = in_time(move || load()).await??;
+        let config = blocking::within(FILES_TIMEOUT, move || load()).await??;
         let (wanted, setup) = (config.clone(), self.setup.clone());
         let read = move || TransportInputs::read(&wanted, Some(&setup.inputs.anchors));
-        let inputs = in_time(read).await??;
+        let inputs = blocking::within(FILES_TIMEOUT, read).await??;
         if config == self.setup.config && inputs == self.setup.inputs {
             return Ok(ConfigReload::Unchanged);
         }
-        check_restart(&self.setup.config, &config)?;
+        refuse_restart_only_changes(&self.setup.config, &config)?;
         let setup = self.setup.clone();
-        let prepared = in_time(move || Prepared::new(config, Some(&setup))).await??;
+        let prepared =
+            blocking::within(FILES_TIMEOUT, move || Prepared::new(config, Some(&setup))).await??;
         let anchors = &prepared.inputs.anchors;
         let is_new = *anchors != self.setup.inputs.anchors;
         let successors = is_new.then(|| self.engines.successors(anchors)).transpose();

@@ -4,7 +4,7 @@
 use super::client::{ClientSlot, RunningClient};
 use super::control::Control;
 use super::error::AppError;
-use super::local::LocalCredential;
+use super::local_credential::LocalCredential;
 use super::transport_inputs::TransportInputs;
 use super::upstream::PreparedUpstream;
 use crate::config::{self, Config, ListenAddress, Route};

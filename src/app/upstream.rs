@@ -3,14 +3,14 @@
 use super::error::AppError;
 use super::transport_inputs::TransportInputs;
 use crate::config;
-use crate::proxy::upstream::Upstream;
+use crate::proxy::upstream::UpstreamHandle;
 use std::sync::Arc;
 
 /// An upstream, ready for requests.
 #[derive(Clone)]
 pub(super) struct PreparedUpstream {
     pub(super) config: Arc<config::Upstream>,
-    pub(super) service: Arc<Upstream>,
+    pub(super) service: Arc<UpstreamHandle>,
 }
 
 impl PreparedUpstream {
@@ -31,7 +31,7 @@ impl PreparedUpstream {
         {
             return Ok(Self { config: config.clone(), service: known.service.clone() });
         }
-        let service = Upstream::new(config)
+        let service = UpstreamHandle::new(config)
             .map_err(|source| AppError::Upstream { upstream: config.name.clone(), source })?
             .succeeding(predecessor.map(|known| &*known.service));
         Ok(Self { config: config.clone(), service: Arc::new(service) })

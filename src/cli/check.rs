@@ -84,7 +84,7 @@ fn explain(config: &Config) -> Result<String, std::fmt::Error> {
 
 /// The forward proxy, if there is one, in words.
 fn way(transport: &Transport, url: &Url) -> String {
-    let proxy = transport.proxy.to(url).map(ForwardProxy::authority);
+    let proxy = transport.proxy.proxy_for(url).map(ForwardProxy::authority);
     proxy.map_or_else(String::new, |proxy| format!(" through the forward proxy {proxy}"))
 }
 

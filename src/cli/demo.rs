@@ -10,6 +10,6 @@ mod pair;
 mod tour;
 
 #[cfg(not(feature = "demo"))]
-pub(super) use missing::{ABOUT, Options, demo};
+pub(super) use missing::{ABOUT, DemoOptions, demo};
 #[cfg(feature = "demo")]
-pub(super) use pair::{ABOUT, Options, demo};
+pub(super) use pair::{ABOUT, DemoOptions, demo};

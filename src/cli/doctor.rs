@@ -11,7 +11,7 @@ use std::fmt::Write;
 use tokio::runtime::Builder;
 
 #[derive(Args)]
-pub(super) struct Options {
+pub(super) struct DoctorOptions {
     #[command(flatten)]
     settings: Settings,
     /// Print one JSON document instead of text.
@@ -19,7 +19,7 @@ pub(super) struct Options {
     json: bool,
 }
 
-pub(super) fn doctor(options: &Options, environment: &Environment) -> anyhow::Result<()> {
+pub(super) fn doctor(options: &DoctorOptions, environment: &Environment) -> anyhow::Result<()> {
     warn_of_unknown(environment);
     let config = options.settings.load(environment)?;
     http_client::set_up_tls();

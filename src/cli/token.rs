@@ -16,7 +16,7 @@ use std::time::SystemTime;
 use tokio::runtime::Builder;
 
 #[derive(Args)]
-pub(super) struct Options {
+pub(super) struct TokenOptions {
     #[command(flatten)]
     settings: Settings,
     /// The client whose token to fetch; needed if several are configured.
@@ -31,7 +31,7 @@ pub(super) struct Options {
     json: bool,
 }
 
-pub(super) fn token(options: &Options, environment: &Environment) -> anyhow::Result<()> {
+pub(super) fn token(options: &TokenOptions, environment: &Environment) -> anyhow::Result<()> {
     warn_of_unknown(environment);
     let config = options.settings.load(environment)?;
     let client = chosen(&config, options.client.as_deref())?;

@@ -37,7 +37,7 @@ pub struct Config {
     /// Level and format of the log.
     pub log: Log,
     /// Times of a graceful end.
-    pub shutdown: Shutdown,
+    pub shutdown: ShutdownTimes,
 }
 
 /// The index of a listener in [`Config::listen`].
@@ -80,7 +80,7 @@ pub struct Upstream<O = Url> {
     /// Timeouts of requests and connections.
     pub timeouts: Timeouts,
     /// Limit of concurrent requests, if there is one.
-    pub in_flight: Option<InFlight>,
+    pub in_flight: Option<InFlightLimits>,
     /// Path where CSRF tokens are fetched, if bearerd manages them; begins with `/`.
     pub csrf_fetch_path: Option<String>,
     /// TLS and forward proxy on the way to the upstream.
@@ -135,7 +135,7 @@ pub enum TlsVersion {
 
 /// Limit of concurrent requests to an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InFlight {
+pub struct InFlightLimits {
     /// The largest number of requests in flight; at least one.
     pub most: usize,
     /// The largest number of requests in the queue.
@@ -209,11 +209,20 @@ pub struct Access {
     /// Names that are allowed in `Host`, without a port.
     pub hosts: Vec<String>,
     /// A local user name, and the file of its password.
-    pub basic: Option<(String, PathBuf)>,
+    pub basic: Option<BasicAccess>,
     /// The file of a local API key.
     pub api_key_file: Option<PathBuf>,
     /// User ids that may connect to a Unix socket, besides that of this process.
     pub uids: Vec<u32>,
+}
+
+/// A local user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BasicAccess {
+    /// The user name; it has no colon.
+    pub username: String,
+    /// The file of the password.
+    pub password_file: PathBuf,
 }
 
 /// Limits of concurrent requests.
@@ -243,7 +252,7 @@ pub enum LogFormat {
 
 /// Times of a graceful end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shutdown {
+pub struct ShutdownTimes {
     /// The time for which requests are still accepted while `/readyz` already answers 503.
     pub lame_duck: Duration,
     /// The time limit of requests in flight after `lame_duck`.

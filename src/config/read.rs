@@ -11,7 +11,7 @@ mod upstream;
 use super::draft::Draft;
 use super::fault::Faults;
 use super::file;
-use super::model::{Config, Limits, Log, LogFormat, Shutdown};
+use super::model::{Config, Limits, Log, LogFormat, ShutdownTimes};
 use super::node::Node;
 use super::section::{Reader, Section, unknown};
 use super::value::{self, HOUR};
@@ -40,10 +40,11 @@ fn read(root: &Section<'_>) -> Draft {
     let names = Names::new(root, &clients, &upstreams);
     let clients = clients.iter().map(|(name, section)| client::read(name, section, &proxy));
     let clients: Vec<_> = clients.map(|client| client.map(Arc::new)).collect();
-    let sources = upstream::Sources { names: &names, clients: &clients, listen: &listen, proxy };
+    let sources =
+        upstream::UpstreamSources { names: &names, clients: &clients, listen: &listen, proxy };
     let upstreams = upstreams.iter().map(|(name, section)| sources.read(name, section));
     let (upstreams, inherited): (Vec<_>, Vec<_>) = upstreams.unzip();
-    let routes = route::Sources { names, clients: &clients, inherited, listen: &listen };
+    let routes = route::RouteSources { names, clients: &clients, inherited, listen: &listen };
     let routes = routes.read(root);
     if let (Some(addresses), Some(routes)) = (&addresses, &routes) {
         listen::check_use(root.reader, addresses, routes);
@@ -100,8 +101,8 @@ fn log(section: &Section<'_>) -> Option<Log> {
     Some(Log { level: level?, format: format? })
 }
 
-fn shutdown(section: &Section<'_>) -> Option<Shutdown> {
+fn shutdown(section: &Section<'_>) -> Option<ShutdownTimes> {
     let time = |key| section.parse(key, value::duration(Duration::ZERO, HOUR));
     let (lame_duck, grace) = (time("lame_duck"), time("grace"));
-    Some(Shutdown { lame_duck: lame_duck?, grace: grace? })
+    Some(ShutdownTimes { lame_duck: lame_duck?, grace: grace? })
 }

@@ -4,8 +4,8 @@
 //! token. It adds to the response the two correlation ids that SAP's support asks for. Each refusal
 //! is made here, before an API has done anything.
 
-use super::csrf::CsrfTokens;
-use super::faults::{Faults, TenantFault};
+use super::csrf::CsrfSessions;
+use super::faults::{DemoFaults, TenantFault};
 use super::keys::{InvalidToken, SigningKeys};
 use super::refusal::Refusal;
 use super::seen::LastRequest;
@@ -33,12 +33,12 @@ const CUSTOM_AUTH: [&str; 3] = ["/api/v1/scim2", "/api/v1/content", "/api/v1/aud
 
 struct Gate {
     tenant: Shared,
-    csrf: CsrfTokens,
+    csrf: CsrfSessions,
 }
 
 /// Applies the check to all of these routes and to their fallbacks.
 pub(super) fn guard(routes: Router, tenant: Shared) -> Router {
-    let gate = Arc::new(Gate { tenant, csrf: CsrfTokens::default() });
+    let gate = Arc::new(Gate { tenant, csrf: CsrfSessions::default() });
     routes.layer(from_fn_with_state(gate, middleware))
 }
 
@@ -105,7 +105,11 @@ fn authorize(state: &TenantState, fault: TenantFault, request: &Parts) -> Result
 }
 
 /// The response of a fault, which replaces the tenant's normal response.
-async fn fault_response(state: &TenantState, faults: &Faults, request: &Parts) -> Option<Response> {
+async fn fault_response(
+    state: &TenantState,
+    faults: &DemoFaults,
+    request: &Parts,
+) -> Option<Response> {
     let response = match faults.tenant {
         // The last two apply only to valid tokens: see `authorize`.
         TenantFault::None | TenantFault::RefuseAlways | TenantFault::ScopesChanged => return None,

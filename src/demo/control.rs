@@ -2,7 +2,7 @@
 //! like it.
 
 use super::answer;
-use super::faults::Faults;
+use super::faults::DemoFaults;
 use super::keys::GENERATION_TIMEOUT;
 use super::seen::Seen;
 use super::state::Shared;
@@ -74,7 +74,7 @@ next_links: absolute, absolute_path, relative
     )
 }
 
-async fn read_faults(State(state): State<Shared>) -> Json<Faults> {
+async fn read_faults(State(state): State<Shared>) -> Json<DemoFaults> {
     Json(state.faults())
 }
 
@@ -82,7 +82,7 @@ async fn read_faults(State(state): State<Shared>) -> Json<Faults> {
 async fn replace_faults(
     State(state): State<Shared>,
     body: Bytes,
-) -> Result<Json<Faults>, BadRequest> {
+) -> Result<Json<DemoFaults>, BadRequest> {
     let faults = validate(serde_json::from_slice(&body)?)?;
     state.set_faults(faults.clone());
     Ok(Json(faults))
@@ -92,9 +92,9 @@ async fn replace_faults(
 async fn merge_faults(
     State(state): State<Shared>,
     body: Bytes,
-) -> Result<Json<Faults>, BadRequest> {
+) -> Result<Json<DemoFaults>, BadRequest> {
     let changes: serde_json::Map<String, Value> = serde_json::from_slice(&body)?;
-    let merged = state.change_faults(|faults| -> Result<Faults, BadRequest> {
+    let merged = state.change_faults(|faults| -> Result<DemoFaults, BadRequest> {
         let mut merged = serde_json::to_value(faults)?;
         if let Some(fields) = merged.as_object_mut() {
             fields.extend(changes);
@@ -104,8 +104,8 @@ async fn merge_faults(
     Ok(Json(merged))
 }
 
-async fn reset_faults(State(state): State<Shared>) -> Json<Faults> {
-    state.set_faults(Faults::default());
+async fn reset_faults(State(state): State<Shared>) -> Json<DemoFaults> {
+    state.set_faults(DemoFaults::default());
     Json(state.faults())
 }
 
@@ -136,7 +136,7 @@ async fn retire_old_secrets(State(state): State<Shared>) -> Json<Value> {
     Json(json!({ "retired": state.client.retire_old_secrets() }))
 }
 
-fn validate(faults: Faults) -> Result<Faults, BadRequest> {
+fn validate(faults: DemoFaults) -> Result<DemoFaults, BadRequest> {
     if faults.issuer_retry_after.as_deref().is_some_and(|text| HeaderValue::from_str(text).is_err())
     {
         let reason = "issuer_retry_after has a control character, which a header cannot carry";

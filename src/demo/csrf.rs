@@ -52,7 +52,7 @@ pub(super) fn routes() -> Router {
 
 /// The CSRF tokens issued since the start.
 #[derive(Default)]
-pub(super) struct CsrfTokens(Mutex<HashMap<String, Grant>>);
+pub(super) struct CsrfSessions(Mutex<HashMap<String, Grant>>);
 
 /// What a CSRF token is bound to.
 struct Grant {
@@ -73,7 +73,7 @@ impl IntoResponse for TokenRequired {
     }
 }
 
-impl CsrfTokens {
+impl CsrfSessions {
     /// Checks the CSRF token of a write. `bearer` is the id of its bearer token. A token that is
     /// rejected because of `csrf_reject_next` in the faults is not valid any more.
     pub(super) fn check(

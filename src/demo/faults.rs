@@ -1,11 +1,11 @@
-//! Faults on demand, of the issuer and of the tenant.
+//! DemoFaults on demand, of the issuer and of the tenant.
 
 use serde::{Deserialize, Serialize};
 
 /// The faults to apply. The default has none. The JSON form refuses unknown fields.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Faults {
+pub struct DemoFaults {
     /// Lifetime of the tokens issued from now on, in seconds. With 0, they expire at once.
     pub token_lifetime: u64,
     /// The fault of the token endpoint.
@@ -38,7 +38,7 @@ pub struct Faults {
     pub catalog_base: CatalogBase,
 }
 
-impl Default for Faults {
+impl Default for DemoFaults {
     fn default() -> Self {
         Self {
             // XSUAA's default, 12 hours.

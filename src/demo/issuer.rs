@@ -28,7 +28,7 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
 use axum_server::tls::TlsInfo;
-use error::{TokenError, no_store};
+use error::{RefusedTokenRequest, no_store};
 use parameters::Parameters;
 use serde_json::Value;
 use std::sync::Arc;
@@ -91,7 +91,7 @@ async fn token_for_certificate(
 async fn respond(
     state: &TenantState,
     parameters: &Parameters,
-    authenticate: impl FnOnce() -> Result<AuthMethod, TokenError>,
+    authenticate: impl FnOnce() -> Result<AuthMethod, RefusedTokenRequest>,
 ) -> Response {
     state.record(|seen| seen.token_requests += 1);
     let faults = state.faults();

@@ -1,6 +1,6 @@
 //! State that all listeners use. The data of each API are kept elsewhere, by the API itself.
 
-use super::faults::{Faults, TenantFault};
+use super::faults::{DemoFaults, TenantFault};
 use super::keys::SigningKeys;
 use super::registered_client::RegisteredClient;
 use super::seen::Seen;
@@ -23,7 +23,7 @@ pub(super) struct TenantState {
     pub(super) tenant_origin: String,
     /// The ids of the tokens issued since the scopes changed.
     issued: Mutex<HashSet<String>>,
-    faults: Mutex<Faults>,
+    faults: Mutex<DemoFaults>,
     seen: Mutex<Seen>,
 }
 
@@ -50,7 +50,7 @@ impl TenantState {
         format!("{}/oauth/token", self.issuer_origin)
     }
 
-    pub(super) fn faults(&self) -> Faults {
+    pub(super) fn faults(&self) -> DemoFaults {
         self.faults.lock().clone()
     }
 
@@ -59,7 +59,7 @@ impl TenantState {
         unix_now().saturating_add_signed(self.faults.lock().issuer_clock_s)
     }
 
-    pub(super) fn set_faults(&self, faults: Faults) {
+    pub(super) fn set_faults(&self, faults: DemoFaults) {
         let mut current = self.faults.lock();
         self.replace(&mut current, faults);
     }
@@ -67,23 +67,23 @@ impl TenantState {
     /// Replaces the faults by what `change` makes of the current ones, in one step.
     pub(super) fn change_faults<E>(
         &self,
-        change: impl FnOnce(&Faults) -> Result<Faults, E>,
-    ) -> Result<Faults, E> {
+        change: impl FnOnce(&DemoFaults) -> Result<DemoFaults, E>,
+    ) -> Result<DemoFaults, E> {
         let mut current = self.faults.lock();
         let faults = change(&current)?;
         self.replace(&mut current, faults.clone());
         Ok(faults)
     }
 
-    fn replace(&self, current: &mut Faults, faults: Faults) {
-        let scopes_changed = |faults: &Faults| faults.tenant == TenantFault::ScopesChanged;
+    fn replace(&self, current: &mut DemoFaults, faults: DemoFaults) {
+        let scopes_changed = |faults: &DemoFaults| faults.tenant == TenantFault::ScopesChanged;
         if scopes_changed(&faults) && !scopes_changed(current) {
             self.issued.lock().clear();
         }
         *current = faults;
     }
 
-    /// Counts [`Faults::csrf_reject_next`] down. Returns true if a write is to be refused despite
+    /// Counts [`DemoFaults::csrf_reject_next`] down. Returns true if a write is to be refused despite
     /// its valid CSRF token.
     pub(super) fn take_csrf_rejection(&self) -> bool {
         let mut faults = self.faults.lock();

@@ -5,7 +5,7 @@ use super::{Subject, Verdict};
 use crate::config::Client;
 use crate::credential::{Identity, Proof};
 use crate::token::claims::Claims;
-use crate::token::expiry::client_expiry;
+use crate::token::client_expiry::client_expiry;
 use crate::token::oauth::OAuthSource;
 use crate::token::{Token, TokenSource, advice};
 use std::time::{Duration, SystemTime};

@@ -7,7 +7,7 @@ use crate::forward_proxy::{Destination, ForwardProxy};
 use crate::http_client;
 use crate::resolver::look_up;
 use crate::secret_file::CertificateAndKey;
-use crate::token::expiry::not_after;
+use crate::token::client_expiry::not_after;
 use crate::trust;
 use rustls::pki_types::{CertificateDer, ServerName};
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub(super) struct Server<'a> {
 
 /// Tries each step, up to the first that fails.
 pub(super) async fn examine(server: &Server<'_>, subject: &mut Subject) {
-    let proxy = server.transport.proxy.to(server.url);
+    let proxy = server.transport.proxy.proxy_for(server.url);
     let (host, port) = match proxy {
         Some(proxy) => (proxy.host.clone(), proxy.port),
         None => (endpoint::host(server.url), endpoint::port(server.url)),

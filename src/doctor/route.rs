@@ -5,7 +5,8 @@ use crate::config::Route;
 use crate::http_client::{HttpClient, HttpClientOptions};
 use crate::metrics::labels::TokenRefusal;
 use crate::proxy::headers::CUSTOM_AUTH;
-use crate::proxy::refusal::{self, PEEK, RequestKind};
+use crate::proxy::login_page::{self, PEEK};
+use crate::proxy::token_refusal::{self, AnswerVerdict, RequestKind};
 use crate::redact::Secrets;
 use crate::token::Token;
 use bytes::Bytes;
@@ -98,14 +99,15 @@ impl Call<'_> {
 async fn report(route: &Route, mut answer: Response, call: &Call<'_>, subject: &mut Subject) {
     let (status, headers) = (answer.status(), answer.headers().clone());
     let detail = format!("{}: {status} in {} ms", call.said, call.started.elapsed().as_millis());
-    let refusal = match refusal::classify(|| RequestKind::Read, route.html, status, &headers) {
-        refusal::Verdict::Refused(refusal) => Some(refusal),
-        refusal::Verdict::Suspect | refusal::Verdict::Unsure => {
+    let refusal = match token_refusal::classify(|| RequestKind::Read, route.html, status, &headers)
+    {
+        AnswerVerdict::Refused(refusal) => Some(refusal),
+        AnswerVerdict::Suspect | AnswerVerdict::Unsure => {
             let start = start_of(&mut answer).await;
-            let is_login = refusal::is_html_page(&start) && refusal::is_login_page(&start);
+            let is_login = login_page::is_html_page(&start) && login_page::is_login_page(&start);
             is_login.then_some(TokenRefusal::LoginPage)
         }
-        refusal::Verdict::Answer | refusal::Verdict::WantsCsrf => None,
+        AnswerVerdict::Answer | AnswerVerdict::WantsCsrf => None,
     };
     if let Some(refusal) = refusal {
         let advice = advice::refused(refusal, route.profile).to_owned();

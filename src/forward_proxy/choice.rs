@@ -60,14 +60,14 @@ impl ProxyChoice {
     }
 
     /// The proxy for requests to a URL.
-    pub fn to(&self, url: &Url) -> Option<&ForwardProxy> {
+    pub fn proxy_for(&self, url: &Url) -> Option<&ForwardProxy> {
         match self {
             Self::Direct => None,
             // A proxy could read cleartext. The configuration allows no proxy for cleartext URLs.
             _ if url.scheme() != "https" => None,
             Self::Through(proxy) => Some(proxy),
             Self::Unless(proxy, exceptions) => {
-                (!is_loopback(url) && !exceptions.match_url(url)).then_some(proxy)
+                (!is_loopback(url) && !exceptions.exempts(url)).then_some(proxy)
             }
         }
     }
@@ -139,7 +139,7 @@ impl NoProxy {
         (Self(exceptions), skipped)
     }
 
-    fn match_url(&self, url: &Url) -> bool {
+    fn exempts(&self, url: &Url) -> bool {
         let port = url.port_or_known_default();
         self.0.iter().any(|exception| {
             exception.pattern.matches(url) && exception.port.is_none_or(|only| Some(only) == port)
@@ -227,7 +227,7 @@ mod tests {
             ("HTTPS_PROXY", "http://proxy.corp:3128"),
             ("NO_PROXY", no_proxy),
         ]);
-        ProxyChoice::of(&environment).unwrap().to(&url.parse().unwrap()).is_some()
+        ProxyChoice::of(&environment).unwrap().proxy_for(&url.parse().unwrap()).is_some()
     }
 
     #[test]
@@ -293,7 +293,11 @@ mod tests {
                 ("https://last.example", false),
                 ("https://a.example", true),
             ] {
-                assert_eq!(choice.to(&url.parse().unwrap()).is_some(), is_proxied, "{entry}");
+                assert_eq!(
+                    choice.proxy_for(&url.parse().unwrap()).is_some(),
+                    is_proxied,
+                    "{entry}"
+                );
             }
             let skipped = ProxyChoice::skipped_exceptions(&environment);
             assert_eq!(skipped.len(), 1, "{skipped:?}");
@@ -326,7 +330,7 @@ mod tests {
     #[test]
     fn a_configured_proxy_has_no_exceptions() {
         let choice = ProxyChoice::Through(ForwardProxy::parse("p:1").unwrap());
-        assert!(choice.to(&"https://localhost".parse().unwrap()).is_some());
-        assert!(ProxyChoice::Direct.to(&"https://acme.example".parse().unwrap()).is_none());
+        assert!(choice.proxy_for(&"https://localhost".parse().unwrap()).is_some());
+        assert!(ProxyChoice::Direct.proxy_for(&"https://acme.example".parse().unwrap()).is_none());
     }
 }

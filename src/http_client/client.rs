@@ -65,7 +65,7 @@ impl HttpClient {
             // Cleartext needs no trust anchors.
             _ => (reqwest::Client::builder().tls_certs_only([]), None),
         };
-        let tunnelled = match options.transport.proxy.to(options.url).zip(tls) {
+        let tunnelled = match options.transport.proxy.proxy_for(options.url).zip(tls) {
             Some((proxy, tls)) => Some(Arc::new(Tunnelled {
                 proxy: (proxy.host.clone(), proxy.port),
                 destination: Destination::new(options.url, proxy)?,

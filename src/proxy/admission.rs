@@ -3,7 +3,7 @@
 use super::batch_check::BatchCheck;
 use super::context::{Admitted, Context};
 use super::downstream::Downstream;
-use super::guard::{self, Entry};
+use super::guard::{self, ListenerKind};
 use super::request_body::RequestBody;
 use super::respond::Problem;
 use super::table::Table;
@@ -104,10 +104,10 @@ fn no_token(kind: ErrorKind, client: &str) -> String {
 }
 
 /// How a request came in. An unknown address counts as TCP, for which more is checked.
-fn entry(session: &Session) -> Entry {
+fn entry(session: &Session) -> ListenerKind {
     match session.server_addr() {
-        Some(SocketAddr::Unix(_)) => Entry::Unix,
-        _ => Entry::Tcp,
+        Some(SocketAddr::Unix(_)) => ListenerKind::Unix,
+        _ => ListenerKind::Tcp,
     }
 }
 

@@ -82,14 +82,14 @@ pub(crate) struct Attempts {
 
 impl Attempts {
     /// Counts another attempt for this cause. Returns whether the cause's limit allows it.
-    pub(super) fn count(&mut self, cause: Cause) -> bool {
+    pub(super) fn try_count(&mut self, cause: Cause) -> bool {
         let Some(count) = self.by_cause.get_mut(cause as usize) else { return false };
         *count = count.saturating_add(1);
         u32::from(*count) <= cause.limit()
     }
 
     /// How many attempts were counted for this cause.
-    pub(super) fn of(&self, cause: Cause) -> u32 {
+    pub(super) fn count_of(&self, cause: Cause) -> u32 {
         self.by_cause.get(cause as usize).copied().unwrap_or_default().into()
     }
 
@@ -97,7 +97,7 @@ impl Attempts {
     pub(super) fn replay(&mut self, cause: Cause) -> Box<Error> {
         self.replays += 1;
         let mut error = Error::new_up(REPLAY);
-        error.set_retry(self.count(cause));
+        error.set_retry(self.try_count(cause));
         error
     }
 
@@ -120,7 +120,7 @@ mod tests {
     fn a_cause_allows_as_many_attempts_as_its_limit() {
         for cause in Cause::VARIANTS {
             let mut attempts = Attempts::default();
-            let allowed = (0..MOST).filter(|_| attempts.count(*cause)).count();
+            let allowed = (0..MOST).filter(|_| attempts.try_count(*cause)).count();
             assert_eq!(allowed, cause.limit() as usize, "{cause:?}");
         }
     }

@@ -3,13 +3,13 @@
 use super::attempt::Attempt;
 use super::attempts::Attempts;
 use super::batch_check::BatchCheck;
-use super::busy::BusyWait;
 use super::csrf::CsrfSession;
-use super::downstream::InFlight;
+use super::downstream::RequestInFlight;
 use super::heal::Heal;
 use super::informational::Informational;
 use super::record::Record;
 use super::request_body::RequestBody;
+use super::retry_policy::RetryWait;
 use super::table::RouteHandle;
 use super::upstream::Tried;
 use crate::metrics::Metrics;
@@ -30,7 +30,7 @@ pub struct Context {
     /// Counts the request when dropped.
     pub(super) record: Record,
     /// Counts the request as in flight on its listener.
-    pub(super) in_flight: Option<InFlight>,
+    pub(super) in_flight: Option<RequestInFlight>,
     pub(super) trace: Option<Trace>,
     /// What exists once the request is admitted.
     pub(super) admitted: Option<Admitted>,
@@ -50,7 +50,7 @@ pub(super) struct Admitted {
     /// The informational answers so far.
     pub(super) informational: Informational,
     pub(super) heal: Heal,
-    pub(super) busy: BusyWait,
+    pub(super) retry_wait: RetryWait,
     pub(super) attempts: Attempts,
     pub(super) tried: Tried,
     pub(super) attempt: Attempt,
@@ -104,7 +104,7 @@ impl Admitted {
             added_secrets: None,
             informational: Informational::default(),
             heal: Heal::default(),
-            busy: BusyWait::default(),
+            retry_wait: RetryWait::default(),
             attempts: Attempts::default(),
             tried: Tried::default(),
             attempt: Attempt::new(token),

@@ -8,7 +8,7 @@ mod backoff;
 mod tokens;
 
 use super::cookies;
-use super::refusal::X_CSRF_TOKEN as CSRF_TOKEN;
+use super::token_refusal::X_CSRF_TOKEN as CSRF_TOKEN;
 use http::HeaderValue;
 use http::header::{COOKIE, SET_COOKIE};
 use pingora::http::{RequestHeader, ResponseHeader};

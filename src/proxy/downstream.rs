@@ -27,7 +27,7 @@ mod write_stall;
 pub(crate) use activity::Activity;
 pub(crate) use connection::Downstream;
 pub(crate) use disconnect::{ensure_connected, unless_disconnected};
-pub(crate) use load::{InFlight, Load};
+pub(crate) use load::{Load, RequestInFlight};
 pub(crate) use response_framing::ResponseFraming;
 pub(crate) use response_rewrite::ResponseRewrite;
 pub(crate) use socket::Socket;

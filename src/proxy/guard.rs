@@ -4,6 +4,7 @@
 //! not a web page in a browser on the same machine, not a request to a name that an attacker
 //! resolves to this address, and not another machine without a password.
 
+use super::headers::X_API_KEY;
 use super::respond::Problem;
 use crate::error::ErrorKind;
 use crate::secret::Secret;
@@ -15,8 +16,6 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 use std::sync::Arc;
 
-/// The header with a local API key.
-pub(crate) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// The header in which browsers say which site a request comes from (W3C Fetch Metadata).
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// The largest number of header lines of a request. Tools send fewer.
@@ -50,9 +49,9 @@ pub struct Credential {
     api_key: Option<Secret>,
 }
 
-/// How a request came in.
+/// The kind of listener that a request came in by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Entry {
+pub enum ListenerKind {
     /// Over TCP. A browser could have sent the request.
     Tcp,
     /// Over a Unix socket. Browsers cannot use one, and `Host` has no meaning.
@@ -151,8 +150,8 @@ impl Guard {
     ///
     /// # Errors
     /// The answer to a caller that is not allowed.
-    pub(crate) fn check(&self, headers: &HeaderMap, entry: Entry) -> Result<(), Problem> {
-        if entry == Entry::Tcp {
+    pub(crate) fn check(&self, headers: &HeaderMap, entry: ListenerKind) -> Result<(), Problem> {
+        if entry == ListenerKind::Tcp {
             self.check_browser(headers)?;
         }
         let Some(credential) = self.credential.as_ref().map(|asked| asked.credential.load()) else {
@@ -269,7 +268,7 @@ mod tests {
     }
 
     fn kind(guard: &Guard, pairs: &[(&'static str, &str)]) -> Option<ErrorKind> {
-        guard.check(&headers(pairs), Entry::Tcp).err().map(|problem| problem.kind)
+        guard.check(&headers(pairs), ListenerKind::Tcp).err().map(|problem| problem.kind)
     }
 
     #[test]
@@ -298,7 +297,7 @@ mod tests {
         assert_eq!(kind(&guard, &[]), None, "HTTP/1.0");
         let page = [("origin", "http://")];
         assert_eq!(kind(&guard, &page), Some(ErrorKind::CrossSite));
-        let unix = guard.check(&headers(&[("host", "whatever")]), Entry::Unix);
+        let unix = guard.check(&headers(&[("host", "whatever")]), ListenerKind::Unix);
         assert!(unix.is_ok(), "no browser can use a Unix socket");
     }
 
@@ -350,7 +349,7 @@ mod tests {
         ] {
             let referer = [host, ("referer", refused)];
             assert_eq!(kind(&guard, &referer), Some(ErrorKind::CrossSite), "{refused}");
-            let unix = guard.check(&headers(&referer), Entry::Unix);
+            let unix = guard.check(&headers(&referer), ListenerKind::Unix);
             assert!(unix.is_ok(), "no browser can use a Unix socket");
         }
         let newer =
@@ -374,14 +373,14 @@ mod tests {
             let refusal = kind(&basic, &[host, ("authorization", refused)]);
             assert_eq!(refusal, Some(ErrorKind::AccessDenied), "{refused}");
         }
-        assert!(basic.check(&headers(&[host]), Entry::Unix).unwrap_err().challenge);
+        assert!(basic.check(&headers(&[host]), ListenerKind::Unix).unwrap_err().challenge);
         let either = guard(Credential::new(Some(("tool", &password)), key()));
         assert_eq!(kind(&either, &[host, ("authorization", &right)]), None);
         assert_eq!(kind(&either, &[host, ("x-api-key", "key-1"), ("authorization", &wrong)]), None);
         let keyed = guard(Credential::new(None, key()));
         assert_eq!(kind(&keyed, &[host, ("x-api-key", "key-1")]), None);
         assert_eq!(kind(&keyed, &[host, ("x-api-key", "key-")]), Some(ErrorKind::AccessDenied));
-        assert!(!keyed.check(&headers(&[host]), Entry::Tcp).unwrap_err().challenge);
+        assert!(!keyed.check(&headers(&[host]), ListenerKind::Tcp).unwrap_err().challenge);
     }
 
     #[test]

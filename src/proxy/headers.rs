@@ -2,6 +2,7 @@
 //!
 //! pingora has already removed the hop-by-hop headers and those that `Connection` nominates.
 
+use crate::trace_context::TRACESTATE;
 use http::header::{
     AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, FORWARDED, HOST,
     PROXY_AUTHORIZATION, TRANSFER_ENCODING,
@@ -17,6 +18,8 @@ const PATH_OVERRIDES: [&str; 2] = ["x-original-url", "x-rewrite-url"];
 /// Headers that override a request's method.
 const METHOD_OVERRIDES: [&str; 3] =
     ["x-http-method", "x-http-method-override", "x-method-override"];
+/// The header of a local API key.
+pub(crate) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 /// The header that makes SAP's front end use the bearer token, not a browser session.
 pub(crate) const CUSTOM_AUTH: HeaderName = HeaderName::from_static("x-sap-sac-custom-auth");
 
@@ -43,12 +46,26 @@ pub(crate) struct Injection<'a> {
     pub(crate) extra: &'a [(HeaderName, HeaderValue)],
 }
 
+/// Headers that are stripped from some requests only.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct StripAlso {
+    /// `X-Api-Key`, because it proved the caller to bearerd. Otherwise it is the upstream's.
+    pub(crate) api_key: bool,
+    /// `tracestate`, because it belongs to a trace that bearerd does not continue.
+    pub(crate) trace_state: bool,
+}
+
 /// Removes the headers that the caller must not set. Returns whether `Authorization` was among
 /// them.
-pub(crate) fn strip(request: &mut RequestHeader) -> bool {
+pub(crate) fn strip(request: &mut RequestHeader, also: StripAlso) -> bool {
     let mut had_authorization = false;
+    let goes = |name: &HeaderName| {
+        is_stripped(name)
+            || also.api_key && *name == X_API_KEY
+            || also.trace_state && *name == TRACESTATE
+    };
     let stripped: Vec<HeaderName> =
-        request.headers.keys().filter(|name| is_stripped(name)).cloned().collect();
+        request.headers.keys().filter(|name| goes(name)).cloned().collect();
     for name in stripped {
         had_authorization |= resembles(&name, AUTHORIZATION.as_str());
         request.remove_header(&name);
@@ -56,7 +73,7 @@ pub(crate) fn strip(request: &mut RequestHeader) -> bool {
     had_authorization
 }
 
-/// Whether a header is stripped. `Forwarded` and `X-Forwarded-*` would change SAP's login
+/// Whether a header is stripped from every request. `Forwarded` and `X-Forwarded-*` would change SAP's login
 /// redirects. `x-approuter-authorization` replaces the token. The caller's `Authorization` must not
 /// be sent with the injected token or instead of it.
 pub(super) fn is_stripped(name: &HeaderName) -> bool {
@@ -135,7 +152,7 @@ mod tests {
         for spelling in ["Authorization", "authorization", "AUTHORIZATION", "aUtHoRiZaTiOn"] {
             let mut request =
                 request(&[(spelling, "Basic eDp5"), (spelling, "Bearer z"), ("Accept", "*/*")]);
-            assert!(strip(&mut request), "{spelling}");
+            assert!(strip(&mut request, StripAlso::default()), "{spelling}");
             assert_eq!(names(&request), ["accept"]);
         }
     }
@@ -158,8 +175,25 @@ mod tests {
             ("Transfer_Encoding", "chunked"),
             ("x_request_id", "stays"),
         ]);
-        assert!(!strip(&mut request));
+        assert!(!strip(&mut request, StripAlso::default()));
         assert_eq!(names(&request), ["x_request_id"]);
+    }
+
+    #[test]
+    fn an_api_key_and_a_trace_state_go_only_when_they_are_not_for_the_upstream() {
+        let lines = [("X-Api-Key", "a"), ("tracestate", "a=b"), ("traceparent", "c")];
+        for (api_key, trace_state, left) in [
+            (false, false, &["x-api-key", "tracestate", "traceparent"][..]),
+            (true, false, &["tracestate", "traceparent"]),
+            (false, true, &["x-api-key", "traceparent"]),
+            (true, true, &["traceparent"]),
+        ] {
+            let mut request = request(&lines);
+            assert!(!strip(&mut request, StripAlso { api_key, trace_state }));
+            let is_left = |name: &&str| left.contains(name);
+            assert_eq!(names(&request).iter().filter(|name| is_left(name)).count(), left.len());
+            assert_eq!(names(&request).len(), left.len(), "{api_key} {trace_state}");
+        }
     }
 
     #[test]

@@ -9,11 +9,12 @@ use super::attempt::Attempt;
 use super::attempts::{Attempts, Cause};
 use super::csrf::{self, Need};
 use super::downstream::unless_disconnected;
+use super::login_page::{self, PEEK};
 use super::outcome::final_answer;
-use super::refusal::{self, PEEK, RequestKind, Verdict};
 use super::replay;
 use super::respond::Problem;
 use super::table::RouteHandle;
+use super::token_refusal::{self, AnswerVerdict, RequestKind};
 use crate::error::ErrorKind;
 use crate::metrics::ClientMetrics;
 use crate::metrics::labels::{HealOutcome, Label, TokenRefusal};
@@ -106,16 +107,16 @@ impl Heal {
     ) -> pingora::Result<()> {
         let (status, headers) = (response.status, &response.headers);
         let kind = || kind_of(route, session.req_header());
-        match refusal::classify(kind, route.config.html, status, headers) {
-            Verdict::Answer => {
+        match token_refusal::classify(kind, route.config.html, status, headers) {
+            AnswerVerdict::Answer => {
                 self.record_answered();
                 // An error status may have been sent without a look at the token.
                 if status < StatusCode::BAD_REQUEST {
                     route.rejections.record_success(attempt.token.generation);
                 }
             }
-            Verdict::Unsure => self.pass(),
-            Verdict::Refused(refusal) => {
+            AnswerVerdict::Unsure => self.pass(),
+            AnswerVerdict::Refused(refusal) => {
                 let is_login =
                     matches!(refusal, TokenRefusal::LoginPage | TokenRefusal::LoginRedirect);
                 if Box::pin(self.renew_token(route, session, attempt, refusal)).await {
@@ -124,14 +125,14 @@ impl Heal {
                     return Err(still_a_login_page());
                 }
             }
-            Verdict::WantsCsrf => {
+            AnswerVerdict::WantsCsrf => {
                 self.record_answered();
                 if Box::pin(renew_csrf_token(route, session, attempt, attempts)).await {
                     return Err(attempts.replay(Cause::RefusedCsrfToken));
                 }
             }
-            Verdict::Suspect => {
-                let is_encoded = refusal::is_encoded(headers);
+            AnswerVerdict::Suspect => {
+                let is_encoded = token_refusal::is_encoded(headers);
                 let is_harmless = matches!(self.page, PageCheck::Harmless);
                 // A page that is compressed although that was not accepted cannot be checked.
                 if is_harmless
@@ -252,7 +253,7 @@ impl Heal {
         let chunk = body.take().unwrap_or_default();
         let room = PEEK.saturating_sub(start.len()).min(chunk.len());
         start.extend_from_slice(chunk.get(..room).unwrap_or_default());
-        if refusal::is_login_page(start) {
+        if login_page::is_login_page(start) {
             self.page = PageCheck::None;
             self.is_due = true;
             Err(attempts.replay(Cause::RefusedToken))
@@ -278,7 +279,7 @@ impl Heal {
         let (PageCheck::Passing(start), Some(chunk)) = (&mut self.page, body) else {
             return Ok(());
         };
-        let Some(is_login) = is_login_page_so_far(start, chunk) else {
+        let Some(is_login) = login_page::check_page_start(start, chunk) else {
             return Ok(());
         };
         self.page = PageCheck::None;
@@ -354,12 +355,12 @@ async fn renew_csrf_token(
         // Other writes on this route need one, too.
         None => route.wants_csrf.store(true, Ordering::Relaxed),
     }
-    if attempts.of(Cause::RefusedCsrfToken) > 0 || !replay::is_body_held(session) {
+    if attempts.count_of(Cause::RefusedCsrfToken) > 0 || !replay::is_body_held(session) {
         return false;
     }
     // While it waits, the request takes no slot of the upstream.
     attempt.slot = None;
-    let newer = tokens.get(&attempt.token, Need::Required(Instant::now()));
+    let newer = tokens.get_or_fetch(&attempt.token, Need::Required(Instant::now()));
     matches!(unless_disconnected(session, newer).await, Ok(Some(_)))
 }
 
@@ -374,20 +375,4 @@ fn reject(route: &RouteHandle, token: &Usable, refusal: TokenRefusal, is_again: 
         _ => route.rejections.on_refusal(token.generation, now),
     };
     rejection.is_some_and(|rejection| store.reject(token.generation, rejection))
-}
-
-/// Whether a body that begins with `start` and this chunk is a login page, or `None` if more of it
-/// is needed. Keeps in `start` what the next call needs.
-fn is_login_page_so_far(start: &mut Vec<u8>, chunk: &Bytes) -> Option<bool> {
-    let room = PEEK.saturating_sub(start.len()).min(chunk.len());
-    let chunk = chunk.get(..room).unwrap_or_default();
-    // Nearly always, the first bytes already show that it is not a page, and nothing is copied.
-    if !start.is_empty() || refusal::may_be_html_page(&refusal::inflated(chunk)) {
-        start.extend_from_slice(chunk);
-    }
-    let is_over = start.is_empty() && !chunk.is_empty() || start.len() >= PEEK;
-    let plain = refusal::inflated(start);
-    let is_login = refusal::is_html_page(&plain) && refusal::is_login_page(&plain);
-    let is_known = is_login || is_over || !refusal::may_be_html_page(&plain);
-    is_known.then_some(is_login)
 }

@@ -5,8 +5,6 @@
 //! (`header_kind`), and in bodies only what [`json`] and [`xml`] know to be links. Business data
 //! stays byte for byte.
 
-mod batch_request;
-mod batch_response;
 pub(super) mod body;
 mod embedded_header;
 mod entity_tag;
@@ -19,6 +17,8 @@ mod inflate;
 pub mod json;
 mod media_type;
 mod multipart;
+mod multipart_batch_request;
+mod multipart_batch_response;
 pub mod origin;
 mod own_origin;
 mod plan;

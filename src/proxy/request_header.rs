@@ -1,9 +1,9 @@
 //! The header of a request as it is sent upstream.
 
 use super::context::Admitted;
-use super::headers::{self, Injection};
-use super::{cookies, csrf, guard, route};
-use crate::trace_context::{self, Trace};
+use super::headers::{self, Injection, StripAlso};
+use super::{cookies, csrf, route};
+use crate::trace_context::{TRACEPARENT, Trace};
 use http::header::ACCEPT_ENCODING;
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
@@ -21,11 +21,12 @@ pub(super) fn rewrite(
     let Admitted { route, attempt, request_body, heal, .. } = admitted;
     // Connecting may have taken a while. Fails closed: without a valid token, nothing is sent.
     let token = attempt.valid_token()?;
-    if headers::strip(request) {
+    let strip_also = StripAlso {
+        api_key: route.guard.takes_api_key(),
+        trace_state: trace.is_some_and(Trace::is_local),
+    };
+    if headers::strip(request, strip_also) {
         route.metrics.record_stripped_authorization();
-    }
-    if route.guard.takes_api_key() {
-        request.remove_header(&guard::X_API_KEY);
     }
     headers::inject(
         request,
@@ -36,13 +37,8 @@ pub(super) fn rewrite(
             extra: &route.config.headers,
         },
     )?;
-    if let Some(trace) = trace {
-        if trace.is_local() {
-            request.remove_header(&trace_context::TRACESTATE);
-        }
-        if let Some(header) = trace.new_header() {
-            request.insert_header(trace_context::TRACEPARENT, header)?;
-        }
+    if let Some(header) = trace.and_then(Trace::new_header) {
+        request.insert_header(TRACEPARENT, header)?;
     }
     cookies::restore(request)?;
     if let Some(csrf) = &attempt.csrf {

@@ -2,12 +2,12 @@
 
 use super::csrf::CsrfTokens;
 use super::guard::Guard;
+use super::header_redaction;
 use super::links::LinkPlan;
-use super::redaction;
 use super::rejection::RejectionPolicy;
 use super::respond::Problem;
 use super::route::{Router, TargetError, leaves_authority};
-use super::upstream::Upstream;
+use super::upstream::UpstreamHandle;
 use crate::config::{Config, ListenAddress, ListenerId, Route};
 use crate::endpoint;
 use crate::error::ErrorKind;
@@ -30,7 +30,7 @@ pub(super) struct RouteHandle {
     pub(super) client: ClientHandle,
     /// Decides whether a refused token is rejected; shared by all listeners.
     pub(super) rejections: Arc<RejectionPolicy>,
-    pub(super) upstream: Arc<Upstream>,
+    pub(super) upstream: Arc<UpstreamHandle>,
     /// CSRF tokens, if the profile may need them.
     pub(super) csrf: Option<Arc<CsrfTokens>>,
     /// Whether the upstream has asked for a CSRF token although the profile sends none unasked.
@@ -79,7 +79,7 @@ pub struct RouteParts {
     /// The client whose token its requests carry.
     pub client: ClientHandle,
     /// The upstream that its requests go to.
-    pub upstream: Arc<Upstream>,
+    pub upstream: Arc<UpstreamHandle>,
 }
 
 /// The routes of one listener.
@@ -169,7 +169,7 @@ impl SharedRoute<'_> {
         let name = parts.config.name_of(route);
         RouteHandle {
             config: route.clone(),
-            secrets: redaction::secrets_in_headers(&route.headers),
+            secrets: header_redaction::secrets_in_headers(&route.headers),
             cut: if route.strip_path { route.path.matches('/').count() } else { 0 },
             client: client.clone(),
             neighbours: self.neighbours(parts.routes),

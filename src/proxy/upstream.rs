@@ -4,8 +4,8 @@
 mod addresses;
 mod concurrency;
 mod http2;
-mod learned;
 mod loss;
+mod observed;
 mod retry;
 pub(super) mod send_buffer;
 mod tls;
@@ -14,12 +14,12 @@ mod tunnel;
 
 pub(super) use concurrency::Slot;
 pub(super) use http2::requires_http1;
-pub(super) use retry::{decide as decide_retry, idle_timeout, is_idle_timeout};
+pub(super) use retry::{idle_timeout, is_idle_timeout, set_retry_after_loss};
 pub(crate) use send_buffer::MOST_HANDLES;
 pub(super) use send_buffer::SendBuffer;
 pub(super) use tried::Tried;
 
-use crate::config::{Timeouts, TlsVersion, Upstream as UpstreamConfig};
+use crate::config::{Timeouts, TlsVersion, Upstream};
 use crate::endpoint;
 use crate::forward_proxy::Destination;
 use crate::http_client::{HttpClient, HttpClientError, HttpClientOptions};
@@ -29,7 +29,7 @@ use crate::proxy::replay;
 use addresses::{Addresses, ResolveError};
 use concurrency::ConcurrencyLimit;
 use http::HeaderValue;
-use learned::{Learned, new_group};
+use observed::{Observed, new_group};
 use pingora::http::RequestHeader;
 use pingora::protocols::l4::socket::SocketAddr as PeerAddress;
 use pingora::protocols::tls::{ALPN, CaType};
@@ -47,7 +47,7 @@ use url::Url;
 const CSRF_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A server to which requests are sent.
-pub struct Upstream {
+pub struct UpstreamHandle {
     /// The `Host` of every request.
     pub(super) host_header: HeaderValue,
     /// Where CSRF tokens are fetched, if they are managed.
@@ -60,7 +60,7 @@ pub struct Upstream {
     /// and how connections are made.
     of_uploads: (TcpKeepalive, Arc<WatchedConnector>),
     min_tls: TlsVersion,
-    learned: Learned,
+    observed: Observed,
     /// The trust anchors of `ca_file`. A connection has either these or the system's: pingora
     /// builds and keeps a store for each connection whose anchors are not the system's.
     private_anchors: Option<Arc<CaType>>,
@@ -69,7 +69,7 @@ pub struct Upstream {
     concurrency: Option<Arc<ConcurrencyLimit>>,
 }
 
-impl Upstream {
+impl UpstreamHandle {
     /// How long the upstream may send nothing.
     pub(super) fn read_timeout(&self) -> Duration {
         self.template.options.read_timeout.unwrap_or_default()
@@ -79,7 +79,7 @@ impl Upstream {
     ///
     /// # Errors
     /// The `ca_file` cannot be used, or TLS cannot be set up.
-    pub fn new(config: &UpstreamConfig) -> Result<Self, HttpClientError> {
+    pub fn new(config: &Upstream) -> Result<Self, HttpClientError> {
         let origin = &config.origin;
         let (mut host, mut port) = (endpoint::host(origin), endpoint::port(origin));
         let is_tls = origin.scheme() == "https";
@@ -92,7 +92,7 @@ impl Upstream {
         }
         let transport = &config.transport;
         let mut watched = WatchedConnector { tunnels: None, connect: config.timeouts.connect };
-        if let Some(proxy) = transport.proxy.to(origin) {
+        if let Some(proxy) = transport.proxy.proxy_for(origin) {
             (host, port) = (proxy.host.clone(), proxy.port);
             let (destination, connect) =
                 (Destination::new(origin, proxy)?, config.timeouts.connect);
@@ -122,7 +122,7 @@ impl Upstream {
             template,
             of_uploads: (keepalive::for_uploads(config.timeouts.write), Arc::new(watched)),
             min_tls: transport.min_tls,
-            learned: Learned::new(private_anchors.is_some()),
+            observed: Observed::new(private_anchors.is_some()),
             private_anchors,
             addresses: Addresses::new(host, port),
             concurrency: config.in_flight.map(ConcurrencyLimit::new).map(Arc::new),
@@ -162,7 +162,7 @@ impl Upstream {
         };
         tried.needs_lookup = false;
         let known = found.map_err(|error| self.unresolved(&error))?;
-        let Some(address) = tried.next(&known, &self.learned.avoided()) else {
+        let Some(address) = tried.next(&known, &self.observed.avoided()) else {
             // The resolver knows no other address.
             let failure = tried.failure.take();
             return Err(failure.unwrap_or_else(|| Error::new_up(ErrorType::ConnectNoRoute)));
@@ -170,7 +170,7 @@ impl Upstream {
         tried.latest = Some((address, known));
         let mut peer = self.template.clone();
         peer._address = PeerAddress::Inet(address);
-        peer.group_key = self.learned.group();
+        peer.group_key = self.observed.group();
         if std::mem::take(&mut tried.needs_new_connection) {
             // A group of its own: no other request uses the connection.
             (peer.group_key, peer.options.idle_timeout) = (new_group(), Some(Duration::ZERO));
@@ -186,7 +186,7 @@ impl Upstream {
             // In one group, other requests would take these connections instead of HTTP/2.
             peer.group_key |= OF_HTTP1;
         }
-        let is_private = tried.is_private.get_or_insert_with(|| self.learned.is_private());
+        let is_private = tried.is_private.get_or_insert_with(|| self.observed.is_private());
         if *is_private {
             peer.options.ca = self.private_anchors.clone();
         }
@@ -218,16 +218,16 @@ impl Upstream {
 
     /// Whether a request is sent by HTTP/1.1 although the upstream may support HTTP/2.
     fn needs_http1(&self, request: &RequestHeader) -> bool {
-        let may_choose = !self.learned.is_http2_only();
-        self.learned.requires_http1() || may_choose && http2::is_better_without(request)
+        let may_choose = !self.observed.is_http2_only();
+        self.observed.requires_http1() || may_choose && http2::is_better_without(request)
     }
 
     /// Falls back to HTTP/2 for requests that prefer HTTP/1.1 if the upstream supports only HTTP/2.
     fn try_http2(&self, error: &Error, attempts: &mut Attempts) -> bool {
         self.offers_http2()
             && tls::has_no_protocol(error)
-            && self.learned.set_http2_only()
-            && attempts.count(Cause::Http2Only)
+            && self.observed.set_http2_only()
+            && attempts.try_count(Cause::Http2Only)
     }
 
     fn offers_http2(&self) -> bool {
@@ -236,7 +236,7 @@ impl Upstream {
 
     /// Stops offering HTTP/2.
     pub(super) fn stop_http2(&self) {
-        self.learned.set_requires_http1();
+        self.observed.set_requires_http1();
     }
 
     /// Refuses a connection whose TLS version is older than `min_tls`.
@@ -247,7 +247,7 @@ impl Upstream {
         }
         if self.offers_http2() {
             // An HTTP/2 connection is already in the pool.
-            self.learned.abandon_pooled_connections();
+            self.observed.abandon_pooled_connections();
         }
         Err(tls::too_old())
     }
@@ -257,11 +257,11 @@ impl Upstream {
         if self.private_anchors.is_none() || !tls::is_untrusted(error) {
             return false;
         }
-        if !attempts.count(Cause::TrustAnchors) {
+        if !attempts.try_count(Cause::TrustAnchors) {
             return false;
         }
         let is_private = !tried.is_private.unwrap_or_default();
-        self.learned.set_private(is_private);
+        self.observed.set_private(is_private);
         tried.is_private = Some(is_private);
         true
     }
@@ -270,11 +270,11 @@ impl Upstream {
     fn try_next_address(&self, tried: &mut Tried, attempts: &mut Attempts) -> bool {
         let Some((failed, known)) = &tried.latest else { return false };
         tried.failed.push(*failed);
-        self.learned.avoid(failed, known);
+        self.observed.avoid(failed, known);
         let is_known = tried.next(known, &[]).is_some();
         // When all have failed, the name may have moved.
         tried.needs_lookup = !is_known && known.is_doubtful();
-        (is_known || tried.needs_lookup) && attempts.count(Cause::Address)
+        (is_known || tried.needs_lookup) && attempts.try_count(Cause::Address)
     }
 
     fn unresolved(&self, error: &ResolveError) -> Box<Error> {
@@ -291,7 +291,7 @@ const OF_HTTP1: u64 = 1 << 63;
 /// Marks the pool groups of connections for large bodies, which have other TCP timeouts.
 const OF_UPLOADS: u64 = 1 << 62;
 
-fn csrf_url(config: &UpstreamConfig) -> Option<Url> {
+fn csrf_url(config: &Upstream) -> Option<Url> {
     let mut url = config.origin.clone();
     url.set_path(config.csrf_fetch_path.as_ref()?);
     Some(url)

@@ -14,21 +14,21 @@ const INDENT: &[u8] = b"\n    ";
 pub(super) struct OneLine<W>(pub(super) W);
 
 impl<'writer, W: MakeWriter<'writer>> MakeWriter<'writer> for OneLine<W> {
-    type Writer = Line<W::Writer>;
+    type Writer = TextLine<W::Writer>;
 
     fn make_writer(&'writer self) -> Self::Writer {
-        Line(self.0.make_writer())
+        TextLine(self.0.make_writer())
     }
 
     fn make_writer_for(&'writer self, metadata: &Metadata<'_>) -> Self::Writer {
-        Line(self.0.make_writer_for(metadata))
+        TextLine(self.0.make_writer_for(metadata))
     }
 }
 
 /// Writer of one event, which comes in one call.
-pub(super) struct Line<W>(W);
+pub(super) struct TextLine<W>(W);
 
-impl<W: Write> Write for Line<W> {
+impl<W: Write> Write for TextLine<W> {
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let (text, end) = match event.split_last() {
             Some((b'\n', text)) => (text, &b"\n"[..]),

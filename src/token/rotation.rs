@@ -4,7 +4,7 @@
 //! A credential that cannot be read or understood changes nothing. The one in use stays, and the
 //! log, the metrics and readiness report why.
 
-use super::expiry::{self, ExpiryWarnings};
+use super::client_expiry::{self, ExpiryWarnings};
 use super::handle::ClientHandle;
 use super::oauth::OAuthSource;
 use super::refresher::NewSource;
@@ -87,7 +87,7 @@ impl Rotation {
     fn report_expiry(&mut self) {
         let is_pending = self.client.store.state().pending_source_error.is_some();
         let in_use = if is_pending { &self.previous } else { &self.latest };
-        let expiry = expiry::client_expiry(self.config.expires_on, in_use);
+        let expiry = client_expiry::client_expiry(self.config.expires_on, in_use);
         self.client.store.set_client_expiry(expiry);
         self.client.metrics.set_client_expiry(expiry);
         if let Some(expiry) = expiry {

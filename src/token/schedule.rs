@@ -3,7 +3,7 @@
 //! The [`refresher`](super::refresher) follows it, and so does the simulation of a fleet in
 //! `benches/fleet`.
 
-use super::ceiling::RequestCeiling;
+use super::rate_limit::TokenRequestLimit;
 use super::retry::{RetryClass, Streak, retry_delay};
 use crate::clock::Instant;
 use std::time::Duration;
@@ -42,7 +42,7 @@ pub struct Schedule {
     /// Failures since the last success.
     failures: u32,
     streak: Streak,
-    ceiling: RequestCeiling,
+    limit: TokenRequestLimit,
 }
 
 impl Schedule {
@@ -56,7 +56,7 @@ impl Schedule {
             usable_until: None,
             failures: 0,
             streak: Streak::default(),
-            ceiling: RequestCeiling::default(),
+            limit: TokenRequestLimit::default(),
         }
     }
 
@@ -71,14 +71,14 @@ impl Schedule {
         self.not_before(self.urgent_refresh)
     }
 
-    /// Returns `wanted`, or a later time if the [`RequestCeiling`] demands it.
+    /// Returns `wanted`, or a later time if the [`TokenRequestLimit`] demands it.
     pub fn not_before(&self, wanted: Instant) -> Instant {
-        self.ceiling.earliest(wanted)
+        self.limit.earliest(wanted)
     }
 
     /// Returns the earliest time of a token request that may not help.
     pub fn speculative_from(&self, now: Instant) -> Instant {
-        self.ceiling.earliest_outside_reserve(now)
+        self.limit.earliest_outside_reserve(now)
     }
 
     /// Returns the failures since the last success.
@@ -100,7 +100,7 @@ impl Schedule {
 
     /// Records a request that is sent at `now`.
     pub fn record_request(&mut self, now: Instant) {
-        self.ceiling.record(now);
+        self.limit.record(now);
     }
 
     /// Records that the request sent at `sent` brought a token.

@@ -6,7 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "it has nothing else to do")]
 #![allow(missing_docs)]
 
-use bearerd::demo::{Faults, Tenant, TenantOptions};
+use bearerd::demo::{DemoFaults, Tenant, TenantOptions};
 use bearerd::http_client::set_up_tls;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -57,7 +57,7 @@ fn tenant() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let tenant = Tenant::start(options).await.unwrap();
-        tenant.set_faults(Faults { token_lifetime: LIFETIME, ..Faults::default() });
+        tenant.set_faults(DemoFaults { token_lifetime: LIFETIME, ..DemoFaults::default() });
         std::fs::write(ANCHOR, tenant.ca_pem()).unwrap();
         println!("tenant");
         std::future::pending::<()>().await;

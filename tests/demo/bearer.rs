@@ -1,7 +1,7 @@
 //! The check of the bearer token.
 
 use super::setup::{Demo, SALES, basic, header, json_of};
-use bearerd::demo::Faults;
+use bearerd::demo::DemoFaults;
 use reqwest::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use reqwest::{Method, StatusCode};
 
@@ -36,7 +36,7 @@ async fn a_request_without_a_valid_token_is_refused() {
     let (signed, signature) = valid.rsplit_once('.').unwrap();
     let first = if signature.starts_with('A') { "B" } else { "A" };
     let tampered = format!("{signed}.{first}{}", &signature[1..]);
-    demo.tenant.set_faults(Faults { token_lifetime: 0, ..Faults::default() });
+    demo.tenant.set_faults(DemoFaults { token_lifetime: 0, ..DemoFaults::default() });
     let expired = demo.token().await;
 
     for authorization in [

@@ -1,7 +1,7 @@
 //! The control API.
 
 use super::setup::{Demo, claims, json_of, text};
-use bearerd::demo::{CsrfRegime, Faults, IssuerFault, TenantFault};
+use bearerd::demo::{CsrfRegime, DemoFaults, IssuerFault, TenantFault};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -14,21 +14,21 @@ async fn faults_are_replaced_merged_and_reset_by_http() {
     let set = send(Method::PUT, r#"{"token_lifetime": 60, "issuer": "unavailable"}"#).await;
     assert_eq!((&set["token_lifetime"], &set["issuer"]), (&json!(60), &json!("unavailable")));
     send(Method::PATCH, r#"{"tenant": "login_page"}"#).await;
-    let expected = Faults {
+    let expected = DemoFaults {
         token_lifetime: 60,
         issuer: IssuerFault::Unavailable,
         tenant: TenantFault::LoginPage,
-        ..Faults::default()
+        ..DemoFaults::default()
     };
     assert_eq!(demo.tenant.faults(), expected);
-    let read: Faults = serde_json::from_value(send(Method::GET, "").await).unwrap();
+    let read: DemoFaults = serde_json::from_value(send(Method::GET, "").await).unwrap();
     assert_eq!(read, expected);
     let csrf = send(Method::PATCH, r#"{"csrf": "session", "csrf_reject_next": 2}"#).await;
     assert_eq!((&csrf["csrf"], &csrf["csrf_reject_next"]), (&json!("session"), &json!(2)));
-    let merged = Faults { csrf: CsrfRegime::Session, csrf_reject_next: 2, ..expected };
+    let merged = DemoFaults { csrf: CsrfRegime::Session, csrf_reject_next: 2, ..expected };
     assert_eq!(demo.tenant.faults(), merged);
     send(Method::DELETE, "").await;
-    assert_eq!(demo.tenant.faults(), Faults::default());
+    assert_eq!(demo.tenant.faults(), DemoFaults::default());
 }
 
 #[tokio::test]
@@ -46,7 +46,7 @@ async fn wrong_json_is_refused_with_the_reason() {
         let description = text(&json_of(response).await["error_description"]);
         assert!(description.contains(reason), "{description}");
     }
-    assert_eq!(demo.tenant.faults(), Faults::default());
+    assert_eq!(demo.tenant.faults(), DemoFaults::default());
 }
 
 #[tokio::test]

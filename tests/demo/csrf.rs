@@ -4,13 +4,13 @@ use super::setup::{
     CSRF, DEMO_SPACE, Demo, EXPORT, JOBS, PACKAGE, RUN, SALES, SPACES, USERS, X_CSRF_TOKEN, header,
     json_of,
 };
-use bearerd::demo::{CsrfRegime, Faults};
+use bearerd::demo::{CsrfRegime, DemoFaults};
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use reqwest::{Method, Response, StatusCode};
 
-fn faults_with(csrf: CsrfRegime) -> Faults {
-    Faults { csrf, ..Faults::default() }
+fn faults_with(csrf: CsrfRegime) -> DemoFaults {
+    DemoFaults { csrf, ..DemoFaults::default() }
 }
 
 async fn assert_required(response: Response, what: &str) {
@@ -183,7 +183,7 @@ async fn a_token_of_a_session_needs_the_cookies_of_the_session() {
         assert_eq!(write(Some(cookies)).await.status(), StatusCode::NO_CONTENT);
     }
     // Without sessions, the token is sufficient. With sessions, a token without one is refused.
-    demo.tenant.set_faults(Faults::default());
+    demo.tenant.set_faults(DemoFaults::default());
     assert_eq!(write(None).await.status(), StatusCode::NO_CONTENT);
     let stateless = header(&demo.fetch_csrf(&bearer).await, X_CSRF_TOKEN);
     demo.tenant.set_faults(faults_with(CsrfRegime::Session));
@@ -205,7 +205,7 @@ async fn without_csrf_protection_no_tokens_are_issued() {
 
 #[tokio::test]
 async fn a_token_that_a_fault_rejects_becomes_invalid() {
-    let demo = Demo::with(Faults { csrf_reject_next: 1, ..Faults::default() }).await;
+    let demo = Demo::with(DemoFaults { csrf_reject_next: 1, ..DemoFaults::default() }).await;
     let bearer = demo.token().await;
     let token = header(&demo.fetch_csrf(&bearer).await, X_CSRF_TOKEN);
     assert_required(
@@ -229,7 +229,7 @@ async fn as_many_concurrent_writes_are_rejected_as_the_fault_says() {
     let bearer = demo.token().await;
     let fetches = join_all((0..20).map(|_| demo.fetch_csrf(&bearer))).await;
     let tokens: Vec<String> = fetches.iter().map(|one| header(one, X_CSRF_TOKEN)).collect();
-    demo.tenant.set_faults(Faults { csrf_reject_next: 7, ..Faults::default() });
+    demo.tenant.set_faults(DemoFaults { csrf_reject_next: 7, ..DemoFaults::default() });
     let answers = join_all(tokens.iter().map(|token| demo.write(&bearer, token))).await;
     let refused = answers.iter().filter(|one| one.status() == StatusCode::FORBIDDEN).count();
     assert_eq!((refused, demo.tenant.faults().csrf_reject_next), (7, 0));

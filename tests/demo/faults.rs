@@ -1,16 +1,16 @@
-//! Faults of the issuer and of the tenant.
+//! DemoFaults of the issuer and of the tenant.
 
 use super::setup::{Demo, SALES, USERS, X_CSRF_TOKEN, header, json_of};
-use bearerd::demo::{Faults, IssuerFault, TenantFault};
+use bearerd::demo::{DemoFaults, IssuerFault, TenantFault};
 use reqwest::header::{HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use reqwest::{Method, StatusCode};
 
-fn issuer(issuer: IssuerFault) -> Faults {
-    Faults { issuer, ..Faults::default() }
+fn issuer(issuer: IssuerFault) -> DemoFaults {
+    DemoFaults { issuer, ..DemoFaults::default() }
 }
 
-fn tenant_fault(tenant: TenantFault) -> Faults {
-    Faults { tenant, ..Faults::default() }
+fn tenant_fault(tenant: TenantFault) -> DemoFaults {
+    DemoFaults { tenant, ..DemoFaults::default() }
 }
 
 #[tokio::test]
@@ -24,7 +24,7 @@ async fn the_issuer_can_be_overloaded_with_or_without_retry_after() {
         assert_eq!((response.status(), response.headers().get(RETRY_AFTER)), (status, None));
         let date = "Wed, 21 Oct 2065 07:28:00 GMT";
         demo.tenant
-            .set_faults(Faults { issuer_retry_after: Some(date.to_owned()), ..issuer(fault) });
+            .set_faults(DemoFaults { issuer_retry_after: Some(date.to_owned()), ..issuer(fault) });
         let response = demo.ask().await;
         assert_eq!(response.headers().get(RETRY_AFTER), Some(&HeaderValue::from_static(date)));
     }
@@ -45,7 +45,11 @@ async fn the_issuer_can_fail_in_other_ways() {
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(json_of(response).await["access_token"], "");
     assert_eq!(demo.tenant.seen().tokens_issued, 0);
-    demo.tenant.set_faults(Faults { issuer_delay_ms: 1, token_lifetime: 60, ..Faults::default() });
+    demo.tenant.set_faults(DemoFaults {
+        issuer_delay_ms: 1,
+        token_lifetime: 60,
+        ..DemoFaults::default()
+    });
     assert_eq!(json_of(demo.ask().await).await["expires_in"], 60);
 }
 
@@ -101,7 +105,7 @@ async fn a_get_gets_the_login_page_with_200_and_other_methods_get_401() {
 
 #[tokio::test]
 async fn the_body_of_the_login_page_can_come_long_after_its_header() {
-    let slow = |login_page_delay_ms| Faults {
+    let slow = |login_page_delay_ms| DemoFaults {
         login_page_delay_ms,
         ..tenant_fault(TenantFault::LoginPage)
     };
@@ -137,11 +141,11 @@ async fn after_changed_scopes_only_earlier_tokens_are_refused() {
     assert_eq!(status(&after).await, StatusCode::OK);
     // The fault continues: setting another field does not restart it.
     demo.tenant
-        .set_faults(Faults { tenant_delay_ms: 1, ..tenant_fault(TenantFault::ScopesChanged) });
+        .set_faults(DemoFaults { tenant_delay_ms: 1, ..tenant_fault(TenantFault::ScopesChanged) });
     assert_eq!(status(&after).await, StatusCode::OK);
     assert_eq!(status(&before).await, StatusCode::FORBIDDEN);
     // Setting it again after another fault restarts it.
-    demo.tenant.set_faults(Faults::default());
+    demo.tenant.set_faults(DemoFaults::default());
     assert_eq!(status(&before).await, StatusCode::OK);
     demo.tenant.set_faults(tenant_fault(TenantFault::ScopesChanged));
     assert_eq!(status(&after).await, StatusCode::FORBIDDEN);
@@ -177,6 +181,6 @@ async fn the_tenant_can_fail_in_other_ways() {
     assert_eq!(demo.get(SALES).await.status(), StatusCode::UNAUTHORIZED);
     demo.tenant.set_faults(tenant_fault(TenantFault::InternalError));
     assert_eq!(demo.get(SALES).await.status(), StatusCode::INTERNAL_SERVER_ERROR);
-    demo.tenant.set_faults(Faults { tenant_delay_ms: 1, ..Faults::default() });
+    demo.tenant.set_faults(DemoFaults { tenant_delay_ms: 1, ..DemoFaults::default() });
     assert_eq!(demo.get(SALES).await.status(), StatusCode::OK);
 }

@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use bearerd::demo::{Faults, Tenant, TenantOptions};
+use bearerd::demo::{DemoFaults, Tenant, TenantOptions};
 use reqwest::{Client, ClientBuilder, Method, RequestBuilder, Response};
 use serde_json::Value;
 use std::time::Duration;
@@ -30,7 +30,7 @@ impl Demo {
         Self { http: client(&tenant), tenant }
     }
 
-    pub(super) async fn with(faults: Faults) -> Self {
+    pub(super) async fn with(faults: DemoFaults) -> Self {
         let demo = Self::start().await;
         demo.tenant.set_faults(faults);
         demo

@@ -8,7 +8,7 @@
 use crate::operate::monitoring::dashboard_expressions;
 use crate::support::process::{Process, tool};
 use crate::support::{Fixture, SALES, eventually, free_address, http};
-use bearerd::demo::{Faults, IssuerFault, TenantFault};
+use bearerd::demo::{DemoFaults, IssuerFault, TenantFault};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -161,8 +161,8 @@ fn panels() -> Vec<(String, String)> {
     asked.collect()
 }
 
-fn trouble(issuer: IssuerFault) -> Faults {
-    Faults { issuer, token_lifetime: LIFETIME, ..Faults::default() }
+fn trouble(issuer: IssuerFault) -> DemoFaults {
+    DemoFaults { issuer, token_lifetime: LIFETIME, ..DemoFaults::default() }
 }
 
 /// A tool that reads five times a second.
@@ -246,7 +246,7 @@ async fn the_alerts_and_panels_follow_the_events_of_a_night() {
 
     fixture
         .tenant
-        .set_faults(Faults { tenant: TenantFault::RefuseAlways, ..trouble(IssuerFault::None) });
+        .set_faults(DemoFaults { tenant: TenantFault::RefuseAlways, ..trouble(IssuerFault::None) });
     let tolerated = [some, "BearerdTokenHealsFrequent"];
     prometheus.expect("the tenant refuses", &[AHEAD, "BearerdTokenRefused"], &tolerated).await;
 

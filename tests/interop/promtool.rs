@@ -5,7 +5,7 @@ use crate::operate::monitoring::{Shown, dashboard_expressions};
 use crate::support::process::tool;
 use crate::support::sidecar::Sidecar;
 use crate::support::{DEADLINE, Fixture, SALES, eventually, http};
-use bearerd::demo::{Faults, IssuerFault};
+use bearerd::demo::{DemoFaults, IssuerFault};
 use serde_json::json;
 use std::path::Path;
 use std::process::Stdio;
@@ -59,11 +59,13 @@ async fn every_expression_of_the_dashboard_is_well_formed() {
 #[ignore = "needs promtool; make test installs it and runs this"]
 async fn the_metrics_of_a_sidecar_with_every_kind_of_event_are_well_formed() {
     let fixture = Fixture::start().await;
-    fixture.tenant.set_faults(Faults { issuer: IssuerFault::Unavailable, ..Faults::default() });
+    fixture
+        .tenant
+        .set_faults(DemoFaults { issuer: IssuerFault::Unavailable, ..DemoFaults::default() });
     let sidecar = Sidecar::start(&fixture.configuration().client("expires_on", "2030-01-01"));
     let failures = "bearerd_token_refresh_consecutive_failures";
     eventually("a failed refresh", async || sidecar.metric(failures).await > 0.0).await;
-    fixture.tenant.set_faults(Faults::default());
+    fixture.tenant.set_faults(DemoFaults::default());
     eventually("ready", async || sidecar.probe("/readyz").await.0 == 200).await;
     let http = http();
     // A read, a write, a heal, a local refusal, and a request with the caller's own credentials.

@@ -4,7 +4,7 @@ use super::cap::{ROWS, SERVICE, start};
 use crate::support::Fixture;
 use crate::support::process::output;
 use crate::support::sidecar::Sidecar;
-use bearerd::demo::{CsrfRegime, Faults};
+use bearerd::demo::{CsrfRegime, DemoFaults};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Stdio;
@@ -47,7 +47,7 @@ async fn pyodata_follows_every_link_of_v2_and_writes_where_it_may() {
 async fn python_jars_keep_a_session_over_plain_http() {
     for csrf in [CsrfRegime::Stateless, CsrfRegime::Session] {
         let fixture = Fixture::start().await;
-        fixture.tenant.set_faults(Faults { csrf, ..Faults::default() });
+        fixture.tenant.set_faults(DemoFaults { csrf, ..DemoFaults::default() });
         let sidecar = Sidecar::ready(&fixture.configuration()).await;
         assert_eq!(run("jar.py", &[&sidecar.url]).await, json!({"requests": 201, "urllib": 201}));
         let seen = fixture.tenant.seen();

@@ -5,7 +5,7 @@ use super::browser::headless;
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Behaviour, Peer};
 use crate::support::{Fixture, eventually, issuer};
-use bearerd::demo::{Faults, IssuerFault};
+use bearerd::demo::{DemoFaults, IssuerFault};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -60,7 +60,7 @@ async fn every_state_is_drawn_without_a_console_message() {
         .client("expires_on", &end[..10])
         .client("refresh_at", 0.2)
         .client("wait", "100ms");
-    let faults = |issuer| Faults { issuer, token_lifetime: 60, ..Faults::default() };
+    let faults = |issuer| DemoFaults { issuer, token_lifetime: 60, ..DemoFaults::default() };
 
     fixture.tenant.set_faults(faults(IssuerFault::Hang));
     let sidecar = Sidecar::start(&config);

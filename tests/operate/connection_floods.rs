@@ -96,7 +96,7 @@ async fn idle_connections_to_the_main_listener_make_room_for_callers() {
 #[tokio::test]
 async fn a_caller_is_refused_only_if_all_other_connections_are_busy() {
     let (fixture, process) = start(FILES).await;
-    let slow = bearerd::demo::Faults { tenant_delay_ms: 3_000, ..Default::default() };
+    let slow = bearerd::demo::DemoFaults { tenant_delay_ms: 3_000, ..Default::default() };
     fixture.tenant.set_faults(slow);
     let request = format!("GET {USERS} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     let mut busy = connections(&process.url, 60, request.as_bytes()).await;

@@ -4,7 +4,7 @@
 use crate::support::Fixture;
 use crate::support::configuration::Configuration;
 use crate::support::process::{bearerd, output};
-use bearerd::demo::{Faults, IssuerFault, TenantFault};
+use bearerd::demo::{DemoFaults, IssuerFault, TenantFault};
 use serde_json::Value;
 
 /// The configuration of a fixture with two routes.
@@ -114,19 +114,34 @@ async fn failures_of_the_issuer_and_of_the_api_are_distinguished() {
     let config = configuration(&fixture);
     let odata = "route /api/v1/datasphere/consumption";
     let token = "client technical-user";
-    let good = Faults::default;
+    let good = DemoFaults::default;
     for (faults, subject, name, advice) in [
         (
-            Faults { issuer: IssuerFault::Html, ..good() },
+            DemoFaults { issuer: IssuerFault::Html, ..good() },
             token,
             "token",
             "a login page or a proxy's page",
         ),
-        (Faults { issuer: IssuerFault::EmptyToken, ..good() }, token, "token", "has no rights"),
-        (Faults { tenant: TenantFault::LoginPage, ..good() }, odata, "call", "as to a browser"),
-        (Faults { tenant: TenantFault::LoginRedirect, ..good() }, odata, "call", "as to a browser"),
-        (Faults { tenant: TenantFault::RefuseAlways, ..good() }, odata, "call", "another tenant"),
-        (Faults { tenant: TenantFault::InternalError, ..good() }, odata, "call", "the API failed"),
+        (DemoFaults { issuer: IssuerFault::EmptyToken, ..good() }, token, "token", "has no rights"),
+        (DemoFaults { tenant: TenantFault::LoginPage, ..good() }, odata, "call", "as to a browser"),
+        (
+            DemoFaults { tenant: TenantFault::LoginRedirect, ..good() },
+            odata,
+            "call",
+            "as to a browser",
+        ),
+        (
+            DemoFaults { tenant: TenantFault::RefuseAlways, ..good() },
+            odata,
+            "call",
+            "another tenant",
+        ),
+        (
+            DemoFaults { tenant: TenantFault::InternalError, ..good() },
+            odata,
+            "call",
+            "the API failed",
+        ),
     ] {
         fixture.tenant.set_faults(faults);
         let (code, out, _) = run(&fixture, &config, &["doctor"]).await;
@@ -164,7 +179,9 @@ async fn a_token_is_printed_only_on_request() {
     assert!(code == 0 && raw.starts_with("eyJ") && raw.matches('.').count() == 2, "{raw}");
     let (code, _, err) = run(&fixture, &config, &["token", "--client", "nobody"]).await;
     assert!(code == 1 && err.contains("known: technical-user"), "{err}");
-    fixture.tenant.set_faults(Faults { issuer: IssuerFault::RefuseClient, ..Faults::default() });
+    fixture
+        .tenant
+        .set_faults(DemoFaults { issuer: IssuerFault::RefuseClient, ..DemoFaults::default() });
     let (code, _, err) = run(&fixture, &config, &["token"]).await;
     assert!(code == 1 && err.contains("the issuer refuses the client"), "{err}");
 }

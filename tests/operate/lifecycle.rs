@@ -6,14 +6,14 @@ use crate::support::scene::DemoScene;
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Behaviour, Peer};
 use crate::support::{Fixture, SALES, eventually, http};
-use bearerd::demo::Faults;
+use bearerd::demo::DemoFaults;
 use std::time::Duration;
 
 /// A process before a tenant that delays each response by this many milliseconds.
 async fn start(delay: u64, shutdown: &str) -> (Fixture, Process) {
     let DemoScene { fixture, sidecar } =
         DemoScene::process(|config| config.key("shutdown", shutdown)).await;
-    fixture.tenant.set_faults(Faults { tenant_delay_ms: delay, ..Faults::default() });
+    fixture.tenant.set_faults(DemoFaults { tenant_delay_ms: delay, ..DemoFaults::default() });
     (fixture, sidecar)
 }
 

@@ -5,7 +5,7 @@ use crate::support::issuer;
 use crate::support::process::Process;
 use crate::support::upstream::{Behaviour, Peer, Seen};
 use crate::support::{Fixture, SALES, eventually, http};
-use bearerd::demo::Faults;
+use bearerd::demo::DemoFaults;
 use serde_json::json;
 use std::fmt::Display;
 use std::os::unix::fs::symlink;
@@ -64,7 +64,7 @@ impl ReloadScene {
 async fn a_changed_file_takes_effect_and_requests_in_flight_keep_the_old_configuration() {
     let scene = ReloadScene::start().await;
     assert_eq!(scene.status(&format!("/more{SALES}")).await, 404);
-    scene.fixture.tenant.set_faults(Faults { tenant_delay_ms: 1500, ..Faults::default() });
+    scene.fixture.tenant.set_faults(DemoFaults { tenant_delay_ms: 1500, ..DemoFaults::default() });
     let before = scene.fixture.tenant.seen().tenant_requests;
     let url = format!("{}{SALES}", scene.process.url);
     let request = tokio::spawn(async move { http().get(url).send().await.unwrap().status() });
@@ -76,7 +76,7 @@ async fn a_changed_file_takes_effect_and_requests_in_flight_keep_the_old_configu
     assert!(!request.is_finished(), "the request began before");
     assert_eq!(scene.status(SALES).await, 404, "the old route is gone");
     assert_eq!(request.await.unwrap(), 200);
-    scene.fixture.tenant.set_faults(Faults::default());
+    scene.fixture.tenant.set_faults(DemoFaults::default());
     assert_eq!(scene.status(&format!("/more{SALES}")).await, 200);
     assert_eq!(scene.fixture.tenant.seen().token_requests, 1, "the client is the same");
     let metrics = scene.metrics().await;

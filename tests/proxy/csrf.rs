@@ -6,11 +6,11 @@ use crate::support::scene::{DemoScene, Scene};
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Behaviour, Peer};
 use crate::support::{DEADLINE, Fixture, USERS, eventually, http};
-use bearerd::demo::{CsrfRegime, Faults, Seen};
+use bearerd::demo::{CsrfRegime, DemoFaults, Seen};
 use futures_util::future::join_all;
 use reqwest::StatusCode;
 
-async fn demo(faults: Faults) -> (Fixture, Sidecar) {
+async fn demo(faults: DemoFaults) -> (Fixture, Sidecar) {
     let scene = DemoScene::with(faults).await;
     (scene.fixture, scene.sidecar)
 }
@@ -28,7 +28,7 @@ fn counts(seen: &Seen) -> (u64, u64, u64) {
 #[tokio::test]
 async fn writes_work_in_both_regimes_with_one_fetch() {
     for csrf in [CsrfRegime::Stateless, CsrfRegime::Session] {
-        let (fixture, sidecar) = demo(Faults { csrf, ..Faults::default() }).await;
+        let (fixture, sidecar) = demo(DemoFaults { csrf, ..DemoFaults::default() }).await;
         let http = http();
         for number in 0..3 {
             let answer = create(&http, &sidecar, &format!("U{number}")).await;
@@ -44,7 +44,8 @@ async fn writes_work_in_both_regimes_with_one_fetch() {
 
 #[tokio::test]
 async fn a_tenant_that_wants_no_token_is_asked_once() {
-    let (fixture, sidecar) = demo(Faults { csrf: CsrfRegime::Off, ..Faults::default() }).await;
+    let (fixture, sidecar) =
+        demo(DemoFaults { csrf: CsrfRegime::Off, ..DemoFaults::default() }).await;
     for number in 0..3 {
         assert_eq!(create(&http(), &sidecar, &format!("U{number}")).await.status(), 201);
     }
@@ -53,14 +54,14 @@ async fn a_tenant_that_wants_no_token_is_asked_once() {
 
 #[tokio::test]
 async fn reads_cost_no_fetch_and_the_token_header_stays_inside() {
-    let (fixture, sidecar) = demo(Faults::default()).await;
+    let (fixture, sidecar) = demo(DemoFaults::default()).await;
     assert_eq!(sidecar.get(USERS).await.status(), 200);
     assert_eq!(fixture.tenant.seen().csrf_fetches, 0);
 }
 
 #[tokio::test]
 async fn a_caller_with_a_csrf_token_of_its_own_is_left_alone() {
-    let session = Faults { csrf: CsrfRegime::Session, ..Faults::default() };
+    let session = DemoFaults { csrf: CsrfRegime::Session, ..DemoFaults::default() };
     let (fixture, sidecar) = demo(session).await;
     let fetch = http().get(format!("{}/api/v1/csrf", sidecar.url)).header("x-csrf-token", "Fetch");
     let fetched = fetch.send().await.unwrap();
@@ -82,12 +83,12 @@ async fn a_caller_with_a_csrf_token_of_its_own_is_left_alone() {
 
 #[tokio::test]
 async fn a_token_that_is_not_accepted_any_more_is_fetched_anew_once() {
-    let (fixture, sidecar) = demo(Faults::default()).await;
+    let (fixture, sidecar) = demo(DemoFaults::default()).await;
     assert_eq!(create(&http(), &sidecar, "A").await.status(), 201);
-    fixture.tenant.set_faults(Faults { csrf_reject_next: 1, ..Faults::default() });
+    fixture.tenant.set_faults(DemoFaults { csrf_reject_next: 1, ..DemoFaults::default() });
     assert_eq!(create(&http(), &sidecar, "B").await.status(), 201);
     assert_eq!(counts(&fixture.tenant.seen()), (2, 1, 2));
-    fixture.tenant.set_faults(Faults { csrf_reject_next: 2, ..Faults::default() });
+    fixture.tenant.set_faults(DemoFaults { csrf_reject_next: 2, ..DemoFaults::default() });
     assert_eq!(create(&http(), &sidecar, "C").await.status(), 403, "at most one replay");
     assert_eq!(create(&http(), &sidecar, "C").await.status(), 201, "the next one works");
     assert_eq!(fixture.tenant.seen().writes_executed, 3);
@@ -95,7 +96,8 @@ async fn a_token_that_is_not_accepted_any_more_is_fetched_anew_once() {
 
 #[tokio::test]
 async fn a_write_that_cannot_be_sent_again_gets_the_refusal_and_the_next_one_a_token() {
-    let (fixture, sidecar) = demo(Faults { csrf_reject_next: 1, ..Faults::default() }).await;
+    let (fixture, sidecar) =
+        demo(DemoFaults { csrf_reject_next: 1, ..DemoFaults::default() }).await;
     let upload = async || {
         let request = http().post(format!("{}/api/v1/content/jobs", sidecar.url));
         request.body(vec![7; 100_000]).send().await.unwrap()
@@ -107,7 +109,7 @@ async fn a_write_that_cannot_be_sent_again_gets_the_refusal_and_the_next_one_a_t
 
 #[tokio::test]
 async fn a_csrf_token_goes_with_its_access_token() {
-    let (fixture, sidecar) = demo(Faults { token_lifetime: 4, ..Faults::default() }).await;
+    let (fixture, sidecar) = demo(DemoFaults { token_lifetime: 4, ..DemoFaults::default() }).await;
     assert_eq!(create(&http(), &sidecar, "A").await.status(), 201);
     eventually("refreshed", async || sidecar.metric("bearerd_token_generation").await >= 2.0).await;
     assert_eq!(create(&http(), &sidecar, "B").await.status(), 201);
@@ -118,7 +120,7 @@ async fn a_csrf_token_goes_with_its_access_token() {
 #[tokio::test]
 async fn two_hundred_writes_at_a_key_rotation_are_executed_once_each() {
     for csrf in [CsrfRegime::Stateless, CsrfRegime::Session] {
-        let (fixture, sidecar) = demo(Faults { csrf, ..Faults::default() }).await;
+        let (fixture, sidecar) = demo(DemoFaults { csrf, ..DemoFaults::default() }).await;
         let http = http();
         assert_eq!(create(&http, &sidecar, "FIRST").await.status(), 201);
         fixture.tenant.rotate_keys();
@@ -216,10 +218,10 @@ async fn a_fetch_that_is_answered_with_an_error_and_a_token_counts() {
 #[tokio::test]
 async fn a_body_that_cannot_be_sent_again_goes_out_with_a_session_that_was_just_asked_for() {
     for is_chunked in [false, true] {
-        let (fixture, sidecar) = demo(Faults::default()).await;
+        let (fixture, sidecar) = demo(DemoFaults::default()).await;
         assert_eq!(create(&http(), &sidecar, "A").await.status(), 201);
         // Tokens without a session are not accepted from now on.
-        let session = Faults { csrf: CsrfRegime::Session, ..Faults::default() };
+        let session = DemoFaults { csrf: CsrfRegime::Session, ..DemoFaults::default() };
         fixture.tenant.set_faults(session);
         let chunks = std::iter::repeat_with(|| Ok::<_, std::io::Error>(vec![7; 10_000])).take(10);
         let body = match is_chunked {
@@ -305,7 +307,7 @@ const NAMED: &str = "{ hosts: [sidecar.test, 127.0.0.1] }";
 #[tokio::test]
 async fn a_caller_with_a_cookie_jar_keeps_a_csrf_session_over_plain_http() {
     let fixture = Fixture::start().await;
-    fixture.tenant.set_faults(Faults { csrf: CsrfRegime::Session, ..Faults::default() });
+    fixture.tenant.set_faults(DemoFaults { csrf: CsrfRegime::Session, ..DemoFaults::default() });
     let sidecar = Sidecar::ready(&fixture.configuration().key("access", NAMED)).await;
     let (jar, url) = jar(&sidecar);
     let fetch = jar.get(format!("{url}/api/v1/csrf")).header("x-csrf-token", "fetch");
@@ -320,7 +322,8 @@ async fn a_caller_with_a_cookie_jar_keeps_a_csrf_session_over_plain_http() {
 
 #[tokio::test]
 async fn the_sidecars_session_replaces_the_callers_if_the_sidecar_sends_a_token() {
-    let (fixture, sidecar) = demo(Faults { csrf: CsrfRegime::Session, ..Faults::default() }).await;
+    let (fixture, sidecar) =
+        demo(DemoFaults { csrf: CsrfRegime::Session, ..DemoFaults::default() }).await;
     for number in 0..2 {
         let request = http().post(format!("{}{USERS}", sidecar.url));
         let request = request.header("cookie", "JSESSIONID=of-a-read; a=b");

@@ -5,7 +5,7 @@ use crate::support::scene::Scene;
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Behaviour, Peer};
 use crate::support::{Fixture, SALES, eventually, http};
-use bearerd::demo::{Faults, TenantFault};
+use bearerd::demo::{DemoFaults, TenantFault};
 use futures_util::future::join_all;
 use std::time::SystemTime;
 
@@ -400,7 +400,9 @@ async fn a_token_whose_scopes_are_out_of_date_is_replaced() {
     let fixture = Fixture::start().await;
     let sidecar = Sidecar::ready(&fixture.configuration()).await;
     assert_eq!(sidecar.get(SALES).await.status(), 200);
-    fixture.tenant.set_faults(Faults { tenant: TenantFault::ScopesChanged, ..Faults::default() });
+    fixture
+        .tenant
+        .set_faults(DemoFaults { tenant: TenantFault::ScopesChanged, ..DemoFaults::default() });
     assert_eq!(sidecar.get(SALES).await.status(), 200);
     assert_eq!(fixture.tenant.seen().token_requests, 2);
 }
@@ -411,12 +413,16 @@ async fn the_tenants_login_page_is_healed_whenever_its_body_comes() {
         let fixture = Fixture::start().await;
         let sidecar = Sidecar::ready(&fixture.configuration().client("wait", "1s")).await;
         let tenant = TenantFault::LoginPage;
-        fixture.tenant.set_faults(Faults { tenant, login_page_delay_ms, ..Faults::default() });
+        fixture.tenant.set_faults(DemoFaults {
+            tenant,
+            login_page_delay_ms,
+            ..DemoFaults::default()
+        });
         let answer = sidecar.get(SALES).await;
         assert_eq!(answer.status(), 502, "the page stays, so it is reported");
         assert!(answer.text().await.unwrap().contains(r#""kind":"login_page""#));
         assert_eq!(fixture.tenant.seen().token_requests, 2, "after a heal");
-        fixture.tenant.set_faults(Faults::default());
+        fixture.tenant.set_faults(DemoFaults::default());
         assert_eq!(sidecar.get(SALES).await.status(), 200);
     }
 }

@@ -10,7 +10,7 @@ use crate::support::scene::{DemoScene, Scene, unchanged};
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Behaviour, Peer};
 use crate::support::{eventually, http};
-use bearerd::demo::{Faults, NextLinks};
+use bearerd::demo::{DemoFaults, NextLinks};
 use responses::{gzip, json};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -35,7 +35,7 @@ async fn follow(url: &str) -> Value {
 async fn next_links_are_followed_to_the_last_row_in_each_of_their_forms() {
     for next_links in [NextLinks::Absolute, NextLinks::AbsolutePath, NextLinks::Relative] {
         let DemoScene { fixture, sidecar } = &DemoScene::start().await;
-        fixture.tenant.set_faults(Faults { next_links, ..Faults::default() });
+        fixture.tenant.set_faults(DemoFaults { next_links, ..DemoFaults::default() });
         let start = format!("{}{CONSUMPTION}/relational/DEMO/SALES/SALES", sidecar.url);
         let mut next = Some(Url::parse(&start).unwrap());
         let (mut ids, mut rows, mut pages) = (BTreeSet::new(), 0, 0);

@@ -7,7 +7,7 @@ use crate::support::scene::Scene;
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Behaviour, Peer, Seen, read_request};
 use crate::support::{DEADLINE, Fixture, accepting, eventually, http};
-use bearerd::demo::{CatalogBase, Faults};
+use bearerd::demo::{CatalogBase, DemoFaults};
 use futures_util::future::join_all;
 use serde_json::Value;
 use std::sync::Arc;
@@ -220,7 +220,7 @@ async fn a_method_in_a_header_is_judged_like_any_other() {
 async fn a_catalog_that_leads_to_the_other_base_is_read_by_a_read_only_tool() {
     let fixture = Fixture::start().await;
     let catalog_base = CatalogBase::DwaasCore;
-    fixture.tenant.set_faults(Faults { catalog_base, ..Faults::default() });
+    fixture.tenant.set_faults(DemoFaults { catalog_base, ..DemoFaults::default() });
     let example = include_str!("../../config/odata-read-only.yaml");
     let (_, routes) = example.split_once("\nroutes:\n").unwrap();
     for routes in [format!("routes:\n{routes}"), String::new()] {

@@ -9,7 +9,7 @@ use super::strict_upstream::StrictUpstream;
 use super::tls::{Authority, TlsUpstream};
 use super::upstream::{Behaviour, Peer};
 use super::{Fixture, issuer};
-use bearerd::demo::Faults;
+use bearerd::demo::DemoFaults;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::process::Command;
@@ -126,11 +126,11 @@ pub(crate) struct DemoScene<S = Sidecar> {
 impl DemoScene {
     /// A ready sidecar before a tenant without faults.
     pub(crate) async fn start() -> Self {
-        Self::with(Faults::default()).await
+        Self::with(DemoFaults::default()).await
     }
 
     /// A ready sidecar before a tenant with these faults.
-    pub(crate) async fn with(faults: Faults) -> Self {
+    pub(crate) async fn with(faults: DemoFaults) -> Self {
         let fixture = Fixture::start().await;
         fixture.tenant.set_faults(faults);
         let sidecar = Sidecar::ready(&fixture.configuration()).await;

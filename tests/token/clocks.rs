@@ -8,7 +8,7 @@ use crate::support::upstream::{Behaviour, Peer, Seen};
 use crate::support::{Fixture, SALES, eventually};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bearerd::demo::{Faults, IssuerFault};
+use bearerd::demo::{DemoFaults, IssuerFault};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use serde_json::Value;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,8 +19,8 @@ fn unix_now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().try_into().unwrap()
 }
 
-fn issuer_clock(seconds: i64) -> Faults {
-    Faults { issuer_clock_s: seconds, ..Faults::default() }
+fn issuer_clock(seconds: i64) -> DemoFaults {
+    DemoFaults { issuer_clock_s: seconds, ..DemoFaults::default() }
 }
 
 /// A configuration whose client signs assertions with a key that the issuer knows.
@@ -115,7 +115,7 @@ async fn if_the_date_header_is_not_the_issuers_clock_the_next_assertion_has_the_
 #[tokio::test]
 async fn a_refusal_shows_the_issuers_time_too() {
     let fixture = Fixture::start().await;
-    let refusing = Faults { issuer: IssuerFault::RefuseClient, ..issuer_clock(-2 * HOUR) };
+    let refusing = DemoFaults { issuer: IssuerFault::RefuseClient, ..issuer_clock(-2 * HOUR) };
     fixture.tenant.set_faults(refusing);
     let sidecar = Sidecar::start(&fixture.configuration());
     let skew = async || sidecar.metric("bearerd_clock_skew_seconds").await;
@@ -125,7 +125,7 @@ async fn a_refusal_shows_the_issuers_time_too() {
 #[tokio::test]
 async fn the_doctor_reports_the_clock_when_the_issuer_refuses() {
     let fixture = Fixture::start().await;
-    let refusing = Faults { issuer: IssuerFault::RefuseClient, ..issuer_clock(-2 * HOUR) };
+    let refusing = DemoFaults { issuer: IssuerFault::RefuseClient, ..issuer_clock(-2 * HOUR) };
     fixture.tenant.set_faults(refusing);
     let config = written(fixture.folder.path(), &signing(&fixture));
     let mut command = bearerd();

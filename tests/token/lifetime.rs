@@ -4,14 +4,14 @@ use crate::support::issuer::{self, token};
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Behaviour, Peer};
 use crate::support::{Fixture, SALES, eventually, http};
-use bearerd::demo::{Faults, IssuerFault};
+use bearerd::demo::{DemoFaults, IssuerFault};
 use futures_util::future::join_all;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 #[tokio::test]
 async fn a_thousand_requests_at_cold_start_cause_one_token_request() {
     let fixture = Fixture::start().await;
-    fixture.tenant.set_faults(Faults { issuer_delay_ms: 1000, ..Faults::default() });
+    fixture.tenant.set_faults(DemoFaults { issuer_delay_ms: 1000, ..DemoFaults::default() });
     let sidecar = Sidecar::start(&fixture.configuration().client("wait", "30s"));
     let http = http();
     let requests = (0..1000).map(|_| http.get(format!("{}{SALES}", sidecar.url)).send());
@@ -28,7 +28,7 @@ async fn a_thousand_requests_at_cold_start_cause_one_token_request() {
 async fn a_refresh_under_load_costs_no_request_an_error() {
     let fixture = Fixture::start().await;
     // A JWT expires on a whole second: one of four seconds lives at least three.
-    fixture.tenant.set_faults(Faults { token_lifetime: 4, ..Faults::default() });
+    fixture.tenant.set_faults(DemoFaults { token_lifetime: 4, ..DemoFaults::default() });
     let sidecar = Sidecar::ready(&fixture.configuration()).await;
     let (stop, sent) = (AtomicBool::new(false), AtomicUsize::new(0));
     let http = http();
@@ -52,12 +52,12 @@ async fn a_refresh_under_load_costs_no_request_an_error() {
 #[tokio::test]
 async fn a_valid_token_outlives_the_issuer_and_nothing_goes_upstream_after_its_end() {
     let fixture = Fixture::start().await;
-    fixture.tenant.set_faults(Faults { token_lifetime: 4, ..Faults::default() });
+    fixture.tenant.set_faults(DemoFaults { token_lifetime: 4, ..DemoFaults::default() });
     let sidecar = Sidecar::ready(&fixture.configuration().client("wait", "100ms")).await;
-    fixture.tenant.set_faults(Faults {
+    fixture.tenant.set_faults(DemoFaults {
         issuer: IssuerFault::Unavailable,
         token_lifetime: 4,
-        ..Faults::default()
+        ..DemoFaults::default()
     });
     eventually("degraded", async || {
         let (status, text) = sidecar.probe("/readyz").await;
@@ -77,7 +77,7 @@ async fn a_valid_token_outlives_the_issuer_and_nothing_goes_upstream_after_its_e
     assert_eq!(sidecar.metric("bearerd_token_usable").await, 0.0);
     assert!(sidecar.metric("bearerd_token_refresh_consecutive_failures").await > 0.0);
 
-    fixture.tenant.set_faults(Faults::default());
+    fixture.tenant.set_faults(DemoFaults::default());
     eventually("recovered", async || sidecar.probe("/readyz").await.0 == 200).await;
     assert_eq!(sidecar.get(SALES).await.status(), 200);
 }
@@ -186,7 +186,7 @@ async fn the_current_token_is_sent() {
 #[tokio::test]
 async fn a_secret_file_whose_reading_blocks_holds_up_nothing() {
     let fixture = Fixture::start().await;
-    fixture.tenant.set_faults(Faults { token_lifetime: 3, ..Faults::default() });
+    fixture.tenant.set_faults(DemoFaults { token_lifetime: 3, ..DemoFaults::default() });
     let sidecar = Sidecar::ready(&fixture.configuration()).await;
     let secret = fixture.path("secret");
     std::fs::remove_file(&secret).unwrap();

@@ -4,7 +4,7 @@
 use crate::support::configuration::Configuration;
 use crate::support::sidecar::Sidecar;
 use crate::support::{Fixture, SALES, eventually, http};
-use bearerd::demo::Faults;
+use bearerd::demo::DemoFaults;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use serde_json::json;
 use std::os::unix::fs::symlink;
@@ -125,7 +125,7 @@ async fn under_load_no_request_fails_during_a_rotation_right_or_wrong() {
     };
     let mut mount = Mount::new(&fixture, &as_files(&key(&fixture.tenant.client_secret())));
     // The refresh every five seconds meets each of the states below.
-    fixture.tenant.set_faults(Faults { token_lifetime: 10, ..Faults::default() });
+    fixture.tenant.set_faults(DemoFaults { token_lifetime: 10, ..DemoFaults::default() });
     let sidecar = Sidecar::ready(&with_key(&fixture, &mount.path)).await;
     let load = Load::start(format!("{}{SALES}", sidecar.url), 500);
     let end = Instant::now() + Duration::from_secs(30);
@@ -166,7 +166,7 @@ async fn under_load_no_request_fails_during_a_rotation_right_or_wrong() {
 #[tokio::test]
 async fn a_certificate_is_replaced_before_its_end_while_requests_flow() {
     let fixture = Fixture::start().await;
-    fixture.tenant.set_faults(Faults { token_lifetime: 8, ..Faults::default() });
+    fixture.tenant.set_faults(DemoFaults { token_lifetime: 8, ..DemoFaults::default() });
     let files = |(chain, key): (String, String)| [("tls.crt", chain), ("tls.key", key)];
     let as_refs = |files: &[(&'static str, String); 2]| {
         files.clone().map(|(name, content)| (name, &*content.leak()))
@@ -202,7 +202,7 @@ async fn a_certificate_is_replaced_before_its_end_while_requests_flow() {
 #[tokio::test]
 async fn an_expired_certificate_is_refused_and_its_successor_works_at_once() {
     let fixture = Fixture::start().await;
-    fixture.tenant.set_faults(Faults { token_lifetime: 4, ..Faults::default() });
+    fixture.tenant.set_faults(DemoFaults { token_lifetime: 4, ..DemoFaults::default() });
     let write = |(chain, key): (String, String)| {
         std::fs::write(fixture.path("tls.key"), key).unwrap();
         std::fs::write(fixture.path("tls.crt"), chain).unwrap();
@@ -249,7 +249,7 @@ async fn assertions_are_signed_with_the_current_key() {
 #[tokio::test]
 async fn the_next_secret_is_used_when_the_first_is_refused() {
     let fixture = Fixture::start().await;
-    fixture.tenant.set_faults(Faults { token_lifetime: 4, ..Faults::default() });
+    fixture.tenant.set_faults(DemoFaults { token_lifetime: 4, ..DemoFaults::default() });
     let next = fixture.path("next");
     let config = fixture.configuration().client("client_secret_next_file", next.display());
     // An empty placeholder, as Kubernetes mounts it.

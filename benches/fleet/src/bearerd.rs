@@ -8,7 +8,7 @@ mod source {
         pub use instant::Instant;
     }
     pub mod token {
-        pub mod ceiling;
+        pub mod rate_limit;
         pub mod retry;
         pub mod schedule;
     }

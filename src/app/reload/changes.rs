@@ -10,13 +10,6 @@ use crate::files::read_small;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Runs work with files beside the runtime, so that a file system that hangs blocks nothing else.
-pub(super) async fn in_time<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, ReloadError> {
-    Ok(blocking::within(FILES_TIMEOUT, work).await?)
-}
-
 /// Everything that a reload would start with: the text of the file, if there is one, and the inputs
 /// of the transports; or why they can't be read.
 #[derive(PartialEq)]
@@ -31,12 +24,19 @@ impl Snapshot {
             let inputs = TransportInputs::read(&setup.config, Some(&setup.inputs.anchors));
             Ok((text, inputs.map_err(|error| error.to_string())?))
         };
-        Self(in_time(read).await.unwrap_or_else(|error| Err(error.to_string())))
+        Self(
+            blocking::within(FILES_TIMEOUT, read)
+                .await
+                .unwrap_or_else(|error| Err(error.to_string())),
+        )
     }
 }
 
 /// Refuses a change that takes effect at a start only.
-pub(super) fn check_restart(before: &Config, after: &Config) -> Result<(), ReloadError> {
+pub(super) fn refuse_restart_only_changes(
+    before: &Config,
+    after: &Config,
+) -> Result<(), ReloadError> {
     for (name, is_changed) in [
         ("listen", after.listen != before.listen),
         ("admin.listen", after.admin_listen != before.admin_listen),

@@ -13,12 +13,12 @@ const MESSAGE: &str = "this build of bearerd has no demo tenant: run `make demo`
 
 /// The options of the real command, accepted so that the error is about the missing demo tenant.
 #[derive(Args)]
-pub(in crate::cli) struct Options {
+pub(in crate::cli) struct DemoOptions {
     #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
     _ignored: Vec<OsString>,
 }
 
-pub(in crate::cli) fn demo(_: &Options) -> anyhow::Result<()> {
+pub(in crate::cli) fn demo(_: &DemoOptions) -> anyhow::Result<()> {
     Err(clap::Error::raw(ErrorKind::InvalidSubcommand, MESSAGE).into())
 }
 

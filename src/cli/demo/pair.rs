@@ -5,7 +5,7 @@ use crate::cli::{print, print_error};
 use anyhow::Context;
 use bearerd::app::App;
 use bearerd::config::{self, Flags, ListenAddress, LogFormat};
-use bearerd::demo::{Faults, Tenant, TenantOptions};
+use bearerd::demo::{DemoFaults, Tenant, TenantOptions};
 use bearerd::environment::Environment;
 use bearerd::shutdown::Shutdown;
 use bearerd::telemetry;
@@ -31,7 +31,7 @@ const TOUR_LIFETIME: u64 = 5;
 const TOUR_DEADLINE: Duration = Duration::from_secs(60);
 
 #[derive(Args)]
-pub(in crate::cli) struct Options {
+pub(in crate::cli) struct DemoOptions {
     /// Take a tour, print the result of each step, and exit: 0 if all steps succeeded, else 1.
     #[arg(long)]
     once: bool,
@@ -54,7 +54,7 @@ struct Pair {
 }
 
 /// Runs the demo: with `--once` the tour, otherwise until SIGTERM or Ctrl-C.
-pub(in crate::cli) fn demo(options: &Options) -> anyhow::Result<()> {
+pub(in crate::cli) fn demo(options: &DemoOptions) -> anyhow::Result<()> {
     let control = Builder::new_current_thread().enable_all().build()?;
     let result = control.block_on(async {
         let (pair, app) = start(options).await?;
@@ -64,10 +64,10 @@ pub(in crate::cli) fn demo(options: &Options) -> anyhow::Result<()> {
     result
 }
 
-async fn start(options: &Options) -> anyhow::Result<(Pair, App)> {
+async fn start(options: &DemoOptions) -> anyhow::Result<(Pair, App)> {
     let tenant = Tenant::start(TenantOptions::default()).await?;
     let token_lifetime = if options.once { TOUR_LIFETIME } else { LIFETIME };
-    tenant.set_faults(Faults { token_lifetime, ..Faults::default() });
+    tenant.set_faults(DemoFaults { token_lifetime, ..DemoFaults::default() });
     // The folder holds a secret: no other user may read it, whatever the umask is.
     let folder = tempfile::Builder::new()
         .prefix("bearerd-demo-")

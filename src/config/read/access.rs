@@ -1,10 +1,9 @@
 //! The callers that may connect, and what they must present.
 
 use crate::config::file;
-use crate::config::model::Access;
+use crate::config::model::{Access, BasicAccess};
 use crate::config::section::Section;
 use crate::config::value;
-use std::path::PathBuf;
 
 /// The names by which a machine reaches itself.
 const LOCAL_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
@@ -31,7 +30,7 @@ pub(super) fn read(section: &Section<'_>) -> Option<Access> {
 }
 
 /// User name and password file. One without the other is a fault.
-fn basic(section: &Section<'_>) -> Option<(String, PathBuf)> {
+fn basic(section: &Section<'_>) -> Option<BasicAccess> {
     for key in ["username", "password_file"] {
         if !section.has(key) {
             section.fault(key, "missing; basic needs username and password_file");
@@ -41,5 +40,6 @@ fn basic(section: &Section<'_>) -> Option<(String, PathBuf)> {
         text if text.contains(':') => Err("holds a colon, which HTTP Basic can't carry".into()),
         text => value::non_empty(text),
     });
-    username.zip(section.parse("password_file", value::path))
+    let password_file = section.parse("password_file", value::path);
+    Some(BasicAccess { username: username?, password_file: password_file? })
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The parts of the configuration that routes refer to.
-pub(super) struct Sources<'a> {
+pub(super) struct RouteSources<'a> {
     pub(super) names: Names<'a>,
     pub(super) clients: &'a [Option<Arc<Client>>],
     /// The settings that routes inherit, for each upstream.
@@ -22,7 +22,7 @@ pub(super) struct Sources<'a> {
     pub(super) listen: &'a [ListenAddress],
 }
 
-impl Sources<'_> {
+impl RouteSources<'_> {
     /// Reads the routes. `None` if one of them is wrong.
     pub(super) fn read(&self, root: &Section<'_>) -> Option<Vec<Route<usize>>> {
         let Some(node) = root.node("routes") else {

@@ -5,7 +5,7 @@ use super::{listen, transport};
 use crate::config::draft::{KeyOrigin, NO_URL, OriginDraft, UpstreamDraft};
 use crate::config::fault::Fault;
 use crate::config::file;
-use crate::config::model::{Client, InFlight, ListenerId, Timeouts, Upstream};
+use crate::config::model::{Client, InFlightLimits, ListenerId, Timeouts, Upstream};
 use crate::config::section::Section;
 use crate::config::value::{self, HOUR, ListenAddress};
 use crate::endpoint;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The parts of the configuration that upstreams refer to.
-pub(super) struct Sources<'a> {
+pub(super) struct UpstreamSources<'a> {
     pub(super) names: &'a Names<'a>,
     pub(super) clients: &'a [Option<Arc<Client>>],
     pub(super) listen: &'a [ListenAddress],
@@ -30,7 +30,7 @@ pub(super) struct Inherited {
     pub(super) listen: Option<Vec<ListenerId>>,
 }
 
-impl Sources<'_> {
+impl UpstreamSources<'_> {
     /// Reads an upstream, and the settings that its routes inherit.
     pub(super) fn read(&self, name: &str, section: &Section<'_>) -> (UpstreamDraft, Inherited) {
         let client = self.names.client(section);
@@ -103,12 +103,12 @@ fn timeouts(section: &Section<'_>) -> Option<Timeouts> {
 }
 
 /// The limit of concurrent requests, if there is one.
-fn in_flight(upstream: &Section<'_>) -> Option<InFlight> {
+fn in_flight(upstream: &Section<'_>) -> Option<InFlightLimits> {
     let section = upstream.child("queue", file::QUEUE);
     let queue = section.parse("length", value::requests(0));
     let wait = section.parse("wait", value::duration(Duration::ZERO, HOUR));
     let most = upstream.parse("max_in_flight", value::requests(1));
-    Some(InFlight { most: most? as usize, queue: queue? as usize, wait: wait? })
+    Some(InFlightLimits { most: most? as usize, queue: queue? as usize, wait: wait? })
 }
 
 /// The path where CSRF tokens are fetched, if bearerd manages them.

@@ -1,7 +1,7 @@
 //! A client with id, proof and token URL in one map: the base of every format.
 
 use super::error::ClientFault;
-use super::fields::{Fields, Names, is_same_name};
+use super::fields::{FieldNames, Fields, is_same_name};
 use super::found::{ClientAuth, ClientDetails, FoundProof};
 use super::{address, pem};
 use crate::secret::Secret;
@@ -9,24 +9,24 @@ use crate::secret_file::CertificateAndKey;
 
 /// Names of the keys of one format. An empty list means that the format has no key of this kind.
 pub(super) struct KeyNames {
-    pub(super) client_id: Names,
-    pub(super) client_secret: Names,
+    pub(super) client_id: FieldNames,
+    pub(super) client_secret: FieldNames,
     /// A complete token URL.
-    pub(super) token_url: Names,
+    pub(super) token_url: FieldNames,
     /// The issuer's base URL.
-    pub(super) base_url: Names,
+    pub(super) base_url: FieldNames,
     /// The issuer's base URL for certificates.
-    pub(super) cert_url: Names,
+    pub(super) cert_url: FieldNames,
     /// The API's URL, which may be in a map around the client's.
-    pub(super) api_url: Names,
-    pub(super) scope: Names,
+    pub(super) api_url: FieldNames,
+    pub(super) scope: FieldNames,
 }
 
-const CERTIFICATE: Names = &["certificate"];
-const KEY: Names = &["key"];
-const CREDENTIAL_TYPE: Names = &["credential-type"];
+const CERTIFICATE: FieldNames = &["certificate"];
+const KEY: FieldNames = &["key"];
+const CREDENTIAL_TYPE: FieldNames = &["credential-type"];
 /// Keys that only clients for people or for SAML have.
-pub(super) const INTERACTIVE: Names =
+pub(super) const INTERACTIVE: FieldNames =
     &["authorization_url", "auth_authorize_url", "OAuth2SAML Token URL", "OAuth2SAML Audience"];
 
 /// Kind of a client's proof.
@@ -79,7 +79,7 @@ fn proof_kind(fields: &Fields<'_>, keys: &KeyNames) -> Option<ProofKind> {
     of_certificates.iter().any(|names| is_given(fields, names)).then_some(ProofKind::Certificate)
 }
 
-fn is_given(fields: &Fields<'_>, names: Names) -> bool {
+fn is_given(fields: &Fields<'_>, names: FieldNames) -> bool {
     !matches!(fields.text(names), Ok(None))
 }
 
@@ -119,7 +119,7 @@ fn token_url(
     keys: &KeyNames,
     kind: ProofKind,
 ) -> Result<url::Url, ClientFault> {
-    let name = |names: Names| names.first().copied().unwrap_or_default();
+    let name = |names: FieldNames| names.first().copied().unwrap_or_default();
     if let Some(text) = fields.text(keys.token_url)? {
         return address::token(text, name(keys.token_url));
     }

@@ -10,7 +10,7 @@ pub(super) struct Fields<'n> {
 }
 
 /// The spellings of one name. Messages show the first. Case, `-`, `_` and blanks do not matter.
-pub(super) type Names = &'static [&'static str];
+pub(super) type FieldNames = &'static [&'static str];
 
 impl<'n> Fields<'n> {
     /// A map without maps around it.
@@ -49,7 +49,7 @@ impl<'n> Fields<'n> {
     }
 
     /// The text of a name. An empty text counts as missing.
-    pub(super) fn text(&self, names: Names) -> Result<Option<&'n str>, ClientFault> {
+    pub(super) fn text(&self, names: FieldNames) -> Result<Option<&'n str>, ClientFault> {
         let field = names.first().copied().unwrap_or_default();
         let mut found: Option<&str> = None;
         let mut is_other = false;
@@ -71,13 +71,13 @@ impl<'n> Fields<'n> {
     }
 
     /// The text of a name that must be there.
-    pub(super) fn required(&self, names: Names) -> Result<&'n str, ClientFault> {
+    pub(super) fn required(&self, names: FieldNames) -> Result<&'n str, ClientFault> {
         let field = names.first().copied().unwrap_or_default();
         self.text(names)?.ok_or(ClientFault::Missing { field })
     }
 
     /// The text of a name, or `None` if it can't be used.
-    pub(super) fn optional(&self, names: Names) -> Option<&'n str> {
+    pub(super) fn optional(&self, names: FieldNames) -> Option<&'n str> {
         self.text(names).ok().flatten().map(str::trim)
     }
 }

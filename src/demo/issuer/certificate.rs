@@ -4,7 +4,7 @@
 //!
 //! SAP has a separate host for it (a service key's `certurl`), which accepts nothing else.
 
-use super::error::TokenError;
+use super::error::RefusedTokenRequest;
 use super::parameters::Parameters;
 use crate::demo::registered_client::AuthMethod;
 
@@ -14,13 +14,13 @@ pub(super) fn authenticate(
     client_id: &str,
     chain: &[Vec<u8>],
     parameters: &Parameters,
-) -> Result<AuthMethod, TokenError> {
-    let certificate = chain.first().ok_or(TokenError::NoCredentials)?;
-    let named = parameters.get("client_id").ok_or(TokenError::NoCredentials)?;
+) -> Result<AuthMethod, RefusedTokenRequest> {
+    let certificate = chain.first().ok_or(RefusedTokenRequest::NoCredentials)?;
+    let named = parameters.get("client_id").ok_or(RefusedTokenRequest::NoCredentials)?;
     if named == client_id && is_issued_for(client_id, certificate) {
         Ok(AuthMethod::Certificate)
     } else {
-        Err(TokenError::BadCredentials)
+        Err(RefusedTokenRequest::BadCredentials)
     }
 }
 
@@ -48,6 +48,6 @@ mod tests {
             authenticate("mine", &chain, &parameters)
         };
         assert!(matches!(authenticate_as("mine"), Ok(AuthMethod::Certificate)));
-        assert!(matches!(authenticate_as("another"), Err(TokenError::BadCredentials)));
+        assert!(matches!(authenticate_as("another"), Err(RefusedTokenRequest::BadCredentials)));
     }
 }

@@ -12,7 +12,7 @@
 //! A client certificate has a listener of its own: see [`certificate`](super::certificate).
 
 use super::assertion;
-use super::error::TokenError;
+use super::error::RefusedTokenRequest;
 use super::parameters::Parameters;
 use crate::demo::registered_client::AuthMethod;
 use crate::demo::state::TenantState;
@@ -26,22 +26,21 @@ pub(super) fn authenticate(
     state: &TenantState,
     headers: &HeaderMap,
     parameters: &Parameters,
-) -> Result<AuthMethod, TokenError> {
+) -> Result<AuthMethod, RefusedTokenRequest> {
     let client = &state.client;
     let (id, secret) = match headers.get(AUTHORIZATION) {
-        Some(value) => {
-            from_basic(value.as_bytes(), is_encoded(headers)).ok_or(TokenError::BadCredentials)?
-        }
+        Some(value) => from_basic(value.as_bytes(), is_encoded(headers))
+            .ok_or(RefusedTokenRequest::BadCredentials)?,
         None if assertion::is_present(parameters) => {
             assertion::authenticate(client, &state.token_url(), parameters, state.issuer_now())?;
             return Ok(AuthMethod::Assertion);
         }
-        None => from_parameters(parameters).ok_or(TokenError::NoCredentials)?,
+        None => from_parameters(parameters).ok_or(RefusedTokenRequest::NoCredentials)?,
     };
     if id == client.id && client.has_secret(&secret) {
         Ok(AuthMethod::Secret)
     } else {
-        Err(TokenError::BadCredentials)
+        Err(RefusedTokenRequest::BadCredentials)
     }
 }
 

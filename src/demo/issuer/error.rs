@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 /// Why a token request fails.
-pub(super) enum TokenError {
+pub(super) enum RefusedTokenRequest {
     /// The request has no client credentials.
     NoCredentials,
     /// The id or the secret is wrong. UAA does not say which.
@@ -22,13 +22,13 @@ pub(super) enum TokenError {
     CannotSign,
 }
 
-impl From<InvalidAssertion> for TokenError {
+impl From<InvalidAssertion> for RefusedTokenRequest {
     fn from(reason: InvalidAssertion) -> Self {
         Self::InvalidAssertion(reason)
     }
 }
 
-impl IntoResponse for TokenError {
+impl IntoResponse for RefusedTokenRequest {
     fn into_response(self) -> Response {
         let (status, error, description) = match self {
             Self::NoCredentials => {

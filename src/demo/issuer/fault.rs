@@ -1,8 +1,8 @@
 //! Responses of faults, which replace the issuer's normal responses.
 
-use super::error::{TokenError, no_store};
+use super::error::{RefusedTokenRequest, no_store};
 use crate::demo::answer;
-use crate::demo::faults::{Faults, IssuerFault};
+use crate::demo::faults::{DemoFaults, IssuerFault};
 use crate::demo::time::hang;
 use axum::Json;
 use axum::http::header::RETRY_AFTER;
@@ -10,7 +10,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{Html, IntoResponse, Response};
 use serde_json::json;
 
-pub(super) async fn response(faults: &Faults) -> Option<Response> {
+pub(super) async fn response(faults: &DemoFaults) -> Option<Response> {
     match faults.issuer {
         IssuerFault::None => None,
         IssuerFault::TooManyRequests => Some(busy(
@@ -45,11 +45,11 @@ pub(super) async fn response(faults: &Faults) -> Option<Response> {
             });
             Some(no_store(Json(answer).into_response()))
         }
-        IssuerFault::RefuseClient => Some(TokenError::BadCredentials.into_response()),
+        IssuerFault::RefuseClient => Some(RefusedTokenRequest::BadCredentials.into_response()),
     }
 }
 
-fn busy(faults: &Faults, status: StatusCode, error: &str, description: &str) -> Response {
+fn busy(faults: &DemoFaults, status: StatusCode, error: &str, description: &str) -> Response {
     let mut response = answer::error(status, error, description);
     // An invalid value is left out. The control API refuses it before it gets here.
     if let Some(value) =

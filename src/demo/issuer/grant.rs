@@ -1,6 +1,6 @@
 //! The token for a client that is authenticated: its grant, its scopes and its claims.
 
-use super::error::TokenError;
+use super::error::RefusedTokenRequest;
 use super::parameters::Parameters;
 use crate::demo::state::TenantState;
 use serde_json::{Value, json};
@@ -22,17 +22,17 @@ pub(super) fn issue(
     state: &TenantState,
     lifetime: u64,
     parameters: &Parameters,
-) -> Result<Value, TokenError> {
+) -> Result<Value, RefusedTokenRequest> {
     match parameters.get("grant_type") {
         Some("client_credentials") => {}
-        Some(other) => return Err(TokenError::UnsupportedGrantType(other.to_owned())),
-        None => return Err(TokenError::InvalidRequest),
+        Some(other) => return Err(RefusedTokenRequest::UnsupportedGrantType(other.to_owned())),
+        None => return Err(RefusedTokenRequest::InvalidRequest),
     }
     let scopes = requested_scopes(parameters.get("scope").unwrap_or_default())?;
     let id = Uuid::new_v4().simple().to_string();
     let claims = claims(state, lifetime, &scopes, &id);
     let jku = format!("{}/token_keys", state.issuer_origin);
-    let token = state.keys.sign(&jku, &claims).map_err(|_| TokenError::CannotSign)?;
+    let token = state.keys.sign(&jku, &claims).map_err(|_| RefusedTokenRequest::CannotSign)?;
     state.record_issued(id.clone());
     Ok(json!({
         "access_token": token,
@@ -44,12 +44,12 @@ pub(super) fn issue(
 }
 
 /// The requested scopes, or all if none are requested.
-fn requested_scopes(requested: &str) -> Result<Vec<&str>, TokenError> {
+fn requested_scopes(requested: &str) -> Result<Vec<&str>, RefusedTokenRequest> {
     if requested.trim().is_empty() {
         return Ok(SCOPES.to_vec());
     }
     match requested.split_whitespace().find(|scope| !SCOPES.contains(scope)) {
-        Some(unknown) => Err(TokenError::InvalidScope(unknown.to_owned())),
+        Some(unknown) => Err(RefusedTokenRequest::InvalidScope(unknown.to_owned())),
         None => Ok(requested.split_whitespace().collect()),
     }
 }

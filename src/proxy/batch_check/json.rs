@@ -144,7 +144,7 @@ impl JsonReader {
                 self.pass(output);
             }
             (Position::Start | Position::End, _, _) => return unreadable("is not a JSON object"),
-            (Position::Member(_), b'[', 2) if self.begins_list()? => {
+            (Position::Member(_), b'[', 2) if self.enter_list_if_named()? => {
                 self.position = Position::Request(false);
                 self.pass(output);
             }
@@ -208,8 +208,9 @@ impl JsonReader {
         self.was_blank = true;
     }
 
-    /// Whether the array that opens here is the list of requests.
-    fn begins_list(&mut self) -> Result<bool, BatchRefusal> {
+    /// Enters the array that opens here if its name is that of the list of requests. Returns whether
+    /// it was entered.
+    fn enter_list_if_named(&mut self) -> Result<bool, BatchRefusal> {
         let member = self.held.get(..self.seen.saturating_sub(1)).unwrap_or_default();
         let Some(key) = member.trim_ascii_end().strip_suffix(b":") else {
             return unreadable("is not JSON");

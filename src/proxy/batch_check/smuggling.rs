@@ -123,7 +123,7 @@ impl Detector {
                 return unreadable("has a Content-Length or a Transfer-Encoding in its body");
             }
         }
-        if self.request.ends_with(byte) {
+        if self.request.push_byte(byte) {
             return unreadable("has a request in a line of its body");
         }
         if ends_line(self.last) {

@@ -5,8 +5,8 @@ use crate::http_client::HttpClient;
 use crate::metrics::CsrfMetrics;
 use crate::metrics::labels::{CsrfFetch, TokenRefusal};
 use crate::proxy::headers::CUSTOM_AUTH;
-use crate::proxy::refusal::{self, RequestKind, Verdict, X_CSRF_TOKEN as CSRF_TOKEN};
-use crate::proxy::upstream::Upstream;
+use crate::proxy::token_refusal::{self, AnswerVerdict, RequestKind, X_CSRF_TOKEN as CSRF_TOKEN};
+use crate::proxy::upstream::UpstreamHandle;
 use crate::redact::Secrets;
 use crate::retry_after::server_time;
 use crate::token::store::Usable;
@@ -85,7 +85,7 @@ fn is_secret(name: &str, value: &str) -> bool {
 
 impl CsrfTokens {
     /// Creates the CSRF tokens of an upstream, if they are managed.
-    pub(in crate::proxy) fn new(upstream: &Upstream, metrics: CsrfMetrics) -> Option<Self> {
+    pub(in crate::proxy) fn new(upstream: &UpstreamHandle, metrics: CsrfMetrics) -> Option<Self> {
         Some(Self {
             http: upstream.http.clone(),
             url: upstream.csrf_url.clone()?,
@@ -98,7 +98,7 @@ impl CsrfTokens {
 
     /// Returns the session for an access token: the one that is kept, or a new one. `None` if none
     /// can be fetched now.
-    pub(in crate::proxy) async fn get(
+    pub(in crate::proxy) async fn get_or_fetch(
         self: &Arc<Self>,
         token: &Usable,
         need: Need,
@@ -229,10 +229,10 @@ impl CsrfTokens {
 /// The outcome of a fetch. An answer with a token counts whatever its status: a path that returns
 /// tokens need not be a readable resource. A login page does not count.
 fn outcome(status: StatusCode, headers: &HeaderMap, has_token: bool) -> CsrfFetch {
-    let is_login = match refusal::classify(|| RequestKind::Read, false, status, headers) {
-        Verdict::Refused(refusal) => refusal != TokenRefusal::Forbidden,
-        Verdict::Suspect => !has_token,
-        Verdict::Answer | Verdict::WantsCsrf | Verdict::Unsure => false,
+    let is_login = match token_refusal::classify(|| RequestKind::Read, false, status, headers) {
+        AnswerVerdict::Refused(refusal) => refusal != TokenRefusal::Forbidden,
+        AnswerVerdict::Suspect => !has_token,
+        AnswerVerdict::Answer | AnswerVerdict::WantsCsrf | AnswerVerdict::Unsure => false,
     };
     match has_token {
         _ if is_login => CsrfFetch::Refused,

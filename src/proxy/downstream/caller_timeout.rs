@@ -40,7 +40,7 @@ impl CallerTimeout {
         let Some(since) = self.since else { return };
         // A header's time runs on. A body's only runs while bearerd waits.
         if matches!(phase, Phase::Body | Phase::UnneededBody)
-            && let Some(whole) = time_for(phase)
+            && let Some(whole) = phase_timeout(phase)
         {
             let back = PATIENCE_A_BYTE.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
             self.left = self.left.saturating_sub(since.elapsed()).saturating_add(back).min(whole);
@@ -60,7 +60,7 @@ impl CallerTimeout {
 
     /// Records that no bytes were received. Ready when the time is up.
     pub(super) fn poll(&mut self, phase: Phase, context: &mut Context<'_>) -> Poll<()> {
-        let Some(whole) = time_for(phase) else { return Poll::Pending };
+        let Some(whole) = phase_timeout(phase) else { return Poll::Pending };
         if self.phase != Some(phase) {
             (self.phase, self.since, self.left) = (Some(phase), None, whole);
         }
@@ -74,7 +74,7 @@ impl CallerTimeout {
 }
 
 /// The time for a phase. `None` if bearerd does not wait for the caller.
-const fn time_for(phase: Phase) -> Option<Duration> {
+const fn phase_timeout(phase: Phase) -> Option<Duration> {
     match phase {
         Phase::Header => Some(HEADER_TIME),
         Phase::Body => Some(PATIENCE),

@@ -3,7 +3,7 @@
 use super::activity::Activity;
 use super::body_pacing::BodyPacing;
 use super::caller_timeout::CallerTimeout;
-use super::load::{InFlight, Load};
+use super::load::{Load, RequestInFlight};
 use super::partial_header::PartialHeader;
 use super::phase::Phase;
 use super::request_line::RequestLine;
@@ -200,7 +200,7 @@ impl Downstream {
     }
 
     /// Counts a request of this connection, until the result is dropped.
-    pub(crate) fn count_request(&self) -> InFlight {
+    pub(crate) fn count_request(&self) -> RequestInFlight {
         self.load.clone().count_request()
     }
 

@@ -45,16 +45,16 @@ impl Load {
     }
 
     /// Counts a request, until the result is dropped.
-    pub(crate) fn count_request(self: Arc<Self>) -> InFlight {
+    pub(crate) fn count_request(self: Arc<Self>) -> RequestInFlight {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        InFlight(self)
+        RequestInFlight(self)
     }
 }
 
 /// One request in flight on a listener.
-pub(crate) struct InFlight(Arc<Load>);
+pub(crate) struct RequestInFlight(Arc<Load>);
 
-impl InFlight {
+impl RequestInFlight {
     pub(crate) fn listener(&self) -> ListenerId {
         self.0.listener
     }
@@ -65,7 +65,7 @@ impl InFlight {
     }
 }
 
-impl Drop for InFlight {
+impl Drop for RequestInFlight {
     fn drop(&mut self) {
         self.0.requests.fetch_sub(1, Ordering::Relaxed);
     }

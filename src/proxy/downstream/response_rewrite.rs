@@ -103,8 +103,8 @@ impl ResponseRewrite {
         self.made
     }
 
-    /// Whether other tasks should get their turn. If so, starts a new turn.
-    pub(super) const fn ends_turn(&mut self) -> bool {
+    /// Ends the turn if other tasks should get theirs. Returns whether it ended.
+    pub(super) const fn try_end_turn(&mut self) -> bool {
         let is_enough = self.work >= TURN;
         if is_enough {
             self.work = 0;
@@ -166,7 +166,7 @@ impl ResponseRewrite {
     ///
     /// # Errors
     /// The compressed data ends too early.
-    pub(super) fn may_end(&mut self, length: u64) -> io::Result<()> {
+    pub(super) fn end_if_complete(&mut self, length: u64) -> io::Result<()> {
         let is_due = matches!(self.stage, Stage::Body(_))
             && self.framing == ResponseFraming::Bare
             && self.taken == length;
@@ -289,7 +289,7 @@ pub(super) mod tests {
             let made = rewrite.output();
             assert!(made.remaining() <= 2 * ENOUGH, "{}", made.remaining());
             output.put(made);
-            rewrite.ends_turn();
+            rewrite.try_end_turn();
             if !rewrite.has_more() {
                 return Ok(());
             }
@@ -312,7 +312,7 @@ pub(super) mod tests {
                 drain(rewrite, &mut output)?;
             }
         }
-        rewrite.may_end(length as u64)?;
+        rewrite.end_if_complete(length as u64)?;
         drain(rewrite, &mut output)?;
         Ok(output)
     }
@@ -417,7 +417,7 @@ pub(super) mod tests {
             made.advance(made.remaining());
             // What one step makes comes on top.
             assert!(turn <= TURN + 2 * ENOUGH, "{turn} bytes in a turn");
-            if rewrite.ends_turn() {
+            if rewrite.try_end_turn() {
                 turn = 0;
             }
             if rewrite.has_more() {
@@ -440,7 +440,7 @@ pub(super) mod tests {
             while !input.is_empty() {
                 let made = rewrite.output();
                 made.advance(made.remaining());
-                if rewrite.ends_turn() {
+                if rewrite.try_end_turn() {
                     turns += 1;
                     steps = 0;
                 }

@@ -39,8 +39,9 @@ impl Downstream {
         Poll::Ready(Ok(()))
     }
 
-    /// Whether pingora writes an answer of its own, which a local answer replaces.
-    fn replaces_answer(&mut self, bytes: &[u8]) -> bool {
+    /// Replaces an answer that pingora writes of its own accord by a local answer. Returns whether a
+    /// local answer is due.
+    fn replace_own_answer(&mut self, bytes: &[u8]) -> bool {
         if self.local_answer.is_none() && self.phase().is_before_hooks() {
             self.answer(&local_answer_for(bytes));
         }
@@ -77,14 +78,14 @@ impl Downstream {
                 self.stop_rewrite();
                 return Poll::Ready(Ok(()));
             }
-            if rewrite.ends_turn() {
+            if rewrite.try_end_turn() {
                 // All tasks that are ready run first, and the runtime polls its sockets.
                 return pin!(yield_now()).poll(context).map(Ok);
             }
             if rewrite.has_more() {
                 rewrite.make()?;
             } else {
-                rewrite.may_end(length)?;
+                rewrite.end_if_complete(length)?;
                 if !rewrite.is_over() {
                     return Poll::Ready(Ok(()));
                 }
@@ -147,7 +148,7 @@ impl AsyncWrite for Downstream {
         if self.is_cut() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        if self.replaces_answer(bytes) {
+        if self.replace_own_answer(bytes) {
             ready!(self.poll_local_answer(context))?;
             return Poll::Ready(Ok(bytes.len()));
         }
@@ -179,7 +180,7 @@ impl AsyncWrite for Downstream {
         if self.is_cut() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        if self.replaces_answer(slices.first().map_or(&[], |first| first)) {
+        if self.replace_own_answer(slices.first().map_or(&[], |first| first)) {
             ready!(self.poll_local_answer(context))?;
             return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
         }

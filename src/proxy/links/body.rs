@@ -1,8 +1,8 @@
 //! A response's body on its way to the caller: decompressed if necessary, and its links rewritten,
 //! in steps. However much a chunk inflates or grows, each step makes little.
 
-use super::batch_response::LinkRewriter;
 use super::inflate::{InflateStep, Inflater, may_begin};
+use super::multipart_batch_response::LinkRewriter;
 use super::rewrite::Rewrite;
 use std::io;
 

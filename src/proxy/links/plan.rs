@@ -1,6 +1,6 @@
 //! Which URLs become which on one route, for the callers of one listener.
 
-use super::batch_request::RequestUrls;
+use super::multipart_batch_request::RequestUrls;
 use super::origin::OriginMap;
 use super::own_origin::{OriginResolver, RouteOrigin};
 use crate::config::{Config, ListenAddress, ListenerId, Route};

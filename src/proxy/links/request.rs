@@ -1,9 +1,9 @@
 //! Requests: the sidecar's URLs in headers and bodies become the upstream's.
 
-use super::batch_request::BatchRequestRewriter;
 use super::format::{Format, FormatRewriter};
 use super::header;
 use super::json::JsonRewriter;
+use super::multipart_batch_request::BatchRequestRewriter;
 use super::plan::LinkPlan;
 use super::rewrite::Rewrite;
 use crate::profile::Links;

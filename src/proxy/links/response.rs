@@ -1,8 +1,8 @@
 //! Responses: the tenant's URLs in headers and bodies become the sidecar's.
 
-use super::batch_response::LinkRewriter;
 use super::body::BodyRewriter;
 use super::header;
+use super::multipart_batch_response::LinkRewriter;
 use super::plan::LinkPlan;
 use super::rewrite::Rewrite;
 use crate::profile::Links;

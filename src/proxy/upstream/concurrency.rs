@@ -1,6 +1,6 @@
 //! `max_in_flight` of an upstream: further requests wait in a bounded queue.
 
-use crate::config::InFlight;
+use crate::config::InFlightLimits;
 use crate::proxy::respond::Problem;
 use pingora::{Error, ErrorType};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub(super) struct ConcurrencyLimit {
     slots: Arc<Semaphore>,
     /// The free places in the queue.
     queue: Semaphore,
-    pub(super) limits: InFlight,
+    pub(super) limits: InFlightLimits,
 }
 
 /// The right to have one request in flight. Dropping it frees the slot.
@@ -43,7 +43,7 @@ pub(super) fn no_slot(full: Full) -> Box<Error> {
 }
 
 impl ConcurrencyLimit {
-    pub(super) fn new(limits: InFlight) -> Self {
+    pub(super) fn new(limits: InFlightLimits) -> Self {
         Self {
             slots: Arc::new(Semaphore::new(limits.most)),
             queue: Semaphore::new(limits.queue),
@@ -74,7 +74,7 @@ mod tests {
     const WAIT: Duration = Duration::from_secs(5);
 
     fn limit(most: usize, queue: usize) -> ConcurrencyLimit {
-        ConcurrencyLimit::new(InFlight { most, queue, wait: WAIT })
+        ConcurrencyLimit::new(InFlightLimits { most, queue, wait: WAIT })
     }
 
     #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use pingora::{Error, ErrorType};
 /// Sets in the error whether a request that failed before its answer is sent again. A write, even
 /// an idempotent one, may have been executed: it is sent again only if the upstream says that it
 /// did not process the request.
-pub(in crate::proxy) fn decide(
+pub(in crate::proxy) fn set_retry_after_loss(
     error: &mut Error,
     only_reads: bool,
     is_pooled: bool,
@@ -23,7 +23,7 @@ pub(in crate::proxy) fn decide(
         None if only_reads => lost(error, is_pooled, tried),
         None => None,
     };
-    error.set_retry(cause.is_some_and(|cause| attempts.count(cause)));
+    error.set_retry(cause.is_some_and(|cause| attempts.try_count(cause)));
 }
 
 /// The cause of another attempt, if the upstream says that it did not process the request.
@@ -56,7 +56,7 @@ fn lost(error: &Error, is_pooled: bool, tried: &mut Tried) -> Option<Cause> {
 pub(super) fn try_new_stream(error: &Error, attempts: &mut Attempts) -> bool {
     *error.etype() == ErrorType::H2Error
         && http2::is_cut(error)
-        && attempts.count(Cause::LostConnection)
+        && attempts.try_count(Cause::LostConnection)
 }
 
 /// Whether an answer is not to this request: over a pooled connection, 408 announces the end of an

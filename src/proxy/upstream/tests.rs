@@ -1,12 +1,12 @@
 use super::*;
-use crate::config::{InFlight, Transport};
+use crate::config::{InFlightLimits, Transport};
 use crate::proxy::attempts::{Attempts, Cause};
 use pingora::upstreams::peer::Peer;
 use std::net::SocketAddr;
 
-fn upstream(url: &str) -> Arc<Upstream> {
+fn upstream(url: &str) -> Arc<UpstreamHandle> {
     let second = Duration::from_secs(1);
-    let config = UpstreamConfig {
+    let config = Upstream {
         name: "u".into(),
         origin: url.parse().unwrap(),
         origin_client: None,
@@ -23,7 +23,7 @@ fn upstream(url: &str) -> Arc<Upstream> {
         certificate: None,
     };
     pingora::tls::install_default_crypto_provider();
-    Arc::new(Upstream::new(&config).unwrap())
+    Arc::new(UpstreamHandle::new(&config).unwrap())
 }
 
 fn request() -> RequestHeader {
@@ -55,9 +55,9 @@ fn host_name_and_port_come_from_the_url() {
 async fn a_successor_counts_requests_in_flight_at_its_predecessor() {
     let second = Duration::from_secs(1);
     let with = |most| {
-        let limits = InFlight { most, queue: 0, wait: second };
+        let limits = InFlightLimits { most, queue: 0, wait: second };
         let upstream = Arc::into_inner(upstream("https://127.0.0.1:9")).unwrap();
-        Upstream { concurrency: Some(Arc::new(ConcurrencyLimit::new(limits))), ..upstream }
+        UpstreamHandle { concurrency: Some(Arc::new(ConcurrencyLimit::new(limits))), ..upstream }
     };
     let before = with(1);
     let _slot = before.acquire_slot().await.unwrap();
@@ -87,7 +87,7 @@ async fn large_bodies_have_connections_of_their_own_which_may_be_idle_longer() {
     let upstream = Arc::into_inner(upstream("https://127.0.0.1:9")).unwrap();
     let minute = Duration::from_secs(60);
     let of_uploads = (keepalive::for_uploads(minute), upstream.of_uploads.1.clone());
-    let upstream = Arc::new(Upstream { of_uploads, ..upstream });
+    let upstream = Arc::new(UpstreamHandle { of_uploads, ..upstream });
     let peer = async |headers: &[(&'static str, &str)]| {
         let mut request = RequestHeader::build("PUT", b"/", None).unwrap();
         for (name, value) in headers {

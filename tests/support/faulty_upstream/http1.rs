@@ -1,4 +1,4 @@
-//! Faults of HTTP/1.1.
+//! DemoFaults of HTTP/1.1.
 
 use super::{DRIBBLE, STALL, body, number_in};
 use crate::support::upstream::read_request;

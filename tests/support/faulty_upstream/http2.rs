@@ -1,4 +1,4 @@
-//! Faults of HTTP/2: of single requests, and of a connection with all its requests.
+//! DemoFaults of HTTP/2: of single requests, and of a connection with all its requests.
 
 use super::{DRIBBLE, STALL, body, number_in};
 use bytes::Bytes;

@@ -1,4 +1,4 @@
-//! Faults of a forward proxy, and of tunnels through it.
+//! DemoFaults of a forward proxy, and of tunnels through it.
 
 use super::{DRIBBLE, STALL};
 use crate::support::accepting;

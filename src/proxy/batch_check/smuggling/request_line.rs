@@ -48,7 +48,7 @@ const LONGEST_SCHEME: usize = 16;
 /// Whether a text holds a whole request line, for a parser that may start anywhere.
 pub(crate) fn holds_request(text: &[u8]) -> bool {
     let mut request = RequestLineDetector::default();
-    text.iter().chain(b"\n").any(|byte| request.ends_with(*byte))
+    text.iter().chain(b"\n").any(|byte| request.push_byte(*byte))
 }
 
 /// Looks for a method, a target, and a protocol or the end of the line.
@@ -68,7 +68,7 @@ pub(super) struct RequestLineDetector {
 
 impl RequestLineDetector {
     /// Reads the next byte. Returns whether a request ends with it.
-    pub(super) fn ends_with(&mut self, byte: u8) -> bool {
+    pub(super) fn push_byte(&mut self, byte: u8) -> bool {
         let is_request = match byte {
             b'\r' | b'\n' => {
                 let is_request = self.is_target;

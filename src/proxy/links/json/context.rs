@@ -18,7 +18,7 @@ const KEPT: usize = 24;
 pub(super) struct Probe {
     place: ProbeState,
     decoder: Decoder,
-    context: Context,
+    context: ValueContext,
 }
 
 /// The part of the object that the next byte belongs to.
@@ -54,7 +54,7 @@ impl Probe {
     fn begin_slowly(&mut self, input: &[u8]) -> Option<Frame> {
         self.place = ProbeState::Before(b'"');
         self.decoder.clear();
-        self.context = Context::default();
+        self.context = ValueContext::default();
         self.read(input)
     }
 
@@ -123,14 +123,14 @@ const fn cannot_begin(input: &[u8]) -> bool {
 
 /// A context URL that is read in pieces.
 #[derive(Debug, Default)]
-pub(super) struct Context {
+pub(super) struct ValueContext {
     end: Vec<u8>,
     has_fragment: bool,
     names_metadata: bool,
     names_links: bool,
 }
 
-impl Context {
+impl ValueContext {
     /// Takes the next bytes of the URL.
     pub(super) fn read(&mut self, text: &[u8]) {
         self.end.extend_from_slice(text);

@@ -3,7 +3,7 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 use serde_json::{Map, Value};
 
-use super::context::Context;
+use super::context::ValueContext;
 use super::keys::is_context;
 use super::*;
 
@@ -378,7 +378,7 @@ fn reference(map: &OriginMap, value: &mut Value, container: Frame, role: Role) {
                     && inner == Frame::Object
                     && let Value::String(text) = &member
                 {
-                    let mut context = Context::default();
+                    let mut context = ValueContext::default();
                     context.read(text.as_bytes());
                     inner = context.frame().unwrap_or(inner);
                 }

@@ -1,4 +1,4 @@
-//! A read that a busy upstream answered with 429 or 503 is sent again: `retry` of a route.
+//! When a read that a busy upstream answered with 429 or 503 is sent again: `retry` of a route.
 
 use super::attempt::Attempt;
 use super::attempts::{Attempts, Cause};
@@ -17,14 +17,14 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 
 /// How long one request waits for a busy upstream.
 #[derive(Debug, Default)]
-pub(super) struct BusyWait {
+pub(super) struct RetryWait {
     /// The sum of all waits.
     total: Duration,
     /// When the next attempt starts.
     until: Option<Instant>,
 }
 
-impl BusyWait {
+impl RetryWait {
     /// The wait after an answer with this status, or `None` if the answer is passed on. `retries`
     /// is the number of earlier waits.
     fn next(
@@ -69,7 +69,7 @@ impl BusyWait {
         if !replay::is_body_held(session) {
             return Ok(());
         }
-        let (retries, now) = (attempts.of(Cause::Busy), SystemTime::now());
+        let (retries, now) = (attempts.count_of(Cause::Busy), SystemTime::now());
         let next = self.next(policy, retries, response.status, &response.headers, now);
         let Some(wait) = next else {
             return Ok(());
@@ -91,7 +91,7 @@ mod tests {
 
     /// The waits, in seconds, after answers with these values of `Retry-After`.
     fn waits(policy: Retry, asked: &[&str]) -> Vec<u64> {
-        let mut busy = BusyWait::default();
+        let mut waited = RetryWait::default();
         let mut waits = Vec::new();
         for (retries, asked) in (0..).zip(asked) {
             let mut headers = HeaderMap::new();
@@ -99,9 +99,9 @@ mod tests {
                 headers.insert(RETRY_AFTER, asked.parse().unwrap());
             }
             let status = StatusCode::TOO_MANY_REQUESTS;
-            let next = busy.next(policy, retries, status, &headers, SystemTime::now());
+            let next = waited.next(policy, retries, status, &headers, SystemTime::now());
             let Some(wait) = next else { break };
-            busy.total += wait;
+            waited.total += wait;
             waits.push(wait.as_secs());
         }
         waits
@@ -123,8 +123,8 @@ mod tests {
             [(429, true), (503, true), (500, false), (502, false), (404, false)]
         {
             let status = StatusCode::from_u16(status).unwrap();
-            let (busy, now) = (BusyWait::default(), SystemTime::now());
-            let next = busy.next(POLICY, 0, status, &HeaderMap::new(), now);
+            let (waited, now) = (RetryWait::default(), SystemTime::now());
+            let next = waited.next(POLICY, 0, status, &HeaderMap::new(), now);
             assert_eq!(next.is_some(), is_busy, "{status}");
         }
     }

@@ -6,28 +6,28 @@ use std::time::Duration;
 
 /// The largest number of token requests per minute and client: a defect must not become an attack
 /// on the issuer.
-pub const CEILING: usize = 20;
+pub const REQUESTS_PER_MINUTE: usize = 20;
 const WINDOW: Duration = Duration::from_secs(60);
-/// Part of the ceiling that is kept for scheduled refreshes, and for tokens that have worked before
+/// Part of the limit that is kept for scheduled refreshes, and for tokens that have worked before
 /// they were refused. A token that never worked is seldom helped by a newer one.
 const RESERVE: usize = 10;
 
-/// Times of the latest token requests, to keep their number under [`CEILING`].
+/// Times of the latest token requests, to keep their number under [`REQUESTS_PER_MINUTE`].
 #[derive(Debug, Default)]
-pub struct RequestCeiling {
+pub struct TokenRequestLimit {
     sent: VecDeque<Instant>,
 }
 
-impl RequestCeiling {
+impl TokenRequestLimit {
     /// Returns the earliest moment, not before `wanted`, at which one more request may be sent.
     pub fn earliest(&self, wanted: Instant) -> Instant {
-        self.earliest_below(CEILING, wanted)
+        self.earliest_below(REQUESTS_PER_MINUTE, wanted)
     }
 
     /// Returns the earliest moment, not before `wanted`, for a request that leaves the reserve
     /// untouched.
     pub fn earliest_outside_reserve(&self, wanted: Instant) -> Instant {
-        self.earliest_below(CEILING - RESERVE, wanted)
+        self.earliest_below(REQUESTS_PER_MINUTE - RESERVE, wanted)
     }
 
     fn earliest_below(&self, most: usize, wanted: Instant) -> Instant {
@@ -37,7 +37,7 @@ impl RequestCeiling {
 
     /// Records a request sent at `now`.
     pub fn record(&mut self, now: Instant) {
-        if self.sent.len() >= CEILING {
+        if self.sent.len() >= REQUESTS_PER_MINUTE {
             self.sent.pop_front();
         }
         self.sent.push_back(now);
@@ -54,34 +54,34 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_ceiling_lets_twenty_requests_pass_in_any_minute() {
-        let mut ceiling = RequestCeiling::default();
+        let mut limit = TokenRequestLimit::default();
         let start = Instant::now();
         let mut sent = Vec::new();
         let mut now = start;
         for _ in 0..100 {
-            now = ceiling.earliest(now);
-            ceiling.record(now);
+            now = limit.earliest(now);
+            limit.record(now);
             sent.push(now);
         }
-        for window in sent.windows(CEILING + 1) {
-            assert!(window[CEILING] - window[0] >= WINDOW);
+        for window in sent.windows(REQUESTS_PER_MINUTE + 1) {
+            assert!(window[REQUESTS_PER_MINUTE] - window[0] >= WINDOW);
         }
-        assert_eq!(sent[CEILING - 1], start, "the first twenty are not held back");
+        assert_eq!(sent[REQUESTS_PER_MINUTE - 1], start, "the first twenty are not held back");
     }
 
     #[tokio::test(start_paused = true)]
     async fn half_of_the_ceiling_is_kept_in_reserve() {
-        let mut ceiling = RequestCeiling::default();
+        let mut limit = TokenRequestLimit::default();
         let start = Instant::now();
         for second in 0..10 {
             let now = start + seconds(second);
-            assert_eq!(ceiling.earliest_outside_reserve(now), now);
-            ceiling.record(now);
+            assert_eq!(limit.earliest_outside_reserve(now), now);
+            limit.record(now);
         }
         let now = start + seconds(10);
-        assert_eq!(ceiling.earliest_outside_reserve(now), start + seconds(60));
-        assert_eq!(ceiling.earliest(now), now);
-        ceiling.record(now);
-        assert_eq!(ceiling.earliest_outside_reserve(now), start + seconds(61));
+        assert_eq!(limit.earliest_outside_reserve(now), start + seconds(60));
+        assert_eq!(limit.earliest(now), now);
+        limit.record(now);
+        assert_eq!(limit.earliest_outside_reserve(now), start + seconds(61));
     }
 }

@@ -1,12 +1,9 @@
 //! Which answers of the upstream refuse a token. Pure.
 
+use super::login_page::{leads_to_login, sets_login_cookie};
 use crate::metrics::labels::TokenRefusal;
-use flate2::read::GzDecoder;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, SET_COOKIE};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use std::borrow::Cow;
-use std::io::Read;
-use url::{Host, Url};
 
 /// The header by which CSRF tokens are sent, asked for, and required.
 pub(super) const X_CSRF_TOKEN: HeaderName = HeaderName::from_static("x-csrf-token");
@@ -24,7 +21,7 @@ pub enum RequestKind {
 
 /// What the header of an answer shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum AnswerVerdict {
     /// The answer does not refuse the token.
     Answer,
     /// The answer refuses the token.
@@ -38,18 +35,6 @@ pub enum Verdict {
     Unsure,
 }
 
-/// How much of a body is checked. SAP's login page is shorter than 2 KiB.
-pub const PEEK: usize = 4096;
-
-/// Cookies of the front end's login page, which lead back after the login.
-const LOGIN_COOKIES: [&str; 2] = ["locationAfterLogin", "fragmentAfterLogin"];
-/// Paths of logins: XSUAA, and identity services with OpenID Connect.
-const AUTHORIZE_PATHS: [&str; 2] = ["/oauth/authorize", "/oauth2/authorize"];
-/// The parameter of a SAML login, in a query or in a form that submits itself.
-const SAML_REQUEST: &str = "SAMLRequest";
-/// Domains of SAP's identity service. Its pages are logins.
-const LOGIN_HOSTS: [&str; 2] = [".accounts.ondemand.com", ".accounts.cloud.sap"];
-
 /// Classifies an answer by its status and header, and by the kind of its request. With
 /// `serves_html`, pages are data. The request's `Accept` is ignored: Java's default accepts HTML.
 pub fn classify(
@@ -57,17 +42,17 @@ pub fn classify(
     serves_html: bool,
     status: StatusCode,
     response: &HeaderMap,
-) -> Verdict {
+) -> AnswerVerdict {
     match status.as_u16() {
-        401 => Verdict::Refused(TokenRefusal::Unauthorized),
-        403 if requires_csrf(response) => Verdict::WantsCsrf,
-        403 => Verdict::Refused(TokenRefusal::Forbidden),
+        401 => AnswerVerdict::Refused(TokenRefusal::Unauthorized),
+        403 if requires_csrf(response) => AnswerVerdict::WantsCsrf,
+        403 => AnswerVerdict::Refused(TokenRefusal::Forbidden),
         301 | 302 | 303 | 307 | 308 if leads_to_login(response) => {
-            Verdict::Refused(TokenRefusal::LoginRedirect)
+            AnswerVerdict::Refused(TokenRefusal::LoginRedirect)
         }
         // 203: an intermediary changed the answer.
         200 | 203 | 206 => classify_page(kind, serves_html, response),
-        _ => Verdict::Answer,
+        _ => AnswerVerdict::Answer,
     }
 }
 
@@ -75,69 +60,23 @@ fn classify_page(
     kind: impl FnOnce() -> RequestKind,
     serves_html: bool,
     response: &HeaderMap,
-) -> Verdict {
+) -> AnswerVerdict {
     let is_untyped = response.get_all(CONTENT_TYPE).iter().all(HeaderValue::is_empty);
     if !is_untyped && !is_html(response) || is_empty(response) {
-        return Verdict::Answer;
+        return AnswerVerdict::Answer;
     }
     if sets_login_cookie(response) {
-        return Verdict::Refused(TokenRefusal::LoginPage);
+        return AnswerVerdict::Refused(TokenRefusal::LoginPage);
     }
     if serves_html {
-        return Verdict::Answer;
+        return AnswerVerdict::Answer;
     }
     match kind() {
-        RequestKind::Head => Verdict::Answer,
-        RequestKind::Read if !is_untyped => Verdict::Suspect,
+        RequestKind::Head => AnswerVerdict::Answer,
+        RequestKind::Read if !is_untyped => AnswerVerdict::Suspect,
         // An executed write cannot be sent again, and an answer without a type is rarely a page.
-        RequestKind::Read | RequestKind::Write => Verdict::Unsure,
+        RequestKind::Read | RequestKind::Write => AnswerVerdict::Unsure,
     }
-}
-
-/// Whether the first bytes of an HTML page are those of a login page.
-pub fn is_login_page(start: &[u8]) -> bool {
-    // In UTF-16, each second byte is zero; in scripts, a slash may be escaped.
-    let plain: Vec<u8> = start.iter().copied().filter(|byte| !matches!(byte, 0 | b'\\')).collect();
-    let text = String::from_utf8_lossy(&plain);
-    let mut signs = AUTHORIZE_PATHS.iter().chain(&LOGIN_COOKIES).chain([&SAML_REQUEST]);
-    signs.any(|sign| text.contains(sign))
-}
-
-/// The beginning of a body, decompressed if it is gzip.
-pub fn inflated(start: &[u8]) -> Cow<'_, [u8]> {
-    if !start.starts_with(&[0x1f, 0x8b]) {
-        return start.into();
-    }
-    let mut plain = Vec::new();
-    let most = u64::try_from(PEEK).unwrap_or_default();
-    // The input may end anywhere.
-    let _ = GzDecoder::new(start).take(most).read_to_end(&mut plain);
-    plain.into()
-}
-
-/// The beginnings of HTML pages, in lower case.
-const PAGE_STARTS: [&[u8]; 5] = [b"<!doctype html", b"<html", b"<head", b"<script", b"<!--"];
-
-/// Whether a body begins like an HTML page.
-pub fn is_html_page(start: &[u8]) -> bool {
-    let start = first_letters(start);
-    PAGE_STARTS.iter().any(|known| {
-        start.get(..known.len()).is_some_and(|start| start.eq_ignore_ascii_case(known))
-    })
-}
-
-/// Whether a body whose rest is unknown may begin like an HTML page.
-pub fn may_be_html_page(start: &[u8]) -> bool {
-    let start = first_letters(start);
-    PAGE_STARTS.iter().any(|known| {
-        let common = known.len().min(start.len());
-        known.get(..common).zip(start.get(..common)).is_some_and(|(a, b)| a.eq_ignore_ascii_case(b))
-    })
-}
-
-/// A body without byte order mark and leading white space.
-fn first_letters(start: &[u8]) -> &[u8] {
-    start.strip_prefix("\u{feff}".as_bytes()).unwrap_or(start).trim_ascii_start()
 }
 
 /// Whether a body is compressed.
@@ -149,28 +88,6 @@ pub fn is_encoded(response: &HeaderMap) -> bool {
 fn requires_csrf(response: &HeaderMap) -> bool {
     let required = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"required");
     response.get(X_CSRF_TOKEN).is_some_and(required)
-}
-
-fn leads_to_login(response: &HeaderMap) -> bool {
-    let Some(location) = response.get(LOCATION) else {
-        return false;
-    };
-    let location = String::from_utf8_lossy(location.as_bytes());
-    // Any base is good enough for a relative location: only its path matters.
-    let base = Url::parse("https://upstream.invalid/").ok();
-    let Ok(url) = Url::options().base_url(base.as_ref()).parse(&location) else {
-        return false;
-    };
-    let is_issuer = match url.host() {
-        Some(Host::Domain(name)) => {
-            name.split('.').skip(1).any(|label| label == "authentication")
-                || LOGIN_HOSTS.iter().any(|known| name.ends_with(known))
-        }
-        _ => false,
-    };
-    is_issuer
-        || AUTHORIZE_PATHS.iter().any(|path| url.path().ends_with(path))
-        || url.query_pairs().any(|(name, _)| name == SAML_REQUEST)
 }
 
 fn is_html(response: &HeaderMap) -> bool {
@@ -187,20 +104,11 @@ fn is_empty(response: &HeaderMap) -> bool {
     length.is_some_and(|length| length.trim().parse() == Ok(0u64))
 }
 
-fn sets_login_cookie(response: &HeaderMap) -> bool {
-    response.get_all(SET_COOKIE).iter().any(|value| {
-        let name = value.to_str().unwrap_or_default().split('=').next().unwrap_or_default();
-        LOGIN_COOKIES.contains(&name.trim())
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flate2::Compression;
-    use flate2::write::GzEncoder;
+    use http::header::LOCATION;
     use proptest::prelude::*;
-    use std::io::Write;
 
     const LOGIN_COOKIE: (&str, &str) = ("set-cookie", "locationAfterLogin=x; Path=/");
 
@@ -211,7 +119,7 @@ mod tests {
         lines.iter().map(line).collect()
     }
 
-    fn judged(status: u16, response: &[(&'static str, &str)]) -> Verdict {
+    fn judged(status: u16, response: &[(&'static str, &str)]) -> AnswerVerdict {
         let status = StatusCode::from_u16(status).unwrap();
         classify(|| RequestKind::Read, false, status, &headers(response))
     }
@@ -265,7 +173,7 @@ mod tests {
         ] {
             assert_eq!(
                 judged(status, &response),
-                Verdict::Refused(refusal),
+                AnswerVerdict::Refused(refusal),
                 "{status} {response:?}"
             );
         }
@@ -287,7 +195,7 @@ mod tests {
             (404, vec![("content-type", "text/html")]),
             (500, vec![("content-type", "text/html")]),
         ] {
-            assert_eq!(judged(status, &response), Verdict::Answer, "{status} {response:?}");
+            assert_eq!(judged(status, &response), AnswerVerdict::Answer, "{status} {response:?}");
         }
     }
 
@@ -295,7 +203,7 @@ mod tests {
     fn an_empty_page_is_an_answer_however_its_length_is_written() {
         for length in ["0", "00", " 0 "] {
             let empty = [("content-type", "text/html"), ("content-length", length)];
-            assert_eq!(judged(200, &empty), Verdict::Answer, "{length:?}");
+            assert_eq!(judged(200, &empty), AnswerVerdict::Answer, "{length:?}");
         }
     }
 
@@ -304,28 +212,28 @@ mod tests {
         let location = HeaderValue::from_bytes("/oauth/authorize?r=/é".as_bytes()).unwrap();
         let response = HeaderMap::from_iter([(LOCATION, location)]);
         let verdict = classify(|| RequestKind::Read, false, StatusCode::FOUND, &response);
-        assert_eq!(verdict, Verdict::Refused(TokenRefusal::LoginRedirect));
+        assert_eq!(verdict, AnswerVerdict::Refused(TokenRefusal::LoginRedirect));
     }
 
     #[test]
     fn a_complaint_about_csrf_is_known_in_any_case() {
         for value in ["Required", "required", "REQUIRED"] {
-            assert_eq!(judged(403, &[("x-csrf-token", value)]), Verdict::WantsCsrf);
+            assert_eq!(judged(403, &[("x-csrf-token", value)]), AnswerVerdict::WantsCsrf);
         }
         let json = ("content-type", "application/json");
-        assert_eq!(judged(200, &[("x-csrf-token", "Required"), json]), Verdict::Answer);
+        assert_eq!(judged(200, &[("x-csrf-token", "Required"), json]), AnswerVerdict::Answer);
     }
 
     #[test]
     fn a_page_is_suspect_unless_the_route_serves_pages() {
         for (content_type, read, write) in [
-            ("text/html", Verdict::Suspect, Verdict::Unsure),
-            ("Text/HTML; charset=utf-8", Verdict::Suspect, Verdict::Unsure),
-            ("application/xhtml+xml", Verdict::Suspect, Verdict::Unsure),
-            ("none", Verdict::Unsure, Verdict::Unsure),
-            ("", Verdict::Unsure, Verdict::Unsure),
-            ("text/plain", Verdict::Answer, Verdict::Answer),
-            ("application/xml", Verdict::Answer, Verdict::Answer),
+            ("text/html", AnswerVerdict::Suspect, AnswerVerdict::Unsure),
+            ("Text/HTML; charset=utf-8", AnswerVerdict::Suspect, AnswerVerdict::Unsure),
+            ("application/xhtml+xml", AnswerVerdict::Suspect, AnswerVerdict::Unsure),
+            ("none", AnswerVerdict::Unsure, AnswerVerdict::Unsure),
+            ("", AnswerVerdict::Unsure, AnswerVerdict::Unsure),
+            ("text/plain", AnswerVerdict::Answer, AnswerVerdict::Answer),
+            ("application/xml", AnswerVerdict::Answer, AnswerVerdict::Answer),
         ] {
             let lines = [("content-type", content_type)];
             let headers = headers(if content_type == "none" { &[] } else { &lines });
@@ -333,9 +241,9 @@ mod tests {
                 let judged = |asked, serves_html| classify(|| asked, serves_html, status, &headers);
                 assert_eq!(judged(RequestKind::Read, false), read, "{content_type}");
                 assert_eq!(judged(RequestKind::Write, false), write, "{content_type}");
-                assert_eq!(judged(RequestKind::Head, false), Verdict::Answer);
+                assert_eq!(judged(RequestKind::Head, false), AnswerVerdict::Answer);
                 for asked in [RequestKind::Head, RequestKind::Read, RequestKind::Write] {
-                    assert_eq!(judged(asked, true), Verdict::Answer);
+                    assert_eq!(judged(asked, true), AnswerVerdict::Answer);
                 }
             }
         }
@@ -344,52 +252,9 @@ mod tests {
             let judged = classify(|| asked, true, StatusCode::OK, &login);
             assert_eq!(
                 judged,
-                Verdict::Refused(TokenRefusal::LoginPage),
+                AnswerVerdict::Refused(TokenRefusal::LoginPage),
                 "no page that was asked for"
             );
-        }
-    }
-
-    #[test]
-    fn a_login_page_is_known_by_its_first_bytes() {
-        let utf_16: Vec<u8> = "<a href='/oauth/authorize'>".bytes().flat_map(|b| [b, 0]).collect();
-        for page in [
-            &b"<html><script>location='https://x/oauth/authorize?a'</script></html>"[..],
-            b"<script>document.cookie=\"fragmentAfterLogin=\"</script>",
-            b"<script>location='https:\\/\\/x\\/oauth\\/authorize'</script>",
-            b"<form><input type='hidden' name='SAMLRequest' value='x'></form>",
-            &utf_16,
-        ] {
-            assert!(is_login_page(page), "{}", String::from_utf8_lossy(page));
-        }
-        assert!(!is_login_page(b"<html><body>A report</body></html>"));
-    }
-
-    #[test]
-    fn the_beginning_of_a_compressed_page_is_enough() {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-        encoder.write_all(b"<html>/oauth/authorize</html>").unwrap();
-        encoder.flush().unwrap();
-        assert!(is_login_page(&inflated(encoder.get_ref())));
-        assert_eq!(*inflated(&encoder.get_ref()[..8]), *b"");
-        assert_eq!(*inflated(b"\x1f\x8bnonsense"), *b"");
-        assert_eq!(*inflated(b"plain"), *b"plain");
-        let bomb = std::iter::repeat_n(0, 1 << 20).collect::<Vec<u8>>();
-        encoder.write_all(&bomb).unwrap();
-        assert_eq!(inflated(&encoder.finish().unwrap()).len(), PEEK);
-    }
-
-    #[test]
-    fn a_page_is_known_by_how_it_begins() {
-        for page in ["<html>", "\u{feff} \r\n<!DOCTYPE HTML PUBLIC", "<head lang=x>", "<!-- x -->"]
-        {
-            assert!(is_html_page(page.as_bytes()) && may_be_html_page(page.as_bytes()), "{page}");
-        }
-        for start in ["", "\u{feff}", " ", "<", "<!doc", "<HT"] {
-            assert!(!is_html_page(start.as_bytes()) && may_be_html_page(start.as_bytes()));
-        }
-        for other in ["{", "<?xml version='1.0'?>", "<feed>", "html", "<htm>"] {
-            assert!(!may_be_html_page(other.as_bytes()), "{other}");
         }
     }
 

@@ -26,15 +26,15 @@ impl Messages for RequestUrls {
     type Body = FormatRewriter;
 
     fn begin(&self, head: &[u8]) -> NewMessage<FormatRewriter> {
-        let (changed, count) = self.head(head);
+        let (changed, count) = self.rewrite_head(head);
         let rewriter = FormatRewriter::new(format(head), &self.urls);
         NewMessage { head: (count > 0).then_some(changed), count, rewriter }
     }
 }
 
 impl RequestUrls {
-    /// The changed header of a request, and how many URLs changed in it.
-    fn head(&self, head: &[u8]) -> (Vec<u8>, u64) {
+    /// Returns the header with the URLs of the upstream, and how many URLs changed in it.
+    fn rewrite_head(&self, head: &[u8]) -> (Vec<u8>, u64) {
         let (mut changed, mut count) = (Vec::with_capacity(head.len()), 0);
         for (index, line) in head.split_inclusive(|byte| *byte == b'\n').enumerate() {
             let new_line = match name_of(line).as_str() {

@@ -74,10 +74,11 @@ impl Found {
         let mut errors = Vec::new();
         let mut read =
             |part: Part, path: &Path| part.read(path).map_err(|error| errors.push(error)).ok();
-        let password = access.basic.as_ref().and_then(|(_, file)| read(Part::Password, file));
+        let password =
+            access.basic.as_ref().and_then(|basic| read(Part::Password, &basic.password_file));
         let api_key = access.api_key_file.as_deref().and_then(|file| read(Part::Key, file));
         let basic = access.basic.as_ref().zip(password.as_ref());
-        let basic = basic.map(|((name, _), password)| (name.as_str(), password));
+        let basic = basic.map(|(basic, password)| (basic.username.as_str(), password));
         Self { credential: Credential::new(basic, api_key), errors }
     }
 
@@ -160,7 +161,7 @@ impl LocalCredential {
 
 /// The files that hold the local credential.
 fn files(access: &Access) -> impl Iterator<Item = &Path> {
-    let password = access.basic.as_ref().map(|(_, file)| file);
+    let password = access.basic.as_ref().map(|basic| &basic.password_file);
     password.into_iter().chain(&access.api_key_file).map(PathBuf::as_path)
 }
 
@@ -212,7 +213,8 @@ impl Rotation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::guard::Entry;
+    use crate::config::BasicAccess;
+    use crate::proxy::guard::ListenerKind;
     use http::{HeaderMap, HeaderValue};
 
     #[test]
@@ -227,7 +229,7 @@ mod tests {
         write(["old", "old"]);
         let access = Access {
             hosts: vec!["localhost".into()],
-            basic: Some(("tool".into(), password.clone())),
+            basic: Some(BasicAccess { username: "tool".into(), password_file: password.clone() }),
             api_key_file: Some(key.clone()),
             uids: Vec::new(),
         };
@@ -235,7 +237,7 @@ mod tests {
         let lets_in = |key: &str| {
             let mut headers = HeaderMap::new();
             headers.insert("x-api-key", key.parse().unwrap());
-            guard.check(&headers, Entry::Unix).is_ok()
+            guard.check(&headers, ListenerKind::Unix).is_ok()
         };
         let renew = || Found::read(&access).renew(&guard);
         assert_eq!(renew(), (false, None));

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What connections to an upstream have shown about it.
-pub(super) struct Learned {
+pub(super) struct Observed {
     /// Whether the upstream requires HTTP/1.1, at least for some requests that nothing
     /// distinguishes, although it supports HTTP/2.
     requires_http1: AtomicBool,
@@ -20,7 +20,7 @@ pub(super) struct Learned {
     avoided: ArcSwap<Vec<SocketAddr>>,
 }
 
-impl Learned {
+impl Observed {
     pub(super) fn new(is_private: bool) -> Self {
         Self {
             requires_http1: AtomicBool::new(false),

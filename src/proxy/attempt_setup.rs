@@ -7,7 +7,7 @@ use super::csrf::{self, CsrfTokens, Need};
 use super::downstream::unless_disconnected;
 use super::replay;
 use super::respond::Problem;
-use super::upstream::{Slot, Upstream};
+use super::upstream::{Slot, UpstreamHandle};
 use crate::drain::Drain;
 use crate::error::ErrorKind;
 use crate::profile::Csrf;
@@ -23,7 +23,7 @@ use std::sync::atomic::Ordering;
 const DRAINING: ErrorType = ErrorType::new("Draining");
 
 /// Starts another attempt, once it has all that it needs.
-pub(super) async fn equip(
+pub(super) async fn prepare_attempt(
     drain: &Drain,
     session: &Session,
     admitted: &mut Admitted,
@@ -36,10 +36,10 @@ pub(super) async fn equip(
     };
     // Boxed, since few requests need a CSRF token.
     let tokens = tokens.clone();
-    Box::pin(equip_with_csrf(drain, session, admitted, &tokens, need)).await
+    Box::pin(prepare_attempt_with_csrf(drain, session, admitted, &tokens, need)).await
 }
 
-async fn equip_with_csrf(
+async fn prepare_attempt_with_csrf(
     drain: &Drain,
     session: &Session,
     admitted: &mut Admitted,
@@ -50,7 +50,7 @@ async fn equip_with_csrf(
         // While it waits for the CSRF token, the request takes no slot of the upstream.
         let token = admitted.route.client.store.usable();
         let csrf = match &token {
-            Some(token) => unless_disconnected(session, tokens.get(token, need)).await?,
+            Some(token) => unless_disconnected(session, tokens.get_or_fetch(token, need)).await?,
             None => None,
         };
         wait_for_slot(drain, session, admitted).await?;
@@ -76,7 +76,7 @@ fn csrf_need<'a>(
     let is_managed = route.config.profile.csrf == Csrf::Managed;
     let was_asked_for =
         || request.method == Method::POST && route.wants_csrf.load(Ordering::Relaxed);
-    let needs_token = admitted.attempts.of(Cause::RefusedCsrfToken) > 0
+    let needs_token = admitted.attempts.count_of(Cause::RefusedCsrfToken) > 0
         || is_managed && !route.only_reads(request)
         || was_asked_for();
     if !needs_token || csrf::is_managed_by_caller(request) {
@@ -103,7 +103,7 @@ async fn wait_for_slot(
     Ok(())
 }
 
-async fn slot(drain: &Drain, upstream: &Upstream) -> pingora::Result<Option<Slot>> {
+async fn slot(drain: &Drain, upstream: &UpstreamHandle) -> pingora::Result<Option<Slot>> {
     tokio::select! {
         slot = upstream.acquire_slot() => slot,
         () = drain.deadline() => Err(draining()),
