@@ -83,8 +83,8 @@ impl TenantState {
         *current = faults;
     }
 
-    /// Counts [`DemoFaults::csrf_reject_next`] down. Returns true if a write is to be refused despite
-    /// its valid CSRF token.
+    /// Counts [`DemoFaults::csrf_reject_next`] down. Returns true if a write is to be refused
+    /// despite its valid CSRF token.
     pub(super) fn take_csrf_rejection(&self) -> bool {
         let mut faults = self.faults.lock();
         let rejected = faults.csrf_reject_next > 0;

@@ -253,8 +253,8 @@ mod tests {
             ("HTTP/1.1 101 Switching Protocols\r\n\r\n", "101 Switching"),
             ("SSH-2.0-OpenSSH_9.2\r\n", "not HTTP"),
             ("HTTP/1.1 200 OK\r\n\r\nsurplus", "not HTTP"),
-            ("HTTP/1.1 200 OK\r\n", "no answer"),
-            ("", "no answer"),
+            ("HTTP/1.1 200 OK\r\n", "did not answer"),
+            ("", "did not answer"),
         ] {
             let error = opened("proxy:1", says, 1_000).await.0.unwrap_err().to_string();
             assert!(error.contains(reported), "{says:?}: {error}");

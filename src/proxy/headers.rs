@@ -73,9 +73,9 @@ pub(crate) fn strip(request: &mut RequestHeader, also: StripAlso) -> bool {
     had_authorization
 }
 
-/// Whether a header is stripped from every request. `Forwarded` and `X-Forwarded-*` would change SAP's login
-/// redirects. `x-approuter-authorization` replaces the token. The caller's `Authorization` must not
-/// be sent with the injected token or instead of it.
+/// Whether a header is stripped from every request. `Forwarded` and `X-Forwarded-*` would change
+/// SAP's login redirects. `x-approuter-authorization` replaces the token. The caller's
+/// `Authorization` must not be sent with the injected token or instead of it.
 pub(super) fn is_stripped(name: &HeaderName) -> bool {
     let exact = *name == AUTHORIZATION || *name == PROXY_AUTHORIZATION || *name == FORWARDED;
     exact

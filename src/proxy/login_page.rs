@@ -1,4 +1,4 @@
-//! What a login page of the tenant looks like: its redirect, its cookies, and its first bytes. Pure.
+//! What a login page of the tenant looks like: its redirect, its cookies, its first bytes. Pure.
 
 use bytes::Bytes;
 use flate2::read::GzDecoder;

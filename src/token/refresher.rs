@@ -200,14 +200,14 @@ impl Refresher {
         };
         let message = advice::append(error, pending.source.advice(error));
         self.client.metrics.record_credential_reload(outcome, &message);
-        self.client.store.set_pending_source_error(Some(message.into()));
+        self.client.store.set_pending_source_error(Some(message.as_str().into()));
         if is_first || self.try_log(error.outcome()) {
             warn!(
                 client = self.client.name,
                 outcome = error.outcome().label(),
                 next_attempt_seconds = until(pending.next_attempt).as_secs_f64(),
                 usable = self.client.store.is_usable(),
-                "Keeping the old credential; the new one brings no token: {error}."
+                "Keeping the old credential; the new one brings no token: {message}."
             );
         }
     }

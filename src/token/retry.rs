@@ -10,7 +10,7 @@ pub enum RetryClass {
     Connection,
     /// 500, 503, and answers without a usable token.
     Server,
-    /// 429, or another status that is retried and has `Retry-After`. Holds that time, if there is one.
+    /// 429, or 408 or 5xx with `Retry-After`. Holds that time, if there is one.
     RateLimited(Option<Duration>),
     /// The issuer refuses the client. Retried slowly: nothing changes by itself, and issuers lock
     /// clients out.

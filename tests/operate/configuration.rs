@@ -348,7 +348,7 @@ fn an_upstream_without_a_url_takes_it_from_the_key_of_its_client_or_has_a_fault(
     assert!(!of_key.contains("upstreams"), "{of_key}");
     assert!(of_key.contains("workers"), "{of_key}");
     let without = faults_of("PLAIN", "");
-    assert!(without.contains("b.yaml:4:6: upstreams.u.url: missing; give"), "{without}");
+    assert!(without.contains("b.yaml:4:6: upstreams.u.url: missing; set it to"), "{without}");
     assert!(without.contains("the key in the variable PLAIN does not name one"), "{without}");
     assert!(without.contains("workers"), "all faults at once: {without}");
     let cleartext = faults_of("CLEARTEXT", "allow_cleartext: true, min_tls: 1.3");

@@ -178,7 +178,7 @@ async fn a_token_is_printed_only_on_request() {
     let (code, raw, _) = run(&fixture, &config, &["token", "--raw"]).await;
     assert!(code == 0 && raw.starts_with("eyJ") && raw.matches('.').count() == 2, "{raw}");
     let (code, _, err) = run(&fixture, &config, &["token", "--client", "nobody"]).await;
-    assert!(code == 1 && err.contains("known: technical-user"), "{err}");
+    assert!(code == 1 && err.contains("choose one of: technical-user"), "{err}");
     fixture
         .tenant
         .set_faults(DemoFaults { issuer: IssuerFault::RefuseClient, ..DemoFaults::default() });

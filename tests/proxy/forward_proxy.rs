@@ -89,7 +89,7 @@ async fn a_proxys_refusal_is_reported_with_its_status() {
         ("HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 2\r\n\r\nno", "407"),
         ("HTTP/1.1 503 Service Unavailable\r\n\r\n", "503"),
         ("SSH-2.0-OpenSSH_9.2\r\n", "check that this address is an HTTP proxy's"),
-        ("", "no answer"),
+        ("", "did not answer"),
     ] {
         proxy.answer(answer);
         let before = proxy.asked().len();

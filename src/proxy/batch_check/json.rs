@@ -208,8 +208,8 @@ impl JsonReader {
         self.was_blank = true;
     }
 
-    /// Enters the array that opens here if its name is that of the list of requests. Returns whether
-    /// it was entered.
+    /// Enters the array that opens here if its name is that of the list of requests. Returns
+    /// whether it was entered.
     fn enter_list_if_named(&mut self) -> Result<bool, BatchRefusal> {
         let member = self.held.get(..self.seen.saturating_sub(1)).unwrap_or_default();
         let Some(key) = member.trim_ascii_end().strip_suffix(b":") else {

@@ -103,7 +103,7 @@ impl ResponseRewrite {
         self.made
     }
 
-    /// Ends the turn if other tasks should get theirs. Returns whether it ended.
+    /// Ends the turn if other tasks should have one. Returns whether it ended.
     pub(super) const fn try_end_turn(&mut self) -> bool {
         let is_enough = self.work >= TURN;
         if is_enough {

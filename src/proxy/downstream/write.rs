@@ -39,8 +39,8 @@ impl Downstream {
         Poll::Ready(Ok(()))
     }
 
-    /// Replaces an answer that pingora writes of its own accord by a local answer. Returns whether a
-    /// local answer is due.
+    /// Replaces an answer that pingora writes of its own accord by a local answer. Returns whether
+    /// a local answer is due.
     fn replace_own_answer(&mut self, bytes: &[u8]) -> bool {
         if self.local_answer.is_none() && self.phase().is_before_hooks() {
             self.answer(&local_answer_for(bytes));
