@@ -1,8 +1,8 @@
 //! The configuration: file, environment and flags, parsed and checked.
 //!
-//! The text of a file becomes a `node` tree. `overlay` lays the environment and the flags over it.
-//! `read` walks the tree by the tables of `file` into a [`Draft`] and reports every [`Fault`] at
-//! once. Until then, nothing but text is used. [`Draft::resolve`] reads the clients' keys that name
+//! The text of a file becomes a `node` tree. `overrides` replaces values by those of the environment
+//! and the flags. `read` walks the tree by the tables of `file` into a [`Draft`] and reports every
+//! [`Fault`] at once. Until then, nothing but text is used. [`Draft::resolve`] reads the clients' keys that name
 //! an upstream's origin, and completes the [`Config`].
 
 mod draft;
@@ -10,7 +10,7 @@ mod fault;
 mod file;
 mod model;
 mod node;
-mod overlay;
+mod overrides;
 mod read;
 mod reference;
 mod section;
@@ -22,7 +22,7 @@ pub use model::{
     Access, BasicAccess, Client, Config, InFlightLimits, Limits, ListenerId, Log, LogFormat, Retry,
     Route, ShutdownTimes, Timeouts, TlsVersion, Transport, Upstream,
 };
-pub use overlay::{Flags, unknown_variables};
+pub use overrides::{Flags, unknown_variables};
 pub use reference::reference;
 pub use value::ListenAddress;
 
@@ -52,7 +52,7 @@ pub fn parse(name: &str, text: &str, environment: &Environment, flags: &Flags) -
     match parsed {
         Ok(mut tree) => {
             let mut faults = Faults::default();
-            overlay::apply(&mut tree, environment, flags, &mut faults);
+            overrides::apply(&mut tree, environment, flags, &mut faults);
             read::draft(&tree, environment, faults)
         }
         Err(faults) => Draft::of_faults(faults),

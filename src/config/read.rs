@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
-/// Reads a whole document. `faults` were found before, by the overlay.
+/// Reads a whole document. `faults` were found before, by the overrides.
 pub(super) fn draft(tree: &Node, environment: &Environment, faults: Faults) -> Draft {
     let reader = Reader::new(environment, faults);
     let draft = read(&Section::open(&reader, tree, String::new(), file::ROOT));
