@@ -34,7 +34,8 @@ pub fn refresh_after(lifetime: Duration, fraction: f64, random: f64) -> Duration
 #[derive(Debug)]
 pub struct Schedule {
     refresh_at: f64,
-    next_refresh: Instant,
+    /// When the next request is due, apart from the limit of requests.
+    planned_refresh: Instant,
     /// When the next request is due if the current token must be replaced.
     urgent_refresh: Instant,
     /// Time until which the token in hand is usable; `None` without one, or if it is not wanted.
@@ -51,7 +52,7 @@ impl Schedule {
     pub fn new(now: Instant, refresh_at: f64) -> Self {
         Self {
             refresh_at,
-            next_refresh: now,
+            planned_refresh: now,
             urgent_refresh: now,
             usable_until: None,
             failures: 0,
@@ -62,7 +63,7 @@ impl Schedule {
 
     /// Returns when the next request is due.
     pub fn next_refresh(&self) -> Instant {
-        self.not_before(self.next_refresh)
+        self.not_before(self.planned_refresh)
     }
 
     /// Returns when the next request would be due after [`Schedule::expedite`]. A caller that waits
@@ -95,7 +96,7 @@ impl Schedule {
     /// After a failure, the retry delay still applies: an earlier request would fail too.
     pub fn expedite(&mut self) {
         self.usable_until = None;
-        self.next_refresh = self.next_refresh.min(self.urgent_refresh);
+        self.planned_refresh = self.planned_refresh.min(self.urgent_refresh);
     }
 
     /// Records a request that is sent at `now`.
@@ -105,7 +106,7 @@ impl Schedule {
 
     /// Records that the request sent at `sent` brought a token.
     pub fn record_success(&mut self, sent: Instant, lifetime: Duration, random: f64) {
-        self.next_refresh = sent + refresh_after(lifetime, self.refresh_at, random);
+        self.planned_refresh = sent + refresh_after(lifetime, self.refresh_at, random);
         self.urgent_refresh = sent;
         self.usable_until = Some(sent + usable_for(lifetime));
         self.failures = 0;
@@ -119,7 +120,7 @@ impl Schedule {
         let left = |until: Instant| until.saturating_duration_since(now);
         let left = self.usable_until.map_or(Duration::ZERO, left);
         let after = |left| now + retry_delay(class, length, left, random);
-        (self.next_refresh, self.urgent_refresh) = (after(left), after(Duration::ZERO));
+        (self.planned_refresh, self.urgent_refresh) = (after(left), after(Duration::ZERO));
     }
 }
 
