@@ -13,6 +13,7 @@ mod attempt;
 mod attempt_setup;
 pub(crate) mod attempts;
 mod batch_check;
+mod busy_retry;
 pub mod context;
 mod cookies;
 mod csrf;
@@ -20,22 +21,23 @@ pub(crate) mod downstream;
 mod failure;
 pub mod guard;
 mod header_redaction;
-pub(crate) mod headers;
 mod heal;
 mod informational;
+pub(crate) mod injected_headers;
 pub mod links;
 pub(crate) mod login_page;
+mod method_override;
 mod methods;
 mod outcome;
+pub(crate) mod problem;
 mod record;
 mod rejection;
 mod replay;
 mod request_body;
 mod request_framing;
 mod request_header;
-pub(crate) mod respond;
-mod retry_policy;
 pub mod route;
+mod stripped_headers;
 mod table;
 pub mod token_refusal;
 pub mod upstream;
@@ -60,8 +62,8 @@ use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
+use problem::{DRAIN_TIMEOUT, Problem};
 use record::method_label;
-use respond::{DRAIN_TIMEOUT, Problem};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -421,7 +423,9 @@ impl ProxyHttp for Proxy {
             error.set_retry(false);
         } else if !attempts::is_replay(&error) {
             let only_reads = route.only_reads(session.req_header());
-            upstream::set_retry_after_loss(&mut error, only_reads, is_pooled, tried, attempts);
+            upstream::decide_retry_of_lost_request(
+                &mut error, only_reads, is_pooled, tried, attempts,
+            );
         }
         error
     }
@@ -493,7 +497,7 @@ impl ProxyHttp for Proxy {
         let reason = context.admitted.as_ref().and_then(|admitted| admitted.heal.reason());
         let number = context.attempt_number();
         context.record.span.sent(number, reason);
-        access_log::request(session, error, context);
+        access_log::log_request(session, error, context);
         context.record.is_logged = true;
         // The rest of the request's body may still be read.
         context.release();

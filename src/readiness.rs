@@ -145,7 +145,7 @@ impl Readiness {
     /// Returns the answer of `/readyz`: whether this instance should get traffic. A failing refresh
     /// with a valid token is *degraded*, which is reported, and is ready.
     pub fn readyz(&self) -> ProbeAnswer {
-        self.answer_and_record(&self.checks())
+        self.record_readyz(&self.checks())
     }
 
     /// Returns the answer of `/readyz?verbose`, with each check on a line.
@@ -157,14 +157,14 @@ impl Readiness {
             Verdict::Pending(_) => format!("[-] {check}\n"),
         });
         let lines: String = lines.collect();
-        let ProbeAnswer { ok, text } = self.answer_and_record(&checks);
+        let ProbeAnswer { ok, text } = self.record_readyz(&checks);
         ProbeAnswer::new(ok, lines + &text)
     }
 
     /// Evaluates the state, and records whether the instance was ready.
     pub fn evaluate_state(&self) -> SidecarState {
         let checks = self.checks();
-        let is_ready = self.answer_and_record(&checks).ok;
+        let is_ready = self.record_readyz(&checks).ok;
         if self.0.drain.has_begun() {
             SidecarState::Draining
         } else if is_ready && checks.iter().any(Check::is_degraded) {
@@ -211,15 +211,15 @@ impl Readiness {
 
     /// Returns the answer to a probe of readiness, and records whether the instance was ready. Only
     /// probes and the status record that, not the event that makes the last check pass.
-    fn answer_and_record(&self, checks: &[Check]) -> ProbeAnswer {
-        let answer = self.probe_answer(checks);
+    fn record_readyz(&self, checks: &[Check]) -> ProbeAnswer {
+        let answer = self.readyz_text(checks);
         if answer.ok {
             self.0.was_ready.store(true, Ordering::Relaxed);
         }
         answer
     }
 
-    fn probe_answer(&self, checks: &[Check]) -> ProbeAnswer {
+    fn readyz_text(&self, checks: &[Check]) -> ProbeAnswer {
         if self.0.drain.has_begun() {
             return ProbeAnswer::new(false, "not ready: draining".into());
         }

@@ -91,7 +91,7 @@ mod source {
                 Outcome { refusal, sent, parts: parts.into_inner() }
             }
         }
-        pub mod headers;
+        pub mod injected_headers;
         pub mod links {
             mod entity_tag;
             mod header;
@@ -103,7 +103,9 @@ mod source {
 
             pub(crate) use header::restored_tags;
         }
+        pub mod method_override;
         pub mod route;
+        pub mod stripped_headers;
     }
     pub mod redact;
     pub mod secret;
@@ -120,13 +122,13 @@ pub use source::{
 /// The header of the request to the upstream, for this request's header.
 pub fn header_upstream(request: &mut pingora::http::RequestHeader) {
     let value = http::HeaderValue::from_static;
-    proxy::headers::strip(request, proxy::headers::StripAlso::default());
-    let injection = proxy::headers::Injection {
+    proxy::stripped_headers::strip(request, proxy::stripped_headers::StripAlso::default());
+    let injection = proxy::injected_headers::Injection {
         authorization: &value("Bearer injected"),
         host: &value("tenant.example"),
         custom_auth: true,
         extra: &[],
     };
     // The sidecar's own names and values are always valid.
-    let _ = proxy::headers::inject(request, &injection);
+    let _ = proxy::injected_headers::inject(request, &injection);
 }

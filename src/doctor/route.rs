@@ -4,7 +4,7 @@ use super::{Subject, Verdict, advice};
 use crate::config::Route;
 use crate::http_client::{HttpClient, HttpClientOptions};
 use crate::metrics::labels::TokenRefusal;
-use crate::proxy::headers::CUSTOM_AUTH;
+use crate::proxy::injected_headers::CUSTOM_AUTH;
 use crate::proxy::login_page::{self, PEEK};
 use crate::proxy::token_refusal::{self, AnswerVerdict, RequestKind};
 use crate::redact::Secrets;

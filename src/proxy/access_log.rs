@@ -21,7 +21,7 @@ const VCAP_REQUEST_ID: HeaderName = HeaderName::from_static("x-vcap-request-id")
 const LONGEST_ID: usize = 64;
 
 /// Logs a request that has ended.
-pub(super) fn request(session: &Session, error: Option<&Error>, context: &Context) {
+pub(super) fn log_request(session: &Session, error: Option<&Error>, context: &Context) {
     let (record, request) = (&context.record, session.req_header());
     let answer = final_answer(session).map(|answer| &answer.headers);
     let admitted = context.admitted.as_ref();

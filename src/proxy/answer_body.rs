@@ -5,7 +5,7 @@
 
 use super::downstream::{Downstream, ResponseFraming, ResponseRewrite};
 use super::links::BodyRewriter;
-use super::respond::Problem;
+use super::problem::Problem;
 use super::table::RouteHandle;
 use crate::error::ErrorKind;
 use crate::redact::{Redactor, Secrets};

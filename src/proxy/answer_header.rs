@@ -2,7 +2,7 @@
 //! it may be.
 
 use super::context::Admitted;
-use super::respond::Problem;
+use super::problem::Problem;
 use super::{cookies, csrf, header_redaction};
 use crate::error::ErrorKind;
 use crate::profile::Csrf;
@@ -72,7 +72,8 @@ pub(super) fn adapt(session: &Session, response: &mut ResponseHeader, admitted: 
 pub(super) fn redact(response: &mut ResponseHeader, admitted: &Admitted) -> Option<Secrets> {
     let Admitted { route, added_secrets, .. } = admitted;
     let store = &route.client.store;
-    let secrets = header_redaction::secrets_of(store, &route.neighbours, added_secrets.as_ref())?;
+    let secrets =
+        header_redaction::secrets_to_redact(store, &route.neighbours, added_secrets.as_ref())?;
     route.metrics.add_redacted_tokens(header_redaction::redact_header(&secrets, response));
     Some(secrets)
 }

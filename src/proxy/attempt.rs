@@ -3,7 +3,7 @@
 use super::answer_body::AnswerBody;
 use super::csrf::CsrfSession;
 use super::downstream::Downstream;
-use super::respond::Problem;
+use super::problem::Problem;
 use super::upstream::Slot;
 use crate::error::ErrorKind;
 use crate::token::store::Usable;

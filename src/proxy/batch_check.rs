@@ -21,7 +21,7 @@ mod refusal;
 mod smuggling;
 mod target;
 
-use super::respond::Problem;
+use super::problem::Problem;
 use super::route::{self, path_of};
 use super::table::{RouteHandle, Table};
 use crate::config::ListenerId;

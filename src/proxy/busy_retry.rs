@@ -27,7 +27,7 @@ pub(super) struct RetryWait {
 impl RetryWait {
     /// The wait after an answer with this status, or `None` if the answer is passed on. `retries`
     /// is the number of earlier waits.
-    fn next(
+    fn wait_after(
         &self,
         policy: Retry,
         retries: u32,
@@ -70,7 +70,7 @@ impl RetryWait {
             return Ok(());
         }
         let (retries, now) = (attempts.count_of(Cause::Busy), SystemTime::now());
-        let next = self.next(policy, retries, response.status, &response.headers, now);
+        let next = self.wait_after(policy, retries, response.status, &response.headers, now);
         let Some(wait) = next else {
             return Ok(());
         };
@@ -99,7 +99,7 @@ mod tests {
                 headers.insert(RETRY_AFTER, asked.parse().unwrap());
             }
             let status = StatusCode::TOO_MANY_REQUESTS;
-            let next = waited.next(policy, retries, status, &headers, SystemTime::now());
+            let next = waited.wait_after(policy, retries, status, &headers, SystemTime::now());
             let Some(wait) = next else { break };
             waited.total += wait;
             waits.push(wait.as_secs());
@@ -124,7 +124,7 @@ mod tests {
         {
             let status = StatusCode::from_u16(status).unwrap();
             let (waited, now) = (RetryWait::default(), SystemTime::now());
-            let next = waited.next(POLICY, 0, status, &HeaderMap::new(), now);
+            let next = waited.wait_after(POLICY, 0, status, &HeaderMap::new(), now);
             assert_eq!(next.is_some(), is_busy, "{status}");
         }
     }

@@ -3,13 +3,13 @@
 use super::attempt::Attempt;
 use super::attempts::Attempts;
 use super::batch_check::BatchCheck;
+use super::busy_retry::RetryWait;
 use super::csrf::CsrfSession;
 use super::downstream::RequestInFlight;
 use super::heal::Heal;
 use super::informational::Informational;
 use super::record::Record;
 use super::request_body::RequestBody;
-use super::retry_policy::RetryWait;
 use super::table::RouteHandle;
 use super::upstream::Tried;
 use crate::metrics::Metrics;

@@ -1,6 +1,6 @@
 //! The answer to an error that ended a request. Pure.
 
-use super::respond::Problem;
+use super::problem::Problem;
 use crate::error::ErrorKind;
 use crate::trust;
 use pingora::{Error, ErrorSource, ErrorType};

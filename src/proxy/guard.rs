@@ -4,8 +4,8 @@
 //! not a web page in a browser on the same machine, not a request to a name that an attacker
 //! resolves to this address, and not another machine without a password.
 
-use super::headers::X_API_KEY;
-use super::respond::Problem;
+use super::problem::Problem;
+use super::stripped_headers::X_API_KEY;
 use crate::error::ErrorKind;
 use crate::secret::Secret;
 use arc_swap::{ArcSwap, ArcSwapOption};

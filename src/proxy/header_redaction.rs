@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 /// The secrets that a response must not hold: every valid token for this upstream, and the secrets
 /// that were added to the request.
-pub(super) fn secrets_of(
+pub(super) fn secrets_to_redact(
     own: &TokenStore,
     neighbours: &[Arc<TokenStore>],
     added: Option<&Secrets>,

@@ -1,8 +1,9 @@
 //! Which methods a route allows, and which requests only read.
 
-use super::respond::Problem;
+use super::method_override::all_methods;
+use super::problem::Problem;
+use super::route;
 use super::table::RouteHandle;
-use super::{headers, route};
 use crate::error::ErrorKind;
 use http::{HeaderMap, Method};
 use pingora::http::RequestHeader;
@@ -37,7 +38,7 @@ impl RouteHandle {
             || is_read
             || route::always_ends_with(target, route::BATCH);
         // A method that cannot be parsed counts as one that no route allows.
-        let is_allowed = headers::all_methods(method, headers, |method| {
+        let is_allowed = all_methods(method, headers, |method| {
             let is_post = *method == Method::POST;
             route.methods.contains(method) && (takes_post || !is_post)
                 || is_read && is_post && route.methods.contains(&Method::GET)
@@ -64,7 +65,7 @@ impl RouteHandle {
 
     /// Whether a request changes nothing, so that it may be sent again.
     pub(super) fn only_reads(&self, request: &RequestHeader) -> bool {
-        headers::all_methods(&request.method, &request.headers, |method| {
+        all_methods(&request.method, &request.headers, |method| {
             method.is_safe() || *method == Method::POST && self.reads_by_post(request.raw_path())
         })
     }

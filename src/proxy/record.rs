@@ -1,6 +1,6 @@
 //! How a request ended: counted, traced, and logged if the logging hook did not run.
 
-use super::respond::Problem;
+use super::problem::Problem;
 use super::table::RouteHandle;
 use crate::metrics::labels::RequestOutcome;
 use crate::metrics::{Metrics, OTHER};

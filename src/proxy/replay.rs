@@ -1,6 +1,6 @@
 //! Whether a request may be sent to the upstream again. Pure.
 
-use super::headers::all_methods;
+use super::method_override::all_methods;
 use crate::profile::Replay;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, Method};

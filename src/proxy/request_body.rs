@@ -10,8 +10,8 @@
 
 use super::batch_check::BatchCheck;
 use super::links::{DIGESTS, LinkPlan, RequestRewriter};
+use super::problem::Problem;
 use super::replay::REPLAY_BUFFER;
-use super::respond::Problem;
 use super::route;
 use crate::error::ErrorKind;
 use bytes::Bytes;

@@ -1,7 +1,8 @@
 //! The header of a request as it is sent upstream.
 
 use super::context::Admitted;
-use super::headers::{self, Injection, StripAlso};
+use super::injected_headers::{Injection, inject};
+use super::stripped_headers::{StripAlso, strip};
 use super::{cookies, csrf, route};
 use crate::trace_context::{TRACEPARENT, Trace};
 use http::header::ACCEPT_ENCODING;
@@ -25,10 +26,10 @@ pub(super) fn rewrite(
         api_key: route.guard.takes_api_key(),
         trace_state: trace.is_some_and(Trace::is_local),
     };
-    if headers::strip(request, strip_also) {
+    if strip(request, strip_also) {
         route.metrics.record_stripped_authorization();
     }
-    headers::inject(
+    inject(
         request,
         &Injection {
             authorization: &token.authorization,

@@ -1,13 +1,14 @@
-//! Which headers of a request are stripped before it is sent upstream, and which are injected.
+//! Which headers of a request are stripped before it is sent upstream.
 //!
 //! pingora has already removed the hop-by-hop headers and those that `Connection` nominates.
 
+use super::injected_headers::CUSTOM_AUTH;
 use crate::trace_context::TRACESTATE;
+use http::HeaderName;
 use http::header::{
     AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, FORWARDED, HOST,
     PROXY_AUTHORIZATION, TRANSFER_ENCODING,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use pingora::http::RequestHeader;
 
 const X_APPROUTER_AUTHORIZATION: &str = "x-approuter-authorization";
@@ -15,14 +16,8 @@ const X_FORWARDED: &str = "x-forwarded";
 /// Headers from which some front ends take the path. A request would be checked for the path of one
 /// route and processed for another path.
 const PATH_OVERRIDES: [&str; 2] = ["x-original-url", "x-rewrite-url"];
-/// Headers that override a request's method.
-const METHOD_OVERRIDES: [&str; 3] =
-    ["x-http-method", "x-http-method-override", "x-method-override"];
 /// The header of a local API key.
 pub(crate) const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-/// The header that makes SAP's front end use the bearer token, not a browser session.
-pub(crate) const CUSTOM_AUTH: HeaderName = HeaderName::from_static("x-sap-sac-custom-auth");
-
 /// Headers that only the sidecar may set. A server that treats `_` as `-` must not get the caller's
 /// version of them.
 const SET_HERE: [HeaderName; 9] = [
@@ -36,15 +31,6 @@ const SET_HERE: [HeaderName; 9] = [
     CONTENT_ENCODING,
     TRANSFER_ENCODING,
 ];
-
-/// The headers that are added to a request.
-#[derive(Debug)]
-pub(crate) struct Injection<'a> {
-    pub(crate) authorization: &'a HeaderValue,
-    pub(crate) host: &'a HeaderValue,
-    pub(crate) custom_auth: bool,
-    pub(crate) extra: &'a [(HeaderName, HeaderValue)],
-}
 
 /// Headers that are stripped from some requests only.
 #[derive(Clone, Copy, Debug, Default)]
@@ -86,49 +72,15 @@ pub(super) fn is_stripped(name: &HeaderName) -> bool {
             && SET_HERE.iter().any(|known| resembles(name, known.as_str()))
 }
 
-/// The methods by which headers override a request's own. OData V2 servers obey `X-HTTP-Method`,
-/// others similar headers. Which of several a server obeys is unknown, so all count.
-pub(super) fn overriding_methods(headers: &HeaderMap) -> impl Iterator<Item = &HeaderValue> {
-    let is_override =
-        |name: &HeaderName| METHOD_OVERRIDES.iter().any(|known| resembles(name, known));
-    headers.iter().filter(move |(name, _)| is_override(name)).map(|(_, value)| value)
-}
-
-/// Whether a condition holds for a request's method and for every method that overrides it.
-pub(super) fn all_methods(
-    method: &Method,
-    headers: &HeaderMap,
-    holds: impl Fn(&Method) -> bool,
-) -> bool {
-    let known = |value: &HeaderValue| Method::from_bytes(value.as_bytes()).ok();
-    holds(method)
-        && overriding_methods(headers).all(|value| known(value).is_some_and(|one| holds(&one)))
-}
-
 /// Whether two names are equal if `_` counts as `-`: CGI-like servers do not distinguish them.
 /// Names are lower-case.
-fn resembles(name: &HeaderName, known: &str) -> bool {
+pub(super) fn resembles(name: &HeaderName, known: &str) -> bool {
     name.as_str().len() == known.len() && begins_like(name, known)
 }
 
 fn begins_like(name: &HeaderName, prefix: &str) -> bool {
     let alike = |(given, wanted): (u8, u8)| given == wanted || given == b'_' && wanted == b'-';
     name.as_str().len() >= prefix.len() && name.as_str().bytes().zip(prefix.bytes()).all(alike)
-}
-
-/// Adds the sidecar's headers; each replaces the caller's header of that name.
-pub(crate) fn inject(
-    request: &mut RequestHeader,
-    injection: &Injection<'_>,
-) -> pingora::Result<()> {
-    for (name, value) in injection.extra {
-        request.insert_header(name, value)?;
-    }
-    if injection.custom_auth {
-        request.insert_header(CUSTOM_AUTH, HeaderValue::from_static("true"))?;
-    }
-    request.insert_header(HOST, injection.host)?;
-    request.insert_header(AUTHORIZATION, injection.authorization)
 }
 
 #[cfg(test)]
@@ -194,47 +146,5 @@ mod tests {
             assert_eq!(names(&request).iter().filter(|name| is_left(name)).count(), left.len());
             assert_eq!(names(&request).len(), left.len(), "{api_key} {trace_state}");
         }
-    }
-
-    #[test]
-    fn every_method_in_a_header_counts() {
-        let request = request(&[
-            ("X-HTTP-Method", "GET"),
-            ("x-http-method", "DELETE"),
-            ("X_HTTP-Method_Override", "PUT"),
-            ("X-Method-Override", "PATCH"),
-            ("X-HTTP-Methods", "no"),
-        ]);
-        let mut methods: Vec<_> = overriding_methods(&request.headers).collect();
-        methods.sort();
-        assert_eq!(methods, ["DELETE", "GET", "PATCH", "PUT"]);
-    }
-
-    #[test]
-    fn ours_replace_what_is_there() {
-        let mut request = request(&[
-            ("Host", "127.0.0.1:8080"),
-            ("x-sap-sac-custom-auth", "false"),
-            ("x-team", "a"),
-        ]);
-        let mut authorization = HeaderValue::from_static("Bearer ours");
-        authorization.set_sensitive(true);
-        let injection = Injection {
-            authorization: &authorization,
-            host: &HeaderValue::from_static("acme.example"),
-            custom_auth: true,
-            extra: &[(HeaderName::from_static("x-team"), HeaderValue::from_static("b"))],
-        };
-        inject(&mut request, &injection).unwrap();
-        let value = |name: &str| {
-            let values: Vec<_> = request.headers.get_all(name).iter().collect();
-            assert_eq!(values.len(), 1, "{name}");
-            values[0].clone()
-        };
-        assert_eq!(value("authorization"), "Bearer ours");
-        assert!(value("authorization").is_sensitive());
-        assert_eq!(value("host"), "acme.example");
-        assert_eq!(value("x-sap-sac-custom-auth"), "true");
-        assert_eq!(value("x-team"), "b");
     }
 }

@@ -3,6 +3,7 @@
 
 mod addresses;
 mod concurrency;
+mod connect_retry;
 mod http2;
 mod loss;
 mod observed;
@@ -14,7 +15,7 @@ mod tunnel;
 
 pub(super) use concurrency::Slot;
 pub(super) use http2::requires_http1;
-pub(super) use retry::{idle_timeout, is_idle_timeout, set_retry_after_loss};
+pub(super) use retry::{decide_retry_of_lost_request, idle_timeout, is_idle_timeout};
 pub(crate) use send_buffer::MOST_HANDLES;
 pub(super) use send_buffer::SendBuffer;
 pub(super) use tried::Tried;
@@ -24,7 +25,6 @@ use crate::endpoint;
 use crate::forward_proxy::Destination;
 use crate::http_client::{HttpClient, HttpClientError, HttpClientOptions};
 use crate::keepalive;
-use crate::proxy::attempts::{Attempts, Cause};
 use crate::proxy::replay;
 use addresses::{Addresses, ResolveError};
 use concurrency::ConcurrencyLimit;
@@ -162,7 +162,7 @@ impl UpstreamHandle {
         };
         tried.needs_lookup = false;
         let known = found.map_err(|error| self.unresolved(&error))?;
-        let Some(address) = tried.next(&known, &self.observed.avoided()) else {
+        let Some(address) = tried.next_address(&known, &self.observed.avoided()) else {
             // The resolver knows no other address.
             let failure = tried.failure.take();
             return Err(failure.unwrap_or_else(|| Error::new_up(ErrorType::ConnectNoRoute)));
@@ -193,41 +193,10 @@ impl UpstreamHandle {
         Ok(peer)
     }
 
-    /// Handles an error of connecting. The error that is returned says whether to try again.
-    pub(super) fn on_connect_error(
-        &self,
-        mut error: Box<Error>,
-        tried: &mut Tried,
-        attempts: &mut Attempts,
-    ) -> Box<Error> {
-        // A forward proxy that refuses would refuse at its other addresses, too.
-        let is_final = tunnel::is_refusal(&error)
-            || !(self.try_other_anchors(&error, tried, attempts)
-                || self.try_http2(&error, attempts)
-                || retry::try_new_stream(&error, attempts)
-                || self.try_next_address(tried, attempts));
-        error.set_retry(false);
-        if is_final {
-            return error;
-        }
-        let mut again = Error::new_up(error.etype().clone());
-        again.set_retry(true);
-        tried.failure = Some(error);
-        again
-    }
-
     /// Whether a request is sent by HTTP/1.1 although the upstream may support HTTP/2.
     fn needs_http1(&self, request: &RequestHeader) -> bool {
         let may_choose = !self.observed.is_http2_only();
         self.observed.requires_http1() || may_choose && http2::is_better_without(request)
-    }
-
-    /// Falls back to HTTP/2 for requests that prefer HTTP/1.1 if the upstream supports only HTTP/2.
-    fn try_http2(&self, error: &Error, attempts: &mut Attempts) -> bool {
-        self.offers_http2()
-            && tls::has_no_protocol(error)
-            && self.observed.set_http2_only()
-            && attempts.try_count(Cause::Http2Only)
     }
 
     fn offers_http2(&self) -> bool {
@@ -250,31 +219,6 @@ impl UpstreamHandle {
             self.observed.abandon_pooled_connections();
         }
         Err(tls::too_old())
-    }
-
-    /// Switches to the other trust anchors if the certificate's authority is unknown to these.
-    fn try_other_anchors(&self, error: &Error, tried: &mut Tried, attempts: &mut Attempts) -> bool {
-        if self.private_anchors.is_none() || !tls::is_untrusted(error) {
-            return false;
-        }
-        if !attempts.try_count(Cause::TrustAnchors) {
-            return false;
-        }
-        let is_private = !tried.is_private.unwrap_or_default();
-        self.observed.set_private(is_private);
-        tried.is_private = Some(is_private);
-        true
-    }
-
-    /// Records that the latest address failed. Returns whether there may be another one.
-    fn try_next_address(&self, tried: &mut Tried, attempts: &mut Attempts) -> bool {
-        let Some((failed, known)) = &tried.latest else { return false };
-        tried.failed.push(*failed);
-        self.observed.avoid(failed, known);
-        let is_known = tried.next(known, &[]).is_some();
-        // When all have failed, the name may have moved.
-        tried.needs_lookup = !is_known && known.is_doubtful();
-        (is_known || tried.needs_lookup) && attempts.try_count(Cause::Address)
     }
 
     fn unresolved(&self, error: &ResolveError) -> Box<Error> {

@@ -2,7 +2,7 @@
 
 use crate::error::ErrorKind;
 use crate::proxy::downstream::{Load, Socket};
-use crate::proxy::respond::Problem;
+use crate::proxy::problem::Problem;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

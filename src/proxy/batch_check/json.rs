@@ -9,8 +9,8 @@ mod members;
 use super::kind::BatchKind;
 use super::part_request::{CheckPart, PartRequest, check_id};
 use super::refusal::{BatchRefusal, unreadable};
-use crate::proxy::headers::is_stripped;
 use crate::proxy::links::restored_tags;
+use crate::proxy::stripped_headers::is_stripped;
 use http::{HeaderMap, Method};
 use members::{Members, is_plain};
 

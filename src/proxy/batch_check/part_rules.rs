@@ -6,7 +6,7 @@ use super::refusal::BatchRefusal;
 use super::target::{Base, Origins};
 use crate::config::ListenerId;
 use crate::proxy::guard::Guard;
-use crate::proxy::headers::all_methods;
+use crate::proxy::method_override::all_methods;
 use crate::proxy::route;
 use crate::proxy::table::{RouteHandle, Table};
 use http::header::HOST;

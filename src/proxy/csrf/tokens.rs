@@ -4,7 +4,7 @@ use super::backoff::{FetchFailures, Need};
 use crate::http_client::HttpClient;
 use crate::metrics::CsrfMetrics;
 use crate::metrics::labels::{CsrfFetch, TokenRefusal};
-use crate::proxy::headers::CUSTOM_AUTH;
+use crate::proxy::injected_headers::CUSTOM_AUTH;
 use crate::proxy::token_refusal::{self, AnswerVerdict, RequestKind, X_CSRF_TOKEN as CSRF_TOKEN};
 use crate::proxy::upstream::UpstreamHandle;
 use crate::redact::Secrets;

@@ -2,8 +2,8 @@
 
 use crate::config::ListenerId;
 use crate::metrics::Metrics;
+use crate::proxy::problem::Problem;
 use crate::proxy::record;
-use crate::proxy::respond::Problem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 

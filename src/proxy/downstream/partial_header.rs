@@ -2,7 +2,7 @@
 
 use super::load::Load;
 use crate::proxy::guard::{LONGEST_HEADER, too_large};
-use crate::proxy::respond::Problem;
+use crate::proxy::problem::Problem;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What a header may take besides what is counted once it is parsed: method, version and additional

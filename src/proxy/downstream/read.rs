@@ -9,7 +9,7 @@ use super::connection::Downstream;
 use super::phase::Phase;
 use super::request_line::RequestLine;
 use crate::error::ErrorKind;
-use crate::proxy::respond::Problem;
+use crate::proxy::problem::Problem;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};

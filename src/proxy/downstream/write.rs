@@ -6,7 +6,7 @@
 use super::connection::Downstream;
 use super::response_rewrite::ResponseRewrite;
 use crate::error::ErrorKind;
-use crate::proxy::respond::Problem;
+use crate::proxy::problem::Problem;
 use bytes::Buf;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};

@@ -1,7 +1,7 @@
 //! `max_in_flight` of an upstream: further requests wait in a bounded queue.
 
 use crate::config::InFlightLimits;
-use crate::proxy::respond::Problem;
+use crate::proxy::problem::Problem;
 use pingora::{Error, ErrorType};
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};

@@ -11,7 +11,7 @@ use pingora::{Error, ErrorType};
 /// Sets in the error whether a request that failed before its answer is sent again. A write, even
 /// an idempotent one, may have been executed: it is sent again only if the upstream says that it
 /// did not process the request.
-pub(in crate::proxy) fn set_retry_after_loss(
+pub(in crate::proxy) fn decide_retry_of_lost_request(
     error: &mut Error,
     only_reads: bool,
     is_pooled: bool,

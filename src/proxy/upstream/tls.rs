@@ -4,7 +4,7 @@
 use crate::config::TlsVersion;
 use crate::error::ErrorKind;
 use crate::http_client::{self, HttpClientError};
-use crate::proxy::respond::Problem;
+use crate::proxy::problem::Problem;
 use crate::secret_file::CertificateAndKey;
 use crate::trust::{self, TrustError};
 use pingora::protocols::tls::{CaType, SslDigest};

@@ -26,7 +26,7 @@ pub(in crate::proxy) struct Tried {
 
 impl Tried {
     /// The next untried address; recently failed ones last.
-    pub(super) fn next(&self, known: &Known, avoided: &[SocketAddr]) -> Option<SocketAddr> {
+    pub(super) fn next_address(&self, known: &Known, avoided: &[SocketAddr]) -> Option<SocketAddr> {
         let untried = known.addresses.iter().filter(|address| !self.failed.contains(address));
         untried
             .clone()

@@ -3,7 +3,7 @@
 
 use crate::error::ErrorKind;
 use crate::forward_proxy::{Destination, TunnelError};
-use crate::proxy::respond::Problem;
+use crate::proxy::problem::Problem;
 use async_trait::async_trait;
 use pingora::connectors::l4::Connect;
 use pingora::protocols::l4::socket::SocketAddr;
