@@ -1,9 +1,9 @@
 //! The configuration: file, environment and flags, parsed and checked.
 //!
-//! The text of a file becomes a `node` tree. `overrides` replaces values by those of the environment
-//! and the flags. `read` walks the tree by the tables of `file` into a [`Draft`] and reports every
-//! [`Fault`] at once. Until then, nothing but text is used. [`Draft::resolve`] reads the clients' keys that name
-//! an upstream's origin, and completes the [`Config`].
+//! The text of a file becomes a `node` tree. `overrides` replaces values by those of the
+//! environment and the flags. `read` walks the tree by the tables of `file` into a [`Draft`] and
+//! reports every [`Fault`] at once. Until then, nothing but text is used. [`Draft::resolve`] reads
+//! the clients' keys that name an upstream's origin, and completes the [`Config`].
 
 mod draft;
 mod fault;
