@@ -243,7 +243,7 @@ pub(crate) const UPSTREAM: &[Field] = &[
         "url",
         OneOf,
         "https://acme.eu10.hcs.cloud.sap",
-        "The tenant's origin: scheme, host and port, without a path. A key in `credentials` may name it instead.",
+        "The tenant's origin: scheme, host and port, without a path. The client's `credentials` may name it instead.",
     ),
     field(
         "client",
@@ -331,7 +331,7 @@ pub(crate) const TIMEOUTS: &[Field] = &[
         "connect",
         Text("5s"),
         "",
-        "The time limit of the TCP connection, and again of the TLS handshake. When it is exceeded, the next address is tried.",
+        "The time limit for opening the TCP connection, and again for the TLS handshake. When it is exceeded, the next address is tried.",
     ),
     field(
         "read",

@@ -147,7 +147,7 @@ pub struct InFlightLimits {
 /// Timeouts of an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// The time limit of the TCP connection, and again of the TLS handshake.
+    /// The time limit for opening the TCP connection, and again for the TLS handshake.
     pub connect: Duration,
     /// The longest pause between two reads of the response.
     pub read: Duration,
