@@ -42,7 +42,7 @@ pub enum ErrorKind {
     HeaderTooLarge,
     /// More requests at once than `limits.requests`.
     Overloaded,
-    /// Past the drain deadline.
+    /// The process is shutting down, and the drain deadline passed before the request was sent.
     Draining,
     /// A defect in bearerd itself.
     Internal,
@@ -99,7 +99,7 @@ impl ErrorKind {
             Self::UpstreamProxy => (
                 "upstream_proxy",
                 StatusCode::BAD_GATEWAY,
-                "The forward proxy does not lead to the upstream",
+                "The forward proxy did not connect to the upstream",
                 "destination_unavailable",
             ),
             Self::NoRoute => (

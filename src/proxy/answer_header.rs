@@ -29,7 +29,7 @@ pub(super) fn is_too_large(response: &ResponseHeader) -> bool {
 /// Ends a request whose answer has too large a header.
 pub(super) fn too_large() -> Box<Error> {
     let detail = format!(
-        "the header of the upstream's answer has more than {} KiB; none of it was passed on, but the upstream may have processed the request; get the answer with `curl` and the token of `bearerd token` to see which header it is",
+        "the header of the upstream's answer has more than {} KiB; none of it was passed on, but the upstream may have processed the request; to see which header it is, send the request with `curl` and the token that `bearerd token --raw` prints",
         LARGEST / 1024
     );
     Problem::new(ErrorKind::UpstreamUnreachable, detail).into_error(TOO_LARGE).into_up()

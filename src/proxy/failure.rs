@@ -76,14 +76,14 @@ fn detail(kind: ErrorKind, error: &Error) -> String {
             format!("no trusted TLS connection to the upstream: {cause}; {advice}")
         }
         ErrorKind::UpstreamTimeout if is_silence(error) => {
-            "the connection to the upstream is dead: nothing came back, not even from its network; check the network, VPN or NAT in between, and whether the upstream hangs".to_owned()
+            "the connection to the upstream is dead: no answer came back, and the upstream acknowledged nothing or read nothing; check the network, VPN or NAT in between, and whether the upstream is down or hangs".to_owned()
         }
         ErrorKind::UpstreamTimeout => format!(
             "the upstream took too long ({}); if it needs more time, raise the upstream's timeouts",
             error.etype().as_str()
         ),
         ErrorKind::UpstreamUnreachable => format!(
-            "the upstream did not answer ({}); check the upstream's url and the network",
+            "the upstream cannot be reached, closed the connection before it answered, or did not answer in HTTP ({}); check the upstream's url and the network",
             error.etype().as_str()
         ),
         ErrorKind::BadRequest if is_late_body(error) => {

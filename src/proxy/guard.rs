@@ -206,7 +206,7 @@ impl Guard {
         };
         let is_elsewhere = !is_modern && !headers.get_all(REFERER).iter().all(is_own_page);
         if is_foreign || is_elsewhere || !headers.get_all(ORIGIN).iter().all(is_own_origin) {
-            let detail = "a page of another site, or a browser's address bar, sent this request, and the sidecar refuses these; use a tool like curl";
+            let detail = "this request came from a web page of another site, or from an address typed into a browser; the sidecar refuses both; use a tool like curl";
             return Err(Problem::new(ErrorKind::CrossSite, detail));
         }
         Ok(())

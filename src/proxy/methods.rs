@@ -34,28 +34,28 @@ impl RouteHandle {
         target: &[u8],
     ) -> Result<(), Problem> {
         let route = &self.config;
-        let takes_post = !route.profile.post_only_reads
+        let allows_post = !route.profile.post_only_reads
             || is_read
             || route::always_ends_with(target, route::BATCH);
-        // A method that cannot be parsed counts as one that no route allows.
+        // A method that cannot be parsed is treated as one that no route allows.
         let is_allowed = all_methods(method, headers, |method| {
             let is_post = *method == Method::POST;
-            route.methods.contains(method) && (takes_post || !is_post)
+            route.methods.contains(method) && (allows_post || !is_post)
                 || is_read && is_post && route.methods.contains(&Method::GET)
         });
         if is_allowed {
             return Ok(());
         }
-        let is_refused_post = *method == Method::POST && !takes_post;
+        let is_refused_post = *method == Method::POST && !allows_post;
         let detail = if is_refused_post {
-            format!("profile {} takes POST only on …/$batch and …/$query", route.profile.name)
+            format!("profile {} allows POST only on …/$batch and …/$query", route.profile.name)
         } else if route.methods.contains(method) {
             format!(
-                "profile {} on this route takes {}, also in X-HTTP-Method",
+                "a header (X-HTTP-Method or similar) asks for a method that profile {} does not allow for this path; the route allows {}",
                 route.profile.name, route.methods
             )
         } else {
-            format!("profile {} on this route takes {}", route.profile.name, route.methods)
+            format!("profile {} allows {} on this route", route.profile.name, route.methods)
         };
         Err(Problem {
             allow: Some(route.methods.to_string()),

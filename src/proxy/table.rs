@@ -33,7 +33,8 @@ pub(super) struct RouteHandle {
     pub(super) upstream: Arc<UpstreamHandle>,
     /// CSRF tokens, if the profile may need them.
     pub(super) csrf: Option<Arc<CsrfTokens>>,
-    /// Whether the upstream has asked for a CSRF token although the profile sends none unasked.
+    /// Whether the upstream has asked for a CSRF token although with this profile bearerd sends
+    /// none unless asked.
     pub(super) wants_csrf: AtomicBool,
     /// The upstream's host: the domain that its cookies may have.
     pub(super) cookie_domain: String,
@@ -126,7 +127,7 @@ impl Table {
                 self.listeners.iter().find(|served| matches!(served.find(target), Ok(Some(_))));
             let detail = match elsewhere {
                 Some(served) => {
-                    format!("this path is served not on this listener, but on {}", served.address)
+                    format!("this path is not served on this listener, only on {}", served.address)
                 }
                 None => "no configured route matches this path".to_owned(),
             };

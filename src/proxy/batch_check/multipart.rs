@@ -1,8 +1,8 @@
 //! A multipart batch (OData 4.01 part 1, section 11.7.7), read strictly while it streams. Pure.
 //!
-//! Servers differ in how they find the end of a part. So a boundary counts where all of them find
-//! it, and may stand nowhere else: not within a line, not after another line end, not before
-//! spaces.
+//! Servers differ in how they find the end of a part. So a boundary is accepted only where all of
+//! them find it. A batch with a boundary elsewhere (within a line, after another line end, before
+//! spaces) is refused.
 
 mod boundaries;
 mod head;
@@ -229,7 +229,8 @@ impl MultipartReader {
         index: usize,
         is_end: bool,
     ) -> Result<Option<(Delimiter, usize)>, BatchRefusal> {
-        const AMBIGUOUS: &str = "holds its boundary where servers differ about its end";
+        const AMBIGUOUS: &str =
+            "has a boundary at a place where servers disagree on whether the part ends there";
         let Some(multipart) = self.open.get(index) else { return Ok(None) };
         let behind = self.held.get(at + multipart.delimiter.len()..).unwrap_or_default();
         let (delimiter, rest, dashes) = match behind {
@@ -245,7 +246,7 @@ impl MultipartReader {
             _ => return unreadable(AMBIGUOUS),
         };
         if line_end.is_some() && self.line_end.is_some_and(|known| Some(known) != line_end) {
-            return unreadable("ends its lines in two ways");
+            return unreadable("uses two kinds of line ends");
         }
         self.line_end = self.line_end.or(line_end);
         let length = multipart.delimiter.len() + dashes + line_end.map_or(0, <[u8]>::len);
@@ -270,7 +271,7 @@ impl MultipartReader {
         let text = unfolded(self.held.get(..end).unwrap_or_default());
         let headers = headers(&text)?;
         if overriding_methods(&headers).next().is_some() || headers.keys().any(is_stripped) {
-            return unreadable("has a header that belongs to its request");
+            return unreadable("has, before its request line, a header that belongs after it");
         }
         if let Some(id) = only_value(&headers, &CONTENT_ID)? {
             check_id(id.to_str().unwrap_or_default())?;
@@ -386,7 +387,7 @@ impl MultipartReader {
         for line in held.split_inclusive(|byte| *byte == b'\n') {
             let Some(text) = line.strip_suffix(known) else {
                 if line.ends_with(b"\n") {
-                    return unreadable("ends its lines in two ways");
+                    return unreadable("uses two kinds of line ends");
                 }
                 break;
             };
