@@ -25,7 +25,8 @@ pub(super) struct Attempt {
     pub(super) csrf: Option<Arc<CsrfSession>>,
     /// The slot of the upstream's `max_in_flight`.
     pub(super) slot: Option<Slot>,
-    /// Whether the answer's status is 300 or above: the upstream may not read the rest of the body.
+    /// Whether the answer's status is 300 or above, so the upstream possibly does not read the rest
+    /// of the body.
     pub(super) is_refused: bool,
     pub(super) answer_body: AnswerBody,
 }

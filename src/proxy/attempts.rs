@@ -1,4 +1,4 @@
-//! How often one request is sent to the upstream, counted by cause. Each cause has a limit.
+//! How many times one request is sent to the upstream, counted by cause. Each cause has a limit.
 
 use crate::config::Retry;
 use pingora::{Error, ErrorType};

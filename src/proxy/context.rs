@@ -129,8 +129,8 @@ impl Admitted {
         self.attempt.csrf = csrf;
     }
 
-    /// Whether the request was not sent as soon as it came. A caller that half-closes its
-    /// connection early is answered only if it was.
+    /// Whether the request had to wait before it was sent. A caller that half-closes its connection
+    /// early gets an answer only if its request did not wait.
     pub(super) fn has_waited(&self) -> bool {
         self.upstream_since.is_some_and(|since| since.elapsed() >= AT_ONCE)
     }

@@ -8,7 +8,7 @@ const METHOD_OVERRIDES: [&str; 3] =
     ["x-http-method", "x-http-method-override", "x-method-override"];
 
 /// The methods by which headers override a request's own. OData V2 servers obey `X-HTTP-Method`,
-/// others similar headers. Which of several a server obeys is unknown, so all count.
+/// others similar headers. Which of several a server obeys is unknown, so all are checked.
 pub(super) fn overriding_methods(headers: &HeaderMap) -> impl Iterator<Item = &HeaderValue> {
     let is_override =
         |name: &HeaderName| METHOD_OVERRIDES.iter().any(|known| resembles(name, known));

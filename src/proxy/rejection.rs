@@ -58,8 +58,9 @@ impl RejectionPolicy {
         Some(Rejection::Token { has_worked })
     }
 
-    /// Handles the refusal of the newer token with which a request was sent again. If it was
-    /// accepted here before, it counts as any other. If not, the route is quiet from now on.
+    /// Handles the refusal of the newer token with which a request was sent again. If that token
+    /// was accepted here before, this refusal is handled like any other. If not, the route is quiet
+    /// from now on.
     pub(super) fn on_second_refusal(&self, generation: u64, now: Instant) -> Option<Rejection> {
         if self.worked.load(Ordering::Relaxed) >= generation {
             return self.on_refusal(generation, now);

@@ -10,8 +10,8 @@ use pingora::proxy::Session;
 /// The size of pingora's buffer for request bodies that may have to be sent again.
 pub(super) const REPLAY_BUFFER: u64 = 64 * 1024;
 
-/// Whether a request's body does not fit into the replay buffer. A chunked body, whose length is
-/// unknown, counts as one that does not.
+/// Whether a request's body does not fit into the replay buffer. The length of a chunked body is
+/// unknown, so it is treated as too large.
 pub(super) fn outgrows_buffer(request: &RequestHeader) -> bool {
     let length = request.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     match length {

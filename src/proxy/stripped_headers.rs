@@ -72,7 +72,7 @@ pub(super) fn is_stripped(name: &HeaderName) -> bool {
             && SET_HERE.iter().any(|known| resembles(name, known.as_str()))
 }
 
-/// Whether two names are equal if `_` counts as `-`: CGI-like servers do not distinguish them.
+/// Whether two names are equal if `_` is treated as `-`: CGI-like servers do not distinguish them.
 /// Names are lower-case.
 pub(super) fn resembles(name: &HeaderName, known: &str) -> bool {
     name.as_str().len() == known.len() && begins_like(name, known)

@@ -130,7 +130,7 @@ impl UpstreamHandle {
     }
 
     /// Replaces the upstream of the same origin that an earlier configuration made. If the limit is
-    /// the same, requests that are still in flight there count here, too.
+    /// the same, requests that are still in flight at the earlier one count towards it.
     #[must_use]
     pub fn succeeding(mut self, before: Option<&Self>) -> Self {
         if let (Some(new), Some(old)) =

@@ -1,8 +1,8 @@
 //! A batch in JSON (OData JSON Format 4.01 section 19, RFC 7644 section 3.7), read strictly while
 //! it streams. Pure.
 //!
-//! Each request is held until its end, since its keys come in any order. Servers read a key
-//! differently that is there twice, or in another case.
+//! Each request is held until its end, since its keys come in any order. Servers differ in how they
+//! read a key that occurs twice, or in another case.
 
 mod members;
 

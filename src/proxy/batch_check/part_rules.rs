@@ -53,7 +53,7 @@ impl PartRules {
         {
             return forbidden("has the Host of another server".to_owned());
         }
-        // A server may take a path of SCIM as an absolute one.
+        // A server may read a path of SCIM as an absolute one.
         let is_absolute = self.kind == BatchKind::Scim && part.target.starts_with('/');
         if is_absolute
             && let Ok(route) = self.table.find(self.listener, part.target.as_bytes())

@@ -12,8 +12,8 @@ fn kind(content_type: &str) -> BatchKind {
     if content_type.contains("scim") { BatchKind::Scim } else { BatchKind::OData }
 }
 
-/// What is sent of a batch, and the parts that were judged; parts whose target holds `forbidden`
-/// are.
+/// The result, what is sent of a batch, and the parts that were judged. Parts whose target holds
+/// `forbidden` are refused.
 fn check(
     content_type: &str,
     body: &str,

@@ -226,8 +226,8 @@ impl CsrfTokens {
     }
 }
 
-/// The outcome of a fetch. An answer with a token counts whatever its status: a path that returns
-/// tokens need not be a readable resource. A login page does not count.
+/// The outcome of a fetch. An answer with a token is a success whatever its status: a path that
+/// returns tokens need not be a readable resource. A login page is never a success.
 fn outcome(status: StatusCode, headers: &HeaderMap, has_token: bool) -> CsrfFetch {
     let is_login = match token_refusal::classify(|| RequestKind::Read, false, status, headers) {
         AnswerVerdict::Refused(refusal) => refusal != TokenRefusal::Forbidden,

@@ -8,12 +8,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Sleep, sleep};
 
-/// How long an upstream may take nothing after its response. Then the rest of the body is not for
-/// it.
+/// How long an upstream may read nothing of the body after its response, or after the beginning of
+/// a response that refuses the request. After that, the rest of the body is dropped.
 const PAUSE: Duration = Duration::from_secs(2);
 /// How long a caller may go on sending a body that is dropped.
 const LINGER: Duration = Duration::from_secs(30);
-/// How often pingora is polled until it has written what was read. Its halves take turns, and
+/// How many times pingora is polled until it has written what was read. Its halves take turns, and
 /// either may be the first.
 const TURNS: u8 = 2;
 

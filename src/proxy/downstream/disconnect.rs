@@ -1,4 +1,4 @@
-//! Noticing that a caller disconnects while nothing of it is read.
+//! Notices that a caller disconnects while nothing is read from its connection.
 //!
 //! While a hook waits, pingora does not watch the caller. Without this, a disconnect would be
 //! noticed only when the wait ends.
@@ -25,8 +25,8 @@ pub(crate) async fn unless_disconnected<T>(
     }
 }
 
-/// Checks the connection after a wait that did not watch the caller. It makes no system call: what
-/// the system has reported by then counts.
+/// Checks the connection after a wait that did not watch the caller. It makes no system call, and
+/// uses what the system has reported by then.
 ///
 /// # Errors
 /// The caller has disconnected.

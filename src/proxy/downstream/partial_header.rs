@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// What a header may take besides what is counted once it is parsed: method, version and additional
 /// spaces.
 const SLACK: usize = 8 * 1024;
-/// From this length on, a header that is not complete counts as long. Nearly all headers are
-/// shorter, and are received at once.
+/// From this length on, an incomplete header is treated as long. Nearly all headers are shorter,
+/// and are received at once.
 const LONG: usize = 8 * 1024;
 
 /// A header that is being received.

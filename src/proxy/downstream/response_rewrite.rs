@@ -20,7 +20,7 @@ const ENOUGH: usize = 16 * 1024;
 const TURN: usize = 64 * 1024;
 /// The largest number of bytes of a header that are written at once: they are copied.
 const HEAD_PIECE: usize = ENOUGH;
-/// The work that a step counts at least: starting a gzip member is work, too.
+/// The least work that is counted for a step, because starting a gzip member is work too.
 const LEAST_WORK: usize = 4 * 1024;
 
 /// One response that is changed.

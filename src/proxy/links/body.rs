@@ -113,7 +113,8 @@ pub(crate) mod tests {
         BodyRewriter::new(is_gzip, rewriter, map.growth())
     }
 
-    /// So many parts of which each is hardly anything but links, and as large as one that is held.
+    /// This many parts. Each consists almost entirely of links, and is as large as a part that is
+    /// held.
     fn parts_of_links(count: usize) -> Vec<u8> {
         let part = format!(
             "--b\r\nContent-Type: application/http\r\n\r\nHTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{{\"@odata.nextLink\":[{}0]}}\r\n",

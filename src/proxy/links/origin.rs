@@ -24,7 +24,7 @@ pub struct OriginMap {
 struct Entry {
     /// The origin in its usual form: one comparison shows whether a URL begins with it.
     plain: String,
-    /// The scheme and authority. `None` if only the path counts.
+    /// The scheme and authority. `None` if only the path is compared.
     server: Option<Server>,
     /// The path, without a slash at its end. Mostly empty.
     path: String,
@@ -70,7 +70,7 @@ enum Likeness {
 
 impl OriginMap {
     /// A map of these pairs of origin and replacement, neither with a slash at its end. An origin
-    /// may have a path, or be only a path. If several match, the first counts.
+    /// may have a path, or be only a path. If several match, the first is used.
     pub fn new(pairs: impl IntoIterator<Item = (String, String)>, prefix: Option<String>) -> Self {
         let entries =
             pairs.into_iter().map(|(origin, replacement)| Entry::new(&origin, replacement));
@@ -87,12 +87,12 @@ impl OriginMap {
 
     /// Compares the beginning of a URL with the origins. `is_whole` means that nothing follows.
     ///
-    /// An origin counts only if it ends there: before `/`, `?`, `#`, or at the end of the URL.
-    /// `https://acme.example.evil` is not `https://acme.example`. Scheme and host are compared
-    /// without regard to case (RFC 3986 section 6.2.2.1), the host with or without a final dot. A
-    /// service may not know of the TLS in front of it: the other scheme is accepted too, and among
-    /// 80, 443 and none, another port. Any other port is another server. So is a URL with a user
-    /// name before the host.
+    /// An origin matches only if it ends in one of these places: before `/`, `?`, `#`, or at the
+    /// end of the URL. `https://acme.example.evil` is not `https://acme.example`. Scheme and host
+    /// are compared without regard to case (RFC 3986 section 6.2.2.1), the host with or without a
+    /// final dot. A service may not know of the TLS in front of it: the other scheme is accepted
+    /// too, and among 80, 443 and none, another port. Any other port is another server. So is a URL
+    /// with a user name before the host.
     ///
     /// More of a URL never changes the result, except [`Match::NeedsMore`].
     pub fn find(&self, start: &[u8], is_whole: bool) -> Match<'_> {

@@ -153,7 +153,7 @@ impl Addresses {
         }
     }
 
-    /// Looks the name up. The result counts as settled for this long.
+    /// Looks the name up. The result is treated as settled for this long.
     async fn look_up(&self, settled: Duration) -> Result<Arc<Known>, ResolveError> {
         let host = || self.host.clone();
         let found = look_up(&self.host, self.port).await;

@@ -2,7 +2,8 @@
 //!
 //! A server may close an idle connection at the moment at which a request is sent over it. It does
 //! so in many ways: FIN with or without `close_notify`, a reset, an alert, a 408 that answers no
-//! request, bytes that are not HTTP. They all count as one, whatever the libraries call them.
+//! request, bytes that are not HTTP. All of them are treated as the same loss, whatever the
+//! libraries call them.
 
 use super::http2;
 use crate::proxy::failure::is_silence;

@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What connections to an upstream have shown about it.
 pub(super) struct Observed {
-    /// Whether the upstream requires HTTP/1.1, at least for some requests that nothing
-    /// distinguishes, although it supports HTTP/2.
+    /// Whether the upstream requires HTTP/1.1 for at least some requests, although it supports
+    /// HTTP/2. bearerd can't know in advance which ones.
     requires_http1: AtomicBool,
     /// Whether the upstream supports only HTTP/2.
     is_http2_only: AtomicBool,
     /// Connection-pool group. Changing it abandons pooled connections that failed a check.
     group: AtomicU64,
-    /// Whether the private trust anchors are tried first. The set that worked last is.
+    /// Whether the private trust anchors are tried first. The set that worked last is tried first.
     is_private: AtomicBool,
     /// Addresses that recently could not be connected to.
     avoided: ArcSwap<Vec<SocketAddr>>,

@@ -26,8 +26,7 @@ impl<'t> Members<'t> {
         self.0.iter().find(|(given, _)| given == key).map(|(_, value)| *value)
     }
 
-    /// Checks that no key is there twice, in any case, and that the known keys are in their own
-    /// case.
+    /// Checks that no key occurs twice, in any case, and that the known keys are in their own case.
     pub(super) fn check(&self, known: &[&str]) -> Result<(), BatchRefusal> {
         for (index, (key, _)) in self.0.iter().enumerate() {
             let is_twice =

@@ -8,7 +8,7 @@ use memchr::{memchr, memmem};
 
 /// The largest number of lines in a header.
 const MOST_HEADERS: usize = 128;
-/// The characters that JavaScript takes as line ends.
+/// The characters that JavaScript treats as line ends.
 const SEPARATORS: [&str; 2] = ["\u{2028}", "\u{2029}"];
 
 /// A `Content-Length`, and where it starts to count.
