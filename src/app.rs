@@ -96,8 +96,8 @@ impl App {
 
     /// Runs until `shutdown` is requested and the requests in flight have ended.
     ///
-    /// Control tasks (refreshers, admin) run on the caller's runtime, requests on threads of their
-    /// own.
+    /// Control tasks (refreshers, admin) run on the tokio runtime that polls this function,
+    /// requests on threads of their own.
     ///
     /// # Errors
     /// A thread or a runtime can't be started.

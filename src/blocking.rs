@@ -38,10 +38,10 @@ pub enum BlockingError {
     )]
     Busy,
     /// The work panicked.
-    #[error("it failed; please report this")]
+    #[error("the task failed; please report this, with the log")]
     Panicked,
     /// The work did not end within its limit.
-    #[error("it took too long; check for a file system that hangs")]
+    #[error("the read took too long; check for a file system that hangs")]
     Timeout,
 }
 

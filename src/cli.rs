@@ -40,7 +40,7 @@ enum Command {
     Check(Settings),
     /// Fetch one token and show what it says. The token itself is shown only with --raw.
     Token(token::TokenOptions),
-    /// Try everything once, name, TLS, clock, token and one read a route, and give advice.
+    /// Try everything once (names, TLS, clock, token, one read for each route) and give advice.
     Doctor(doctor::DoctorOptions),
     #[command(about = demo::ABOUT)]
     Demo(demo::DemoOptions),
@@ -48,7 +48,8 @@ enum Command {
     Reference,
 }
 
-/// Where the configuration comes from. Flags win over the environment, and that over the file.
+/// Where the configuration comes from. Flags override the environment, and the environment
+/// overrides the file.
 #[derive(Args)]
 struct Settings {
     /// The configuration file; without one, BEARERD_* variables alone are read.

@@ -7,8 +7,8 @@
 //!
 //! # The floor plan
 //!
-//! Each room imports only rooms below it, and no two files import each other.
-//! `tests/architecture.rs` enforces both.
+//! A room is a top-level module. It imports only rooms below it, and no two files import each
+//! other. `tests/architecture.rs` enforces both.
 //!
 //! ```text
 //! cli             command line: arguments, subcommands, exit codes
@@ -36,7 +36,7 @@
 //! secret_file     files with a secret, or a certificate and its key
 //! secret          secret that is wiped, and never printed
 //! pem             PEM as files hold it
-//! files           plain and small files
+//! files           regular and small files
 //! trace_context   W3C Trace Context
 //! throttle        one log line a minute about a fault that lasts
 //! text            text encodings

@@ -36,7 +36,7 @@ impl Metrics {
     /// Declares all metrics.
     ///
     /// # Errors
-    /// Prometheus does not allow a name or label: a defect, found by any test.
+    /// Prometheus does not accept a metric: a defect.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
         let families = Families::new(&registry)?;

@@ -83,7 +83,7 @@ impl Workers {
             std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
                 let _alive = alive;
                 if let Err(error) = runtime.block_on(worker.run()) {
-                    warn!("A worker thread ended by itself: {error}.");
+                    warn!("A worker thread stopped unexpectedly: {error}.");
                 }
                 // Does not wait: a task that is left is past its deadline.
                 runtime.shutdown_background();
@@ -107,7 +107,7 @@ impl Workers {
         self.abort.cancel();
     }
 
-    /// Resolves when a worker has ended by itself.
+    /// Resolves when a worker has stopped unexpectedly.
     pub(crate) async fn failed(&self) {
         self.failed.cancelled().await;
     }

@@ -29,8 +29,9 @@ pub(super) enum ClientSlot {
 impl ClientSlot {
     /// Prepares a client, unless the same client runs in `before`.
     ///
-    /// An upstream may take its origin from the client's key. The client then is the same only if
-    /// that origin, `pinned`, is: its tokens must not go to the API of another key.
+    /// An upstream may take its origin from the client's key. Then the client counts as the same
+    /// only if that origin (`pinned`) is also the same: its tokens must not go to the API of
+    /// another key.
     pub(super) fn new(
         config: &Arc<Client>,
         pinned: Option<&Url>,

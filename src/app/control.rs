@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 /// How long reading files may take, all together.
 pub(super) const FILES_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Tasks on the caller's runtime.
+/// Tasks on the tokio runtime that polls [`App::run`](super::App::run).
 #[derive(Clone, Default)]
 pub(super) struct Control {
     pub(super) tasks: TaskTracker,

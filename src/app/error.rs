@@ -44,17 +44,17 @@ pub enum AppError {
         /// What is wrong.
         source: HttpClientError,
     },
-    /// A defect, found by any test.
+    /// A client or an upstream of a route was not prepared: a defect.
     #[error("route {route}: its client or its upstream is not prepared; report this")]
     Unprepared {
         /// The route's path.
         route: String,
     },
-    /// A worker thread has ended by itself; the log says why.
-    #[error("a worker thread ended by itself; see the log for the cause, and report this")]
+    /// A worker thread has stopped unexpectedly; the log says why.
+    #[error("a worker thread stopped unexpectedly; see the log for the cause, and report this")]
     WorkerFailed,
-    /// A defect, found by any test.
-    #[error("cannot declare the metrics: {0}")]
+    /// Prometheus does not accept a metric: a defect.
+    #[error("cannot declare the metrics: {0}; please report this")]
     Metrics(#[from] prometheus::Error),
     /// A thread or a runtime can't be started.
     #[error("cannot start: {0}; check the limits of processes and of open files")]

@@ -165,7 +165,7 @@ impl Families {
             )?,
             token_echoes: declare.counters(
                 "token_echoes_total",
-                "Access tokens that were removed from upstreams' answers.",
+                "Access tokens, CSRF sessions and keys removed from upstreams' answers.",
                 &["route"],
             )?,
             config_reloads: declare.counters(

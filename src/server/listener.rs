@@ -69,10 +69,10 @@ impl BindError {
     pub(crate) fn new(address: impl ToString, source: io::Error, key: &'static str) -> Self {
         let advice = match (source.kind(), key) {
             (io::ErrorKind::AddrInUse, "admin.listen") => {
-                "set `admin.listen` to another one or stop the other process"
+                "set `admin.listen` to another address, or stop the process that uses this one"
             }
             (io::ErrorKind::AddrInUse, _) => {
-                "set `listen` to another one or stop the other process"
+                "set `listen` to another address, or stop the process that uses this one"
             }
             (io::ErrorKind::PermissionDenied, _) => {
                 "choose a port above 1023, or a directory that this user may write"
