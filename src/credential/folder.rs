@@ -20,7 +20,7 @@ pub const MAX_DEPTH: usize = 4;
 
 /// The link to the folder with the current files of a Kubernetes mount.
 const SNAPSHOT: &str = "..data";
-/// How often a folder is read that changes while it is read.
+/// How many times a folder is read if it changes during the read.
 const ATTEMPTS: usize = 3;
 
 /// A file or folder that can't be read. Messages name paths, never content.
@@ -47,7 +47,7 @@ pub enum ReadError {
         path: PathBuf,
     },
     /// A folder holds more than credentials.
-    #[error("the folder holds more than {what} up to {}; give a folder that holds only bindings", path.display())]
+    #[error("the folder holds more than {what}; the limit was reached at {}; give a folder that holds only bindings", path.display())]
     FolderTooLarge {
         /// The path at which the limit was reached.
         path: PathBuf,

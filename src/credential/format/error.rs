@@ -29,7 +29,7 @@ pub enum FormatError {
         Vec<UnusableClient>,
     ),
     /// There are clients, but the binding chooses none of them.
-    #[error("nothing has {asked}; found: {}", list(found, "; "))]
+    #[error("no OAuth client has {asked}; correct `binding`; found: {}", list(found, "; "))]
     NoMatch {
         /// The binding in words: "name `a` and plan `b`".
         asked: String,
@@ -86,7 +86,7 @@ pub enum ClientFault {
         /// The key.
         field: &'static str,
     },
-    /// A key is there twice, with different values.
+    /// A key occurs twice, with different values.
     #[error("has {field} twice, with different values")]
     Twice {
         /// The key.

@@ -154,11 +154,11 @@ fn a_binding_that_is_not_there_is_named_beside_those_that_are() {
     let binding = Binding { plan: Some("broker".into()), ..named("acme-uaa") };
     assert_eq!(
         recognise(&tree("vcap.json"), &binding).unwrap_err().to_string(),
-        "nothing has name `acme-uaa` and plan `broker`; found: VCAP_SERVICES at hana[0].credentials (name `acme-db`, label `hana`, plan `hdi-shared`); VCAP_SERVICES at xsuaa[0].credentials (name `acme-uaa`, label `xsuaa`, plan `application`)"
+        "no OAuth client has name `acme-uaa` and plan `broker`; correct `binding`; found: VCAP_SERVICES at hana[0].credentials (name `acme-db`, label `hana`, plan `hdi-shared`); VCAP_SERVICES at xsuaa[0].credentials (name `acme-uaa`, label `xsuaa`, plan `application`)"
     );
     assert_eq!(
         recognise(&tree("plain.json"), &named("x")).unwrap_err().to_string(),
-        "nothing has name `x`; found: client id, secret and token URL at the top level"
+        "no OAuth client has name `x`; correct `binding`; found: client id, secret and token URL at the top level"
     );
     assert_eq!(
         recognise(&tree("folder-root"), &named("db")).unwrap_err().to_string(),
