@@ -1,4 +1,4 @@
-//! Reading of files that the configuration names: only plain and small ones; and the links on
+//! Reading of files that the configuration names: only regular and small ones; and the links on
 //! the way to them.
 
 use crate::text;
@@ -16,41 +16,41 @@ pub const MAX_SECRET: usize = 64 * 1024;
 /// The largest number of links that the kernel follows on the way to a file.
 const MAX_LINKS: usize = 40;
 
-/// Opens a plain file for reading. A pipe or a device is refused, because reading it could block
-/// or never end. Opening does not block even if a pipe replaces a plain file at that moment.
+/// Opens a regular file for reading. A pipe or a device is refused, because reading it could block
+/// or never end. Opening does not block even if a pipe replaces a regular file at that moment.
 ///
 /// # Errors
-/// The file can't be opened. If it is not a plain file, the kind is [`ErrorKind::InvalidInput`].
-pub fn open_plain(path: &Path) -> io::Result<File> {
-    let not_plain = || io::Error::new(ErrorKind::InvalidInput, "it is not a plain file");
+/// The file can't be opened. If it is not a regular file, the kind is [`ErrorKind::InvalidInput`].
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let not_regular = || io::Error::new(ErrorKind::InvalidInput, "it is not a regular file");
     // Opening a device may have an effect on it.
     if !metadata(path)?.is_file() {
-        return Err(not_plain());
+        return Err(not_regular());
     }
-    open_without_waiting(path)?.ok_or_else(not_plain)
+    open_without_waiting(path)?.ok_or_else(not_regular)
 }
 
-/// Opens a file without waiting for another process. Returns `None` if it is not a plain file.
+/// Opens a file without waiting for another process. Returns `None` if it is not a regular file.
 fn open_without_waiting(path: &Path) -> io::Result<Option<File>> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
     Ok(file.metadata()?.is_file().then_some(file))
 }
 
-/// Appends the content of a plain file to `bytes`. A file with more bytes than `limit` is an error
-/// of the kind [`ErrorKind::FileTooLarge`].
+/// Appends the content of a regular file to `bytes`. A file with more bytes than `limit` is an
+/// error of the kind [`ErrorKind::FileTooLarge`].
 fn read_bounded(path: &Path, limit: usize, bytes: &mut Vec<u8>) -> io::Result<()> {
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    match open_plain(path)?.take(most).read_to_end(bytes)? {
+    match open_regular(path)?.take(most).read_to_end(bytes)? {
         read if read > limit => Err(ErrorKind::FileTooLarge.into()),
         _ => Ok(()),
     }
 }
 
-/// Reads the text of a plain file of at most 1 MiB.
+/// Reads the text of a regular file of at most 1 MiB.
 ///
 /// # Errors
-/// The file can't be read, is not plain, is larger than 1 MiB, or holds no text.
+/// The file can't be read, is not a regular file, is larger than 1 MiB, or holds no text.
 pub fn read_small(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
     read_bounded(path, MAX_SMALL, &mut bytes).map_err(|error| match error.kind() {
@@ -61,10 +61,10 @@ pub fn read_small(path: &Path) -> io::Result<String> {
     Ok(text.into_owned())
 }
 
-/// Reads a plain file of at most [`MAX_SECRET`] bytes. Every copy of the bytes is wiped.
+/// Reads a regular file of at most [`MAX_SECRET`] bytes. Every copy of the bytes is wiped.
 ///
 /// # Errors
-/// The file can't be read. The kind is [`ErrorKind::InvalidInput`] if it is not plain, and
+/// The file can't be read. The kind is [`ErrorKind::InvalidInput`] if it is not a regular file, and
 /// [`ErrorKind::FileTooLarge`] if it is larger.
 pub(crate) fn read_wiped(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     // Never grows: growing would leave a copy behind that is not wiped.
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_plain_and_small_files_are_read() {
+    fn only_regular_and_small_files_are_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
         std::fs::write(&path, "text").unwrap();
@@ -149,7 +149,7 @@ mod tests {
         assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
         // The check before the opening is left out, as if the pipe had come after it.
         assert!(open_without_waiting(&path).unwrap().is_none());
-        let error = open_plain(&path).unwrap_err();
+        let error = open_regular(&path).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
     }
 }

@@ -22,7 +22,7 @@ pub enum SecretFileError {
         /// The system's error.
         source: io::Error,
     },
-    /// The path does not name a plain file, or the file is larger than a secret.
+    /// The path does not name a regular file, or the file is larger than a secret.
     #[error("{} is not a file of at most 64 KiB; check the path", shown(path))]
     NotASecret {
         /// The configured path.

@@ -10,7 +10,7 @@ pub(crate) use advice::advice;
 pub(crate) use verifier::{Verifier, explanation};
 
 use crate::environment::Environment;
-use crate::files::{open_plain, read_small};
+use crate::files::{open_regular, read_small};
 use crate::pem;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -92,7 +92,7 @@ impl ReadFault {
 fn read_system() -> (SystemAnchors, Option<ReadFault>) {
     // The library would block on a pipe, so the file is opened here first.
     let file = Environment::of_process().get("SSL_CERT_FILE").map(PathBuf::from);
-    if let Some(Err(error)) = file.as_deref().map(open_plain) {
+    if let Some(Err(error)) = file.as_deref().map(open_regular) {
         let fault = ReadFault::new(error.to_string(), &error);
         return (SystemAnchors::new(Vec::new(), false), Some(fault));
     }
