@@ -18,7 +18,7 @@ pub(crate) fn for_error(error: &TokenError, identity: &Identity) -> Option<&'sta
     Some(match error {
         TokenError::Refused { reason, .. } => refused_client(reason, identity),
         TokenError::NotAnIssuer { .. } => {
-            "token_url must end in /oauth/token, and its first part must be the subaccount's subdomain"
+            "token_url must end in /oauth/token, and the first part of its host name must be the subaccount's subdomain"
         }
         TokenError::Invalid(InvalidAnswer::NotJson) => {
             "the answer may be a login page or a proxy's page: check that token_url is the token endpoint, and whether a forward proxy answered"

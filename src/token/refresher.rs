@@ -207,7 +207,7 @@ impl Refresher {
                 outcome = error.outcome().label(),
                 next_attempt_seconds = until(pending.next_attempt).as_secs_f64(),
                 usable = self.client.store.is_usable(),
-                "Keeping the old credential; the new one brings no token: {message}."
+                "Keeping the old credential; the issuer returned no token for the new one: {message}."
             );
         }
     }

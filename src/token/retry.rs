@@ -103,9 +103,9 @@ pub fn retry_delay(class: RetryClass, failures: u32, left: Duration, random: f64
         RetryClass::Connection => width(&CONNECTION).mul_f64(random),
         RetryClass::Server | RetryClass::RateLimited(None) => width(&SERVER).mul_f64(random),
         // Never earlier than asked. An issuer gives thousands of clients the same second, and
-        // serves 60 of them, so the others spread ever wider. With only a tenth more, 10,000
-        // clients that start together would send it ten times as many requests, and need twice the
-        // time.
+        // serves 60 of them, so the others spread ever wider. If they waited only a tenth longer
+        // than asked, 10,000 clients that start together would send it ten times as many requests,
+        // and need twice the time.
         RetryClass::RateLimited(Some(asked)) => {
             let asked = asked.clamp(RETRY_AFTER_BOUNDS.0, RETRY_AFTER_BOUNDS.1);
             asked + width(&SERVER).max(asked / 10).mul_f64(random)
