@@ -45,9 +45,9 @@ struct Exporting {
 }
 
 impl Spans {
-    /// Starts the export to the collector that the environment names, on the caller's runtime. If a
-    /// variable has an unsupported value, a warning is logged and nothing is exported: missing
-    /// traces are not a reason to end the process.
+    /// Starts the export to the collector that the environment names, on the tokio runtime from
+    /// which it is called. If a variable has an unsupported value, a warning is logged and nothing
+    /// is exported: missing traces are not a reason to end the process.
     ///
     /// The SDK starts a thread. It reads the size of its queue and the interval of its batches from
     /// the environment itself (`OTEL_BSP_…`).
@@ -56,7 +56,8 @@ impl Spans {
             let exporting = settings.map(|settings| {
                 // The SDK panics if the system refuses a thread.
                 let started = catch_unwind(AssertUnwindSafe(|| Exporting::start(&settings)));
-                let started = started.map_err(|_| "its thread cannot be started")?;
+                let refused = "the export thread cannot be started; check the limit of processes";
+                let started = started.map_err(|_| refused)?;
                 started.map_err(|error| error.to_string())
             });
             exporting.transpose()
