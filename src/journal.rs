@@ -61,7 +61,7 @@ pub struct Event {
     pub first: SystemTime,
     /// When it happened last.
     pub last: SystemTime,
-    /// How often.
+    /// How many times it happened.
     pub times: u32,
     /// The OAuth client that it is about.
     pub client: Option<String>,

@@ -15,8 +15,8 @@ pub(crate) const PROBE_EVERY: Duration = Duration::from_secs(3);
 /// The number of probes.
 pub(crate) const PROBES: u32 = 3;
 /// The time after which a dead connection is given up: less than 15 s. With a `TCP_USER_TIMEOUT`,
-/// Linux checks that instead of the number of probes, each time it sends one (tcp(7)): one second
-/// more here would become three.
+/// Linux checks that instead of the number of probes (tcp(7)). Linux checks it only when it sends a
+/// probe, so a limit one second longer would detect a dead connection three seconds later.
 pub(crate) const LONGEST: Duration = PROBE_AFTER.saturating_add(PROBE_EVERY.saturating_mul(PROBES));
 
 /// The keepalive of connections whose requests fit into the receiver's buffers.

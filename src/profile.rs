@@ -67,9 +67,9 @@ impl fmt::Display for Methods {
     }
 }
 
-/// Which requests may be sent again after the upstream refused the token. It refuses before it
-/// processes anything, so all could be. If SAP documents nothing, only requests are that do no harm
-/// when sent twice.
+/// Which requests may be sent again after the upstream refused the token. The upstream refuses a
+/// token before it processes anything, so every request could be sent again. If SAP does not
+/// document that, only requests that do no harm when sent twice are sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replay {
     /// All requests.

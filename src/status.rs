@@ -139,7 +139,7 @@ pub struct EventStatus {
     /// When it happened last.
     #[serde(serialize_with = "time")]
     pub last: SystemTime,
-    /// How often.
+    /// How many times it happened.
     pub times: u32,
     /// The OAuth client that it is about.
     pub client: Option<String>,

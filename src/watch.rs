@@ -4,7 +4,8 @@
 //! which a watch on the old file would miss. The folders of all links on the path to a file are
 //! watched too. Links are followed again after each event.
 //!
-//! It needs no thread, which the system may not have to give when a configuration is reloaded.
+//! It needs no thread of its own, because the system may refuse a new thread when a configuration
+//! is reloaded.
 
 use crate::blocking;
 use crate::credential::folder::{MAX_DEPTH, MAX_ENTRIES};

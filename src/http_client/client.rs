@@ -1,4 +1,4 @@
-//! The client itself.
+//! HTTP client for bearerd's own requests: its settings, its set-up, and sending.
 
 use super::error::HttpClientError;
 use super::send_error::SendError;
