@@ -61,8 +61,8 @@
 //!   for a bounded time, only if there is no usable token, if the upstream refused it, or if it
 //!   expires too soon for an upload. Without a token it is answered 503.
 //! - One refresher per client fetches its tokens, so at most one token request is in flight.
-//! - [`token`] imports nothing of [`proxy`]. Of [`token`], [`proxy`] uses only the store and
-//!   `ClientHandle`, which holds one.
+//! - [`token`] imports nothing of [`proxy`]. From [`token`], [`proxy`] uses only `TokenStore` and
+//!   `ClientHandle`, which contains a store.
 //! - Some things are done in one place only: HTTP clients in [`http_client`], pingora's peers in
 //!   [`proxy::upstream`] and server settings in [`server`], reading the environment in
 //!   [`environment`], tunnels through a forward proxy in [`forward_proxy`], blocking work in
