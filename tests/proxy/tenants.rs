@@ -317,7 +317,7 @@ async fn a_path_that_another_listener_serves_is_answered_with_its_address() {
     let (status, text) = get(1, "/a").await;
     let address = sidecar.host();
     assert!(
-        status == 404 && text.contains(&format!("not on this listener, but on {address};")),
+        status == 404 && text.contains(&format!("not served on this listener, only on {address};")),
         "{text}"
     );
     assert!(get(1, "/c").await.1.contains("no configured route"));
