@@ -100,6 +100,8 @@ routes:
         let scraping = tokio::spawn(scrape(admin));
         with.push(turn(target).await);
         scraping.abort();
+        // Otherwise it may find the sidecar ended.
+        let _ = scraping.await;
     }
     let medians = |turns: Vec<(f64, f64)>| {
         let (throughput, p99) = turns.into_iter().unzip();

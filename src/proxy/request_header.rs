@@ -1,8 +1,8 @@
 //! The header of a request as it is sent upstream.
 
 use super::context::Admitted;
-use super::injected_headers::{Injection, inject};
-use super::stripped_headers::{StripAlso, strip};
+use super::injected_headers::{self, Injection};
+use super::stripped_headers::{self, StripAlso};
 use super::{cookies, csrf, route};
 use crate::trace_context::{TRACEPARENT, Trace};
 use http::header::ACCEPT_ENCODING;
@@ -26,10 +26,10 @@ pub(super) fn rewrite(
         api_key: route.guard.takes_api_key(),
         trace_state: trace.is_some_and(Trace::is_local),
     };
-    if strip(request, strip_also) {
+    if stripped_headers::strip(request, strip_also) {
         route.metrics.record_stripped_authorization();
     }
-    inject(
+    injected_headers::inject(
         request,
         &Injection {
             authorization: &token.authorization,
