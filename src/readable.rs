@@ -23,6 +23,9 @@ pub fn one_line(text: &str) -> Cow<'_, str> {
 /// A text in which only deceptive characters beyond ASCII are escaped, for text whose ASCII is safe
 /// already.
 pub(crate) fn beyond_ascii(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() {
+        return text.into();
+    }
     escaped(text, |character| !character.is_ascii() && is_deceptive(character))
 }
 

@@ -4,6 +4,7 @@ mod json;
 mod output;
 mod target;
 mod text;
+mod timestamp;
 
 pub use output::WriterGuard;
 pub(crate) use target::ACCESS;

@@ -1,13 +1,15 @@
 //! Events as lines of JSON: `timestamp`, `level`, the event's fields, `target`.
 
+use super::timestamp;
 use crate::readable;
-use serde::ser::{SerializeMap, Serializer};
+use serde::Serialize;
 use std::cell::Cell;
+use std::fmt;
 use std::io::{self, Write};
 use std::time::SystemTime;
+use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_log::NormalizeEvent;
-use tracing_serde::{AsSerde, SerdeMapVisitor};
 use tracing_subscriber::Layer;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::Context;
@@ -41,18 +43,68 @@ fn write_line(line: &mut Vec<u8>, event: &Event<'_>) -> io::Result<()> {
     // For records of the `log` crate, the target and the level are among the fields.
     let normal = event.normalized_metadata();
     let metadata = normal.as_ref().unwrap_or_else(|| event.metadata());
-    let mut json = serde_json::Serializer::new(&mut *line);
-    let mut map = json.serialize_map(None)?;
-    let now = humantime::format_rfc3339_micros(SystemTime::now());
-    map.serialize_entry("timestamp", &format_args!("{now}"))?;
-    map.serialize_entry("level", &metadata.level().as_serde())?;
-    let mut fields = SerdeMapVisitor::new(map);
+    line.extend_from_slice(b"{\"timestamp\":\"");
+    timestamp::write(line, SystemTime::now());
+    line.extend_from_slice(b"\",\"level\":\"");
+    line.extend_from_slice(metadata.level().as_str().as_bytes());
+    line.push(b'"');
+    let mut fields = Fields { line, result: Ok(()) };
     event.record(&mut fields);
-    let mut map = fields.take_serializer()?;
-    map.serialize_entry("target", metadata.target())?;
-    map.end()?;
-    line.push(b'\n');
+    fields.write("target", metadata.target());
+    fields.result?;
+    line.extend_from_slice(b"}\n");
     Ok(())
+}
+
+/// Writer of an event's fields. Their names come from the source, and need no escapes.
+struct Fields<'l> {
+    line: &'l mut Vec<u8>,
+    result: io::Result<()>,
+}
+
+impl Fields<'_> {
+    fn write(&mut self, name: &str, value: impl Serialize) {
+        self.line.extend_from_slice(b",\"");
+        self.line.extend_from_slice(name.as_bytes());
+        self.line.extend_from_slice(b"\":");
+        if let Err(error) = serde_json::to_writer(&mut *self.line, &value) {
+            self.result = Err(error.into());
+        }
+    }
+}
+
+impl Visit for Fields<'_> {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.write(field.name(), value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.write(field.name(), value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.write(field.name(), value);
+    }
+
+    fn record_i128(&mut self, field: &Field, value: i128) {
+        self.write(field.name(), value);
+    }
+
+    fn record_u128(&mut self, field: &Field, value: u128) {
+        self.write(field.name(), value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.write(field.name(), value);
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.write(field.name(), value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.write(field.name(), format_args!("{value:?}"));
+    }
 }
 
 #[cfg(test)]
