@@ -2,7 +2,6 @@
 //! bearerd's can be matched.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use std::fmt::Write;
 
 pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub(crate) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -82,10 +81,22 @@ impl Trace {
 
 /// A `traceparent` in the version that all implementations accept.
 fn header(trace: u128, parent: u64, flags: u8) -> HeaderValue {
-    let mut text = String::with_capacity(FLAGS.end);
-    // Writing to a string never fails, and hexadecimal digits are a valid header value.
-    let _ = write!(text, "00-{trace:032x}-{parent:016x}-{flags:02x}");
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+    let mut text = [b'-'; FLAGS.end];
+    let fields = [(0..2, 0), (TRACE_ID, trace), (PARENT_ID, parent.into()), (FLAGS, flags.into())];
+    for (field, number) in fields {
+        write_hex(text.get_mut(field).unwrap_or_default(), number);
+    }
+    // Hexadecimal digits are a valid header value.
+    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// Fills a field with the last hexadecimal digits of a number.
+fn write_hex(field: &mut [u8], mut number: u128) {
+    const DIGITS: [u8; 16] = *b"0123456789abcdef";
+    for digit in field.iter_mut().rev() {
+        *digit = DIGITS.get((number & 0xf) as usize).copied().unwrap_or_default();
+        number >>= 4;
+    }
 }
 
 /// Whether a `traceparent` is valid. Version `ff` and ids of zeros are forbidden. Later versions
@@ -107,6 +118,7 @@ fn is_valid(header: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const GIVEN: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -116,6 +128,14 @@ mod tests {
             headers.append(TRACEPARENT, HeaderValue::from_str(value).unwrap());
         }
         Trace::of(&headers)
+    }
+
+    proptest! {
+        #[test]
+        fn a_header_has_the_digits_of_its_numbers(trace: u128, parent: u64, flags: u8) {
+            let wanted = format!("00-{trace:032x}-{parent:016x}-{flags:02x}");
+            prop_assert_eq!(header(trace, parent, flags), &*wanted);
+        }
     }
 
     #[test]
