@@ -175,10 +175,10 @@ impl Guard {
 
     /// Refuses what only a browser would send, or what a browser could be made to send.
     fn check_browser(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let sent = BrowserHeaders::of(headers);
         // An HTTP/1.0 tool may send no `Host`; browsers always send one.
-        let given = headers.get(HOST);
-        let host = given.and_then(|host| host.to_str().ok()).unwrap_or_default();
-        if given.is_some() && !self.knows(host) {
+        let host = sent.host.and_then(|host| host.to_str().ok()).unwrap_or_default();
+        if sent.host.is_some() && !self.knows(host) {
             let detail = format!(
                 "the host name `{}` is not in `access.hosts`; use a name from that list, or add this one",
                 name_of(host).escape_default()
@@ -191,12 +191,6 @@ impl Guard {
         };
         let is_own_origin =
             |origin: &HeaderValue| after_http(origin).is_some_and(|rest| is_own(&rest));
-        // `none` means that the user typed the address. It is refused too: browsers still send it
-        // after that address redirects here.
-        let is_same_origin = |site: &HeaderValue| site == "same-origin";
-        let is_foreign = !headers.get_all(SEC_FETCH_SITE).iter().all(is_same_origin);
-        // Older browsers send only `Referer`.
-        let is_modern = headers.contains_key(ORIGIN) || headers.contains_key(SEC_FETCH_SITE);
         let is_own_page = |page: &HeaderValue| {
             let authority = |rest: String| is_own(rest.split(['/', '?', '#']).next().unwrap_or(""));
             // A partial URL (RFC 9110 section 10.1.3) names no site. Browsers do not send any.
@@ -204,8 +198,12 @@ impl Guard {
                 && !matches!(page.as_bytes(), [_, b'/' | b'\\', ..]);
             page.is_empty() || is_partial || after_http(page).is_some_and(authority)
         };
-        let is_elsewhere = !is_modern && !headers.get_all(REFERER).iter().all(is_own_page);
-        if is_foreign || is_elsewhere || !headers.get_all(ORIGIN).iter().all(is_own_origin) {
+        let is_elsewhere = if sent.is_modern {
+            !headers.get_all(ORIGIN).iter().all(is_own_origin)
+        } else {
+            sent.has_referer && !headers.get_all(REFERER).iter().all(is_own_page)
+        };
+        if sent.is_foreign || is_elsewhere {
             let detail = "this request came from a web page of another site, or from an address typed into a browser; the sidecar refuses both; use a tool like curl";
             return Err(Problem::new(ErrorKind::CrossSite, detail));
         }
@@ -216,6 +214,38 @@ impl Guard {
     pub(crate) fn knows(&self, host: &str) -> bool {
         let name = name_of(host);
         self.hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
+    }
+}
+
+/// What browsers send with a request, found in one pass: looking each name up costs more than
+/// comparing a few names.
+#[derive(Default)]
+struct BrowserHeaders<'h> {
+    host: Option<&'h HeaderValue>,
+    /// Whether there is `Origin` or `Sec-Fetch-Site`. Older browsers send only `Referer`.
+    is_modern: bool,
+    has_referer: bool,
+    /// Whether the request is for another site than the page's. `none` means that the user typed
+    /// the address. It counts too: browsers still send it after that address redirects here.
+    is_foreign: bool,
+}
+
+impl<'h> BrowserHeaders<'h> {
+    fn of(headers: &'h HeaderMap) -> Self {
+        let mut sent = Self::default();
+        for (name, value) in headers {
+            if *name == HOST {
+                sent.host = sent.host.or(Some(value));
+            } else if *name == ORIGIN {
+                sent.is_modern = true;
+            } else if *name == SEC_FETCH_SITE {
+                sent.is_modern = true;
+                sent.is_foreign |= value != "same-origin";
+            } else if *name == REFERER {
+                sent.has_referer = true;
+            }
+        }
+        sent
     }
 }
 

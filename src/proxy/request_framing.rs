@@ -1,7 +1,7 @@
 //! Framing of requests that RFC 9112 forbids and pingora allows.
 
+use http::Version;
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::{HeaderValue, Version};
 use pingora::proxy::Session;
 
 /// Checks the framing of a request.
@@ -10,20 +10,27 @@ use pingora::proxy::Session;
 /// Why the request is malformed.
 pub(super) fn check(session: &Session) -> Result<(), &'static str> {
     let request = session.req_header();
-    let hosts = request.headers.get_all(HOST).iter().count();
+    let (mut hosts, mut lengths, mut codings) = (0, 0, 0);
+    let (mut is_number, mut is_chunked) = (true, true);
+    // One pass: looking each name up costs more than comparing a few names.
+    for (name, value) in &request.headers {
+        if *name == HOST {
+            hosts += 1;
+        } else if *name == CONTENT_LENGTH {
+            lengths += 1;
+            is_number &= !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit);
+        } else if *name == TRANSFER_ENCODING {
+            codings += 1;
+            is_chunked &= value.as_bytes().eq_ignore_ascii_case(b"chunked");
+        }
+    }
     if hosts > 1 || hosts == 0 && request.version == Version::HTTP_11 {
         return Err("an HTTP/1.1 request must have exactly one Host (RFC 9112 section 3.2)");
     }
-    let mut lengths = request.headers.get_all(CONTENT_LENGTH).iter();
-    let is_number = |length: &HeaderValue| {
-        !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit)
-    };
-    if lengths.next().is_some_and(|length| !is_number(length)) || lengths.next().is_some() {
+    if lengths > 1 || !is_number {
         return Err("Content-Length must be one number (RFC 9110 section 8.6)");
     }
-    let mut codings = request.headers.get_all(TRANSFER_ENCODING).iter();
-    let only_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
-    if codings.next().is_some_and(|coding| !only_chunked(coding)) || codings.next().is_some() {
+    if codings > 1 || !is_chunked {
         return Err(
             "the only supported transfer coding is a single `chunked` (RFC 9112 section 6.1)",
         );
@@ -36,9 +43,7 @@ pub(super) fn check(session: &Session) -> Result<(), &'static str> {
             "a request target must not have a fragment (RFC 9112 section 3.2); percent-encode a `#` that is part of it",
         );
     }
-    if request.headers.contains_key(TRANSFER_ENCODING)
-        && names_header(&block, CONTENT_LENGTH.as_str())
-    {
+    if codings > 0 && names_header(&block, CONTENT_LENGTH.as_str()) {
         return Err(
             "Content-Length and Transfer-Encoding exclude each other (RFC 9112 section 6.1)",
         );
