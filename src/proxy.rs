@@ -497,8 +497,8 @@ impl ProxyHttp for Proxy {
         let reason = context.admitted.as_ref().and_then(|admitted| admitted.heal.reason());
         let number = context.attempt_number();
         context.record.span.sent(number, reason);
-        access_log::log_request(session, error, context);
-        context.record.is_logged = true;
+        let took = context.record.stop_clock();
+        access_log::log_request(session, error, context, took);
         // The rest of the request's body may still be read.
         context.release();
     }

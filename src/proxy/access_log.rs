@@ -21,7 +21,12 @@ const VCAP_REQUEST_ID: HeaderName = HeaderName::from_static("x-vcap-request-id")
 const LONGEST_ID: usize = 64;
 
 /// Logs a request that has ended.
-pub(super) fn log_request(session: &Session, error: Option<&Error>, context: &Context) {
+pub(super) fn log_request(
+    session: &Session,
+    error: Option<&Error>,
+    context: &Context,
+    took: Duration,
+) {
     let (record, request) = (&context.record, session.req_header());
     let answer = final_answer(session).map(|answer| &answer.headers);
     let admitted = context.admitted.as_ref();
@@ -41,7 +46,7 @@ pub(super) fn log_request(session: &Session, error: Option<&Error>, context: &Co
         outcome = record.outcome.label(),
         attempt = context.attempt_number(),
         heal = admitted.and_then(|admitted| admitted.heal.reason()),
-        duration_ms = milliseconds(record.elapsed()),
+        duration_ms = milliseconds(took),
         upstream_ms = admitted.and_then(|admitted| admitted.upstream_took).map(milliseconds),
         request_bytes = session.body_bytes_read(),
         response_bytes = rewritten.unwrap_or_else(|| session.body_bytes_sent() as u64),

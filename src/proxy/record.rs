@@ -22,8 +22,8 @@ pub(super) struct Record {
     pub(super) method: &'static str,
     pub(super) status: Option<StatusCode>,
     pub(super) outcome: RequestOutcome,
-    /// Whether the access log has the request.
-    pub(super) is_logged: bool,
+    /// How long the request took, once the access log has it.
+    took: Option<Duration>,
     pub(super) span: Span,
 }
 
@@ -37,13 +37,18 @@ impl Record {
             method: OTHER,
             status: None,
             outcome: RequestOutcome::Aborted,
-            is_logged: false,
+            took: None,
             span: Span::default(),
         }
     }
 
-    pub(super) fn elapsed(&self) -> Duration {
-        self.started.elapsed()
+    /// Ends the time of the request, and returns it. The access log and the metrics agree on it.
+    pub(super) fn stop_clock(&mut self) -> Duration {
+        *self.took.insert(self.started.elapsed())
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.took.unwrap_or_else(|| self.started.elapsed())
     }
 }
 
@@ -59,7 +64,7 @@ impl Drop for Record {
                 duration_ms = self.elapsed().as_millis(),
                 "Request cut off."
             );
-        } else if !self.is_logged {
+        } else if self.took.is_none() {
             // The request was answered, and its connection was closed to make room for another one
             // while its body was still awaited.
             info!(
