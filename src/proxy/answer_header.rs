@@ -71,9 +71,7 @@ pub(super) fn adapt(session: &Session, response: &mut ResponseHeader, admitted: 
 /// Removes secrets from an answer's header. Returns the secrets.
 pub(super) fn redact(response: &mut ResponseHeader, admitted: &Admitted) -> Option<Secrets> {
     let Admitted { route, added_secrets, .. } = admitted;
-    let store = &route.client.store;
-    let secrets =
-        header_redaction::secrets_to_redact(store, &route.neighbours, added_secrets.as_ref())?;
+    let secrets = header_redaction::secrets_to_redact(&route.tokens, added_secrets.as_ref())?;
     route.metrics.add_redacted_tokens(header_redaction::redact_header(&secrets, response));
     Some(secrets)
 }

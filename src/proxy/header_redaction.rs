@@ -4,25 +4,58 @@
 //! and must not reach the caller. [`crate::redact::Redactor`] removes them from bodies.
 
 use crate::redact::Secrets;
-use crate::token::store::TokenStore;
+use crate::token::store::{TokenStore, token_changes};
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use pingora::http::ResponseHeader;
 use std::sync::Arc;
 
-/// The secrets that a response must not hold: every valid token for this upstream, and the secrets
+/// The tokens that go to an upstream: those of a route's client, and those of the other clients
+/// that use it. No answer may hold any of them.
+pub(super) struct UpstreamTokens {
+    own: Arc<TokenStore>,
+    others: Vec<Arc<TokenStore>>,
+    /// All of them, and [`token_changes`] when they were put together. With many clients, that
+    /// takes longer than the rest of a request.
+    latest: ArcSwapOption<(u64, Option<Secrets>)>,
+}
+
+impl UpstreamTokens {
+    pub(super) fn new(own: Arc<TokenStore>, others: Vec<Arc<TokenStore>>) -> Self {
+        Self { own, others, latest: ArcSwapOption::empty() }
+    }
+
+    /// Every valid token.
+    fn secrets(&self) -> Option<Secrets> {
+        if self.others.is_empty() {
+            return self.own.secrets();
+        }
+        let changes = token_changes();
+        if let Some(latest) = self.latest.load().as_ref().filter(|latest| latest.0 == changes) {
+            return latest.1.clone();
+        }
+        let others = self.others.iter().map(|store| store.secrets());
+        let secrets = others.fold(self.own.secrets(), union);
+        self.latest.store(Some(Arc::new((changes, secrets.clone()))));
+        secrets
+    }
+}
+
+/// The secrets that a response must not hold: every valid token for its upstream, and the secrets
 /// that were added to the request.
 pub(super) fn secrets_to_redact(
-    own: &TokenStore,
-    neighbours: &[Arc<TokenStore>],
+    tokens: &UpstreamTokens,
     added: Option<&Secrets>,
 ) -> Option<Secrets> {
-    let tokens = own.secrets();
-    let others = neighbours.iter().map(|store| store.secrets());
-    others.chain([added.cloned()]).fold(tokens, |all, more| match (all, more) {
-        (Some(all), Some(more)) => Some(all.union(&more)),
-        (all, more) => all.or(more),
-    })
+    union(tokens.secrets(), added.cloned())
+}
+
+fn union(these: Option<Secrets>, those: Option<Secrets>) -> Option<Secrets> {
+    match (these, those) {
+        (Some(these), Some(those)) => Some(these.union(&those)),
+        (these, those) => these.or(those),
+    }
 }
 
 /// Words in the names of headers that hold secrets.
@@ -109,13 +142,49 @@ fn redact_reason(secrets: &Secrets, response: &mut ResponseHeader) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Instant;
+    use crate::token::Token;
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
+    use std::time::Duration;
 
     const TOKEN: &str = "eyJhbGciOiJSUzI1NiJ9.eyJqdGkiOiJ4In0.c2ln";
 
     fn secrets(secret: &str) -> Secrets {
         Secrets::new([Bytes::copy_from_slice(secret.as_bytes())], 8).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_tokens_of_all_clients_of_an_upstream_are_secret_as_soon_as_they_are_published() {
+        let stores = [(); 3].map(|()| Arc::new(TokenStore::new()));
+        let [own, others @ ..] = stores.clone();
+        let tokens = UpstreamTokens::new(own, others.to_vec());
+        let knows = |token: &str| {
+            tokens.secrets().is_some_and(|secrets| secrets.occur_in(token.as_bytes()))
+        };
+        assert!(!knows("token-0-0"));
+        for round in 0..3 {
+            for (index, store) in stores.iter().enumerate() {
+                let text = format!("token-{index}-{round}");
+                assert!(!knows(&text), "{text}");
+                let token = Token {
+                    authorization: HeaderValue::try_from(format!("Bearer {text}")).unwrap(),
+                    lifetime: Duration::from_secs(100),
+                    clock_skew: None,
+                };
+                store.publish(token, Instant::now());
+                assert!(knows(&text) && knows("token-0-0"), "{text}");
+            }
+        }
+        let replaced = TokenStore::new();
+        let token = Token {
+            authorization: HeaderValue::from_static("Bearer replaced-client"),
+            lifetime: Duration::from_secs(100),
+            clock_skew: None,
+        };
+        replaced.publish(token, Instant::now());
+        stores[1].add_secrets_of(&replaced);
+        assert!(knows("replaced-client"));
     }
 
     #[test]

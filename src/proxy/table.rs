@@ -2,7 +2,7 @@
 
 use super::csrf::CsrfTokens;
 use super::guard::Guard;
-use super::header_redaction;
+use super::header_redaction::{self, UpstreamTokens};
 use super::links::LinkPlan;
 use super::problem::Problem;
 use super::rejection::RejectionPolicy;
@@ -38,8 +38,8 @@ pub(super) struct RouteHandle {
     pub(super) wants_csrf: AtomicBool,
     /// The upstream's host: the domain that its cookies may have.
     pub(super) cookie_domain: String,
-    /// Token stores of other clients whose tokens go to the same upstream.
-    pub(super) neighbours: Vec<Arc<TokenStore>>,
+    /// The tokens that go to the upstream.
+    pub(super) tokens: UpstreamTokens,
     /// Secrets among the headers that the route adds.
     pub(super) secrets: Option<Secrets>,
     /// Rewriting of links, if it is on.
@@ -173,7 +173,7 @@ impl SharedRoute<'_> {
             secrets: header_redaction::secrets_in_headers(&route.headers),
             cut: if route.strip_path { route.path.matches('/').count() } else { 0 },
             client: client.clone(),
-            neighbours: self.neighbours(parts.routes),
+            tokens: UpstreamTokens::new(client.store.clone(), self.neighbours(parts.routes)),
             rejections: self.rejections.clone(),
             csrf: self.csrf.clone(),
             wants_csrf: AtomicBool::new(false),

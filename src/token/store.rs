@@ -24,6 +24,15 @@ const UPLOAD_LIFE: Duration = Duration::from_secs(300);
 /// `Retry-After` of an answer when nothing better is known.
 const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// How many times the valid tokens of any store have changed.
+static CHANGES: AtomicU64 = AtomicU64::new(0);
+
+/// Returns how many times the valid tokens of any store have changed. What is made of the tokens of
+/// several stores is good as long as this number stays. Read the number first, then the tokens.
+pub(crate) fn token_changes() -> u64 {
+    CHANGES.load(Ordering::Acquire)
+}
+
 /// One client's current token, and the client's state.
 #[derive(Debug)]
 pub struct TokenStore {
@@ -134,6 +143,7 @@ impl TokenStore {
     pub(crate) fn add_secrets_of(&self, other: &Self) {
         let (others, now) = (other.issued.load(), Instant::now());
         self.issued.rcu(|issued| issued.merge(&others, now));
+        CHANGES.fetch_add(1, Ordering::Release);
     }
 
     /// Whether there is a token to send right now.
@@ -269,6 +279,8 @@ impl TokenStore {
         let generation = previous + 1;
         let (lifetime, clock_skew) = (token.lifetime, token.clock_skew);
         self.issued.rcu(|issued| issued.with(&token, received));
+        // Before the token is current: no request has a token that its answer is not searched for.
+        CHANGES.fetch_add(1, Ordering::Release);
         self.current.store(Some(Arc::new(Current {
             authorization: token.authorization,
             generation,
