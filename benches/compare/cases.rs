@@ -7,8 +7,16 @@ use crate::world::World;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-const PEERS: [Kind; 6] =
-    [Kind::Nginx, Kind::NginxSilent, Kind::Haproxy, Kind::Envoy, Kind::Minimal, BEARERD];
+const PEERS: [Kind; 8] = [
+    Kind::Nginx,
+    Kind::NginxSilent,
+    Kind::NginxLua,
+    Kind::Haproxy,
+    Kind::Caddy,
+    Kind::Envoy,
+    Kind::Minimal,
+    BEARERD,
+];
 /// The number of routes in the case with many. The clients follow.
 const ROUTES: usize = 200;
 const CLIENTS: usize = 50;
@@ -90,7 +98,7 @@ pub(crate) const ONE_WORKER: &[Case] = &[
     Case {
         name: "small-1024",
         title: "1 KB, 1,024 connections",
-        kinds: &[Kind::Nginx, Kind::Envoy, Kind::Minimal, BEARERD],
+        kinds: &[Kind::Nginx, Kind::NginxLua, Kind::Envoy, Kind::Minimal, BEARERD],
         is_bulk: false,
         work: |world, sidecar| sidecar.small(world).by(1024),
     },

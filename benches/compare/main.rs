@@ -16,6 +16,7 @@ mod lifetime;
 mod load;
 mod measure;
 mod minimal;
+mod picture;
 mod process;
 mod report;
 mod sidecar;
@@ -49,7 +50,10 @@ struct Arguments {
     /// Another build of bearerd to measure beside this one.
     #[arg(long)]
     against: Option<PathBuf>,
-    /// Writes the tables into docs/performance.md.
+    /// What distinguishes that build, for the tables.
+    #[arg(long, default_value = "the other build")]
+    against_name: String,
+    /// Writes the tables into docs/performance.md, and draws its picture.
     #[arg(long)]
     write: bool,
     /// The flag that cargo gives to benches.
@@ -78,6 +82,7 @@ fn main() {
     sidecar::BUILD.set(build.canonicalize().unwrap()).unwrap();
     if let Some(build) = arguments.against {
         sidecar::OTHER_BUILD.set(build.canonicalize().unwrap()).unwrap();
+        sidecar::OTHER_NAME.set(arguments.against_name).unwrap();
     }
     let mut files = getrlimit(Resource::Nofile);
     files.current = files.maximum;
@@ -119,5 +124,7 @@ fn main() {
     println!("{}", report.text());
     if arguments.write {
         report.write();
+        let cases: Vec<&Case> = ONE_WORKER.iter().chain(TWO_WORKERS).collect();
+        report::write_picture(&picture::draw(&cases, &samples));
     }
 }

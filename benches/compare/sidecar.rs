@@ -14,7 +14,11 @@ pub(crate) enum Kind {
     Nginx,
     /// nginx without an access log: the best result of a proxy in C.
     NginxSilent,
+    /// nginx with a Lua script that fetches the token, as people write it by hand.
+    NginxLua,
     Haproxy,
+    /// A proxy in Go.
+    Caddy,
     Envoy,
     /// pingora with bearerd's settings and none of its code.
     Minimal,
@@ -40,6 +44,9 @@ pub(crate) static BUILD: OnceLock<PathBuf> = OnceLock::new();
 /// The path of the build to compare it with, if one is given.
 pub(crate) static OTHER_BUILD: OnceLock<PathBuf> = OnceLock::new();
 
+/// What distinguishes that build.
+pub(crate) static OTHER_NAME: OnceLock<String> = OnceLock::new();
+
 /// The usual configuration of bearerd.
 pub(crate) const BEARERD: Kind = Kind::Bearerd(Extra::Nothing);
 
@@ -48,11 +55,15 @@ impl Kind {
         match self {
             Self::Nginx => "nginx".into(),
             Self::NginxSilent => "nginx without a log".into(),
+            Self::NginxLua => "nginx with Lua".into(),
             Self::Haproxy => "HAProxy".into(),
+            Self::Caddy => "Caddy".into(),
             Self::Envoy => "Envoy".into(),
             Self::Minimal => "minimal pingora".into(),
             Self::Bearerd(Extra::Nothing) => "**bearerd**".into(),
-            Self::Bearerd(Extra::OtherBuild) => "bearerd, the other build".into(),
+            Self::Bearerd(Extra::OtherBuild) => {
+                format!("bearerd, {}", OTHER_NAME.get().map_or("the other build", String::as_str))
+            }
             Self::Bearerd(Extra::ShortTokens) => "bearerd, tokens of 7 s".into(),
             Self::Bearerd(Extra::Routes(count)) => format!("bearerd, {count} more routes"),
             Self::Bearerd(Extra::Clients(count)) => format!("bearerd, {count} more clients"),
@@ -62,8 +73,9 @@ impl Kind {
     /// The path of the program.
     pub(crate) fn program(self) -> PathBuf {
         let name = match self {
-            Self::Nginx | Self::NginxSilent => "nginx",
+            Self::Nginx | Self::NginxSilent | Self::NginxLua => "nginx",
             Self::Haproxy => "haproxy",
+            Self::Caddy => "caddy",
             Self::Envoy => return envoy(),
             Self::Minimal => return std::env::current_exe().unwrap(),
             Self::Bearerd(Extra::OtherBuild) => return OTHER_BUILD.get().unwrap().clone(),
@@ -141,8 +153,19 @@ impl Sidecar {
         let configuration = configuration.display().to_string();
         let program = kind.program().display().to_string();
         let (workers, token) = (workers.to_string(), format!("TOKEN={}", world.token));
+        let cores_of_go = format!("GOMAXPROCS={workers}");
         let command: &[&str] = match kind {
-            Kind::Nginx | Kind::NginxSilent => &[&program, "-c", &configuration],
+            Kind::Nginx | Kind::NginxSilent | Kind::NginxLua => &[&program, "-c", &configuration],
+            Kind::Caddy => &[
+                "env",
+                &cores_of_go,
+                &program,
+                "run",
+                "--adapter",
+                "caddyfile",
+                "--config",
+                &configuration,
+            ],
             Kind::Haproxy => &["env", &token, &program, "-db", "-f", &configuration],
             Kind::Envoy => &[
                 &program,
@@ -166,7 +189,9 @@ impl Sidecar {
 fn template(kind: Kind) -> &'static str {
     match kind {
         Kind::Nginx | Kind::NginxSilent => include_str!("peers/nginx.conf"),
+        Kind::NginxLua => include_str!("peers/nginx-lua.conf"),
         Kind::Haproxy => include_str!("peers/haproxy.cfg"),
+        Kind::Caddy => include_str!("peers/Caddyfile"),
         Kind::Envoy => include_str!("peers/envoy.yaml"),
         Kind::Minimal => include_str!("peers/minimal.json"),
         Kind::Bearerd(_) => include_str!("peers/bearerd.yaml"),
