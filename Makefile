@@ -123,7 +123,7 @@ release: setup ## The binary to ship, without the demo tenant
 dist: setup ## The binary to ship, laid out by the profile of a training run: target/dist/bearerd
 	@scripts/setup.sh --with-llvm --with-valgrind
 	scripts/dist.sh $(PRODUCTION)
-	$(CARGO) test --bench instructions -- --measure target/dist/bearerd
+	$(CARGO) test --bench instructions -- --measure target/dist/bearerd --other-build
 
 image: release ## The image bearerd:0.1.0 of this machine's binary, without a registry
 	sh deploy/image/rootfs.sh target/release/bearerd target/image

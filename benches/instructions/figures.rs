@@ -69,8 +69,14 @@ impl Figures {
         text
     }
 
-    /// Whether `self`, measured now, is no worse than `before`. Prints the comparison.
-    pub(crate) fn are_as_good_as(&self, before: &Self, profile: impl Fn(&str) -> PathBuf) -> bool {
+    /// Whether `self`, measured now, is no worse than `before`. Prints the comparison. `is_other`:
+    /// the binary is of another kind than that of `before`, so it cannot renew the figures.
+    pub(crate) fn are_as_good_as(
+        &self,
+        before: &Self,
+        is_other: bool,
+        profile: impl Fn(&str) -> PathBuf,
+    ) -> bool {
         if self.machine != before.machine {
             println!(
                 "Not compared: the figures are of {}, this is {}.",
@@ -105,7 +111,7 @@ impl Figures {
                     println!("  More than {:.0} % too many; to see where:", tolerance * 100.0);
                     println!("  callgrind_annotate {}-NN, NN is a thread", profile(kind).display());
                     good = false;
-                } else if change < -tolerance {
+                } else if change < -tolerance && !is_other {
                     println!("  The figure should be renewed: `make instructions RENEW=1`.");
                 }
             }
