@@ -220,7 +220,7 @@ impl ProxyHttp for Proxy {
     ) -> Box<Error> {
         match &mut context.admitted {
             Some(Admitted { route, tried, attempts, .. }) => {
-                route.upstream.on_connect_error(error, tried, attempts)
+                route.upstream.decide_connect_retry(error, tried, attempts)
             }
             None => error,
         }
@@ -423,9 +423,7 @@ impl ProxyHttp for Proxy {
             error.set_retry(false);
         } else if !attempts::is_replay(&error) {
             let only_reads = route.only_reads(session.req_header());
-            upstream::decide_retry_of_lost_request(
-                &mut error, only_reads, is_pooled, tried, attempts,
-            );
+            upstream::decide_request_retry(&mut error, only_reads, is_pooled, tried, attempts);
         }
         error
     }

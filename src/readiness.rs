@@ -212,14 +212,14 @@ impl Readiness {
     /// Returns the answer to a probe of readiness, and records whether the instance was ready. Only
     /// probes and the status record that, not the event that makes the last check pass.
     fn record_readyz(&self, checks: &[Check]) -> ProbeAnswer {
-        let answer = self.readyz_text(checks);
+        let answer = self.readyz_answer(checks);
         if answer.ok {
             self.0.was_ready.store(true, Ordering::Relaxed);
         }
         answer
     }
 
-    fn readyz_text(&self, checks: &[Check]) -> ProbeAnswer {
+    fn readyz_answer(&self, checks: &[Check]) -> ProbeAnswer {
         if self.0.drain.has_begun() {
             return ProbeAnswer::new(false, "not ready: draining".into());
         }

@@ -46,7 +46,7 @@ pub(crate) struct StripAlso {
 pub(crate) fn strip(request: &mut RequestHeader, also: StripAlso) -> bool {
     let mut had_authorization = false;
     let goes = |name: &HeaderName| {
-        is_stripped(name)
+        is_always_stripped(name)
             || also.api_key && *name == X_API_KEY
             || also.trace_state && *name == TRACESTATE
     };
@@ -62,7 +62,7 @@ pub(crate) fn strip(request: &mut RequestHeader, also: StripAlso) -> bool {
 /// Whether a header is stripped from every request. `Forwarded` and `X-Forwarded-*` would change
 /// SAP's login redirects. `x-approuter-authorization` replaces the token. The caller's
 /// `Authorization` must not be sent with the injected token or instead of it.
-pub(super) fn is_stripped(name: &HeaderName) -> bool {
+pub(super) fn is_always_stripped(name: &HeaderName) -> bool {
     let exact = *name == AUTHORIZATION || *name == PROXY_AUTHORIZATION || *name == FORWARDED;
     exact
         || resembles(name, X_APPROUTER_AUTHORIZATION)

@@ -1,13 +1,13 @@
 //! Upstreams: names are resolved, addresses are tried in turn, and pingora's peers are made, here
 //! and nowhere else.
 
-mod addresses;
 mod concurrency;
 mod connect_retry;
 mod http2;
 mod loss;
 mod observed;
-mod retry;
+mod request_retry;
+mod resolved_addresses;
 pub(super) mod send_buffer;
 mod tls;
 mod tried;
@@ -15,7 +15,7 @@ mod tunnel;
 
 pub(super) use concurrency::Slot;
 pub(super) use http2::requires_http1;
-pub(super) use retry::{decide_retry_of_lost_request, idle_timeout, is_idle_timeout};
+pub(super) use request_retry::{decide_request_retry, idle_timeout, is_idle_timeout};
 pub(crate) use send_buffer::MOST_HANDLES;
 pub(super) use send_buffer::SendBuffer;
 pub(super) use tried::Tried;
@@ -26,7 +26,6 @@ use crate::forward_proxy::Destination;
 use crate::http_client::{HttpClient, HttpClientError, HttpClientOptions};
 use crate::keepalive;
 use crate::proxy::replay;
-use addresses::{Addresses, ResolveError};
 use concurrency::ConcurrencyLimit;
 use http::HeaderValue;
 use observed::{Observed, new_group};
@@ -36,6 +35,7 @@ use pingora::protocols::tls::{ALPN, CaType};
 use pingora::protocols::{Digest, TcpKeepalive};
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorType};
+use resolved_addresses::{Addresses, ResolveError};
 use send_buffer::WatchedConnector;
 use std::net::IpAddr;
 use std::sync::Arc;

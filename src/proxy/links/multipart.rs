@@ -27,7 +27,7 @@ pub(crate) trait Messages {
     type Body: Rewrite + fmt::Debug;
 
     /// Changes the header of a message, which ends with its empty line, or with the part.
-    fn begin(&self, head: &[u8]) -> NewMessage<Self::Body>;
+    fn begin_message(&self, head: &[u8]) -> NewMessage<Self::Body>;
 }
 
 /// A message whose header is complete.
@@ -224,7 +224,7 @@ impl<M: Messages> Multipart<M> {
     fn begin_message(&mut self, header: usize, output: &mut Vec<u8>) {
         let (header, message) = self.held.split_at(header.min(self.held.len()));
         let (lead, head, _) = split_message(message);
-        let begun = self.messages.begin(head);
+        let begun = self.messages.begin_message(head);
         self.part = Some(Box::new(HeldPart {
             header: header.to_vec(),
             lead: lead.to_vec(),

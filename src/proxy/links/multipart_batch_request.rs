@@ -25,8 +25,8 @@ pub(super) type BatchRequestRewriter = Multipart<RequestUrls>;
 impl Messages for RequestUrls {
     type Body = FormatRewriter;
 
-    fn begin(&self, head: &[u8]) -> NewMessage<FormatRewriter> {
-        let (changed, count) = self.rewrite_head(head);
+    fn begin_message(&self, head: &[u8]) -> NewMessage<FormatRewriter> {
+        let (changed, count) = self.rewrite_message_head(head);
         let rewriter = FormatRewriter::new(format(head), &self.urls);
         NewMessage { head: (count > 0).then_some(changed), count, rewriter }
     }
@@ -34,7 +34,7 @@ impl Messages for RequestUrls {
 
 impl RequestUrls {
     /// Returns the header with the URLs of the upstream, and how many URLs changed in it.
-    fn rewrite_head(&self, head: &[u8]) -> (Vec<u8>, u64) {
+    fn rewrite_message_head(&self, head: &[u8]) -> (Vec<u8>, u64) {
         let (mut changed, mut count) = (Vec::with_capacity(head.len()), 0);
         for (index, line) in head.split_inclusive(|byte| *byte == b'\n').enumerate() {
             let new_line = match name_of(line).as_str() {

@@ -40,7 +40,7 @@ impl BatchResponseRewriter {
 impl Messages for EmbeddedResponses {
     type Body = LinkRewriter;
 
-    fn begin(&self, head: &[u8]) -> NewMessage<LinkRewriter> {
+    fn begin_message(&self, head: &[u8]) -> NewMessage<LinkRewriter> {
         let rewriter = self.rewriter(head);
         let (head, count) = self.head(head, rewriter.is_none());
         NewMessage { head, count, rewriter }

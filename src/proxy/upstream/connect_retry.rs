@@ -2,13 +2,13 @@
 //! HTTP/2.
 
 use super::tried::Tried;
-use super::{UpstreamHandle, retry, tls, tunnel};
+use super::{UpstreamHandle, http2, tls, tunnel};
 use crate::proxy::attempts::{Attempts, Cause};
-use pingora::Error;
+use pingora::{Error, ErrorType};
 
 impl UpstreamHandle {
     /// Handles an error of connecting. The error that is returned says whether to try again.
-    pub(in crate::proxy) fn on_connect_error(
+    pub(in crate::proxy) fn decide_connect_retry(
         &self,
         mut error: Box<Error>,
         tried: &mut Tried,
@@ -18,7 +18,7 @@ impl UpstreamHandle {
         let is_final = tunnel::is_refusal(&error)
             || !(self.try_other_anchors(&error, tried, attempts)
                 || self.try_http2(&error, attempts)
-                || retry::try_new_stream(&error, attempts)
+                || try_new_stream(&error, attempts)
                 || self.try_next_address(tried, attempts));
         error.set_retry(false);
         if is_final {
@@ -62,4 +62,11 @@ impl UpstreamHandle {
         tried.needs_lookup = !is_known && known.is_doubtful();
         (is_known || tried.needs_lookup) && attempts.try_count(Cause::Address)
     }
+}
+
+/// Returns whether to try a new stream: an HTTP/2 connection was gone before it took the request.
+fn try_new_stream(error: &Error, attempts: &mut Attempts) -> bool {
+    *error.etype() == ErrorType::H2Error
+        && http2::is_cut(error)
+        && attempts.try_count(Cause::LostConnection)
 }

@@ -1,6 +1,6 @@
 //! What connections to an upstream have shown about it. All its requests use this.
 
-use super::addresses::Known;
+use super::resolved_addresses::Known;
 use arc_swap::ArcSwap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -113,7 +113,7 @@ async fn after_a_failed_address_the_next_one_is_tried() {
     };
     let fails = |tried: &mut Tried, why| {
         let error = Error::explain(ErrorType::ConnectRefused, why).into_up();
-        upstream.on_connect_error(error, tried, &mut Attempts::default()).retry()
+        upstream.decide_connect_retry(error, tried, &mut Attempts::default()).retry()
     };
     let (mut one, mut other) = (Tried::default(), Tried::default());
     assert_eq!((port(&mut one).await, port(&mut other).await), (9, 9));
@@ -136,7 +136,7 @@ async fn a_kept_connection_of_http2_that_is_gone_is_no_fault_of_its_address() {
     for number in 1..=most + 1 {
         let gone = loss::tests::gone().await;
         let error = Error::because(ErrorType::H2Error, "while creating new stream", gone);
-        let again = upstream.on_connect_error(error.into_up(), &mut tried, &mut attempts);
+        let again = upstream.decide_connect_retry(error.into_up(), &mut tried, &mut attempts);
         assert_eq!((again.retry(), tried.failed.len()), (true, number / (most + 1)));
     }
 }
@@ -149,7 +149,7 @@ async fn a_failed_address_is_avoided_in_whatever_order_the_resolver_returns_them
     let mut tried = Tried::default();
     upstream.peer(&request(), &mut tried).await.unwrap();
     let error = Error::new_up(ErrorType::ConnectTimedout);
-    upstream.on_connect_error(error, &mut tried, &mut Attempts::default());
+    upstream.decide_connect_retry(error, &mut tried, &mut Attempts::default());
     for order in [[alive, dead], [dead, alive]] {
         upstream.addresses.pretend(Duration::ZERO, order);
         let peer = upstream.peer(&request(), &mut Tried::default()).await.unwrap();
@@ -166,7 +166,7 @@ async fn after_all_addresses_failed_the_name_is_looked_up_again() {
         let peer = upstream.peer(&request(), &mut tried).await.unwrap();
         assert_eq!(peer._address.to_string(), address);
         let error = Error::new_up(ErrorType::ConnectRefused);
-        let again = upstream.on_connect_error(error, &mut tried, &mut attempts);
+        let again = upstream.decide_connect_retry(error, &mut tried, &mut attempts);
         assert_eq!(again.retry(), address == "127.0.0.9:9", "it is asked once");
     }
 }

@@ -1,6 +1,6 @@
 //! What one request has tried in order to reach its upstream.
 
-use super::addresses::Known;
+use super::resolved_addresses::Known;
 use pingora::Error;
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,17 +1,17 @@
-//! Which errors of a connection are retried. Pure.
+//! Which requests are sent again after their connection was lost or refused them. Pure.
 
 use super::http2;
 use super::loss::{IDLE_TIMEOUT, Loss};
 use super::tried::Tried;
 use crate::proxy::attempts::{Attempts, Cause};
 use http::{StatusCode, Version};
+use pingora::Error;
 use pingora::http::ResponseHeader;
-use pingora::{Error, ErrorType};
 
 /// Sets in the error whether a request that failed before its answer is sent again. A write, even
 /// an idempotent one, may have been executed: it is sent again only if the upstream says that it
 /// did not process the request.
-pub(in crate::proxy) fn decide_retry_of_lost_request(
+pub(in crate::proxy) fn decide_request_retry(
     error: &mut Error,
     only_reads: bool,
     is_pooled: bool,
@@ -50,13 +50,6 @@ fn lost(error: &Error, is_pooled: bool, tried: &mut Tried) -> Option<Cause> {
         Loss::Closed => Cause::ClosedConnection,
         Loss::Silent | Loss::Cut => Cause::LostConnection,
     })
-}
-
-/// Returns whether to try a new stream: an HTTP/2 connection was gone before it took the request.
-pub(super) fn try_new_stream(error: &Error, attempts: &mut Attempts) -> bool {
-    *error.etype() == ErrorType::H2Error
-        && http2::is_cut(error)
-        && attempts.try_count(Cause::LostConnection)
 }
 
 /// Whether an answer is not to this request: over a pooled connection, 408 announces the end of an
