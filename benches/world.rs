@@ -33,9 +33,9 @@ pub(crate) const KINDS: [(&str, &str); 6] = [
     // The same batch without checks. The difference is the cost of the checks.
     ("batch_unchecked", "/unchecked/$batch"),
 ];
-/// The configuration for all kinds but the last.
+/// The configuration for [`KINDS`].
 pub(crate) const USUAL: &str = "bearerd.yaml";
-/// The configuration for [`CLIENTS`].
+/// A configuration with many clients, the first of which has the route `/client-0`.
 pub(crate) const MANY_CLIENTS: &str = "clients.yaml";
 /// The number of clients in it.
 const CLIENT_COUNT: usize = 32;
