@@ -39,6 +39,8 @@ mod request_header;
 pub mod route;
 mod stripped_headers;
 mod table;
+#[cfg(test)]
+mod test_request;
 pub mod token_refusal;
 pub mod upstream;
 

@@ -34,22 +34,14 @@ pub(crate) fn inject(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn request(headers: &[(&'static str, &'static str)]) -> RequestHeader {
-        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
-        for (name, value) in headers {
-            request.append_header(*name, *value).unwrap();
-        }
-        request
-    }
+    use crate::proxy::test_request::request;
 
     #[test]
     fn ours_replace_what_is_there() {
-        let mut request = request(&[
-            ("Host", "127.0.0.1:8080"),
-            ("x-sap-sac-custom-auth", "false"),
-            ("x-team", "a"),
-        ]);
+        let mut request = request(
+            "GET",
+            &[("Host", "127.0.0.1:8080"), ("x-sap-sac-custom-auth", "false"), ("x-team", "a")],
+        );
         let mut authorization = HeaderValue::from_static("Bearer ours");
         authorization.set_sensitive(true);
         let injection = Injection {

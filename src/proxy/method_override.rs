@@ -29,25 +29,20 @@ pub(super) fn all_methods(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pingora::http::RequestHeader;
-
-    fn request(headers: &[(&'static str, &'static str)]) -> RequestHeader {
-        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
-        for (name, value) in headers {
-            request.append_header(*name, *value).unwrap();
-        }
-        request
-    }
+    use crate::proxy::test_request::request;
 
     #[test]
     fn every_method_in_a_header_counts() {
-        let request = request(&[
-            ("X-HTTP-Method", "GET"),
-            ("x-http-method", "DELETE"),
-            ("X_HTTP-Method_Override", "PUT"),
-            ("X-Method-Override", "PATCH"),
-            ("X-HTTP-Methods", "no"),
-        ]);
+        let request = request(
+            "GET",
+            &[
+                ("X-HTTP-Method", "GET"),
+                ("x-http-method", "DELETE"),
+                ("X_HTTP-Method_Override", "PUT"),
+                ("X-Method-Override", "PATCH"),
+                ("X-HTTP-Methods", "no"),
+            ],
+        );
         let mut methods: Vec<_> = overriding_methods(&request.headers).collect();
         methods.sort();
         assert_eq!(methods, ["DELETE", "GET", "PATCH", "PUT"]);

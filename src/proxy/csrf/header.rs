@@ -60,14 +60,7 @@ pub(in crate::proxy) fn strip(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn request(headers: &[(&'static str, &'static str)]) -> RequestHeader {
-        let mut request = RequestHeader::build("POST", b"/", None).unwrap();
-        for (name, value) in headers {
-            request.append_header(*name, *value).unwrap();
-        }
-        request
-    }
+    use crate::proxy::test_request::request;
 
     fn session(cookies: &[(&str, &str)]) -> CsrfSession {
         let cookies = cookies.iter().map(|(name, value)| ((*name).into(), (*value).into()));
@@ -75,7 +68,7 @@ mod tests {
     }
 
     fn cookie_sent(own: &[(&'static str, &'static str)], kept: &[(&str, &str)]) -> Option<String> {
-        let mut request = request(own);
+        let mut request = request("POST", own);
         inject(&mut request, &session(kept)).unwrap();
         let cookies: Vec<_> = request.headers.get_all(COOKIE).iter().collect();
         assert!(cookies.len() <= 1);
@@ -103,8 +96,8 @@ mod tests {
 
     #[test]
     fn csrf_is_managed_only_for_callers_that_send_no_token() {
-        assert!(!is_managed_by_caller(&request(&[])));
-        assert!(is_managed_by_caller(&request(&[("X-CSRF-Token", "own")])));
+        assert!(!is_managed_by_caller(&request("POST", &[])));
+        assert!(is_managed_by_caller(&request("POST", &[("X-CSRF-Token", "own")])));
     }
 
     #[test]
@@ -113,7 +106,7 @@ mod tests {
             let mut response = ResponseHeader::build(200, None).unwrap();
             response.insert_header(CSRF_TOKEN, "abc").unwrap();
             response.insert_header(SET_COOKIE, "a=b").unwrap();
-            strip(&request(own), &mut response, managed);
+            strip(&request("POST", own), &mut response, managed);
             (response.headers.contains_key(CSRF_TOKEN), response.headers.contains_key(SET_COOKIE))
         };
         assert_eq!(answer(&[("x-csrf-token", "fetch")], true), (true, true));
