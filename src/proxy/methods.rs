@@ -34,19 +34,21 @@ impl RouteHandle {
         target: &[u8],
     ) -> Result<(), Problem> {
         let route = &self.config;
-        let allows_post = !route.profile.post_only_reads
-            || is_read
-            || route::always_ends_with(target, route::BATCH);
+        let allows_post = || {
+            !route.profile.post_only_reads
+                || is_read
+                || route::always_ends_with(target, route::BATCH)
+        };
         // A method that cannot be parsed is treated as one that no route allows.
         let is_allowed = all_methods(method, headers, |method| {
             let is_post = *method == Method::POST;
-            route.methods.contains(method) && (allows_post || !is_post)
+            route.methods.contains(method) && (!is_post || allows_post())
                 || is_read && is_post && route.methods.contains(&Method::GET)
         });
         if is_allowed {
             return Ok(());
         }
-        let is_refused_post = *method == Method::POST && !allows_post;
+        let is_refused_post = *method == Method::POST && !allows_post();
         let detail = if is_refused_post {
             format!("profile {} allows POST only on …/$batch and …/$query", route.profile.name)
         } else if route.methods.contains(method) {

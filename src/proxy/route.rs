@@ -10,6 +10,8 @@ mod readings;
 
 use percent_encoding::percent_decode;
 use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The last segment of the path of a batch (OData 4.01 part 1, section 11.7).
 pub(super) const BATCH: &str = "$batch";
@@ -55,7 +57,25 @@ pub enum TargetError {
 #[derive(Debug)]
 pub struct Router {
     /// The routes, those with the most segments first, then as configured.
-    routes: Vec<(Vec<String>, usize)>,
+    routes: Vec<Arc<Route>>,
+    /// The same routes, found by their segments.
+    root: Node,
+}
+
+/// The segments of a route, and its position among the configured ones.
+#[derive(Debug)]
+struct Route {
+    segments: Vec<String>,
+    index: usize,
+}
+
+/// The routes that begin with the same segments, so that a path is compared with few routes.
+#[derive(Debug, Default)]
+struct Node {
+    /// The routes that have no more segments, as configured.
+    routes: Vec<Arc<Route>>,
+    /// Longer routes by their next segment, as [`search_key`] returns it.
+    longer: BTreeMap<Vec<u8>, Self>,
 }
 
 impl Router {
@@ -66,12 +86,19 @@ impl Router {
             .enumerate()
             .map(|(index, path)| {
                 let segments = path.split('/').skip(1).map(str::to_owned).collect();
-                (segments, index)
+                Arc::new(Route { segments, index })
             })
             .collect();
-        routes
-            .sort_by_key(|(segments, _): &(Vec<String>, usize)| std::cmp::Reverse(segments.len()));
-        Self { routes }
+        routes.sort_by_key(|route| std::cmp::Reverse(route.segments.len()));
+        let mut root = Node::default();
+        for route in &routes {
+            let mut node = &mut root;
+            for segment in &route.segments {
+                node = node.longer.entry(search_key(segment.as_bytes()).into()).or_default();
+            }
+            node.routes.push(route.clone());
+        }
+        Self { routes, root }
     }
 
     /// The position of the route for a request target (path and query as received), or `None` if no
@@ -108,41 +135,70 @@ impl Router {
         path: &'p [u8],
         decode: impl Fn(&'p [u8]) -> Cow<'p, [u8]>,
     ) -> (Option<usize>, Option<usize>) {
-        let mut alike = None;
-        for (route, index) in &self.routes {
-            let mut given = segments(path);
-            let mut is_same = true;
-            let begins = route.iter().all(|wanted| {
-                given.next().is_some_and(|segment| {
-                    let segment = decode(segment);
-                    is_same &= *segment == *wanted.as_bytes();
-                    let name = segment.get(..wanted.len()).unwrap_or_default();
-                    name.eq_ignore_ascii_case(wanted.as_bytes())
-                        && matches!(segment.get(wanted.len()), None | Some(b'('))
-                })
-            });
-            if begins {
-                alike = alike.or(Some(*index));
+        let (mut found, mut alike) = (None, None);
+        let mut node = &self.root;
+        for (count, segment) in segments(path).enumerate() {
+            if node.longer.is_empty() {
+                break;
+            }
+            let Some(longer) = node.longer.get(&*search_key(&decode(segment))) else { break };
+            node = longer;
+            let begin = || segments(path).take(count + 1).map(&decode);
+            let mut alike_here = None;
+            for route in &node.routes {
+                let is_same = route.is_same(begin());
+                if is_same || route.is_alike(begin()) {
+                    alike_here = alike_here.or(Some(route.index));
+                }
                 if is_same {
-                    return (Some(*index), alike);
+                    found = Some(route.index);
+                    break;
                 }
             }
+            alike = alike_here.or(alike);
         }
-        (None, alike)
+        (found, alike)
     }
 
     /// The route that a server would find that trims each of these bare segments as far as it can,
     /// and ignores case.
     fn route_of_names(&self, segments: &[Cow<'_, [u8]>]) -> Option<usize> {
         let names = || segments.iter().map(|segment| readings::name(segment));
-        let is_route = |(route, _): &&(Vec<String>, usize)| {
+        let is_route = |route: &&Arc<Route>| {
             let mut given = names().filter(|name| !name.is_empty());
-            let wanted = route.iter().map(|segment| readings::name(segment.as_bytes()));
+            let wanted = route.segments.iter().map(|segment| readings::name(segment.as_bytes()));
             wanted
                 .filter(|name| !name.is_empty())
                 .all(|wanted| given.next().is_some_and(|name| name.eq_ignore_ascii_case(wanted)))
         };
-        self.routes.iter().find(is_route).map(|(_, index)| *index)
+        self.routes.iter().find(is_route).map(|route| route.index)
+    }
+}
+
+impl Route {
+    /// Whether these are the segments of this route.
+    fn is_same<'p>(&self, given: impl Iterator<Item = Cow<'p, [u8]>>) -> bool {
+        given.zip(&self.segments).all(|(given, wanted)| *given == *wanted.as_bytes())
+    }
+
+    /// Whether these are the segments of this route for a server that ignores case, or for which
+    /// `Sales(1)` is in `Sales`.
+    fn is_alike<'p>(&self, given: impl Iterator<Item = Cow<'p, [u8]>>) -> bool {
+        given.zip(&self.segments).all(|(given, wanted)| {
+            let name = given.get(..wanted.len()).unwrap_or_default();
+            name.eq_ignore_ascii_case(wanted.as_bytes())
+                && matches!(given.get(wanted.len()), None | Some(b'('))
+        })
+    }
+}
+
+/// What two segments have in common if [`Route::is_alike`] takes one for the other.
+fn search_key(segment: &[u8]) -> Cow<'_, [u8]> {
+    let name = segment.split(|byte| *byte == b'(').next().unwrap_or_default();
+    if name.iter().any(u8::is_ascii_uppercase) {
+        name.to_ascii_lowercase().into()
+    } else {
+        name.into()
     }
 }
 
@@ -154,7 +210,12 @@ fn check(path: &[u8]) -> Result<(), TargetError> {
     if path.iter().any(|byte| matches!(byte, 0..=b' ' | 0x7f | b'\\' | b'#')) {
         return Err(TargetError::Character);
     }
+    // Most paths hold nothing to decode.
+    let is_literal = path.is_ascii() && !path.contains(&b'%');
     for segment in segments(path) {
+        if is_literal && segment.first() != Some(&b'.') {
+            continue;
+        }
         let decoded = decode(segment)?;
         if decoded.contains(&0) {
             return Err(TargetError::Nul);

@@ -92,10 +92,10 @@ fn requires_csrf(response: &HeaderMap) -> bool {
 
 fn is_html(response: &HeaderMap) -> bool {
     response.get_all(CONTENT_TYPE).iter().any(|value| {
-        let text = value.to_str().unwrap_or_default();
-        let essence = text.split([';', ',']).next().unwrap_or_default().trim();
-        essence.eq_ignore_ascii_case("text/html")
-            || essence.eq_ignore_ascii_case("application/xhtml+xml")
+        let mut parts = value.as_bytes().split(|byte| matches!(byte, b';' | b','));
+        let essence = parts.next().unwrap_or_default().trim_ascii();
+        essence.eq_ignore_ascii_case(b"text/html")
+            || essence.eq_ignore_ascii_case(b"application/xhtml+xml")
     })
 }
 

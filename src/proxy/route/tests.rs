@@ -405,6 +405,23 @@ proptest! {
     }
 
     #[test]
+    fn the_tree_finds_what_a_look_at_each_route_finds(
+        routes in prop::collection::vec("(/(a|A|ab|a\\(1\\)|b)){1,3}", 0..12),
+        path in "(/(a|A|ab|a\\(1\\)|a\\(2\\)|b|%61|b%2fa)?){0,4}",
+    ) {
+        let router = Router::new(routes.iter().map(String::as_str));
+        let given: Vec<_> = segments(path.as_bytes()).map(unescape).collect();
+        let begins = |route: &&Arc<Route>| route.segments.len() <= given.len();
+        let first = |is_route: &dyn Fn(&Route) -> bool| {
+            let mut routes = router.routes.iter().filter(begins);
+            routes.find(|route| is_route(route)).map(|route| route.index)
+        };
+        let same = first(&|route| route.is_same(given.iter().cloned()));
+        let alike = first(&|route| route.is_alike(given.iter().cloned()));
+        prop_assert_eq!(router.routes_of(path.as_bytes(), unescape), (same, alike));
+    }
+
+    #[test]
     fn a_cut_target_is_always_a_path(target in "/[a-c/]{0,8}(\\?[a-c/]{0,4})?", count in 0usize..4) {
         prop_assert!(without_prefix(target.as_bytes(), count).starts_with(b"/"));
     }
