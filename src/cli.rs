@@ -1,5 +1,6 @@
 //! The command line: arguments, subcommands, exit codes.
 
+mod allocator;
 mod check;
 mod demo;
 mod doctor;

@@ -1,6 +1,6 @@
 //! `bearerd run`: runs the sidecar.
 
-use super::{Settings, warn_of_unknown};
+use super::{Settings, allocator, warn_of_unknown};
 use bearerd::app::{App, ConfigSource};
 use bearerd::blocking;
 use bearerd::environment::Environment;
@@ -26,6 +26,7 @@ pub(super) fn run(settings: Settings, environment: &Environment) -> anyhow::Resu
     blocking::start()?;
     // One thread is enough: control tasks are few, and requests have threads of their own.
     let control = Builder::new_current_thread().enable_all().build()?;
+    control.spawn(allocator::return_freed_memory());
     let file = settings.config.clone();
     let for_reloads = environment.clone();
     let load = Arc::new(move || settings.load(&for_reloads));

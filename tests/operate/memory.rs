@@ -80,6 +80,26 @@ async fn a_caller_that_does_not_read_its_answer_costs_less_than_a_mebibyte() {
     assert!(each < 1024, "{each} KiB");
 }
 
+#[tokio::test]
+async fn the_memory_of_the_start_returns_to_the_system() {
+    // More than the certificates of any system. Their text is needed only at the start.
+    const COPIES: usize = 4000;
+    let fixture = Fixture::start().await;
+    let anchors = fixture.folder.path().join("anchors.pem");
+    let certificate = std::fs::read_to_string(fixture.path("ca.pem")).unwrap();
+    std::fs::write(&anchors, certificate.repeat(COPIES)).unwrap();
+    let environment = [("SSL_CERT_FILE", anchors.to_str().unwrap())];
+    let folder = fixture.folder.path();
+    let process = Process::start_in(folder, &fixture.configuration(), &environment).await;
+    let mut peak = 0;
+    let is_returned = async || {
+        let now = process.anonymous_memory();
+        peak = peak.max(now);
+        now + 1024 < peak
+    };
+    eventually("returned", is_returned).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_thousand_slow_callers_keep_no_other_caller_waiting() {
     const SLOW: usize = 2_000;
