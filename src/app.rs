@@ -4,6 +4,7 @@ mod client;
 mod control;
 mod error;
 mod local_credential;
+mod ready;
 pub(crate) mod reload;
 mod setup;
 mod transport_inputs;
@@ -124,6 +125,9 @@ impl App {
         for address in &addresses {
             info!(%address, "Listening.");
         }
+        let reporting = ready::report(setup.handles(), addresses.clone());
+        let stop = control.stop.clone();
+        control.tasks.spawn(async move { stop.run_until_cancelled(reporting).await });
 
         let mut reloader = Reloader {
             setup: Arc::new(setup),

@@ -2,10 +2,14 @@
 
 mod allocator;
 mod check;
+mod completions;
 mod demo;
 mod doctor;
+mod exec;
 mod run;
 mod token;
+mod version;
+mod wait;
 
 use bearerd::config::{self, Config, ConfigError, Flags, reference};
 use bearerd::environment::Environment;
@@ -25,9 +29,19 @@ const USAGE: u8 = 64;
 /// Any other failure.
 const FAILURE: u8 = 1;
 
+/// Shown below the list of commands.
+const AFTER_HELP: &str = "\
+Examples:
+  bearerd check --config bearerd.yaml
+  bearerd run --config bearerd.yaml
+  bearerd exec --config bearerd.yaml -- ./nightly-export.sh
+
+Exit codes: 0 success, 1 failure, 64 a wrong command line or configuration. `exec` ends with the code of the
+tool: 127 if there is no tool of that name, 126 if it cannot be started, 128 and more if a signal ended it.";
+
 /// OAuth for tools that know no OAuth: a token-injecting sidecar for SAP Datasphere.
 #[derive(Parser)]
-#[command(version, propagate_version = true, max_term_width = 100)]
+#[command(version, propagate_version = true, max_term_width = 100, after_help = AFTER_HELP)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -36,7 +50,11 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the sidecar until SIGTERM.
-    Run(Settings),
+    Run(run::RunOptions),
+    /// Run a tool with a sidecar of its own, which ends with the tool.
+    Exec(exec::ExecOptions),
+    /// Wait until the sidecar that runs with this configuration is ready.
+    Wait(wait::WaitOptions),
     /// Parse the configuration and explain what it means. Nothing is sent anywhere.
     Check(Settings),
     /// Fetch one token and show what it says. The token itself is shown only with --raw.
@@ -47,6 +65,19 @@ enum Command {
     Demo(demo::DemoOptions),
     /// Print the documented default configuration.
     Reference,
+    /// Print the script that completes commands and flags in a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write a man page of each command into a folder.
+    #[command(hide = true)]
+    Man {
+        /// The folder, which exists.
+        folder: PathBuf,
+    },
+    /// Print version, commit and features.
+    Version,
 }
 
 /// Where the configuration comes from. Flags override the environment, and the environment
@@ -54,7 +85,7 @@ enum Command {
 #[derive(Args)]
 struct Settings {
     /// The configuration file; without one, BEARERD_* variables alone are read.
-    #[arg(long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where applications connect (`listen`).
     #[arg(long, value_name = "ADDRESS")]
@@ -65,6 +96,9 @@ struct Settings {
     /// error, warn, info, debug or trace (`log.level`).
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
+    /// auto, json or text (`log.format`).
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
 }
 
 impl Settings {
@@ -73,6 +107,7 @@ impl Settings {
             listen: self.listen.clone(),
             admin_listen: self.admin_listen.clone(),
             log_level: self.log_level.clone(),
+            log_format: self.log_format.clone(),
         };
         config::load(self.config.as_deref(), environment, &flags)
     }
@@ -89,20 +124,31 @@ pub(crate) fn main() -> ExitCode {
         }
     };
     // Before any secret is read, except those of the environment.
-    for failure in sandbox::hide() {
+    let failures = match cli.command {
+        // The tool must not inherit a limit.
+        Command::Exec(_) => sandbox::hide_memory().into_iter().collect(),
+        _ => sandbox::hide(),
+    };
+    for failure in failures {
         print_error(&format!("warning: {failure}"));
     }
     let environment = Environment::of_process();
+    let done = |()| ExitCode::SUCCESS;
     let result = match cli.command {
-        Command::Run(settings) => run::run(settings, &environment),
-        Command::Check(settings) => check::check(&settings, &environment),
-        Command::Token(options) => token::token(&options, &environment),
-        Command::Doctor(options) => doctor::doctor(&options, &environment),
-        Command::Demo(options) => demo::demo(&options),
-        Command::Reference => print(&reference()),
+        Command::Run(options) => run::run(options, &environment).map(done),
+        Command::Exec(options) => exec::exec(&options, &environment),
+        Command::Wait(options) => wait::wait(&options, &environment).map(done),
+        Command::Check(settings) => check::check(&settings, &environment).map(done),
+        Command::Token(options) => token::token(&options, &environment).map(done),
+        Command::Doctor(options) => doctor::doctor(&options, &environment).map(done),
+        Command::Demo(options) => demo::demo(&options).map(done),
+        Command::Reference => print(&reference()).map(done),
+        Command::Completions { shell } => completions::completions(shell).map(done),
+        Command::Man { folder } => completions::man(&folder).map(done),
+        Command::Version => version::version().map(done),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             print_error(&whole(&error));
             exit_code(&error).into()

@@ -19,10 +19,10 @@ mod value;
 pub use draft::Draft;
 pub use fault::{Fault, Faults, Place};
 pub use model::{
-    Access, BasicAccess, Client, Config, InFlightLimits, Limits, ListenerId, Log, LogFormat, Retry,
-    Route, ShutdownTimes, Timeouts, TlsVersion, Transport, Upstream,
+    Access, BasicAccess, Client, Config, InFlightLimits, Limits, ListenerId, Log, LogFormat,
+    PasswordSource, Retry, Route, ShutdownTimes, Timeouts, TlsVersion, Transport, Upstream,
 };
-pub use overrides::{Flags, unknown_variables};
+pub use overrides::{Flags, unknown_variables, variables};
 pub use reference::reference;
 pub use value::ListenAddress;
 

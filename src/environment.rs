@@ -1,27 +1,29 @@
 //! The process environment, which is read here only, and the expansion of `${NAME}` in values.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A copy of the environment. Tests make their own, and never change the environment of the
 /// process.
 #[derive(Clone, Debug, Default)]
-pub struct Environment(BTreeMap<String, String>);
+pub struct Environment {
+    variables: BTreeMap<String, String>,
+    /// The names that the configuration refers to; clones share them.
+    references: Arc<Mutex<BTreeSet<String>>>,
+}
 
 impl Environment {
     /// Copies the environment of this process. Variables that are not UTF-8 are left out.
     pub fn of_process() -> Self {
-        Self(
-            std::env::vars_os()
-                .filter_map(|(name, value)| {
-                    Some((name.into_string().ok()?, value.into_string().ok()?))
-                })
-                .collect(),
-        )
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        Self { variables, ..Self::default() }
     }
 
     /// The value of a variable. An empty one counts as not set.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
     /// Replaces `${NAME}` and `${NAME:-default}` by their values. `$${` stands for a literal `${`.
@@ -51,12 +53,25 @@ impl Environment {
         Ok(expanded)
     }
 
+    /// The value of a variable that the configuration names.
+    pub(crate) fn referenced(&self, name: &str) -> Option<&str> {
+        let mut references = self.references.lock().unwrap_or_else(PoisonError::into_inner);
+        references.insert(name.to_owned());
+        self.get(name)
+    }
+
+    /// The names of the variables that configurations have named so far. Their values may be
+    /// secrets.
+    pub fn references(&self) -> BTreeSet<String> {
+        self.references.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn resolve<'a>(&'a self, reference: &'a str) -> Result<&'a str, String> {
         let (name, default) = match reference.split_once(":-") {
             Some((name, default)) => (name, Some(default)),
             None => (reference, None),
         };
-        self.get(name).or(default).ok_or_else(|| {
+        self.referenced(name).or(default).ok_or_else(|| {
             format!(
                 "environment variable {name} is not set; set it, or write `${{{name}:-default}}`"
             )
@@ -64,8 +79,8 @@ impl Environment {
     }
 
     /// The names of all variables.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.variables.keys().map(String::as_str)
     }
 }
 
@@ -79,7 +94,7 @@ impl<const N: usize> From<[(&str, &str); N]> for Environment {
 impl<'a> FromIterator<(&'a str, &'a str)> for Environment {
     fn from_iter<I: IntoIterator<Item = (&'a str, &'a str)>>(variables: I) -> Self {
         let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-        Self(variables.into_iter().map(owned).collect())
+        Self { variables: variables.into_iter().map(owned).collect(), ..Self::default() }
     }
 }
 

@@ -14,6 +14,7 @@
 //! cli             command line: arguments, subcommands, exit codes
 //! doctor          tries everything once and gives advice
 //! demo            demo tenant: issuer and APIs in one process (feature `demo`)
+//! probe           asks a running sidecar whether it is ready
 //! app             builds, binds, runs, reloads and ends the whole
 //! admin           admin listener: probes, metrics, status page
 //! server          listeners, connections, workers
@@ -91,6 +92,7 @@ mod keepalive;
 pub mod metrics;
 pub mod otlp;
 pub mod pem;
+pub mod probe;
 pub mod profile;
 pub mod proxy;
 pub mod readable;

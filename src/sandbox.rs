@@ -4,7 +4,7 @@
 //! The sandbox is Landlock. Inside it, only the configured places and the files of the system's
 //! libraries can be read, and nothing can be written.
 
-use crate::config::{Config, ListenAddress};
+use crate::config::{BasicAccess, Config, ListenAddress};
 use crate::files::{Link, folder_of, links};
 use landlock::{
     ABI, Access, AccessFs, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
@@ -42,10 +42,15 @@ pub fn hide() -> Vec<String> {
     let core = setrlimit(Resource::Core, no_core).err().map(|error| {
         format!("core dumps can't be switched off ({error}), and would contain secrets")
     });
-    let dumpable = set_dumpable_behavior(DumpableBehavior::NotDumpable).err().map(|error| {
+    core.into_iter().chain(hide_memory()).collect()
+}
+
+/// Hides memory and environment from other processes of the same user, and changes nothing for a
+/// program that this process starts. Returns what failed.
+pub fn hide_memory() -> Option<String> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).err().map(|error| {
         format!("debuggers of the same user can't be kept out of the process ({error})")
-    });
-    core.into_iter().chain(dumpable).collect()
+    })
 }
 
 /// Raises the limit of open files to its maximum. Warns if the process runs as root, unless it is
@@ -128,7 +133,7 @@ fn configured(config: &Config) -> Vec<&Path> {
         .flat_map(|client| client.source.paths().into_iter().chain(client.transport.files()));
     let upstreams = config.upstreams.iter().flat_map(|upstream| upstream.files());
     let access = [
-        config.access.basic.as_ref().map(|basic| basic.password_file.as_path()),
+        config.access.basic.as_ref().and_then(BasicAccess::password_file),
         config.access.api_key_file.as_deref(),
     ];
     clients.chain(upstreams).chain(access.into_iter().flatten()).collect()

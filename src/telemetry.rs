@@ -55,11 +55,18 @@ pub fn subscriber(
     writer: impl for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 ) -> (impl Subscriber + Send + Sync, LevelHandle) {
     let (filter, handle) = reload::Layer::new(targets(log.level));
-    let layer = match log.format {
-        LogFormat::Json => Json(writer).boxed(),
-        LogFormat::Text => {
-            fmt::layer().with_writer(OneLine(writer)).with_ansi(stderr().is_terminal()).boxed()
-        }
+    let is_terminal = stderr().is_terminal();
+    let is_text = match log.format {
+        LogFormat::Auto => is_terminal,
+        LogFormat::Json => false,
+        LogFormat::Text => true,
+    };
+    let layer = if is_text {
+        // By itself, the layer uses colors unless NO_COLOR is set.
+        let layer = fmt::layer().with_writer(OneLine(writer));
+        if is_terminal { layer.boxed() } else { layer.with_ansi(false).boxed() }
+    } else {
+        Json(writer).boxed()
     };
     (registry().with(layer.with_filter(filter)), LevelHandle(Some(handle)))
 }

@@ -5,14 +5,14 @@
 
 use super::control::{Control, FILES_TIMEOUT};
 use crate::blocking;
-use crate::config::Access;
+use crate::config::{Access, BasicAccess, PasswordSource};
 use crate::metrics::Metrics;
 use crate::metrics::labels::ConfigReload;
 use crate::proxy::guard::{Credential, Guard};
 use crate::secret::Secret;
 use crate::secret_file::{SecretFileError, read_secret};
 use crate::watch::Watch;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio_util::sync::DropGuard;
@@ -74,8 +74,10 @@ impl Found {
         let mut errors = Vec::new();
         let mut read =
             |part: Part, path: &Path| part.read(path).map_err(|error| errors.push(error)).ok();
-        let password =
-            access.basic.as_ref().and_then(|basic| read(Part::Password, &basic.password_file));
+        let password = access.basic.as_ref().and_then(|basic| match &basic.password {
+            PasswordSource::File(file) => read(Part::Password, file),
+            PasswordSource::Generated(password) => Some(password.clone()),
+        });
         let api_key = access.api_key_file.as_deref().and_then(|file| read(Part::Key, file));
         let basic = access.basic.as_ref().zip(password.as_ref());
         let basic = basic.map(|(basic, password)| (basic.username.as_str(), password));
@@ -161,8 +163,8 @@ impl LocalCredential {
 
 /// The files that hold the local credential.
 fn files(access: &Access) -> impl Iterator<Item = &Path> {
-    let password = access.basic.as_ref().map(|basic| &basic.password_file);
-    password.into_iter().chain(&access.api_key_file).map(PathBuf::as_path)
+    let password = access.basic.as_ref().and_then(BasicAccess::password_file);
+    password.into_iter().chain(access.api_key_file.as_deref())
 }
 
 /// The task that replaces the credential when its files change.
@@ -213,7 +215,6 @@ impl Rotation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::BasicAccess;
     use crate::proxy::guard::ListenerKind;
     use http::{HeaderMap, HeaderValue};
 
@@ -229,7 +230,10 @@ mod tests {
         write(["old", "old"]);
         let access = Access {
             hosts: vec!["localhost".into()],
-            basic: Some(BasicAccess { username: "tool".into(), password_file: password.clone() }),
+            basic: Some(BasicAccess {
+                username: "tool".into(),
+                password: PasswordSource::File(password.clone()),
+            }),
             api_key_file: Some(key.clone()),
             uids: Vec::new(),
         };

@@ -1,23 +1,47 @@
 //! `bearerd run`: runs the sidecar.
 
-use super::{Settings, allocator, warn_of_unknown};
+use super::exec::{self, Announcement};
+use super::{Settings, allocator, print, warn_of_unknown};
 use bearerd::app::{App, ConfigSource};
 use bearerd::blocking;
+use bearerd::config::Config;
 use bearerd::environment::Environment;
 use bearerd::otlp::Spans;
 use bearerd::sandbox;
 use bearerd::shutdown::{self, Shutdown};
 use bearerd::telemetry;
+use clap::Args;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::runtime::Builder;
+use tracing::info;
 
-pub(super) fn run(settings: Settings, environment: &Environment) -> anyhow::Result<()> {
+#[derive(Args)]
+pub(super) struct RunOptions {
+    #[command(flatten)]
+    settings: Settings,
+    /// Serves one run of `bearerd exec`: on free ports, until standard input ends.
+    #[arg(long, hide = true)]
+    for_exec: bool,
+    /// Requires a user and a password made for this run.
+    #[arg(long, hide = true, requires = "for_exec")]
+    credential: bool,
+}
+
+pub(super) fn run(options: RunOptions, environment: &Environment) -> anyhow::Result<()> {
+    let RunOptions { settings, for_exec, credential } = options;
     warn_of_unknown(environment);
-    let config = settings.load(environment)?;
+    let mut config = settings.load(environment)?;
+    if for_exec {
+        exec::adapt(&mut config, credential)?;
+    }
     let logs = telemetry::init(config.log);
+    report_start(&config, settings.config.as_deref());
     sandbox::prepare(is_contained(environment));
     let app = App::bind(config.clone())?;
+    if for_exec {
+        print(&Announcement::of(&app, &config, environment)?.line()?)?;
+    }
     if config.sandbox {
         // Later threads inherit the sandbox, so it must be entered before any is started.
         sandbox::enter(&config, settings.config.as_deref(), &anchors(environment));
@@ -34,13 +58,28 @@ pub(super) fn run(settings: Settings, environment: &Environment) -> anyhow::Resu
         let source = ConfigSource { load, file, level: logs.level, hangup: shutdown::hangups()? };
         let shutdown = Shutdown::on_signals()?;
         let spans = Spans::start(environment);
-        let ran = app.reloading(source).spanning(spans.clone()).run(shutdown.clone()).await;
+        let app = app.spanning(spans.clone());
+        // A reload would not know the ports of this run.
+        let app = if for_exec { app } else { app.reloading(source) };
+        if for_exec {
+            exec::stop_at_end_of_input(shutdown.clone())?;
+        }
+        let ran = app.run(shutdown.clone()).await;
         shutdown.forced.run_until_cancelled(spans.end()).await;
         Ok(ran?)
     });
     // A dropped runtime would wait for a resolver or a file system that hangs.
     control.shutdown_background();
     result
+}
+
+/// Logs what is about to run, as the first line.
+fn report_start(config: &Config, file: Option<&Path>) {
+    let tenants: Vec<_> =
+        config.upstreams.iter().map(|upstream| upstream.origin.as_str()).collect();
+    let config = file.map_or_else(|| "environment".into(), Path::to_string_lossy);
+    let tenants = tenants.join(" ");
+    info!(version = env!("CARGO_PKG_VERSION"), %config, tenants, "bearerd is starting.");
 }
 
 /// Whether the process runs in a container, where its user is not a user of the machine.

@@ -490,7 +490,12 @@ pub(crate) const LOG: &[Field] = &[
         "",
         "The least severe level that is logged: error, warn, info, debug or trace.",
     ),
-    field("format", Text("json"), "", "The form of a log line: json or text."),
+    field(
+        "format",
+        Text("auto"),
+        "",
+        "The form of a log line: json, text, or auto, which is text on a terminal and json anywhere else.",
+    ),
 ];
 
 pub(crate) const SHUTDOWN: &[Field] = &[

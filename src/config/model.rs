@@ -4,6 +4,7 @@ use super::value::ListenAddress;
 use crate::credential::CredentialSource;
 use crate::forward_proxy::{ForwardProxy, ProxyChoice};
 use crate::profile::{Methods, Profile};
+use crate::secret::Secret;
 use crate::secret_file::{CertificateAndKey, CertificateFiles, SecretFileError};
 use http::{HeaderName, HeaderValue};
 use std::net::SocketAddr;
@@ -208,7 +209,7 @@ impl Retry {
 pub struct Access {
     /// Names that are allowed in `Host`, without a port.
     pub hosts: Vec<String>,
-    /// A local user name, and the file of its password.
+    /// A local user name, and its password.
     pub basic: Option<BasicAccess>,
     /// The file of a local API key.
     pub api_key_file: Option<PathBuf>,
@@ -221,8 +222,27 @@ pub struct Access {
 pub struct BasicAccess {
     /// The user name; it has no colon.
     pub username: String,
-    /// The file of the password.
-    pub password_file: PathBuf,
+    /// The source of the password.
+    pub password: PasswordSource,
+}
+
+/// The source of a local user's password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PasswordSource {
+    /// A file, which is watched.
+    File(PathBuf),
+    /// A password made for one run of `bearerd exec`.
+    Generated(Secret),
+}
+
+impl BasicAccess {
+    /// The file of the password, if it is in one.
+    pub fn password_file(&self) -> Option<&Path> {
+        match &self.password {
+            PasswordSource::File(path) => Some(path),
+            PasswordSource::Generated(_) => None,
+        }
+    }
 }
 
 /// Limits of concurrent requests.
@@ -244,6 +264,8 @@ pub struct Log {
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
+    /// Text on a terminal, JSON anywhere else.
+    Auto,
     /// One JSON object per line.
     Json,
     /// Text for people.

@@ -34,17 +34,25 @@ pub struct Flags {
     pub admin_listen: Option<String>,
     /// `--log-level`
     pub log_level: Option<String>,
+    /// `--log-format`
+    pub log_format: Option<String>,
+}
+
+/// The variables that configure bearerd. Some hold secrets.
+pub fn variables() -> impl Iterator<Item = &'static str> {
+    VARIABLES.iter().map(|(variable, _)| *variable)
 }
 
 /// Variables that begin with `BEARERD_` but have no meaning, usually misspelled ones.
 ///
 /// A warning is enough: Kubernetes itself sets variables with this prefix in every container of a
-/// namespace that has a Service called `bearerd`.
+/// namespace that has a Service called `bearerd`. `bearerd exec` sets `BEARERD_URL` for its tool.
 pub fn unknown_variables(environment: &Environment) -> impl Iterator<Item = &str> {
     environment.names().filter(|name| {
         name.starts_with("BEARERD_")
             && !name.starts_with("BEARERD_SERVICE_")
             && !name.starts_with("BEARERD_PORT")
+            && !name.starts_with("BEARERD_URL")
             && !VARIABLES.iter().any(|(known, _)| known == name)
     })
 }
@@ -96,6 +104,7 @@ pub(super) fn apply(
         ("--listen", &["listen"][..], &flags.listen),
         ("--admin-listen", &["admin", "listen"][..], &flags.admin_listen),
         ("--log-level", &["log", "level"][..], &flags.log_level),
+        ("--log-format", &["log", "format"][..], &flags.log_format),
     ];
     for (flag, keys, value) in flags {
         if let Some(value) = value {

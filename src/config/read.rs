@@ -94,9 +94,10 @@ fn log(section: &Section<'_>) -> Option<Log> {
         }
     });
     let format = section.parse("format", |text| match text {
+        "auto" => Ok(LogFormat::Auto),
         "json" => Ok(LogFormat::Json),
         "text" => Ok(LogFormat::Text),
-        other => Err(unknown("format", other, ["json", "text"].into_iter())),
+        other => Err(unknown("format", other, ["auto", "json", "text"].into_iter())),
     });
     Some(Log { level: level?, format: format? })
 }

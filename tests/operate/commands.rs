@@ -315,3 +315,24 @@ async fn the_demos_files_are_private_to_its_user_whatever_the_umask() {
     }
     demo.kill().await.unwrap();
 }
+
+#[tokio::test]
+async fn shells_and_man_know_each_command() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(output(bearerd().arg("man").arg(folder.path())).await.status.success());
+    for command in ["run", "exec", "wait", "check", "token", "doctor", "demo", "reference"] {
+        let page = std::fs::read_to_string(folder.path().join(format!("bearerd-{command}.1")));
+        assert!(page.unwrap().contains(".TH"), "{command}");
+        for shell in ["bash", "zsh", "fish"] {
+            let script = text(&output(bearerd().args(["completions", shell])).await.stdout);
+            assert!(script.contains(command), "{shell}: {command}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_version_names_commit_and_features() {
+    let printed = text(&output(bearerd().arg("version")).await.stdout);
+    let version = concat!("bearerd ", env!("CARGO_PKG_VERSION"), "\ncommit: ");
+    assert!(printed.starts_with(version) && printed.contains("\nfeatures: demo"), "{printed}");
+}

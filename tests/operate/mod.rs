@@ -5,6 +5,7 @@ mod commands;
 mod configuration;
 mod connection_floods;
 mod doctor;
+mod exec;
 mod exhaustion;
 mod lifecycle;
 mod memory;

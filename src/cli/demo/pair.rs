@@ -81,7 +81,8 @@ async fn start(options: &DemoOptions) -> anyhow::Result<(Pair, App)> {
     } else {
         (options.listen.clone(), options.admin_listen.clone())
     };
-    let flags = Flags { listen: Some(listen), admin_listen: Some(admin_listen), log_level: None };
+    let flags =
+        Flags { listen: Some(listen), admin_listen: Some(admin_listen), ..Flags::default() };
     let mut parsed = config::load(Some(&path), &Environment::default(), &flags)?;
     parsed.log.format = LogFormat::Text;
     if options.once {

@@ -1,7 +1,7 @@
 //! The callers that may connect, and what they must present.
 
 use crate::config::file;
-use crate::config::model::{Access, BasicAccess};
+use crate::config::model::{Access, BasicAccess, PasswordSource};
 use crate::config::section::Section;
 use crate::config::value;
 
@@ -41,5 +41,5 @@ fn basic(section: &Section<'_>) -> Option<BasicAccess> {
         text => value::non_empty(text),
     });
     let password_file = section.parse("password_file", value::path);
-    Some(BasicAccess { username: username?, password_file: password_file? })
+    Some(BasicAccess { username: username?, password: PasswordSource::File(password_file?) })
 }

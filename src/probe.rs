@@ -1,0 +1,86 @@
+//! A look at a running sidecar from outside: whether its admin listener says that it is ready.
+
+use crate::config::Transport;
+use crate::http_client::{
+    HttpClient, HttpClientError, HttpClientOptions, bounded_body, set_up_tls,
+};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+use tokio::time::{Instant, sleep, timeout_at};
+use url::Url;
+
+/// Timeout of one question.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause between two questions.
+const PAUSE: Duration = Duration::from_millis(100);
+/// The longest answer that is read.
+const LONGEST: usize = 64 * 1024;
+
+/// Why a sidecar is not ready.
+#[derive(Debug, thiserror::Error)]
+pub enum NotReady {
+    /// Nothing answers there.
+    #[error(
+        "nothing answers at {0}; start the sidecar, or give its admin address with --admin-listen"
+    )]
+    NoAnswer(SocketAddr),
+    /// It answers why.
+    #[error("{0}")]
+    Answer(String),
+    /// Requests can't be sent.
+    #[error(transparent)]
+    Client(#[from] HttpClientError),
+}
+
+/// Waits at most this long until the sidecar with this admin address is ready.
+///
+/// # Errors
+/// The reason of the last question.
+pub async fn wait_until_ready(admin: SocketAddr, limit: Duration) -> Result<(), NotReady> {
+    set_up_tls();
+    let admin = SocketAddr::new(reachable(admin.ip()), admin.port());
+    let url: Url =
+        format!("http://{admin}/readyz").parse().map_err(|_| NotReady::NoAnswer(admin))?;
+    let transport = Transport::default();
+    let http = HttpClient::new(&HttpClientOptions {
+        url: &url,
+        transport: &transport,
+        certificate: None,
+        connect: TIMEOUT,
+        whole: TIMEOUT,
+        kept: 1,
+    })?;
+    let end = Instant::now() + limit;
+    let mut reason = NotReady::NoAnswer(admin);
+    loop {
+        match timeout_at(end, ask(&http, &url)).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(Some(answer))) => reason = NotReady::Answer(answer),
+            Ok(Err(None)) => reason = NotReady::NoAnswer(admin),
+            Err(_) => return Err(reason),
+        }
+        if Instant::now() + PAUSE > end {
+            return Err(reason);
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// Asks once. The error is the answer, if there is one.
+async fn ask(http: &HttpClient, url: &Url) -> Result<(), Option<String>> {
+    let mut answer = http.send(http.get(url.clone())).await.map_err(|_| None)?;
+    if answer.status().is_success() {
+        return Ok(());
+    }
+    let body = bounded_body(&mut answer, LONGEST, |_| false).await.map_err(|_| None)?;
+    Err(Some(String::from_utf8_lossy(&body).trim().to_owned()))
+}
+
+/// The address by which a listener on this one is reached from the same machine.
+fn reachable(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    }
+}
