@@ -6,6 +6,7 @@ mod error;
 mod local_credential;
 mod ready;
 pub(crate) mod reload;
+mod service;
 mod setup;
 mod transport_inputs;
 mod upstream;
@@ -22,6 +23,7 @@ use crate::otlp::Spans;
 use crate::proxy::Proxy;
 use crate::readiness::Readiness;
 use crate::server::{BindError, ConnectionLimits, Engines, Listener, Workers};
+use crate::service_manager;
 use crate::shutdown::Shutdown;
 use crate::status::StatusView;
 use control::Control;
@@ -128,6 +130,11 @@ impl App {
         let reporting = ready::report(setup.handles(), addresses.clone());
         let stop = control.stop.clone();
         control.tasks.spawn(async move { stop.run_until_cancelled(reporting).await });
+        // Token or not: systemd must not end a sidecar whose issuer is down at boot.
+        service_manager::ready();
+        let reporting = service::report(view.readiness().clone());
+        let stop = control.stop.clone();
+        control.tasks.spawn(async move { stop.run_until_cancelled(reporting).await });
 
         let mut reloader = Reloader {
             setup: Arc::new(setup),
@@ -143,6 +150,7 @@ impl App {
             () = workers.failed() => return Err(AppError::WorkerFailed),
             () = reloader.run(self.source) => {}
         }
+        service_manager::stopping();
         end(workers, &reloader.setup.config.shutdown, &drain, &shutdown).await;
         control.end().await;
         info!("bearerd has stopped.");

@@ -28,6 +28,7 @@
 //! watch           notices files that change
 //! trust           trust anchors
 //! telemetry       log lines on standard error
+//! service_manager what systemd is sent about the state of the process
 //! shutdown        signals: end, or reload
 //! sandbox         what the process gives up before it serves
 //! resolver        name lookups
@@ -104,6 +105,7 @@ pub mod sandbox;
 pub mod secret;
 pub mod secret_file;
 pub mod server;
+mod service_manager;
 pub mod shutdown;
 pub mod status;
 pub mod telemetry;

@@ -148,6 +148,20 @@ impl Readiness {
         self.record_readyz(&self.checks())
     }
 
+    /// Returns the state in a line, as `/readyz` would answer, and until when the tokens are valid.
+    /// Does not count as a probe.
+    pub fn summary(&self) -> String {
+        let answer = self.readyz_answer(&self.checks());
+        let clients = self.clients();
+        let ends = clients.iter().map(|client| client.store.state().gauges.expires);
+        match ends.flatten().min() {
+            Some(end) if answer.ok => {
+                format!("{}; token until {}", answer.text, humantime::format_rfc3339_seconds(end))
+            }
+            _ => answer.text,
+        }
+    }
+
     /// Returns the answer of `/readyz?verbose`, with each check on a line.
     pub fn readyz_verbose(&self) -> ProbeAnswer {
         let checks = self.checks();

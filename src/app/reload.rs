@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::metrics::labels::{ConfigReload, Label};
 use crate::proxy::Proxy;
 use crate::server::Engines;
+use crate::service_manager;
 use crate::status::StatusView;
 use crate::telemetry::LevelHandle;
 use crate::watch::{POLL, Watch};
@@ -74,9 +75,11 @@ impl Reloader {
         };
         loop {
             retry = self.wait(&source, &seen, retry).await;
+            service_manager::reloading();
             seen = self.snapshot(&source).await;
             let result = self.reload(&source).await;
             retry = self.report(result, retry);
+            service_manager::ready();
         }
     }
 

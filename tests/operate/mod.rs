@@ -15,5 +15,6 @@ mod otlp;
 mod reload;
 mod sandbox;
 mod secrecy;
+mod service_manager;
 mod status;
 mod watched_files;
