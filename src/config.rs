@@ -52,8 +52,13 @@ pub fn parse(name: &str, text: &str, environment: &Environment, flags: &Flags) -
     match parsed {
         Ok(mut tree) => {
             let mut faults = Faults::default();
+            let references = tree.references();
             overrides::apply(&mut tree, environment, flags, &mut faults);
-            read::draft(&tree, environment, faults)
+            let mut draft = read::draft(&tree, environment, faults);
+            if let Some(config) = &mut draft.rest {
+                config.references = references;
+            }
+            draft
         }
         Err(faults) => Draft::of_faults(faults),
     }

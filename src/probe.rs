@@ -6,7 +6,7 @@ use crate::http_client::{
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep};
 use url::Url;
 
 /// Timeout of one question.
@@ -32,7 +32,8 @@ pub enum NotReady {
     Client(#[from] HttpClientError),
 }
 
-/// Waits at most this long until the sidecar with this admin address is ready.
+/// Waits until the sidecar with this admin address is ready. Asks at least once, and not again
+/// after this time.
 ///
 /// # Errors
 /// The reason of the last question.
@@ -50,16 +51,14 @@ pub async fn wait_until_ready(admin: SocketAddr, limit: Duration) -> Result<(), 
         whole: TIMEOUT,
         kept: 1,
     })?;
-    let end = Instant::now() + limit;
-    let mut reason = NotReady::NoAnswer(admin);
+    let started = Instant::now();
     loop {
-        match timeout_at(end, ask(&http, &url)).await {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(Some(answer))) => reason = NotReady::Answer(answer),
-            Ok(Err(None)) => reason = NotReady::NoAnswer(admin),
-            Err(_) => return Err(reason),
-        }
-        if Instant::now() + PAUSE > end {
+        let reason = match ask(&http, &url).await {
+            Ok(()) => return Ok(()),
+            Err(Some(answer)) => NotReady::Answer(answer),
+            Err(None) => NotReady::NoAnswer(admin),
+        };
+        if started.elapsed() + PAUSE > limit {
             return Err(reason);
         }
         sleep(PAUSE).await;

@@ -12,7 +12,7 @@ pub(super) use sidecar::{Announcement, adapt, stop_at_end_of_input};
 
 use super::print_error;
 use bearerd::environment::Environment;
-use bearerd::probe;
+use bearerd::probe::{self, NotReady};
 use clap::Args;
 use sidecar::Sidecar;
 use signals::Signals;
@@ -30,11 +30,12 @@ pub(super) struct ExecOptions {
     /// The longest time to wait for the token.
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
     timeout: Duration,
-    /// Set a variable of the tool; {url} stands for the sidecar's URL. BEARERD_URL is always set.
+    /// Set a variable of the tool; {url} stands for the sidecar's URL, {url_2} for that of the
+    /// second address in `listen`. BEARERD_URL is always set.
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     env: Vec<(String, String)>,
-    /// Require a user and a password, made for this run, and put them into {url}: for machines that
-    /// others share.
+    /// Require a user and a password, made for this run: for machines that others share. They are
+    /// in {url}, and in BEARERD_USER and BEARERD_PASSWORD.
     #[arg(long)]
     credential: bool,
     /// Append the sidecar's log to this file. Without one, only its warnings are written, to
@@ -84,6 +85,10 @@ async fn run(options: &ExecOptions, environment: &Environment) -> anyhow::Result
     };
     if let Err(reason) = ready {
         let waited = humantime::format_duration(options.timeout);
+        let reason = match reason {
+            NotReady::NoAnswer(_) => "the sidecar does not answer".to_owned(),
+            other => other.to_string(),
+        };
         anyhow::bail!("no token within {waited}, so the tool was not started: {reason}");
     }
     let mut tool = match tool::start(options, &announcement, environment) {

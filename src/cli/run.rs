@@ -40,7 +40,7 @@ pub(super) fn run(options: RunOptions, environment: &Environment) -> anyhow::Res
     sandbox::prepare(is_contained(environment));
     let app = App::bind(config.clone())?;
     if for_exec {
-        print(&Announcement::of(&app, &config, environment)?.line()?)?;
+        print(&Announcement::of(&app, &config)?.line()?)?;
     }
     if config.sandbox {
         // Later threads inherit the sandbox, so it must be entered before any is started.
@@ -56,7 +56,9 @@ pub(super) fn run(options: RunOptions, environment: &Environment) -> anyhow::Res
     let load = Arc::new(move || settings.load(&for_reloads));
     let result = control.block_on(async {
         let source = ConfigSource { load, file, level: logs.level, hangup: shutdown::hangups()? };
-        let shutdown = Shutdown::on_signals()?;
+        let signalled = Shutdown::on_signals()?;
+        // Signals to a whole group are for the tool, which needs the sidecar until it ends.
+        let shutdown = if for_exec { Shutdown::default() } else { signalled };
         let spans = Spans::start(environment);
         let app = app.spanning(spans.clone());
         // A reload would not know the ports of this run.

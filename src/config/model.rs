@@ -7,6 +7,7 @@ use crate::profile::{Methods, Profile};
 use crate::secret::Secret;
 use crate::secret_file::{CertificateAndKey, CertificateFiles, SecretFileError};
 use http::{HeaderName, HeaderValue};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,6 +40,8 @@ pub struct Config {
     pub log: Log,
     /// Times of a graceful end.
     pub shutdown: ShutdownTimes,
+    /// The environment variables that the file refers to. Their values may be secrets.
+    pub references: BTreeSet<String>,
 }
 
 /// The index of a listener in [`Config::listen`].

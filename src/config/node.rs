@@ -5,8 +5,10 @@
 //! the tables of [`super::file`].
 
 use super::fault::{Faults, Place};
+use crate::environment;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// One value and its place.
@@ -50,6 +52,22 @@ impl Node {
             Value::Scalar(_) => "a single value",
             Value::List(_) => "a list",
             Value::Map(_) => "a mapping",
+        }
+    }
+
+    /// The names of the variables that the values refer to, as `${NAME}` or `env:NAME`.
+    pub(crate) fn references(&self) -> BTreeSet<String> {
+        match &self.value {
+            Value::Null => BTreeSet::new(),
+            Value::Scalar(text) => {
+                let mut names = environment::references(text);
+                names.extend(text.strip_prefix("env:").map(str::to_owned));
+                names
+            }
+            Value::List(nodes) => nodes.iter().flat_map(Self::references).collect(),
+            Value::Map(entries) => {
+                entries.iter().flat_map(|entry| entry.node.references()).collect()
+            }
         }
     }
 

@@ -20,6 +20,9 @@ const VARIABLES: [(&str, &str); 10] = [
     ("BEARERD_LOG", "log.level"),
 ];
 
+/// How the variables begin that `bearerd exec` sets for its tool.
+const OF_EXEC: [&str; 3] = ["BEARERD_URL", "BEARERD_USER", "BEARERD_PASSWORD"];
+
 /// The name of a client that only the environment configures.
 const CLIENT: &str = "technical-user";
 /// The name of an upstream that only the environment configures.
@@ -46,13 +49,13 @@ pub fn variables() -> impl Iterator<Item = &'static str> {
 /// Variables that begin with `BEARERD_` but have no meaning, usually misspelled ones.
 ///
 /// A warning is enough: Kubernetes itself sets variables with this prefix in every container of a
-/// namespace that has a Service called `bearerd`. `bearerd exec` sets `BEARERD_URL` for its tool.
+/// namespace that has a Service called `bearerd`. `bearerd exec` sets some for its tool.
 pub fn unknown_variables(environment: &Environment) -> impl Iterator<Item = &str> {
     environment.names().filter(|name| {
         name.starts_with("BEARERD_")
             && !name.starts_with("BEARERD_SERVICE_")
             && !name.starts_with("BEARERD_PORT")
-            && !name.starts_with("BEARERD_URL")
+            && !OF_EXEC.iter().any(|prefix| name.starts_with(prefix))
             && !VARIABLES.iter().any(|(known, _)| known == name)
     })
 }

@@ -17,6 +17,7 @@ use super::section::{Reader, Section, unknown};
 use super::value::{self, HOUR};
 use crate::environment::Environment;
 use names::Names;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
@@ -79,6 +80,7 @@ fn rest(
         sandbox: sandbox?,
         log: log?,
         shutdown: shutdown?,
+        references: BTreeSet::new(),
     })
 }
 

@@ -2,6 +2,8 @@
 
 use crate::support::process::{Process, bearerd, output, signal, starting, written};
 use crate::support::{DEADLINE, Fixture, eventually, http};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use tokio::net::TcpListener;
@@ -33,7 +35,8 @@ impl WaitingTool {
     /// Starts it with these options of `bearerd exec`.
     async fn start(config: &Path, name: &str, options: &[&str]) -> Self {
         let script = format!(
-            "echo \"$BEARERD_URL\" > {name}.new; mv {name}.new {name}.url; trap 'exit 9' TERM
+            "echo \"$BEARERD_USER:$BEARERD_PASSWORD\" > {name}.credential
+            echo \"$BEARERD_URL\" > {name}.new; mv {name}.new {name}.url; trap 'exit 9' TERM
             for _ in $(seq 1200); do [ -e {name}.go ] && exit 7; [ -e {name}.url ] || break; sleep 0.05; done; exit 8"
         );
         let mut command = running(config, options, &script);
@@ -86,35 +89,58 @@ async fn the_tool_gets_the_url_and_no_secret() {
     let config = fixture
         .configuration()
         .without_client_keys(&["client_secret_file"])
-        .client("client_secret", "\"${SECRET_OF_MINE}\"");
+        .client("client_secret", "\"${SECRET_OF_MINE}\"")
+        .client("ca_file", "\"${HOME}/ca.pem\"");
     let config = written(fixture.folder.path(), &config);
     let secret = fixture.tenant.client_secret();
-    let options = ["--env", "SERVICE={url}/api"];
-    let mut command = running(&config, &options, "env; echo limits $(ulimit -c) $(ulimit -n)");
     let hidden =
         ["SECRET_OF_MINE", "BEARERD_X", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "LISTEN_FDS"];
-    command.envs(hidden.map(|name| (name, secret.as_str())));
-    command.env("no_proxy", "intranet").env("KEPT", "yes").env("BEARERD_LOG", "error");
-    let ran = output(&mut command).await;
-    let (printed, errors) = (text(&ran.stdout), text(&ran.stderr));
-    assert!(ran.status.success(), "{errors}");
-    let value = |name: &str| {
-        let of = |line: &str| line.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
-        printed.lines().find_map(of)
+    let home = fixture.folder.path().to_str().unwrap();
+    // With the first, the configuration refers to a variable that it does not use.
+    for more in ["BEARERD_CLIENT_SECRET", "BEARERD_Y"] {
+        let options = ["--env", "SERVICE={url}/api"];
+        let mut command = running(&config, &options, "env; echo limits $(ulimit -c) $(ulimit -n)");
+        command.envs(hidden.map(|name| (name, secret.as_str()))).env(more, &secret);
+        command.env("no_proxy", "intranet").env("HOME", home).env("BEARERD_LOG", "error");
+        let ran = output(&mut command).await;
+        let (printed, errors) = (text(&ran.stdout), text(&ran.stderr));
+        assert!(ran.status.success(), "{errors}");
+        let value = |name: &str| {
+            let of = |line: &str| line.strip_prefix(name)?.strip_prefix('=').map(str::to_owned);
+            printed.lines().find_map(of)
+        };
+        let url = value("BEARERD_URL").unwrap();
+        assert_eq!(value("SERVICE"), Some(format!("{url}/api")));
+        for name in ["no_proxy", "NO_PROXY"] {
+            assert_eq!(value(name).as_deref(), Some("intranet,127.0.0.1,localhost"));
+        }
+        assert_eq!(value("HOME").as_deref(), Some(home));
+        for name in hidden.iter().chain(&["BEARERD_LOG", more]) {
+            assert_eq!(value(name), None);
+        }
+        assert!(!printed.contains(&secret) && !errors.contains(&secret), "{printed}{errors}");
+        let mut shell = starting("/bin/sh");
+        let limits = output(shell.args(["-c", "echo limits $(ulimit -c) $(ulimit -n)"]));
+        assert!(printed.ends_with(&text(&limits.await.stdout)), "{printed}");
+    }
+}
+
+#[tokio::test]
+async fn each_address_keeps_its_ip_and_has_a_url() {
+    let fixture = Fixture::start().await;
+    let config = fixture.configuration().key("listen", "[127.0.0.1:8080, 127.0.0.2:8080]");
+    let config = written(fixture.folder.path(), &config);
+    let options = ["--env", "OTHER={url_2}/x"];
+    let script = "echo $BEARERD_URL $BEARERD_URL_2 $OTHER $no_proxy";
+    let ran = output(&mut running(&config, &options, script)).await;
+    let printed = text(&ran.stdout);
+    let [one, two, other, exempt] = printed.split_whitespace().collect::<Vec<_>>()[..] else {
+        panic!("{printed}{}", text(&ran.stderr));
     };
-    let url = value("BEARERD_URL").unwrap();
-    assert_eq!(value("SERVICE"), Some(format!("{url}/api")));
-    for name in ["no_proxy", "NO_PROXY"] {
-        assert_eq!(value(name).as_deref(), Some("intranet,127.0.0.1,localhost"));
-    }
-    assert_eq!(value("KEPT").as_deref(), Some("yes"));
-    for name in hidden.iter().chain(&["BEARERD_LOG"]) {
-        assert_eq!(value(name), None);
-    }
-    assert!(!printed.contains(&secret) && !errors.contains(&secret), "{printed}{errors}");
-    let mut shell = starting("/bin/sh");
-    let limits = output(shell.args(["-c", "echo limits $(ulimit -c) $(ulimit -n)"]));
-    assert!(printed.ends_with(&text(&limits.await.stdout)), "{printed}");
+    assert!(one.starts_with("http://127.0.0.1:") && two.starts_with("http://127.0.0.2:"));
+    assert!(!printed.contains(":8080"), "{printed}");
+    assert_eq!(other, format!("{two}/x"));
+    assert_eq!(exempt, "127.0.0.1,localhost,127.0.0.2");
 }
 
 #[tokio::test]
@@ -130,13 +156,61 @@ async fn exit_codes_and_signals_are_the_tools() {
     let tool = WaitingTool::start(&config, "signalled", &[]).await;
     signal(tool.child.id().unwrap(), "TERM").await;
     assert_eq!(tool.end().await.status.code(), Some(9));
-    for (program, code) in [("/nowhere/tool", 127), ("/etc/hostname", 126)] {
+    let bare = fixture.path("bare");
+    std::fs::write(&bare, "exit 0\n").unwrap();
+    std::fs::set_permissions(&bare, Permissions::from_mode(0o755)).unwrap();
+    let bare = bare.to_str().unwrap();
+    let advice = "a script needs `#!/bin/sh` as its first line";
+    for (program, code, part) in
+        [("/nowhere/tool", 127, ""), ("/etc/hostname", 126, ""), (bare, 126, advice)]
+    {
         let mut command = bearerd();
         command.args(["exec", "--config"]).arg(&config).args(["--", program]);
         let ran = output(&mut command).await;
         assert_eq!(ran.status.code(), Some(code));
-        assert!(text(&ran.stderr).contains(&format!("cannot start {program}: ")));
+        let errors = text(&ran.stderr);
+        assert!(errors.contains(&format!("cannot start {program}: ")), "{errors}");
+        assert!(errors.contains(part), "{errors}");
     }
+}
+
+/// The sidecar of this `bearerd exec`.
+fn sidecar_of(exec: u32) -> u32 {
+    let children = std::fs::read_to_string(format!("/proc/{exec}/task/{exec}/children")).unwrap();
+    let is_sidecar = |pid: &u32| {
+        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline"));
+        line.is_ok_and(|line| line.contains("--for-exec"))
+    };
+    children.split_whitespace().map(|pid| pid.parse().unwrap()).find(is_sidecar).unwrap()
+}
+
+#[tokio::test]
+async fn signals_to_every_process_are_for_the_tool() {
+    let fixture = Fixture::start().await;
+    let config = written(fixture.folder.path(), &fixture.configuration());
+    let tool = WaitingTool::start(&config, "group", &[]).await;
+    let sidecar = sidecar_of(tool.child.id().unwrap());
+    for name in ["TERM", "INT", "HUP"] {
+        signal(sidecar, name).await;
+    }
+    // The signals arrive before a connection that is opened after them.
+    for _ in 0..3 {
+        assert_eq!(tool.rows().await.unwrap(), 200);
+    }
+    tool.let_go("group");
+    assert_eq!(tool.end().await.status.code(), Some(7));
+}
+
+#[tokio::test]
+async fn a_signal_that_is_ignored_stays_ignored() {
+    let fixture = Fixture::start().await;
+    let config = written(fixture.folder.path(), &fixture.configuration());
+    let mut command = starting("/bin/sh");
+    command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_bearerd")]);
+    command.args(["exec", "--config"]).arg(&config);
+    command.args(["--", "/bin/sh", "-c", "kill -HUP $PPID; kill -HUP $$; exit 5"]);
+    let ran = output(&mut command).await;
+    assert_eq!(ran.status.code(), Some(5), "{}", text(&ran.stderr));
 }
 
 #[tokio::test]
@@ -182,6 +256,8 @@ async fn a_credential_is_made_for_one_run() {
     let answer = http().get(format!("http://{address}{SALES}")).send().await.unwrap();
     assert_eq!(answer.status(), 401);
     let password = tool.url.split([':', '@']).nth(2).unwrap().to_owned();
+    let variables = std::fs::read_to_string(fixture.path("alone.credential")).unwrap();
+    assert_eq!(variables.trim(), format!("exec:{password}"));
     tool.let_go("alone");
     assert_eq!(tool.end().await.status.code(), Some(7));
     let log = std::fs::read_to_string(fixture.path("log")).unwrap();
@@ -204,6 +280,8 @@ async fn wait_ends_when_the_sidecar_is_ready() {
         command.args(["wait", "--config"]).arg(&config);
         output(command.args(["--admin-listen", admin, "--timeout", limit])).await
     };
+    let endless = wait("127.0.0.1:9", "99999999999999999999s").await;
+    assert_eq!(endless.status.code(), Some(64));
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
     let failed = wait(&free, "300ms").await;
     let errors = text(&failed.stderr);

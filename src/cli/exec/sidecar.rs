@@ -4,17 +4,18 @@ use super::ExecOptions;
 use anyhow::{Context, ensure};
 use bearerd::app::App;
 use bearerd::config::{BasicAccess, Config, ListenAddress, PasswordSource};
-use bearerd::environment::Environment;
 use bearerd::secret::Secret;
 use bearerd::shutdown::Shutdown;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::{ExitCode, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -31,43 +32,53 @@ pub(super) const OF_SYSTEMD: [&str; 7] = [
     "WATCHDOG_PID",
     "WATCHDOG_USEC",
 ];
+/// The time that the sidecar has at least until it listens.
+const START: Duration = Duration::from_secs(10);
+/// The longest announcement.
+const LONGEST: u64 = 64 * 1024;
 /// The longest time that the sidecar has to end.
 const END: Duration = Duration::from_secs(5);
 /// A free port of the machine's own address.
-const FREE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+const FREE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// What the sidecar prints when it listens.
 #[derive(Serialize, Deserialize)]
 pub(in crate::cli) struct Announcement {
-    /// The URLs for the tool, in the order of `listen`.
-    pub(super) urls: Vec<String>,
+    /// Where the tool connects, in the order of `listen`.
+    pub(super) addresses: Vec<SocketAddr>,
+    /// The user and the password that were made for this run.
+    pub(super) credential: Option<(String, String)>,
     pub(super) admin: SocketAddr,
     /// The variables that the configuration refers to. The tool must not get them.
-    pub(super) references: Vec<String>,
+    pub(super) references: BTreeSet<String>,
 }
 
 impl Announcement {
-    pub(in crate::cli) fn of(
-        app: &App,
-        config: &Config,
-        environment: &Environment,
-    ) -> anyhow::Result<Self> {
-        let user = config.access.basic.as_ref().and_then(|basic| match &basic.password {
+    pub(in crate::cli) fn of(app: &App, config: &Config) -> anyhow::Result<Self> {
+        let credential = config.access.basic.as_ref().and_then(|basic| match &basic.password {
             PasswordSource::Generated(password) => {
-                Some(format!("{}:{}@", basic.username, password.expose()))
+                Some((basic.username.clone(), password.expose().to_owned()))
             }
             PasswordSource::File(_) => None,
         });
-        let user = user.unwrap_or_default();
-        let urls = app.addresses().into_iter().filter_map(|address| match address {
-            ListenAddress::Tcp(address) => Some(format!("http://{user}{address}")),
+        let addresses = app.addresses().into_iter().filter_map(|address| match address {
+            ListenAddress::Tcp(address) => Some(address),
             ListenAddress::Unix(_) => None,
         });
         Ok(Self {
-            urls: urls.collect(),
+            addresses: addresses.collect(),
+            credential,
             admin: app.admin_address()?,
-            references: environment.references().into_iter().collect(),
+            references: config.references.clone(),
         })
+    }
+
+    /// The URLs for the tool, with the credential if there is one.
+    pub(super) fn urls(&self) -> impl Iterator<Item = String> {
+        let credential = self.credential.as_ref();
+        let user = credential.map(|(user, password)| format!("{user}:{password}@"));
+        let user = user.unwrap_or_default();
+        self.addresses.iter().map(move |address| format!("http://{user}{address}"))
     }
 
     /// The announcement as a line.
@@ -81,7 +92,9 @@ impl Announcement {
 pub(in crate::cli) fn adapt(config: &mut Config, credential: bool) -> anyhow::Result<()> {
     for address in &mut config.listen {
         if let ListenAddress::Tcp(address) = address {
-            *address = FREE;
+            // Tenants on addresses of their own stay apart: cookies are for an address.
+            let ip = if address.ip().is_loopback() { address.ip() } else { FREE.ip() };
+            *address = SocketAddr::new(ip, FREE.port());
         }
     }
     ensure!(
@@ -90,9 +103,15 @@ pub(in crate::cli) fn adapt(config: &mut Config, credential: bool) -> anyhow::Re
     );
     config.admin_listen = FREE;
     let access = &mut config.access;
-    let name = FREE.ip().to_string();
-    if !access.hosts.contains(&name) {
-        access.hosts.push(name);
+    for address in &config.listen {
+        let ListenAddress::Tcp(address) = address else { continue };
+        let name = match address.ip() {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        };
+        if !access.hosts.contains(&name) {
+            access.hosts.push(name);
+        }
     }
     if credential {
         ensure!(
@@ -138,7 +157,10 @@ impl Sidecar {
         let mut command = Command::new(program);
         command.args(["run", "--for-exec"]);
         if let Some(config) = &options.config {
-            command.arg("--config").arg(config);
+            // One argument: a file may be named like a flag.
+            let mut argument = OsString::from("--config=");
+            argument.push(config);
+            command.arg(argument);
         }
         let level = options.log_level.as_deref();
         if let Some(level) = level.or_else(|| options.log_file.is_none().then_some("warn")) {
@@ -162,7 +184,12 @@ impl Sidecar {
         let mut child = command.spawn().context("the sidecar cannot be started")?;
         let mut line = String::new();
         if let Some(output) = child.stdout.take() {
-            BufReader::new(output).read_line(&mut line).await?;
+            let mut output = BufReader::new(output.take(LONGEST));
+            let limit = options.timeout.max(START);
+            timeout(limit, output.read_line(&mut line)).await.with_context(|| {
+                let limit = humantime::format_duration(limit);
+                format!("the sidecar did not listen within {limit}, so the tool was not started; run `bearerd check` with the same configuration")
+            })??;
         }
         let Ok(announcement) = serde_json::from_str(&line) else {
             let code = exit_code(child.wait().await?);

@@ -20,7 +20,9 @@ impl Signals {
     /// Catches them from now on. Needs a running tokio runtime.
     pub(super) fn listen() -> io::Result<Self> {
         let (sender, arriving) = mpsc::unbounded_channel();
-        for kind in FORWARDED {
+        let ignored = ignored();
+        // A signal that the tool would ignore, as with `nohup`, stays ignored.
+        for kind in FORWARDED.into_iter().filter(|kind| ignored & mask(*kind) == 0) {
             let mut caught = signal(SignalKind::from_raw(kind.as_raw()))?;
             let sender = sender.clone();
             tokio::spawn(async move {
@@ -40,6 +42,18 @@ impl Signals {
             None => std::future::pending().await,
         }
     }
+}
+
+/// The signals that this process ignores, as a mask.
+fn ignored() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
+}
+
+/// The bit of a signal in that mask.
+const fn mask(signal: Signal) -> u64 {
+    1 << (signal.as_raw() - 1)
 }
 
 /// Passes a signal on to the tool, unless the terminal has sent it to the tool, too.

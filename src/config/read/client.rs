@@ -127,7 +127,7 @@ fn key_location(section: &Section<'_>) -> Option<KeyLocation> {
         let Some(name) = text.strip_prefix("env:") else {
             return value::path(text).map(KeyLocation::Path);
         };
-        let value = environment.referenced(name).ok_or_else(|| {
+        let value = environment.get(name).ok_or_else(|| {
             format!("the environment variable {name} is not set; set it, or name a file")
         })?;
         Ok(KeyLocation::Variable(name.to_owned(), Secret::new(value.to_owned())))
