@@ -22,7 +22,9 @@ use crate::metrics::Metrics;
 use crate::otlp::Spans;
 use crate::proxy::Proxy;
 use crate::readiness::Readiness;
-use crate::server::{BindError, ConnectionLimits, Engines, Listener, Workers};
+use crate::server::{
+    BindError, ConnectionLimits, Engines, InheritedSockets, Listener, Workers, bind_tcp,
+};
 use crate::service_manager;
 use crate::shutdown::Shutdown;
 use crate::status::StatusView;
@@ -56,16 +58,25 @@ impl App {
     /// # Errors
     /// The first thing that fails. Nothing is left running.
     pub fn bind(config: Config) -> Result<Self, AppError> {
+        Self::bind_with(config, InheritedSockets::default())
+    }
+
+    /// Like [`App::bind`], with sockets of the service manager where they fit.
+    ///
+    /// # Errors
+    /// As before; also a socket that fits no address.
+    pub fn bind_with(config: Config, mut sockets: InheritedSockets) -> Result<Self, AppError> {
         http_client::set_up_tls();
         let metrics = Arc::new(Metrics::new()?);
         let listeners = config
             .listen
             .iter()
-            .map(|address| Listener::bind(address, &config.access.uids))
+            .map(|address| Listener::bind(address, &config.access.uids, &mut sockets))
             .collect::<Result<Vec<_>, BindError>>()?;
-        let admin = TcpListener::bind(config.admin_listen)
+        let admin = bind_tcp(config.admin_listen, &mut sockets)
             .and_then(|admin| admin.set_nonblocking(true).map(|()| admin))
             .map_err(|error| BindError::new(config.admin_listen, error, "admin.listen"))?;
+        sockets.finish()?;
         let workers = config.workers;
         let prepared = Prepared::new(config, None)?;
         let spans = Spans::default();

@@ -8,6 +8,7 @@
 mod accept_error;
 mod connections;
 mod engine;
+mod inherited;
 mod limits;
 mod listener;
 mod reply;
@@ -15,7 +16,9 @@ mod worker;
 
 pub(crate) use accept_error::recover;
 pub(crate) use engine::Engines;
+pub use inherited::{InheritError, InheritedSockets};
 pub(crate) use limits::ConnectionLimits;
+pub(crate) use listener::bind_tcp;
 pub use listener::{BindError, Listener, SocketFile};
 
 use crate::config::ListenerId;

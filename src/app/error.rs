@@ -3,7 +3,7 @@
 use crate::credential::CredentialError;
 use crate::http_client::HttpClientError;
 use crate::secret_file::SecretFileError;
-use crate::server::BindError;
+use crate::server::{BindError, InheritError};
 use crate::token::oauth::SourceError;
 use crate::trust::TrustError;
 use std::io;
@@ -14,6 +14,9 @@ pub enum AppError {
     /// An address can't be bound.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// A socket of the service manager can't be used.
+    #[error(transparent)]
+    Inherit(#[from] InheritError),
     /// The local credential can't be read.
     #[error("access: {0}")]
     Access(#[from] SecretFileError),

@@ -8,6 +8,7 @@ use bearerd::config::Config;
 use bearerd::environment::Environment;
 use bearerd::otlp::Spans;
 use bearerd::sandbox;
+use bearerd::server::InheritedSockets;
 use bearerd::shutdown::{self, Shutdown};
 use bearerd::telemetry;
 use clap::Args;
@@ -38,7 +39,7 @@ pub(super) fn run(options: RunOptions, environment: &Environment) -> anyhow::Res
     let logs = telemetry::init(config.log);
     report_start(&config, settings.config.as_deref());
     sandbox::prepare(is_contained(environment));
-    let app = App::bind(config.clone())?;
+    let app = App::bind_with(config.clone(), InheritedSockets::take()?)?;
     if for_exec {
         print(&Announcement::of(&app, &config)?.line()?)?;
     }

@@ -1,5 +1,6 @@
 //! Listening sockets: bound before anything starts, then accepted from.
 
+use super::inherited::InheritedSockets;
 use crate::config::ListenAddress;
 use crate::proxy::downstream::Socket;
 use rustix::fs::{self, Mode};
@@ -38,16 +39,22 @@ pub enum Listener {
 pub struct SocketFile {
     path: PathBuf,
     identity: (u64, u64),
+    /// Whether the service manager made it, and keeps it for the next process.
+    is_inherited: bool,
 }
 
 impl SocketFile {
     fn of(path: &Path) -> io::Result<Self> {
         let file = path.symlink_metadata()?;
-        Ok(Self { path: path.to_owned(), identity: (file.dev(), file.ino()) })
+        let identity = (file.dev(), file.ino());
+        Ok(Self { path: path.to_owned(), identity, is_inherited: false })
     }
 
     /// Removes the file if it is still this process's.
     pub(super) fn remove(&self) {
+        if self.is_inherited {
+            return;
+        }
         if Self::of(&self.path).is_ok_and(|found| found.identity == self.identity) {
             // Fails if the file is gone already, which is as good.
             let _ = std::fs::remove_file(&self.path);
@@ -84,17 +91,26 @@ impl BindError {
 }
 
 impl Listener {
-    /// Binds an address. The Unix socket of a crashed process is replaced; one that is in use is
-    /// not.
+    /// Binds an address, unless a socket for it is inherited. The Unix socket of a crashed process
+    /// is replaced; one that is in use is not.
     ///
     /// # Errors
     /// The address is in use, not of this machine, or not permitted.
-    pub fn bind(address: &ListenAddress, uids: &[u32]) -> Result<Self, BindError> {
+    pub fn bind(
+        address: &ListenAddress,
+        uids: &[u32],
+        inherited: &mut InheritedSockets,
+    ) -> Result<Self, BindError> {
         let bound = match address {
-            ListenAddress::Tcp(address) => TcpListener::bind(address).and_then(|listener| {
+            ListenAddress::Tcp(address) => bind_tcp(*address, inherited).and_then(|listener| {
                 listener.local_addr().map(|address| Self::Tcp(listener, address))
             }),
-            ListenAddress::Unix(path) => bind_unix(path, uids),
+            ListenAddress::Unix(path) => match inherited.unix(path) {
+                Some(listener) => SocketFile::of(path).map(|file| {
+                    Self::Unix(listener, SocketFile { is_inherited: true, ..file }, uids.into())
+                }),
+                None => bind_unix(path, uids),
+            },
         };
         bound
             .and_then(|listener| listener.set_nonblocking().map(|()| listener))
@@ -138,6 +154,14 @@ impl Listener {
                 .map(|listener| AsyncListener::Unix(listener, uids)),
         }
     }
+}
+
+/// Binds a TCP address, unless a socket for it is inherited.
+pub(crate) fn bind_tcp(
+    address: SocketAddr,
+    inherited: &mut InheritedSockets,
+) -> io::Result<TcpListener> {
+    inherited.tcp(address).map_or_else(|| TcpListener::bind(address), Ok)
 }
 
 fn bind_unix(path: &Path, uids: &[u32]) -> io::Result<Listener> {

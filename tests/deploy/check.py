@@ -466,6 +466,7 @@ class CloudFoundry(unittest.TestCase):
 
 class Systemd(unittest.TestCase):
     UNIT = DEPLOY / "systemd/bearerd.service"
+    SOCKETS = DEPLOY / "systemd/bearerd.socket"
     # Tenths, as systemd-analyze counts.
     THRESHOLD = 15
 
@@ -492,16 +493,27 @@ class Systemd(unittest.TestCase):
             verified = self.analyze("verify", "--man=no", copied)
             lines = [line for line in verified.stderr.splitlines() if "bearerd.service" in line]
             self.assertEqual(lines, [])
+            sockets = pathlib.Path(folder) / "bearerd.socket"
+            sockets.write_text(self.SOCKETS.read_text())
+            verified = self.analyze("verify", "--man=no", sockets)
+            lines = [line for line in verified.stderr.splitlines() if "bearerd.socket" in line]
+            self.assertEqual(lines, [])
             copied.write_text(unit.replace("ProtectSystem=", "ProtectSytem="))
             self.assertIn("ProtectSytem", self.analyze("verify", "--man=no", copied).stderr)
+
+    def test_the_sockets_are_the_addresses_by_default(self):
+        reference = read(ROOT / "config/reference.yaml")
+        streams = re.findall("^ListenStream=(.*)$", self.SOCKETS.read_text(), re.MULTILINE)
+        self.assertEqual(streams, [reference["listen"], reference["admin"]["listen"]])
+        self.assertEqual([key for key in read(DEPLOY / "systemd/bearerd.yaml") if "listen" in key], [])
 
     def test_the_secret_in_the_unit_is_the_one_in_the_configuration(self):
         unit = self.UNIT.read_text()
         config = read(DEPLOY / "systemd/bearerd.yaml")
         self.assertIn("\nLoadCredential=client_secret:/etc/bearerd/client_secret\n", unit)
         (client,) = config["clients"].values()
-        self.assertEqual(client["client_secret_file"], "${CREDENTIALS_DIRECTORY}/client_secret")
-        for line in ("DynamicUser=yes", "ExecReload=kill -HUP $MAINPID", "Type=exec"):
+        self.assertEqual(client["client_secret_file"], "${CREDENTIALS_DIRECTORY:-/etc/bearerd}/client_secret")
+        for line in ("DynamicUser=yes", "ExecReload=kill -HUP $MAINPID", "Type=notify", "WatchdogSec=90s"):
             self.assertIn(f"\n{line}\n", unit)
 
 
