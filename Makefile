@@ -16,7 +16,7 @@ setup: ## Install what the build needs and the system lacks (cmake, a C compiler
 	@scripts/setup.sh
 
 demo: setup ## A demo tenant and a sidecar in front of it, with lines to type
-	$(CARGO) run -- demo
+	$(CARGO) run --profile demo -- demo
 
 # Modules of the integration tests that wait for timeouts, move gibibytes or simulate fleets.
 SLOW := operate::connection_floods operate::memory operate::otlp proxy::dead_paths proxy::faults \
