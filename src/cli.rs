@@ -3,6 +3,7 @@
 mod allocator;
 mod check;
 mod completions;
+mod default_file;
 mod demo;
 mod doctor;
 mod exec;
@@ -80,11 +81,31 @@ enum Command {
     Version,
 }
 
+impl Command {
+    /// The path of the configuration file, for a command that has one.
+    const fn config_mut(&mut self) -> Option<&mut Option<PathBuf>> {
+        match self {
+            Self::Run(options) => Some(&mut options.settings.config),
+            Self::Exec(options) => Some(&mut options.config),
+            Self::Wait(options) => Some(&mut options.settings.config),
+            Self::Check(settings) => Some(&mut settings.config),
+            Self::Token(options) => Some(&mut options.settings.config),
+            Self::Doctor(options) => Some(&mut options.settings.config),
+            Self::Demo(_)
+            | Self::Reference
+            | Self::Completions { .. }
+            | Self::Man { .. }
+            | Self::Version => None,
+        }
+    }
+}
+
 /// Where the configuration comes from. Flags override the environment, and the environment
 /// overrides the file.
 #[derive(Args)]
 struct Settings {
-    /// The configuration file; without one, BEARERD_* variables alone are read.
+    /// The configuration file. Without one, BEARERD_* variables are enough; without those,
+    /// ./bearerd.yaml (not for root) or /etc/bearerd/bearerd.yaml is used.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where applications connect (`listen`).
@@ -115,8 +136,8 @@ impl Settings {
 
 /// Parses the arguments and runs the command.
 pub(crate) fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let mut command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
         Err(error) => {
             // Without a terminal there is no way to report anything.
             let _ = error.print();
@@ -124,7 +145,7 @@ pub(crate) fn main() -> ExitCode {
         }
     };
     // Before any secret is read, except those of the environment.
-    let failures = match cli.command {
+    let failures = match command {
         // The tool must not inherit a limit.
         Command::Exec(_) => sandbox::hide_memory().into_iter().collect(),
         _ => sandbox::hide(),
@@ -133,8 +154,11 @@ pub(crate) fn main() -> ExitCode {
         print_error(&format!("warning: {failure}"));
     }
     let environment = Environment::of_process();
+    if let Some(config @ None) = command.config_mut() {
+        *config = default_file::find(&environment);
+    }
     let done = |()| ExitCode::SUCCESS;
-    let result = match cli.command {
+    let result = match command {
         Command::Run(options) => run::run(options, &environment).map(done),
         Command::Exec(options) => exec::exec(&options, &environment),
         Command::Wait(options) => wait::wait(&options, &environment).map(done),

@@ -13,7 +13,7 @@ use tokio::runtime::Builder;
 #[derive(Args)]
 pub(super) struct DoctorOptions {
     #[command(flatten)]
-    settings: Settings,
+    pub(super) settings: Settings,
     /// Print one JSON document instead of text.
     #[arg(long)]
     json: bool,

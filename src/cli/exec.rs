@@ -24,9 +24,10 @@ use tokio::runtime::Builder;
 
 #[derive(Args)]
 pub(super) struct ExecOptions {
-    /// The configuration file; without one, BEARERD_* variables alone are read.
+    /// The configuration file. Without one, BEARERD_* variables are enough; without those,
+    /// ./bearerd.yaml (not for root) or /etc/bearerd/bearerd.yaml is used.
     #[arg(short, long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     /// The longest time to wait for the token.
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
     timeout: Duration,

@@ -20,7 +20,7 @@ use tracing::info;
 #[derive(Args)]
 pub(super) struct RunOptions {
     #[command(flatten)]
-    settings: Settings,
+    pub(super) settings: Settings,
     /// Serves one run of `bearerd exec`: on free ports, until standard input ends.
     #[arg(long, hide = true)]
     for_exec: bool,

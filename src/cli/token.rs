@@ -18,7 +18,7 @@ use tokio::runtime::Builder;
 #[derive(Args)]
 pub(super) struct TokenOptions {
     #[command(flatten)]
-    settings: Settings,
+    pub(super) settings: Settings,
     /// The client whose token to fetch; needed if several are configured.
     #[arg(long, value_name = "NAME")]
     client: Option<String>,

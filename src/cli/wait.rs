@@ -11,7 +11,7 @@ use tokio::runtime::Builder;
 #[derive(Args)]
 pub(super) struct WaitOptions {
     #[command(flatten)]
-    settings: Settings,
+    pub(super) settings: Settings,
     /// The longest time to wait.
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
     timeout: Duration,
