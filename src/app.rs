@@ -138,14 +138,10 @@ impl App {
         for address in &addresses {
             info!(%address, "Listening.");
         }
-        let reporting = ready::report(setup.handles(), addresses.clone());
-        let stop = control.stop.clone();
-        control.tasks.spawn(async move { stop.run_until_cancelled(reporting).await });
+        control.spawn(ready::report(setup.handles(), addresses.clone()));
         // Token or not: systemd must not end a sidecar whose issuer is down at boot.
         service_manager::ready();
-        let reporting = service::report(view.readiness().clone());
-        let stop = control.stop.clone();
-        control.tasks.spawn(async move { stop.run_until_cancelled(reporting).await });
+        control.spawn(service::report(view.readiness().clone()));
 
         let mut reloader = Reloader {
             setup: Arc::new(setup),
@@ -178,9 +174,7 @@ fn start_admin(
     let address = listener.local_addr()?;
     let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
     info!(%address, "Admin is listening.");
-    let serving = admin::serve(listener, admin::router(admin), most);
-    let stop = control.stop.clone();
-    control.tasks.spawn(async move { stop.run_until_cancelled(serving).await });
+    control.spawn(admin::serve(listener, admin::router(admin), most));
     Ok(())
 }
 

@@ -20,6 +20,12 @@ pub(super) struct Control {
 }
 
 impl Control {
+    /// Starts a task that ends with the others, wherever it is.
+    pub(super) fn spawn(&self, task: impl Future<Output: Send> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move { drop(stop.run_until_cancelled(task).await) });
+    }
+
     /// Ends all tasks and waits for them.
     pub(super) async fn end(self) {
         self.stop.cancel();
