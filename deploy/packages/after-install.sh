@@ -1,0 +1,22 @@
+#!/bin/sh
+# Runs after an installation or an upgrade. The first argument is dpkg's `configure`, followed by the
+# previous version if there was one, or rpm's number of installed versions.
+set -e
+
+# Without a running systemd, as in an image, there is nothing to reload.
+if [ -d /run/systemd/system ]; then
+    systemctl daemon-reload
+fi
+case "$1 ${2:-}" in
+    "configure " | "1 ")
+        echo "bearerd: enter your tenant in /etc/bearerd/bearerd.yaml and put the client secret into"
+        echo "/etc/bearerd/client_secret (mode 0600). Then start it:"
+        echo "  systemctl enable --now bearerd.socket bearerd.service"
+        ;;
+    configure* | 2*)
+        # Callers wait during the restart if bearerd.socket is active.
+        if [ -d /run/systemd/system ]; then
+            systemctl try-restart bearerd.service
+        fi
+        ;;
+esac

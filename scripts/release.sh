@@ -1,0 +1,19 @@
+#!/bin/sh
+# Builds bearerd, linked by Zig, for glibc 2.28 or newer (RHEL 8, SLES 15 SP3, Debian 10):
+# release.sh RESULT FEATURES…, the features as cargo takes them.
+set -eu
+
+cd "$(dirname "$0")/.."
+result="$1"
+shift
+host="$(rustc -vV | sed -n 's/^host: //p')"
+target="${CARGO_TARGET_DIR:-target}"
+
+# Zig strips the names of functions too, which a backtrace needs. GNU's strip leaves them.
+CARGO_PROFILE_RELEASE_STRIP=none PATH="$PWD/target/tools/wheels/zig/bin:$PATH" \
+    cargo zigbuild --release --locked --bin bearerd --target "$host.2.28" "$@"
+mkdir -p "$(dirname "$result")"
+# A process that runs the old file keeps it.
+rm -f "$result"
+strip --strip-debug -o "$result" "$target/$host/release/bearerd"
+ls -l "$result"
