@@ -7,7 +7,7 @@ PRODUCTION := --no-default-features --features otlp
 # Time of each fuzz target.
 FUZZ_SECONDS ?= 30
 
-.PHONY: help demo quick test static static-and-release lint deny advisories unit instructions docs interop test-container test-packages interop-packages screenshots bench compare faults fleet fuzz fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config fuzz-batch fuzz-setup release packages dist image setup
+.PHONY: help demo quick test static static-and-release lint deny advisories unit instructions docs interop test-container test-packages interop-packages screenshots bench compare faults fleet fuzz fuzz-json fuzz-xml fuzz-credential fuzz-path fuzz-header fuzz-config fuzz-batch fuzz-setup release packages dist test-dist image setup
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
@@ -147,11 +147,16 @@ packages: release ## The .deb and the .rpm of the release, in target/ship
 	rm -f target/ship/*.deb target/ship/*.rpm
 	scripts/package.sh target/ship/bearerd target/ship deb rpm
 
-# Twice the time of `make release`. It ends with the figures of the result beside those of the release.
-dist: setup ## The binary to ship, laid out by the profile of a training run: target/dist/bearerd
-	@scripts/setup.sh --with-llvm --with-valgrind
+# It ends with the figures of the result beside those of the release.
+dist: setup ## What a release publishes, laid out by the profile of a training run: target/dist
+	@scripts/setup.sh --with-llvm --with-valgrind --with-zig --with-nfpm --with-hatchling --with-sbom
 	scripts/dist.sh $(PRODUCTION)
 	$(CARGO) test --bench instructions -- --measure target/dist/bearerd --other-build
+	ls -l target/dist
+
+test-dist: target/tools/debian.tar ## The archive and the wheel of `make dist` run the demo; the lists of dependencies are right
+	@scripts/setup.sh --with-python
+	$(CARGO) test --test integration ship::dist -- --ignored
 
 image: release ## The image bearerd:0.1.0 of this machine's binary, without a registry
 	sh deploy/image/rootfs.sh target/ship/bearerd target/image

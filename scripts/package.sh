@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes packages of a built binary: package.sh BINARY FOLDER FORMAT…
-# The formats are deb, rpm and tar. The variable VERSION replaces the version of Cargo.toml.
+# The formats are deb, rpm, tar and wheel. The variable VERSION replaces the version of Cargo.toml.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -48,8 +48,22 @@ for format; do
                 --transform "s|^\.|$name|" -czf "$folder/$name.tar.gz" .
             echo "$folder/$name.tar.gz"
             ;;
+        wheel)
+            wheel="$stage.wheel"
+            rm -rf "$wheel"
+            mkdir "$wheel"
+            cp deploy/wheel/* LICENSE README.md "$wheel/"
+            (
+                export BINARY="$PWD/$stage/bearerd" PLATFORM="manylinux_2_28_$(uname -m)"
+                folder="$(realpath "$folder")"
+                export DEPENDENCIES="$folder/bearerd-demo.cdx.json"
+                hatchling="$PWD/target/tools/bin/hatchling"
+                cd "$wheel"
+                "$hatchling" build --target wheel --directory "$folder"
+            )
+            ;;
         *)
-            echo "package: unknown format $format; there are deb, rpm and tar" >&2
+            echo "package: unknown format $format; there are deb, rpm, tar and wheel" >&2
             exit 2
             ;;
     esac

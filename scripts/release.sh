@@ -1,9 +1,15 @@
 #!/bin/sh
 # Builds bearerd, linked by Zig, for glibc 2.28 or newer (RHEL 8, SLES 15 SP3, Debian 10):
-# release.sh RESULT FEATURES…, the features as cargo takes them.
+# release.sh [--auditable] RESULT FEATURES…, the features as cargo takes them. With --auditable, the binary
+# contains the list of its dependencies.
 set -eu
 
 cd "$(dirname "$0")/.."
+auditable=""
+if [ "$1" = --auditable ]; then
+    auditable=auditable
+    shift
+fi
 result="$1"
 shift
 host="$(rustc -vV | sed -n 's/^host: //p')"
@@ -11,7 +17,7 @@ target="${CARGO_TARGET_DIR:-target}"
 
 # Zig strips the names of functions too, which a backtrace needs. GNU's strip leaves them.
 CARGO_PROFILE_RELEASE_STRIP=none PATH="$PWD/target/tools/wheels/zig/bin:$PATH" \
-    cargo zigbuild --release --locked --bin bearerd --target "$host.2.28" "$@"
+    cargo $auditable zigbuild --release --locked --bin bearerd --target "$host.2.28" "$@"
 mkdir -p "$(dirname "$result")"
 # A process that runs the old file keeps it.
 rm -f "$result"

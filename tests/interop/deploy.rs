@@ -1,5 +1,5 @@
-//! The files of `deploy/`, checked by kubectl, by the schemas of Kubernetes and Compose, and by
-//! systemd. `tests/deploy/check.py` runs these.
+//! The files of `deploy/` and the workflows, checked by kubectl, by the schemas of Kubernetes and
+//! Compose, by systemd and by actionlint. `tests/deploy/check.py` runs these.
 
 use crate::support::process::output;
 use std::io::Write;
@@ -45,4 +45,10 @@ async fn the_cloud_foundry_manifest_is_valid_and_binds_what_the_sidecar_reads() 
 #[ignore = "needs the Python packages of tests/deploy; make test installs them and runs this"]
 async fn systemd_finds_the_unit_tight() {
     check("Systemd").await;
+}
+
+#[tokio::test]
+#[ignore = "needs the Node and Python packages of tests/deploy; make test installs them and runs this"]
+async fn actionlint_finds_the_workflows_valid_and_every_command_of_make_exists() {
+    check("Workflows").await;
 }

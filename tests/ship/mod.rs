@@ -4,6 +4,7 @@
 mod configurations;
 mod container;
 mod dependencies;
+mod dist;
 mod fleet;
 mod language;
 mod packages;

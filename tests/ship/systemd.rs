@@ -4,13 +4,31 @@ use super::packages::{NEXT, RELEASE, unpack_debian};
 use crate::support::podman::{Podman, make_root};
 use crate::support::{SALES, eventually};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
+const RUNBOOK: &str = include_str!("../../docs/runbook.md");
 /// The secret of the demo tenant's client.
 const SECRET: &str = "7d3f$aV+/9=demo-only=";
 /// The service's process, on the command line.
 const PROCESS: &str = "systemctl show --value --property MainPID bearerd";
+
+/// The commands of bearerd that the runbook says to type.
+fn commands_of_the_runbook() -> BTreeSet<String> {
+    let words: Vec<_> = RUNBOOK.split_whitespace().collect();
+    let text = words.join(" ");
+    let is_it = |rest: &&str| {
+        ["check", "doctor", "token"]
+            .iter()
+            .any(|name| rest.starts_with(&format!("bearerd {name} -")))
+    };
+    let rests = text.match_indices("bearerd ").map(|(at, _)| &text[at..]).filter(is_it);
+    let commands = rests.map(|rest| rest.split(['`', '#', ';']).next().unwrap().trim().to_owned());
+    let commands: BTreeSet<_> = commands.collect();
+    assert!(commands.len() >= 3, "{commands:?}");
+    commands
+}
 
 /// A machine with systemd as process 1, without a network, and with the demo tenant.
 struct Machine {
@@ -106,10 +124,12 @@ async fn the_deb_is_installed_configured_started_upgraded_and_removed() {
 
     machine.configure();
     machine.run(&format!("umask 077; printf %s '{SECRET}' >/etc/bearerd/client_secret"));
-    // The runbook's commands, as root, without an option: they find the file and the secret.
+    // As root, without an option: they find the file and the secret.
     assert!(machine.run("bearerd check").contains("The configuration is valid."));
     assert!(machine.run("bearerd token").contains("scope"));
-    machine.run("bearerd doctor");
+    for command in commands_of_the_runbook() {
+        machine.run(&format!("cd /etc/bearerd && {}", command.replace("NAME", "technical-user")));
+    }
 
     machine.run("systemctl enable --now bearerd.socket bearerd.service");
     machine.run("bearerd wait --timeout 20s");
