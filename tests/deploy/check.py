@@ -151,7 +151,8 @@ class Kubernetes(unittest.TestCase):
     def test_what_a_pod_has_stays_as_it_was(self):
         before = {
             (own["kind"], own["metadata"]["name"]): template(own)
-            for own in yaml.safe_load_all((HERE / "fixtures/workloads/workloads.yaml").read_text())
+            for file in ("workloads.yaml", "flow.yaml", "deployment.json", "cronjob.json")
+            for own in yaml.safe_load_all((HERE / "fixtures/workloads" / file).read_text())
         }
         for folder in (NATIVE, PLAIN):
             for selected in (True, False):
@@ -176,6 +177,32 @@ class Kubernetes(unittest.TestCase):
                         wanted = ["bearerd", "bearerd-config", "bearerd-credentials"]
                         self.assertEqual(added, wanted if gets else [])
                         self.assertEqual(label, "sidecar" if gets else None)
+
+    def test_a_command_counts_the_pods_with_a_sidecar(self):
+        """It shows a label that is missing, or that only the pod template has."""
+        text = (ROOT / "docs/deployment.md").read_text()
+        command = next(line.split("#")[0].strip() for line in text.splitlines() if "grep -c" in line)
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.copytree(DEPLOY, pathlib.Path(folder) / "deploy")
+            app = pathlib.Path(folder) / "app"
+            app.mkdir()
+            (app / "kustomization.yaml").write_text(
+                "resources: [deployment.json]\ncomponents: [../deploy/kubernetes/components/sidecar]\n"
+            )
+            deployment = json.loads((HERE / "fixtures/workloads/deployment.json").read_text())
+            for labels, of_pod, sidecars in [
+                ({"bearerd": "sidecar"}, {}, "1"),
+                ({}, {"bearerd": "sidecar"}, "0"),
+                ({}, {}, "0"),
+            ]:
+                deployment["metadata"]["labels"] = labels
+                template(deployment)["metadata"]["labels"] = {"app": "json"} | of_pod
+                (app / "deployment.json").write_text(json.dumps(deployment))
+                path = f"{pathlib.Path(kubectl()).parent}:{os.environ['PATH']}"
+                ended = subprocess.run(
+                    command, shell=True, cwd=app, capture_output=True, text=True, env={"PATH": path}
+                )
+                self.assertEqual(ended.stdout.strip(), sidecars, ended.stderr)
 
     def test_the_app_starts_with_a_token_and_the_probes_ask_what_they_should(self):
         for where, _, sidecar in sidecars():
