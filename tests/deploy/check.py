@@ -16,6 +16,7 @@ import sys
 import tempfile
 import unittest
 
+import helm_python
 import jsonschema
 import kubernetes_validate
 import yaml
@@ -108,6 +109,17 @@ def sidecars():
             yield where, pod, next(c for c in pod[kind] if c["name"] == "bearerd")
 
 
+def judge(document, versions=VERSIONS):
+    """What the API server would refuse is an exception."""
+    customs = read(HERE / "schemas/custom.yaml")
+    kind = f"{document['apiVersion']} {document['kind']}"
+    if kind in customs:
+        jsonschema.validate(document, {**customs[kind], "definitions": customs["definitions"]})
+    else:
+        for version in versions:
+            kubernetes_validate.validate(document, version, strict=True)
+
+
 class Kubernetes(unittest.TestCase):
     def test_every_overlay_is_what_the_api_server_takes(self):
         customs = read(HERE / "schemas/custom.yaml")
@@ -116,12 +128,7 @@ class Kubernetes(unittest.TestCase):
         for folder, document in [*documents(), (example, read(example))]:
             kind = f"{document['apiVersion']} {document['kind']}"
             with self.subTest(folder=folder.name, kind=kind, name=document["metadata"]["name"]):
-                if kind in customs:
-                    schema = {**customs[kind], "definitions": customs["definitions"]}
-                    jsonschema.validate(document, schema)
-                else:
-                    for version in VERSIONS + [OLD] * (folder == PLAIN):
-                        kubernetes_validate.validate(document, version, strict=True)
+                judge(document, VERSIONS + [OLD] * (folder == PLAIN))
                 judged.append(kind)
         for kind in ["v1 ConfigMap", "v1 Secret", "apps/v1 Deployment", "batch/v1 Job", *customs]:
             self.assertTrue(kind == "definitions" or kind in judged, f"{kind} is nowhere")
@@ -372,6 +379,133 @@ class Kubernetes(unittest.TestCase):
         seconds = sum(int(value.removesuffix("s")) for value in waits.values())
         self.assertLess(seconds, 30)
         self.assertEqual(waits.keys(), {"LAME_DUCK", "GRACE"})
+
+
+class Helm(unittest.TestCase):
+    CHART = DEPLOY / "helm/bearerd"
+    # Everything that can be switched on.
+    ALL = {
+        "standalone": {
+            "autoscaling": {"enabled": True},
+            "networkPolicy": {"enabled": True, "callers": [{"podSelector": {"matchLabels": {"tool": "yes"}}}]},
+            "podAnnotations": {"team": "reporting"},
+            "podDisruptionBudget": {"enabled": True},
+        },
+        "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+    }
+    SIDECAR_ONLY = {"standalone": {"enabled": False}}
+
+    def render(self, values, chart=None, name="reporting"):
+        """The documents, by kind."""
+        with helm_python.Chart.load(str(chart or self.CHART)) as loaded:
+            files = loaded.render(values=values, name=name, namespace="apps")
+        texts = [text for file, text in files.items() if not file.endswith("NOTES.txt")]
+        return {document["kind"]: document for text in texts for document in yaml.safe_load_all(text) if document}
+
+    def parent(self, folder):
+        """A chart of one's own, with the templates that the documentation shows."""
+        chart = pathlib.Path(folder) / "app"
+        shutil.copytree(HERE / "fixtures/chart", chart)
+        shutil.copytree(self.CHART, chart / "charts/bearerd")
+        return chart
+
+    def test_helm_finds_no_fault(self):
+        linted = helm_python.lint(str(self.CHART))
+        self.assertEqual(linted["errors"], [])
+        self.assertEqual([message for message in linted["messages"] if "icon" not in message["error"]], [])
+
+    def test_the_api_server_takes_what_it_renders(self):
+        wanted = {"ConfigMap", "Deployment", "Service", "HorizontalPodAutoscaler", "NetworkPolicy"}
+        self.assertEqual(set(self.render(self.ALL)), wanted | {"PodDisruptionBudget", "PodMonitor"})
+        self.assertEqual(set(self.render({})), {"ConfigMap", "Deployment", "Service"})
+        self.assertEqual(set(self.render(self.SIDECAR_ONLY)), {"ConfigMap"})
+        for values in ({}, self.ALL, self.SIDECAR_ONLY):
+            for kind, document in self.render(values).items():
+                with self.subTest(kind):
+                    judge(document)
+
+    def test_its_sidecar_is_that_of_the_component(self):
+        with tempfile.TemporaryDirectory() as folder:
+            rendered = self.render({}, self.parent(folder))
+        judge(rendered["Deployment"])
+        pod = rendered["Deployment"]["spec"]["template"]["spec"]
+        patch = read(KUBERNETES / "components/sidecar/workload.yaml")["spec"]["template"]["spec"]
+        sidecar = pod["initContainers"][0]
+        self.assertEqual(sidecar.pop("imagePullPolicy"), "IfNotPresent")
+        self.assertEqual(sidecar, patch["initContainers"][0])
+        self.assertEqual(names(pod["initContainers"]), ["bearerd", "own"])
+        volumes = patch["volumes"]
+        volumes[0]["configMap"]["name"] = rendered["ConfigMap"]["metadata"]["name"]
+        self.assertEqual(pod["volumes"], volumes + [{"name": "data", "emptyDir": {}}])
+
+    def test_the_deployment_has_no_rights_and_selects_its_own_pods(self):
+        rendered = self.render(self.ALL)
+        pods = rendered["Deployment"]["spec"]["template"]
+        patch = read(KUBERNETES / "components/sidecar/workload.yaml")["spec"]["template"]["spec"]
+        (container,) = pods["spec"]["containers"]
+        for key in ("securityContext", "resources", "startupProbe", "readinessProbe", "livenessProbe"):
+            self.assertEqual(container[key], patch["initContainers"][0][key])
+        self.assertFalse(pods["spec"]["automountServiceAccountToken"])
+        for selector in (
+            rendered["Deployment"]["spec"]["selector"]["matchLabels"],
+            rendered["Service"]["spec"]["selector"],
+            rendered["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"],
+            rendered["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
+            rendered["PodMonitor"]["spec"]["selector"]["matchLabels"],
+        ):
+            self.assertLessEqual(selector.items(), pods["metadata"]["labels"].items())
+        self.assertNotIn("replicas", rendered["Deployment"]["spec"])
+        shutdown = yaml.safe_load(rendered["ConfigMap"]["data"]["bearerd.yaml"])["shutdown"]
+        self.assertEqual(shutdown, {"lame_duck": "10s"})
+        self.assertGreaterEqual(pods["spec"]["terminationGracePeriodSeconds"], 10 + 25)
+
+    def test_bearerd_accepts_the_configurations(self):
+        binary = os.environ.get("BEARERD")
+        if binary is None:
+            skip(self, "the configurations of the chart", "the variable BEARERD names no binary")
+        own = {"config": {"access": {"hosts": ["odata.internal"]}, "log": {"level": "warn"}}}
+        for values in ({}, self.SIDECAR_ONLY, own):
+            rendered = self.render(values)["ConfigMap"]["data"]["bearerd.yaml"]
+            with tempfile.TemporaryDirectory() as folder:
+                secrets = pathlib.Path(folder)
+                (secrets / "client_id").write_text("sb-1f2e!b42|client!b7")
+                (secrets / "client_secret").write_text("s3cret")
+                (secrets / "api_key").write_text("a-long-enough-key-for-callers")
+                (secrets / "token_url").write_text(
+                    "https://acme.authentication.eu10.hana.ondemand.com/oauth/token"
+                )
+                for mounted in ("/run/secrets/bearerd", "/run/secrets/access"):
+                    rendered = rendered.replace(mounted, folder)
+                (secrets / "bearerd.yaml").write_text(rendered)
+                checked = subprocess.run(
+                    [binary, "check", "--config", secrets / "bearerd.yaml"], capture_output=True, text=True, env={}
+                )
+                self.assertEqual(checked.returncode, 0, checked.stderr)
+                self.assertIn("The configuration is valid.", checked.stdout)
+        self.assertIn("odata.internal", checked.stdout)
+        self.assertNotIn("reporting-bearerd.apps", checked.stdout)
+
+    def test_the_schema_refuses_what_is_misspelt(self):
+        for values in (
+            {"imag": {}},
+            {"standalone": {"replica": 2}},
+            {"standalone": {"service": {"port": 80000}}},
+            {"config": {"clients": None}},
+        ):
+            with self.subTest(values), self.assertRaises(helm_python.HelmError):
+                self.render(values)
+
+    def test_the_schema_knows_every_value(self):
+        schema = json.loads((self.CHART / "values.schema.json").read_text())
+        values = read(self.CHART / "values.yaml")
+        self.assertEqual(set(values) | {"global"}, set(schema["properties"]))
+        of_schema = schema["properties"]["standalone"]["properties"]
+        self.assertEqual(set(values["standalone"]), set(of_schema))
+
+    def test_the_versions_are_those_of_bearerd(self):
+        version = re.search('^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.MULTILINE).group(1)
+        chart = read(self.CHART / "Chart.yaml")
+        self.assertEqual((chart["version"], chart["appVersion"]), (version, version))
 
 
 class Compose(unittest.TestCase):

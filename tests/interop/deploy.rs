@@ -1,5 +1,5 @@
-//! The files of `deploy/` and the workflows, checked by kubectl, by the schemas of Kubernetes and
-//! Compose, by systemd and by actionlint. `tests/deploy/check.py` runs these.
+//! The files of `deploy/` and the workflows, checked by kubectl, Helm, the schemas of Kubernetes and
+//! Compose, systemd and actionlint. `tests/deploy/check.py` runs these.
 
 use crate::support::process::output;
 use std::io::Write;
@@ -12,6 +12,7 @@ async fn check(name: &str) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/deploy");
     let mut command = Command::new(folder.join(".venv/bin/python"));
     command.args(["-I", "-B", "check.py", name]).current_dir(folder).stdin(Stdio::null());
+    command.env("BEARERD", env!("CARGO_BIN_EXE_bearerd"));
     let checked = output(command.kill_on_drop(true)).await;
     let (printed, verdict) =
         (String::from_utf8_lossy(&checked.stdout), String::from_utf8_lossy(&checked.stderr));
@@ -51,4 +52,10 @@ async fn systemd_finds_the_unit_tight() {
 #[ignore = "needs the Node and Python packages of tests/deploy; make test installs them and runs this"]
 async fn actionlint_finds_the_workflows_valid_and_every_command_of_make_exists() {
     check("Workflows").await;
+}
+
+#[tokio::test]
+#[ignore = "needs the Python packages of tests/deploy; make test installs them and runs this"]
+async fn helm_renders_a_valid_deployment_and_the_components_sidecar() {
+    check("Helm").await;
 }

@@ -117,13 +117,14 @@ fn every_memory_limit_in_deploy_fits_the_requests_at_once() {
         "kubernetes/components/sidecar/cronjob.yaml",
         "kubernetes/components/plain-sidecar/workload.yaml",
     ];
-    let pairs: [(&str, &[&str]); 6] = [
-        ("kubernetes/base", &components),
-        ("kubernetes/overlays/unix-socket", &components),
-        ("kubernetes/overlays/btp-service-operator", &components),
-        ("compose/bearerd", &["compose/compose.yaml"]),
-        ("cloudfoundry/bearerd", &["cloudfoundry/manifest.yml"]),
-        ("systemd", &["systemd/bearerd.service"]),
+    let pairs: [(&str, &[&str]); 7] = [
+        ("kubernetes/base/bearerd.yaml", &components),
+        ("kubernetes/overlays/unix-socket/bearerd.yaml", &components),
+        ("kubernetes/overlays/btp-service-operator/bearerd.yaml", &components),
+        ("compose/bearerd/bearerd.yaml", &["compose/compose.yaml"]),
+        ("cloudfoundry/bearerd/bearerd.yaml", &["cloudfoundry/manifest.yml"]),
+        ("systemd/bearerd.yaml", &["systemd/bearerd.service"]),
+        ("helm/bearerd/values.yaml", &["helm/bearerd/values.yaml"]),
     ];
     let mut limited: Vec<_> = files(&deploy)
         .into_iter()
@@ -131,8 +132,8 @@ fn every_memory_limit_in_deploy_fits_the_requests_at_once() {
         .filter(|file| memory_limit(file).is_some())
         .collect();
     let mut configured = files_named("bearerd.yaml", &deploy);
-    for (folder, files) in pairs {
-        let config = deploy.join(folder).join("bearerd.yaml");
+    for (config, files) in pairs {
+        let config = deploy.join(config);
         let text = std::fs::read_to_string(&config).unwrap();
         let line = text.lines().find_map(|line| line.trim().strip_prefix("requests: "));
         let requests: u64 =
