@@ -22,8 +22,9 @@ const DURATIONS: [f64; 12] =
 /// timeout.
 const TOKEN_DURATIONS: [f64; 8] = [0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0];
 
-/// Status classes of an upstream's final answer.
-const CODE_CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
+/// Status classes whose counters exist from the start: failures of the upstream, which alerts watch,
+/// and the answers to which alerts compare them.
+const CODE_CLASSES: [&str; 2] = ["2xx", "5xx"];
 
 /// All metric families.
 #[derive(Clone, Debug)]
@@ -189,8 +190,8 @@ impl Families {
         Ok(families)
     }
 
-    /// Creates the series of a configuration's clients, upstreams and routes whose labels are
-    /// known.
+    /// Creates the counters of a configuration's clients, upstreams and routes whose labels are
+    /// known, so that the first failure is an increase.
     pub(super) fn create_series(&self, config: &Config) {
         for upstream in &config.upstreams {
             for outcome in CsrfFetch::VARIANTS {
@@ -209,8 +210,6 @@ impl Families {
                     self.requests.with_label_values(&labels);
                 }
             }
-            self.request_duration.with_label_values(&[name]);
-            self.upstream_duration.with_label_values(&[name]);
             self.stripped.with_label_values(&[name]);
             self.links.with_label_values(&[name]);
             self.token_echoes.with_label_values(&[name]);

@@ -3,7 +3,8 @@
 use super::families::Families;
 use super::labels::{CsrfFetch, Label, RequestOutcome};
 use http::StatusCode;
-use prometheus::{Histogram, IntCounter, IntCounterVec};
+use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// Metrics of CSRF at one upstream.
@@ -23,13 +24,32 @@ impl CsrfMetrics {
     }
 }
 
+/// A route's histogram. Its 15 series begin with the first request: most routes of an idle sidecar
+/// never see one.
+#[derive(Clone, Debug)]
+struct Durations {
+    family: HistogramVec,
+    of_route: OnceLock<Histogram>,
+}
+
+impl Durations {
+    fn new(family: &HistogramVec) -> Self {
+        Self { family: family.clone(), of_route: OnceLock::new() }
+    }
+
+    fn observe(&self, route: &str, took: Duration) {
+        let histogram = self.of_route.get_or_init(|| self.family.with_label_values(&[route]));
+        histogram.observe(took.as_secs_f64());
+    }
+}
+
 /// Metrics of one route.
 #[derive(Clone, Debug)]
 pub struct RouteMetrics {
     route: String,
     requests: IntCounterVec,
-    duration: Histogram,
-    upstream_duration: Histogram,
+    duration: Durations,
+    upstream_duration: Durations,
     stripped: IntCounter,
     links: IntCounter,
     token_echoes: IntCounter,
@@ -40,8 +60,8 @@ impl RouteMetrics {
         Self {
             route: route.to_owned(),
             requests: families.requests.clone(),
-            duration: families.request_duration.with_label_values(&[route]),
-            upstream_duration: families.upstream_duration.with_label_values(&[route]),
+            duration: Durations::new(&families.request_duration),
+            upstream_duration: Durations::new(&families.upstream_duration),
             stripped: families.stripped.with_label_values(&[route]),
             links: families.links.with_label_values(&[route]),
             token_echoes: families.token_echoes.with_label_values(&[route]),
@@ -55,12 +75,12 @@ impl RouteMetrics {
         outcome: RequestOutcome,
         took: Duration,
     ) {
-        self.duration.observe(took.as_secs_f64());
+        self.duration.observe(&self.route, took);
         count(&self.requests, &self.route, method, status, outcome);
     }
 
     pub(crate) fn record_upstream_answer(&self, took: Duration) {
-        self.upstream_duration.observe(took.as_secs_f64());
+        self.upstream_duration.observe(&self.route, took);
     }
 
     pub(crate) fn add_rewritten_links(&self, count: u64) {

@@ -1,10 +1,11 @@
 //! The alerting rules, their examples, the runbook and the dashboard use only metrics and labels
 //! that exist. `interop::promtool` has the tests that need promtool.
 
+use crate::support::configuration::Configuration;
 use crate::support::issuer;
 use crate::support::promql;
-use crate::support::sidecar::Sidecar;
-use crate::support::upstream::Peer;
+use crate::support::scene::{DemoScene, Scene};
+use crate::support::upstream::{Behaviour, Peer};
 use bearerd::error::ErrorKind;
 use bearerd::metrics::labels::RequestOutcome;
 use serde_json::Value;
@@ -33,9 +34,12 @@ impl Exported {
         let json = r#"{"access_token":"steady-token","token_type":"bearer","expires_in":3600}"#;
         let headers = "content-type: application/json\r\ndate: Wed, 21 Oct 2026 07:28:00 GMT\r\n";
         let issuer = Peer::start(issuer::status("200 OK", headers, json)).await;
-        let config = issuer.configuration("https://127.0.0.1:9");
-        let sidecar = Sidecar::ready(&config.client("expires_on", "2030-01-01")).await;
-        let (_, text) = sidecar.probe("/metrics").await;
+        let upstream = Peer::start(Behaviour::ok("fine")).await;
+        let expiring = |config: Configuration| config.client("expires_on", "2030-01-01");
+        let scene = Scene::between(issuer, upstream, expiring).await;
+        // The histograms of a route begin with its first request.
+        assert_eq!(scene.sidecar.get("/free").await.status(), 200);
+        let (_, text) = scene.sidecar.probe("/metrics").await;
         let mut exported = Self::parse(&text);
         let outcomes = [
             RequestOutcome::Forwarded,
@@ -49,6 +53,8 @@ impl Exported {
         let labels = exported.series.get_mut("bearerd_requests_total").unwrap();
         let known = labels.get_mut("outcome").unwrap();
         known.extend(outcomes.map(|outcome| outcome.label().to_owned()));
+        // These begin with the first request.
+        labels.get_mut("code_class").unwrap().extend(["3xx", "4xx"].map(str::to_owned));
         exported.series.insert("up".into(), BTreeMap::new());
         exported
     }
@@ -305,4 +311,14 @@ fn every_alert_has_an_example_that_fires_and_one_that_is_silent() {
     for test in &tests {
         assert!(alerts().contains(text(&test["alertname"])), "{test}");
     }
+}
+
+#[tokio::test]
+async fn an_idle_sidecar_has_the_series_that_the_readme_says() {
+    let readme = include_str!("../../README.md");
+    let (_, after) = readme.split_once("An idle sidecar with the default routes has ").unwrap();
+    let DemoScene { sidecar, .. } = &DemoScene::start().await;
+    let (_, text) = sidecar.probe("/metrics").await;
+    let series = text.lines().filter(|line| !line.starts_with('#')).count();
+    assert_eq!(after.split(' ').next().unwrap(), series.to_string());
 }

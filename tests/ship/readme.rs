@@ -1,7 +1,6 @@
 //! The tables of the README agree with the program.
 
-use crate::support::issuer;
-use crate::support::sidecar::Sidecar;
+use crate::support::scene::Scene;
 use bearerd::config::unknown_variables;
 use bearerd::environment::Environment;
 use bearerd::error::ErrorKind;
@@ -20,10 +19,10 @@ fn first_cells() -> BTreeSet<&'static str> {
 
 #[tokio::test]
 async fn the_table_of_metrics_lists_every_metric_and_no_other() {
-    let issuer = issuer::steady().await;
-    let config = issuer.configuration("https://127.0.0.1:9");
-    let sidecar = Sidecar::ready(&config.client("expires_on", "2030-01-01")).await;
-    sidecar.get("/nowhere").await;
+    let scene = Scene::with(|config| config.client("expires_on", "2030-01-01")).await;
+    let sidecar = &scene.sidecar;
+    // The histograms of a route begin with its first request.
+    assert_eq!(sidecar.get("/free").await.status(), 200);
     let (_, text) = sidecar.probe("/metrics").await;
     let exported: BTreeSet<_> = text
         .lines()
