@@ -37,8 +37,7 @@ impl Exported {
         let upstream = Peer::start(Behaviour::ok("fine")).await;
         let expiring = |config: Configuration| config.client("expires_on", "2030-01-01");
         let scene = Scene::between(issuer, upstream, expiring).await;
-        // The histograms of a route begin with its first request.
-        assert_eq!(scene.sidecar.get("/free").await.status(), 200);
+        scene.first_request().await;
         let (_, text) = scene.sidecar.probe("/metrics").await;
         let mut exported = Self::parse(&text);
         let outcomes = [

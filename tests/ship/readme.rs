@@ -21,8 +21,7 @@ fn first_cells() -> BTreeSet<&'static str> {
 async fn the_table_of_metrics_lists_every_metric_and_no_other() {
     let scene = Scene::with(|config| config.client("expires_on", "2030-01-01")).await;
     let sidecar = &scene.sidecar;
-    // The histograms of a route begin with its first request.
-    assert_eq!(sidecar.get("/free").await.status(), 200);
+    scene.first_request().await;
     let (_, text) = sidecar.probe("/metrics").await;
     let exported: BTreeSet<_> = text
         .lines()

@@ -8,7 +8,7 @@ use super::sidecar::Sidecar;
 use super::strict_upstream::StrictUpstream;
 use super::tls::{Authority, TlsUpstream};
 use super::upstream::{Behaviour, Peer};
-use super::{Fixture, issuer};
+use super::{Fixture, eventually, issuer};
 use bearerd::demo::DemoFaults;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -94,6 +94,16 @@ impl<U: Upstream> Scene<U> {
         let config = change(issuer.configuration(&upstream.url()));
         let sidecar = Sidecar::ready(&config).await;
         Self { sidecar, upstream, issuer, _folder: folder }
+    }
+}
+
+impl<U> Scene<U> {
+    /// Sends the request with which the histograms of a route begin, and waits for them.
+    pub(crate) async fn first_request(&self) {
+        assert_eq!(self.sidecar.get("/free").await.status(), 200);
+        let begun = r#"bearerd_request_duration_seconds_count{route="/free"} 1"#;
+        eventually("counted", async || self.sidecar.probe("/metrics").await.1.contains(begun))
+            .await;
     }
 }
 
