@@ -105,7 +105,7 @@ interop-packages:
 	sh tests/interop/install.sh tests/interop/cli
 	sh tests/interop/install.sh tests/deploy
 	sh tests/interop/install-python.sh tests/interop/pyodata odata,pyodata
-	sh tests/interop/install-python.sh tests/deploy helm_python,jsonschema,kubernetes_validate,yaml
+	sh tests/interop/install-python.sh tests/deploy check_jsonschema,helm_python,jsonschema,kubernetes_validate,yaml
 
 screenshots: ## Draw the pictures in docs/status anew
 	@scripts/setup.sh --with-browser

@@ -12,7 +12,7 @@ mod token;
 mod version;
 mod wait;
 
-use bearerd::config::{self, Config, ConfigError, Flags, reference};
+use bearerd::config::{self, Config, ConfigError, Flags, reference, schema};
 use bearerd::environment::Environment;
 use bearerd::forward_proxy::ProxyChoice;
 use bearerd::readable;
@@ -66,6 +66,8 @@ enum Command {
     Demo(demo::DemoOptions),
     /// Print the documented default configuration.
     Reference,
+    /// Print the JSON Schema of the configuration, for editors and linters.
+    Schema,
     /// Print the script that completes commands and flags in a shell.
     Completions {
         /// The shell.
@@ -93,6 +95,7 @@ impl Command {
             Self::Doctor(options) => Some(&mut options.settings.config),
             Self::Demo(_)
             | Self::Reference
+            | Self::Schema
             | Self::Completions { .. }
             | Self::Man { .. }
             | Self::Version => None,
@@ -167,6 +170,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Doctor(options) => doctor::doctor(&options, &environment).map(done),
         Command::Demo(options) => demo::demo(&options).map(done),
         Command::Reference => print(&reference()).map(done),
+        Command::Schema => print(&schema()).map(done),
         Command::Completions { shell } => completions::completions(shell).map(done),
         Command::Man { folder } => completions::man(&folder).map(done),
         Command::Version => version::version().map(done),

@@ -13,6 +13,7 @@ mod node;
 mod overrides;
 mod read;
 mod reference;
+mod schema;
 mod section;
 mod value;
 
@@ -24,6 +25,7 @@ pub use model::{
 };
 pub use overrides::{Flags, unknown_variables, variables};
 pub use reference::reference;
+pub use schema::schema;
 pub use value::ListenAddress;
 
 use crate::environment::Environment;

@@ -1,6 +1,6 @@
 //! The documented default configuration, generated from the tables of [`super::file`].
 
-use super::file::{self, Fallback, Field};
+use super::file::{self, Fallback, Field, Form};
 use std::fmt::Write;
 
 const HEAD: &str = "\
@@ -37,32 +37,22 @@ fn section(text: &mut String, fields: &[Field], indent: usize, lead: &str) {
             Fallback::Required | Fallback::OneOf => {
                 format!("{begin}{key}: {}", quoted(field.example))
             }
-            Fallback::Absent if key == "routes" => format!("{begin}{key}:"),
+            Fallback::Absent if matches!(field.form, Form::Sections(_)) => format!("{begin}{key}:"),
             Fallback::Absent if field.example.is_empty() => format!("{begin}# {key}: \"\""),
             Fallback::Absent => format!("{begin}# {key}: {}", quoted(field.example)),
             Fallback::Nested => format!("{begin}{key}:"),
         };
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{line}");
-        match key {
-            "admin" => section(text, file::ADMIN, inner + 2, ""),
-            "clients" => {
-                text.push_str("  technical-user:\n");
-                section(text, file::CLIENT, 4, "");
+        match &field.form {
+            Form::Section(fields) if field.default == Fallback::Nested => {
+                section(text, fields, inner + 2, "");
             }
-            "upstreams" => {
-                text.push_str("  datasphere:\n");
-                section(text, file::UPSTREAM, 4, "");
+            Form::Named(name, fields) => {
+                let _ = writeln!(text, "{inner_pad}  {name}:");
+                section(text, fields, inner + 4, "");
             }
-            "csrf" => section(text, file::CSRF, inner + 2, ""),
-            "queue" => section(text, file::QUEUE, inner + 2, ""),
-            "timeouts" => section(text, file::TIMEOUTS, inner + 2, ""),
-            "routes" => section(text, file::ROUTE, 2, "- "),
-            "access" => section(text, file::ACCESS, inner + 2, ""),
-            "basic" => section(text, file::BASIC, inner + 2, ""),
-            "limits" => section(text, file::LIMITS, inner + 2, ""),
-            "log" => section(text, file::LOG, inner + 2, ""),
-            "shutdown" => section(text, file::SHUTDOWN, inner + 2, ""),
+            Form::Sections(fields) => section(text, fields, inner + 2, "- "),
             _ => {}
         }
     }

@@ -10,6 +10,8 @@ use std::time::{Duration, SystemTime};
 
 /// Longest duration of most settings.
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
+/// The largest number of requests that can be configured.
+pub(super) const MOST_REQUESTS: u32 = 1_000_000;
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 
 /// An address to which callers connect.
@@ -81,8 +83,8 @@ pub(super) fn requests(least: u32) -> impl Fn(&str) -> Result<u32, String> {
     move |text| {
         text.parse()
             .ok()
-            .filter(|requests| (least..=1_000_000).contains(requests))
-            .ok_or_else(|| format!("`{text}` is not a number from {least} to 1000000"))
+            .filter(|requests| (least..=MOST_REQUESTS).contains(requests))
+            .ok_or_else(|| format!("`{text}` is not a number from {least} to {MOST_REQUESTS}"))
     }
 }
 
@@ -101,19 +103,12 @@ pub(super) fn uid(text: &str) -> Result<u32, String> {
     text.parse().map_err(|_| format!("`{text}` is not a user id, for example 1000"))
 }
 
+/// Parses a switch. Some editors and tools write `on` as `true`.
 pub(super) fn switch(text: &str) -> Result<bool, String> {
     match text {
-        "on" => Ok(true),
-        "off" => Ok(false),
-        other => Err(format!("`{other}` is not on or off")),
-    }
-}
-
-pub(super) fn boolean(text: &str) -> Result<bool, String> {
-    match text {
-        "true" => Ok(true),
-        "false" => Ok(false),
-        _ => Err(format!("`{text}` is not true or false")),
+        "on" | "true" => Ok(true),
+        "off" | "false" => Ok(false),
+        other => Err(format!("`{other}` is not on or off, true or false")),
     }
 }
 

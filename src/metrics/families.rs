@@ -22,8 +22,8 @@ const DURATIONS: [f64; 12] =
 /// timeout.
 const TOKEN_DURATIONS: [f64; 8] = [0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0];
 
-/// Status classes whose counters exist from the start: failures of the upstream, which alerts watch,
-/// and the answers to which alerts compare them.
+/// Status classes whose counters exist from the start: failures of the upstream, which alerts
+/// watch, and the answers to which alerts compare them.
 const CODE_CLASSES: [&str; 2] = ["2xx", "5xx"];
 
 /// All metric families.

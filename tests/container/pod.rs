@@ -1,6 +1,6 @@
 //! The other containers of the test pod, in one binary without a shell. `tenant` is the demo
-//! tenant. `app [fast]` is a legacy tool that reads OData and reports on its container. `ask PORT METHOD
-//! TARGET [JSON]` prints the response of a server in the pod.
+//! tenant. `app [fast]` is a legacy tool that reads OData and reports on its container. `ask PORT
+//! METHOD TARGET [JSON]` prints the response of a server in the pod.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 #![allow(clippy::disallowed_methods, reason = "it has nothing else to do")]

@@ -1,4 +1,4 @@
-"""What must hold of the files in deploy/ and of the workflows, without a cluster, a daemon or a network.
+"""What must hold of the files in deploy/ and config/ and of the workflows, without a cluster, a daemon or a network.
 
 `python check.py` runs all of it, `python check.py Compose` one part. A check that can't be made here says
 so in a line that begins with `skipped:`.
@@ -676,6 +676,89 @@ class Systemd(unittest.TestCase):
         self.assertEqual(client["client_secret_file"], "${CREDENTIALS_DIRECTORY:-/etc/bearerd}/client_secret")
         for line in ("DynamicUser=yes", "ExecReload=/bin/sh -c 'kill -HUP $MAINPID'", "Type=notify", "WatchdogSec=90s"):
             self.assertIn(f"\n{line}\n", unit)
+
+
+class Schema(unittest.TestCase):
+    """The JSON Schema of the configuration, by check-jsonschema. `bearerd check` must agree."""
+
+    BASE = """
+clients:
+  technical-user:
+    token_url: https://acme.authentication.eu10.hana.ondemand.com/oauth/token
+    client_id: sb-1f2e!b42|client!b7
+    client_secret: s3cret
+upstreams:
+  datasphere:
+    url: https://acme.eu10.hcs.cloud.sap
+"""
+    GOOD = [
+        "workers: auto",
+        "workers: ${CORES:-2}",
+        "sandbox: on",
+        "sandbox: true",
+        "sandbox: ${SANDBOX:-off}",
+        "limits: { requests: '${REQUESTS:-48}' }",
+        "log: { level: debug, format: text }",
+        "shutdown: { grace: 1m 30s }",
+        "access: { uids: [1000, 1001], hosts: localhost }\nlisten: unix:/run/b.sock",
+        "listen: [127.0.0.1:8080, '[::1]:8080']",
+        "routes: [{ path: /api/v1/scim2, profile: scim, methods: [GET], retry: { attempts: 2 }, headers: { x-n: 7 } }]",
+        "admin:",
+    ]
+    BAD = [
+        "lisen: 127.0.0.1:8080",
+        "workers: many",
+        "workers: 0",
+        "sandbox: maybe",
+        "limits: { requests: 0 }",
+        "limits: 48",
+        "log: { level: verbose }",
+        "shutdown: { grace: 25 }",
+        "shutdown: { grace: soon }",
+        "access: { uids: [root] }\nlisten: unix:/run/b.sock",
+        "routes: [{ path: /api/v1/scim2 }]",
+        "routes: [{ path: /api/v1/scim2, profile: scmi }]",
+        "routes: [{ path: /api/v1/scim2, profile: scim, methods: [FETCH] }]",
+        "routes: { path: /api/v1/scim2, profile: scim }",
+    ]
+
+    def judged(self, *files):
+        command = [HERE / ".venv/bin/check-jsonschema", "--schemafile", ROOT / "config/bearerd.schema.json"]
+        return subprocess.run([*command, *files], capture_output=True, text=True)
+
+    def checked(self, file):
+        binary = os.environ.get("BEARERD")
+        if binary is None:
+            skip(self, "what bearerd says of the same files", "the variable BEARERD names no binary")
+        return subprocess.run([binary, "check", "--config", file], capture_output=True, text=True, env={})
+
+    def test_every_configuration_that_ships_is_valid(self):
+        files = [*ROOT.glob("config/*.yaml"), *DEPLOY.rglob("bearerd.yaml")]
+        self.assertGreater(len(files), 10)
+        ended = self.judged(*files)
+        self.assertEqual(ended.returncode, 0, ended.stdout + ended.stderr)
+
+    def test_an_editor_finds_the_schema_of_the_examples(self):
+        for file in ROOT.glob("config/*.yaml"):
+            line = file.read_text().splitlines()[0]
+            if file.name != "reference.yaml":
+                self.assertEqual(line, "# yaml-language-server: $schema=bearerd.schema.json")
+
+    def test_bearerd_accepts_what_the_schema_accepts_and_refuses_what_it_refuses(self):
+        with tempfile.TemporaryDirectory() as folder:
+            file = pathlib.Path(folder) / "bearerd.yaml"
+            for added, good in [(added, True) for added in self.GOOD] + [(added, False) for added in self.BAD]:
+                with self.subTest(added):
+                    file.write_text(f"{self.BASE}{added}\n")
+                    judged, checked = self.judged(file), self.checked(file)
+                    self.assertEqual(judged.returncode == 0, good, judged.stdout + judged.stderr)
+                    self.assertEqual(checked.returncode == 0, good, checked.stdout + checked.stderr)
+
+    def test_tools_that_read_on_as_true_find_the_same(self):
+        schema = json.loads((ROOT / "config/bearerd.schema.json").read_text())
+        for file in ROOT.glob("config/*.yaml"):
+            # Dates become text again, as in an editor.
+            jsonschema.validate(json.loads(json.dumps(read(file), default=str)), schema)
 
 
 class Workflows(unittest.TestCase):

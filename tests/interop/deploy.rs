@@ -1,5 +1,5 @@
-//! The files of `deploy/` and the workflows, checked by kubectl, Helm, the schemas of Kubernetes and
-//! Compose, systemd and actionlint. `tests/deploy/check.py` runs these.
+//! The files of `deploy/` and `config/` and the workflows, checked by kubectl, Helm, the schemas of
+//! Kubernetes and Compose, systemd and actionlint. `tests/deploy/check.py` runs these.
 
 use crate::support::process::output;
 use std::io::Write;
@@ -58,4 +58,10 @@ async fn actionlint_finds_the_workflows_valid_and_every_command_of_make_exists()
 #[ignore = "needs the Python packages of tests/deploy; make test installs them and runs this"]
 async fn helm_renders_a_valid_deployment_and_the_components_sidecar() {
     check("Helm").await;
+}
+
+#[tokio::test]
+#[ignore = "needs the Python packages of tests/deploy; make test installs them and runs this"]
+async fn the_schema_of_the_configuration_agrees_with_bearerd() {
+    check("Schema").await;
 }

@@ -15,13 +15,15 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn the_reference_that_ships_is_the_one_that_is_printed() {
-    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/reference.yaml");
-    let shipped = std::fs::read_to_string(shipped).unwrap();
-    let printed = output(bearerd().arg("reference")).await;
-    assert!(printed.status.success());
-    let advice = "stale: run `bearerd reference > config/reference.yaml`";
-    assert_eq!(text(&printed.stdout), shipped, "{advice}");
+async fn the_reference_and_the_schema_that_ship_are_those_that_are_printed() {
+    for (command, file) in [("reference", "reference.yaml"), ("schema", "bearerd.schema.json")] {
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(file);
+        let shipped = std::fs::read_to_string(shipped).unwrap();
+        let printed = output(bearerd().arg(command)).await;
+        assert!(printed.status.success());
+        let advice = format!("stale: run `bearerd {command} > config/{file}`");
+        assert_eq!(text(&printed.stdout), shipped, "{advice}");
+    }
 }
 
 #[tokio::test]

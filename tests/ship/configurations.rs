@@ -42,6 +42,9 @@ async fn every_shipped_configuration_passes_the_check() {
     let mut checked = 0;
     for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("config")).unwrap() {
         let path = entry.unwrap().path();
+        if path.extension().is_some_and(|end| end == "json") {
+            continue;
+        }
         passes_the_check(&path, &places, &[("CLIENT_SECRET", "s3cret")]).await;
         checked += 1;
     }

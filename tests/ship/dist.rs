@@ -1,5 +1,5 @@
-//! What `make dist` publishes: the archive and the wheel run the demo, and the lists of dependencies
-//! say what is in the binaries.
+//! What `make dist` publishes: the archive and the wheel run the demo, and the lists of
+//! dependencies say what is in the binaries.
 
 use super::packages::{newest_glibc, unpack_debian};
 use crate::support::podman::succeeded;

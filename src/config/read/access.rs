@@ -10,7 +10,7 @@ const LOCAL_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
 /// Whether `listen` may have addresses that other machines reach. That needs a local credential.
 pub(super) fn allow_remote(section: &Section<'_>) -> bool {
-    let allowed = section.parse("allow_remote", value::boolean).unwrap_or_default();
+    let allowed = section.parse("allow_remote", value::switch).unwrap_or_default();
     if allowed && !section.has("basic") && !section.has("api_key_file") {
         let message = "needs a local credential; set access.basic or access.api_key_file";
         section.fault("allow_remote", message);

@@ -53,7 +53,7 @@ pub(super) fn read(name: &str, section: &Section<'_>, environment: &ProxyChoice)
 
 /// The source of the identity: `credentials` for all of it, or a key for each part.
 fn source(section: &Section<'_>) -> Option<CredentialSource> {
-    let allow_cleartext = section.parse("allow_cleartext", value::boolean).unwrap_or(true);
+    let allow_cleartext = section.parse("allow_cleartext", value::switch).unwrap_or(true);
     let method = section.parse("client_auth", |text| match text {
         "post" => Ok(Method::Secret(SecretAuth::Post)),
         "basic" => Ok(Method::Secret(SecretAuth::Basic)),

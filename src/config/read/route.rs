@@ -113,7 +113,7 @@ impl RouteSources<'_> {
         let client = self.client(section, inherited);
         let listen = listen::chosen(section, self.listen);
         let methods = methods(section, profile);
-        let strip_path = section.parse("strip_path", value::boolean);
+        let strip_path = section.parse("strip_path", value::switch);
         let links = section.parse("links", value::switch);
         let html = section.parse("html", value::switch);
         let unchecked_batches = section.parse("unchecked_batches", value::switch);

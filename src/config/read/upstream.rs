@@ -35,7 +35,7 @@ impl UpstreamSources<'_> {
     pub(super) fn read(&self, name: &str, section: &Section<'_>) -> (UpstreamDraft, Inherited) {
         let client = self.names.client(section);
         let (transport, mut if_cleartext) = transport::read(section, &self.proxy);
-        let http2 = section.parse("http2", value::boolean);
+        let http2 = section.parse("http2", value::switch);
         if http2 == Some(true) && section.has("http2") {
             if_cleartext.push(transport::needs_https(section, "http2"));
         }
@@ -69,7 +69,7 @@ fn origin(
     client: Option<Arc<Client>>,
     if_cleartext: Vec<Fault>,
 ) -> Option<OriginDraft> {
-    let allow_cleartext = section.parse("allow_cleartext", value::boolean).unwrap_or(true);
+    let allow_cleartext = section.parse("allow_cleartext", value::switch).unwrap_or(true);
     if section.has("url") {
         let origin = section.parse("url", |text| endpoint::origin(text, allow_cleartext))?;
         transport::check_scheme(section.reader, &origin, if_cleartext);
@@ -113,7 +113,7 @@ fn in_flight(upstream: &Section<'_>) -> Option<InFlightLimits> {
 
 /// The path where CSRF tokens are fetched, if bearerd manages them.
 fn csrf_fetch_path(section: &Section<'_>) -> Option<String> {
-    let managed = section.parse("managed", value::boolean);
+    let managed = section.parse("managed", value::switch);
     let path = section.parse("fetch_path", value::route_path);
     path.filter(|_| managed == Some(true))
 }
