@@ -14,6 +14,10 @@ llvm="$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')"
 dist="$PWD/target/dist"
 export PATH="$PWD/target/tools/bin:$PATH"
 
+# `bearerd version` shows it.
+BEARERD_COMMIT="$(git rev-parse --short=12 HEAD 2>/dev/null || true)"
+[ -z "$BEARERD_COMMIT" ] || export BEARERD_COMMIT
+
 # A profile is read only by the LLVM that wrote it, or a newer one.
 profdata="$(rustc --print sysroot)/lib/rustlib/$host/bin/llvm-profdata"
 [ -x "$profdata" ] || profdata="$(command -v "llvm-profdata-$llvm" || true)"
@@ -54,10 +58,11 @@ train bearerd-demo-counting
 build "$dist/bearerd" "$@"
 build "$dist/demo/bearerd"
 
-scripts/package.sh "$dist/bearerd" "$dist" deb rpm
-scripts/package.sh "$dist/demo/bearerd" "$dist" tar wheel
 list_dependencies bearerd "$@"
 list_dependencies bearerd-demo
+scripts/package.sh "$dist/bearerd" "$dist" deb rpm
+# The wheel contains the list of its dependencies.
+scripts/package.sh "$dist/demo/bearerd" "$dist" tar wheel
 cd "$dist"
 sha256sum ./*.deb ./*.rpm ./*.tar.gz ./*.whl ./*.cdx.json | sed 's|  \./|  |' >SHA256SUMS
 ls -l ./*.deb ./*.rpm ./*.tar.gz ./*.whl ./*.cdx.json

@@ -7,6 +7,7 @@ mod default_file;
 mod demo;
 mod doctor;
 mod exec;
+mod init;
 mod run;
 mod token;
 mod version;
@@ -33,6 +34,7 @@ const FAILURE: u8 = 1;
 /// Shown below the list of commands.
 const AFTER_HELP: &str = "\
 Examples:
+  bearerd init
   bearerd check --config bearerd.yaml
   bearerd run --config bearerd.yaml
   bearerd exec --config bearerd.yaml -- ./nightly-export.sh
@@ -50,6 +52,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Ask for the values of the OAuth client and write a configuration.
+    Init(init::InitOptions),
     /// Run the sidecar until SIGTERM.
     Run(run::RunOptions),
     /// Run a tool with a sidecar of its own, which ends with the tool.
@@ -93,7 +97,8 @@ impl Command {
             Self::Check(settings) => Some(&mut settings.config),
             Self::Token(options) => Some(&mut options.settings.config),
             Self::Doctor(options) => Some(&mut options.settings.config),
-            Self::Demo(_)
+            Self::Init(_)
+            | Self::Demo(_)
             | Self::Reference
             | Self::Schema
             | Self::Completions { .. }
@@ -105,7 +110,7 @@ impl Command {
 
 /// Where the configuration comes from. Flags override the environment, and the environment
 /// overrides the file.
-#[derive(Args)]
+#[derive(Args, Default)]
 struct Settings {
     /// The configuration file. Without one, BEARERD_* variables are enough; without those,
     /// ./bearerd.yaml (not for root) or /etc/bearerd/bearerd.yaml is used.
@@ -162,6 +167,7 @@ pub(crate) fn main() -> ExitCode {
     }
     let done = |()| ExitCode::SUCCESS;
     let result = match command {
+        Command::Init(options) => init::init(options, &environment).map(done),
         Command::Run(options) => run::run(options, &environment).map(done),
         Command::Exec(options) => exec::exec(&options, &environment),
         Command::Wait(options) => wait::wait(&options, &environment).map(done),

@@ -55,14 +55,20 @@ pub(crate) fn url(text: &str, allow_cleartext: bool) -> Result<Url, String> {
 }
 
 /// Parses the URL of a token endpoint. `grant_type` is removed from it.
-pub(crate) fn token_url(text: &str, allow_cleartext: bool) -> Result<Url, String> {
+///
+/// # Errors
+/// What is wrong with it, as a part of a sentence.
+pub fn token_url(text: &str, allow_cleartext: bool) -> Result<Url, String> {
     let mut url = url(text, allow_cleartext)?;
     without_grant_type(&mut url);
     Ok(url)
 }
 
 /// Parses an upstream's origin.
-pub(crate) fn origin(text: &str, allow_cleartext: bool) -> Result<Url, String> {
+///
+/// # Errors
+/// What is wrong with it, as a part of a sentence.
+pub fn origin(text: &str, allow_cleartext: bool) -> Result<Url, String> {
     let url = url(text, allow_cleartext)?;
     if url.path() != "/" || url.query().is_some() {
         return Err(

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// In the working directory, for any user but root.
 const LOCAL: &str = "./bearerd.yaml";
-const SYSTEM: &str = "/etc/bearerd/bearerd.yaml";
+pub(super) const SYSTEM: &str = "/etc/bearerd/bearerd.yaml";
 const ROOT: u32 = 0;
 /// The bits of a mode with which the group or other users may write.
 const SHARED: u32 = 0o022;
@@ -35,6 +35,11 @@ pub(super) fn find(environment: &Environment) -> Option<PathBuf> {
     })?;
     print_error(&format!("Using {}.", file.display()));
     Some(file.to_owned())
+}
+
+/// The file that `bearerd init` writes if the command line names none.
+pub(super) fn to_write() -> PathBuf {
+    PathBuf::from(if getuid().as_raw() == ROOT { SYSTEM } else { LOCAL })
 }
 
 /// The places in which to look. Root may stand in a directory of another user.

@@ -8,6 +8,7 @@ use bearerd::http_client;
 use bearerd::readable::one_line;
 use clap::Args;
 use std::fmt::Write;
+use std::path::PathBuf;
 use tokio::runtime::Builder;
 
 #[derive(Args)]
@@ -17,6 +18,13 @@ pub(super) struct DoctorOptions {
     /// Print one JSON document instead of text.
     #[arg(long)]
     json: bool,
+}
+
+impl DoctorOptions {
+    /// `bearerd doctor --config FILE`.
+    pub(super) fn of_file(file: PathBuf) -> Self {
+        Self { settings: Settings { config: Some(file), ..Settings::default() }, json: false }
+    }
 }
 
 pub(super) fn doctor(options: &DoctorOptions, environment: &Environment) -> anyhow::Result<()> {

@@ -7,6 +7,7 @@ mod connection_floods;
 mod doctor;
 mod exec;
 mod exhaustion;
+mod init;
 mod lifecycle;
 mod memory;
 pub(crate) mod monitoring;
