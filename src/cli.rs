@@ -91,12 +91,12 @@ impl Command {
     /// The path of the configuration file, for a command that has one.
     const fn config_mut(&mut self) -> Option<&mut Option<PathBuf>> {
         match self {
-            Self::Run(options) => Some(&mut options.settings.config),
+            Self::Run(options) => Some(&mut options.settings.file.config),
             Self::Exec(options) => Some(&mut options.config),
-            Self::Wait(options) => Some(&mut options.settings.config),
-            Self::Check(settings) => Some(&mut settings.config),
-            Self::Token(options) => Some(&mut options.settings.config),
-            Self::Doctor(options) => Some(&mut options.settings.config),
+            Self::Wait(options) => Some(&mut options.file.config),
+            Self::Check(settings) => Some(&mut settings.file.config),
+            Self::Token(options) => Some(&mut options.file.config),
+            Self::Doctor(options) => Some(&mut options.file.config),
             Self::Init(_)
             | Self::Demo(_)
             | Self::Reference
@@ -108,14 +108,27 @@ impl Command {
     }
 }
 
-/// Where the configuration comes from. Flags override the environment, and the environment
-/// overrides the file.
-#[derive(Args, Default)]
-struct Settings {
+/// The configuration file.
+#[derive(Args)]
+struct File {
     /// The configuration file. Without one, BEARERD_* variables are enough; without those,
     /// ./bearerd.yaml (not for root) or /etc/bearerd/bearerd.yaml is used.
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+impl File {
+    fn load(&self, environment: &Environment, flags: &Flags) -> Result<Config, ConfigError> {
+        config::load(self.config.as_deref(), environment, flags)
+    }
+}
+
+/// Where the configuration of a sidecar comes from. Flags override the environment, and the
+/// environment overrides the file.
+#[derive(Args)]
+struct Settings {
+    #[command(flatten)]
+    file: File,
     /// Where applications connect (`listen`).
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<String>,
@@ -132,13 +145,16 @@ struct Settings {
 
 impl Settings {
     fn load(&self, environment: &Environment) -> Result<Config, ConfigError> {
-        let flags = Flags {
+        self.file.load(environment, &self.flags())
+    }
+
+    fn flags(&self) -> Flags {
+        Flags {
             listen: self.listen.clone(),
             admin_listen: self.admin_listen.clone(),
             log_level: self.log_level.clone(),
             log_format: self.log_format.clone(),
-        };
-        config::load(self.config.as_deref(), environment, &flags)
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! `bearerd doctor`: tries everything that has to work, once, and gives advice.
 //!
-//! It changes nothing: it requests one token for each client, and reads once through each route. No
-//! finding holds a secret or a token.
+//! It changes nothing: it requests one token for each client, connects to the addresses of
+//! `listen`, and reads once on each route. No finding holds a secret or a token.
 
 mod advice;
 mod client;
+mod listener;
 mod network;
 mod route;
 mod upstream;
@@ -79,6 +80,9 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
         }
         findings.append(&mut subject.findings);
     }
+    let mut subject = Subject::new("listener".to_owned());
+    listener::examine(config, &mut subject).await;
+    findings.append(&mut subject.findings);
     for upstream in &config.upstreams {
         let mut subject = Subject::new(format!("upstream {}", upstream.name));
         upstream::examine(upstream, &mut subject).await;

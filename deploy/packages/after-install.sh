@@ -9,9 +9,9 @@ if [ -d /run/systemd/system ]; then
 fi
 case "$1 ${2:-}" in
     "configure " | "1 ")
-        echo "bearerd: enter your tenant in /etc/bearerd/bearerd.yaml and put the client secret into"
-        echo "/etc/bearerd/client_secret (mode 0600). Then start it:"
-        echo "  systemctl enable --now bearerd.socket bearerd.service"
+        echo "bearerd: enter the values of your OAuth client, and start the service:"
+        echo "  sudo bearerd init"
+        echo "  sudo systemctl enable --now bearerd.socket bearerd.service"
         ;;
     configure* | 2*)
         # Callers wait during the restart if bearerd.socket is active.

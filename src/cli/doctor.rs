@@ -1,7 +1,8 @@
 //! `bearerd doctor`: prints the findings as text or JSON.
 
-use super::{Settings, print, warn_of_unknown};
+use super::{File, print, warn_of_unknown};
 use anyhow::bail;
+use bearerd::config::Flags;
 use bearerd::doctor::{Finding, Verdict, examine};
 use bearerd::environment::Environment;
 use bearerd::http_client;
@@ -14,7 +15,7 @@ use tokio::runtime::Builder;
 #[derive(Args)]
 pub(super) struct DoctorOptions {
     #[command(flatten)]
-    pub(super) settings: Settings,
+    pub(super) file: File,
     /// Print one JSON document instead of text.
     #[arg(long)]
     json: bool,
@@ -23,13 +24,13 @@ pub(super) struct DoctorOptions {
 impl DoctorOptions {
     /// `bearerd doctor --config FILE`.
     pub(super) fn of_file(file: PathBuf) -> Self {
-        Self { settings: Settings { config: Some(file), ..Settings::default() }, json: false }
+        Self { file: File { config: Some(file) }, json: false }
     }
 }
 
 pub(super) fn doctor(options: &DoctorOptions, environment: &Environment) -> anyhow::Result<()> {
     warn_of_unknown(environment);
-    let config = options.settings.load(environment)?;
+    let config = options.file.load(environment, &Flags::default())?;
     http_client::set_up_tls();
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let findings = runtime.block_on(examine(&config));

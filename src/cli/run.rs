@@ -37,7 +37,7 @@ pub(super) fn run(options: RunOptions, environment: &Environment) -> anyhow::Res
         exec::adapt(&mut config, credential)?;
     }
     let logs = telemetry::init(config.log);
-    report_start(&config, settings.config.as_deref());
+    report_start(&config, settings.file.config.as_deref());
     sandbox::prepare(is_contained(environment));
     let app = App::bind_with(config.clone(), InheritedSockets::take()?)?;
     if for_exec {
@@ -45,14 +45,14 @@ pub(super) fn run(options: RunOptions, environment: &Environment) -> anyhow::Res
     }
     if config.sandbox {
         // Later threads inherit the sandbox, so it must be entered before any is started.
-        sandbox::enter(&config, settings.config.as_deref(), &anchors(environment));
+        sandbox::enter(&config, settings.file.config.as_deref(), &anchors(environment));
     }
     let _writer = logs.start_writer()?;
     blocking::start()?;
     // One thread is enough: control tasks are few, and requests have threads of their own.
     let control = Builder::new_current_thread().enable_all().build()?;
     control.spawn(allocator::return_freed_memory());
-    let file = settings.config.clone();
+    let file = settings.file.config.clone();
     let for_reloads = environment.clone();
     let load = Arc::new(move || settings.load(&for_reloads));
     let result = control.block_on(async {

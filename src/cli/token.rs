@@ -1,8 +1,8 @@
 //! `bearerd token`: fetches one token and prints its content.
 
-use super::{Settings, print, warn_of_unknown};
+use super::{File, print, warn_of_unknown};
 use anyhow::{Context, anyhow};
-use bearerd::config::{Client, Config};
+use bearerd::config::{Client, Config, Flags};
 use bearerd::environment::Environment;
 use bearerd::http_client;
 use bearerd::readable::one_line;
@@ -18,7 +18,7 @@ use tokio::runtime::Builder;
 #[derive(Args)]
 pub(super) struct TokenOptions {
     #[command(flatten)]
-    pub(super) settings: Settings,
+    pub(super) file: File,
     /// The client whose token to fetch; needed if several are configured.
     #[arg(long, value_name = "NAME")]
     client: Option<String>,
@@ -33,7 +33,7 @@ pub(super) struct TokenOptions {
 
 pub(super) fn token(options: &TokenOptions, environment: &Environment) -> anyhow::Result<()> {
     warn_of_unknown(environment);
-    let config = options.settings.load(environment)?;
+    let config = options.file.load(environment, &Flags::default())?;
     let client = chosen(&config, options.client.as_deref())?;
     http_client::set_up_tls();
     let runtime = Builder::new_current_thread().enable_all().build()?;

@@ -1,7 +1,8 @@
 //! `bearerd wait`: waits until a running sidecar is ready.
 
-use super::{Settings, warn_of_unknown};
+use super::{File, warn_of_unknown};
 use anyhow::Context;
+use bearerd::config::Flags;
 use bearerd::environment::Environment;
 use bearerd::probe;
 use clap::Args;
@@ -11,7 +12,10 @@ use tokio::runtime::Builder;
 #[derive(Args)]
 pub(super) struct WaitOptions {
     #[command(flatten)]
-    pub(super) settings: Settings,
+    pub(super) file: File,
+    /// The sidecar's address for probes (`admin.listen`).
+    #[arg(long, value_name = "ADDRESS")]
+    admin_listen: Option<String>,
     /// The longest time to wait.
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
     timeout: Duration,
@@ -19,7 +23,8 @@ pub(super) struct WaitOptions {
 
 pub(super) fn wait(options: &WaitOptions, environment: &Environment) -> anyhow::Result<()> {
     warn_of_unknown(environment);
-    let config = options.settings.load(environment)?;
+    let flags = Flags { admin_listen: options.admin_listen.clone(), ..Flags::default() };
+    let config = options.file.load(environment, &flags)?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let ready = runtime.block_on(probe::wait_until_ready(config.admin_listen, options.timeout));
     runtime.shutdown_background();

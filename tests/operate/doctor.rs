@@ -4,6 +4,7 @@
 use crate::support::Fixture;
 use crate::support::configuration::Configuration;
 use crate::support::process::{bearerd, output};
+use crate::support::sidecar::Sidecar;
 use bearerd::demo::{DemoFaults, IssuerFault, TenantFault};
 use serde_json::Value;
 
@@ -184,4 +185,23 @@ async fn a_token_is_printed_only_on_request() {
         .set_faults(DemoFaults { issuer: IssuerFault::RefuseClient, ..DemoFaults::default() });
     let (code, _, err) = run(&fixture, &config, &["token"]).await;
     assert!(code == 1 && err.contains("the issuer refuses the client"), "{err}");
+}
+
+#[tokio::test]
+async fn a_program_on_the_sidecars_port_is_found_and_a_sidecar_is_not_one() {
+    let fixture = Fixture::start().await;
+    let other = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = other.local_addr().unwrap();
+    let config = configuration(&fixture).key("listen", address);
+    let (code, out, _) = run(&fixture, &config, &["doctor"]).await;
+    let about = check(&out, "listener", "port");
+    assert!(code == 1 && about.contains("another program listens"), "{out}");
+    assert!(about.contains("CLI_HTTP_PORT"), "{out}");
+
+    let sidecar = Sidecar::ready(&fixture.configuration()).await;
+    let admin = sidecar.admin.strip_prefix("http://").unwrap();
+    let config = config.key("admin", format!("{{ listen: \"{admin}\" }}"));
+    let (code, out, _) = run(&fixture, &config, &["doctor"]).await;
+    let about = check(&out, "listener", "port");
+    assert!(code == 0 && about.contains("a sidecar is running"), "{out}");
 }

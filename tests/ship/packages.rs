@@ -62,7 +62,7 @@ fn the_rpm_is_installed_upgraded_and_removed() {
     let configuration = root.join("etc/bearerd/bearerd.yaml");
     std::fs::write(&configuration, "changed").unwrap();
     let upgraded = rpm(&root, &["--upgrade", package(&release.join(NEXT)).to_str().unwrap()]);
-    assert!(!upgraded.contains("enter your tenant"), "{upgraded}");
+    assert!(!upgraded.contains("enter the values"), "{upgraded}");
     assert_eq!(std::fs::read_to_string(&configuration).unwrap(), "changed");
 
     rpm(&root, &["--erase", "bearerd"]);

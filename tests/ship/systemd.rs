@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 
 const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
 const RUNBOOK: &str = include_str!("../../docs/runbook.md");
-/// The secret of the demo tenant's client.
+/// The demo tenant, in the machine.
+const TOKEN_URL: &str = "https://localhost:9001/oauth/token";
+const TENANT: &str = "https://localhost:9002";
+/// The secret of its client.
 const SECRET: &str = "7d3f$aV+/9=demo-only=";
 /// The service's process, on the command line.
 const PROCESS: &str = "systemctl show --value --property MainPID bearerd";
@@ -89,24 +92,21 @@ impl Machine {
         self.run("journalctl --no-pager --output cat --unit bearerd")
     }
 
-    /// Enters the tenant in the shipped configuration, as an operator would.
+    /// Configures it as an operator would, and adds the authority of the demo tenant.
     fn configure(&self) {
         std::fs::copy(self.path("opt/pod/shared/ca.pem"), self.path("etc/bearerd/ca.pem")).unwrap();
+        let answers =
+            format!("y\n\n{TOKEN_URL}\nsb-4f0c9a52-demo!b42|client!b7\n{SECRET}\n{TENANT}\n");
+        std::fs::write(self.path("answers"), answers).unwrap();
+        self.run("bearerd init </answers");
         let file = self.path("etc/bearerd/bearerd.yaml");
-        let acme = std::fs::read_to_string(&file).unwrap();
-        let ca_file = "\n    ca_file: /etc/bearerd/ca.pem";
-        let here = [
-            (
-                "https://acme.authentication.eu10.hana.ondemand.com/oauth/token",
-                format!("https://localhost:9001/oauth/token{ca_file}"),
-            ),
-            ("https://acme.eu10.hcs.cloud.sap", format!("https://localhost:9002{ca_file}")),
-            ("sb-1f2e!b42|client!b7", "sb-4f0c9a52-demo!b42|client!b7".to_owned()),
-        ];
-        let configured = here.iter().fold(acme, |yaml, (from, to)| {
-            assert!(yaml.contains(from), "{yaml}");
-            yaml.replace(from, to)
-        });
+        let mut configured = std::fs::read_to_string(&file).unwrap();
+        for url in [TOKEN_URL, TENANT] {
+            let line = format!("url: {url}\n");
+            assert!(configured.contains(&line), "{configured}");
+            let with_anchor = format!("{line}    ca_file: /etc/bearerd/ca.pem\n");
+            configured = configured.replace(&line, &with_anchor);
+        }
         std::fs::write(&file, configured).unwrap();
     }
 }
@@ -123,7 +123,6 @@ async fn the_deb_is_installed_configured_started_upgraded_and_removed() {
     assert!(machine.run("bearerd version").starts_with("bearerd 0.1.0"));
 
     machine.configure();
-    machine.run(&format!("umask 077; printf %s '{SECRET}' >/etc/bearerd/client_secret"));
     // As root, without an option: they find the file and the secret.
     assert!(machine.run("bearerd check").contains("The configuration is valid."));
     assert!(machine.run("bearerd token").contains("scope"));
@@ -154,7 +153,7 @@ async fn the_deb_is_installed_configured_started_upgraded_and_removed() {
     let process = || machine.run(PROCESS);
     let before = (process(), number());
     let upgraded = machine.run(&format!("dpkg --install /packages/{NEXT}/*.deb"));
-    assert!(!upgraded.contains("enter your tenant"), "{upgraded}");
+    assert!(!upgraded.contains("enter the values"), "{upgraded}");
     assert_ne!(process(), before.0);
     eventually("reads after the upgrade", async || number() > before.1 + 100).await;
     let reads = reads();
@@ -181,7 +180,6 @@ async fn with_a_fixed_user_the_service_takes_a_new_secret_without_a_restart() {
     let machine = Machine::start().await;
     machine.run("dpkg --install /packages/*.deb");
     machine.configure();
-    machine.run(&format!("umask 077; printf %s '{SECRET}' >/etc/bearerd/client_secret"));
     let drop_in = machine.path("usr/share/doc/bearerd/systemd/fixed-user.conf");
     let text = std::fs::read_to_string(drop_in).unwrap();
     // The commands of its comment.

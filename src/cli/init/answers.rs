@@ -27,14 +27,14 @@ pub(super) fn ask(questions: &Questions, environment: &Environment) -> anyhow::R
         "The values of the OAuth client are on the tenant's page System > Administration > App Integration.",
     );
     let file = questions.ask(
-        "File with the client's credentials, such as a service key (Enter: type the values):",
+        "File with the client's credentials, for example a service key (Enter: type the values):",
         |text| credentials(text, environment.get("HOME")),
     )?;
     let client = match file {
         Some(file) => Client::Credentials(file),
         None => Client::Values {
             token_url: questions.ask(
-                "Token URL, such as https://acme.authentication.eu10.hana.ondemand.com/oauth/token:",
+                "Token URL, for example https://acme.authentication.eu10.hana.ondemand.com/oauth/token:",
                 token_url,
             )?,
             id: questions.ask("Client ID:", client_id)?,
@@ -43,11 +43,11 @@ pub(super) fn ask(questions: &Questions, environment: &Environment) -> anyhow::R
     };
     let tenant = match client {
         Client::Credentials(_) => questions.ask(
-            "Tenant URL, such as https://acme.eu10.hcs.cloud.sap (Enter: the credentials name it):",
+            "Tenant URL, for example https://acme.eu10.hcs.cloud.sap (Enter: the credentials name it):",
             |text| if text.is_empty() { Ok(None) } else { tenant(text).map(Some) },
         )?,
         Client::Values { .. } => {
-            Some(questions.ask("Tenant URL, such as https://acme.eu10.hcs.cloud.sap:", tenant)?)
+            Some(questions.ask("Tenant URL, for example https://acme.eu10.hcs.cloud.sap:", tenant)?)
         }
     };
     Ok(Answers { client, tenant })
@@ -87,7 +87,7 @@ fn tenant(text: &str) -> Result<String, String> {
     if text.is_empty() {
         return Err("is empty".into());
     }
-    // A browser's address has a path, such as /dwaas-ui/index.html#/home.
+    // A browser's address has a path, for example /dwaas-ui/index.html#/home.
     let origin = match pasted(text).parse::<Url>() {
         Ok(url) if url.has_host() => url.origin().ascii_serialization(),
         _ => pasted(text),

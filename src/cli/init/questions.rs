@@ -27,7 +27,8 @@ impl Questions {
         let _ = writeln!(stderr(), "{text}");
     }
 
-    /// Asks until the answer can be used. `parse` returns the value, or what is wrong with the answer.
+    /// Asks until the answer can be used. `parse` returns the value, or what is wrong with the
+    /// answer.
     pub(super) fn ask<T>(
         &self,
         question: &str,

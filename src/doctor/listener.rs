@@ -1,0 +1,44 @@
+//! Check of the addresses to which callers connect.
+
+use super::{Subject, Verdict};
+use crate::config::{Config, ListenAddress};
+use crate::probe::{NotReady, wait_until_ready};
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// The longest wait for a connection on this machine.
+const CONNECT: Duration = Duration::from_secs(1);
+/// The port of SAP's `datasphere` CLI while a person logs in with it.
+const PORT_OF_CLI: u16 = 8080;
+
+/// Connects to each TCP address of `listen`, unless a running sidecar has them.
+pub(super) async fn examine(config: &Config, subject: &mut Subject) {
+    let probed = wait_until_ready(config.admin_listen, Duration::ZERO).await;
+    if !matches!(probed, Err(NotReady::NoAnswer(_))) {
+        let admin = config.admin_listen;
+        return subject.ok("port", format!("a sidecar is running, with its probes at {admin}"));
+    }
+    for address in &config.listen {
+        let ListenAddress::Tcp(address) = address else { continue };
+        if is_taken(*address).await {
+            let advice = "stop the program that listens there, or set `listen` to another address; SAP's `datasphere` CLI takes port 8080 while one logs in, unless CLI_HTTP_PORT is set";
+            let detail = format!("another program listens on {address}");
+            subject.add("port", Verdict::Failed, detail, Some(advice.to_owned()));
+            continue;
+        }
+        let note = match address.port() {
+            PORT_OF_CLI => {
+                "; SAP's `datasphere` CLI takes the same port while one logs in, unless CLI_HTTP_PORT is set"
+            }
+            _ => "",
+        };
+        subject.ok("port", format!("{address} is free{note}"));
+    }
+}
+
+async fn is_taken(address: SocketAddr) -> bool {
+    // Port 0 means any free port.
+    address.port() != 0 && matches!(timeout(CONNECT, TcpStream::connect(address)).await, Ok(Ok(_)))
+}
