@@ -36,7 +36,9 @@ static-and-release:
 	@scripts/setup.sh --with-cxx --with-deny --with-zig
 	$(MAKE) --jobs 2 --output-sync static release
 
-static: lint deny docs
+# One after the other: they share a build folder.
+static:
+	$(MAKE) --jobs 1 lint deny docs
 
 lint: ## Format, clippy, and whether the fuzz targets and the fleet simulation compile
 	@scripts/setup.sh --with-cxx

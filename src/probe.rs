@@ -4,6 +4,7 @@ use crate::config::Transport;
 use crate::http_client::{
     HttpClient, HttpClientError, HttpClientOptions, bounded_body, set_up_tls,
 };
+use http::StatusCode;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -13,6 +14,8 @@ use url::Url;
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause between two questions.
 const PAUSE: Duration = Duration::from_millis(100);
+/// The beginning of the answer of a sidecar that is ready.
+const READY: &str = "ready";
 /// The longest answer that is read.
 const LONGEST: usize = 64 * 1024;
 
@@ -27,6 +30,11 @@ pub enum NotReady {
     /// It answers why.
     #[error("{0}")]
     Answer(String),
+    /// The answer is not one of `/readyz`.
+    #[error(
+        "another program answers at {0}, with status {1}; give the sidecar's admin address with --admin-listen"
+    )]
+    Stranger(SocketAddr, StatusCode),
     /// Requests can't be sent.
     #[error(transparent)]
     Client(#[from] HttpClientError),
@@ -54,9 +62,10 @@ pub async fn wait_until_ready(admin: SocketAddr, limit: Duration) -> Result<(), 
     let started = Instant::now();
     loop {
         let reason = match ask(&http, &url).await {
-            Ok(()) => return Ok(()),
-            Err(Some(answer)) => NotReady::Answer(answer),
-            Err(None) => NotReady::NoAnswer(admin),
+            Ok((StatusCode::OK, answer)) if answer.starts_with(READY) => return Ok(()),
+            Ok((StatusCode::SERVICE_UNAVAILABLE, answer)) => NotReady::Answer(answer),
+            Ok((status, _)) => NotReady::Stranger(admin, status),
+            Err(()) => NotReady::NoAnswer(admin),
         };
         if started.elapsed() + PAUSE > limit {
             return Err(reason);
@@ -65,14 +74,11 @@ pub async fn wait_until_ready(admin: SocketAddr, limit: Duration) -> Result<(), 
     }
 }
 
-/// Asks once. The error is the answer, if there is one.
-async fn ask(http: &HttpClient, url: &Url) -> Result<(), Option<String>> {
-    let mut answer = http.send(http.get(url.clone())).await.map_err(|_| None)?;
-    if answer.status().is_success() {
-        return Ok(());
-    }
-    let body = bounded_body(&mut answer, LONGEST, |_| false).await.map_err(|_| None)?;
-    Err(Some(String::from_utf8_lossy(&body).trim().to_owned()))
+/// Asks once. Fails without an answer.
+async fn ask(http: &HttpClient, url: &Url) -> Result<(StatusCode, String), ()> {
+    let mut answer = http.send(http.get(url.clone())).await.map_err(drop)?;
+    let body = bounded_body(&mut answer, LONGEST, |_| false).await.map_err(drop)?;
+    Ok((answer.status(), String::from_utf8_lossy(&body).trim().to_owned()))
 }
 
 /// The address by which a listener on this one is reached from the same machine.

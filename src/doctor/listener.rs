@@ -16,7 +16,7 @@ const PORT_OF_CLI: u16 = 8080;
 /// Connects to each TCP address of `listen`, unless a running sidecar has them.
 pub(super) async fn examine(config: &Config, subject: &mut Subject) {
     let probed = wait_until_ready(config.admin_listen, Duration::ZERO).await;
-    if !matches!(probed, Err(NotReady::NoAnswer(_))) {
+    if matches!(probed, Ok(()) | Err(NotReady::Answer(_))) {
         let admin = config.admin_listen;
         return subject.ok("port", format!("a sidecar is running, with its probes at {admin}"));
     }

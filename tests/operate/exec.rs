@@ -294,4 +294,9 @@ async fn wait_ends_when_the_sidecar_is_ready() {
     let ready = wait(admin, "20s").await;
     assert!(ready.status.success(), "{}", text(&ready.stderr));
     process.logged("Ready. Tools connect to http://127.0.0.1:").await;
+    // The port for callers answers, but not as the admin listener does.
+    let wrong = wait(process.host(), "300ms").await;
+    let errors = text(&wrong.stderr);
+    assert_eq!(wrong.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("another program answers at") && errors.contains("404"), "{errors}");
 }

@@ -127,7 +127,7 @@ impl Terminal {
     fn start(command: &str, variables: &[(&str, &str)]) -> Self {
         let mut script = starting("script");
         script.args(["--quiet", "--return", "--command", command, "/dev/null"]);
-        script.env("PATH", std::env::var("PATH").unwrap()).env("TERM", "dumb");
+        script.env("PATH", "/usr/bin:/bin").env("TERM", "dumb");
         script.envs(variables.iter().copied()).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = script.spawn().unwrap();
         let (keyboard, screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
