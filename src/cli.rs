@@ -19,7 +19,7 @@ use bearerd::forward_proxy::ProxyChoice;
 use bearerd::readable;
 use bearerd::sandbox;
 use clap::{Args, Parser, Subcommand};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::mpsc;
@@ -178,8 +178,10 @@ pub(crate) fn main() -> ExitCode {
         print_error(&format!("warning: {failure}"));
     }
     let environment = Environment::of_process();
+    // The output of a cron job is a mail.
+    let is_quiet = matches!(command, Command::Exec(_)) && !std::io::stderr().is_terminal();
     if let Some(config @ None) = command.config_mut() {
-        *config = default_file::find(&environment);
+        *config = default_file::find(&environment, is_quiet);
     }
     let done = |()| ExitCode::SUCCESS;
     let result = match command {

@@ -4,6 +4,7 @@ use crate::config::Transport;
 use crate::http_client::{
     HttpClient, HttpClientError, HttpClientOptions, bounded_body, set_up_tls,
 };
+use crate::token::REFUSED;
 use http::StatusCode;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -46,6 +47,23 @@ pub enum NotReady {
 /// # Errors
 /// The reason of the last question.
 pub async fn wait_until_ready(admin: SocketAddr, limit: Duration) -> Result<(), NotReady> {
+    wait(admin, limit, |_| false).await
+}
+
+/// Like [`wait_until_ready`], but does not wait if the issuer refuses the client: for a run that no
+/// person watches, who could correct the credential.
+///
+/// # Errors
+/// The reason of the last question.
+pub async fn wait_unless_refused(admin: SocketAddr, limit: Duration) -> Result<(), NotReady> {
+    wait(admin, limit, |answer| answer.contains(REFUSED)).await
+}
+
+async fn wait(
+    admin: SocketAddr,
+    limit: Duration,
+    is_hopeless: impl Fn(&str) -> bool,
+) -> Result<(), NotReady> {
     set_up_tls();
     let admin = SocketAddr::new(reachable(admin.ip()), admin.port());
     let url: Url =
@@ -63,6 +81,9 @@ pub async fn wait_until_ready(admin: SocketAddr, limit: Duration) -> Result<(), 
     loop {
         let reason = match ask(&http, &url).await {
             Ok((StatusCode::OK, answer)) if answer.starts_with(READY) => return Ok(()),
+            Ok((StatusCode::SERVICE_UNAVAILABLE, answer)) if is_hopeless(&answer) => {
+                return Err(NotReady::Answer(answer));
+            }
             Ok((StatusCode::SERVICE_UNAVAILABLE, answer)) => NotReady::Answer(answer),
             Ok((status, _)) => NotReady::Stranger(admin, status),
             Err(()) => NotReady::NoAnswer(admin),

@@ -25,6 +25,6 @@ mod source;
 pub mod store;
 
 pub use access_token::Token;
-pub use error::{InvalidAnswer, TokenError};
+pub use error::{InvalidAnswer, REFUSED, TokenError};
 pub use handle::ClientHandle;
 pub use source::TokenSource;

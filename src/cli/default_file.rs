@@ -15,9 +15,9 @@ const ROOT: u32 = 0;
 /// The bits of a mode with which the group or other users may write.
 const SHARED: u32 = 0o022;
 
-/// Finds the file, and reports it. There is none if a `BEARERD_*` variable configures anything: the
-/// environment alone is a configuration.
-pub(super) fn find(environment: &Environment) -> Option<PathBuf> {
+/// Finds the file, and reports it unless `is_quiet`. There is none if a `BEARERD_*` variable
+/// configures anything: the environment alone is a configuration.
+pub(super) fn find(environment: &Environment, is_quiet: bool) -> Option<PathBuf> {
     if config::variables().any(|variable| environment.get(variable).is_some()) {
         return None;
     }
@@ -33,7 +33,9 @@ pub(super) fn find(environment: &Environment) -> Option<PathBuf> {
         }
         Err(_) => false,
     })?;
-    print_error(&format!("Using {}.", file.display()));
+    if !is_quiet {
+        print_error(&format!("Using {}.", file.display()));
+    }
     Some(file.to_owned())
 }
 
@@ -83,6 +85,6 @@ mod tests {
     #[test]
     fn a_variable_that_configures_anything_is_enough() {
         let environment = Environment::from([("BEARERD_LOG", "debug")]);
-        assert_eq!(find(&environment), None);
+        assert_eq!(find(&environment, false), None);
     }
 }

@@ -58,9 +58,22 @@ pub(super) struct ExecOptions {
 
 fn variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        Some((name, value)) if !name.is_empty() => is_placeholder(value)
+            .then(|| (name.to_owned(), value.to_owned()))
+            .ok_or_else(|| "write {url}, or {url_2} for the second address in `listen`".to_owned()),
         _ => Err("not in the form NAME=VALUE".to_owned()),
     }
+}
+
+/// Whether whatever begins like a placeholder is one.
+fn is_placeholder(value: &str) -> bool {
+    value.split("{url").skip(1).all(|rest| {
+        let inner = rest.split_once('}').map(|(inner, _)| inner);
+        inner.is_some_and(|inner| {
+            inner.is_empty()
+                || inner.strip_prefix('_').is_some_and(|number| number.parse::<u8>().is_ok())
+        })
+    })
 }
 
 pub(super) fn exec(options: &ExecOptions, environment: &Environment) -> anyhow::Result<ExitCode> {
@@ -80,17 +93,16 @@ async fn run(options: &ExecOptions, environment: &Environment) -> anyhow::Result
         signal = signals.next() => return Ok(signals::exit_code(signal)),
     };
     let ready = tokio::select! {
-        ready = probe::wait_until_ready(announcement.admin, options.timeout) => ready,
+        ready = probe::wait_unless_refused(announcement.admin, options.timeout) => ready,
         signal = signals.next() => return Ok(signals::exit_code(signal)),
         code = sidecar.ended() => return Ok(code),
     };
     if let Err(reason) = ready {
-        let waited = humantime::format_duration(options.timeout);
         let reason = match reason {
             NotReady::NoAnswer(_) => "the sidecar does not answer".to_owned(),
             other => other.to_string(),
         };
-        anyhow::bail!("no token within {waited}, so the tool was not started: {reason}");
+        anyhow::bail!("there is no token, so the tool was not started: {reason}");
     }
     let mut tool = match tool::start(options, &announcement, environment) {
         Ok(tool) => tool,
@@ -112,4 +124,19 @@ async fn run(options: &ExecOptions, environment: &Environment) -> anyhow::Result
     };
     sidecar.stop().await;
     Ok(tool::exit_code(status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_placeholder_is_refused() {
+        for good in ["A={url}", "A={url_2}/x", "A=x{y}", "A=", "A={url}{url_3}"] {
+            assert!(variable(good).is_ok(), "{good}");
+        }
+        for bad in ["A={urll}", "A={url", "A={url_}", "A={url_x}", "A", "=x"] {
+            assert!(variable(bad).is_err(), "{bad}");
+        }
+    }
 }

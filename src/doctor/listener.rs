@@ -15,15 +15,24 @@ const PORT_OF_CLI: u16 = 8080;
 
 /// Connects to each TCP address of `listen`, unless a running sidecar has them.
 pub(super) async fn examine(config: &Config, subject: &mut Subject) {
-    let probed = wait_until_ready(config.admin_listen, Duration::ZERO).await;
-    if matches!(probed, Ok(()) | Err(NotReady::Answer(_))) {
-        let admin = config.admin_listen;
-        return subject.ok("port", format!("a sidecar is running, with its probes at {admin}"));
+    let admin = config.admin_listen;
+    match wait_until_ready(admin, Duration::ZERO).await {
+        Ok(()) => {
+            return subject
+                .ok("sidecar", format!("one is running and ready, with its probes at {admin}"));
+        }
+        Err(NotReady::Answer(why)) => {
+            // It may have another credential than this command.
+            let advice = "the checks above use the files as they are now; if they pass, the sidecar has older ones: restart it (systemd copies the secret only at the start: `systemctl restart bearerd`)";
+            let detail = format!("the one that runs, with its probes at {admin}, says: {why}");
+            return subject.add("sidecar", Verdict::Failed, detail, Some(advice.to_owned()));
+        }
+        Err(_) => {}
     }
     for address in &config.listen {
         let ListenAddress::Tcp(address) = address else { continue };
         if is_taken(*address).await {
-            let advice = "stop the program that listens there, or set `listen` to another address; SAP's `datasphere` CLI takes port 8080 while one logs in, unless CLI_HTTP_PORT is set";
+            let advice = "if it is systemd's bearerd.socket, `journalctl -u bearerd` says why the service does not run; otherwise stop that program, or set `listen` to another address (SAP's `datasphere` CLI takes port 8080 while one logs in, unless CLI_HTTP_PORT is set)";
             let detail = format!("another program listens on {address}");
             subject.add("port", Verdict::Failed, detail, Some(advice.to_owned()));
             continue;

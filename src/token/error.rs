@@ -7,6 +7,9 @@ use crate::metrics::labels::TokenRequestOutcome;
 use http::StatusCode;
 use std::time::Duration;
 
+/// The beginning of the message that the issuer does not accept the client or its credential.
+pub const REFUSED: &str = "the issuer refuses the client";
+
 /// A failed token request. Messages never hold a secret, a token or an issuer's whole answer.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
@@ -34,7 +37,7 @@ pub enum TokenError {
         retry_after: Option<Duration>,
     },
     /// 400, 401 and 403: the issuer does not accept the client or its credential.
-    #[error("the issuer refuses the client ({status}{reason})")]
+    #[error("{REFUSED} ({status}{reason})", REFUSED = REFUSED)]
     Refused {
         /// The answer's status.
         status: StatusCode,

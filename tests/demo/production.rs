@@ -7,6 +7,6 @@ const CONTAINERFILE: &str = include_str!("../../deploy/image/Containerfile");
 fn make_release_and_the_image_leave_out_the_demo_tenant() {
     let features = "--no-default-features --features otlp";
     assert!(MAKEFILE.contains(&format!("\nPRODUCTION := {features}\n")));
-    assert!(MAKEFILE.contains("build --release $(PRODUCTION)\n"));
+    assert!(MAKEFILE.contains("scripts/release.sh target/ship/bearerd $(PRODUCTION)\n"));
     assert!(CONTAINERFILE.contains(&format!("cargo build --release --locked {features} &&")));
 }

@@ -1,10 +1,10 @@
 //! `bearerd doctor` and `bearerd token`: their reports and advice, and secrets that they do not
 //! print.
 
-use crate::support::Fixture;
 use crate::support::configuration::Configuration;
 use crate::support::process::{bearerd, output};
 use crate::support::sidecar::Sidecar;
+use crate::support::{Fixture, eventually};
 use bearerd::demo::{DemoFaults, IssuerFault, TenantFault};
 use serde_json::Value;
 
@@ -202,6 +202,17 @@ async fn a_program_on_the_sidecars_port_is_found_and_a_sidecar_is_not_one() {
     let admin = sidecar.admin.strip_prefix("http://").unwrap();
     let config = config.key("admin", format!("{{ listen: \"{admin}\" }}"));
     let (code, out, _) = run(&fixture, &config, &["doctor"]).await;
-    let about = check(&out, "listener", "port");
-    assert!(code == 0 && about.contains("a sidecar is running"), "{out}");
+    let about = check(&out, "listener", "sidecar");
+    assert!(code == 0 && about.contains("one is running and ready"), "{out}");
+
+    // The running one has a credential that the issuer refuses; the file is right again.
+    std::fs::write(fixture.path("wrong"), "wrong").unwrap();
+    let wrong = fixture.path("wrong").display().to_string();
+    let refused = Sidecar::start(&fixture.configuration().client("client_secret_file", wrong));
+    eventually("refused", async || refused.probe("/readyz").await.1.contains("refuses")).await;
+    let admin = refused.admin.strip_prefix("http://").unwrap();
+    let config = config.key("admin", format!("{{ listen: \"{admin}\" }}"));
+    let (code, out, _) = run(&fixture, &config, &["doctor"]).await;
+    let about = check(&out, "listener", "sidecar");
+    assert!(code == 1 && about.contains("refuses") && about.contains("systemctl restart"), "{out}");
 }

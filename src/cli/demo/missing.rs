@@ -5,11 +5,11 @@ use clap::error::ErrorKind;
 use std::ffi::OsString;
 
 pub(in crate::cli) const ABOUT: &str = "Start a demo tenant and a sidecar in front of it. \
-    This build has no demo tenant: run `make demo` in bearerd's source tree, \
-    or build with `cargo build --release`";
+    This build has no demo tenant: take bearerd from the .tar.gz or the .whl of the same release, \
+    or run `make demo` in its source tree";
 
-const MESSAGE: &str = "this build of bearerd has no demo tenant: run `make demo` in bearerd's \
-    source tree, or build with `cargo build --release`, which includes the feature `demo`";
+const MESSAGE: &str = "this build of bearerd has no demo tenant: take bearerd from the .tar.gz or the \
+    .whl of the same release, or run `make demo` in its source tree";
 
 /// The options of the real command, accepted so that the error is about the missing demo tenant.
 #[derive(Args)]

@@ -7,11 +7,16 @@ use std::path::{Path, PathBuf};
 use url::Url;
 use zeroize::Zeroizing;
 
+/// The end of the host names of tenants.
+const TENANTS: &str = ".hcs.cloud.sap";
+
 /// What a configuration needs.
 pub(super) struct Answers {
     pub(super) client: Client,
     /// The tenant's origin. `None` if the credentials name it.
     pub(super) tenant: Option<String>,
+    /// The private authority of issuer and tenant, if they have one.
+    pub(super) ca_file: Option<PathBuf>,
 }
 
 /// The OAuth client.
@@ -26,11 +31,11 @@ pub(super) fn ask(questions: &Questions, environment: &Environment) -> anyhow::R
     questions.say(
         "The values of the OAuth client are on the tenant's page System > Administration > App Integration.",
     );
-    let file = questions.ask(
+    let key = questions.ask(
         "File with the client's credentials, for example a service key (Enter: type the values):",
-        |text| credentials(text, environment.get("HOME")),
+        |text| file(text, environment.get("HOME")),
     )?;
-    let client = match file {
+    let client = match key {
         Some(file) => Client::Credentials(file),
         None => Client::Values {
             token_url: questions.ask(
@@ -50,11 +55,15 @@ pub(super) fn ask(questions: &Questions, environment: &Environment) -> anyhow::R
             Some(questions.ask("Tenant URL, for example https://acme.eu10.hcs.cloud.sap:", tenant)?)
         }
     };
-    Ok(Answers { client, tenant })
+    let ca_file = questions
+        .ask("File of a private certificate authority (Enter: there is none):", |text| {
+            file(text, environment.get("HOME"))
+        })?;
+    Ok(Answers { client, tenant, ca_file })
 }
 
 /// The absolute path of a file or folder. `None` if there is no answer.
-fn credentials(text: &str, home: Option<&str>) -> Result<Option<PathBuf>, String> {
+fn file(text: &str, home: Option<&str>) -> Result<Option<PathBuf>, String> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -76,6 +85,12 @@ fn token_url(text: &str) -> Result<String, String> {
         return Err("is empty".into());
     }
     let mut url = endpoint::token_url(&pasted(text), false)?;
+    if url.host_str().is_some_and(|host| host.ends_with(TENANTS)) {
+        return Err(
+            "is the tenant's URL; the token URL is on the same page, and ends in /oauth/token"
+                .into(),
+        );
+    }
     if url.path() == "/" {
         // Service keys and the BTP cockpit show the issuer's origin.
         url.set_path("/oauth/token");
@@ -92,12 +107,18 @@ fn tenant(text: &str) -> Result<String, String> {
         Ok(url) if url.has_host() => url.origin().ascii_serialization(),
         _ => pasted(text),
     };
+    if origin.contains(".authentication.") {
+        return Err(
+            "is the issuer's URL; the tenant's is the one in the browser's address bar".into()
+        );
+    }
     endpoint::origin(&origin, false).map(|url| url.as_str().trim_end_matches('/').to_owned())
 }
 
 fn client_id(text: &str) -> Result<String, String> {
     match text {
         "" => Err("is empty".into()),
+        text if text.contains("://") => Err("is a URL; copy the ID, which looks like sb-…".into()),
         text if text.contains(char::is_whitespace) => {
             Err("holds a space; copy the ID alone".into())
         }
@@ -136,9 +157,9 @@ mod tests {
     fn the_home_folder_may_be_a_tilde() {
         let home = tempfile::tempdir().unwrap();
         std::fs::write(home.path().join("key.json"), "{}").unwrap();
-        let found = credentials("~/key.json", home.path().to_str()).unwrap().unwrap();
+        let found = file("~/key.json", home.path().to_str()).unwrap().unwrap();
         assert_eq!(found, home.path().canonicalize().unwrap().join("key.json"));
-        assert!(credentials("~/missing.json", home.path().to_str()).is_err());
-        assert_eq!(credentials("", None), Ok(None));
+        assert!(file("~/missing.json", home.path().to_str()).is_err());
+        assert_eq!(file("", None), Ok(None));
     }
 }

@@ -6,6 +6,12 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr
 use std::io::{BufRead, IsTerminal, Stdin, Write, stderr, stdin};
 use zeroize::Zeroizing;
 
+const ENDED: &str = "the input ended before all questions were answered; nothing was written";
+/// What the keys for the end of the input, an interruption and a correction send.
+const END: u8 = 0x04;
+const INTERRUPT: u8 = 0x03;
+const ERASE: [u8; 2] = [0x08, 0x7f];
+
 /// A conversation on standard input and standard error.
 pub(super) struct Questions {
     input: Stdin,
@@ -47,12 +53,16 @@ impl Questions {
     /// Asks for a secret, which the terminal does not show.
     pub(super) fn ask_secret(&self, question: &str) -> anyhow::Result<Zeroizing<String>> {
         loop {
-            let hidden = Hidden::input(&self.input);
-            let answer = self.line(question)?;
-            if hidden.is_some() {
-                // The line break of the answer was hidden, too.
-                self.say("");
-            }
+            let answer = match Hidden::input(&self.input) {
+                Some(hidden) => {
+                    self.prompt(question);
+                    let answer = hidden.line();
+                    drop(hidden);
+                    self.say("");
+                    answer?
+                }
+                None => self.line(question)?,
+            };
             let secret = answer.trim();
             if !secret.is_empty() {
                 return Ok(Zeroizing::new(secret.to_owned()));
@@ -75,19 +85,24 @@ impl Questions {
         }
     }
 
-    fn line(&self, question: &str) -> anyhow::Result<Zeroizing<String>> {
+    fn prompt(&self, question: &str) {
         let mut output = stderr();
         let _ = write!(output, "{question} ");
         let _ = output.flush();
+    }
+
+    fn line(&self, question: &str) -> anyhow::Result<Zeroizing<String>> {
+        self.prompt(question);
         let mut line = Zeroizing::new(String::new());
         if self.input.lock().read_line(&mut line)? == 0 {
-            bail!("the input ended before all questions were answered; nothing was written");
+            bail!(ENDED);
         }
         Ok(line)
     }
 }
 
-/// A terminal that does not show what is typed, until this is dropped.
+/// A terminal that does not show what is typed, until this is dropped. Its keys send no signal: one
+/// would end the process and leave the terminal like this.
 struct Hidden<'a> {
     terminal: &'a Stdin,
     before: Termios,
@@ -98,9 +113,28 @@ impl<'a> Hidden<'a> {
     fn input(terminal: &'a Stdin) -> Option<Self> {
         let before = tcgetattr(terminal).ok()?;
         let mut hidden = before.clone();
-        hidden.local_modes.remove(LocalModes::ECHO);
+        hidden.local_modes.remove(LocalModes::ECHO | LocalModes::ICANON | LocalModes::ISIG);
         tcsetattr(terminal, OptionalActions::Flush, &hidden).ok()?;
         Some(Self { terminal, before })
+    }
+
+    /// Reads a line, byte by byte.
+    fn line(&self) -> anyhow::Result<Zeroizing<String>> {
+        let mut line = Zeroizing::new(Vec::new());
+        let mut byte = [0];
+        loop {
+            if rustix::io::read(self.terminal, &mut byte)? == 0 {
+                bail!(ENDED);
+            }
+            match byte {
+                [b'\n' | b'\r'] => break,
+                [INTERRUPT] => bail!("interrupted; nothing was written"),
+                [END] => bail!(ENDED),
+                [key] if ERASE.contains(&key) => drop(line.pop()),
+                [key] => line.push(key),
+            }
+        }
+        Ok(Zeroizing::new(String::from_utf8_lossy(&line).into_owned()))
     }
 }
 
