@@ -394,9 +394,15 @@ class Helm(unittest.TestCase):
         "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
     }
     SIDECAR_ONLY = {"standalone": {"enabled": False}}
+    CONFIG = {
+        "clients": {"technical-user": {"credentials": "/run/secrets/bearerd"}},
+        "upstreams": {"datasphere": {"url": "https://acme.eu10.hcs.cloud.sap"}},
+    }
 
     def render(self, values, chart=None, name="reporting"):
         """The documents, by kind."""
+        if chart is None:
+            values = {**values, "config": {**self.CONFIG, **values.get("config", {})}}
         with helm_python.Chart.load(str(chart or self.CHART)) as loaded:
             files = loaded.render(values=values, name=name, namespace="apps")
         texts = [text for file, text in files.items() if not file.endswith("NOTES.txt")]
@@ -410,7 +416,7 @@ class Helm(unittest.TestCase):
         return chart
 
     def test_helm_finds_no_fault(self):
-        linted = helm_python.lint(str(self.CHART))
+        linted = helm_python.lint(str(self.CHART), {"config": self.CONFIG})
         self.assertEqual(linted["errors"], [])
         self.assertEqual([message for message in linted["messages"] if "icon" not in message["error"]], [])
 
@@ -491,9 +497,12 @@ class Helm(unittest.TestCase):
             {"standalone": {"replica": 2}},
             {"standalone": {"service": {"port": 80000}}},
             {"config": {"clients": None}},
+            {"config": {"upstreams": {}}},
         ):
             with self.subTest(values), self.assertRaises(helm_python.HelmError):
                 self.render(values)
+        with self.assertRaisesRegex(helm_python.HelmError, "clients"):
+            self.render({}, self.CHART)
 
     def test_the_schema_knows_every_value(self):
         schema = json.loads((self.CHART / "values.schema.json").read_text())

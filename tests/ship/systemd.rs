@@ -92,22 +92,20 @@ impl Machine {
         self.run("journalctl --no-pager --output cat --unit bearerd")
     }
 
-    /// Configures it as an operator would, and adds the authority of the demo tenant.
+    /// Configures it as an operator would.
     fn configure(&self) {
         std::fs::copy(self.path("opt/pod/shared/ca.pem"), self.path("etc/bearerd/ca.pem")).unwrap();
-        let answers =
-            format!("y\n\n{TOKEN_URL}\nsb-4f0c9a52-demo!b42|client!b7\n{SECRET}\n{TENANT}\n");
-        std::fs::write(self.path("answers"), answers).unwrap();
+        let answers = [
+            "",
+            TOKEN_URL,
+            "sb-4f0c9a52-demo!b42|client!b7",
+            SECRET,
+            TENANT,
+            "/etc/bearerd/ca.pem",
+            "",
+        ];
+        std::fs::write(self.path("answers"), answers.join("\n")).unwrap();
         self.run("bearerd init </answers");
-        let file = self.path("etc/bearerd/bearerd.yaml");
-        let mut configured = std::fs::read_to_string(&file).unwrap();
-        for url in [TOKEN_URL, TENANT] {
-            let line = format!("url: {url}\n");
-            assert!(configured.contains(&line), "{configured}");
-            let with_anchor = format!("{line}    ca_file: /etc/bearerd/ca.pem\n");
-            configured = configured.replace(&line, &with_anchor);
-        }
-        std::fs::write(&file, configured).unwrap();
     }
 }
 
@@ -161,6 +159,19 @@ async fn the_deb_is_installed_configured_started_upgraded_and_removed() {
     assert!(refused.is_empty(), "{refused:?}");
     let kept = std::fs::read_to_string(machine.path("etc/bearerd/bearerd.yaml")).unwrap();
     assert!(kept.contains("https://localhost:9002"), "{kept}");
+
+    // A caller waits at the socket until an invalid configuration is corrected.
+    let configuration = machine.path("etc/bearerd/bearerd.yaml");
+    std::fs::write(&configuration, "nonsense: [").unwrap();
+    machine.systemctl(&["restart", "bearerd.service"]);
+    let caller = format!("chroot /opt/pod /pod ask 8080 GET '{SALES}' >/late");
+    machine.podman.run(&["exec", "--detach", "machine", "sh", "-c", &caller]);
+    let restarts = || machine.run("systemctl show --value --property NRestarts bearerd");
+    eventually("tried again", async || restarts().trim().parse::<u32>().unwrap() >= 1).await;
+    assert_eq!(machine.systemctl(&["is-active", "bearerd.socket"]).trim(), "active");
+    std::fs::write(&configuration, kept).unwrap();
+    let late = || std::fs::read_to_string(machine.path("late")).unwrap_or_default();
+    eventually("the late answer", async || late().contains(r#""Region":"AMER""#)).await;
 
     machine.run("dpkg --remove bearerd");
     assert_eq!(
