@@ -22,6 +22,7 @@ use bearerd::telemetry;
 use bearerd::token::ClientHandle;
 use bearerd::token::refresher::{NewSource, Refresher};
 use bearerd::token::store::TokenStore;
+use bearerd::traffic::Traffic;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use futures_util::FutureExt;
 use one_token::OneToken;
@@ -118,6 +119,7 @@ fn proxy(config: &Config) -> Proxy {
         addresses: &config.listen,
         routes: &routes.collect::<Vec<_>>(),
         metrics: &metrics,
+        traffic: &Traffic::default(),
     });
     Proxy::new(table, metrics, Drain::default(), Spans::default())
 }

@@ -27,7 +27,8 @@ use crate::server::{
 };
 use crate::service_manager;
 use crate::shutdown::Shutdown;
-use crate::status::StatusView;
+use crate::status::{self, StatusView};
+use crate::traffic::Traffic;
 use control::Control;
 use reload::Reloader;
 use setup::Prepared;
@@ -120,9 +121,10 @@ impl App {
         let addresses = self.addresses();
         let control = Control::default();
         let (setup, _) = self.prepared.start(&self.metrics, &control);
-        let table = setup.table(&addresses, &self.metrics);
+        let traffic = Traffic::default();
+        let table = setup.table(&addresses, &self.metrics, &traffic);
         let proxy = Proxy::new(table, self.metrics.clone(), drain.clone(), self.spans);
-        let readiness = Readiness::new(setup.handles(), drain.clone());
+        let readiness = Readiness::new(setup.handles(), traffic.clone(), drain.clone());
         readiness.replace_guard(setup.local.guard.clone());
         let starting = readiness.pending_until_dropped("listeners");
         let view = Arc::new(StatusView::new(readiness, self.metrics.clone(), &setup.config));
@@ -142,6 +144,7 @@ impl App {
         // Token or not: systemd must not end a sidecar whose issuer is down at boot.
         service_manager::ready();
         control.spawn(service::report(view.readiness().clone()));
+        control.spawn(status::keep_history(view.clone()));
 
         let mut reloader = Reloader {
             setup: Arc::new(setup),
@@ -150,6 +153,7 @@ impl App {
             engines,
             view,
             metrics: self.metrics,
+            traffic,
             control: control.clone(),
         };
         tokio::select! {

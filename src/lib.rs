@@ -23,6 +23,7 @@
 //! proxy           request path: pingora's hooks and their decisions
 //! otlp            spans for a collector of traces
 //! token           issuers, refresh schedule, current token of each client
+//! traffic         what became of the last requests, and why some failed
 //! metrics         metric families and their closed label sets
 //! http_client     HTTP client for issuers, CSRF tokens, traces and doctor
 //! watch           notices files that change
@@ -113,5 +114,6 @@ pub mod text;
 mod throttle;
 pub mod token;
 mod trace_context;
+pub mod traffic;
 pub mod trust;
 pub mod watch;

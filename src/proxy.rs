@@ -499,6 +499,7 @@ impl ProxyHttp for Proxy {
         context.record.span.sent(number, reason);
         let took = context.record.stop_clock();
         access_log::log_request(session, error, context, took);
+        context.record.note = access_log::note(session, &context.record);
         // The rest of the request's body may still be read.
         context.release();
     }

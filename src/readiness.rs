@@ -4,6 +4,7 @@
 use crate::drain::Drain;
 use crate::proxy::guard::Guard;
 use crate::token::ClientHandle;
+use crate::traffic::Traffic;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ struct Inner {
     clients: ArcSwap<Vec<ClientHandle>>,
     /// Guard that knows whether the local credential can be read.
     guard: ArcSwapOption<Guard>,
+    traffic: Traffic,
     drain: Drain,
     /// Whether a probe has found this instance ready.
     was_ready: AtomicBool,
@@ -121,11 +123,12 @@ impl ProbeAnswer {
 impl Readiness {
     /// Creates readiness from these clients. The instance is ready when each has a usable token, no
     /// step of the start is pending, and no drain has begun.
-    pub fn new(clients: Vec<ClientHandle>, drain: Drain) -> Self {
+    pub fn new(clients: Vec<ClientHandle>, traffic: Traffic, drain: Drain) -> Self {
         Self(Arc::new(Inner {
             steps: Mutex::default(),
             clients: ArcSwap::from_pointee(clients),
             guard: ArcSwapOption::empty(),
+            traffic,
             drain,
             was_ready: AtomicBool::new(false),
         }))
@@ -220,6 +223,10 @@ impl Readiness {
             };
             checks.push(Check::new(name, verdict));
         }
+        // The token may be fine, and the tenant not.
+        for (upstream, why) in self.0.traffic.complaints() {
+            checks.push(Check::new(format!("requests to {upstream}"), Verdict::Degraded(why)));
+        }
         checks
     }
 
@@ -285,6 +292,11 @@ impl Readiness {
         self.0.clients.store(Arc::new(clients));
     }
 
+    /// Returns the last requests.
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.0.traffic
+    }
+
     /// Returns the clients.
     pub(crate) fn clients(&self) -> Arc<Vec<ClientHandle>> {
         self.0.clients.load_full()
@@ -312,7 +324,7 @@ mod tests {
             wait: Duration::ZERO,
             metrics: Metrics::new().unwrap().client("c"),
         };
-        (Readiness::new(vec![client], drain.clone()), store, drain)
+        (Readiness::new(vec![client], Traffic::default(), drain.clone()), store, drain)
     }
 
     fn token() -> Token {

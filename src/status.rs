@@ -8,10 +8,18 @@ use crate::journal::{Event, EventKind};
 use crate::metrics::Metrics;
 use crate::readiness::{Readiness, SidecarState};
 use crate::token::ClientHandle;
+use crate::traffic::{self, Cause, Counts, Failure, Recent};
 use arc_swap::ArcSwap;
+use rustix::system::uname;
 use serde::{Serialize, Serializer};
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
+
+/// Minutes of the history of a client's token.
+const HISTORY: usize = traffic::HISTORY;
+/// Time between two points of that history.
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// View of everything that the status shows.
 pub struct StatusView {
@@ -19,7 +27,16 @@ pub struct StatusView {
     metrics: Arc<Metrics>,
     routes: ArcSwap<Vec<RouteStatus>>,
     started: SystemTime,
+    /// The name of this machine.
+    host: String,
+    /// Whether only this machine reaches the status. Otherwise it names no paths of requests: they
+    /// hold the ids of users.
+    is_private: bool,
+    token_life: Mutex<TokenLife>,
 }
+
+/// For each client, how much of its token's life was left at each of the last minutes.
+type TokenLife = BTreeMap<String, VecDeque<Option<f64>>>;
 
 /// Status of the sidecar at one moment.
 #[derive(Debug, Serialize)]
@@ -30,6 +47,8 @@ pub struct Status {
     pub state: SidecarState,
     /// The answer of `/readyz`.
     pub summary: String,
+    /// The name of this machine.
+    pub host: String,
     /// Time of this status.
     #[serde(serialize_with = "time")]
     pub now: SystemTime,
@@ -38,6 +57,10 @@ pub struct Status {
     pub started: SystemTime,
     /// The OAuth clients.
     pub clients: Vec<ClientStatus>,
+    /// Requests of each of the last 60 minutes, the present one last.
+    pub minutes: Vec<Counts>,
+    /// The last requests that failed, the latest first.
+    pub failures: Vec<FailureStatus>,
     /// The routes, in the configuration's order.
     pub routes: Vec<RouteStatus>,
     /// The last events, the latest first.
@@ -67,6 +90,51 @@ pub struct ClientStatus {
     pub client_expires: Option<SystemTime>,
     /// How far the issuer's clock is ahead of the local one, in seconds.
     pub clock_skew_seconds: Option<f64>,
+    /// How much of the token's life was left at each of the last 60 minutes, from 0 to 1; null
+    /// without a token.
+    pub token_life: Vec<Option<f64>>,
+}
+
+/// A request that failed.
+#[derive(Debug, Serialize)]
+pub struct FailureStatus {
+    /// When it ended.
+    #[serde(serialize_with = "time")]
+    pub time: SystemTime,
+    /// The method.
+    pub method: &'static str,
+    /// The route's name.
+    pub route: String,
+    /// The path, if only this machine reaches the status.
+    pub path: Option<String>,
+    /// The status that the caller got.
+    pub status: Option<u16>,
+    /// Why it failed.
+    pub cause: Cause,
+    /// What to do.
+    pub advice: &'static str,
+    /// SAP's correlation id.
+    pub correlation_id: Option<String>,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u128,
+}
+
+/// The last minutes of a route.
+#[derive(Clone, Debug, Serialize)]
+pub struct RecentStatus {
+    /// Requests within the last five minutes.
+    pub requests: Counts,
+    /// The time that half of them took at most, in milliseconds.
+    pub p50_ms: Option<u128>,
+    /// The time that 95 % of them took at most, in milliseconds.
+    pub p95_ms: Option<u128>,
+    /// When the last request ended.
+    #[serde(serialize_with = "maybe_time")]
+    pub last: Option<SystemTime>,
+    /// The status of the last request.
+    pub last_status: Option<u16>,
+    /// The outcome of the last request, as in the metrics.
+    pub last_outcome: Option<&'static str>,
 }
 
 /// Data about a token, without the token itself.
@@ -111,9 +179,11 @@ impl ClientHealth {
     }
 }
 
-/// A route as configured.
+/// A route as configured, and its last requests.
 #[derive(Clone, Debug, Serialize)]
 pub struct RouteStatus {
+    /// The name in metrics and logs.
+    pub name: String,
     /// The path.
     pub path: String,
     /// The addresses that it is served on, as configured.
@@ -128,6 +198,8 @@ pub struct RouteStatus {
     pub origin: String,
     /// The client's name.
     pub client: String,
+    /// Its last requests, if there were any.
+    pub recent: Option<RecentStatus>,
 }
 
 /// An event of the journal.
@@ -152,8 +224,15 @@ pub struct EventStatus {
 impl StatusView {
     /// Creates the view.
     pub fn new(readiness: Readiness, metrics: Arc<Metrics>, config: &Config) -> Self {
-        let routes = ArcSwap::from_pointee(routes(config));
-        Self { readiness, metrics, routes, started: SystemTime::now() }
+        Self {
+            readiness,
+            metrics,
+            routes: ArcSwap::from_pointee(routes(config)),
+            started: SystemTime::now(),
+            host: uname().nodename().to_string_lossy().into_owned(),
+            is_private: config.admin_listen.ip().is_loopback(),
+            token_life: Mutex::default(),
+        }
     }
 
     /// Replaces the routes.
@@ -177,16 +256,108 @@ impl StatusView {
     /// Returns the status now.
     pub fn status(&self) -> Status {
         let report = self.readiness.readyz();
+        let traffic = self.readiness.traffic();
+        let mut routes = self.routes.load().to_vec();
+        for route in &mut routes {
+            route.recent = traffic.recent(&route.name).and_then(recent);
+        }
+        let failure = |failure| self.failure(failure);
         Status {
             version: env!("CARGO_PKG_VERSION"),
             state: self.readiness.evaluate_state(),
             summary: report.text,
+            host: self.host.clone(),
             now: SystemTime::now(),
             started: self.started,
-            clients: self.readiness.clients().iter().map(client).collect(),
-            routes: self.routes.load().to_vec(),
+            clients: self.readiness.clients().iter().map(|handle| self.client(handle)).collect(),
+            minutes: traffic.history(),
+            failures: traffic.failures().into_iter().map(failure).collect(),
+            routes,
             events: self.metrics.journal().events().into_iter().map(EventStatus::from).collect(),
         }
+    }
+}
+
+impl StatusView {
+    fn client(&self, handle: &ClientHandle) -> ClientStatus {
+        let state = handle.store.state();
+        let gauges = state.gauges;
+        let credential_error = state.credential_errors().next();
+        let failure = state.failure.as_ref();
+        let health = match (handle.store.is_usable(), failure) {
+            (true, None) if credential_error.is_none() => ClientHealth::Ok,
+            (true, _) => ClientHealth::Degraded,
+            (false, None) if gauges.generation == 0 => ClientHealth::Waiting,
+            (false, Some(failure)) if failure.kind == ErrorKind::CredentialRejected => {
+                ClientHealth::Rejected
+            }
+            (false, _) => ClientHealth::NoToken,
+        };
+        let token = gauges.issued.zip(gauges.expires).map(|(issued, expires)| TokenStatus {
+            generation: gauges.generation,
+            issued,
+            expires,
+        });
+        ClientStatus {
+            name: handle.name.clone(),
+            state: health,
+            token,
+            next_refresh: gauges.next_refresh,
+            consecutive_failures: gauges.consecutive_failures,
+            last_error: failure.map(|failure| failure.message.to_string()),
+            credential_error: credential_error.map(|error| error.to_string()),
+            client_expires: gauges.client_expires,
+            clock_skew_seconds: gauges.clock_skew,
+            token_life: self.token_life(&handle.name),
+        }
+    }
+
+    fn failure(&self, failure: Failure) -> FailureStatus {
+        let Failure { time, route, path, method, status, cause, correlation_id, took } = failure;
+        FailureStatus {
+            time,
+            method,
+            route,
+            path: path.filter(|_| self.is_private),
+            status,
+            cause,
+            advice: cause.advice(),
+            correlation_id,
+            duration_ms: took.as_millis(),
+        }
+    }
+
+    /// Adds a point to the history of each client's token. A client that is gone is forgotten.
+    fn record_token_life(&self) {
+        let now = SystemTime::now();
+        let mut history = self.token_life.lock().unwrap_or_else(PoisonError::into_inner);
+        let clients = self.readiness.clients();
+        history.retain(|name, _| clients.iter().any(|client| client.name == *name));
+        for client in clients.iter() {
+            let gauges = client.store.state().gauges;
+            let left = gauges.issued.zip(gauges.expires).and_then(|(issued, expires)| {
+                let whole = expires.duration_since(issued).ok()?.as_secs_f64();
+                Some((expires.duration_since(now).ok()?.as_secs_f64() / whole).clamp(0.0, 1.0))
+            });
+            let points = history.entry(client.name.clone()).or_default();
+            if points.len() >= HISTORY {
+                points.pop_front();
+            }
+            points.push_back(left);
+        }
+    }
+
+    fn token_life(&self, client: &str) -> Vec<Option<f64>> {
+        let history = self.token_life.lock().unwrap_or_else(PoisonError::into_inner);
+        history.get(client).into_iter().flatten().copied().collect()
+    }
+}
+
+/// Records each minute how much of each token's life is left; never ends.
+pub(crate) async fn keep_history(view: Arc<StatusView>) {
+    loop {
+        view.record_token_life();
+        tokio::time::sleep(MINUTE).await;
     }
 }
 
@@ -197,40 +368,9 @@ impl From<Event> for EventStatus {
     }
 }
 
-fn client(handle: &ClientHandle) -> ClientStatus {
-    let state = handle.store.state();
-    let gauges = state.gauges;
-    let credential_error = state.credential_errors().next();
-    let failure = state.failure.as_ref();
-    let health = match (handle.store.is_usable(), failure) {
-        (true, None) if credential_error.is_none() => ClientHealth::Ok,
-        (true, _) => ClientHealth::Degraded,
-        (false, None) if gauges.generation == 0 => ClientHealth::Waiting,
-        (false, Some(failure)) if failure.kind == ErrorKind::CredentialRejected => {
-            ClientHealth::Rejected
-        }
-        (false, _) => ClientHealth::NoToken,
-    };
-    let token = gauges.issued.zip(gauges.expires).map(|(issued, expires)| TokenStatus {
-        generation: gauges.generation,
-        issued,
-        expires,
-    });
-    ClientStatus {
-        name: handle.name.clone(),
-        state: health,
-        token,
-        next_refresh: gauges.next_refresh,
-        consecutive_failures: gauges.consecutive_failures,
-        last_error: failure.map(|failure| failure.message.to_string()),
-        credential_error: credential_error.map(|error| error.to_string()),
-        client_expires: gauges.client_expires,
-        clock_skew_seconds: gauges.clock_skew,
-    }
-}
-
 fn routes(config: &Config) -> Vec<RouteStatus> {
     let status = |route: &crate::config::Route| RouteStatus {
+        name: config.name_of(route),
         path: route.path.clone(),
         listen: config.addresses_of(route).map(ToString::to_string).collect(),
         profile: route.profile.name,
@@ -238,8 +378,23 @@ fn routes(config: &Config) -> Vec<RouteStatus> {
         upstream: route.upstream.name.clone(),
         origin: route.upstream.origin.origin().ascii_serialization(),
         client: route.client.name.clone(),
+        recent: None,
     };
     config.routes.iter().map(status).collect()
+}
+
+/// The last minutes of a route. `None` if there was no request yet.
+fn recent(recent: Recent) -> Option<RecentStatus> {
+    let last = recent.last?;
+    let milliseconds = |time: Duration| time.as_millis();
+    Some(RecentStatus {
+        requests: recent.counts,
+        p50_ms: recent.p50.map(milliseconds),
+        p95_ms: recent.p95.map(milliseconds),
+        last: Some(last.time),
+        last_status: last.status,
+        last_outcome: Some(last.outcome.label()),
+    })
 }
 
 /// Formats a time by RFC 3339, in UTC, to the second.

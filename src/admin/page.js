@@ -10,14 +10,33 @@ async function refresh() {
     if (!response.ok || !latest) {
       throw new Error(`status ${response.status}`);
     }
+    for (const open of document.querySelectorAll("details[open]")) {
+      latest.querySelector(`#${open.id}`)?.setAttribute("open", "");
+    }
     document.querySelector("main").replaceWith(latest);
     document.title = page.title;
+    document.body.classList.remove("old");
     notice.hidden = true;
+    addLocalTimes();
   } catch (error) {
     notice.textContent = `The sidecar does not answer (${error.message}). What is shown is old.`;
     notice.hidden = false;
+    document.body.classList.add("old");
   }
 }
 
+// The page has UTC, as logs do. This adds the reader's own time.
+function addLocalTimes() {
+  for (const time of document.querySelectorAll("time")) {
+    const local = new Date(time.dateTime).toLocaleTimeString();
+    if (time.classList.contains("local")) {
+      time.append(` (${local} here)`);
+    } else {
+      time.title += ` (${local} here)`;
+    }
+  }
+}
+
+addLocalTimes();
 setInterval(() => document.hidden || refresh(), PERIOD);
 document.addEventListener("visibilitychange", () => document.hidden || refresh());

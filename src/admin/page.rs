@@ -1,11 +1,18 @@
 //! Status page. It loads nothing from elsewhere, and is readable without its script.
 
+mod requests;
+mod routes;
+mod token_life;
+
 use crate::readiness::SidecarState;
-use crate::status::{
-    ClientHealth, ClientStatus, EventStatus, RouteStatus, Status, span, timestamp,
-};
+use crate::status::{ClientHealth, ClientStatus, EventStatus, Status, span, timestamp};
 use maud::{DOCTYPE, Markup, html};
 use std::time::{Duration, SystemTime};
+
+/// Remaining life of an OAuth client, below which it is shown as a warning.
+const EXPIRES_SOON: Duration = Duration::from_secs(30 * 86_400);
+/// Remaining life of an OAuth client, below which it is shown as trouble.
+const EXPIRES_NOW: Duration = Duration::from_secs(7 * 86_400);
 
 /// Style sheet of the page.
 pub(super) const STYLE: &str = include_str!("page.css");
@@ -31,19 +38,25 @@ pub(super) fn render(status: &Status) -> String {
                     div.top {
                         h1 { "bearerd" }
                         span.badge.(class) { (word) }
-                        span.soft { (timestamp(status.now)) }
+                        span.soft { "on " (status.host) ", " (stamp(status.now)) }
+                    }
+                    // The badge alone says it if all is well.
+                    @if status.state != SidecarState::Ready {
+                        p.trouble.(class) { (status.summary) }
                     }
                     h2 { "OAuth clients" }
                     div.cards {
                         @for client in &status.clients { (card(client, status.now)) }
                     }
+                    h2 #requests { "Requests" }
+                    (requests::render(status))
                     h2 #events { "Last events" }
                     (events(&status.events, status.now))
                     h2 #routes { "Routes" }
-                    (routes(&status.routes))
+                    (routes::render(&status.routes))
                     footer {
-                        "bearerd " (status.version) ", running since " (timestamp(status.started))
-                        ". As data: " a href="status" { "status" } ", " a href="metrics" { "metrics" }
+                        "bearerd " (status.version) ", running since " (stamp(status.started))
+                        ". As data, for support: " a href="status" { "status" } ", " a href="metrics" { "metrics" }
                         ", " a href="readyz?verbose" { "readyz" } "."
                         noscript { " This page does not renew itself without JavaScript; reload it." }
                     }
@@ -83,20 +96,21 @@ fn card(client: &ClientStatus, now: SystemTime) -> Markup {
             @if let Some(token) = &client.token {
                 (time_left(token.issued, token.expires, now))
             }
+            (token_life::render(&client.token_life))
             dl {
                 @if let Some(token) = &client.token {
                     dt { "Token expires" } dd { (moment(token.expires, now)) }
-                    dt { "Received" } dd { (moment(token.issued, now)) ", number " (token.generation) }
+                    dt { "Received" } dd { (moment(token.issued, now)) ", token number " (token.generation) " since the start" }
                 }
                 @if let Some(next) = client.next_refresh {
-                    dt { "Next request" } dd { (moment(next, now)) }
+                    dt { "Next token request" } dd { (moment(next, now)) }
                 }
                 @if client.consecutive_failures > 0 {
                     dt { "Failures in a row" } dd { (client.consecutive_failures) }
                 }
                 dt { "Client expires" }
                 @match client.client_expires {
-                    Some(end) => dd { (moment(end, now)) },
+                    Some(end) => dd { span.(expiry_class(end, now)) { (moment(end, now)) } },
                     None => dd.soft { "unknown; set expires_on" },
                 }
                 @if let Some(skew) = client.clock_skew_seconds.filter(|skew| skew.abs() >= 1.0) {
@@ -155,7 +169,7 @@ fn events(events: &[EventStatus], now: SystemTime) -> Markup {
                             @if let Some(client) = &event.client { (client) ", " }
                             (moment(event.last, now))
                             @if event.times > 1 {
-                                ", " (event.times) " times since " (timestamp(event.first))
+                                ", " (event.times) " times since " (stamp(event.first))
                             }
                         }
                     }
@@ -167,34 +181,17 @@ fn events(events: &[EventStatus], now: SystemTime) -> Markup {
     }
 }
 
-fn routes(routes: &[RouteStatus]) -> Markup {
-    // If all routes have the same addresses, these are left out.
-    let has_addresses = !routes.is_sorted_by(|one, next| one.listen == next.listen);
-    html! {
-        div.card.scroll tabindex="0" role="region" aria-labelledby="routes" {
-            table {
-                thead {
-                    tr {
-                        th { "Path" } th { "Profile" } th { "Methods" } th { "Upstream" } th { "Client" }
-                    }
-                }
-                tbody {
-                    @for route in routes {
-                        tr {
-                            td {
-                                code { (route.path) }
-                                @if has_addresses {
-                                    @for address in &route.listen { br; span.soft { (address) } }
-                                }
-                            }
-                            td { (route.profile) }
-                            td { (route.methods) }
-                            td { (route.upstream) br; span.soft { (route.origin) } }
-                            td { (route.client) }
-                        }
-                    }
-                }
-            }
-        }
+/// The class of the time at which an OAuth client expires.
+fn expiry_class(end: SystemTime, now: SystemTime) -> &'static str {
+    match end.duration_since(now) {
+        Ok(left) if left > EXPIRES_SOON => "",
+        Ok(left) if left > EXPIRES_NOW => "badge warn",
+        _ => "badge bad",
     }
+}
+
+/// Renders a time in UTC. The script adds the time of the reader's zone.
+fn stamp(time: SystemTime) -> Markup {
+    let stamp = timestamp(time);
+    html! { time.local datetime=(stamp) { (stamp) } }
 }

@@ -21,6 +21,7 @@ use crate::server::Engines;
 use crate::service_manager;
 use crate::status::StatusView;
 use crate::telemetry::LevelHandle;
+use crate::traffic::Traffic;
 use crate::watch::{POLL, Watch};
 use backoff::Backoff;
 use changes::{Snapshot, refuse_restart_only_changes};
@@ -57,6 +58,7 @@ pub(super) struct Reloader {
     pub(super) engines: Engines,
     pub(super) view: Arc<StatusView>,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) traffic: Traffic,
     pub(super) control: Control,
 }
 
@@ -192,12 +194,17 @@ impl Reloader {
     /// Replaces the configuration in force.
     fn put_in_force(&mut self, setup: Setup) {
         setup.remember(&self.setup);
-        self.proxy.replace(setup.table(&self.addresses, &self.metrics));
+        self.proxy.replace(setup.table(&self.addresses, &self.metrics, &self.traffic));
         self.view.readiness().replace_clients(setup.handles());
         self.view.readiness().replace_guard(setup.local.guard.clone());
         self.view.replace_routes(&setup.config);
         let before = std::mem::replace(&mut self.setup, Arc::new(setup));
-        self.metrics.remove_retired(&before.config, &self.setup.config);
+        let config = &self.setup.config;
+        self.metrics.remove_retired(&before.config, config);
+        let routes: Vec<_> = config.routes.iter().map(|route| config.name_of(route)).collect();
+        let upstreams: Vec<_> =
+            config.upstreams.iter().map(|upstream| upstream.name.clone()).collect();
+        self.traffic.retain(&routes, &upstreams);
     }
 }
 

@@ -12,6 +12,7 @@ use crate::metrics::Metrics;
 use crate::proxy::{RouteParts, Table, TableParts};
 use crate::token::ClientHandle;
 use crate::token::store::TokenStore;
+use crate::traffic::Traffic;
 use std::sync::Arc;
 use tracing::warn;
 
@@ -133,13 +134,19 @@ impl Setup {
     }
 
     /// The routes as the proxy serves them.
-    pub(super) fn table(&self, addresses: &[ListenAddress], metrics: &Metrics) -> Table {
+    pub(super) fn table(
+        &self,
+        addresses: &[ListenAddress],
+        metrics: &Metrics,
+        traffic: &Traffic,
+    ) -> Table {
         Table::new(&TableParts {
             config: &self.config,
             guard: &self.local.guard,
             addresses,
             routes: &self.routes,
             metrics,
+            traffic,
         })
     }
 }

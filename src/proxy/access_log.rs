@@ -3,9 +3,11 @@
 use super::answer_body;
 use super::context::Context;
 use super::outcome::final_answer;
+use super::record::Record;
 use super::route;
 use crate::readable;
 use crate::telemetry::ACCESS;
+use crate::traffic::{Cause, Note};
 use http::{HeaderMap, HeaderName};
 use percent_encoding::{CONTROLS, percent_encode};
 use pingora::Error;
@@ -28,15 +30,9 @@ pub(super) fn log_request(
     took: Duration,
 ) {
     let (record, request) = (&context.record, session.req_header());
-    let answer = final_answer(session).map(|answer| &answer.headers);
     let admitted = context.admitted.as_ref();
     let rewritten =
         admitted.and_then(|admitted| admitted.attempt.answer_body.rewritten_length(session));
-    let id = |name: &HeaderName| {
-        answer
-            .and_then(|answer| plain_id(answer, name))
-            .or_else(|| plain_id(&request.headers, name))
-    };
     info!(
         target: ACCESS,
         route = record.route.as_ref().map(|route| route.name.as_str()),
@@ -50,13 +46,28 @@ pub(super) fn log_request(
         upstream_ms = admitted.and_then(|admitted| admitted.upstream_took).map(milliseconds),
         request_bytes = session.body_bytes_read(),
         response_bytes = rewritten.unwrap_or_else(|| session.body_bytes_sent() as u64),
-        correlation_id = id(&CORRELATION_ID),
-        vcap_request_id = id(&VCAP_REQUEST_ID),
+        correlation_id = id(session, &CORRELATION_ID),
+        vcap_request_id = id(session, &VCAP_REQUEST_ID),
         trace_id = context.trace.as_ref().map(|trace| trace.id()),
         error = error.map(|error| answer_body::error_type(session, error).as_str()),
         detail = context.detail,
         "Request."
     );
+}
+
+/// What the list of failures says of a request that failed.
+pub(super) fn note(session: &Session, record: &Record) -> Option<Note> {
+    Cause::of(record.status, record.outcome)?;
+    Some(Note {
+        path: readable(route::path_of(session.req_header().raw_path())).into_owned(),
+        correlation_id: id(session, &CORRELATION_ID).map(str::to_owned),
+    })
+}
+
+/// An id of the answer, or else of the request.
+fn id<'a>(session: &'a Session, name: &HeaderName) -> Option<&'a str> {
+    let answer = final_answer(session).and_then(|answer| plain_id(&answer.headers, name));
+    answer.or_else(|| plain_id(&session.req_header().headers, name))
 }
 
 /// A path for the log: control characters, which could imitate another line or control a terminal,

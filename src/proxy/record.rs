@@ -7,6 +7,7 @@ use crate::metrics::{Metrics, OTHER};
 use crate::otlp::Span;
 use crate::profile::METHODS;
 use crate::telemetry::ACCESS;
+use crate::traffic::{Ended, Note};
 use http::{Method, StatusCode};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,8 @@ pub(super) struct Record {
     pub(super) outcome: RequestOutcome,
     /// How long the request took, once the access log has it.
     took: Option<Duration>,
+    /// For the list of failures, if the request failed.
+    pub(super) note: Option<Note>,
     pub(super) span: Span,
 }
 
@@ -38,6 +41,7 @@ impl Record {
             status: None,
             outcome: RequestOutcome::Aborted,
             took: None,
+            note: None,
             span: Span::default(),
         }
     }
@@ -83,6 +87,13 @@ impl Drop for Record {
                     self.outcome,
                     self.elapsed(),
                 );
+                route.traffic.record(&Ended {
+                    method: self.method,
+                    status: self.status,
+                    outcome: self.outcome,
+                    took: self.elapsed(),
+                    note: self.note.as_ref(),
+                });
             }
             None => self.metrics.record_unrouted(self.method, self.status, self.outcome),
         }

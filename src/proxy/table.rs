@@ -16,6 +16,7 @@ use crate::profile::Csrf;
 use crate::redact::Secrets;
 use crate::token::ClientHandle;
 use crate::token::store::TokenStore;
+use crate::traffic::{RouteTraffic, Traffic};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -46,6 +47,8 @@ pub(super) struct RouteHandle {
     pub(super) links: Option<LinkPlan>,
     pub(super) guard: Arc<Guard>,
     pub(super) metrics: Arc<RouteMetrics>,
+    /// Its last requests, on all listeners.
+    pub(super) traffic: Arc<RouteTraffic>,
 }
 
 /// The routes of one configuration. A reload replaces the table; a request keeps the route that it
@@ -70,6 +73,8 @@ pub struct TableParts<'a> {
     pub routes: &'a [RouteParts],
     /// The metrics that count requests.
     pub metrics: &'a Metrics,
+    /// The last requests.
+    pub traffic: &'a Traffic,
 }
 
 /// A route with its running client and its upstream.
@@ -182,6 +187,7 @@ impl SharedRoute<'_> {
             links: LinkPlan::new(parts.config, route, listener, parts.guard, parts.addresses),
             guard: parts.guard.clone(),
             metrics: Arc::new(parts.metrics.route(&name)),
+            traffic: parts.traffic.route(&name, &route.upstream.name),
             name,
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::support::configuration::Configuration;
 use crate::support::issuer;
+use crate::support::scene::{Scene, unchanged};
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Behaviour, Peer};
 use crate::support::{eventually, http};
@@ -116,4 +117,49 @@ async fn the_verbose_probe_names_every_check() {
     let lines = "[+] no shutdown\n[+] listeners\n[-] token of c\nnot ready, pending: token of c\n";
     assert_eq!((code, text.as_str()), (503, lines));
     assert_eq!(sidecar.probe("/readyz").await.1, "not ready, pending: token of c\n");
+}
+
+#[tokio::test]
+async fn a_tenant_that_fails_is_seen_although_the_token_is_fine() {
+    let broken = Behaviour::Answer(
+        "HTTP/1.1 500 Internal Server Error\r\nx-correlationid: 5f4d-7a8e\r\ncontent-length: 0\r\n\r\n".into(),
+    );
+    let Scene { sidecar, .. } = &Scene::before(Peer::start(broken).await, unchanged).await;
+    for _ in 0..20 {
+        assert_eq!(sidecar.get("/free?secret=query").await.status(), 500);
+    }
+    let headline = "ready, degraded: requests to u: 20 of 20 requests in the last 5 minutes failed (500 from the tenant); ";
+    eventually("seen", async || sidecar.probe("/readyz").await.1.starts_with(headline)).await;
+    assert_eq!(sidecar.probe("/readyz").await.0, 200, "it still gets traffic");
+    let (state, page) = in_state(sidecar, "degraded").await;
+    let failure = &state["failures"][0];
+    assert_eq!((&failure["path"], &failure["status"]), (&"/free".into(), &500.into()));
+    assert_eq!(
+        (&failure["cause"], &failure["correlation_id"]),
+        (&"500 from the tenant".into(), &"5f4d-7a8e".into())
+    );
+    assert_eq!(state["failures"].as_array().unwrap().len(), 10);
+    let route =
+        state["routes"].as_array().unwrap().iter().find(|route| route["name"] == "/free").unwrap();
+    assert_eq!(route["recent"]["requests"]["failed"], 20);
+    assert_eq!(state["minutes"].as_array().unwrap().len(), 60);
+    for part in
+        ["20 of 20", "5f4d-7a8e", "<svg", "20 requests in the last 60 minutes, 20 of them failed"]
+    {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(!page.contains("secret=query"), "{page}");
+}
+
+#[tokio::test]
+async fn paths_are_shown_only_to_this_machine() {
+    let broken = Behaviour::Answer("HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n".into());
+    let open = |config: Configuration| config.key("admin", "{ listen: 0.0.0.0:0 }");
+    let Scene { sidecar, .. } = &Scene::before(Peer::start(broken).await, open).await;
+    assert_eq!(sidecar.get("/free/of/a-person").await.status(), 500);
+    eventually("seen", async || !status(sidecar).await["failures"].as_array().unwrap().is_empty())
+        .await;
+    let failure = &status(sidecar).await["failures"][0];
+    assert_eq!((&failure["route"], &failure["path"]), (&"/free".into(), &Value::Null));
+    assert!(!sidecar.probe("/").await.1.contains("a-person"));
 }
