@@ -29,7 +29,10 @@ pub const HISTORY: usize = 60;
 pub const RECENT: usize = 5;
 /// The number of failures that are kept.
 const FAILURES: usize = 10;
-/// Failures of an upstream within [`RECENT`] minutes, below which nothing is said: one caller may
+/// Minutes in which most requests of an upstream may have failed. After many that worked, only the
+/// shorter one shows it soon.
+const WINDOWS: [usize; 2] = [RECENT, 2];
+/// Failures of an upstream within a window, below which nothing is said: one caller may
 /// have made a mistake.
 const LEAST: u32 = 3;
 /// Causes that are counted apart within a minute of an upstream. Further ones count as the last.
@@ -377,24 +380,30 @@ impl UpstreamTraffic {
     /// What is wrong, if most requests of the last minutes failed.
     fn complaint(&self, minute: Minute) -> Option<String> {
         let minutes = lock(&self.minutes);
-        let mut all = 0_u32;
-        let mut causes: BTreeMap<Cause, u32> = BTreeMap::new();
-        for slot in minutes.until(minute).flatten() {
-            all = all.saturating_add(slot.all);
-            for (cause, count) in &slot.failed {
-                *causes.entry(*cause).or_default() += count;
-            }
-        }
-        let failed: u32 = causes.values().sum();
-        if failed < LEAST || failed * 2 < all {
-            return None;
-        }
-        let (main, _) = causes.into_iter().max_by_key(|(_, count)| *count)?;
-        Some(format!(
-            "{failed} of {all} requests in the last {RECENT} minutes failed ({main}); {}",
-            main.advice()
-        ))
+        WINDOWS.iter().find_map(|window| {
+            let slots = minutes.until(minute).skip(RECENT - window).flatten();
+            let complaint = complaint(slots)?;
+            Some(format!("{} in the last {window} minutes failed {}", complaint.0, complaint.1))
+        })
     }
+}
+
+/// How many requests there were, and why most of them failed.
+fn complaint<'a>(slots: impl Iterator<Item = &'a Causes>) -> Option<(String, String)> {
+    let mut all = 0_u32;
+    let mut causes: BTreeMap<Cause, u32> = BTreeMap::new();
+    for slot in slots {
+        all = all.saturating_add(slot.all);
+        for (cause, count) in &slot.failed {
+            *causes.entry(*cause).or_default() += count;
+        }
+    }
+    let failed: u32 = causes.values().sum();
+    if failed < LEAST || failed * 2 < all {
+        return None;
+    }
+    let (main, _) = causes.into_iter().max_by_key(|(_, count)| *count)?;
+    Some((format!("{failed} of {all} requests"), format!("({main}); {}", main.advice())))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -40,6 +40,13 @@ async fn a_tenant_that_fails_is_complained_about_until_it_works_again() {
     );
     advance(Duration::from_secs(60 * 6)).await;
     assert!(traffic.complaints().is_empty(), "it is over");
+
+    record(&route, &[GOOD; 100]);
+    advance(Duration::from_secs(60 * 2)).await;
+    record(&route, &[BROKEN; 30]);
+    assert!(
+        traffic.complaints()[0].1.starts_with("30 of 30 requests in the last 2 minutes failed")
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -125,8 +125,10 @@ fn used_row(route: &RouteStatus, recent: &RecentStatus, now: SystemTime) -> Mark
             td data-name="Half within" { (milliseconds(recent.p50_ms)) }
             td data-name="95 % within" { (milliseconds(recent.p95_ms)) }
             td data-name="Last" {
-                @if let Some(status) = recent.last_status { (status) ", " }
-                @if let Some(last) = recent.last { (moment(last, now)) }
+                span {
+                    @if let Some(status) = recent.last_status { (status) ", " }
+                    @if let Some(last) = recent.last { (moment(last, now)) }
+                }
             }
         }
     }
