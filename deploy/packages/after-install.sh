@@ -16,7 +16,8 @@ case "$1 ${2:-}" in
     configure* | 2*)
         # Callers wait during the restart if bearerd.socket is active.
         if [ -d /run/systemd/system ]; then
-            systemctl try-restart bearerd.service
+            systemctl try-restart bearerd.service ||
+                echo "bearerd: the service does not start; see journalctl -u bearerd" >&2
         fi
         ;;
 esac

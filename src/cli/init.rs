@@ -33,7 +33,7 @@ pub(super) fn init(options: InitOptions, environment: &Environment) -> anyhow::R
     }
     let answers = answers::ask(&questions, environment)?;
     target.check(&answers, environment).context("nothing was written")?;
-    let written = target.write(&answers)?;
+    let written = target.write(&answers).context("cannot finish")?;
     questions.say(&format!("Wrote {}.", written.join(" and ")));
     let file = target.shown();
     if questions.are_on_terminal()

@@ -207,8 +207,9 @@ async fn at_a_terminal_the_secret_is_not_shown_and_doctor_tries_the_values() {
     terminal.answer("service key", "").await;
     terminal.answer("Token URL", &fixture.tenant.token_url()).await;
     terminal.answer("Client ID", fixture.tenant.client_id()).await;
-    // The last character is corrected.
-    terminal.answer("Client secret", &format!("{secret}x\u{7f}")).await;
+    // An arrow key is refused; then a line, and a character of several bytes, are corrected.
+    terminal.answer("Client secret", "x\u{1b}[A").await;
+    terminal.answer("Client secret", &format!("wrong\u{15}{secret}é\u{7f}")).await;
     terminal.answer("Tenant URL", &fixture.tenant.url()).await;
     terminal.answer("certificate authority", ca.to_str().unwrap()).await;
     terminal.answer("bearerd doctor", "").await;

@@ -6,6 +6,8 @@ use anyhow::{Context, ensure};
 use bearerd::app;
 use bearerd::config::{self, ConfigError, Flags};
 use bearerd::environment::Environment;
+use bearerd::trust;
+use rustix::process::geteuid;
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::Write;
@@ -18,6 +20,8 @@ const SYSTEM_FOLDER: &str = "${CREDENTIALS_DIRECTORY:-/etc/bearerd}";
 /// The secret's file beside `bearerd.yaml`. Beside `other.yaml`, it is `other.client_secret`.
 const SECRET: &str = "client_secret";
 const USUAL: &str = "bearerd";
+/// The private authority of issuer and tenant, for the service.
+const ANCHOR: &str = "/etc/bearerd/ca.pem";
 /// What the packages install as [`SYSTEM`].
 const SAMPLE: &str = include_str!("../../../deploy/systemd/bearerd.yaml");
 
@@ -25,6 +29,8 @@ const SAMPLE: &str = include_str!("../../../deploy/systemd/bearerd.yaml");
 pub(super) struct Target {
     config: PathBuf,
     secret: PathBuf,
+    /// The files that were there when the questions began.
+    before: Vec<PathBuf>,
 }
 
 impl Target {
@@ -34,12 +40,19 @@ impl Target {
         let config = std::path::absolute(&config)
             .with_context(|| format!("cannot find the folder of {}", config.display()))?;
         let folder = config.parent().unwrap_or_else(|| Path::new("/"));
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        if !folder.is_dir() {
+            let made = fs::create_dir_all(folder)
+                // The user of the service reads the configuration.
+                .and_then(|()| fs::set_permissions(folder, Permissions::from_mode(0o755)));
+            made.with_context(|| format!("cannot make {}", folder.display()))?;
+        }
         let secret = match config.file_stem().and_then(OsStr::to_str) {
             Some(USUAL) | None => config.with_file_name(SECRET),
             Some(name) => config.with_file_name(format!("{name}.{SECRET}")),
         };
-        Ok(Self { config, secret })
+        let before = [&config, &secret].into_iter().filter(|path| path.symlink_metadata().is_ok());
+        let before = before.cloned().collect();
+        Ok(Self { config, secret, before })
     }
 
     pub(super) fn config(&self) -> &Path {
@@ -82,71 +95,110 @@ impl Target {
 
     /// Checks the answers as `bearerd check` would, before anything is written.
     pub(super) fn check(&self, answers: &Answers, environment: &Environment) -> anyhow::Result<()> {
-        let Client::Credentials(file) = &answers.client else { return Ok(()) };
-        let yaml = yaml(answers, &literal(file), "");
-        let config = config::parse("answers", &yaml, environment, &Flags::default()).resolve();
-        app::check(&config.map_err(ConfigError::from)?)?;
+        if let Some(file) = &answers.ca_file {
+            trust::read_pem(file)?;
+        }
+        let place = match &answers.client {
+            Client::Values { .. } => literal(&self.secret),
+            Client::Credentials(file) => literal(file),
+        };
+        let text = self.yaml(answers, &place);
+        let config = config::parse("answers", &text, environment, &Flags::default()).resolve();
+        let config = config.map_err(ConfigError::from)?;
+        match &answers.client {
+            // Its file is not there yet.
+            Client::Values { .. } => {}
+            Client::Credentials(_) => app::check(&config)?,
+        }
         Ok(())
     }
 
     /// Writes the files. Returns a description of each.
     pub(super) fn write(&self, answers: &Answers) -> anyhow::Result<Vec<String>> {
+        let mut files = Vec::new();
         let mut written = Vec::new();
-        let (content, kind) = match &answers.client {
-            Client::Values { secret, .. } => (Some(secret.as_bytes().to_vec()), ""),
+        let place = match &answers.client {
+            Client::Values { secret, .. } => {
+                let content = Zeroizing::new(secret.as_bytes().to_vec());
+                files.push(NewFile::prepare(&self.secret, &content, 0o600, &self.before)?);
+                self.secret_place()
+            }
             // The unit passes only this file to the service.
             Client::Credentials(file) if self.is_of_the_system() => {
                 let content = fs::read(file);
                 let content = content.with_context(|| format!("cannot read {}", file.display()))?;
-                (Some(content), "a copy, ")
+                let content = Zeroizing::new(content);
+                files.push(NewFile::prepare(&self.secret, &content, 0o600, &self.before)?);
+                self.secret_place()
             }
-            Client::Credentials(_) => (None, ""),
+            Client::Credentials(file) => literal(file),
         };
-        let place = match (&content, &answers.client) {
-            (None, Client::Credentials(file)) => literal(file),
-            _ if self.is_of_the_system() => format!("{SYSTEM_FOLDER}/{SECRET}"),
-            _ => literal(&self.secret),
-        };
-        if let Some(content) = content {
-            let mode = write_file(&self.secret, &Zeroizing::new(content), 0o600)?;
-            written.push(format!("{} ({kind}mode {mode:04o})", self.secret.display()));
+        if let Some(file) = answers.ca_file.as_deref().filter(|_| self.is_of_the_system()) {
+            // The service sees no home folders, and is not root.
+            let content = fs::read(file);
+            let content = content.with_context(|| format!("cannot read {}", file.display()))?;
+            let copy = Path::new(ANCHOR);
+            if file != copy {
+                files.push(NewFile::prepare(copy, &content, 0o644, &[copy.to_owned()])?);
+            }
         }
+        let text = self.yaml(answers, &place);
+        files.push(NewFile::prepare(&self.config, text.as_bytes(), 0o644, &self.before)?);
+        for file in files {
+            written.push(file.put_in_place().with_context(|| match written.is_empty() {
+                true => "nothing was written".to_owned(),
+                false => format!("only {} was written", written.join(" and ")),
+            })?);
+        }
+        Ok(written)
+    }
+
+    /// The secret's path in the configuration.
+    fn secret_place(&self) -> String {
+        match self.is_of_the_system() {
+            true => format!("{SYSTEM_FOLDER}/{SECRET}"),
+            false => literal(&self.secret),
+        }
+    }
+
+    /// The configuration. `place` is the path of the secret or of the credentials.
+    fn yaml(&self, answers: &Answers, place: &str) -> String {
+        let place = scalar(place);
+        let identity = match &answers.client {
+            Client::Values { token_url, id, .. } => format!(
+                "    token_url: {}\n    client_id: {}\n    client_secret_file: {place}\n",
+                scalar(&escaped(token_url)),
+                scalar(&escaped(id))
+            ),
+            Client::Credentials(_) => format!("    credentials: {place}\n"),
+        };
+        let url = match &answers.tenant {
+            Some(tenant) => format!("    url: {}\n", scalar(&escaped(tenant))),
+            None => "    # The credentials name the URL.\n    client: technical-user\n".to_owned(),
+        };
+        let anchors = answers.ca_file.as_deref().map(|file| match self.is_of_the_system() {
+            true => format!("    ca_file: {ANCHOR}\n"),
+            false => format!("    ca_file: {}\n", scalar(&literal(file))),
+        });
+        let anchors = anchors.unwrap_or_default();
         let limits = match self.is_of_the_system() {
             true => "limits:\n  # It fits the memory limit of the systemd unit.\n  requests: 48\n",
             false => "",
         };
-        write_file(&self.config, yaml(answers, &place, limits).as_bytes(), 0o644)?;
-        written.push(self.config.display().to_string());
-        Ok(written)
+        format!(
+            "# Written by `bearerd init`. `bearerd reference` describes every key.\nclients:\n  technical-user:\n{identity}{anchors}upstreams:\n  datasphere:\n{url}{anchors}{limits}"
+        )
     }
 }
 
-/// The configuration. `place` is the path of the secret or of the credentials.
-fn yaml(answers: &Answers, place: &str, limits: &str) -> String {
-    let place = scalar(place);
-    let identity = match &answers.client {
-        Client::Values { token_url, id, .. } => format!(
-            "    token_url: {}\n    client_id: {}\n    client_secret_file: {place}\n",
-            scalar(token_url),
-            scalar(id)
-        ),
-        Client::Credentials(_) => format!("    credentials: {place}\n"),
-    };
-    let url = match &answers.tenant {
-        Some(tenant) => format!("    url: {}\n", scalar(tenant)),
-        None => "    # The credentials name the URL.\n    client: technical-user\n".to_owned(),
-    };
-    let anchors =
-        answers.ca_file.as_deref().map(|file| format!("    ca_file: {}\n", scalar(&literal(file))));
-    let anchors = anchors.unwrap_or_default();
-    format!(
-        "# Written by `bearerd init`. `bearerd reference` describes every key.\nclients:\n  technical-user:\n{identity}{anchors}upstreams:\n  datasphere:\n{url}{anchors}{limits}"
-    )
+/// Text in which nothing is a reference to the environment.
+fn escaped(text: &str) -> String {
+    text.replace("${", "$${")
 }
 
 /// A path in which nothing is a reference to the environment.
 fn literal(path: &Path) -> String {
-    path.display().to_string().replace("${", "$${")
+    escaped(&path.display().to_string())
 }
 
 /// A value of YAML, in quotes if it could mean anything else.
@@ -162,42 +214,81 @@ fn scalar(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// Replaces a file as a whole, so that no reader finds half of it. The old one goes to `.bak`; the
-/// new one has its mode and its owner. Returns the mode.
-fn write_file(path: &Path, content: &[u8], mode: u32) -> anyhow::Result<u32> {
-    let beside = |end: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(end);
-        PathBuf::from(name)
-    };
-    let part = beside(".part");
-    let write = || -> std::io::Result<u32> {
-        // A file or a link that is there would keep its own mode and place.
-        if part.symlink_metadata().is_ok() {
-            fs::remove_file(&part)?;
+/// A file that is complete beside its place.
+struct NewFile<'a> {
+    path: &'a Path,
+    part: PathBuf,
+    mode: u32,
+}
+
+impl<'a> NewFile<'a> {
+    /// Writes the content beside its place. A file that is there gives its group and its mode, as
+    /// far as that opens the file to nobody else. `before` has the files that may be replaced.
+    fn prepare(
+        path: &'a Path,
+        content: &[u8],
+        mode: u32,
+        before: &[PathBuf],
+    ) -> anyhow::Result<Self> {
+        let cannot = || format!("cannot write {}", path.display());
+        let old = path.symlink_metadata().ok();
+        if let Some(old) = &old {
+            ensure!(
+                before.iter().any(|known| known == path),
+                "{} was made by another program after the first question; try again",
+                path.display()
+            );
+            ensure!(
+                old.is_file(),
+                "{} is not a regular file; remove it, or choose another folder",
+                path.display()
+            );
         }
-        let before = path.metadata().ok();
-        let mode = before.as_ref().map_or(mode, |file| file.mode() & 0o777);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&part)?;
-        // The umask may have removed bits.
-        file.set_permissions(Permissions::from_mode(mode))?;
-        if let Some(before) = &before {
-            std::os::unix::fs::fchown(&file, Some(before.uid()), Some(before.gid()))?;
-        }
-        file.write_all(content)?;
-        file.sync_all()?;
-        if before.is_some() {
-            fs::rename(path, beside(".bak"))?;
-        }
-        fs::rename(&part, path)?;
-        Ok(mode)
-    };
-    let written = write();
-    if written.is_err() {
-        // It may not be there.
-        let _ = fs::remove_file(&part);
+        let keeps = old.as_ref().filter(|old| old.uid() == geteuid().as_raw());
+        // Others never read a secret, whatever its mode was.
+        let widest = if mode == 0o600 { 0o640 } else { 0o664 };
+        let mode = keeps.map_or(mode, |old| old.mode() & widest | 0o400);
+        let part = beside(path, ".part");
+        let write = || -> std::io::Result<()> {
+            // A file or a link that is there would keep its own mode and place.
+            if part.symlink_metadata().is_ok() {
+                fs::remove_file(&part)?;
+            }
+            let mut file =
+                OpenOptions::new().write(true).create_new(true).mode(mode).open(&part)?;
+            if let Some(old) = keeps {
+                std::os::unix::fs::fchown(&file, None, Some(old.gid()))?;
+            }
+            // The umask may have removed bits.
+            file.set_permissions(Permissions::from_mode(mode))?;
+            file.write_all(content)?;
+            file.sync_all()
+        };
+        write().with_context(cannot)?;
+        Ok(Self { path, part, mode })
     }
-    written.with_context(|| format!("cannot write {}", path.display()))
+
+    /// Replaces the old file, which becomes the first `.bak`. Returns a description.
+    fn put_in_place(self) -> anyhow::Result<String> {
+        // A later run must not replace the operator's original; there may be none.
+        let _ = fs::hard_link(self.path, beside(self.path, ".bak"));
+        fs::rename(&self.part, self.path)
+            .with_context(|| format!("cannot write {}", self.path.display()))?;
+        Ok(format!("{} (mode {:04o})", self.path.display(), self.mode))
+    }
+}
+
+impl Drop for NewFile<'_> {
+    fn drop(&mut self) {
+        // It is gone if it is in its place.
+        let _ = fs::remove_file(&self.part);
+    }
+}
+
+fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    PathBuf::from(name)
 }
 
 #[cfg(test)]

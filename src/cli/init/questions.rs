@@ -11,6 +11,7 @@ const ENDED: &str = "the input ended before all questions were answered; nothing
 const END: u8 = 0x04;
 const INTERRUPT: u8 = 0x03;
 const ERASE: [u8; 2] = [0x08, 0x7f];
+const ERASE_LINE: u8 = 0x15;
 
 /// A conversation on standard input and standard error.
 pub(super) struct Questions {
@@ -59,7 +60,11 @@ impl Questions {
                     let answer = hidden.line();
                     drop(hidden);
                     self.say("");
-                    answer?
+                    let Some(answer) = answer? else {
+                        self.say("  A key was typed that is no character. Type or paste it again.");
+                        continue;
+                    };
+                    answer
                 }
                 None => self.line(question)?,
             };
@@ -119,7 +124,8 @@ impl<'a> Hidden<'a> {
     }
 
     /// Reads a line, byte by byte.
-    fn line(&self) -> anyhow::Result<Zeroizing<String>> {
+    /// `None` if a key was typed that is no character.
+    fn line(&self) -> anyhow::Result<Option<Zeroizing<String>>> {
         let mut line = Zeroizing::new(Vec::new());
         let mut byte = [0];
         loop {
@@ -130,12 +136,22 @@ impl<'a> Hidden<'a> {
                 [b'\n' | b'\r'] => break,
                 [INTERRUPT] => bail!("interrupted; nothing was written"),
                 [END] => bail!(ENDED),
-                [key] if ERASE.contains(&key) => drop(line.pop()),
+                [ERASE_LINE] => line.clear(),
+                [key] if ERASE.contains(&key) => erase(&mut line),
                 [key] => line.push(key),
             }
         }
-        Ok(Zeroizing::new(String::from_utf8_lossy(&line).into_owned()))
+        // An arrow key, for example, sends bytes that nobody sees.
+        let is_text = |text: &&str| !text.contains(|key: char| key.is_control() && key != '\t');
+        let text = std::str::from_utf8(&line).ok().filter(is_text).map(str::to_owned);
+        Ok(text.map(Zeroizing::new))
     }
+}
+
+/// Removes the last character.
+fn erase(line: &mut Vec<u8>) {
+    const CONTINUES: u8 = 0b1000_0000;
+    while line.pop().is_some_and(|byte| byte & 0b1100_0000 == CONTINUES) {}
 }
 
 impl Drop for Hidden<'_> {
