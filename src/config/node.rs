@@ -101,6 +101,26 @@ impl Node {
     }
 }
 
+/// The parser's message without its place, which the fault has already, and with what to do.
+fn plain(message: &str) -> String {
+    let message = message.split(" at line ").next().unwrap_or(message);
+    if let Some(rest) = message.strip_prefix("duplicate mapping key: ") {
+        let key = rest.split(',').next().unwrap_or(rest);
+        return format!("`{key}` is given twice; keep one of them");
+    }
+    let hint = [
+        ("tabs disallowed", "there is a tab; indent with spaces"),
+        ("simple key expected", "write a space after the colon of a key"),
+        ("did not find expected key", "indent the keys of a mapping alike"),
+        ("hexadecimal number", "in double quotes, a backslash begins an escape; use single quotes"),
+        ("unknown escape", "in double quotes, a backslash begins an escape; use single quotes"),
+    ];
+    match hint.iter().find(|(part, _)| message.contains(part)) {
+        Some((_, advice)) => format!("{message}; {advice}"),
+        None => message.to_owned(),
+    }
+}
+
 /// Parses a document. `name` is the file's name, for places.
 pub(crate) fn parse(name: &str, text: &str) -> Result<Node, Faults> {
     match serde_saphyr::from_str::<Spanned<Raw>>(text) {
@@ -112,7 +132,11 @@ pub(crate) fn parse(name: &str, text: &str) -> Result<Node, Faults> {
                 column: location.column(),
             });
             let mut faults = Faults::default();
-            faults.push(&place, "", format!("not valid YAML: {}", error.without_snippet()));
+            faults.push(
+                &place,
+                "",
+                format!("not valid YAML: {}", plain(&error.without_snippet().to_string())),
+            );
             Err(faults)
         }
     }

@@ -9,7 +9,9 @@ use serde_json::{Map, Value, json};
 /// Text in which a reference to the environment is replaced before it is read.
 const REFERENCE: &str = r"\$\{";
 /// One or more numbers with a unit each.
-const DURATION: &str = r"^([0-9]+\s*[A-Za-zµ]+\s*)+$";
+const DURATION: &str = r"^(0|([0-9]+\s*[A-Za-zµ]+\s*)+)$";
+/// A number in quotes.
+const DIGITS: &str = "^[0-9]+$";
 
 /// The text of `config/bearerd.schema.json`.
 pub fn schema() -> String {
@@ -81,12 +83,16 @@ fn form(form: &Form) -> Value {
         Form::Switch => {
             or_reference(json!({ "enum": [true, false, "on", "off", "true", "false"] }))
         }
-        Form::Number(least, most) => or_reference(number(*least, *most)),
+        Form::Number(least, most) => {
+            json!({ "anyOf": [number(*least, *most), digits(), reference()] })
+        }
         Form::NumberOr(word, least, most) => {
-            json!({ "anyOf": [{ "const": word }, number(*least, *most), reference()] })
+            json!({ "anyOf": [{ "const": word }, number(*least, *most), digits(), reference()] })
         }
         Form::Fraction => or_reference(json!({ "type": "number", "minimum": 0.1, "maximum": 0.9 })),
-        Form::Duration => or_reference(json!({ "type": "string", "pattern": DURATION })),
+        Form::Duration => json!({
+            "anyOf": [{ "type": "string", "pattern": DURATION }, { "const": 0 }, reference()]
+        }),
         Form::Date => {
             or_reference(json!({ "type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$" }))
         }
@@ -104,7 +110,7 @@ fn form(form: &Form) -> Value {
             json!({ "type": ["object", "null"], "additionalProperties": section(fields) })
         }
         Form::Sections(fields) => {
-            json!({ "type": ["array", "null"], "items": section(fields) })
+            json!({ "type": ["array", "null"], "minItems": 1, "items": section(fields) })
         }
     }
 }
@@ -117,6 +123,11 @@ fn number(least: u32, most: u32) -> Value {
 fn spellings(words: &[&str]) -> Vec<Value> {
     let numbers = words.iter().filter_map(|word| serde_json::from_str(word).ok());
     words.iter().map(|word| json!(word)).chain(numbers).collect()
+}
+
+/// YAML's quotes make text of a number.
+fn digits() -> Value {
+    json!({ "type": "string", "pattern": DIGITS })
 }
 
 fn reference() -> Value {

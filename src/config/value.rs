@@ -106,8 +106,8 @@ pub(super) fn uid(text: &str) -> Result<u32, String> {
 /// Parses a switch. Some editors and tools write `on` as `true`.
 pub(super) fn switch(text: &str) -> Result<bool, String> {
     match text {
-        "on" | "true" => Ok(true),
-        "off" | "false" => Ok(false),
+        "on" | "true" | "True" | "TRUE" => Ok(true),
+        "off" | "false" | "False" | "FALSE" => Ok(false),
         other => Err(format!("`{other}` is not on or off, true or false")),
     }
 }

@@ -144,7 +144,9 @@ fn proof(section: &Section<'_>, method: Method) -> Option<ProofSource> {
     let (certificate, key) = (file("certificate_file"), file("private_key_file"));
     let (secret_file, next) = (file("client_secret_file"), file("client_secret_next_file"));
     let key_id = section.parse("key_id", value::non_empty);
-    let secret = section.parse("client_secret", value::non_empty);
+    // `echo secret | base64` in a Kubernetes Secret ends with a line break, as files do.
+    let secret = section
+        .parse("client_secret", |text| value::non_empty(text.trim_end_matches(['\r', '\n'])));
     let fault = |key: &str, message: &str| {
         section.fault(key, message);
         None

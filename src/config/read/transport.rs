@@ -59,7 +59,7 @@ fn proxy(section: &Section<'_>, environment: &ProxyChoice) -> Option<ProxyChoice
     const CREDENTIALS: &str = "proxy_credentials_file";
     let choice = if section.has("proxy") {
         section.parse("proxy", |text| match text {
-            "off" => Ok(ProxyChoice::Direct),
+            "off" | "false" => Ok(ProxyChoice::Direct),
             text => ForwardProxy::parse(text).map(ProxyChoice::Through),
         })
     } else {
