@@ -70,8 +70,12 @@ impl Counts {
         self.good + self.client_error + self.failed + self.local
     }
 
-    const fn of(status: Option<StatusCode>, outcome: RequestOutcome) -> Option<Kind> {
-        if Cause::of(status, outcome).is_some() {
+    const fn of(
+        status: Option<StatusCode>,
+        outcome: RequestOutcome,
+        took: Duration,
+    ) -> Option<Kind> {
+        if Cause::of(status, outcome, took).is_some() {
             return Some(Kind::Failed);
         }
         match (outcome, status) {
@@ -201,6 +205,8 @@ pub struct Recent {
 struct UpstreamTraffic {
     name: String,
     minutes: Mutex<Minutes<Causes, RECENT>>,
+    /// How many requests in a row failed, the cause of the last one, and its minute.
+    in_a_row: Mutex<Option<(u32, Cause, Minute)>>,
     warnings: Mutex<BTreeMap<Cause, Arc<Throttle>>>,
 }
 
@@ -299,7 +305,7 @@ impl Traffic {
 impl RouteTraffic {
     /// Records a request that has ended.
     pub(crate) fn record(&self, ended: &Ended<'_>) {
-        let Some(kind) = Counts::of(ended.status, ended.outcome) else { return };
+        let Some(kind) = Counts::of(ended.status, ended.outcome, ended.took) else { return };
         let minute = self.traffic.minute();
         let now = SystemTime::now();
         lock(&self.traffic.0.history).change(minute, |counts| counts.add(kind));
@@ -312,9 +318,9 @@ impl RouteTraffic {
             });
             recent.last = Some(Last { time: now, status, outcome: ended.outcome });
         }
-        let cause = Cause::of(ended.status, ended.outcome);
+        let cause = Cause::of(ended.status, ended.outcome, ended.took);
         if !matches!(kind, Kind::Local) && !cause.is_some_and(Cause::is_about_token) {
-            lock(&self.upstream.minutes).change(minute, |causes| causes.add(cause));
+            self.upstream.add(minute, cause);
         }
         if let Some(cause) = cause {
             self.upstream.warn(&self.name, ended.method, cause);
@@ -354,7 +360,19 @@ impl RouteTraffic {
 
 impl UpstreamTraffic {
     fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), minutes: Mutex::default(), warnings: Mutex::default() }
+        Self {
+            name: name.to_owned(),
+            minutes: Mutex::default(),
+            in_a_row: Mutex::default(),
+            warnings: Mutex::default(),
+        }
+    }
+
+    fn add(&self, minute: Minute, cause: Option<Cause>) {
+        lock(&self.minutes).change(minute, |causes| causes.add(cause));
+        let mut in_a_row = lock(&self.in_a_row);
+        let before = in_a_row.map_or(0, |(before, ..)| before);
+        *in_a_row = cause.map(|cause| (before.saturating_add(1), cause, minute));
     }
 
     /// Logs a failure, at most once a minute for each cause.
@@ -363,15 +381,8 @@ impl UpstreamTraffic {
             // The refresher logs these.
             return;
         }
-        let throttle = {
-            let mut warnings = lock(&self.warnings);
-            let is_full = warnings.len() >= CAUSES;
-            match warnings.get(&cause) {
-                Some(throttle) => throttle.clone(),
-                None if is_full => return,
-                None => warnings.entry(cause).or_default().clone(),
-            }
-        };
+        // There are about 110 causes.
+        let throttle = lock(&self.warnings).entry(cause).or_default().clone();
         if throttle.try_pass() {
             warn!(upstream = self.name, route, method, cause = %cause, advice = cause.advice(), "A request failed.");
         }
@@ -379,12 +390,21 @@ impl UpstreamTraffic {
 
     /// What is wrong, if most requests of the last minutes failed.
     fn complaint(&self, minute: Minute) -> Option<String> {
-        let minutes = lock(&self.minutes);
-        WINDOWS.iter().find_map(|window| {
+        let of_window = |window: &usize| {
+            let minutes = lock(&self.minutes);
             let slots = minutes.until(minute).skip(RECENT - window).flatten();
             let complaint = complaint(slots)?;
             Some(format!("{} in the last {window} minutes failed {}", complaint.0, complaint.1))
-        })
+        };
+        WINDOWS.iter().find_map(of_window).or_else(|| self.complaint_in_a_row(minute))
+    }
+
+    /// What is wrong if there are few requests, and the last ones all failed.
+    fn complaint_in_a_row(&self, minute: Minute) -> Option<String> {
+        let (count, cause, last) = (*lock(&self.in_a_row))?;
+        let is_old = minute.saturating_sub(last) >= HISTORY as Minute;
+        (count >= LEAST && !is_old)
+            .then(|| format!("the last {count} requests failed ({cause}); {}", cause.advice()))
     }
 }
 

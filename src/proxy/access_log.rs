@@ -57,7 +57,7 @@ pub(super) fn log_request(
 
 /// What the list of failures says of a request that failed.
 pub(super) fn note(session: &Session, record: &Record) -> Option<Note> {
-    Cause::of(record.status, record.outcome)?;
+    Cause::of(record.status, record.outcome, record.elapsed())?;
     Some(Note {
         path: readable(route::path_of(session.req_header().raw_path())).into_owned(),
         correlation_id: id(session, &CORRELATION_ID).map(str::to_owned),

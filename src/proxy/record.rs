@@ -51,7 +51,7 @@ impl Record {
         *self.took.insert(self.started.elapsed())
     }
 
-    fn elapsed(&self) -> Duration {
+    pub(super) fn elapsed(&self) -> Duration {
         self.took.unwrap_or_else(|| self.started.elapsed())
     }
 }

@@ -5,6 +5,10 @@ use crate::metrics::labels::RequestOutcome;
 use http::StatusCode;
 use serde::{Serialize, Serializer};
 use std::fmt;
+use std::time::Duration;
+
+/// The time after which a caller that leaves without an answer counts as one that gave up.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a request failed that was to go to the tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +34,8 @@ pub enum CauseKind {
     LoginPage,
     /// The answer broke off.
     Incomplete,
+    /// The caller gave up before there was an answer.
+    GivenUp,
     /// There was no token.
     NoToken,
     /// The issuer refuses the client.
@@ -39,7 +45,11 @@ pub enum CauseKind {
 impl Cause {
     /// Returns the cause of a failure. `None` if the request did not fail, or not on the way to the
     /// tenant.
-    pub(crate) const fn of(status: Option<StatusCode>, outcome: RequestOutcome) -> Option<Self> {
+    pub(crate) const fn of(
+        status: Option<StatusCode>,
+        outcome: RequestOutcome,
+        took: Duration,
+    ) -> Option<Self> {
         let kind = match outcome {
             RequestOutcome::Forwarded => {
                 return match status {
@@ -61,6 +71,11 @@ impl Cause {
                 ErrorKind::CredentialRejected => CauseKind::Refused,
                 _ => return None,
             },
+            RequestOutcome::DownstreamClosed
+                if status.is_none() && took.as_secs() >= PATIENCE.as_secs() =>
+            {
+                CauseKind::GivenUp
+            }
             RequestOutcome::DownstreamClosed | RequestOutcome::Aborted => return None,
         };
         Some(Self::Kind(kind))
@@ -90,6 +105,9 @@ impl Cause {
             Self::Kind(CauseKind::Tls) => {
                 "check the upstream's ca_file and this machine's clock; `bearerd doctor` shows the certificate"
             }
+            Self::Kind(CauseKind::GivenUp) => {
+                "the tenant is slow or hangs: give the tool a longer timeout, or report it to SAP"
+            }
             Self::Kind(CauseKind::Timeout) => {
                 "the tenant is slow: raise timeouts.read for long queries, or report it to SAP"
             }
@@ -116,6 +134,7 @@ impl fmt::Display for Cause {
                 CauseKind::Proxy => "the forward proxy did not connect",
                 CauseKind::LoginPage => "the tenant answers with a login page",
                 CauseKind::Incomplete => "the tenant broke off its answer",
+                CauseKind::GivenUp => "no answer before the caller gave up",
                 CauseKind::NoToken => "no usable token",
                 CauseKind::Refused => "the issuer refuses the OAuth client",
             }),

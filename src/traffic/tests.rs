@@ -41,6 +41,17 @@ async fn a_tenant_that_fails_is_complained_about_until_it_works_again() {
     advance(Duration::from_secs(60 * 6)).await;
     assert!(traffic.complaints().is_empty(), "it is over");
 
+    // One request every two minutes.
+    record(&route, &[GOOD]);
+    for _ in 0..3 {
+        advance(Duration::from_secs(120)).await;
+        record(&route, &[AWAY]);
+    }
+    advance(Duration::from_secs(60 * 10)).await;
+    assert!(traffic.complaints()[0].1.starts_with("the last 3 requests failed (the tenant cannot"));
+    advance(Duration::from_secs(60 * 60)).await;
+    assert!(traffic.complaints().is_empty(), "it is long ago");
+
     record(&route, &[GOOD; 100]);
     advance(Duration::from_secs(60 * 2)).await;
     record(&route, &[BROKEN; 30]);
@@ -64,6 +75,7 @@ async fn what_bearerd_answers_itself_is_no_failure_of_the_tenant() {
     }
     record(&route, &[(404, RequestOutcome::Forwarded); 5]);
     record(&route, &[(200, RequestOutcome::DownstreamClosed); 5]);
+    record(&route, &[(0, RequestOutcome::DownstreamClosed); 5]);
     assert!(traffic.complaints().is_empty());
     let counts = traffic.recent("/data").unwrap().counts;
     // A request without a token fails, and the client's own state says why.
@@ -103,7 +115,7 @@ async fn only_the_last_failures_are_kept_and_the_memory_is_bounded() {
         assert_eq!((causes.all, causes.failed.len()), (100, CAUSES));
         assert_eq!(causes.failed.iter().map(|(_, count)| count).sum::<u32>(), 100);
     });
-    assert_eq!(lock(&route.upstream.warnings).len(), CAUSES);
+    assert_eq!(lock(&route.upstream.warnings).len(), 100);
     // The figures that the documentation of this room gives.
     assert!(size_of::<RouteTraffic>() <= 1_300, "{}", size_of::<RouteTraffic>());
 }
@@ -120,4 +132,20 @@ async fn a_reload_keeps_the_routes_that_stay() {
     assert!(traffic.recent("/old").is_none());
     let moved = traffic.route("/data", "elsewhere");
     assert_eq!(moved.upstream.name, "elsewhere");
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_that_give_up_on_a_tenant_that_hangs_are_failures() {
+    let traffic = Traffic::default();
+    let route = traffic.route("/data", "datasphere");
+    for _ in 0..3 {
+        route.record(&Ended {
+            method: "GET",
+            status: None,
+            outcome: RequestOutcome::DownstreamClosed,
+            took: Duration::from_secs(10),
+            note: None,
+        });
+    }
+    assert!(traffic.complaints()[0].1.contains("no answer before the caller gave up"));
 }
