@@ -35,7 +35,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file can't be read.
-    #[error("cannot read {}: {source}; give the path of a configuration file with --config", path.display())]
+    #[error("cannot read {}: {source}; {}", path.display(), unreadable_advice(source))]
     Unreadable {
         /// The path as given.
         path: PathBuf,
@@ -45,6 +45,17 @@ pub enum ConfigError {
     /// The content is wrong.
     #[error(transparent)]
     Faults(#[from] Faults),
+}
+
+/// What to do about a configuration file that can't be read.
+fn unreadable_advice(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "give the path of a configuration file with --config",
+        std::io::ErrorKind::PermissionDenied => {
+            "let this user read the file and enter its folders, or run the command as the file's owner"
+        }
+        _ => "give the path of a text file in UTF-8",
+    }
 }
 
 /// Parses the text of a file, and reads nothing else. `name` is used in messages only.

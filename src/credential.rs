@@ -9,6 +9,7 @@ pub mod format;
 mod identity;
 mod proof_source;
 mod source;
+mod suspicion;
 
 pub use error::CredentialError;
 pub use identity::{Identity, Proof, SecretAuth};

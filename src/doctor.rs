@@ -12,7 +12,7 @@ mod upstream;
 
 use crate::config::Config;
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// The result of one check.
 #[derive(Clone, Debug, Serialize)]
@@ -36,6 +36,9 @@ pub struct Finding {
 pub enum Verdict {
     /// It passed.
     Ok,
+    /// The server answered, though not with success. That need not be a fault: a path of the
+    /// configuration may be no resource that can be read.
+    Reached,
     /// It works, but not for long or not everywhere.
     Warning,
     /// It does not work.
@@ -88,15 +91,20 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
         upstream::examine(upstream, &mut subject).await;
         findings.append(&mut subject.findings);
     }
+    let mut untried: BTreeMap<&str, usize> = BTreeMap::new();
     for route in &config.routes {
         let mut subject = Subject::new(format!("route {}", config.name_of(route)));
         match tokens.get(&*route.client.name) {
             Some(token) => route::examine(route, token, &mut subject).await,
-            None => {
-                let detail = "not tried: there is no token".to_owned();
-                subject.add("call", Verdict::Warning, detail, None);
-            }
+            None => *untried.entry(&route.client.name).or_default() += 1,
         }
+        findings.append(&mut subject.findings);
+    }
+    // All of them have the same cause, which is reported above.
+    for (client, routes) in untried {
+        let mut subject = Subject::new(format!("routes of {client}"));
+        let detail = format!("{routes} not tried: there is no token");
+        subject.add("call", Verdict::Warning, detail, None);
         findings.append(&mut subject.findings);
     }
     findings

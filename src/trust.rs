@@ -6,7 +6,7 @@
 mod advice;
 mod verifier;
 
-pub(crate) use advice::advice;
+pub(crate) use advice::{advice, plain};
 pub(crate) use verifier::{Verifier, explanation};
 
 use crate::environment::Environment;

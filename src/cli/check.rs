@@ -4,7 +4,7 @@ use super::{Settings, print, warn_of_unknown};
 use anyhow::Context;
 use bearerd::app;
 use bearerd::config::{Client, Config, ListenAddress, Transport};
-use bearerd::credential::CredentialSource;
+use bearerd::credential::{CredentialSource, Identity};
 use bearerd::environment::Environment;
 use bearerd::forward_proxy::ForwardProxy;
 use std::fmt::Write;
@@ -100,7 +100,9 @@ fn is_named(address: &ListenAddress, hosts: &[String]) -> bool {
 
 fn explain_client(text: &mut String, client: &Client) -> std::fmt::Result {
     // The check itself reports what can't be read.
-    match (&client.source, client.source.read()) {
+    let identity = client.source.read();
+    let suspicions = identity.as_ref().map(Identity::suspicions).unwrap_or_default();
+    match (&client.source, identity) {
         (CredentialSource::Parts { token_url, client_id, .. }, _) => {
             writeln!(text, "Client {}: {client_id}", client.name)?;
             let with = client.source.description();
@@ -124,6 +126,9 @@ fn explain_client(text: &mut String, client: &Client) -> std::fmt::Result {
         (CredentialSource::Key { location, .. }, Err(_)) => {
             writeln!(text, "Client {}: as stated in {location}", client.name)?;
         }
+    }
+    for why in suspicions {
+        writeln!(text, "  warning: {why}")?;
     }
     writeln!(
         text,

@@ -2,7 +2,7 @@
 
 use super::{File, print, warn_of_unknown};
 use anyhow::bail;
-use bearerd::config::Flags;
+use bearerd::config::{Config, Flags, ListenAddress};
 use bearerd::doctor::{Finding, Verdict, examine};
 use bearerd::environment::Environment;
 use bearerd::http_client;
@@ -39,12 +39,32 @@ pub(super) fn doctor(options: &DoctorOptions, environment: &Environment) -> anyh
         print(&(serde_json::to_string_pretty(&findings)? + "\n"))?;
     } else {
         print(&text(&findings)?)?;
+        print(&success(&findings, &config))?;
     }
     let failed = findings.iter().filter(|finding| finding.verdict == Verdict::Failed).count();
-    if failed > 0 {
-        bail!("{failed} of {} checks failed", findings.len());
+    let first = findings.iter().find(|finding| finding.verdict == Verdict::Failed);
+    if let Some(first) = first {
+        let (all, check, subject) = (findings.len(), first.check, &first.subject);
+        bail!("{failed} of {all} checks failed; the first one is `{check}` of {subject}");
     }
     Ok(())
+}
+
+/// The last line if nothing failed.
+fn success(findings: &[Finding], config: &Config) -> String {
+    let count = |verdict| findings.iter().filter(|finding| finding.verdict == verdict).count();
+    let address = match config.listen.first() {
+        Some(ListenAddress::Tcp(address)) => format!("http://{address}"),
+        Some(unix) => unix.to_string(),
+        None => String::new(),
+    };
+    match (count(Verdict::Failed), count(Verdict::Warning)) {
+        (0, 0) => format!("\nAll {} checks passed. Point tools at {address}.\n", findings.len()),
+        (0, warnings) => {
+            format!("\nNo check failed; {warnings} with a warning. Point tools at {address}.\n")
+        }
+        _ => String::new(),
+    }
 }
 
 fn text(findings: &[Finding]) -> Result<String, std::fmt::Error> {
@@ -57,6 +77,7 @@ fn text(findings: &[Finding]) -> Result<String, std::fmt::Error> {
         }
         let verdict = match finding.verdict {
             Verdict::Ok => "ok",
+            Verdict::Reached => "reached",
             Verdict::Warning => "warning",
             Verdict::Failed => "FAILED",
         };

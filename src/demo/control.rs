@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -56,7 +57,7 @@ Set some faults and keep the others:
 Set some faults and reset the others:
   curl -X PUT -d '{{\"issuer_delay_ms\": 2000}}' http://{address}/faults
 
-Reset all faults:
+Reset all faults, except for token_lifetime:
   curl -X DELETE http://{address}/faults
 
 Replace the signing key, so that every token issued so far is refused:
@@ -105,7 +106,15 @@ async fn merge_faults(
 }
 
 async fn reset_faults(State(state): State<Shared>) -> Json<DemoFaults> {
-    state.set_faults(DemoFaults::default());
+    // The life of tokens is no fault: the demo has short ones, so that refreshes are seen.
+    state
+        .change_faults(|faults| {
+            Ok::<_, Infallible>(DemoFaults {
+                token_lifetime: faults.token_lifetime,
+                ..DemoFaults::default()
+            })
+        })
+        .unwrap_or_else(|never| match never {});
     Json(state.faults())
 }
 

@@ -27,6 +27,9 @@ pub(super) async fn examine(client: &Client, subject: &mut Subject) -> Option<To
         }
     };
     subject.ok("credential", format!("{}, for {}", identity.description, identity.client_id));
+    for why in identity.suspicions() {
+        subject.add("credential", Verdict::Warning, why, None);
+    }
     expiry(client, &identity, subject);
     let certificate = match &identity.proof {
         Proof::Certificate(certificate) => Some(certificate),

@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+/// The time that a sidecar has to get its first token. systemd's socket may have started it now.
+const START: Duration = Duration::from_secs(5);
 /// The longest wait for a connection on this machine.
 const CONNECT: Duration = Duration::from_secs(1);
 /// The port of SAP's `datasphere` CLI while a person logs in with it.
@@ -16,7 +18,7 @@ const PORT_OF_CLI: u16 = 8080;
 /// Connects to each TCP address of `listen`, unless a running sidecar has them.
 pub(super) async fn examine(config: &Config, subject: &mut Subject) {
     let admin = config.admin_listen;
-    match wait_until_ready(admin, Duration::ZERO).await {
+    match wait_until_ready(admin, START).await {
         Ok(()) => {
             return subject
                 .ok("sidecar", format!("one is running and ready, with its probes at {admin}"));
@@ -26,6 +28,16 @@ pub(super) async fn examine(config: &Config, subject: &mut Subject) {
             let advice = "the checks above use the files as they are now; if they pass, the sidecar has older ones: restart it (systemd copies the secret only at the start: `systemctl restart bearerd`)";
             let detail = format!("the one that runs, with its probes at {admin}, says: {why}");
             return subject.add("sidecar", Verdict::Failed, detail, Some(advice.to_owned()));
+        }
+        Err(NotReady::Stranger(_, status)) => {
+            let detail = format!("another program answers at {admin}, with {status}");
+            let advice = "stop it, or set `admin.listen` to another address".to_owned();
+            subject.add("port", Verdict::Failed, detail, Some(advice));
+        }
+        Err(_) if is_taken(admin).await => {
+            let detail = format!("another program listens on {admin}");
+            let advice = "stop it, or set `admin.listen` to another address".to_owned();
+            subject.add("port", Verdict::Failed, detail, Some(advice));
         }
         Err(_) => {}
     }

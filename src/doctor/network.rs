@@ -105,6 +105,7 @@ async fn tls(stream: TcpStream, server: &Server<'_>, subject: &mut Subject) {
         Ok(connected) => connected,
         Err(detail) => {
             let advice = trust::advice(&detail).map(str::to_owned);
+            let detail = trust::plain(&detail).to_owned();
             return subject.add("tls", Verdict::Failed, detail, advice);
         }
     };
@@ -116,7 +117,11 @@ async fn tls(stream: TcpStream, server: &Server<'_>, subject: &mut Subject) {
     parts.extend(chain.iter().filter_map(named));
     let end = chain.iter().filter_map(not_after).min();
     let left = end.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
-    parts.extend(left.map(|left| format!("{} days left", left.as_secs() / (24 * 3600))));
+    parts.extend(end.zip(left).map(|(end, left)| {
+        let day = humantime::format_rfc3339_seconds(end).to_string();
+        let day = day.split('T').next().unwrap_or_default().to_owned();
+        format!("until {day} ({} days left)", left.as_secs() / (24 * 3600))
+    }));
     let is_short = left.is_some_and(|left| left < SOON);
     let verdict = if is_short { Verdict::Warning } else { Verdict::Ok };
     let advice = is_short.then(|| {

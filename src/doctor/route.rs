@@ -117,7 +117,8 @@ async fn report(route: &Route, mut answer: Response, call: &Call<'_>, subject: &
         200..=299 => (Verdict::Ok, None),
         // A path of the configuration need not be a resource that can be read.
         400 | 404 | 405 | 406 => {
-            return subject.ok("call", format!("{detail}; the token was accepted"));
+            let detail = format!("{detail}; the token was accepted");
+            return subject.add("call", Verdict::Reached, detail, None);
         }
         429 => (Verdict::Warning, Some("the API limits the rate of requests; try again later")),
         300..=399 => {

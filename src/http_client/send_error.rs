@@ -40,7 +40,7 @@ fn innermost(error: &(dyn Error + 'static)) -> String {
     while let Some(source) = cause.source() {
         cause = source;
     }
-    trust::explanation(cause).unwrap_or_else(|| cause.to_string())
+    trust::explanation(cause).unwrap_or_else(|| trust::plain(&cause.to_string()).to_owned())
 }
 
 /// Reason why a forward proxy refused a tunnel.

@@ -6,6 +6,7 @@ use super::downstream::Downstream;
 use super::guard::{self, ListenerKind};
 use super::problem::Problem;
 use super::request_body::RequestBody;
+use super::route::TargetError;
 use super::table::Table;
 use super::{replay, request_framing};
 use crate::drain::Drain;
@@ -39,6 +40,11 @@ pub(super) async fn admit(
             return Err(Problem::overloaded(detail));
         }
         guard::check_size(request)?;
+        if !request.raw_path().starts_with(b"/") {
+            // Before the host is judged: a tool that takes this for a proxy sends another one.
+            let why = TargetError::NotOriginForm;
+            return Err(Problem::new(ErrorKind::BadRequest, why.to_string()));
+        }
         table.guard.check(&request.headers, entry(session))?;
         let route = table.find(in_flight.listener(), request.raw_path())?;
         let batch_check = BatchCheck::of(request, &table, in_flight.listener(), &route);

@@ -73,24 +73,64 @@ fn detail(kind: ErrorKind, error: &Error) -> String {
         ErrorKind::UpstreamTls => {
             let cause = tls_cause(error);
             let advice = trust::advice(cause).unwrap_or("run `bearerd doctor` for details");
+            let cause = trust::plain(cause);
             format!("no trusted TLS connection to the upstream: {cause}; {advice}")
         }
         ErrorKind::UpstreamTimeout if is_silence(error) => {
             "the connection to the upstream is dead: no answer came back, and the upstream acknowledged nothing or read nothing; check the network, VPN or NAT in between, and whether the upstream is down or hangs".to_owned()
         }
-        ErrorKind::UpstreamTimeout => format!(
-            "the upstream took too long ({}); if it needs more time, raise the upstream's timeouts",
-            error.etype().as_str()
-        ),
-        ErrorKind::UpstreamUnreachable => format!(
-            "the upstream cannot be reached, closed the connection before it answered, or did not answer in HTTP ({}); check the upstream's url and the network",
-            error.etype().as_str()
-        ),
+        ErrorKind::UpstreamTimeout => late(error.etype()).to_owned(),
+        ErrorKind::UpstreamUnreachable => unreachable(error.etype()).to_owned(),
         ErrorKind::BadRequest if is_late_body(error) => {
             "the request's body did not arrive in time; send it faster, or try again".to_owned()
         }
         ErrorKind::BadRequest => "the request is malformed; see RFC 9112".to_owned(),
         _ => "please report this, with the log line of this request".to_owned(),
+    }
+}
+
+/// Which time limit was exceeded.
+const fn late(etype: &ErrorType) -> &'static str {
+    match etype {
+        ErrorType::ConnectTimedout => {
+            "the upstream took no connection within timeouts.connect; check its url, and whether a firewall drops the packets"
+        }
+        ErrorType::TLSHandshakeTimedout => {
+            "the TLS handshake with the upstream did not end within timeouts.connect; check whether the port speaks TLS"
+        }
+        ErrorType::WriteTimedout => {
+            "the upstream did not take the request within timeouts.write; if it needs more time, raise it"
+        }
+        _ => {
+            "the upstream did not answer within timeouts.read; if the query needs more time, raise it"
+        }
+    }
+}
+
+/// Why there is no answer.
+const fn unreachable(etype: &ErrorType) -> &'static str {
+    match etype {
+        ErrorType::ConnectNoRoute => {
+            "the upstream's host name has no address, or no network leads to it; check the spelling of its url, the DNS and the network; `bearerd doctor` tries each step"
+        }
+        ErrorType::ConnectRefused => {
+            "the upstream refuses connections; check the host and the port of its url, and whether it runs"
+        }
+        ErrorType::InvalidHTTPHeader | ErrorType::UnknownError => {
+            "the upstream did not answer in HTTP; if its port speaks TLS, write https:// in its url"
+        }
+        ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError => {
+            "the upstream, or a device on the way, closed the connection before it answered; try again, and look for limits of size or time"
+        }
+        ErrorType::H2Error
+        | ErrorType::H2Downgrade
+        | ErrorType::InvalidH2
+        | ErrorType::HandshakeError => {
+            "the upstream broke the rules of HTTP/2; set http2: false for it"
+        }
+        _ => {
+            "the upstream cannot be reached; check its url and the network; `bearerd doctor` tries each step"
+        }
     }
 }
 
@@ -128,6 +168,35 @@ mod tests {
         assert_eq!(read(io::ErrorKind::TimedOut), Some(ErrorKind::BadRequest), "a late body");
         let inside = Error::new_in(ErrorType::InternalError);
         assert_eq!(kind_of(&inside), Some(ErrorKind::Internal));
+    }
+
+    #[test]
+    fn no_word_of_the_library_reaches_the_caller() {
+        use ErrorType::*;
+        for etype in [
+            ConnectNoRoute,
+            ConnectRefused,
+            ConnectTimedout,
+            ConnectError,
+            InvalidHTTPHeader,
+            ConnectionClosed,
+            ReadTimedout,
+            WriteTimedout,
+            TLSHandshakeTimedout,
+            H2Error,
+            HandshakeError,
+        ] {
+            let name = etype.as_str().to_owned();
+            let detail = problem(&Error::new_up(etype)).unwrap().detail;
+            assert!(!detail.contains(&name), "{detail}");
+        }
+        let spoke = "cause: received corrupt message of type InvalidContentType";
+        let tls = Error::explain(TLSHandshakeFailure, spoke).into_up();
+        let detail = problem(&tls).unwrap().detail;
+        assert!(
+            detail.contains("does not speak TLS") && !detail.contains("InvalidContentType"),
+            "{detail}"
+        );
     }
 
     #[test]

@@ -2,7 +2,11 @@
 //! pingora passes its errors on only as text.
 
 /// Parts of the library's messages, in the order of the search, each with the advice.
-const KNOWN: [(&[&str], &str); 12] = [
+const KNOWN: [(&[&str], &str); 13] = [
+    (
+        &["InvalidContentType"],
+        "check the port of the URL; a server without TLS needs http://, and allow_cleartext unless it is on this machine",
+    ),
     (
         &["fatal alert: CertificateExpired"],
         "the server refuses bearerd's certificate as expired; renew it, or correct the server's clock",
@@ -59,6 +63,25 @@ const KNOWN: [(&[&str], &str); 12] = [
         "the server, or a proxy in front of it, does not support TLS 1.2 or newer with current ciphers",
     ),
 ];
+
+/// Messages of libraries that say nothing to a person, and what they mean.
+const MEANINGS: [(&str, &str); 3] = [
+    (
+        "received corrupt message of type InvalidContentType",
+        "the server does not speak TLS on this port",
+    ),
+    (
+        "error sending request",
+        "the server closed the connection, or did not answer in HTTP; if its port speaks TLS, write https:// in the URL",
+    ),
+    ("peer closed connection without sending TLS close_notify", "the server closed the connection"),
+];
+
+/// Returns a message of a library in plain words.
+pub(crate) fn plain(message: &str) -> &str {
+    let known = MEANINGS.iter().find(|(library, _)| message.contains(library));
+    known.map_or(message, |(_, meaning)| meaning)
+}
 
 /// Returns what to do about a handshake that failed with this message, if it is known.
 pub(crate) fn advice(error: &str) -> Option<&'static str> {

@@ -61,7 +61,16 @@ async fn a_healthy_setup_is_reported_step_by_step() {
     assert!(check(&out, "upstream datasphere", "tls").starts_with("  ok"), "{out}");
     let odata = check(&out, "route /api/v1/datasphere/consumption", "call");
     assert!(odata.contains("consumption/catalog/spaces: 200 OK"), "{out}");
-    assert!(check(&out, "route /mine", "call").contains("GET /: 404"), "{out}");
+    assert!(
+        check(&out, "route /mine", "call").starts_with("  reached  call        GET /: 404"),
+        "{out}"
+    );
+    let last = out.trim_end().lines().last().unwrap();
+    assert!(
+        last.starts_with("All ")
+            && last.contains("checks passed. Point tools at http://127.0.0.1:"),
+        "{last}"
+    );
     assert!(!out.contains("eyJ"), "no token: {out}");
     assert_eq!(fixture.tenant.seen().tokens_issued, 1);
     assert_eq!(fixture.tenant.seen().writes_executed, 0);
@@ -105,7 +114,11 @@ async fn a_failed_check_comes_with_advice_and_exit_code_1() {
         assert!(about.contains("FAILED") && about.contains(problem), "{problem}: {out}");
         assert!(about.contains(advice), "{advice}: {out}");
         assert!(code == 1 && err.contains("checks failed"), "{err}");
-        assert!(out.contains("not tried: there is no token"), "{out}");
+        assert!(out.contains("2 not tried: there is no token"), "{out}");
+        assert!(
+            err.contains(&format!("the first one is `{name}` of client technical-user")),
+            "{err}"
+        );
     }
 }
 
@@ -159,7 +172,10 @@ async fn the_report_is_available_as_json() {
     let findings: Value = serde_json::from_str(&out).unwrap();
     let verdicts: Vec<_> =
         findings.as_array().unwrap().iter().map(|finding| &finding["verdict"]).collect();
-    assert!(code == 0 && verdicts.len() > 8 && verdicts.iter().all(|v| *v == "ok"), "{out}");
+    assert!(
+        code == 0 && verdicts.len() > 8 && verdicts.iter().all(|v| *v == "ok" || *v == "reached"),
+        "{out}"
+    );
 
     let (code, out, _) = run(&fixture, &config, &["token", "--json"]).await;
     let token: Value = serde_json::from_str(&out).unwrap();
@@ -215,4 +231,17 @@ async fn a_program_on_the_sidecars_port_is_found_and_a_sidecar_is_not_one() {
     let (code, out, _) = run(&fixture, &config, &["doctor"]).await;
     let about = check(&out, "listener", "sidecar");
     assert!(code == 1 && about.contains("refuses") && about.contains("systemctl restart"), "{out}");
+}
+
+#[tokio::test]
+async fn accidents_with_a_secret_are_named_and_not_shown() {
+    let fixture = Fixture::start().await;
+    let quoted = format!("\"{}\"", fixture.tenant.client_secret());
+    std::fs::write(fixture.path("quoted"), &quoted).unwrap();
+    let config =
+        configuration(&fixture).client("client_secret_file", fixture.path("quoted").display());
+    let (code, out, _) = run(&fixture, &config, &["doctor"]).await;
+    assert!(code == 1 && out.contains("the client secret is in quotes; remove them"), "{out}");
+    let (code, out, _) = run(&fixture, &config, &["check"]).await;
+    assert!(code == 0 && out.contains("warning: the client secret is in quotes"), "{out}");
 }

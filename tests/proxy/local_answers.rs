@@ -6,12 +6,13 @@ use crate::support::raw_client::exchange;
 use crate::support::scene::{Scene, unchanged};
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Behaviour, Peer};
-use crate::support::{eventually, http};
+use crate::support::{DEADLINE, eventually, http};
 use bearerd::error::ErrorKind;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::time::timeout;
 
 /// Checks the form of a local answer and returns its detail.
 async fn problem(answer: reqwest::Response, kind: ErrorKind) -> String {
@@ -332,4 +333,28 @@ async fn a_caller_that_leaves_is_not_the_upstreams_fault() {
     let (_, metrics) = sidecar.probe("/metrics").await;
     assert!(!metrics.contains("upstream_incomplete"), "{metrics}");
     assert!(upstream.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_caller_that_speaks_tls_is_answered_in_words() {
+    let Scene { sidecar, .. } = &Scene::start().await;
+    let mut caller = TcpStream::connect(sidecar.host()).await.unwrap();
+    // The beginning of a handshake.
+    caller.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03hello\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    timeout(DEADLINE, caller.read_to_end(&mut answer)).await.expect("it answers").unwrap();
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(
+        answer.starts_with("HTTP/1.1 400") && answer.contains("the caller spoke TLS"),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn a_caller_that_takes_the_sidecar_for_a_proxy_hears_that_and_nothing_about_the_host() {
+    let Scene { sidecar, .. } = &Scene::start().await;
+    let request =
+        "GET http://acme.example/free HTTP/1.1\r\nHost: acme.example\r\nConnection: close\r\n\r\n";
+    let answer = exchange(sidecar.host(), request).await;
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("not as its proxy"), "{answer}");
 }

@@ -183,9 +183,11 @@ Look at the state of the token, which is valid for {LIFETIME} s here. In a brows
   curl {admin}/readyz
   curl -s {admin}/metrics | grep bearerd_token
 
-Make the token endpoint fail, and look again. DELETE resets all faults. The last command lists more:
+Make the token endpoint fail, and look again within a minute, when the next token is due. Make the tenant
+fail, call it, and look at once. DELETE resets all faults. The last command lists more:
 
   curl -X PATCH {control}/faults -d '{{\"issuer\":\"unavailable\"}}'
+  curl -X PATCH {control}/faults -d '{{\"tenant\":\"internal_error\"}}'
   curl -X DELETE {control}/faults
   curl {control}
 

@@ -200,5 +200,7 @@ pub(super) fn table(steps: &[Step]) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{mark}  {:width$}  {}", step.name, step.result);
     }
+    let succeeded = steps.iter().filter(|step| step.succeeded).count();
+    let _ = writeln!(text, "\n{succeeded} of {} steps succeeded.", steps.len());
     text
 }

@@ -12,19 +12,30 @@ const SLACK: usize = 8 * 1024;
 /// and are received at once.
 const LONG: usize = 8 * 1024;
 
+/// The first byte of a handshake of TLS (RFC 8446 section 5.1). No method begins with it.
+const HANDSHAKE: u8 = 0x16;
+
 /// A header that is being received.
 #[derive(Debug, Default)]
 pub(super) struct PartialHeader {
     /// How many bytes of it were received.
     length: usize,
+    /// Whether it begins like a handshake of TLS.
+    is_tls: bool,
     /// Whether it is counted among the long headers of its listener.
     is_long: AtomicBool,
 }
 
 impl PartialHeader {
-    /// Starts with this many bytes.
-    pub(super) const fn begin(&mut self, length: usize) {
-        self.length = length;
+    /// Starts with these bytes.
+    pub(super) fn begin(&mut self, bytes: &[u8]) {
+        self.length = bytes.len();
+        self.is_tls = bytes.first() == Some(&HANDSHAKE);
+    }
+
+    /// Whether a caller speaks TLS to a port without it.
+    pub(super) const fn is_tls(&self) -> bool {
+        self.is_tls
     }
 
     /// Adds this many bytes.

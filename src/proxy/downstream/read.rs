@@ -43,7 +43,7 @@ impl Downstream {
         let begins = bytes.iter().any(|byte| !b"\r\n".contains(byte));
         match phase {
             Phase::Idle | Phase::Ended if begins => {
-                self.header.begin(bytes.len());
+                self.header.begin(bytes);
                 self.set_phase(Phase::Header);
             }
             Phase::Header => self.header.add(bytes.len()),

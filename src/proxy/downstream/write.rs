@@ -43,7 +43,7 @@ impl Downstream {
     /// a local answer is due.
     fn replace_own_answer(&mut self, bytes: &[u8]) -> bool {
         if self.local_answer.is_none() && self.phase().is_before_hooks() {
-            self.answer(&local_answer_for(bytes));
+            self.answer(&local_answer_for(bytes, self.header.is_tls()));
         }
         self.local_answer.is_some()
     }
@@ -125,7 +125,7 @@ impl Downstream {
 }
 
 /// The local answer that replaces pingora's own: a bare 405 for CONNECT, a bare 400 for all else.
-fn local_answer_for(answer: &[u8]) -> Problem {
+fn local_answer_for(answer: &[u8], is_tls: bool) -> Problem {
     if answer.starts_with(b"HTTP/1.1 405") {
         Problem {
             allow: Some("GET, HEAD, POST, PUT, PATCH, DELETE".to_owned()),
@@ -134,6 +134,11 @@ fn local_answer_for(answer: &[u8]) -> Problem {
                 "CONNECT is for forward proxies, and the sidecar is not one; use its address in place of the upstream's, not as a proxy",
             )
         }
+    } else if is_tls {
+        Problem::new(
+            ErrorKind::BadRequest,
+            "the caller spoke TLS, and this port has none; write http:// in the tool's URL",
+        )
     } else {
         Problem::new(ErrorKind::BadRequest, "the request is malformed; see RFC 9112")
     }
