@@ -313,9 +313,9 @@ fn every_alert_has_an_example_that_fires_and_one_that_is_silent() {
 }
 
 #[tokio::test]
-async fn an_idle_sidecar_has_the_series_that_the_readme_says() {
-    let readme = include_str!("../../README.md");
-    let (_, after) = readme.split_once("An idle sidecar with the default routes has ").unwrap();
+async fn an_idle_sidecar_has_the_series_that_the_document_says() {
+    let document = include_str!("../../docs/observability.md");
+    let (_, after) = document.split_once("An idle sidecar with the default routes has ").unwrap();
     let DemoScene { sidecar, .. } = &DemoScene::start().await;
     let (_, text) = sidecar.probe("/metrics").await;
     let series = text.lines().filter(|line| !line.starts_with('#')).count();

@@ -1,4 +1,4 @@
-//! The tables of the README agree with the program.
+//! The tables of the README and of the documents agree with the program.
 
 use crate::support::scene::Scene;
 use bearerd::config::unknown_variables;
@@ -11,10 +11,14 @@ use std::path::Path;
 use strum::VariantArray;
 
 const README: &str = include_str!("../../README.md");
+const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
+const OBSERVABILITY: &str = include_str!("../../docs/observability.md");
+/// The largest size of the README, in bytes: it is an entrance.
+const MOST: usize = 9 * 1024;
 
 /// The names in backticks at the beginning of table rows.
 fn first_cells() -> BTreeSet<&'static str> {
-    README.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect()
+    OBSERVABILITY.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect()
 }
 
 #[tokio::test]
@@ -62,7 +66,8 @@ fn the_table_of_local_answers_lists_every_kind_with_its_status() {
 #[test]
 fn the_table_of_profiles_lists_every_profile_with_its_paths() {
     for profile in &PROFILES {
-        let row = README.lines().find(|line| line.starts_with(&format!("| `{}` |", profile.name)));
+        let begin = format!("| `{}` |", profile.name);
+        let row = CONFIGURATION.lines().find(|line| line.starts_with(&begin));
         let row = row.unwrap_or_else(|| panic!("no row for {}", profile.name));
         for path in profile.paths {
             assert!(row.contains(&format!("`{path}`")), "{row}");
@@ -85,8 +90,8 @@ fn the_table_of_profiles_lists_every_profile_with_its_paths() {
 }
 
 #[test]
-fn the_variables_that_the_readme_names_are_read() {
-    let named: BTreeSet<_> = README
+fn the_variables_that_the_documents_name_are_read() {
+    let named: BTreeSet<_> = CONFIGURATION
         .split('`')
         .filter(|word| word.starts_with("BEARERD_") && !word.contains(' '))
         .collect();
@@ -94,4 +99,49 @@ fn the_variables_that_the_readme_names_are_read() {
     for name in named {
         assert_eq!(unknown_variables(&Environment::from([(name, "x")])).count(), 0, "{name}");
     }
+}
+
+#[test]
+fn the_readme_stays_an_entrance() {
+    assert!(README.len() <= MOST, "{}", README.len());
+}
+
+/// The anchors of a document's headings, as GitHub makes them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let heading = |line: &str| {
+        let title = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = |letter: char| letter.is_alphanumeric() || " -_".contains(letter);
+        title.chars().filter(|letter| kept(*letter)).collect::<String>().replace(' ', "-")
+    };
+    text.lines().filter(|line| line.starts_with('#')).map(heading).collect()
+}
+
+#[test]
+fn every_link_of_a_document_leads_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut documents =
+        vec![root.join("README.md"), root.join("SECURITY.md"), root.join("CONTRIBUTING.md")];
+    let pages = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    documents.extend(pages.filter(|path| path.extension().is_some_and(|end| end == "md")));
+    let mut count = 0;
+    for document in documents {
+        let text = fs::read_to_string(&document).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") || link.contains(' ') {
+                continue;
+            }
+            count += 1;
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = match path {
+                "" => document.clone(),
+                path => document.parent().unwrap().join(path),
+            };
+            assert!(target.exists(), "{}: {link}", document.display());
+            if !anchor.is_empty() {
+                let anchors = anchors(&fs::read_to_string(&target).unwrap());
+                assert!(anchors.contains(anchor), "{}: {link}", document.display());
+            }
+        }
+    }
+    assert!(count > 60, "{count}");
 }
