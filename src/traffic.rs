@@ -80,11 +80,10 @@ impl Counts {
         }
         match (outcome, status) {
             (RequestOutcome::Local(_), _) => Some(Kind::Local),
-            (RequestOutcome::Forwarded, Some(status)) if status.as_u16() >= 400 => {
-                Some(Kind::ClientError)
+            (RequestOutcome::Forwarded | RequestOutcome::DownstreamClosed, Some(status)) => {
+                Some(if status.as_u16() >= 400 { Kind::ClientError } else { Kind::Good })
             }
-            (RequestOutcome::Forwarded, Some(_)) => Some(Kind::Good),
-            // The caller went away, or the process ended: nobody failed.
+            // The caller went away before an answer, or the process ended: nobody failed.
             _ => None,
         }
     }

@@ -50,18 +50,25 @@ impl Cause {
         outcome: RequestOutcome,
         took: Duration,
     ) -> Option<Self> {
-        let kind = match outcome {
-            RequestOutcome::Forwarded => {
-                return match status {
-                    Some(status) => match status.as_u16() {
-                        code @ (401 | 403 | 500..=599) => Some(Self::Answer(code)),
-                        _ => None,
-                    },
-                    None => None,
+        let kind = match (outcome, status) {
+            // Also if the caller left before the answer's end: the tenant has answered.
+            (RequestOutcome::Forwarded | RequestOutcome::DownstreamClosed, Some(status)) => {
+                return match status.as_u16() {
+                    code @ (401 | 403 | 500..=599) => Some(Self::Answer(code)),
+                    _ => None,
                 };
             }
-            RequestOutcome::UpstreamIncomplete => CauseKind::Incomplete,
-            RequestOutcome::Local(kind) => match kind {
+            (RequestOutcome::DownstreamClosed, None) if took.as_secs() >= PATIENCE.as_secs() => {
+                CauseKind::GivenUp
+            }
+            (
+                RequestOutcome::Forwarded
+                | RequestOutcome::DownstreamClosed
+                | RequestOutcome::Aborted,
+                _,
+            ) => return None,
+            (RequestOutcome::UpstreamIncomplete, _) => CauseKind::Incomplete,
+            (RequestOutcome::Local(kind), _) => match kind {
                 ErrorKind::UpstreamUnreachable => CauseKind::Unreachable,
                 ErrorKind::UpstreamTls => CauseKind::Tls,
                 ErrorKind::UpstreamTimeout => CauseKind::Timeout,
@@ -71,12 +78,6 @@ impl Cause {
                 ErrorKind::CredentialRejected => CauseKind::Refused,
                 _ => return None,
             },
-            RequestOutcome::DownstreamClosed
-                if status.is_none() && took.as_secs() >= PATIENCE.as_secs() =>
-            {
-                CauseKind::GivenUp
-            }
-            RequestOutcome::DownstreamClosed | RequestOutcome::Aborted => return None,
         };
         Some(Self::Kind(kind))
     }

@@ -39,6 +39,8 @@ async fn a_tenant_that_fails_is_complained_about_until_it_works_again() {
             && traffic.complaints()[0].1.contains("reached")
     );
     advance(Duration::from_secs(60 * 6)).await;
+    assert!(traffic.complaints()[0].1.starts_with("the last 30 requests failed"));
+    record(&route, &[GOOD]);
     assert!(traffic.complaints().is_empty(), "it is over");
 
     // One request every two minutes.
@@ -75,11 +77,11 @@ async fn what_bearerd_answers_itself_is_no_failure_of_the_tenant() {
     }
     record(&route, &[(404, RequestOutcome::Forwarded); 5]);
     record(&route, &[(200, RequestOutcome::DownstreamClosed); 5]);
-    record(&route, &[(0, RequestOutcome::DownstreamClosed); 5]);
+    record(&route, &[(0, RequestOutcome::DownstreamClosed); 7]);
     assert!(traffic.complaints().is_empty());
     let counts = traffic.recent("/data").unwrap().counts;
     // A request without a token fails, and the client's own state says why.
-    assert_eq!(counts, Counts { good: 0, client_error: 5, failed: 5, local: 15 });
+    assert_eq!(counts, Counts { good: 5, client_error: 5, failed: 5, local: 15 });
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,8 +4,8 @@
 use super::browser::headless;
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Behaviour, Peer};
-use crate::support::{Fixture, eventually, issuer};
-use bearerd::demo::{DemoFaults, IssuerFault};
+use crate::support::{Fixture, SALES, eventually, issuer};
+use bearerd::demo::{DemoFaults, IssuerFault, TenantFault};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -13,10 +13,11 @@ const SCRIPT: &str = include_str!("../../src/admin/page.js");
 const STYLE: &str = include_str!("../../src/admin/page.css");
 /// The looks: name, window size, and whether the theme is dark.
 const LOOKS: [(&str, &str, bool); 3] =
-    [("light", "900,640", false), ("dark", "900,640", true), ("phone", "500,900", true)];
+    [("light", "900,860", false), ("dark", "900,860", true), ("phone", "500,900", true)];
 
 /// The pictures that the documentation shows.
-const KEPT: [&str; 4] = ["starting-light", "ready-light", "degraded-dark", "rejected-phone"];
+const KEPT: [&str; 5] =
+    ["starting-light", "ready-light", "degraded-dark", "rejected-phone", "failing-light"];
 
 /// Draws the page of a sidecar in each look, before its script has done anything. Returns the
 /// page's document.
@@ -80,6 +81,18 @@ async fn every_state_is_drawn_without_a_console_message() {
     fixture.tenant.set_faults(faults(IssuerFault::Unavailable));
     in_state(&sidecar, "degraded").await;
     assert!(draw(&sidecar, "degraded", folder).await.contains("it has a token, but see below"));
+
+    let broken = DemoFaults { tenant: TenantFault::InternalError, ..faults(IssuerFault::None) };
+    fixture.tenant.set_faults(faults(IssuerFault::None));
+    let sidecar = Sidecar::ready(&config).await;
+    for (faults, count) in [(faults(IssuerFault::None), 4), (broken, 12)] {
+        fixture.tenant.set_faults(faults);
+        for _ in 0..count {
+            sidecar.get(SALES).await;
+        }
+    }
+    in_state(&sidecar, "12 of 16 requests").await;
+    assert!(draw(&sidecar, "failing", folder).await.contains("Correlation id for SAP's support"));
 }
 
 #[tokio::test]
