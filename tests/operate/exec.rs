@@ -35,8 +35,8 @@ impl WaitingTool {
     /// Starts it with these options of `bearerd exec`.
     async fn start(config: &Path, name: &str, options: &[&str]) -> Self {
         let script = format!(
-            "echo \"$BEARERD_USER:$BEARERD_PASSWORD\" > {name}.credential
-            echo \"$BEARERD_URL\" > {name}.new; mv {name}.new {name}.url; trap 'exit 9' TERM
+            "echo \"$BEARERD_USER:$BEARERD_PASSWORD\" > {name}.credential; trap 'exit 9' TERM
+            echo \"$BEARERD_URL\" > {name}.new; mv {name}.new {name}.url
             for _ in $(seq 1200); do [ -e {name}.go ] && exit 7; [ -e {name}.url ] || break; sleep 0.05; done; exit 8"
         );
         let mut command = running(config, options, &script);
