@@ -73,9 +73,9 @@ impl Counts {
     const fn of(
         status: Option<StatusCode>,
         outcome: RequestOutcome,
-        took: Duration,
+        cause: Option<Cause>,
     ) -> Option<Kind> {
-        if Cause::of(status, outcome, took).is_some() {
+        if cause.is_some() {
             return Some(Kind::Failed);
         }
         match (outcome, status) {
@@ -304,7 +304,8 @@ impl Traffic {
 impl RouteTraffic {
     /// Records a request that has ended.
     pub(crate) fn record(&self, ended: &Ended<'_>) {
-        let Some(kind) = Counts::of(ended.status, ended.outcome, ended.took) else { return };
+        let cause = Cause::of(ended.status, ended.outcome, ended.took);
+        let Some(kind) = Counts::of(ended.status, ended.outcome, cause) else { return };
         let minute = self.traffic.minute();
         let now = SystemTime::now();
         lock(&self.traffic.0.history).change(minute, |counts| counts.add(kind));
@@ -317,7 +318,6 @@ impl RouteTraffic {
             });
             recent.last = Some(Last { time: now, status, outcome: ended.outcome });
         }
-        let cause = Cause::of(ended.status, ended.outcome, ended.took);
         if !matches!(kind, Kind::Local) && !cause.is_some_and(Cause::is_about_token) {
             self.upstream.add(minute, cause);
         }
