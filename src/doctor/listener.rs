@@ -29,17 +29,18 @@ pub(super) async fn examine(config: &Config, subject: &mut Subject) {
             let detail = format!("the one that runs, with its probes at {admin}, says: {why}");
             return subject.add("sidecar", Verdict::Failed, detail, Some(advice.to_owned()));
         }
-        Err(NotReady::Stranger(_, status)) => {
-            let detail = format!("another program answers at {admin}, with {status}");
-            let advice = "stop it, or set `admin.listen` to another address".to_owned();
-            subject.add("port", Verdict::Failed, detail, Some(advice));
+        Err(why) => {
+            let other = match why {
+                NotReady::Stranger(_, status) => Some(format!("answers at {admin}, with {status}")),
+                _ if is_taken(admin).await => Some(format!("listens on {admin}")),
+                _ => None,
+            };
+            if let Some(other) = other {
+                let advice = "stop it, or set `admin.listen` to another address".to_owned();
+                let detail = format!("another program {other}");
+                subject.add("port", Verdict::Failed, detail, Some(advice));
+            }
         }
-        Err(_) if is_taken(admin).await => {
-            let detail = format!("another program listens on {admin}");
-            let advice = "stop it, or set `admin.listen` to another address".to_owned();
-            subject.add("port", Verdict::Failed, detail, Some(advice));
-        }
-        Err(_) => {}
     }
     for address in &config.listen {
         let ListenAddress::Tcp(address) = address else { continue };
