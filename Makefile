@@ -62,6 +62,8 @@ advisories: ## Whether a dependency has a known vulnerability
 	PATH="$(CURDIR)/target/tools/bin:$$PATH" $(CARGO) deny --locked --all-features check advisories
 
 # Every configuration in config/ and deploy/ goes through `bearerd check` in tests/ship/configurations.rs.
+# Most integration tests wait for something most of the time: with two threads, two cores are half idle.
+unit: export RUST_TEST_THREADS := 4
 unit: setup
 	$(CARGO) test --all-targets
 	$(CARGO) test --lib --bins $(PRODUCTION)
@@ -110,12 +112,14 @@ interop-packages:
 	@scripts/setup.sh --with-node --with-python --with-browser --with-prometheus --with-kubectl --with-servers
 	sh tests/interop/install.sh tests/interop/cap
 	sh tests/interop/install.sh tests/interop/cli
+	sh tests/interop/install.sh tests/interop/axe
 	sh tests/interop/install.sh tests/deploy
 	sh tests/interop/install-python.sh tests/interop/pyodata odata,pyodata
 	sh tests/interop/install-python.sh tests/deploy check_jsonschema,helm_python,jsonschema,kubernetes_validate,yaml
 
 screenshots: ## Draw the pictures in docs/status anew
-	@scripts/setup.sh --with-browser
+	@scripts/setup.sh --with-browser --with-node
+	sh tests/interop/install.sh tests/interop/axe
 	SCREENSHOTS=$(CURDIR)/docs/status $(CARGO) test --test integration interop::status_page -- --ignored
 
 bench: setup ## Criterion on the hot path and on the rewriting of links; what scraping costs
