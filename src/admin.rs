@@ -2,6 +2,7 @@
 
 mod connections;
 mod page;
+mod runbook;
 
 pub(crate) use connections::serve;
 
@@ -34,6 +35,9 @@ const HEADERS: [(HeaderName, HeaderValue); 4] = [
     ),
 ];
 
+/// Type of the pages.
+const HTML: &str = "text/html; charset=utf-8";
+
 /// Shared state of the admin listener.
 #[derive(Clone)]
 pub struct Admin {
@@ -58,21 +62,26 @@ impl Admin {
 /// Returns the routes of the admin listener.
 pub fn router(admin: Admin) -> Router {
     let livez = get(|State(admin): State<Admin>| async move { admin.view.readiness().livez() });
+    let healthz = livez.clone();
     let startupz =
         get(|State(admin): State<Admin>| async move { admin.view.readiness().startupz() });
     let status = get(|State(admin): State<Admin>| async move { Json(admin.view.status()) });
     let page = get(|State(admin): State<Admin>| async move {
-        ([(CONTENT_TYPE, "text/html; charset=utf-8")], page::render(&admin.view.status()))
+        ([(CONTENT_TYPE, HTML)], page::render(&admin.view.status()))
     });
     Router::new()
         .route("/livez", livez)
+        // Its older name, which some platforms ask for.
+        .route("/healthz", healthz)
         .route("/readyz", get(readyz))
         .route("/startupz", startupz)
         .route("/metrics", get(metrics))
         .route("/status", status)
         .route("/", page)
+        .route("/runbook", get(([(CONTENT_TYPE, HTML)], runbook::PAGE.as_str())))
         .route("/page.css", get(([(CONTENT_TYPE, "text/css")], page::STYLE)))
         .route("/page.js", get(([(CONTENT_TYPE, "text/javascript")], page::SCRIPT)))
+        .fallback(not_found)
         .layer(middleware::map_response(add_headers))
         .layer(middleware::from_fn_with_state(admin.clone(), check_host))
         .with_state(admin)
@@ -112,6 +121,11 @@ async fn check_host(State(admin): State<Admin>, request: Request, next: Next) ->
         return next.run(request).await;
     }
     (StatusCode::MISDIRECTED_REQUEST, "this host name is not in access.hosts; use a name from that list, an IP address, or add this one\n").into_response()
+}
+
+async fn not_found() -> Response {
+    let paths = "there is no such page; there are /, /runbook, /status, /metrics, /livez, /readyz and /startupz (applications connect to `listen`, not here)\n";
+    (StatusCode::NOT_FOUND, paths).into_response()
 }
 
 async fn add_headers(mut response: Response) -> Response {

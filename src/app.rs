@@ -127,7 +127,9 @@ impl App {
         let readiness = Readiness::new(setup.handles(), traffic.clone(), drain.clone());
         readiness.replace_guard(setup.local.guard.clone());
         let starting = readiness.pending_until_dropped("listeners");
-        let view = Arc::new(StatusView::new(readiness, self.metrics.clone(), &setup.config));
+        let file = self.source.as_ref().and_then(|source| source.file.as_deref());
+        let view = StatusView::new(readiness, self.metrics.clone(), &setup.config, file);
+        let view = Arc::new(view);
         let hosts = setup.config.access.hosts.clone().into();
         let listeners = self.listeners.len().try_into().unwrap_or(u64::MAX);
         let requests = u64::from(setup.config.limits.requests).saturating_mul(listeners);

@@ -25,6 +25,7 @@ use std::process::ExitCode;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
+use url::Url;
 
 /// Exit code for a wrong command line or configuration: `EX_USAGE`.
 const USAGE: u8 = 64;
@@ -119,7 +120,11 @@ struct File {
 
 impl File {
     fn load(&self, environment: &Environment, flags: &Flags) -> Result<Config, ConfigError> {
-        config::load(self.config.as_deref(), environment, flags)
+        let config = config::load(self.config.as_deref(), environment, flags)?;
+        for warning in &config.warnings {
+            print_error(&format!("warning: {warning}"));
+        }
+        Ok(config)
     }
 }
 
@@ -227,6 +232,13 @@ fn whole(error: &anyhow::Error) -> String {
         _ if text.contains(&cause) => text,
         _ => format!("{text}: {cause}"),
     })
+}
+
+/// The URL without its query, which may hold confidential values.
+fn without_query(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.into()
 }
 
 /// Writes to standard error, for a limited time: a reader that stalls must not keep a failed

@@ -5,6 +5,7 @@
 //! reports every [`Fault`] at once. Until then, nothing but text is used. [`Draft::resolve`] reads
 //! the clients' keys that name an upstream's origin, and completes the [`Config`].
 
+mod comment;
 mod draft;
 mod fault;
 mod file;
@@ -15,6 +16,7 @@ mod read;
 mod reference;
 mod schema;
 mod section;
+mod syntax;
 mod value;
 
 pub use draft::Draft;
@@ -29,33 +31,23 @@ pub use schema::schema;
 pub use value::ListenAddress;
 
 use crate::environment::Environment;
+use crate::files;
 use std::path::{Path, PathBuf};
 
 /// A configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file can't be read.
-    #[error("cannot read {}: {source}; {}", path.display(), unreadable_advice(source))]
+    #[error("{}", files::unreadable(&path.display().to_string(), path, cause))]
     Unreadable {
         /// The path as given.
         path: PathBuf,
         /// The system's error.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The content is wrong.
     #[error(transparent)]
     Faults(#[from] Faults),
-}
-
-/// What to do about a configuration file that can't be read.
-fn unreadable_advice(error: &std::io::Error) -> &'static str {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => "give the path of a configuration file with --config",
-        std::io::ErrorKind::PermissionDenied => {
-            "let this user read the file and enter its folders, or run the command as the file's owner"
-        }
-        _ => "give the path of a text file in UTF-8",
-    }
 }
 
 /// Parses the text of a file, and reads nothing else. `name` is used in messages only.
@@ -66,10 +58,11 @@ pub fn parse(name: &str, text: &str, environment: &Environment, flags: &Flags) -
         Ok(mut tree) => {
             let mut faults = Faults::default();
             let references = tree.references();
+            let warnings = comment::in_secrets(text, &tree);
             overrides::apply(&mut tree, environment, flags, &mut faults);
             let mut draft = read::draft(&tree, environment, faults);
             if let Some(config) = &mut draft.rest {
-                config.references = references;
+                (config.references, config.warnings) = (references, warnings);
             }
             draft
         }
@@ -87,8 +80,8 @@ pub fn load(
     flags: &Flags,
 ) -> Result<Config, ConfigError> {
     let text = match file {
-        Some(path) => crate::files::read_small(path)
-            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?,
+        Some(path) => files::read_small(path)
+            .map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })?,
         None => String::new(),
     };
     let name = file.map_or_else(String::new, |path| path.display().to_string());

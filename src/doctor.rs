@@ -12,7 +12,7 @@ mod upstream;
 
 use crate::config::Config;
 use serde::Serialize;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// The result of one check.
 #[derive(Clone, Debug, Serialize)]
@@ -86,25 +86,35 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
     let mut subject = Subject::new("listener".to_owned());
     listener::examine(config, &mut subject).await;
     findings.append(&mut subject.findings);
+    let mut unreachable = HashSet::new();
     for upstream in &config.upstreams {
         let mut subject = Subject::new(format!("upstream {}", upstream.name));
-        upstream::examine(upstream, &mut subject).await;
-        findings.append(&mut subject.findings);
-    }
-    let mut untried: BTreeMap<&str, usize> = BTreeMap::new();
-    for route in &config.routes {
-        let mut subject = Subject::new(format!("route {}", config.name_of(route)));
-        match tokens.get(&*route.client.name) {
-            Some(token) => route::examine(route, token, &mut subject).await,
-            None => *untried.entry(&route.client.name).or_default() += 1,
+        if !upstream::examine(upstream, &mut subject).await {
+            unreachable.insert(&*upstream.name);
         }
         findings.append(&mut subject.findings);
     }
-    // All of them have the same cause, which is reported above.
-    for (client, routes) in untried {
-        let mut subject = Subject::new(format!("routes of {client}"));
-        let detail = format!("{routes} not tried: there is no token");
-        subject.add("call", Verdict::Warning, detail, None);
+    // Routes that share a cause, which is reported above.
+    let mut untried: BTreeMap<(String, &str), usize> = BTreeMap::new();
+    for route in &config.routes {
+        let mut subject = Subject::new(format!("route {}", config.name_of(route)));
+        let (client, upstream) = (&*route.client.name, &*route.upstream.name);
+        match tokens.get(client) {
+            None => {
+                let routes = format!("routes of {client}");
+                *untried.entry((routes, "there is no token")).or_default() += 1;
+            }
+            Some(_) if unreachable.contains(upstream) => {
+                let routes = format!("routes to {upstream}");
+                *untried.entry((routes, "there is no connection")).or_default() += 1;
+            }
+            Some(token) => route::examine(route, token, &mut subject).await,
+        }
+        findings.append(&mut subject.findings);
+    }
+    for ((routes, why), count) in untried {
+        let mut subject = Subject::new(routes);
+        subject.add("call", Verdict::Warning, format!("{count} not tried: {why}"), None);
         findings.append(&mut subject.findings);
     }
     findings

@@ -1,6 +1,6 @@
 //! URLs of servers: which ones are accepted, and their host and port.
 
-use url::{Host, Url};
+use url::{Host, ParseError, Url};
 
 /// The host's name or address, without the brackets of an IPv6 address. Empty without a host.
 pub(crate) fn host(url: &Url) -> String {
@@ -35,16 +35,17 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
 /// Parses a URL to which a credential may be sent: https, or http if the cleartext stays on this
 /// machine or is allowed.
 pub(crate) fn url(text: &str, allow_cleartext: bool) -> Result<Url, String> {
-    let url: Url =
-        text.parse().map_err(|error| format!("is not a URL ({error}); write https://host"))?;
+    let url: Url = text.parse().map_err(|error| match error {
+        ParseError::RelativeUrlWithoutBase => {
+            "is not a URL: it has no scheme; write https:// before the host".to_owned()
+        }
+        error => format!("is not a URL ({error}); write https://host"),
+    })?;
     if url.host_str().is_none_or(str::is_empty) {
         return Err("has no host; write https://host".into());
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err("holds a user name or password; use client_id and client_secret_file".into());
-    }
-    if url.fragment().is_some() {
-        return Err("holds a fragment (#…); remove it".into());
     }
     match url.scheme() {
         "https" => Ok(url),
@@ -60,6 +61,9 @@ pub(crate) fn url(text: &str, allow_cleartext: bool) -> Result<Url, String> {
 /// What is wrong with it, as a part of a sentence.
 pub fn token_url(text: &str, allow_cleartext: bool) -> Result<Url, String> {
     let mut url = url(text, allow_cleartext)?;
+    if url.fragment().is_some() {
+        return Err("holds a fragment (#…); remove it".into());
+    }
     without_grant_type(&mut url);
     Ok(url)
 }
@@ -70,10 +74,11 @@ pub fn token_url(text: &str, allow_cleartext: bool) -> Result<Url, String> {
 /// What is wrong with it, as a part of a sentence.
 pub fn origin(text: &str, allow_cleartext: bool) -> Result<Url, String> {
     let url = url(text, allow_cleartext)?;
-    if url.path() != "/" || url.query().is_some() {
-        return Err(
-            "has a path; give the origin alone (https://host) and put paths into `routes`".into()
-        );
+    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+        let origin = url.origin().ascii_serialization();
+        return Err(format!(
+            "has a path; write {origin} alone; only the paths of APIs belong into `routes`"
+        ));
     }
     Ok(url)
 }

@@ -5,8 +5,9 @@ use crate::text;
 use rustix::fs::OFlags;
 use std::fs::{File, OpenOptions, metadata};
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use zeroize::Zeroizing;
 
 /// The largest configuration or file of trust anchors, in bytes.
@@ -73,15 +74,50 @@ pub(crate) fn read_wiped(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(Zeroizing::new(bytes.to_vec()))
 }
 
-/// The end of a message about a file that can't be read: what the sandbox has to do with it.
-pub(crate) fn sandbox_hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        // The sandbox knows a folder by its inode.
-        ErrorKind::PermissionDenied => {
-            " (with `sandbox: on`, folders that are new or were replaced need a restart)"
+/// Whether this process has given up the right to open other files than the configured ones.
+static IS_SANDBOXED: AtomicBool = AtomicBool::new(false);
+
+/// Records that this process opens only files that are configured, from now on.
+pub(crate) fn set_sandboxed() {
+    IS_SANDBOXED.store(true, Ordering::Relaxed);
+}
+
+/// Returns why a file or folder can't be read, and what to do. `shown` is its name for people.
+pub(crate) fn unreadable(shown: &str, path: &Path, error: &io::Error) -> String {
+    let why = match error.kind() {
+        ErrorKind::NotFound if shown.starts_with('~') => {
+            "`~` is not expanded here; write the whole path".to_owned()
         }
-        _ => "",
-    }
+        ErrorKind::NotFound if is_of_windows(shown) => {
+            "bearerd runs on Linux; write the path as Linux sees it (WSL: /mnt/c/...)".to_owned()
+        }
+        ErrorKind::NotFound => "it does not exist; check the path".to_owned(),
+        ErrorKind::PermissionDenied => permission_denied(path),
+        ErrorKind::InvalidInput => format!("{error}; give the path of a file"),
+        _ => error.to_string(),
+    };
+    format!("cannot read {shown}: {why}")
+}
+
+/// Whether a text is a path of Windows: a drive's letter and a backslash.
+pub(crate) fn is_of_windows(text: &str) -> bool {
+    matches!(text.as_bytes(), [drive, b':', b'\\', ..] if drive.is_ascii_alphabetic())
+}
+
+fn permission_denied(path: &Path) -> String {
+    let user = rustix::process::geteuid().as_raw();
+    let of_file = metadata(path).map(|file| {
+        format!("; its mode is {:04o}, its owner {}", file.mode() & 0o7777, file.uid())
+    });
+    let of_file = of_file.unwrap_or_else(|_| "; one of its folders is closed".to_owned());
+    // The sandbox knows a folder by its inode.
+    let hint = match IS_SANDBOXED.load(Ordering::Relaxed) {
+        true => ", or restart bearerd if the folder is new or was replaced (`sandbox: on`)",
+        false => "",
+    };
+    format!(
+        "this process runs as user {user}, which may not{of_file}; give user {user} the right to read it (chown or chmod){hint}"
+    )
 }
 
 /// The folder to watch for a path: the parent of a file, which may be replaced, or the folder

@@ -26,6 +26,8 @@ pub enum EventKind {
     ConfigurationChanged,
     /// A new configuration was rejected.
     ConfigurationRefused,
+    /// A caller spoke TLS to a port without it.
+    TlsNotOffered,
 }
 
 impl EventKind {
@@ -39,6 +41,7 @@ impl EventKind {
             Self::CredentialRefused => "New credential not in use",
             Self::ConfigurationChanged => "New configuration in force",
             Self::ConfigurationRefused => "New configuration not in force",
+            Self::TlsNotOffered => "A caller spoke TLS to a port without TLS",
         }
     }
 
@@ -50,6 +53,7 @@ impl EventKind {
                 | Self::TokenRefused
                 | Self::CredentialRefused
                 | Self::ConfigurationRefused
+                | Self::TlsNotOffered
         )
     }
 }
@@ -93,8 +97,11 @@ impl Journal {
         let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // An event of another client in between does not end a repetition.
         let latest = match kind {
-            // There is one for each request, so it counts as a repetition whatever happened since.
-            EventKind::TokenRefused => events.iter().rposition(|event| event.is_repeated_by(&next)),
+            // There is one for each request or connection, so it counts as a repetition whatever
+            // happened since.
+            EventKind::TokenRefused | EventKind::TlsNotOffered => {
+                events.iter().rposition(|event| event.is_repeated_by(&next))
+            }
             _ => events.iter().rposition(|event| event.client == next.client),
         };
         let repeated = latest.and_then(|latest| events.remove(latest));

@@ -26,6 +26,7 @@
 //! traffic         what became of the last requests, and why some failed
 //! metrics         metric families and their closed label sets
 //! http_client     HTTP client for issuers, CSRF tokens, traces and doctor
+//! no_answer       why a server does not answer, in words
 //! watch           notices files that change
 //! trust           trust anchors
 //! telemetry       log lines on standard error
@@ -92,6 +93,7 @@ pub mod http_client;
 pub mod journal;
 mod keepalive;
 pub mod metrics;
+pub mod no_answer;
 pub mod otlp;
 pub mod pem;
 pub mod probe;

@@ -39,6 +39,11 @@ impl Methods {
             .is_some_and(|index| self.0 & 1 << index != 0)
     }
 
+    /// The set without POST.
+    pub(crate) const fn without_post(self) -> Self {
+        Self(self.0 & !0b00_0100)
+    }
+
     /// Whether every method of this set is also in the other.
     pub(crate) const fn is_within(self, other: Self) -> bool {
         self.0 & !other.0 == 0
@@ -106,8 +111,9 @@ pub enum Links {
 pub struct Profile {
     /// The name in the configuration.
     pub name: &'static str,
-    /// The family's paths on a Datasphere tenant, used if no routes are configured.
-    pub paths: &'static [&'static str],
+    /// The family's paths on a Datasphere tenant, used if no routes are configured. Each with a
+    /// harmless resource below it, to check whether it responds.
+    pub paths: &'static [(&'static str, &'static str)],
     /// The methods that are allowed.
     pub methods: Methods,
     /// Whether POST is only allowed for reads: a batch of reads is a POST, too (OData 4.01 part 1,
@@ -126,8 +132,6 @@ pub struct Profile {
     pub links: Links,
     /// Which requests may be sent again after a refused token.
     pub replay: Replay,
-    /// A harmless resource below the family's own paths, to check whether it responds.
-    pub probe: &'static str,
 }
 
 /// The resource on which OData lets a caller read by POST, since a query may be too long for a URL
@@ -137,7 +141,7 @@ const QUERY: &str = "$query";
 /// 7644 section 3.4.3).
 const SEARCH: &str = ".search";
 
-const fn profile(name: &'static str, paths: &'static [&'static str]) -> Profile {
+const fn profile(name: &'static str, paths: &'static [(&'static str, &'static str)]) -> Profile {
     Profile {
         name,
         paths,
@@ -149,7 +153,6 @@ const fn profile(name: &'static str, paths: &'static [&'static str]) -> Profile 
         csrf: Csrf::Managed,
         links: Links::Json,
         replay: Replay::Any,
-        probe: "",
     }
 }
 
@@ -162,39 +165,43 @@ pub static PROFILES: [Profile; 9] = [
         custom_auth: false,
         csrf: Csrf::IfAsked,
         links: Links::JsonAndXml,
-        probe: "/catalog/spaces",
         ..profile(
             "odata",
             &[
-                "/api/v1/datasphere/consumption",
-                "/api/v1/dwc",
-                "/dwaas-core/odata/v4/catalog",
-                "/dwaas-core/odata/v4/consumption",
+                ("/api/v1/datasphere/consumption", "/catalog/spaces"),
+                ("/api/v1/dwc", "/catalog/spaces"),
+                ("/dwaas-core/odata/v4/catalog", "/spaces"),
+                ("/dwaas-core/odata/v4/consumption", ""),
             ],
         )
     },
     Profile {
         bulk: true,
         reads_by_post: &[SEARCH],
-        probe: "/ServiceProviderConfig",
-        ..profile("scim", &["/api/v1/scim2", "/api/v1/scim"])
+        ..profile(
+            "scim",
+            &[
+                ("/api/v1/scim2", "/ServiceProviderConfig"),
+                ("/api/v1/scim", "/ServiceProviderConfig"),
+            ],
+        )
     },
-    profile("transport", &["/api/v1/content"]),
+    profile("transport", &[("/api/v1/content", "")]),
     Profile {
         methods: Methods::READ_AND_POST,
         links: Links::Off,
-        ..profile("audit", &["/api/v1/audit"])
+        ..profile("audit", &[("/api/v1/audit", "")])
     },
-    Profile { replay: Replay::Idempotent, ..profile("rest", &["/api/v1/datasphere"]) },
+    Profile { replay: Replay::Idempotent, ..profile("rest", &[("/api/v1/datasphere", "")]) },
     Profile {
         replay: Replay::Idempotent,
-        ..profile("cli", &["/dwaas-core", "/api/v1/spaces", "/oauth"])
+        ..profile("cli", &[("/dwaas-core", ""), ("/api/v1/spaces", ""), ("/oauth", "")])
     },
     Profile {
         methods: Methods::READ,
         csrf: Csrf::Off,
         links: Links::Off,
-        ..profile("csrf", &["/api/v1/csrf"])
+        ..profile("csrf", &[("/api/v1/csrf", "")])
     },
     Profile {
         custom_auth: false,
@@ -226,7 +233,8 @@ mod tests {
     #[test]
     fn profiles_have_names_of_their_own_and_no_path_twice() {
         let mut names: Vec<_> = PROFILES.iter().map(|profile| profile.name).collect();
-        let mut paths: Vec<_> = PROFILES.iter().flat_map(|profile| profile.paths).collect();
+        let mut paths: Vec<_> =
+            PROFILES.iter().flat_map(|profile| profile.paths).map(|(path, _)| path).collect();
         let (name_count, path_count) = (names.len(), paths.len());
         names.sort_unstable();
         names.dedup();

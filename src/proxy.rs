@@ -322,6 +322,9 @@ impl ProxyHttp for Proxy {
             answer_header::redact(response, admitted);
             return Ok(());
         }
+        context.record.wants_csrf = response.status == StatusCode::FORBIDDEN
+            && token_refusal::requires_csrf(&response.headers);
+        let admitted = context.admitted()?;
         let is_whole = has_no_body(&session.req_header().method, response);
         let is_refused = response.status >= StatusCode::MULTIPLE_CHOICES;
         admitted.attempt.is_refused = is_refused;
@@ -452,7 +455,8 @@ impl ProxyHttp for Proxy {
         context: &mut Box<Context>,
     ) -> FailToProxy {
         let has_answer = final_answer(session).is_some();
-        let status = match failure::problem(error).filter(|_| !has_answer) {
+        let upstream = context.admitted.as_ref().map_or_else(String::new, Admitted::upstream_name);
+        let status = match failure::problem(error, &upstream).filter(|_| !has_answer) {
             // The caller is gone, or the header was already sent. All that is left is to close the
             // connection.
             None => {

@@ -2,6 +2,7 @@
 //! or degraded, and why.
 
 use crate::drain::Drain;
+use crate::error::ErrorKind;
 use crate::proxy::guard::Guard;
 use crate::token::ClientHandle;
 use crate::traffic::Traffic;
@@ -65,6 +66,42 @@ pub enum SidecarState {
 struct Check {
     name: String,
     verdict: Verdict,
+    /// The entry of the runbook if the check does not pass.
+    entry: Option<Entry>,
+}
+
+/// Entry of the runbook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::VariantArray)]
+pub(crate) enum Entry {
+    NoUsableToken,
+    TokenRefreshFailing,
+    CredentialRejected,
+    CredentialNotTaken,
+    RequestsFailing,
+}
+
+impl Entry {
+    /// Returns the id of the entry's heading.
+    pub(crate) const fn anchor(self) -> &'static str {
+        match self {
+            Self::NoUsableToken => "bearerdnousabletoken",
+            Self::TokenRefreshFailing => "bearerdtokenrefreshfailing",
+            Self::CredentialRejected => "bearerdcredentialrejected",
+            Self::CredentialNotTaken => "bearerdcredentialnottaken",
+            Self::RequestsFailing => "bearerdrequestsfailing",
+        }
+    }
+}
+
+/// Something that does not work, for people.
+#[derive(Clone, Debug, Serialize)]
+pub struct Complaint {
+    /// What it is about.
+    pub about: String,
+    /// Why, if that is known.
+    pub reason: Option<String>,
+    /// The id of the runbook's entry.
+    pub runbook: Option<&'static str>,
 }
 
 enum Verdict {
@@ -77,7 +114,22 @@ enum Verdict {
 
 impl Check {
     const fn new(name: String, verdict: Verdict) -> Self {
-        Self { name, verdict }
+        Self { name, verdict, entry: None }
+    }
+
+    fn explained_by(self, entry: Entry) -> Self {
+        Self { entry: Some(entry), ..self }
+    }
+
+    /// What does not work. `None` if the check passed.
+    fn complaint(&self) -> Option<Complaint> {
+        let reason = match &self.verdict {
+            Verdict::Passed => return None,
+            Verdict::Degraded(why) => Some(why.clone()),
+            Verdict::Pending(why) => why.clone(),
+        };
+        let (about, runbook) = (self.name.clone(), self.entry.map(Entry::anchor));
+        Some(Complaint { about, reason, runbook })
     }
 
     const fn is_pending(&self) -> bool {
@@ -103,6 +155,16 @@ impl fmt::Display for Check {
             Verdict::Passed | Verdict::Pending(None) => formatter.write_str(&self.name),
         }
     }
+}
+
+/// State of the sidecar for people.
+pub struct Evaluation {
+    /// State in a word.
+    pub state: SidecarState,
+    /// State in a line, as `/readyz` answers.
+    pub summary: String,
+    /// What does not work.
+    pub complaints: Vec<Complaint>,
 }
 
 /// Answer to a probe.
@@ -178,10 +240,17 @@ impl Readiness {
         ProbeAnswer::new(ok, lines + &text)
     }
 
-    /// Evaluates the state, and records whether the instance was ready.
-    pub fn evaluate_state(&self) -> SidecarState {
+    /// Evaluates the state and what does not work, and records whether the instance was ready.
+    pub fn evaluate(&self) -> Evaluation {
         let checks = self.checks();
-        let is_ready = self.record_readyz(&checks).ok;
+        let state = self.state(&checks);
+        let summary = self.readyz_answer(&checks).text;
+        let complaints = checks.iter().filter_map(Check::complaint).collect();
+        Evaluation { state, summary, complaints }
+    }
+
+    fn state(&self, checks: &[Check]) -> SidecarState {
+        let is_ready = self.record_readyz(checks).ok;
         if self.0.drain.has_begun() {
             SidecarState::Draining
         } else if is_ready && checks.iter().any(Check::is_degraded) {
@@ -207,25 +276,37 @@ impl Readiness {
         }
         if let Some(why) = self.0.guard.load().as_ref().and_then(|guard| guard.complaint()) {
             let verdict = Verdict::Degraded(why.as_ref().clone());
-            checks.push(Check::new("local credential".into(), verdict));
+            let check = Check::new("local credential".into(), verdict);
+            checks.push(check.explained_by(Entry::CredentialNotTaken));
         }
         for client in self.clients().iter() {
             let state = client.store.state();
             for why in state.credential_errors() {
                 let name = format!("new credential of {}", client.name);
-                checks.push(Check::new(name, Verdict::Degraded(why.to_string())));
+                let check = Check::new(name, Verdict::Degraded(why.to_string()));
+                checks.push(check.explained_by(Entry::CredentialNotTaken));
             }
+            let is_refused = state
+                .failure
+                .as_ref()
+                .is_some_and(|failure| failure.kind == ErrorKind::CredentialRejected);
+            let entry = match (client.store.is_usable(), is_refused) {
+                (_, true) => Entry::CredentialRejected,
+                (true, false) => Entry::TokenRefreshFailing,
+                (false, false) => Entry::NoUsableToken,
+            };
             let failure = state.failure.map(|failure| failure.message.to_string());
             let (name, verdict) = match (client.store.is_usable(), failure) {
                 (true, None) => (format!("token of {}", client.name), Verdict::Passed),
                 (true, Some(why)) => (client.name.clone(), Verdict::Degraded(why)),
                 (false, why) => (format!("token of {}", client.name), Verdict::Pending(why)),
             };
-            checks.push(Check::new(name, verdict));
+            checks.push(Check::new(name, verdict).explained_by(entry));
         }
         // The token may be fine, and the tenant not.
         for (upstream, why) in self.0.traffic.complaints() {
-            checks.push(Check::new(format!("requests to {upstream}"), Verdict::Degraded(why)));
+            let check = Check::new(format!("requests to {upstream}"), Verdict::Degraded(why));
+            checks.push(check.explained_by(Entry::RequestsFailing));
         }
         checks
     }
@@ -307,7 +388,6 @@ impl Readiness {
 mod tests {
     use super::*;
     use crate::clock::Instant;
-    use crate::error::ErrorKind;
     use crate::metrics::Metrics;
     use crate::token::Token;
     use crate::token::client_state::Failure;

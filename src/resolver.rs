@@ -21,7 +21,36 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The largest number of names whose addresses are kept. A configuration has fewer.
 const MOST_KNOWN: usize = 256;
 
-type Answer = Result<Vec<SocketAddr>, String>;
+type Answer = Result<Vec<SocketAddr>, UnresolvedName>;
+
+/// A name without an address, with the system's message.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct UnresolvedName(String);
+
+/// Why a name has no address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DnsFailure {
+    /// There is no such name, or it has no address.
+    Unknown,
+    /// No DNS server answers.
+    Silent,
+}
+
+impl UnresolvedName {
+    fn without_address() -> Self {
+        Self("the name has no address".to_owned())
+    }
+
+    /// Why the name has no address. The standard library passes on only the system's text.
+    pub(crate) fn failure(&self) -> DnsFailure {
+        if self.0.contains("Temporary failure") || self.0.contains("no answer") {
+            DnsFailure::Silent
+        } else {
+            DnsFailure::Unknown
+        }
+    }
+}
 
 /// Callers that wait for each name that is being looked up.
 static WAITING: Mutex<BTreeMap<String, Vec<oneshot::Sender<Answer>>>> = Mutex::new(BTreeMap::new());
@@ -45,7 +74,8 @@ impl LookUp {
     /// Calls the system's resolver, and answers all callers that wait by then.
     fn run(mut self) {
         let found = (self.0.as_str(), 0).to_socket_addrs();
-        let answer: Answer = found.map(Iterator::collect).map_err(|error| error.to_string());
+        let answer: Answer =
+            found.map(Iterator::collect).map_err(|error| UnresolvedName(error.to_string()));
         // Taken, so that the drop does not remove a later lookup of the same name.
         let host = std::mem::take(&mut self.0);
         let waiting = locked(&WAITING).remove(&host).unwrap_or_default();
@@ -88,7 +118,7 @@ pub(crate) async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>
     if let Some(new) = new {
         blocking::submit(move || new.run()).map_err(io::Error::other)?;
     }
-    let answer = answer.await.map_err(|_| io::Error::other("the resolver gave no answer"))?;
+    let answer = answer.await.map_err(|_| no_answer("the resolver gave no answer"))?;
     let mut addresses = answer.map_err(io::Error::other)?;
     addresses.iter_mut().for_each(|address| address.set_port(port));
     Ok(addresses)
@@ -113,7 +143,7 @@ impl Resolve for SystemResolver {
 /// # Errors
 /// The host has no address, or none accepts a connection.
 pub(crate) async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
-    let mut failure = io::Error::other("the name has no address");
+    let mut failure = io::Error::other(UnresolvedName::without_address());
     for mut address in resolve_or_keep(host).await? {
         address.set_port(port);
         match TcpStream::connect(address).await {
@@ -124,10 +154,14 @@ pub(crate) async fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
     Err(failure)
 }
 
+fn no_answer(message: &str) -> io::Error {
+    io::Error::other(UnresolvedName(message.to_owned()))
+}
+
 async fn resolve_or_keep(host: &str) -> io::Result<Vec<SocketAddr>> {
     let asking = look_up(host, 0);
     let found = if locked(&KNOWN).contains_key(host) {
-        let late = |_| Err(io::Error::other("the resolver gave no answer in time"));
+        let late = |_| Err(no_answer("the resolver gave no answer in time"));
         timeout(RESOLVE_TIMEOUT, asking).await.unwrap_or_else(late)
     } else {
         // There is nothing to fall back on; the caller limits the time.
@@ -135,7 +169,9 @@ async fn resolve_or_keep(host: &str) -> io::Result<Vec<SocketAddr>> {
     };
     let mut known = locked(&KNOWN);
     match found {
-        Ok(addresses) if addresses.is_empty() => Err(io::Error::other("the name has no address")),
+        Ok(addresses) if addresses.is_empty() => {
+            Err(io::Error::other(UnresolvedName::without_address()))
+        }
         Ok(addresses) => {
             if known.len() < MOST_KNOWN || known.contains_key(host) {
                 let fresh = Known { addresses: addresses.clone(), failure_log: Throttle::new() };

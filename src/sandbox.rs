@@ -5,7 +5,7 @@
 //! libraries can be read, and nothing can be written.
 
 use crate::config::{BasicAccess, Config, ListenAddress};
-use crate::files::{Link, folder_of, links};
+use crate::files::{self, Link, folder_of, links};
 use landlock::{
     ABI, Access, AccessFs, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
     RulesetCreatedAttr, RulesetError, RulesetStatus,
@@ -74,8 +74,12 @@ pub fn prepare(contained: bool) {
 /// before there are others.
 pub fn enter(config: &Config, config_file: Option<&Path>, anchors: &[PathBuf]) {
     match restrict(config, config_file, anchors) {
-        Ok(RulesetStatus::FullyEnforced) => info!("Sandbox: only configured files can be read."),
+        Ok(RulesetStatus::FullyEnforced) => {
+            files::set_sandboxed();
+            info!("Sandbox: only configured files can be read.");
+        }
         Ok(RulesetStatus::PartiallyEnforced) => {
+            files::set_sandboxed();
             info!("Sandbox: enforced as far as this kernel supports it.");
         }
         Ok(RulesetStatus::NotEnforced) => info!("No sandbox: this kernel has no Landlock."),

@@ -1,6 +1,6 @@
 //! Files that hold one secret, or a certificate with its private key.
 
-use crate::files::{read_wiped, sandbox_hint};
+use crate::files::{is_of_windows, read_wiped, unreadable};
 use crate::pem;
 use crate::secret::Secret;
 use crate::text::{self, NotText};
@@ -11,19 +11,15 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum SecretFileError {
     /// The file can't be read.
-    #[error(
-        "cannot read {}: {source}; check the path and its permissions{}",
-        shown(path),
-        sandbox_hint(source)
-    )]
+    #[error("{}", unreadable(&shown(path), path, cause))]
     Unreadable {
         /// The configured path.
         path: PathBuf,
         /// The system's error.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The path does not name a regular file, or the file is larger than a secret.
-    #[error("{} is not a file of at most 64 KiB; check the path", shown(path))]
+    #[error("{} {}", shown(path), not_a_secret(path))]
     NotASecret {
         /// The configured path.
         path: PathBuf,
@@ -59,6 +55,15 @@ pub enum SecretFileError {
         /// The configured path.
         path: PathBuf,
     },
+}
+
+/// What a path names that is no file with a secret.
+fn not_a_secret(path: &Path) -> &'static str {
+    if path.is_dir() {
+        "is a folder; give the path of a file in it"
+    } else {
+        "is not a file of at most 64 KiB; check the path"
+    }
 }
 
 /// A certificate and its private key, for a TLS client (RFC 8705).
@@ -100,10 +105,15 @@ impl CertificateFiles {
     }
 }
 
-/// A path for messages. A path without a slash is not shown: it may be a secret in the wrong place.
+/// A path for messages. A text that does not look like a path is not shown: it may be a secret in
+/// the wrong place.
 pub(crate) fn shown(path: &Path) -> String {
     let text = path.display().to_string();
-    if text.contains('/') { text } else { "the file that is named there (not shown)".to_owned() }
+    if text.contains('/') || is_of_windows(&text) {
+        text
+    } else {
+        "the file that is named there (not shown)".to_owned()
+    }
 }
 
 /// Reads a file of certificates, or of a key. A text without PEM sections is returned as it is, so
@@ -121,7 +131,7 @@ pub(crate) fn read_secret(path: &Path) -> Result<Secret, SecretFileError> {
         ErrorKind::InvalidInput | ErrorKind::FileTooLarge => {
             SecretFileError::NotASecret { path: path.to_owned() }
         }
-        _ => SecretFileError::Unreadable { path: path.to_owned(), source },
+        _ => SecretFileError::Unreadable { path: path.to_owned(), cause: source },
     })?;
     let whole = text::decode(&bytes)
         .map_err(|reason| SecretFileError::NotText { path: path.to_owned(), reason })?;

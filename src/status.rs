@@ -2,17 +2,18 @@
 //!
 //! It is read from the same state as probes and metrics, so that they never contradict each other.
 
-use crate::config::Config;
+use crate::config::{Config, Route};
 use crate::error::ErrorKind;
 use crate::journal::{Event, EventKind};
 use crate::metrics::Metrics;
-use crate::readiness::{Readiness, SidecarState};
+use crate::readiness::{Complaint, Readiness, SidecarState};
 use crate::token::ClientHandle;
 use crate::traffic::{self, Cause, Counts, Failure, Recent};
 use arc_swap::ArcSwap;
 use rustix::system::uname;
 use serde::{Serialize, Serializer};
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -29,8 +30,10 @@ pub struct StatusView {
     started: SystemTime,
     /// The name of this machine.
     host: String,
-    /// Whether only this machine reaches the status. Otherwise it names no paths of requests: they
-    /// hold the ids of users.
+    /// The configuration file, if the status may name it.
+    config_file: Option<String>,
+    /// Whether only this machine reaches the status. Otherwise it names no paths of requests, which
+    /// hold the ids of users, no file and no tenant.
     is_private: bool,
     token_life: Mutex<TokenLife>,
 }
@@ -47,8 +50,12 @@ pub struct Status {
     pub state: SidecarState,
     /// The answer of `/readyz`.
     pub summary: String,
+    /// What does not work.
+    pub complaints: Vec<Complaint>,
     /// The name of this machine.
     pub host: String,
+    /// The configuration file, if only this machine reaches the status.
+    pub config_file: Option<String>,
     /// Time of this status.
     #[serde(serialize_with = "time")]
     pub now: SystemTime,
@@ -171,7 +178,7 @@ impl ClientHealth {
     pub const fn title(self) -> &'static str {
         match self {
             Self::Ok => "fine: it has a token",
-            Self::Degraded => "degraded: it has a token, but see below",
+            Self::Degraded => "degraded: requests work until its token expires",
             Self::Waiting => "waiting for its first token: requests wait for a while",
             Self::NoToken => "no token: requests are answered 503",
             Self::Rejected => "refused by the issuer: requests are answered 503",
@@ -194,8 +201,8 @@ pub struct RouteStatus {
     pub methods: String,
     /// The upstream's name.
     pub upstream: String,
-    /// The upstream's origin.
-    pub origin: String,
+    /// The upstream's origin, if only this machine reaches the status.
+    pub origin: Option<String>,
     /// The client's name.
     pub client: String,
     /// Its last requests, if there were any.
@@ -223,21 +230,29 @@ pub struct EventStatus {
 
 impl StatusView {
     /// Creates the view.
-    pub fn new(readiness: Readiness, metrics: Arc<Metrics>, config: &Config) -> Self {
+    pub fn new(
+        readiness: Readiness,
+        metrics: Arc<Metrics>,
+        config: &Config,
+        config_file: Option<&Path>,
+    ) -> Self {
+        let is_private = config.admin_listen.ip().is_loopback();
+        let config_file = config_file.filter(|_| is_private);
         Self {
+            config_file: config_file.map(|file| file.display().to_string()),
             readiness,
             metrics,
-            routes: ArcSwap::from_pointee(routes(config)),
+            routes: ArcSwap::from_pointee(routes(config, is_private)),
             started: SystemTime::now(),
             host: uname().nodename().to_string_lossy().into_owned(),
-            is_private: config.admin_listen.ip().is_loopback(),
+            is_private,
             token_life: Mutex::default(),
         }
     }
 
     /// Replaces the routes.
     pub(crate) fn replace_routes(&self, config: &Config) {
-        self.routes.store(Arc::new(routes(config)));
+        self.routes.store(Arc::new(routes(config, self.is_private)));
     }
 
     /// Returns the source of the probes' answers.
@@ -255,7 +270,7 @@ impl StatusView {
 
     /// Returns the status now.
     pub fn status(&self) -> Status {
-        let report = self.readiness.readyz();
+        let evaluation = self.readiness.evaluate();
         let traffic = self.readiness.traffic();
         let mut routes = self.routes.load().to_vec();
         for route in &mut routes {
@@ -264,9 +279,11 @@ impl StatusView {
         let failure = |failure| self.failure(failure);
         Status {
             version: env!("CARGO_PKG_VERSION"),
-            state: self.readiness.evaluate_state(),
-            summary: report.text,
+            state: evaluation.state,
+            summary: evaluation.summary,
+            complaints: evaluation.complaints,
             host: self.host.clone(),
+            config_file: self.config_file.clone(),
             now: SystemTime::now(),
             started: self.started,
             clients: self.readiness.clients().iter().map(|handle| self.client(handle)).collect(),
@@ -368,15 +385,16 @@ impl From<Event> for EventStatus {
     }
 }
 
-fn routes(config: &Config) -> Vec<RouteStatus> {
-    let status = |route: &crate::config::Route| RouteStatus {
+fn routes(config: &Config, is_private: bool) -> Vec<RouteStatus> {
+    let origin = |route: &Route| route.upstream.origin.origin().ascii_serialization();
+    let status = |route: &Route| RouteStatus {
         name: config.name_of(route),
         path: route.path.clone(),
         listen: config.addresses_of(route).map(ToString::to_string).collect(),
         profile: route.profile.name,
         methods: route.methods.to_string(),
         upstream: route.upstream.name.clone(),
-        origin: route.upstream.origin.origin().ascii_serialization(),
+        origin: is_private.then(|| origin(route)),
         client: route.client.name.clone(),
         recent: None,
     };

@@ -121,6 +121,8 @@ pub(crate) struct Ended<'a> {
     pub(crate) method: &'static str,
     pub(crate) status: Option<StatusCode>,
     pub(crate) outcome: RequestOutcome,
+    /// Whether the answer asks for a CSRF token, which is no failure.
+    pub(crate) wants_csrf: bool,
     pub(crate) took: Duration,
     /// The path, if it is known, and the id by which SAP finds the request.
     pub(crate) note: Option<&'a Note>,
@@ -305,6 +307,7 @@ impl RouteTraffic {
     /// Records a request that has ended.
     pub(crate) fn record(&self, ended: &Ended<'_>) {
         let cause = Cause::of(ended.status, ended.outcome, ended.took);
+        let cause = cause.filter(|_| !ended.wants_csrf);
         let Some(kind) = Counts::of(ended.status, ended.outcome, cause) else { return };
         let minute = self.traffic.minute();
         let now = SystemTime::now();

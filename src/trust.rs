@@ -4,9 +4,11 @@
 //! `SSL_CERT_DIR`.
 
 mod advice;
+mod plain;
 mod verifier;
 
-pub(crate) use advice::{advice, plain};
+pub(crate) use advice::advice;
+pub(crate) use plain::plain;
 pub(crate) use verifier::{Verifier, explanation};
 
 use crate::environment::Environment;

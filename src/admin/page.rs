@@ -4,9 +4,10 @@ mod requests;
 mod routes;
 mod token_life;
 
-use crate::readiness::SidecarState;
+use crate::readiness::{Complaint, SidecarState};
 use crate::status::{ClientHealth, ClientStatus, EventStatus, Status, span, timestamp};
 use maud::{DOCTYPE, Markup, html};
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
 /// Remaining life of an OAuth client, below which it is shown as a warning.
@@ -22,49 +23,86 @@ pub(super) const SCRIPT: &str = include_str!("page.js");
 /// Renders the page.
 pub(super) fn render(status: &Status) -> String {
     let (class, word) = badge(status.state);
+    document(
+        &format!("bearerd: {word}"),
+        true,
+        &html! {
+            div.top {
+                h1 { "bearerd" }
+                span.badge.(class) { (word) }
+                span.soft { (place(status)) }
+            }
+            @for complaint in &status.complaints { (trouble(complaint, class)) }
+            h2 { "OAuth clients" }
+            div.cards {
+                @for client in &status.clients { (card(client, status.now)) }
+            }
+            h2 #requests { "Requests" }
+            (requests::render(status))
+            h2 #events { "Last events" }
+            (events(&status.events, status.now))
+            h2 #routes { "Routes" }
+            (routes::render(&status.routes))
+            footer {
+                "bearerd " (status.version) ", running since " (stamp(status.started))
+                ". As data, for support: " a href="status" { "status" } ", " a href="metrics" { "metrics" }
+                ", " a href="readyz?verbose" { "readyz" } ". What to do: " a href="runbook" { "runbook" } "."
+                noscript { " This page does not renew itself without JavaScript; reload it." }
+            }
+        },
+    )
+}
+
+/// Renders a whole document. The script renews one that is live.
+pub(super) fn document(title: &str, is_live: bool, main: &Markup) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "bearerd: " (word) }
+                title { (title) }
                 link rel="stylesheet" href="page.css";
-                script src="page.js" defer {}
+                @if is_live { script src="page.js" defer {} }
             }
             body {
                 p #notice .notice.bad role="alert" hidden {}
-                main {
-                    div.top {
-                        h1 { "bearerd" }
-                        span.badge.(class) { (word) }
-                        span.soft { "on " (status.host) ", " (stamp(status.now)) }
-                    }
-                    // The badge alone says it if all is well.
-                    @if status.state != SidecarState::Ready {
-                        p.trouble.(class) { (status.summary) }
-                    }
-                    h2 { "OAuth clients" }
-                    div.cards {
-                        @for client in &status.clients { (card(client, status.now)) }
-                    }
-                    h2 #requests { "Requests" }
-                    (requests::render(status))
-                    h2 #events { "Last events" }
-                    (events(&status.events, status.now))
-                    h2 #routes { "Routes" }
-                    (routes::render(&status.routes))
-                    footer {
-                        "bearerd " (status.version) ", running since " (stamp(status.started))
-                        ". As data, for support: " a href="status" { "status" } ", " a href="metrics" { "metrics" }
-                        ", " a href="readyz?verbose" { "readyz" } "."
-                        noscript { " This page does not renew itself without JavaScript; reload it." }
-                    }
-                }
+                main { (main) }
             }
         }
     };
     page.into_string()
+}
+
+/// Which sidecar this is: machine, time, and if only this machine reads it, tenants and file.
+fn place(status: &Status) -> Markup {
+    let tenants: BTreeSet<&str> = status
+        .routes
+        .iter()
+        .filter_map(|route| route.origin.as_deref()?.split("://").nth(1))
+        .collect();
+    html! {
+        "on " (status.host) ", " (stamp(status.now))
+        @for (index, tenant) in tenants.iter().enumerate() {
+            @if index == 0 { ", for " } @else { " and " }
+            (tenant)
+        }
+        @if let Some(file) = &status.config_file { ", by " (file) }
+    }
+}
+
+/// Renders what does not work, with a link to what to do.
+fn trouble(complaint: &Complaint, class: &str) -> Markup {
+    html! {
+        p.trouble.(class) {
+            strong { (complaint.about) }
+            @if let Some(reason) = &complaint.reason { ": " (reason) }
+            "."
+            @if let Some(entry) = complaint.runbook {
+                " " a href={ "runbook#" (entry) } { "What to do" }
+            }
+        }
+    }
 }
 
 const fn badge(state: SidecarState) -> (&'static str, &'static str) {
@@ -87,12 +125,6 @@ fn card(client: &ClientStatus, now: SystemTime) -> Markup {
         section.card aria-label={ "Client " (client.name) } {
             h3 { (client.name) }
             p { span.badge.(class) { (client.state.title()) } }
-            @if let Some(error) = &client.last_error {
-                p.trouble.(class) { strong { "Last token request: " } (error) }
-            }
-            @if let Some(error) = &client.credential_error {
-                p.trouble.warn { strong { "New credential: " } (error) }
-            }
             @if let Some(token) = &client.token {
                 (time_left(token.issued, token.expires, now))
             }

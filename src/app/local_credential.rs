@@ -251,7 +251,7 @@ mod tests {
         assert!(lets_in("new") && !lets_in("old"));
         std::fs::remove_file(&key).unwrap();
         let (is_new, fault) = renew();
-        assert!(!is_new && fault.is_some_and(|fault| fault.contains("key: No such file")));
+        assert!(!is_new && fault.is_some_and(|fault| fault.contains("key: it does not exist")));
         assert!(lets_in("new"), "the last good one stays");
         for bad in [
             "new2 \n",

@@ -1,6 +1,6 @@
 //! `bearerd check`: checks a configuration and explains what it means.
 
-use super::{Settings, print, warn_of_unknown};
+use super::{Settings, print, warn_of_unknown, without_query};
 use anyhow::Context;
 use bearerd::app;
 use bearerd::config::{Client, Config, ListenAddress, Transport};
@@ -136,11 +136,4 @@ fn explain_client(text: &mut String, client: &Client) -> std::fmt::Result {
         client.refresh_at * 100.0,
         client.wait
     )
-}
-
-/// The URL without its query, which may hold confidential values.
-fn without_query(url: &Url) -> String {
-    let mut url = url.clone();
-    url.set_query(None);
-    url.into()
 }

@@ -1,6 +1,6 @@
 //! `bearerd token`: fetches one token and prints its content.
 
-use super::{File, print, warn_of_unknown};
+use super::{File, print, warn_of_unknown, without_query};
 use anyhow::{Context, anyhow};
 use bearerd::config::{Client, Config, Flags};
 use bearerd::environment::Environment;
@@ -37,19 +37,10 @@ pub(super) fn token(options: &TokenOptions, environment: &Environment) -> anyhow
     let client = chosen(&config, options.client.as_deref())?;
     http_client::set_up_tls();
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let fetched = runtime.block_on(async {
-        let identity = client.source.read_in_time().await?;
-        let description = identity.description.clone();
-        let source = OAuthSource::new(client, identity)?;
-        let with_advice =
-            |error: TokenError| anyhow!(advice::append(&error, source.advice(&error)));
-        let token = source.fetch().await.map_err(with_advice)?;
-        anyhow::Ok((description, token))
-    });
+    let fetched = runtime.block_on(fetch(client));
     runtime.shutdown_background();
-    let (description, token) = fetched.with_context(|| {
-        format!("no token for client {}; `bearerd doctor` shows more", client.name)
-    })?;
+    let (description, token) =
+        fetched.with_context(|| format!("no token for client {}", client.name))?;
     if options.raw {
         return print(&format!("{}\n", token.text()));
     }
@@ -59,6 +50,25 @@ pub(super) fn token(options: &TokenOptions, environment: &Environment) -> anyhow
         return print(&(serde_json::to_string_pretty(&document)? + "\n"));
     }
     print(&text(client, &description, &token, &claims)?)
+}
+
+/// Fetches a token, with the description of its client's credential.
+async fn fetch(client: &Client) -> anyhow::Result<(String, Token)> {
+    let identity = client.source.read_in_time().await?;
+    let (description, suspicions) = (identity.description.clone(), identity.suspicions());
+    let (url, id) = (without_query(&identity.token_url), identity.client_id.clone());
+    let source = OAuthSource::new(client, identity)?;
+    let token = source.fetch().await.map_err(|error| {
+        let is_refusal =
+            matches!(error, TokenError::Refused { .. } | TokenError::NotAnIssuer { .. });
+        let why = match &suspicions[..] {
+            // What looks wrong says more than the general advice.
+            [_, ..] if is_refusal => format!("{error}; {}", suspicions.join("; ")),
+            _ => advice::append(&error, source.advice(&error)),
+        };
+        anyhow!("{why} (asked {url} as {id}, with {description}; `bearerd doctor` tries each step)")
+    })?;
+    Ok((description, token))
 }
 
 fn chosen<'a>(config: &'a Config, name: Option<&str>) -> anyhow::Result<&'a Client> {

@@ -130,7 +130,7 @@ pub(crate) const ROOT: &[Field] = &[
         Form::Section(ADMIN),
         Nested,
         "",
-        "The listener for probes and metrics. It serves no data of the tenant and asks for no credential.",
+        "The listener for probes, metrics and the status page. It asks for no credential, and serves no answer of the tenant. It names paths of failed requests, the tenant and this file only on a loopback address.",
     ),
     field(
         "clients",

@@ -1,5 +1,6 @@
 //! The parsed configuration: real addresses, durations and header names, nothing left to check.
 
+use super::fault::Fault;
 use super::value::ListenAddress;
 use crate::credential::CredentialSource;
 use crate::forward_proxy::{ForwardProxy, ProxyChoice};
@@ -42,6 +43,8 @@ pub struct Config {
     pub shutdown: ShutdownTimes,
     /// The environment variables that the file refers to. Their values may be secrets.
     pub references: BTreeSet<String>,
+    /// What is allowed, but is probably a mistake.
+    pub warnings: Vec<Fault>,
 }
 
 /// The index of a listener in [`Config::listen`].

@@ -5,6 +5,7 @@
 //! the tables of [`super::file`].
 
 use super::fault::{Faults, Place};
+use super::syntax;
 use crate::environment;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::Spanned;
@@ -101,42 +102,20 @@ impl Node {
     }
 }
 
-/// The parser's message without its place, which the fault has already, and with what to do.
-fn plain(message: &str) -> String {
-    let message = message.split(" at line ").next().unwrap_or(message);
-    if let Some(rest) = message.strip_prefix("duplicate mapping key: ") {
-        let key = rest.split(',').next().unwrap_or(rest);
-        return format!("`{key}` is given twice; keep one of them");
-    }
-    let hint = [
-        ("tabs disallowed", "there is a tab; indent with spaces"),
-        ("simple key expected", "write a space after the colon of a key"),
-        ("did not find expected key", "indent the keys of a mapping alike"),
-        ("hexadecimal number", "in double quotes, a backslash begins an escape; use single quotes"),
-        ("unknown escape", "in double quotes, a backslash begins an escape; use single quotes"),
-    ];
-    match hint.iter().find(|(part, _)| message.contains(part)) {
-        Some((_, advice)) => format!("{message}; {advice}"),
-        None => message.to_owned(),
-    }
-}
-
 /// Parses a document. `name` is the file's name, for places.
 pub(crate) fn parse(name: &str, text: &str) -> Result<Node, Faults> {
     match serde_saphyr::from_str::<Spanned<Raw>>(text) {
         Ok(raw) => Ok(lower(name, text, raw)),
         Err(error) => {
-            let place = error.location().map_or(Place::Nowhere, |location| Place::File {
+            let found = error.location().map(|location| (location.line(), location.column()));
+            let (at, message) = syntax::explain(text, found, &error.without_snippet().to_string());
+            let place = at.map_or(Place::Nowhere, |(line, column)| Place::File {
                 name: name.to_owned(),
-                line: location.line(),
-                column: location.column(),
+                line,
+                column,
             });
             let mut faults = Faults::default();
-            faults.push(
-                &place,
-                "",
-                format!("not valid YAML: {}", plain(&error.without_snippet().to_string())),
-            );
+            faults.push(&place, "", format!("not valid YAML: {message}"));
             Err(faults)
         }
     }

@@ -64,7 +64,8 @@ fn rest(
     let access = access::read(access);
     let requests = root.child("limits", file::LIMITS).parse("requests", value::requests(1));
     let workers = root.parse("workers", value::workers);
-    let admin_listen = root.child("admin", file::ADMIN).parse("listen", value::socket_address);
+    let admin_listen =
+        root.child("admin", file::ADMIN).parse("listen", |text| listen::admin(text, &listen));
     let sandbox = root.parse("sandbox", value::switch);
     let log = log(&root.child("log", file::LOG));
     let shutdown = shutdown(&root.child("shutdown", file::SHUTDOWN));
@@ -81,6 +82,7 @@ fn rest(
         log: log?,
         shutdown: shutdown?,
         references: BTreeSet::new(),
+        warnings: Vec::new(),
     })
 }
 

@@ -237,9 +237,10 @@ pub(crate) fn unknown<'a>(
     given: &str,
     known: impl Iterator<Item = &'a str> + Clone,
 ) -> String {
+    let lower = given.to_lowercase();
     let nearest = known
         .clone()
-        .map(|candidate| (strsim::jaro_winkler(candidate, given), candidate))
+        .map(|candidate| (strsim::jaro_winkler(candidate, &lower), candidate))
         .max_by(|a, b| a.0.total_cmp(&b.0));
     match nearest {
         Some((likeness, candidate)) if likeness > 0.8 => {

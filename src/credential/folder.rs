@@ -5,7 +5,7 @@
 //! old folder is read as a whole, or the new one: never a new id with an old secret.
 
 use super::format::Tree;
-use crate::files::{read_wiped, sandbox_hint};
+use crate::files::{self, read_wiped};
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
@@ -27,12 +27,12 @@ const ATTEMPTS: usize = 3;
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The system returns an error.
-    #[error("cannot read {}: {source}; check the path and its permissions{}", path.display(), sandbox_hint(source))]
+    #[error("{}", files::unreadable(&path.display().to_string(), path, cause))]
     Unreadable {
         /// The file or folder.
         path: PathBuf,
         /// The system's error.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The path names a socket, a pipe or a device.
     #[error("{} is not a file or a folder; check the path", path.display())]
@@ -164,8 +164,8 @@ fn entries(
     Ok(entries)
 }
 
-fn unreadable(path: &Path, source: io::Error) -> ReadError {
-    ReadError::Unreadable { path: path.to_owned(), source }
+fn unreadable(path: &Path, error: io::Error) -> ReadError {
+    ReadError::Unreadable { path: path.to_owned(), cause: error }
 }
 
 #[cfg(test)]

@@ -24,9 +24,11 @@ mod document;
 mod error;
 mod fields;
 mod flat;
+mod foreign;
 mod found;
 mod lines;
 mod location;
+mod pasted;
 mod pem;
 mod plain;
 mod power_bi;
@@ -56,16 +58,32 @@ use search::Search;
 /// The message names formats, locations and bindings, never a value.
 pub fn recognise(source: &Tree, binding: &Binding) -> Result<Found, FormatError> {
     let mut search = Search::default();
+    let mut foreign = None;
     match source {
         Tree::File(bytes) => {
-            search.document(&parse(bytes)?, &Location::document(), None);
+            let document = parse(bytes)?;
+            foreign = foreign_kind(bytes, &document);
+            search.document(&document, &Location::document(), None);
         }
         Tree::Folder(entries) => binding_folder::find(entries, &mut search),
     }
-    choice::choose(search.into_candidates(), binding)
+    choice::choose(search.into_candidates(), binding).map_err(|error| match (error, foreign) {
+        (FormatError::Unknown | FormatError::Unusable(_), Some(kind)) => FormatError::Foreign(kind),
+        (error, _) => error,
+    })
 }
 
-/// Parses a file: JSON if it begins like JSON, else lines of names and values.
+/// What a file is that holds no OAuth client, if it is a known one.
+fn foreign_kind(bytes: &[u8], document: &Document) -> Option<&'static str> {
+    foreign::of_document(document).or_else(|| {
+        let text = document::decode(bytes)?;
+        let has_names = document.map().is_none_or(|entries| !entries.is_empty());
+        let is_json = document::begins_like_json(&text);
+        if has_names || is_json { None } else { foreign::of_text(&text) }
+    })
+}
+
+/// Parses a file: JSON if it begins like JSON, else lines of names and values, or a pasted page.
 ///
 /// Exports of the destination service are Java properties, with escapes of their own. They are
 /// recognised by their names, which hold no escapes.
@@ -74,7 +92,10 @@ fn parse(bytes: &[u8]) -> Result<Document, FormatError> {
     if document::begins_like_json(&text) {
         return Document::of_json(&text);
     }
-    let entries = lines::entries(&text, Escapes::Shell);
+    let entries = match pasted::entries(&text) {
+        Some(entries) => entries,
+        None => lines::entries(&text, Escapes::Shell),
+    };
     Ok(Document::Map(match destination::is_destination(&Fields::of(&entries)) {
         true => lines::entries(&text, Escapes::Properties),
         false => entries,

@@ -12,14 +12,27 @@ const LONG: usize = 24;
 impl Identity {
     /// Returns what looks wrong with the id and the secret, each with what to do.
     pub fn suspicions(&self) -> Vec<String> {
+        let token_url = of_token_url(self.token_url.path());
+        let token_url = token_url.map(|why| format!("the token URL {why}"));
         let id = of_id(&self.client_id).map(|why| format!("the client id {why}"));
         let secret = match &self.proof {
             Proof::Secret { current, .. } => of_secret(current.expose()),
             Proof::Certificate(_) | Proof::SigningKey { .. } => None,
         };
         let secret = secret.map(|why| format!("the client secret {why}"));
-        id.into_iter().chain(secret).collect()
+        token_url.into_iter().chain(id).chain(secret).collect()
     }
+}
+
+/// What looks wrong with the path of a token URL.
+fn of_token_url(path: &str) -> Option<&'static str> {
+    if path.contains("/oauth/token/oauth/token") {
+        return Some("has /oauth/token twice, as one of SAP's pages prints it; keep the first one");
+    }
+    if path.ends_with("/oauth/authorize") {
+        return Some("is the one for logins; write /oauth/token instead of /oauth/authorize");
+    }
+    (path == "/").then_some("has no path; SAP's ends in /oauth/token")
 }
 
 /// What looks wrong with a client id.
@@ -61,6 +74,9 @@ fn of_text(text: &str) -> Option<&'static str> {
         character.is_control()
             || matches!(character, '\u{a0}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
     };
+    if text.contains('\n') {
+        return Some("has several lines; keep only the value");
+    }
     text.contains(is_invisible).then_some("holds an invisible character; type it, or copy it again")
 }
 

@@ -35,11 +35,8 @@ pub(super) async fn examine(client: &Client, subject: &mut Subject) -> Option<To
         Proof::Certificate(certificate) => Some(certificate),
         Proof::Secret { .. } | Proof::SigningKey { .. } => None,
     };
-    let before = subject.findings.len();
     let server = Server { url: &identity.token_url, transport: &client.transport, certificate };
-    network::examine(&server, subject).await;
-    let failed = |finding: &super::Finding| finding.verdict == Verdict::Failed;
-    if subject.findings.iter().skip(before).any(failed) {
+    if !network::examine(&server, subject).await {
         return None;
     }
     token(client, identity, subject).await
@@ -87,7 +84,9 @@ fn clock(skew: f64, subject: &mut Subject) {
     let is_wrong = skew.abs() > SKEW;
     let verdict = if is_wrong { Verdict::Warning } else { Verdict::Ok };
     let direction = if skew < 0.0 { "behind" } else { "ahead of" };
-    let detail = format!("the issuer's clock is {:.0} s {direction} this machine's", skew.abs());
+    let distance = Duration::from_secs_f64(skew.abs().round());
+    let distance = humantime::format_duration(distance);
+    let detail = format!("the issuer's clock is {distance} {direction} this machine's");
     let advice = is_wrong.then(|| "set this machine's clock (NTP)".to_owned());
     subject.add("clock", verdict, detail, advice);
 }

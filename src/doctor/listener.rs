@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// The time that a sidecar has to get its first token. systemd's socket may have started it now.
+/// The time that a sidecar which has just started gets for its first token.
 const START: Duration = Duration::from_secs(5);
 /// The longest wait for a connection on this machine.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -18,7 +18,11 @@ const PORT_OF_CLI: u16 = 8080;
 /// Connects to each TCP address of `listen`, unless a running sidecar has them.
 pub(super) async fn examine(config: &Config, subject: &mut Subject) {
     let admin = config.admin_listen;
-    match wait_until_ready(admin, START).await {
+    let answer = match wait_until_ready(admin, Duration::ZERO).await {
+        Err(NotReady::Answer(_)) => wait_until_ready(admin, START).await,
+        answer => answer,
+    };
+    match answer {
         Ok(()) => {
             return subject
                 .ok("sidecar", format!("one is running and ready, with its probes at {admin}"));

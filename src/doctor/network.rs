@@ -1,24 +1,27 @@
 //! Checks of the connection to a server: name, TCP, forward proxy, TLS.
 
-use super::{Subject, Verdict, advice};
+use super::{Subject, Verdict};
 use crate::config::Transport;
 use crate::endpoint;
 use crate::forward_proxy::{Destination, ForwardProxy};
 use crate::http_client;
+use crate::no_answer::NoAnswer;
 use crate::resolver::look_up;
 use crate::secret_file::CertificateAndKey;
 use crate::token::client_expiry::not_after;
-use crate::trust;
 use rustls::pki_types::{CertificateDer, ServerName};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use url::Url;
 
 /// Timeout of each step.
 const STEP: Duration = Duration::from_secs(5);
+/// The longest wait for a TLS answer of a server that is configured without TLS.
+const HELLO: Duration = Duration::from_secs(1);
 /// A certificate that expires sooner gets a warning.
 const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
@@ -30,8 +33,14 @@ pub(super) struct Server<'a> {
     pub(super) certificate: Option<&'a CertificateAndKey>,
 }
 
-/// Tries each step, up to the first that fails.
-pub(super) async fn examine(server: &Server<'_>, subject: &mut Subject) {
+/// Tries each step, up to the first that fails. Returns whether all passed.
+pub(super) async fn examine(server: &Server<'_>, subject: &mut Subject) -> bool {
+    let before = subject.findings.len();
+    try_steps(server, subject).await;
+    subject.findings.iter().skip(before).all(|finding| finding.verdict != Verdict::Failed)
+}
+
+async fn try_steps(server: &Server<'_>, subject: &mut Subject) {
     let proxy = server.transport.proxy.proxy_for(server.url);
     let (host, port) = match proxy {
         Some(proxy) => (proxy.host.clone(), proxy.port),
@@ -39,26 +48,23 @@ pub(super) async fn examine(server: &Server<'_>, subject: &mut Subject) {
     };
     let host = host.as_str();
     let found = match timeout(STEP, look_up(host, port)).await {
-        Ok(Ok(found)) => found,
-        Ok(Err(error)) => {
-            let advice = advice::unknown_host(host);
-            return subject.add("dns", Verdict::Failed, format!("{host}: {error}"), Some(advice));
-        }
-        Err(_) => {
-            let advice = "check that this machine or container can reach its resolver".to_owned();
-            let detail = format!("{host}: no answer in {} s", STEP.as_secs());
-            return subject.add("dns", Verdict::Failed, detail, Some(advice));
-        }
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(error)) => Err(NoAnswer::of(&error)),
+        Err(_) => Err(NoAnswer::DnsSilent),
+    };
+    let found = match found {
+        Ok(found) => found,
+        Err(failure) => return fail("dns", host, &failure, server, subject),
     };
     let shown: Vec<_> = found.iter().map(|address| address.ip().to_string()).collect();
     subject.ok("dns", format!("{host} is {}", shown.join(", ")));
 
-    let mut stream = Err("no address".to_owned());
+    let mut stream = Err((host.to_owned(), NoAnswer::UnknownName));
     for address in &found {
         stream = match timeout(STEP, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(format!("{address}: {error}")),
-            Err(_) => Err(format!("{address}: no answer in {} s", STEP.as_secs())),
+            Ok(Err(error)) => Err((address.to_string(), NoAnswer::of(&error))),
+            Err(_) => Err((address.to_string(), NoAnswer::ConnectTimeout)),
         };
         if stream.is_ok() {
             break;
@@ -66,10 +72,7 @@ pub(super) async fn examine(server: &Server<'_>, subject: &mut Subject) {
     }
     let mut stream = match stream {
         Ok(stream) => stream,
-        Err(detail) => {
-            let advice = advice::no_connection().to_owned();
-            return subject.add("tcp", Verdict::Failed, detail, Some(advice));
-        }
+        Err((address, failure)) => return fail("tcp", &address, &failure, server, subject),
     };
     let peer = stream.peer_addr().map_or_else(|_| host.to_owned(), |peer| peer.to_string());
     subject.ok("tcp", format!("connected to {peer}"));
@@ -81,7 +84,44 @@ pub(super) async fn examine(server: &Server<'_>, subject: &mut Subject) {
     }
     if server.url.scheme() == "https" {
         tls(stream, server, subject).await;
+    } else if speaks_tls(stream, server).await {
+        let advice = "write https:// in the URL".to_owned();
+        let detail = "the server speaks TLS on this port, but the URL is http://".to_owned();
+        subject.add("tls", Verdict::Failed, detail, Some(advice));
     }
+}
+
+/// Adds the finding that a step failed, at this name or address.
+fn fail(
+    check: &'static str,
+    place: &str,
+    failure: &NoAnswer,
+    server: &Server<'_>,
+    subject: &mut Subject,
+) {
+    let advice = failure.advice(&endpoint::host(server.url)).map(str::to_owned);
+    let detail = format!("{place} {}", failure.predicate());
+    subject.add(check, Verdict::Failed, detail, advice);
+}
+
+/// Whether a server that is configured without TLS begins a handshake.
+async fn speaks_tls(stream: TcpStream, server: &Server<'_>) -> bool {
+    let handshake = timeout(HELLO, handshake(stream, server)).await;
+    matches!(handshake, Ok(Ok(_) | Err(NoAnswer::Tls(_))))
+}
+
+async fn handshake(
+    stream: TcpStream,
+    server: &Server<'_>,
+) -> Result<TlsStream<TcpStream>, NoAnswer> {
+    let other = |error: String| NoAnswer::Other(error);
+    let config = http_client::client_config(server.transport, server.certificate);
+    let config = config.map_err(|error| other(error.to_string()))?;
+    let name = ServerName::try_from(endpoint::host(server.url));
+    let name = name.map_err(|error| other(error.to_string()))?;
+    let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
+    let connected = timeout(STEP, connecting).await.map_err(|_| NoAnswer::TlsTimeout)?;
+    connected.map_err(|error| NoAnswer::of(&error))
 }
 
 async fn tunnel(stream: &mut TcpStream, url: &Url, proxy: &ForwardProxy) -> Result<(), String> {
@@ -92,21 +132,10 @@ async fn tunnel(stream: &mut TcpStream, url: &Url, proxy: &ForwardProxy) -> Resu
 }
 
 async fn tls(stream: TcpStream, server: &Server<'_>, subject: &mut Subject) {
-    let handshake = async {
-        let config = http_client::client_config(server.transport, server.certificate);
-        let config = config.map_err(|error| error.to_string())?;
-        let name = endpoint::host(server.url);
-        let name = ServerName::try_from(name).map_err(|error| error.to_string())?;
-        let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
-        let connected = timeout(STEP, connecting).await.map_err(|_| "no answer".to_owned())?;
-        connected.map_err(|error| trust::explanation(&error).unwrap_or_else(|| error.to_string()))
-    };
-    let connected = match handshake.await {
+    let connected = match handshake(stream, server).await {
         Ok(connected) => connected,
-        Err(detail) => {
-            let advice = trust::advice(&detail).map(str::to_owned);
-            let detail = trust::plain(&detail).to_owned();
-            return subject.add("tls", Verdict::Failed, detail, advice);
+        Err(failure) => {
+            return fail("tls", &endpoint::host(server.url), &failure, server, subject);
         }
     };
     let (_, connection) = connected.get_ref();

@@ -59,8 +59,9 @@ pub(super) async fn examine(route: &Route, token: &Token, subject: &mut Subject)
             report(route, answer, &call, subject).await
         }
         Err(error) => {
-            let detail = format!("GET {target}: {}", error.cause());
-            subject.add("call", Verdict::Failed, detail, None);
+            let detail = format!("GET {target}: the tenant {}", error.predicate());
+            let advice = error.failure().and_then(|failure| failure.advice(""));
+            subject.add("call", Verdict::Failed, detail, advice.map(str::to_owned));
         }
     }
 }
@@ -68,8 +69,8 @@ pub(super) async fn examine(route: &Route, token: &Token, subject: &mut Subject)
 /// A target that is harmless to read: below one of the profile's default paths, the profile's own
 /// choice; otherwise the route's path itself.
 fn target(route: &Route) -> String {
-    let is_known = route.profile.paths.contains(&route.path.as_str());
-    let probe = if is_known { route.profile.probe } else { "" };
+    let known = route.profile.paths.iter().find(|(path, _)| *path == route.path);
+    let probe = known.map_or("", |(_, probe)| *probe);
     let path = if route.strip_path { "" } else { &route.path };
     let target = format!("{path}{probe}");
     if target.starts_with('/') { target } else { format!("/{target}") }

@@ -4,12 +4,16 @@ use super::network::{self, Server};
 use super::{Subject, Verdict};
 use crate::config::Upstream;
 
-pub(super) async fn examine(upstream: &Upstream, subject: &mut Subject) {
+/// Checks the connection. Returns whether there is one.
+pub(super) async fn examine(upstream: &Upstream, subject: &mut Subject) -> bool {
     let certificate = match upstream.read_certificate() {
         Ok(certificate) => certificate,
-        Err(error) => return subject.add("certificate", Verdict::Failed, error.to_string(), None),
+        Err(error) => {
+            subject.add("certificate", Verdict::Failed, error.to_string(), None);
+            return false;
+        }
     };
     let certificate = certificate.as_ref();
     let server = Server { url: &upstream.origin, transport: &upstream.transport, certificate };
-    network::examine(&server, subject).await;
+    network::examine(&server, subject).await
 }

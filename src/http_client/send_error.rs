@@ -1,7 +1,7 @@
 //! Errors of sending a request.
 
 use crate::forward_proxy::TunnelError;
-use crate::trust;
+use crate::no_answer::NoAnswer;
 use http::StatusCode;
 use std::error::Error;
 
@@ -15,32 +15,40 @@ pub(crate) enum SendError {
     /// The answer did not arrive in time.
     Timeout,
     /// An error inside the tunnel: TLS, the connection or the answer.
-    InTunnel(String),
+    InTunnel(NoAnswer),
 }
 
 impl SendError {
     /// An error inside the tunnel.
     pub(super) fn in_tunnel(error: &(dyn Error + 'static)) -> Self {
-        Self::InTunnel(innermost(error))
+        Self::InTunnel(NoAnswer::of(error))
     }
 
-    /// Returns the innermost cause, for example "connection refused" or "UnknownIssuer".
-    pub(crate) fn cause(self) -> String {
-        match self {
-            Self::Library(error) => innermost(&error.without_url()),
-            Self::Tunnel(error) => error.to_string(),
-            Self::Timeout => "no answer in time".into(),
-            Self::InTunnel(cause) => cause,
+    /// Returns why the server did not answer, unless the forward proxy refused.
+    pub(crate) fn failure(&self) -> Option<NoAnswer> {
+        Some(match self {
+            Self::Library(error) if error.is_timeout() && error.is_connect() => {
+                NoAnswer::ConnectTimeout
+            }
+            Self::Library(error) if error.is_timeout() => NoAnswer::ReadTimeout,
+            Self::Library(error) => NoAnswer::of(error),
+            Self::Tunnel(TunnelError::Connect(error)) => {
+                NoAnswer::Proxy(Box::new(NoAnswer::of(error)))
+            }
+            Self::Tunnel(_) => return None,
+            Self::Timeout => NoAnswer::ReadTimeout,
+            Self::InTunnel(failure) => failure.clone(),
+        })
+    }
+
+    /// Returns what the server did, as the end of a sentence that begins with its name.
+    pub(crate) fn predicate(&self) -> String {
+        match (self.failure(), self) {
+            (Some(failure), _) => failure.predicate(),
+            (None, Self::Tunnel(error)) => format!("was not reached: {error}"),
+            (None, _) => "did not answer".to_owned(),
         }
     }
-}
-
-fn innermost(error: &(dyn Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    trust::explanation(cause).unwrap_or_else(|| trust::plain(&cause.to_string()).to_owned())
 }
 
 /// Reason why a forward proxy refused a tunnel.

@@ -3,9 +3,7 @@
 
 use super::settings::Settings;
 use crate::config::Transport;
-use crate::http_client::{
-    BodyError, HttpClient, HttpClientError, HttpClientOptions, SendError, bounded_body,
-};
+use crate::http_client::{BodyError, HttpClient, HttpClientError, HttpClientOptions, bounded_body};
 use crate::throttle::Throttle;
 use async_trait::async_trait;
 use http::{HeaderMap, Response};
@@ -96,11 +94,12 @@ impl opentelemetry_http::HttpClient for Collector {
 
 /// Sends a request, and reads the whole answer.
 async fn ask(http: HttpClient, request: RequestBuilder) -> Result<Response<Bytes>, String> {
-    let mut answer = http.send(request).await.map_err(SendError::cause)?;
+    let mut answer =
+        http.send(request).await.map_err(|error| format!("it {}", error.predicate()))?;
     let body = bounded_body(&mut answer, MAX_ANSWER, |_| false).await;
     let body = body.map_err(|error| match error {
         BodyError::TooLong => "its answer is too long".to_owned(),
-        BodyError::Incomplete(error) => error.cause(),
+        BodyError::Incomplete(error) => format!("it {}", error.predicate()),
     })?;
     let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = answer.status();

@@ -129,6 +129,11 @@ impl Admitted {
         self.attempt.csrf = csrf;
     }
 
+    /// The name of the upstream and the addresses that were tried, for messages.
+    pub(super) fn upstream_name(&self) -> String {
+        self.route.upstream.name_with(&self.tried)
+    }
+
     /// Whether the request had to wait before it was sent. A caller that half-closes its connection
     /// early gets an answer only if its request did not wait.
     pub(super) fn has_waited(&self) -> bool {

@@ -2,17 +2,18 @@
 
 use super::problem::Problem;
 use crate::error::ErrorKind;
-use crate::trust;
+use crate::no_answer::NoAnswer;
 use pingora::{Error, ErrorSource, ErrorType};
 use std::io;
 
-/// The answer to an error that ended a request, or `None` if the caller itself is gone.
-pub(super) fn problem(error: &Error) -> Option<Problem> {
+/// The answer to an error that ended a request, or `None` if the caller itself is gone. `upstream`
+/// is its name and the addresses that were tried.
+pub(super) fn problem(error: &Error, upstream: &str) -> Option<Problem> {
     if let Some(problem) = Problem::of(error) {
         return Some(problem.clone());
     }
     let kind = kind_of(error)?;
-    Some(Problem::new(kind, detail(kind, error)))
+    Some(Problem::new(kind, detail(kind, error, upstream)))
 }
 
 /// The kind of an error that pingora reports.
@@ -68,69 +69,43 @@ fn io_kind(error: &Error) -> Option<io::ErrorKind> {
 }
 
 /// What happened and what to do, for the caller.
-fn detail(kind: ErrorKind, error: &Error) -> String {
+fn detail(kind: ErrorKind, error: &Error, upstream: &str) -> String {
     match kind {
-        ErrorKind::UpstreamTls => {
-            let cause = tls_cause(error);
-            let advice = trust::advice(cause).unwrap_or("run `bearerd doctor` for details");
-            let cause = trust::plain(cause);
-            format!("no trusted TLS connection to the upstream: {cause}; {advice}")
+        ErrorKind::UpstreamTls | ErrorKind::UpstreamTimeout | ErrorKind::UpstreamUnreachable => {
+            let failure = failure_of(kind, error);
+            let advice = failure.advice(upstream).unwrap_or("`bearerd doctor` tries each step");
+            format!("{upstream} {}; {advice}", failure.predicate())
         }
-        ErrorKind::UpstreamTimeout if is_silence(error) => {
-            "the connection to the upstream is dead: no answer came back, and the upstream acknowledged nothing or read nothing; check the network, VPN or NAT in between, and whether the upstream is down or hangs".to_owned()
-        }
-        ErrorKind::UpstreamTimeout => late(error.etype()).to_owned(),
-        ErrorKind::UpstreamUnreachable => unreachable(error.etype()).to_owned(),
         ErrorKind::BadRequest if is_late_body(error) => {
             "the request's body did not arrive in time; send it faster, or try again".to_owned()
         }
-        ErrorKind::BadRequest => "the request is malformed; see RFC 9112".to_owned(),
+        ErrorKind::BadRequest => {
+            "the request is not valid HTTP/1.1; check that the tool speaks HTTP to this port, and what it sends (RFC 9112)"
+                .to_owned()
+        }
         _ => "please report this, with the log line of this request".to_owned(),
     }
 }
 
-/// Which time limit was exceeded.
-const fn late(etype: &ErrorType) -> &'static str {
-    match etype {
-        ErrorType::ConnectTimedout => {
-            "the upstream took no connection within timeouts.connect; check its url, and whether a firewall drops the packets"
-        }
-        ErrorType::TLSHandshakeTimedout => {
-            "the TLS handshake with the upstream did not end within timeouts.connect; check whether the port speaks TLS"
-        }
-        ErrorType::WriteTimedout => {
-            "the upstream did not take the request within timeouts.write; if it needs more time, raise it"
-        }
-        _ => {
-            "the upstream did not answer within timeouts.read; if the query needs more time, raise it"
-        }
+/// Why the upstream did not answer.
+fn failure_of(kind: ErrorKind, error: &Error) -> NoAnswer {
+    use ErrorType::*;
+    if kind == ErrorKind::UpstreamTls {
+        return NoAnswer::of_tls(tls_cause(error));
     }
-}
-
-/// Why there is no answer.
-const fn unreachable(etype: &ErrorType) -> &'static str {
-    match etype {
-        ErrorType::ConnectNoRoute => {
-            "the upstream's host name has no address, or no network leads to it; check the spelling of its url, the DNS and the network; `bearerd doctor` tries each step"
-        }
-        ErrorType::ConnectRefused => {
-            "the upstream refuses connections; check the host and the port of its url, and whether it runs"
-        }
-        ErrorType::InvalidHTTPHeader | ErrorType::UnknownError => {
-            "the upstream did not answer in HTTP; if its port speaks TLS, write https:// in its url"
-        }
-        ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError => {
-            "the upstream, or a device on the way, closed the connection before it answered; try again, and look for limits of size or time"
-        }
-        ErrorType::H2Error
-        | ErrorType::H2Downgrade
-        | ErrorType::InvalidH2
-        | ErrorType::HandshakeError => {
-            "the upstream broke the rules of HTTP/2; set http2: false for it"
-        }
-        _ => {
-            "the upstream cannot be reached; check its url and the network; `bearerd doctor` tries each step"
-        }
+    match error.etype() {
+        _ if is_silence(error) => NoAnswer::Silent,
+        ConnectNoRoute => NoAnswer::NoNetwork,
+        ConnectRefused => NoAnswer::Refused,
+        ConnectTimedout => NoAnswer::ConnectTimeout,
+        TLSHandshakeTimedout => NoAnswer::TlsTimeout,
+        WriteTimedout => NoAnswer::WriteTimeout,
+        ReadTimedout => NoAnswer::ReadTimeout,
+        InvalidHTTPHeader | UnknownError => NoAnswer::NotHttp,
+        H2Error | H2Downgrade | InvalidH2 | HandshakeError => NoAnswer::Http2,
+        ConnectionClosed | ReadError | WriteError => NoAnswer::Closed,
+        _ if error.root_cause().is::<Error>() => NoAnswer::Unknown,
+        _ => NoAnswer::of(error.root_cause()),
     }
 }
 
@@ -187,12 +162,14 @@ mod tests {
             HandshakeError,
         ] {
             let name = etype.as_str().to_owned();
-            let detail = problem(&Error::new_up(etype)).unwrap().detail;
+            let detail =
+                problem(&Error::new_up(etype), "acme.example (10.0.0.1:443)").unwrap().detail;
             assert!(!detail.contains(&name), "{detail}");
+            assert!(detail.starts_with("acme.example (10.0.0.1:443) "), "{detail}");
         }
         let spoke = "cause: received corrupt message of type InvalidContentType";
         let tls = Error::explain(TLSHandshakeFailure, spoke).into_up();
-        let detail = problem(&tls).unwrap().detail;
+        let detail = problem(&tls, "acme.example").unwrap().detail;
         assert!(
             detail.contains("does not speak TLS") && !detail.contains("InvalidContentType"),
             "{detail}"
@@ -201,7 +178,7 @@ mod tests {
 
     #[test]
     fn an_error_of_bearerds_own_carries_its_answer() {
-        let own = |error: Box<Error>| problem(&error).map(|problem| problem.kind);
+        let own = |error: Box<Error>| problem(&error, "").map(|problem| problem.kind);
         let large = crate::proxy::answer_header::too_large();
         assert_eq!(own(large), Some(ErrorKind::UpstreamUnreachable));
         let login = crate::proxy::heal::still_a_login_page();

@@ -204,7 +204,7 @@ impl Guard {
             sent.has_referer && !headers.get_all(REFERER).iter().all(is_own_page)
         };
         if sent.is_foreign || is_elsewhere {
-            let detail = "this request came from a web page of another site, or from an address typed into a browser; the sidecar refuses both; use a tool like curl";
+            let detail = "this request came from a web page of another site, or from an address typed into a browser; the sidecar refuses both; use a tool like curl (the status page is at `admin.listen`, by default http://127.0.0.1:8081)";
             return Err(Problem::new(ErrorKind::CrossSite, detail));
         }
         Ok(())

@@ -48,19 +48,25 @@ impl RouteHandle {
         if is_allowed {
             return Ok(());
         }
-        let is_refused_post = *method == Method::POST && !allows_post();
-        let detail = if is_refused_post {
-            format!("profile {} allows POST only on …/$batch and …/$query", route.profile.name)
+        let here = if allows_post() { route.methods } else { route.methods.without_post() };
+        let detail = if *method == Method::POST && !allows_post() {
+            format!(
+                "profile {} allows POST only on …/$batch and …/$query; this path allows {here}",
+                route.profile.name
+            )
         } else if route.methods.contains(method) {
             format!(
-                "a header (X-HTTP-Method or similar) asks for a method that profile {} does not allow for this path; the route allows {}",
-                route.profile.name, route.methods
+                "a header (X-HTTP-Method or similar) asks for a method that profile {} does not allow for this path, which allows {here}",
+                route.profile.name
             )
         } else {
-            format!("profile {} allows {} on this route", route.profile.name, route.methods)
+            format!(
+                "profile {} allows {here} on this path; `methods` of the route can allow more",
+                route.profile.name
+            )
         };
         Err(Problem {
-            allow: Some(route.methods.to_string()),
+            allow: Some(here.to_string()),
             ..Problem::new(ErrorKind::MethodNotAllowed, detail)
         })
     }

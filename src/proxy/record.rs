@@ -23,6 +23,8 @@ pub(super) struct Record {
     pub(super) method: &'static str,
     pub(super) status: Option<StatusCode>,
     pub(super) outcome: RequestOutcome,
+    /// Whether the answer asks for a CSRF token, which is no failure.
+    pub(super) wants_csrf: bool,
     /// How long the request took, once the access log has it.
     took: Option<Duration>,
     /// For the list of failures, if the request failed.
@@ -40,6 +42,7 @@ impl Record {
             method: OTHER,
             status: None,
             outcome: RequestOutcome::Aborted,
+            wants_csrf: false,
             took: None,
             note: None,
             span: Span::default(),
@@ -91,6 +94,7 @@ impl Drop for Record {
                     method: self.method,
                     status: self.status,
                     outcome: self.outcome,
+                    wants_csrf: self.wants_csrf,
                     took: self.elapsed(),
                     note: self.note.as_ref(),
                 });

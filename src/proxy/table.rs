@@ -88,6 +88,9 @@ pub struct RouteParts {
     pub upstream: Arc<UpstreamHandle>,
 }
 
+/// The largest number of routes that an answer lists.
+const MOST_LISTED: usize = 8;
+
 /// The routes of one listener.
 struct Served {
     address: ListenAddress,
@@ -136,7 +139,10 @@ impl Table {
                 }
                 None => "no configured route matches this path".to_owned(),
             };
-            let detail = format!("{detail}; `bearerd check` lists the routes");
+            let listed = served.and_then(Served::listed);
+            let listed = listed.unwrap_or_else(|| "`bearerd check` lists the routes".to_owned());
+            let detail =
+                format!("{detail}; {listed}; correct the path in the tool, or add a route");
             Problem::new(ErrorKind::NoRoute, detail)
         })
     }
@@ -208,6 +214,19 @@ impl SharedRoute<'_> {
 }
 
 impl Served {
+    /// Names the routes, unless other machines reach this listener.
+    fn listed(&self) -> Option<String> {
+        let is_local = match &self.address {
+            ListenAddress::Tcp(address) => address.ip().is_loopback(),
+            ListenAddress::Unix(_) => true,
+        };
+        let paths = self.routes.iter().map(|route| route.config.path.as_str());
+        let paths: Vec<_> = paths.take(MOST_LISTED).collect();
+        let more = self.routes.len().saturating_sub(paths.len());
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        is_local.then(|| format!("the routes are {}{more}", paths.join(", ")))
+    }
+
     fn find(&self, target: &[u8]) -> Result<Option<&Arc<RouteHandle>>, TargetError> {
         let found = self.router.find(target)?;
         let route = found.and_then(|index| self.routes.get(index));

@@ -85,7 +85,7 @@ pub fn is_encoded(response: &HeaderMap) -> bool {
 }
 
 /// Whether the upstream requires a CSRF token. `Required` may be in any case.
-fn requires_csrf(response: &HeaderMap) -> bool {
+pub(super) fn requires_csrf(response: &HeaderMap) -> bool {
     let required = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"required");
     response.get(X_CSRF_TOKEN).is_some_and(required)
 }

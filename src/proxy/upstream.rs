@@ -22,9 +22,11 @@ pub(super) use tried::Tried;
 
 use crate::config::{Timeouts, TlsVersion, Upstream};
 use crate::endpoint;
+use crate::error::ErrorKind;
 use crate::forward_proxy::Destination;
 use crate::http_client::{HttpClient, HttpClientError, HttpClientOptions};
 use crate::keepalive;
+use crate::proxy::problem::Problem;
 use crate::proxy::replay;
 use concurrency::ConcurrencyLimit;
 use http::HeaderValue;
@@ -221,11 +223,30 @@ impl UpstreamHandle {
         Err(tls::too_old())
     }
 
+    /// The upstream's name and the addresses that were tried: `acme.example (10.0.0.1:443)`.
+    pub(super) fn name_with(&self, tried: &Tried) -> String {
+        let name = self.host_header.to_str().unwrap_or_default();
+        // Behind a forward proxy, the addresses are the proxy's.
+        let addresses = match self.template.options.custom_l4 {
+            Some(_) => Vec::new(),
+            None => tried.addresses(),
+        };
+        let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        match addresses.join(", ") {
+            addresses if addresses.is_empty() || addresses == name => name.to_owned(),
+            addresses => format!("{name} ({addresses})"),
+        }
+    }
+
     fn unresolved(&self, error: &ResolveError) -> Box<Error> {
         if self.template.options.custom_l4.is_some() {
             return tunnel::unreachable(&error.to_string());
         }
-        Error::explain(ErrorType::ConnectNoRoute, error.to_string()).into_up()
+        let failure = error.failure();
+        let (name, advice) = (&self.addresses.host, failure.advice(&self.addresses.host));
+        let detail = format!("{name} {}; {}", failure.predicate(), advice.unwrap_or_default());
+        let problem = Problem::new(ErrorKind::UpstreamUnreachable, detail);
+        problem.into_error(ErrorType::ConnectNoRoute).into_up()
     }
 }
 

@@ -84,6 +84,7 @@ impl BindError {
             (io::ErrorKind::PermissionDenied, _) => {
                 "choose a port above 1023, or a directory that this user may write"
             }
+            (io::ErrorKind::NotFound, _) => "make the socket's folder first",
             _ => "check that the address belongs to this machine",
         };
         Self { address: address.to_string(), source, advice }

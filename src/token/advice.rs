@@ -2,8 +2,8 @@
 
 use super::error::{InvalidAnswer, TokenError};
 use crate::credential::{Identity, Proof, SecretAuth};
+use crate::endpoint;
 use crate::http_client::TunnelRefusal;
-use crate::trust;
 
 /// Returns the message of an error, with what to do about it.
 pub fn append(error: &TokenError, advice: Option<&'static str>) -> String {
@@ -29,10 +29,18 @@ pub(crate) fn for_error(error: &TokenError, identity: &Identity) -> Option<&'sta
         TokenError::Invalid(InvalidAnswer::Expired) => {
             "the issuer, or a cache in front of it, returned an old token; check the time of both machines, then ask the issuer's operator"
         }
+        TokenError::Server { .. } => {
+            "bearerd tries again by itself; if it lasts, see SAP's status page, or report it to SAP"
+        }
         TokenError::RateLimited { .. } => {
             "all clients of the subaccount together may send 60 token requests a second; find the program that sends too many"
         }
-        TokenError::Connect(reason) => return trust::advice(reason),
+        TokenError::Connect(failure) => {
+            return failure.advice(&endpoint::host(&identity.token_url));
+        }
+        TokenError::Timeout => {
+            "check whether a firewall blocks the connection, and whether it needs a forward proxy"
+        }
         TokenError::Proxy(TunnelRefusal::Credentials) => {
             "it answered 407: set its user name and password, in its URL or in proxy_credentials_file; `bearerd doctor` shows what it asks for"
         }

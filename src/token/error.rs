@@ -4,6 +4,7 @@ use super::retry::RetryClass;
 use crate::error::ErrorKind;
 use crate::http_client::TunnelRefusal;
 use crate::metrics::labels::TokenRequestOutcome;
+use crate::no_answer::NoAnswer;
 use http::StatusCode;
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ pub const REFUSED: &str = "the issuer refuses the client";
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     /// No connection: name, network, TLS.
-    #[error("cannot reach the token endpoint: {0}")]
-    Connect(String),
+    #[error("the token endpoint {}", .0.predicate())]
+    Connect(NoAnswer),
     /// The forward proxy refused the tunnel.
     #[error("the forward proxy refused to connect to the token endpoint")]
     Proxy(TunnelRefusal),
@@ -45,7 +46,7 @@ pub enum TokenError {
         reason: String,
     },
     /// Any other status: the server is not a token endpoint.
-    #[error("the token endpoint answered {status}; check token_url")]
+    #[error("the server of token_url answered {status}: it is no token endpoint")]
     NotAnIssuer {
         /// The answer's status.
         status: StatusCode,

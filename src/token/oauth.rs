@@ -21,6 +21,7 @@ use crate::http_client::{
     BodyError, HttpClient, HttpClientError, HttpClientOptions, SendError, TunnelRefusal,
     bounded_body,
 };
+use crate::no_answer::NoAnswer;
 use crate::redact::Secrets;
 use crate::secret::Secret;
 use arc_swap::ArcSwap;
@@ -272,13 +273,12 @@ fn parameters(client: &Client, identity: &Identity) -> Vec<(String, String)> {
 }
 
 fn error_of(error: SendError) -> TokenError {
-    match error {
-        SendError::Timeout => TokenError::Timeout,
-        SendError::Library(error) if error.is_timeout() => TokenError::Timeout,
-        SendError::Tunnel(error) => match TunnelRefusal::of(&error) {
-            Some(refusal) => TokenError::Proxy(refusal),
-            None => TokenError::Connect(error.to_string()),
-        },
-        other => TokenError::Connect(other.cause()),
+    match (error.failure(), &error) {
+        (Some(NoAnswer::ReadTimeout | NoAnswer::ConnectTimeout), _) => TokenError::Timeout,
+        (Some(failure), _) => TokenError::Connect(failure),
+        (None, SendError::Tunnel(error)) => {
+            TokenError::Proxy(TunnelRefusal::of(error).unwrap_or(TunnelRefusal::Other))
+        }
+        (None, _) => TokenError::Connect(NoAnswer::Closed),
     }
 }

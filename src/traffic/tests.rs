@@ -13,6 +13,7 @@ fn record(route: &RouteTraffic, requests: &[(u16, RequestOutcome)]) {
             method: "GET",
             status: StatusCode::from_u16(*status).ok(),
             outcome: *outcome,
+            wants_csrf: false,
             took: Duration::from_millis(20),
             note: Some(&note),
         });
@@ -145,6 +146,7 @@ async fn callers_that_give_up_on_a_tenant_that_hangs_are_failures() {
             method: "GET",
             status: None,
             outcome: RequestOutcome::DownstreamClosed,
+            wants_csrf: false,
             took: Duration::from_secs(10),
             note: None,
         });

@@ -2,11 +2,7 @@
 //! pingora passes its errors on only as text.
 
 /// Parts of the library's messages, in the order of the search, each with the advice.
-const KNOWN: [(&[&str], &str); 13] = [
-    (
-        &["InvalidContentType"],
-        "check the port of the URL; a server without TLS needs http://, and allow_cleartext unless it is on this machine",
-    ),
+const KNOWN: [(&[&str], &str); 12] = [
     (
         &["fatal alert: CertificateExpired"],
         "the server refuses bearerd's certificate as expired; renew it, or correct the server's clock",
@@ -32,7 +28,7 @@ const KNOWN: [(&[&str], &str); 13] = [
     ),
     (
         &["UnknownIssuer"],
-        "if an intermediate certificate is missing, configure the server to send it; otherwise put the authority's certificate into ca_file; a TLS-inspecting proxy has an authority of its own",
+        "if the authority is your company's (its proxy may inspect TLS), put its certificate into ca_file; if it is a public one, the server's operator has to add the intermediate certificate",
     ),
     (
         &["NotValidForName", "not valid for name"],
@@ -40,11 +36,11 @@ const KNOWN: [(&[&str], &str); 13] = [
     ),
     (
         &["NotValidYet", "certificate not valid yet"],
-        "this machine's clock is wrong, or the server's certificate is not valid yet",
+        "correct this machine's clock if it is wrong; otherwise the server's operator has to replace the certificate",
     ),
     (
         &["Expired", "certificate expired"],
-        "the server's certificate has expired, or this machine's clock is wrong",
+        "correct this machine's clock if it is wrong; otherwise the server's operator has to renew the certificate",
     ),
     (
         &["UnsupportedSignatureAlgorithm"],
@@ -63,25 +59,6 @@ const KNOWN: [(&[&str], &str); 13] = [
         "the server, or a proxy in front of it, does not support TLS 1.2 or newer with current ciphers",
     ),
 ];
-
-/// Messages of libraries that say nothing to a person, and what they mean.
-const MEANINGS: [(&str, &str); 3] = [
-    (
-        "received corrupt message of type InvalidContentType",
-        "the server does not speak TLS on this port",
-    ),
-    (
-        "error sending request",
-        "the server closed the connection, or did not answer in HTTP; if its port speaks TLS, write https:// in the URL",
-    ),
-    ("peer closed connection without sending TLS close_notify", "the server closed the connection"),
-];
-
-/// Returns a message of a library in plain words.
-pub(crate) fn plain(message: &str) -> &str {
-    let known = MEANINGS.iter().find(|(library, _)| message.contains(library));
-    known.map_or(message, |(_, meaning)| meaning)
-}
 
 /// Returns what to do about a handshake that failed with this message, if it is known.
 pub(crate) fn advice(error: &str) -> Option<&'static str> {
@@ -102,8 +79,11 @@ mod tests {
         let expected = ServerName::try_from("a.example").unwrap();
         for (error, part) in [
             (CertificateError::UnknownIssuer, "ca_file"),
-            (CertificateError::ExpiredContext { time, not_after: time }, "clock is wrong"),
-            (CertificateError::NotValidYetContext { time, not_before: time }, "clock is wrong"),
+            (CertificateError::ExpiredContext { time, not_after: time }, "clock if it is wrong"),
+            (
+                CertificateError::NotValidYetContext { time, not_before: time },
+                "clock if it is wrong",
+            ),
             (
                 CertificateError::NotValidForNameContext { expected, presented: Vec::new() },
                 "does not name the URL's host",

@@ -11,7 +11,6 @@ use rustls::{
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::public_key::PublicKey;
@@ -138,33 +137,9 @@ fn reason(kind: &CertificateError, chain: &[&CertificateDer<'_>]) -> Option<Stri
             let unknown = || "it is signed with an unknown algorithm".to_owned();
             ("UnsupportedSignatureAlgorithm", Some(reason.unwrap_or_else(unknown)))
         }
-        CertificateError::ExpiredContext { time, not_after } => {
-            let (end, now) = (day(*not_after), day(*time));
-            (
-                "Expired",
-                Some(format!("it was valid until {end}, and this machine's clock says {now}")),
-            )
-        }
-        CertificateError::NotValidYetContext { time, not_before } => {
-            let (begin, now) = (day(*not_before), day(*time));
-            let reason = format!("it is valid from {begin}, and this machine's clock says {now}");
-            ("NotValidYet", Some(reason))
-        }
-        CertificateError::NotValidForNameContext { expected, presented } => {
-            let names = presented.iter().map(|name| name.split('"').nth(1).unwrap_or(name));
-            let names = names.collect::<Vec<_>>().join(", ");
-            let names = if names.is_empty() { "no name" } else { &names };
-            ("NotValidForName", Some(format!("it is for {names}, not for {}", expected.to_str())))
-        }
         _ => return None,
     };
     reason.map(|reason| format!("{name}: {reason}"))
-}
-
-/// A day and time of a certificate, as people write it.
-fn day(time: UnixTime) -> String {
-    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(time.as_secs());
-    humantime::format_rfc3339_seconds(time).to_string()
 }
 
 fn parsed<'c>(chain: &[&'c CertificateDer<'_>]) -> Vec<X509Certificate<'c>> {

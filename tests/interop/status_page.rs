@@ -2,12 +2,15 @@
 //! `docs/status`.
 
 use super::browser::headless;
+use crate::support::process::output;
 use crate::support::sidecar::Sidecar;
 use crate::support::upstream::{Behaviour, Peer};
 use crate::support::{Fixture, SALES, eventually, issuer};
 use bearerd::demo::{DemoFaults, IssuerFault, TenantFault};
+use serde::Deserialize;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
+use tokio::process::Command;
 
 const SCRIPT: &str = include_str!("../../src/admin/page.js");
 const STYLE: &str = include_str!("../../src/admin/page.css");
@@ -41,7 +44,43 @@ async fn draw(sidecar: &Sidecar, name: &str, folder: &Path) -> String {
             std::fs::write(Path::new(&kept).join(format!("{name}.png")), picture).unwrap();
         }
     }
+    check_accessibility(&sidecar.admin, name).await;
     headless(&sidecar.admin, &["--dump-dom"]).await.output
+}
+
+/// Lets axe-core look at the page, in three widths and both colour schemes.
+async fn check_accessibility(url: &str, name: &str) {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/axe");
+    let mut command = Command::new("node");
+    let profile = tempfile::tempdir().unwrap();
+    command.arg("axe.js").arg(url).arg(profile.path()).current_dir(tests);
+    if let Some(folder) = std::env::var_os("LOOKS") {
+        command.arg(Path::new(&folder).join(name));
+    }
+    let ended = output(&mut command).await;
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    let looks: Vec<Look> = serde_json::from_slice(&ended.stdout).unwrap();
+    assert_eq!(looks.len(), 6, "{looks:?}");
+    for look in looks {
+        // A page without content would break no rule.
+        assert!(look.passes > 15 && look.violations.is_empty(), "{name}: {look:?}");
+        assert!(look.overflow <= 0, "{name} is wider than the window: {look:?}");
+    }
+}
+
+/// What axe-core finds in one look.
+#[derive(Debug, Deserialize)]
+struct Look {
+    #[expect(dead_code, reason = "for messages")]
+    width: u32,
+    #[expect(dead_code, reason = "for messages")]
+    scheme: String,
+    /// Rules that the page keeps.
+    passes: u32,
+    /// How much the page is wider than the window.
+    overflow: i32,
+    /// Rules that the page breaks.
+    violations: Vec<String>,
 }
 
 async fn in_state(sidecar: &Sidecar, state: &str) {
@@ -80,7 +119,9 @@ async fn every_state_is_drawn_without_a_console_message() {
 
     fixture.tenant.set_faults(faults(IssuerFault::Unavailable));
     in_state(&sidecar, "degraded").await;
-    assert!(draw(&sidecar, "degraded", folder).await.contains("it has a token, but see below"));
+    assert!(
+        draw(&sidecar, "degraded", folder).await.contains("requests work until its token expires")
+    );
 
     let broken = DemoFaults { tenant: TenantFault::InternalError, ..faults(IssuerFault::None) };
     fixture.tenant.set_faults(faults(IssuerFault::None));
@@ -92,6 +133,7 @@ async fn every_state_is_drawn_without_a_console_message() {
         }
     }
     in_state(&sidecar, "12 of 16 requests").await;
+    check_accessibility(&format!("{}/runbook", sidecar.admin), "runbook").await;
     assert!(draw(&sidecar, "failing", folder).await.contains("Correlation id for SAP's support"));
 }
 

@@ -77,6 +77,22 @@ async fn a_healthy_setup_is_reported_step_by_step() {
 }
 
 #[tokio::test]
+async fn each_default_route_is_read_where_the_tenant_has_something() {
+    let fixture = Fixture::start().await;
+    let (code, out, _) = run(&fixture, &fixture.configuration(), &["doctor"]).await;
+    assert_eq!(code, 0, "{out}");
+    for (route, path) in [
+        ("/api/v1/datasphere/consumption", "/api/v1/datasphere/consumption/catalog/spaces"),
+        ("/api/v1/dwc", "/api/v1/dwc/catalog/spaces"),
+        ("/dwaas-core/odata/v4/catalog", "/dwaas-core/odata/v4/catalog/spaces"),
+        ("/api/v1/scim2", "/api/v1/scim2/ServiceProviderConfig"),
+    ] {
+        let call = check(&out, &format!("route {route}"), "call");
+        assert!(call.contains(&format!("GET {path}: 200 OK")), "{call}");
+    }
+}
+
+#[tokio::test]
 async fn a_failed_check_comes_with_advice_and_exit_code_1() {
     let fixture = Fixture::start().await;
     let config = configuration(&fixture);
@@ -97,8 +113,8 @@ async fn a_failed_check_comes_with_advice_and_exit_code_1() {
         (
             config.clone().without_client_keys(&["ca_file"]),
             "tls",
-            "UnknownIssuer",
-            "put the authority's certificate",
+            "its authority `bearerd demo CA` is not trusted here",
+            "put its certificate into ca_file",
         ),
         (
             issuer("https://acme.authentication.invalid/oauth/token"),
@@ -106,7 +122,12 @@ async fn a_failed_check_comes_with_advice_and_exit_code_1() {
             "acme.authentication.invalid",
             "the subaccount's subdomain",
         ),
-        (issuer("https://127.0.0.1:1/oauth/token"), "tcp", "refused", "firewall"),
+        (
+            issuer("https://127.0.0.1:1/oauth/token"),
+            "tcp",
+            "refuses connections",
+            "host and port of the URL",
+        ),
         (issuer(&misnamed), "token", "404", "must end in /oauth/token"),
     ] {
         let (code, out, err) = run(&fixture, &config, &["doctor"]).await;

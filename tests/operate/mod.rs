@@ -10,6 +10,7 @@ mod exhaustion;
 mod init;
 mod lifecycle;
 mod memory;
+mod mistakes;
 pub(crate) mod monitoring;
 #[cfg(feature = "otlp")]
 mod otlp;

@@ -52,7 +52,7 @@ async fn each_state_says_what_it_means_for_requests() {
     assert_eq!(state["clients"][0]["client_expires"], "2099-01-01T00:00:00Z");
     assert_eq!(state["clients"][0]["token"]["generation"], 1);
     assert_eq!(events(&state), ["token_request_failed", "token_issued"]);
-    assert!(page.contains("degraded: it has a token, but see below"), "{page}");
+    assert!(page.contains("degraded: requests work until its token expires"), "{page}");
     assert!(page.contains("<progress") && page.contains("Failures in a row"), "{page}");
 
     let words = r#"{"error":"unauthorized","error_description":"<script>alert(1)</script>"}"#;
@@ -155,11 +155,17 @@ async fn a_tenant_that_fails_is_seen_although_the_token_is_fine() {
 async fn paths_are_shown_only_to_this_machine() {
     let broken = Behaviour::Answer("HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n".into());
     let open = |config: Configuration| config.key("admin", "{ listen: 0.0.0.0:0 }");
-    let Scene { sidecar, .. } = &Scene::before(Peer::start(broken).await, open).await;
+    let Scene { sidecar, upstream, .. } = &Scene::before(Peer::start(broken).await, open).await;
     assert_eq!(sidecar.get("/free/of/a-person").await.status(), 500);
     eventually("seen", async || !status(sidecar).await["failures"].as_array().unwrap().is_empty())
         .await;
     let failure = &status(sidecar).await["failures"][0];
     assert_eq!((&failure["route"], &failure["path"]), (&"/free".into(), &Value::Null));
-    assert!(!sidecar.probe("/").await.1.contains("a-person"));
+    let (page, state) = (sidecar.probe("/").await.1, status(sidecar).await);
+    assert!(!page.contains("a-person"), "{page}");
+    assert_eq!(
+        (&state["routes"][0]["origin"], &state["config_file"]),
+        (&Value::Null, &Value::Null)
+    );
+    assert!(!page.contains(&upstream.url().replace("http://", "")), "no tenant: {page}");
 }

@@ -104,7 +104,8 @@ async fn a_proxys_refusal_is_reported_with_its_status() {
     drop(proxy);
     let text = sidecar.get(SALES).await.text().await.unwrap();
     assert!(
-        text.contains(r#""kind":"upstream_proxy""#) && text.contains("cannot connect"),
+        text.contains(r#""kind":"upstream_proxy""#)
+            && text.contains("the proxy refuses connections"),
         "{text}"
     );
     assert_eq!(fixture.tenant.seen().tenant_requests, 0);

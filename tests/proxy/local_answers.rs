@@ -40,13 +40,13 @@ async fn before(upstream: Behaviour) -> Scene {
 async fn no_route_and_no_method_are_answered_before_anything_is_sent() {
     let Scene { sidecar, upstream, .. } = &before(Behaviour::ok("")).await;
     let detail = problem(sidecar.get("/elsewhere").await, ErrorKind::NoRoute).await;
-    assert!(detail.contains("bearerd check"), "{detail}");
+    assert!(detail.contains("the routes are /free, /data, /users"), "{detail}");
     let send = async |method: &str, path: &str| {
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
         http().request(method, format!("{}{path}", sidecar.url)).send().await.unwrap()
     };
     let refused = send("DELETE", "/data/x").await;
-    assert_eq!(refused.headers()["allow"], "GET, HEAD, POST");
+    assert_eq!(refused.headers()["allow"], "GET, HEAD", "POST is for …/$batch");
     problem(refused, ErrorKind::MethodNotAllowed).await;
     let detail = problem(send("POST", "/data/x").await, ErrorKind::MethodNotAllowed).await;
     assert!(detail.contains("$batch"), "{detail}");
@@ -98,7 +98,7 @@ async fn an_unreachable_upstream_is_502_and_a_silent_one_504() {
 
     let sidecar = Sidecar::ready(&issuer.configuration("https://no-such-host.invalid")).await;
     let detail = problem(sidecar.get("/free").await, ErrorKind::UpstreamUnreachable).await;
-    assert!(detail.contains("url"), "{detail}");
+    assert!(detail.starts_with("no-such-host.invalid has no address"), "{detail}");
 
     let Scene { sidecar, .. } = &before(Behaviour::Hang).await;
     problem(sidecar.get("/free").await, ErrorKind::UpstreamTimeout).await;

@@ -69,7 +69,7 @@ fn the_table_of_profiles_lists_every_profile_with_its_paths() {
         let begin = format!("| `{}` |", profile.name);
         let row = CONFIGURATION.lines().find(|line| line.starts_with(&begin));
         let row = row.unwrap_or_else(|| panic!("no row for {}", profile.name));
-        for path in profile.paths {
+        for (path, _) in profile.paths {
             assert!(row.contains(&format!("`{path}`")), "{row}");
         }
         assert_eq!(row.ends_with("| yes |"), profile.custom_auth, "{row}");

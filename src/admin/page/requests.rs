@@ -32,7 +32,11 @@ pub(super) fn render(status: &Status) -> Markup {
         @if !status.failures.is_empty() {
             h3 #failures { "Last requests that failed" }
             ol.card.events aria-labelledby="failures" {
-                @for failure in &status.failures { (row(failure, status.now)) }
+                @for (index, failure) in status.failures.iter().enumerate() {
+                    // What is the same as above is not repeated.
+                    @let above = index.checked_sub(1).and_then(|index| status.failures.get(index));
+                    (row(failure, above.is_none_or(|above| above.cause != failure.cause), status.now))
+                }
             }
         }
     }
@@ -142,7 +146,8 @@ fn milliseconds(time: Option<u128>) -> String {
     }
 }
 
-fn row(failure: &FailureStatus, now: SystemTime) -> Markup {
+/// Renders a request that failed, with its cause if that is new.
+fn row(failure: &FailureStatus, is_new_cause: bool, now: SystemTime) -> Markup {
     html! {
         li {
             p {
@@ -151,7 +156,7 @@ fn row(failure: &FailureStatus, now: SystemTime) -> Markup {
                 " "
                 span.soft { (moment(failure.time, now)) ", " (milliseconds(Some(failure.duration_ms))) }
             }
-            p { (failure.cause) ": " (failure.advice) "." }
+            @if is_new_cause { p { (failure.cause) ": " (failure.advice) "." } }
             @if let Some(id) = &failure.correlation_id {
                 p.soft { "Correlation id for SAP's support: " code { (id) } }
             }

@@ -20,7 +20,9 @@ pub(super) fn render(routes: &[RouteStatus]) -> Markup {
             summary { (routes.len()) " routes" }
             @for (first, members) in groups {
                 p {
-                    "To " strong { (first.upstream) } " (" (first.origin) ") as " strong { (first.client) } ":"
+                    "To " strong { (first.upstream) }
+                    @if let Some(origin) = &first.origin { " (" (origin) ")" }
+                    " as " strong { (first.client) } ":"
                 }
                 ul.routes {
                     @for route in members {

@@ -4,6 +4,7 @@ use crate::config::fault::Place;
 use crate::config::model::{ListenerId, Route};
 use crate::config::section::{Reader, Section};
 use crate::config::value::{self, ListenAddress};
+use std::net::SocketAddr;
 
 /// The addresses, each with its place. `None` if one of them is wrong.
 pub(super) fn read<'n>(
@@ -18,6 +19,18 @@ pub(super) fn read<'n>(
     let addresses = texts.iter().map(|text| Some((text.parse(parse)?, text.place)));
     let addresses: Vec<_> = addresses.collect();
     addresses.into_iter().collect()
+}
+
+/// The address for probes, which callers' addresses must leave free.
+pub(super) fn admin(text: &str, listen: &[ListenAddress]) -> Result<SocketAddr, String> {
+    let address = value::socket_address(text)?;
+    // Port 0 means any free port.
+    if address.port() != 0 && listen.contains(&ListenAddress::Tcp(address)) {
+        return Err(format!(
+            "{address} is in `listen` already; give probes an address of their own"
+        ));
+    }
+    Ok(address)
 }
 
 /// The listeners that an upstream or a route names; `None` if it names none.

@@ -82,7 +82,7 @@ impl RouteSources<'_> {
             };
             let client = self.clients.get(client)?.clone()?;
             let paths = PROFILES.iter().flat_map(|profile| {
-                profile.paths.iter().map(move |path| (profile, (*path).to_owned()))
+                profile.paths.iter().map(move |(path, _)| (profile, (*path).to_owned()))
             });
             routes.extend(paths.map(|(profile, path)| Route {
                 path,

@@ -19,9 +19,12 @@ pub enum FormatError {
     },
     /// Nothing in the document looks like an OAuth client.
     #[error(
-        "it holds no OAuth client in a known format; bearerd reads: client_id, client_secret and token_url as JSON or lines, a BTP service key, VCAP_SERVICES, a Kubernetes service binding folder, a destination of the destination service, a secrets, options or cache file of the datasphere CLI, and connections.json of the Power BI connector"
+        "it holds no OAuth client in a known format; give client id, secret and token URL as three lines, or a service key (docs/credentials.md has all formats)"
     )]
     Unknown,
+    /// The document is something else, which is known.
+    #[error("{0}")]
+    Foreign(&'static str),
     /// All OAuth clients of the document have faults.
     #[error("{}", list(.0, "; "))]
     Unusable(

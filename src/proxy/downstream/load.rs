@@ -1,11 +1,14 @@
 //! How much is in flight on a listener, for `limits.requests`.
 
 use crate::config::ListenerId;
+use crate::journal::EventKind;
 use crate::metrics::Metrics;
 use crate::proxy::problem::Problem;
 use crate::proxy::record;
+use crate::throttle::Throttle;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use tracing::warn;
 
 /// The largest number of long headers that are received at once: with pingora's read buffers, 6
 /// MiB.
@@ -18,16 +21,33 @@ pub(crate) struct Load {
     /// Long headers that are being received.
     long_headers: AtomicUsize,
     pub(super) metrics: Arc<Metrics>,
+    tls_log: Throttle,
 }
 
 impl Load {
     pub(crate) const fn new(listener: ListenerId, metrics: Arc<Metrics>) -> Self {
-        Self { listener, requests: AtomicI64::new(0), long_headers: AtomicUsize::new(0), metrics }
+        Self {
+            listener,
+            requests: AtomicI64::new(0),
+            long_headers: AtomicUsize::new(0),
+            metrics,
+            tls_log: Throttle::new(),
+        }
     }
 
     /// Logs and counts a connection or a header that was rejected before it became a request.
     pub(crate) fn record_rejected(&self, problem: &Problem) {
         record::unread(&self.metrics, problem);
+    }
+
+    /// Records that a caller spoke TLS to this listener. The caller itself reports only a
+    /// "wrong version number".
+    pub(super) fn record_tls(&self) {
+        let advice = "use http:// in the tool's URL";
+        self.metrics.journal().record(None, EventKind::TlsNotOffered, advice.to_owned());
+        if self.tls_log.try_pass() {
+            warn!("A caller spoke TLS to a port without TLS; {advice}.");
+        }
     }
 
     /// Counts one more long header that is being received. Returns whether there was room for it.

@@ -43,6 +43,9 @@ impl Downstream {
     /// a local answer is due.
     fn replace_own_answer(&mut self, bytes: &[u8]) -> bool {
         if self.local_answer.is_none() && self.phase().is_before_hooks() {
+            if self.header.is_tls() {
+                self.load.record_tls();
+            }
             self.answer(&local_answer_for(bytes, self.header.is_tls()));
         }
         self.local_answer.is_some()
@@ -140,7 +143,10 @@ fn local_answer_for(answer: &[u8], is_tls: bool) -> Problem {
             "the caller spoke TLS, and this port has none; write http:// in the tool's URL",
         )
     } else {
-        Problem::new(ErrorKind::BadRequest, "the request is malformed; see RFC 9112")
+        Problem::new(
+            ErrorKind::BadRequest,
+            "the request is not valid HTTP/1.1; check that the tool speaks HTTP to this port, and what it sends (RFC 9112)",
+        )
     }
 }
 

@@ -3,6 +3,7 @@
 //! New addresses of a name are used within [`STALE`], or at once if the old ones no longer answer.
 
 use crate::clock::Instant;
+use crate::no_answer::NoAnswer;
 use crate::resolver::look_up;
 use crate::throttle::Throttle;
 use arc_swap::ArcSwapOption;
@@ -89,6 +90,17 @@ pub(super) enum ResolveError {
         /// The configured name.
         host: String,
     },
+}
+
+impl ResolveError {
+    /// Why the upstream cannot be reached.
+    pub(super) fn failure(&self) -> NoAnswer {
+        match self {
+            Self::Lookup { source, .. } => NoAnswer::of(source),
+            Self::Timeout { .. } => NoAnswer::DnsSilent,
+            Self::NoAddress { .. } => NoAnswer::UnknownName,
+        }
+    }
 }
 
 impl Addresses {

@@ -25,6 +25,14 @@ pub(in crate::proxy) struct Tried {
 }
 
 impl Tried {
+    /// All addresses that were tried, in their order.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        let latest = self.latest.iter().map(|(address, _)| *address);
+        let mut addresses = self.failed.clone();
+        addresses.extend(latest.filter(|latest| !self.failed.contains(latest)));
+        addresses
+    }
+
     /// The next untried address; recently failed ones last.
     pub(super) fn next_address(&self, known: &Known, avoided: &[SocketAddr]) -> Option<SocketAddr> {
         let untried = known.addresses.iter().filter(|address| !self.failed.contains(address));

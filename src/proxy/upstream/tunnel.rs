@@ -3,6 +3,7 @@
 
 use crate::error::ErrorKind;
 use crate::forward_proxy::{Destination, TunnelError};
+use crate::no_answer::NoAnswer;
 use crate::proxy::problem::Problem;
 use async_trait::async_trait;
 use pingora::connectors::l4::Connect;
@@ -55,7 +56,13 @@ pub(super) fn failed(error: TunnelError) -> Box<Error> {
         TunnelError::Refused { .. } | TunnelError::NotHttp => REFUSED,
         _ => FAILED,
     };
-    problem(&error.to_string()).into_error(etype).into_up()
+    let why = match &error {
+        TunnelError::Connect(error) => {
+            format!("the proxy {}", NoAnswer::of(error).predicate())
+        }
+        _ => error.to_string(),
+    };
+    problem(&why).into_error(etype).into_up()
 }
 
 /// Ends an attempt for which the forward proxy's name could not be resolved.

@@ -2,6 +2,7 @@ use super::*;
 use crate::clock::machine;
 use crate::error::ErrorKind;
 use crate::metrics::Metrics;
+use crate::no_answer::NoAnswer;
 use crate::token::InvalidAnswer;
 use crate::token::store::{Rejection, TokenStore};
 use http::{HeaderValue, StatusCode};
@@ -96,7 +97,7 @@ async fn the_loop_survives_every_failure_and_a_panic() {
     let running = start([
         Err(server_error()),
         Err(TokenError::Timeout),
-        Err(TokenError::Connect("refused".into())),
+        Err(TokenError::Connect(NoAnswer::Refused)),
         Err(TokenError::Invalid(InvalidAnswer::NotJson)),
         Err(TokenError::RateLimited { retry_after: Some(Duration::from_secs(40)) }),
         Ok(13),
