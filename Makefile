@@ -109,12 +109,13 @@ target/tools/debian.tar:
 	mv $@.part $@
 
 interop-packages:
-	@scripts/setup.sh --with-node --with-python --with-browser --with-prometheus --with-kubectl --with-servers
+	@scripts/setup.sh --with-node --with-python --with-clients --with-browser --with-prometheus --with-kubectl --with-servers
 	sh tests/interop/install.sh tests/interop/cap
 	sh tests/interop/install.sh tests/interop/cli
 	sh tests/interop/install.sh tests/interop/axe
 	sh tests/interop/install.sh tests/deploy
 	sh tests/interop/install-python.sh tests/interop/pyodata odata,pyodata
+	sh tests/interop/install-python.sh tests/interop/tools dlt,duckdb,duckdb_extensions,pandas,requests
 	sh tests/interop/install-python.sh tests/deploy check_jsonschema,helm_python,jsonschema,kubernetes_validate,yaml
 
 screenshots: ## Draw the pictures in docs/status anew

@@ -2,7 +2,7 @@
 # Installs what the build needs beyond Rust and make, from the system's packages, and reports it.
 #
 # pingora compiles zlib-ng (cmake, a C compiler). Tests cut off a network (ip, unshare). The interop
-# tests run Node, Python, Chromium, kubectl, Prometheus and Podman. valgrind counts instructions.
+# tests run Node, Python, Java, Chromium, kubectl, Prometheus and Podman. valgrind counts instructions.
 # `make compare` runs nginx and HAProxy. `make dist` merges profiles with LLVM's tools. The fuzzer is C++.
 # The tests of packages make a root with mmdebstrap, and read the .rpm with rpm.
 # Some tools go to target/tools: cargo-fuzz, cargo-auditable and cargo-cyclonedx from crates.io; from PyPI,
@@ -38,6 +38,12 @@ for option; do
             with_python=yes
             # Debian's python3 comes without the pip that a new venv gets.
             python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
+            ;;
+        --with-clients)
+            # What docs/tools.md runs, besides Python and Node.
+            need curl curl
+            need wget wget
+            need javac default-jdk-headless
             ;;
         --with-browser)
             # The names under which tests/interop/browser.rs looks for one.

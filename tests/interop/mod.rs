@@ -12,3 +12,4 @@ mod prometheus;
 mod promtool;
 mod pyodata;
 mod status_page;
+mod tools;
