@@ -818,5 +818,43 @@ class Workflows(unittest.TestCase):
             self.assertRegex(action, "^[a-z-]+/[a-z-]+@[0-9a-f]{40}$")
 
 
+class Grafana(unittest.TestCase):
+    def compile(self, dashboard):
+        """What the compiler says of a dashboard, as a value of Grafana's own types."""
+        node = shutil.which("node")
+        modules = HERE / "node_modules"
+        with tempfile.TemporaryDirectory() as folder:
+            folder = pathlib.Path(folder)
+            (folder / "node_modules").symlink_to(modules)
+            (folder / "dashboard.json").write_text(json.dumps(dashboard))
+            script = [node, HERE / "grafana.js", folder / "dashboard.json", folder]
+            subprocess.run(script, check=True)
+            options = ["--noEmit", "--strict", "--skipLibCheck", "--module", "nodenext"]
+            command = [modules / ".bin/tsc", *options, "dashboard.ts"]
+            ended = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        return ended.stdout
+
+    def test_the_dashboard_fits_grafanas_own_types(self):
+        self.assertEqual(self.compile(json.loads(DASHBOARD.read_text())), "")
+
+    def test_the_types_refuse_what_is_misspelt(self):
+        def broken(change):
+            dashboard = json.loads(DASHBOARD.read_text())
+            change(dashboard)
+            return self.compile(dashboard)
+
+        panels = json.loads(DASHBOARD.read_text())["panels"]
+        first = {kind: next(i for i, p in enumerate(panels) if p["type"] == kind) for kind in ["stat", "timeseries"]}
+        stat, series = first["stat"], first["timeseries"]
+        for change, key in [
+            (lambda d: d.update(refesh="1m"), "refesh"),
+            (lambda d: d["panels"][stat]["options"].update(colourMode="value"), "colourMode"),
+            (lambda d: d["panels"][stat]["options"].update(colorMode="loud"), "loud"),
+            (lambda d: d["panels"][series]["fieldConfig"]["defaults"]["custom"].update(lineWith=2), "lineWith"),
+            (lambda d: d["templating"]["list"][1].update(labell="x"), "labell"),
+        ]:
+            self.assertIn(key, broken(change))
+
+
 if __name__ == "__main__":
     unittest.main(verbosity=2)

@@ -1,5 +1,5 @@
 //! The files of `deploy/` and `config/` and the workflows, checked by kubectl, Helm, the schemas of
-//! Kubernetes and Compose, systemd and actionlint. `tests/deploy/check.py` runs these.
+//! Kubernetes and Compose, systemd, actionlint and Grafana's types. `tests/deploy/check.py` runs these.
 
 use crate::support::process::output;
 use std::io::Write;
@@ -64,4 +64,10 @@ async fn helm_renders_a_valid_deployment_and_the_components_sidecar() {
 #[ignore = "needs the Python packages of tests/deploy; make test installs them and runs this"]
 async fn the_schema_of_the_configuration_agrees_with_bearerd() {
     check("Schema").await;
+}
+
+#[tokio::test]
+#[ignore = "needs the Node and Python packages of tests/deploy; make test installs them and runs this"]
+async fn the_dashboard_fits_grafanas_own_types() {
+    check("Grafana").await;
 }
