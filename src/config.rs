@@ -85,5 +85,9 @@ pub fn load(
         None => String::new(),
     };
     let name = file.map_or_else(String::new, |path| path.display().to_string());
-    Ok(parse(&name, &text, environment, flags).resolve()?)
+    let resolved = parse(&name, &text, environment, flags).resolve();
+    // Without a file, a person sets variables and knows no keys.
+    let named =
+        |faults: Faults| if file.is_none() { overrides::naming_variables(faults) } else { faults };
+    Ok(resolved.map_err(named)?)
 }

@@ -40,7 +40,8 @@ impl Methods {
     }
 
     /// The set without POST.
-    pub(crate) const fn without_post(self) -> Self {
+    #[must_use]
+    pub const fn without_post(self) -> Self {
         Self(self.0 & !0b00_0100)
     }
 

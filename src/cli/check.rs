@@ -7,6 +7,7 @@ use bearerd::config::{Client, Config, ListenAddress, Transport};
 use bearerd::credential::{CredentialSource, Identity};
 use bearerd::environment::Environment;
 use bearerd::forward_proxy::ForwardProxy;
+use http::Method;
 use std::fmt::Write;
 use std::net::IpAddr;
 use url::Url;
@@ -56,10 +57,13 @@ fn explain(config: &Config) -> Result<String, std::fmt::Error> {
     writeln!(text, "\nRoutes:")?;
     for route in &config.routes {
         let (upstream, client) = (&route.upstream.name, &route.client.name);
-        let batch = if route.profile.post_only_reads {
-            " (POST on …/$batch and …/$query only)"
-        } else {
-            ""
+        // A POST that only reads is allowed wherever reading is.
+        let methods = match (route.profile.post_only_reads, route.methods.contains(&Method::POST)) {
+            (true, true) => {
+                format!("{}, and POST on …/$batch and …/$query", route.methods.without_post())
+            }
+            (true, false) => format!("{}, and POST on …/$query", route.methods),
+            (false, _) => route.methods.to_string(),
         };
         let cut = if route.strip_path { ", path removed" } else { "" };
         let unchecked = if route.unchecked_batches {
@@ -74,8 +78,8 @@ fn explain(config: &Config) -> Result<String, std::fmt::Error> {
         };
         writeln!(
             text,
-            "  {:width$}  {:15}  to {upstream} as {client}{cut}{on}: {}{batch}{unchecked}",
-            route.path, route.profile.name, route.methods
+            "  {:width$}  {:15}  to {upstream} as {client}{cut}{on}: {methods}{unchecked}",
+            route.path, route.profile.name
         )?;
     }
     text.push('\n');

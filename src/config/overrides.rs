@@ -60,6 +60,28 @@ pub fn unknown_variables(environment: &Environment) -> impl Iterator<Item = &str
     })
 }
 
+/// Names in each fault of a missing value the variable that sets it.
+pub(super) fn naming_variables(faults: Faults) -> Faults {
+    let named = faults.0.into_iter().map(|mut fault| {
+        if let (Place::Nowhere, Some(variable)) = (&fault.place, variable_of(&fault.path)) {
+            fault.message = format!("{} (without a file, set {variable})", fault.message);
+        }
+        fault
+    });
+    Faults(named.collect())
+}
+
+/// The variable that sets the value at a key path.
+fn variable_of(path: &str) -> Option<&'static str> {
+    let is_at = |pattern: &str| {
+        let (mut keys, mut wanted) = (path.split('.'), pattern.split('.'));
+        let mut pairs = keys.by_ref().zip(wanted.by_ref());
+        pairs.all(|(key, wanted)| wanted == "*" || key == wanted)
+            && path.split('.').count() == pattern.split('.').count()
+    };
+    VARIABLES.iter().find(|(_, pattern)| is_at(pattern)).map(|(variable, _)| *variable)
+}
+
 /// Puts the values of the environment into the tree, then the values of the flags.
 pub(super) fn apply(
     tree: &mut Node,

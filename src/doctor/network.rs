@@ -3,13 +3,16 @@
 use super::{Subject, Verdict};
 use crate::config::Transport;
 use crate::endpoint;
+use crate::files;
 use crate::forward_proxy::{Destination, ForwardProxy};
 use crate::http_client;
 use crate::no_answer::NoAnswer;
 use crate::resolver::look_up;
 use crate::secret_file::CertificateAndKey;
 use crate::token::client_expiry::not_after;
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::net::TcpStream;
@@ -147,9 +150,7 @@ async fn tls(stream: TcpStream, server: &Server<'_>, subject: &mut Subject) {
     let end = chain.iter().filter_map(not_after).min();
     let left = end.map(|end| end.duration_since(SystemTime::now()).unwrap_or_default());
     parts.extend(end.zip(left).map(|(end, left)| {
-        let day = humantime::format_rfc3339_seconds(end).to_string();
-        let day = day.split('T').next().unwrap_or_default().to_owned();
-        format!("until {day} ({} days left)", left.as_secs() / (24 * 3600))
+        format!("until {} ({} days left)", day(end), left.as_secs() / (24 * 3600))
     }));
     let is_short = left.is_some_and(|left| left < SOON);
     let verdict = if is_short { Verdict::Warning } else { Verdict::Ok };
@@ -157,6 +158,27 @@ async fn tls(stream: TcpStream, server: &Server<'_>, subject: &mut Subject) {
         "the server's certificate expires soon; ask the server's operator to renew it".to_owned()
     });
     subject.add("tls", verdict, parts.join(", "), advice);
+    if let Some(file) = &server.transport.ca_file {
+        authorities(file, subject);
+    }
+}
+
+/// Warns of an authority that has expired. Its date is not looked at when it signs a server's
+/// certificate, but other programs refuse it, and it is probably replaced already.
+fn authorities(file: &Path, subject: &mut Subject) {
+    let Ok(text) = files::read_small(file) else { return };
+    let certificates = CertificateDer::pem_slice_iter(text.as_bytes()).flatten();
+    let ended = certificates.filter_map(|one| not_after(&one)).find(|end| *end < SystemTime::now());
+    if let Some(end) = ended {
+        let detail = format!("{} holds an authority that ended on {}", file.display(), day(end));
+        let advice = "put the authority's new certificate into it".to_owned();
+        subject.add("ca_file", Verdict::Warning, detail, Some(advice));
+    }
+}
+
+fn day(time: SystemTime) -> String {
+    let day = humantime::format_rfc3339_seconds(time).to_string();
+    day.split('T').next().unwrap_or_default().to_owned()
 }
 
 /// Subject and issuer of a certificate: `acme.example (from Example CA)`.

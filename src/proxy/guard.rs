@@ -158,15 +158,20 @@ impl Guard {
             return Ok(());
         };
         if !credential.is_shown(headers) {
-            let detail = match (&credential.basic, &credential.api_key) {
-                (Some(_), None) => {
-                    "this sidecar requires a local user name and password (HTTP Basic)"
-                }
-                (None, _) => "this sidecar requires a local API key in X-Api-Key",
-                (Some(_), Some(_)) => {
-                    "this sidecar requires HTTP Basic, or an API key in X-Api-Key"
-                }
+            let wanted = match (&credential.basic, &credential.api_key) {
+                (Some(_), None) => "a user name and a password (HTTP Basic)",
+                (None, _) => "an API key in X-Api-Key",
+                (Some(_), Some(_)) => "HTTP Basic, or an API key in X-Api-Key",
             };
+            let is_sent = headers.contains_key(AUTHORIZATION) || headers.contains_key(X_API_KEY);
+            let fault = if is_sent {
+                "the local credential is wrong"
+            } else {
+                "there is no local credential"
+            };
+            let detail = format!(
+                "{fault}: this sidecar requires {wanted}, which is set by `access` in its configuration and is not SAP's"
+            );
             let challenge = credential.basic.is_some();
             return Err(Problem { challenge, ..Problem::new(ErrorKind::AccessDenied, detail) });
         }

@@ -147,11 +147,15 @@ upstreams:
         for (address, name) in &self.names {
             message = message.replace(address, name);
         }
-        // The present time.
-        match message.split_once("clock says ") {
-            Some((before, after)) => format!("{before}clock says NOW{}", &after[NOW.len()..]),
-            None => message,
+        // The present time, and how long a call took.
+        if let Some((before, after)) = message.split_once("clock says ") {
+            message = format!("{before}clock says NOW{}", &after[NOW.len()..]);
         }
+        if let Some((before, after)) = message.split_once(" Unauthorized in ") {
+            let (_, after) = after.split_once(" ms").unwrap();
+            message = format!("{before} Unauthorized in N ms{after}");
+        }
+        message
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{Comparison, World};
 use crate::support::process::Process;
 use crate::support::raw_client::exchange;
+use crate::support::sidecar::Sidecar;
 
 /// Requests, and the status and the detail of their answers.
 const CALLS: [(&str, &str, &str); 9] = [
@@ -52,6 +53,37 @@ const CALLS: [(&str, &str, &str); 9] = [
         "400 the request is not valid HTTP/1.1; check that the tool speaks HTTP to this port, and what it sends (RFC 9112)",
     ),
 ];
+
+#[tokio::test]
+async fn a_local_credential_that_is_missing_is_not_called_wrong() {
+    let world = World::start().await;
+    let key = world.write("key", "0123456789abcdef");
+    let yaml = format!("{}access: {{ api_key_file: {key} }}\n", world.good());
+    let sidecar = Sidecar::ready(&yaml).await;
+    let mut comparison = Comparison::default();
+    for (mistake, header, expected) in [
+        (
+            "no key",
+            "",
+            "403 there is no local credential: this sidecar requires an API key in X-Api-Key, which is set by `access` in its configuration and is not SAP's",
+        ),
+        (
+            "wrong key",
+            "X-Api-Key: fedcba9876543210\r\n",
+            "403 the local credential is wrong: this sidecar requires an API key in X-Api-Key, which is set by `access` in its configuration and is not SAP's",
+        ),
+    ] {
+        let request = format!(
+            "GET /api/v1/scim2/Users HTTP/1.1\r\nHost: localhost\r\n{header}Connection: close\r\n\r\n"
+        );
+        let answer = exchange(sidecar.host(), &request).await;
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        let problem: serde_json::Value = serde_json::from_str(body).unwrap();
+        let message = format!("{} {}", problem["status"], problem["detail"].as_str().unwrap());
+        comparison.compare(mistake, expected, &message);
+    }
+    comparison.end();
+}
 
 #[tokio::test]
 async fn each_mistake_of_a_caller_has_its_answer() {

@@ -258,6 +258,36 @@ async fn files_that_cannot_be_read_have_their_message() {
 }
 
 #[tokio::test]
+async fn without_a_file_the_variables_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut comparison = Comparison::default();
+    for (mistake, variables, expected) in [
+        (
+            "nothing",
+            &[][..],
+            "configuration: clients: none is configured; add one to a file given with --config, or set BEARERD_TOKEN_URL, BEARERD_CLIENT_ID and BEARERD_CLIENT_SECRET_FILE\nconfiguration: upstreams: none is configured; add one to a file given with --config, or set BEARERD_UPSTREAM_URL",
+        ),
+        (
+            "id alone",
+            &[("BEARERD_CLIENT_ID", "sb-1")],
+            "configuration: upstreams: none is configured; add one to a file given with --config, or set BEARERD_UPSTREAM_URL\nconfiguration: clients.technical-user.token_url: missing; give it, or `credentials` for all of them (without a file, set BEARERD_TOKEN_URL)\nconfiguration: clients.technical-user.client_secret_file: missing; give client_secret_file, or client_secret (without a file, set BEARERD_CLIENT_SECRET_FILE)",
+        ),
+        (
+            "misspelt",
+            &[("BEARERD_TOKENURL", "https://a.example/oauth/token")],
+            "warning: environment variable BEARERD_TOKENURL is set, but bearerd does not know it; correct its name, or remove it\nconfiguration: clients: none is configured; add one to a file given with --config, or set BEARERD_TOKEN_URL, BEARERD_CLIENT_ID and BEARERD_CLIENT_SECRET_FILE\nconfiguration: upstreams: none is configured; add one to a file given with --config, or set BEARERD_UPSTREAM_URL",
+        ),
+    ] {
+        let mut command = bearerd();
+        command.arg("check").envs(variables.iter().copied()).current_dir(folder.path());
+        let ended = output(&mut command).await;
+        let message = String::from_utf8(ended.stderr).unwrap();
+        comparison.compare(mistake, expected, message.trim());
+    }
+    comparison.end();
+}
+
+#[tokio::test]
 async fn addresses_that_cannot_be_bound_have_their_message() {
     let mut world = World::start().await;
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,6 +1,7 @@
 //! Mistakes about the issuer and the tenant: their addresses, their TLS, their clocks.
 
 use super::{Comparison, Edit, World, set};
+use crate::support::eventually;
 use crate::support::sidecar::Sidecar;
 use crate::support::tls::{Authority, TlsUpstream};
 use rcgen::{CertificateParams, SanType, date_time_ymd};
@@ -184,6 +185,40 @@ async fn a_certificate_that_is_not_trusted_is_named_with_dates_and_names() {
         comparison.compare(mistake, doctor, &world.doctor(&yaml).await);
         comparison.compare(mistake, call, &world.called(&yaml).await);
     }
+    comparison.end();
+}
+
+#[tokio::test]
+async fn a_token_of_another_tenant_and_an_old_authority_are_reported() {
+    let mut world = World::start().await;
+    let other = World::start().await;
+    let mut comparison = Comparison::default();
+    // The issuer is the other tenant's.
+    let yaml = set(&world.good(), "token_url", &other.fixture.tenant.token_url());
+    let secret = world.write("other", other.fixture.tenant.client_secret());
+    let both = format!("{}{}", world.fixture.tenant.ca_pem(), other.fixture.tenant.ca_pem());
+    let both = world.write("both.pem", both);
+    let yaml = set(&set(&yaml, "client_secret_file", &secret), "ca_file", &both);
+    let yaml =
+        format!("{yaml}routes: [{{ path: /api/v1/datasphere/consumption, profile: odata }}]\n");
+    comparison.compare("two tenants", "route /api/v1/datasphere/consumption: call: GET /api/v1/datasphere/consumption/catalog/spaces: 401 Unauthorized in N ms -> the token may belong to another tenant or subaccount than the URL; check that token_url and url belong together", &world.doctor(&yaml).await);
+    let sidecar = Sidecar::ready(&yaml).await;
+    for _ in 0..3 {
+        assert_eq!(sidecar.get("/api/v1/datasphere/consumption/x").await.status(), 401);
+    }
+    eventually("a complaint", async || sidecar.probe("/readyz").await.1.contains("401")).await;
+    let ready = sidecar.probe("/readyz").await;
+    assert_eq!(ready.0, 200);
+    comparison.compare("two tenants, at work", "ready, degraded: requests to datasphere: 3 of 3 requests in the last 5 minutes failed (401 from the tenant); do token_url and url belong to the same tenant? `bearerd doctor` shows the token's zone", &world.named(&ready.1));
+
+    let (authority, old) = (Authority::new(), Authority::ended(2024));
+    let upstream = TlsUpstream::start(&authority, rustls::ALL_VERSIONS, None, |_| {}).await;
+    let file = world.write("old.pem", format!("{}{}", authority.pem, old.pem));
+    world.call(upstream.url(), "SERVER");
+    let yaml = without_ca(&set(&world.good(), "url", &upstream.url()));
+    let yaml =
+        format!("{yaml}    ca_file: {file}\nroutes: [{{ path: /x, profile: passthrough }}]\n");
+    comparison.compare("old authority", "upstream datasphere: ca_file: DIR/old.pem holds an authority that ended on 2024-01-01 -> put the authority's new certificate into it", &world.doctor(&yaml).await);
     comparison.end();
 }
 
