@@ -88,6 +88,6 @@ pub fn load(
     let resolved = parse(&name, &text, environment, flags).resolve();
     // Without a file, a person sets variables and knows no keys.
     let named =
-        |faults: Faults| if file.is_none() { overrides::naming_variables(faults) } else { faults };
+        |faults: Faults| if file.is_none() { overrides::without_file(faults) } else { faults };
     Ok(resolved.map_err(named)?)
 }

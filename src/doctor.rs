@@ -114,7 +114,12 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
     }
     for ((routes, why), count) in untried {
         let mut subject = Subject::new(routes);
-        subject.add("call", Verdict::Warning, format!("{count} not tried: {why}"), None);
+        subject.add(
+            "call",
+            Verdict::Warning,
+            format!("{count} routes were not tried, because {why}"),
+            None,
+        );
         findings.append(&mut subject.findings);
     }
     findings

@@ -2,25 +2,22 @@
 //!
 //! It is read from the same state as probes and metrics, so that they never contradict each other.
 
+mod token_life;
+
 use crate::config::{Config, Route};
 use crate::error::ErrorKind;
 use crate::journal::{Event, EventKind};
 use crate::metrics::Metrics;
 use crate::readiness::{Complaint, Readiness, SidecarState};
 use crate::token::ClientHandle;
-use crate::traffic::{self, Cause, Counts, Failure, Recent};
+use crate::traffic::{Cause, Counts, Failure, Recent};
 use arc_swap::ArcSwap;
 use rustix::system::uname;
 use serde::{Serialize, Serializer};
-use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-
-/// Minutes of the history of a client's token.
-const HISTORY: usize = traffic::HISTORY;
-/// Time between two points of that history.
-const MINUTE: Duration = Duration::from_secs(60);
+use token_life::{MINUTE, TokenLife};
 
 /// View of everything that the status shows.
 pub struct StatusView {
@@ -35,11 +32,8 @@ pub struct StatusView {
     /// Whether only this machine reaches the status. Otherwise it names no paths of requests, which
     /// hold the ids of users, no file and no tenant.
     is_private: bool,
-    token_life: Mutex<TokenLife>,
+    token_life: TokenLife,
 }
-
-/// For each client, how much of its token's life was left at each of the last minutes.
-type TokenLife = BTreeMap<String, VecDeque<Option<f64>>>;
 
 /// Status of the sidecar at one moment.
 #[derive(Debug, Serialize)]
@@ -246,7 +240,7 @@ impl StatusView {
             started: SystemTime::now(),
             host: uname().nodename().to_string_lossy().into_owned(),
             is_private,
-            token_life: Mutex::default(),
+            token_life: TokenLife::default(),
         }
     }
 
@@ -325,7 +319,7 @@ impl StatusView {
             credential_error: credential_error.map(|error| error.to_string()),
             client_expires: gauges.client_expires,
             clock_skew_seconds: gauges.clock_skew,
-            token_life: self.token_life(&handle.name),
+            token_life: self.token_life.of(&handle.name),
         }
     }
 
@@ -343,37 +337,12 @@ impl StatusView {
             duration_ms: took.as_millis(),
         }
     }
-
-    /// Adds a point to the history of each client's token. A client that is gone is forgotten.
-    fn record_token_life(&self) {
-        let now = SystemTime::now();
-        let mut history = self.token_life.lock().unwrap_or_else(PoisonError::into_inner);
-        let clients = self.readiness.clients();
-        history.retain(|name, _| clients.iter().any(|client| client.name == *name));
-        for client in clients.iter() {
-            let gauges = client.store.state().gauges;
-            let left = gauges.issued.zip(gauges.expires).and_then(|(issued, expires)| {
-                let whole = expires.duration_since(issued).ok()?.as_secs_f64();
-                Some((expires.duration_since(now).ok()?.as_secs_f64() / whole).clamp(0.0, 1.0))
-            });
-            let points = history.entry(client.name.clone()).or_default();
-            if points.len() >= HISTORY {
-                points.pop_front();
-            }
-            points.push_back(left);
-        }
-    }
-
-    fn token_life(&self, client: &str) -> Vec<Option<f64>> {
-        let history = self.token_life.lock().unwrap_or_else(PoisonError::into_inner);
-        history.get(client).into_iter().flatten().copied().collect()
-    }
 }
 
 /// Records each minute how much of each token's life is left; never ends.
 pub(crate) async fn keep_history(view: Arc<StatusView>) {
     loop {
-        view.record_token_life();
+        view.token_life.record(&view.readiness.clients());
         tokio::time::sleep(MINUTE).await;
     }
 }

@@ -60,15 +60,19 @@ pub fn unknown_variables(environment: &Environment) -> impl Iterator<Item = &str
     })
 }
 
-/// Names in each fault of a missing value the variable that sets it.
-pub(super) fn naming_variables(faults: Faults) -> Faults {
-    let named = faults.0.into_iter().map(|mut fault| {
+/// Explains faults to a person who has given no file: says so, and names the variable that sets a
+/// missing value.
+pub(super) fn without_file(faults: Faults) -> Faults {
+    let mut explained = Faults::default();
+    let why = "no configuration file is read, only the environment; give a file with --config, or set the variables that are missing";
+    explained.push(&Place::Nowhere, "", why);
+    explained.0.extend(faults.0.into_iter().map(|mut fault| {
         if let (Place::Nowhere, Some(variable)) = (&fault.place, variable_of(&fault.path)) {
-            fault.message = format!("{} (without a file, set {variable})", fault.message);
+            fault.message = format!("missing; set {variable}");
         }
         fault
-    });
-    Faults(named.collect())
+    }));
+    explained
 }
 
 /// The variable that sets the value at a key path.

@@ -68,7 +68,7 @@ fn of_text(text: &str) -> Option<&'static str> {
         return Some("begins or ends with a space or a line break; remove it");
     }
     if is_quoted('"') || is_quoted('\'') {
-        return Some("is in quotes; remove them");
+        return Some("is in quotes, which are sent, too; remove them");
     }
     let is_invisible = |character: char| {
         character.is_control()

@@ -7,7 +7,7 @@ use crate::credential::{Identity, Proof};
 use crate::token::claims::Claims;
 use crate::token::client_expiry::client_expiry;
 use crate::token::oauth::OAuthSource;
-use crate::token::{Token, TokenSource, advice};
+use crate::token::{Token, TokenError, TokenSource, advice};
 use std::time::{Duration, SystemTime};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -28,14 +28,21 @@ pub(super) async fn examine(client: &Client, subject: &mut Subject) -> Option<To
     };
     subject.ok("credential", format!("{}, for {}", identity.description, identity.client_id));
     for why in identity.suspicions() {
-        subject.add("credential", Verdict::Warning, why, None);
+        let (detail, advice) = why.split_once("; ").unwrap_or((&why, ""));
+        let advice = Some(advice.to_owned()).filter(|advice| !advice.is_empty());
+        subject.add("credential", Verdict::Warning, detail.to_owned(), advice);
     }
     expiry(client, &identity, subject);
     let certificate = match &identity.proof {
         Proof::Certificate(certificate) => Some(certificate),
         Proof::Secret { .. } | Proof::SigningKey { .. } => None,
     };
-    let server = Server { url: &identity.token_url, transport: &client.transport, certificate };
+    let server = Server {
+        url: &identity.token_url,
+        key: "token_url",
+        transport: &client.transport,
+        certificate,
+    };
     if !network::examine(&server, subject).await {
         return None;
     }
@@ -58,6 +65,7 @@ fn expiry(client: &Client, identity: &Identity, subject: &mut Subject) {
 }
 
 async fn token(client: &Client, identity: Identity, subject: &mut Subject) -> Option<Token> {
+    let suspicions = identity.suspicions();
     let source = match OAuthSource::new(client, identity) {
         Ok(source) => source,
         Err(error) => {
@@ -69,7 +77,13 @@ async fn token(client: &Client, identity: Identity, subject: &mut Subject) -> Op
     match &fetched {
         Ok(token) => subject.ok("token", describe(token)),
         Err(error) => {
-            let advice = source.advice(error).map(str::to_owned);
+            let is_refusal =
+                matches!(error, TokenError::Refused { .. } | TokenError::NotAnIssuer { .. });
+            // What looks wrong says more than the general advice.
+            let advice = match &suspicions[..] {
+                [_, ..] if is_refusal => Some(suspicions.join("; ")),
+                _ => source.advice(error).map(str::to_owned),
+            };
             subject.add("token", Verdict::Failed, error.to_string(), advice);
         }
     }

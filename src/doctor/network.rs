@@ -31,6 +31,8 @@ const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 /// A server, and how it is reached.
 pub(super) struct Server<'a> {
     pub(super) url: &'a Url,
+    /// The key of the URL in the configuration.
+    pub(super) key: &'static str,
     pub(super) transport: &'a Transport,
     /// Certificate and key for mutual TLS.
     pub(super) certificate: Option<&'a CertificateAndKey>,
@@ -88,10 +90,15 @@ async fn try_steps(server: &Server<'_>, subject: &mut Subject) {
     if server.url.scheme() == "https" {
         tls(stream, server, subject).await;
     } else if speaks_tls(stream, server).await {
-        let advice = "write https:// in the URL".to_owned();
-        let detail = "the server speaks TLS on this port, but the URL is http://".to_owned();
+        let advice = format!("write https:// in {}", server.key);
+        let detail =
+            format!("{} speaks TLS, but {} begins with http://", authority(server), server.key);
         subject.add("tls", Verdict::Failed, detail, Some(advice));
     }
+}
+
+fn authority(server: &Server<'_>) -> String {
+    endpoint::authority(&endpoint::host(server.url), endpoint::port(server.url))
 }
 
 /// Adds the finding that a step failed, at this name or address.
@@ -138,7 +145,7 @@ async fn tls(stream: TcpStream, server: &Server<'_>, subject: &mut Subject) {
     let connected = match handshake(stream, server).await {
         Ok(connected) => connected,
         Err(failure) => {
-            return fail("tls", &endpoint::host(server.url), &failure, server, subject);
+            return fail("tls", &authority(server), &failure, server, subject);
         }
     };
     let (_, connection) = connected.get_ref();

@@ -14,6 +14,7 @@ pub(super) async fn examine(upstream: &Upstream, subject: &mut Subject) -> bool 
         }
     };
     let certificate = certificate.as_ref();
-    let server = Server { url: &upstream.origin, transport: &upstream.transport, certificate };
+    let server =
+        Server { url: &upstream.origin, key: "url", transport: &upstream.transport, certificate };
     network::examine(&server, subject).await
 }

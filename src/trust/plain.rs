@@ -12,7 +12,9 @@ pub(crate) fn plain(message: &str) -> Result<String, &str> {
     Ok(known.unwrap_or_else(|| match reason.split_once(": ") {
         // bearerd's own words behind the library's name for the error.
         Some((name, words)) if is_one_word(name) => words.to_owned(),
-        _ if reason == "UnknownIssuer" => "its authority is not trusted here".to_owned(),
+        _ if reason == "UnknownIssuer" => {
+            "its authority is not trusted here (`bearerd doctor` names it)".to_owned()
+        }
         _ => reason.to_owned(),
     }))
 }
@@ -77,7 +79,10 @@ mod tests {
         let presented = vec![r#"DnsName("b.example")"#.into(), r#"DnsName("c.example")"#.into()];
         let other = CertificateError::NotValidForNameContext { expected, presented };
         assert_eq!(words(other), "it is for b.example, c.example, not for a.example");
-        assert_eq!(words(CertificateError::UnknownIssuer), "its authority is not trusted here");
+        assert_eq!(
+            words(CertificateError::UnknownIssuer),
+            "its authority is not trusted here (`bearerd doctor` names it)"
+        );
         assert_eq!(plain("invalid peer certificate: UnknownIssuer: ours"), Ok("ours".to_owned()));
         assert_eq!(plain("received fatal alert: x"), Err("received fatal alert: x"));
     }

@@ -1,5 +1,6 @@
 //! The files of `deploy/` and `config/` and the workflows, checked by kubectl, Helm, the schemas of
-//! Kubernetes and Compose, systemd, actionlint and Grafana's types. `tests/deploy/check.py` runs these.
+//! Kubernetes and Compose, systemd, actionlint and Grafana's types. `tests/deploy/check.py` runs
+//! these.
 
 use crate::support::process::output;
 use std::io::Write;

@@ -135,7 +135,7 @@ async fn a_failed_check_comes_with_advice_and_exit_code_1() {
         assert!(about.contains("FAILED") && about.contains(problem), "{problem}: {out}");
         assert!(about.contains(advice), "{advice}: {out}");
         assert!(code == 1 && err.contains("checks failed"), "{err}");
-        assert!(out.contains("2 not tried: there is no token"), "{out}");
+        assert!(out.contains("2 routes were not tried, because there is no token"), "{out}");
         assert!(
             err.contains(&format!("the first one is `{name}` of client technical-user")),
             "{err}"
@@ -262,7 +262,11 @@ async fn accidents_with_a_secret_are_named_and_not_shown() {
     let config =
         configuration(&fixture).client("client_secret_file", fixture.path("quoted").display());
     let (code, out, _) = run(&fixture, &config, &["doctor"]).await;
-    assert!(code == 1 && out.contains("the client secret is in quotes; remove them"), "{out}");
+    assert!(
+        code == 1
+            && out.contains("-> the client secret is in quotes, which are sent, too; remove them"),
+        "{out}"
+    );
     let (code, out, _) = run(&fixture, &config, &["check"]).await;
     assert!(code == 0 && out.contains("warning: the client secret is in quotes"), "{out}");
 }

@@ -32,6 +32,8 @@ async fn every_shipped_configuration_passes_the_check() {
     let secrets = folder_of(&[
         ("client_secret", "s3cret"),
         ("dev_client_secret", "s3cret"),
+        ("transport_client_secret", "s3cret"),
+        ("user_admin_client_secret", "s3cret"),
         ("test_client_secret", "s3cret"),
         ("prod_client_secret", "s3cret"),
         ("proxy_credentials", "user:s3cret"),

@@ -25,8 +25,11 @@ pub(super) enum Document {
 impl Document {
     /// Parses JSON.
     pub(super) fn of_json(text: &str) -> Result<Self, FormatError> {
-        let value: Value = serde_json::from_str(text)
-            .map_err(|error| FormatError::NotJson { line: error.line(), column: error.column() })?;
+        let value: Value = serde_json::from_str(text).map_err(|error| {
+            let whole = error.to_string();
+            let reason = whole.split(" at line ").next().unwrap_or_default().to_owned();
+            FormatError::NotJson { reason, line: error.line(), column: error.column() }
+        })?;
         Ok(Self::of_json_value(value, MAX_EMBEDDED))
     }
 

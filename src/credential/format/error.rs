@@ -10,8 +10,12 @@ pub enum FormatError {
     #[error("it is not UTF-8 text, and not UTF-16 with a byte order mark; save it as UTF-8")]
     NotUtf8,
     /// The text begins with a brace or a bracket, but is not JSON.
-    #[error("it begins like JSON, but is not valid JSON: see line {line}, column {column}")]
+    #[error(
+        "it is not valid JSON: {reason} at line {line}, column {column}; correct it, or copy the key again"
+    )]
     NotJson {
+        /// What the parser expected. It holds nothing of the text.
+        reason: String,
         /// The line, counted from 1.
         line: usize,
         /// The column, counted from 1.
@@ -144,7 +148,7 @@ pub enum ClientFault {
     },
     /// The client is for people, or for SAML assertions.
     #[error(
-        "is for people who log in, or for SAML, and has no secret; create an OAuth client with the purpose Technical User (System > Administration > App Integration) and use its client ID, secret and token URL"
+        "has a client for people who log in, or for SAML, which has no secret; create an OAuth client with the purpose Technical User (System > Administration > App Integration) and use its client ID, secret and token URL"
     )]
     Interactive,
     /// The destination is for another kind of authentication.

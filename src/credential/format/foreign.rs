@@ -11,12 +11,12 @@ pub(super) fn of_document(document: &Document) -> Option<&'static str> {
     };
     if is("type", "service_account") {
         return Some(
-            "it is the key of a Google service account; use the key of SAP's OAuth client",
+            "it is the key of a Google service account, not SAP's; take the client ID, the secret and the token URL from System > Administration > App Integration",
         );
     }
     if ["host", "user", "password"].iter().all(|name| fields.has(&[name])) {
         return Some(
-            "it has a host, a user and a password, as the key of a database does; use the key of an OAuth client",
+            "it is the key of a database (host, user, password), not of an OAuth client; take the client ID, the secret and the token URL from System > Administration > App Integration",
         );
     }
     let is_answer = fields.has(&["access_token"]) && !fields.has(&["client_id", "client_secret"]);
@@ -47,7 +47,7 @@ pub(super) fn of_text(text: &str) -> Option<&'static str> {
     let mut words = text.split_whitespace();
     if words.clone().any(|word| word == "machine") && words.any(|word| word == "login") {
         return Some(
-            "it is a .netrc file with a person's password; use the key of an OAuth client",
+            "it is a .netrc file with a person's password, not the key of an OAuth client; take the client ID, the secret and the token URL from System > Administration > App Integration",
         );
     }
     (text.lines().count() == 1).then_some(

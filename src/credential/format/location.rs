@@ -47,7 +47,7 @@ impl Location {
 
 impl fmt::Display for Location {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(if self.path.is_empty() { "the top level" } else { &self.path })
+        formatter.write_str(if self.path.is_empty() { "the file" } else { &self.path })
     }
 }
 

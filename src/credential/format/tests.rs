@@ -45,7 +45,7 @@ fn secret(found: &Found) -> &str {
 const PLAIN: &str = "client id, secret and token URL";
 const KEY: &str = "BTP service key";
 const FOLDER: &str = "service binding folder";
-const TOP: &str = "the top level";
+const TOP: &str = "the file";
 const API: Option<&str> = Some("https://acme.eu10.hcs.cloud.sap/");
 const TMS: Option<&str> =
     Some("https://transport-service-app-backend.ts.cfapps.eu10.hana.ondemand.com/");
@@ -329,7 +329,7 @@ fn metadata_says_what_is_text() {
         |entries: &BTreeMap<_, _>| recognise(&Tree::Folder(entries.clone()), &Binding::default());
     assert_eq!(
         found(&entries).unwrap_err().to_string(),
-        "BTP service key: the top level has a clientid that is not text (write it as a string)"
+        "BTP service key: the file has a clientid that is not text (write it as a string)"
     );
     let metadata = r#"{"credentialProperties":[{"name":"clientid","format":"text"}]}"#;
     entries.insert(".metadata".into(), Tree::file(metadata));

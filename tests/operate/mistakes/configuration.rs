@@ -265,17 +265,17 @@ async fn without_a_file_the_variables_are_named() {
         (
             "nothing",
             &[][..],
-            "configuration: clients: none is configured; add one to a file given with --config, or set BEARERD_TOKEN_URL, BEARERD_CLIENT_ID and BEARERD_CLIENT_SECRET_FILE\nconfiguration: upstreams: none is configured; add one to a file given with --config, or set BEARERD_UPSTREAM_URL",
+            "configuration: no configuration file is read, only the environment; give a file with --config, or set the variables that are missing\nconfiguration: clients: none is configured; add one to a file given with --config, or set BEARERD_TOKEN_URL, BEARERD_CLIENT_ID and BEARERD_CLIENT_SECRET_FILE\nconfiguration: upstreams: none is configured; add one to a file given with --config, or set BEARERD_UPSTREAM_URL",
         ),
         (
             "id alone",
             &[("BEARERD_CLIENT_ID", "sb-1")],
-            "configuration: upstreams: none is configured; add one to a file given with --config, or set BEARERD_UPSTREAM_URL\nconfiguration: clients.technical-user.token_url: missing; give it, or `credentials` for all of them (without a file, set BEARERD_TOKEN_URL)\nconfiguration: clients.technical-user.client_secret_file: missing; give client_secret_file, or client_secret (without a file, set BEARERD_CLIENT_SECRET_FILE)",
+            "configuration: no configuration file is read, only the environment; give a file with --config, or set the variables that are missing\nconfiguration: upstreams: none is configured; add one to a file given with --config, or set BEARERD_UPSTREAM_URL\nconfiguration: clients.technical-user.token_url: missing; set BEARERD_TOKEN_URL\nconfiguration: clients.technical-user.client_secret_file: missing; set BEARERD_CLIENT_SECRET_FILE",
         ),
         (
             "misspelt",
             &[("BEARERD_TOKENURL", "https://a.example/oauth/token")],
-            "warning: environment variable BEARERD_TOKENURL is set, but bearerd does not know it; correct its name, or remove it\nconfiguration: clients: none is configured; add one to a file given with --config, or set BEARERD_TOKEN_URL, BEARERD_CLIENT_ID and BEARERD_CLIENT_SECRET_FILE\nconfiguration: upstreams: none is configured; add one to a file given with --config, or set BEARERD_UPSTREAM_URL",
+            "warning: environment variable BEARERD_TOKENURL is set, but bearerd does not know it; correct its name, or remove it\nconfiguration: no configuration file is read, only the environment; give a file with --config, or set the variables that are missing\nconfiguration: clients: none is configured; add one to a file given with --config, or set BEARERD_TOKEN_URL, BEARERD_CLIENT_ID and BEARERD_CLIENT_SECRET_FILE\nconfiguration: upstreams: none is configured; add one to a file given with --config, or set BEARERD_UPSTREAM_URL",
         ),
     ] {
         let mut command = bearerd();

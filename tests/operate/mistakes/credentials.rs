@@ -36,7 +36,7 @@ const CHECKED: [(&str, Edit, &str); 26] = [
     (
         "secret in quotes",
         |world, good| with_secret(world, good, |secret| format!("'{secret}'").into()),
-        "warning: the client secret is in quotes; remove them",
+        "warning: the client secret is in quotes, which are sent, too; remove them",
     ),
     (
         "name before the secret",
@@ -114,19 +114,19 @@ const CHECKED: [(&str, Edit, &str); 26] = [
                 r#"{"type":"service_account","project_id":"p","private_key_id":"1","private_key":"x","client_email":"a@b","client_id":"1","auth_uri":"https://a","token_uri":"https://b"}"#,
             )
         },
-        "the configuration is well-formed, but cannot be used: client technical-user: DIR/credentials: it is the key of a Google service account; use the key of SAP's OAuth client",
+        "the configuration is well-formed, but cannot be used: client technical-user: DIR/credentials: it is the key of a Google service account, not SAP's; take the client ID, the secret and the token URL from System > Administration > App Integration",
     ),
     (
         "HANA's key",
         |world, _| {
             with_file(world, r#"{"host":"h","port":"443","user":"U","password":"p","schema":"S"}"#)
         },
-        "the configuration is well-formed, but cannot be used: client technical-user: DIR/credentials: it has a host, a user and a password, as the key of a database does; use the key of an OAuth client",
+        "the configuration is well-formed, but cannot be used: client technical-user: DIR/credentials: it is the key of a database (host, user, password), not of an OAuth client; take the client ID, the secret and the token URL from System > Administration > App Integration",
     ),
     (
         "netrc",
         |world, _| with_file(world, "machine acme.example login me password s3cret-of-me\n"),
-        "the configuration is well-formed, but cannot be used: client technical-user: DIR/credentials: it is a .netrc file with a person's password; use the key of an OAuth client",
+        "the configuration is well-formed, but cannot be used: client technical-user: DIR/credentials: it is a .netrc file with a person's password, not the key of an OAuth client; take the client ID, the secret and the token URL from System > Administration > App Integration",
     ),
     (
         "certificate",
@@ -165,17 +165,17 @@ const CHECKED: [(&str, Edit, &str); 26] = [
                 r#"{"Name":"D","Type":"HTTP","URL":"https://a.example","Authentication":"BasicAuthentication","User":"u","Password":"p","ProxyType":"Internet"}"#,
             )
         },
-        "the configuration is well-formed, but cannot be used: client technical-user: DIR/credentials: destination: the top level has Authentication BasicAuthentication; bearerd supports only OAuth2ClientCredentials, which needs no user",
+        "the configuration is well-formed, but cannot be used: client technical-user: DIR/credentials: destination: the file has Authentication BasicAuthentication; bearerd supports only OAuth2ClientCredentials, which needs no user",
     ),
     (
         "half of a JSON document",
         |world, _| with_file(world, r#"{"clientid":"sb-1","clientsecret":"s"}"#),
-        "the configuration is well-formed, but cannot be used: client technical-user: DIR/credentials: client id, secret and token URL: the top level has no token_url",
+        "the configuration is well-formed, but cannot be used: client technical-user: DIR/credentials: client id, secret and token URL: the file has no token_url",
     ),
     (
         "broken JSON",
         |world, _| with_file(world, "{\"clientid\":\"sb-1\",\n\"clientsecret\" \"s\"}"),
-        "the configuration is well-formed, but cannot be used: client technical-user: DIR/credentials: it begins like JSON, but is not valid JSON: see line 2, column 16",
+        "the configuration is well-formed, but cannot be used: client technical-user: DIR/credentials: it is not valid JSON: expected `:` at line 2, column 16; correct it, or copy the key again",
     ),
     (
         "client for people",
@@ -185,7 +185,7 @@ const CHECKED: [(&str, Edit, &str); 26] = [
                 "OAuth Client ID: sb-1\nAuthorization URL: https://a.example/oauth/authorize\nToken URL: https://a.example/oauth/token\n",
             )
         },
-        "the configuration is well-formed, but cannot be used: client technical-user: DIR/credentials: client id, secret and token URL: the top level is for people who log in, or for SAML, and has no secret; create an OAuth client with the purpose Technical User (System > Administration > App Integration) and use its client ID, secret and token URL",
+        "the configuration is well-formed, but cannot be used: client technical-user: DIR/credentials: client id, secret and token URL: the file has a client for people who log in, or for SAML, which has no secret; create an OAuth client with the purpose Technical User (System > Administration > App Integration) and use its client ID, secret and token URL",
     ),
 ];
 

@@ -12,7 +12,7 @@ const ISSUER: [(&str, Edit, &str, &str); 9] = [
         "wrong secret",
         |world, good| set(good, "client_secret_file", &world.write("other", "wrong")),
         "no token for client technical-user: the issuer refuses the client (401 Unauthorized, unauthorized: Bad credentials); check client_id and secret; a client that has expired (three months after its creation, unless set otherwise) gets a new secret when it is activated again (asked https://ISSUER/oauth/token as ID, with the secret in DIR/other, in the form body; `bearerd doctor` tries each step)",
-        "client technical-user: token: the issuer refuses the client (401 Unauthorized, unauthorized: Bad credentials) -> check client_id and secret; a client that has expired (three months after its creation, unless set otherwise) gets a new secret when it is activated again\nroutes of technical-user: call: 13 not tried: there is no token",
+        "client technical-user: token: the issuer refuses the client (401 Unauthorized, unauthorized: Bad credentials) -> check client_id and secret; a client that has expired (three months after its creation, unless set otherwise) gets a new secret when it is activated again\nroutes of technical-user: call: 13 routes were not tried, because there is no token",
     ),
     (
         "token URL without its path",
@@ -20,7 +20,7 @@ const ISSUER: [(&str, Edit, &str, &str); 9] = [
             set(good, "token_url", &world.fixture.tenant.token_url().replace("/oauth/token", ""))
         },
         "no token for client technical-user: the server of token_url answered 404 Not Found: it is no token endpoint; the token URL has no path; SAP's ends in /oauth/token (asked https://ISSUER/ as ID, with the secret in DIR/secret, in the form body; `bearerd doctor` tries each step)",
-        "client technical-user: credential: the token URL has no path; SAP's ends in /oauth/token\nclient technical-user: token: the server of token_url answered 404 Not Found: it is no token endpoint -> token_url must end in /oauth/token, and the first part of its host name must be the subaccount's subdomain\nroutes of technical-user: call: 13 not tried: there is no token",
+        "client technical-user: credential: the token URL has no path -> SAP's ends in /oauth/token\nclient technical-user: token: the server of token_url answered 404 Not Found: it is no token endpoint -> the token URL has no path; SAP's ends in /oauth/token\nroutes of technical-user: call: 13 routes were not tried, because there is no token",
     ),
     (
         "token URL of the login",
@@ -32,7 +32,7 @@ const ISSUER: [(&str, Edit, &str, &str); 9] = [
             )
         },
         "no token for client technical-user: the server of token_url answered 405 Method Not Allowed: it is no token endpoint; the token URL is the one for logins; write /oauth/token instead of /oauth/authorize (asked https://ISSUER/oauth/authorize as ID, with the secret in DIR/secret, in the form body; `bearerd doctor` tries each step)",
-        "client technical-user: credential: the token URL is the one for logins; write /oauth/token instead of /oauth/authorize\nclient technical-user: token: the server of token_url answered 405 Method Not Allowed: it is no token endpoint -> token_url must end in /oauth/token, and the first part of its host name must be the subaccount's subdomain\nroutes of technical-user: call: 13 not tried: there is no token",
+        "client technical-user: credential: the token URL is the one for logins -> write /oauth/token instead of /oauth/authorize\nclient technical-user: token: the server of token_url answered 405 Method Not Allowed: it is no token endpoint -> the token URL is the one for logins; write /oauth/token instead of /oauth/authorize\nroutes of technical-user: call: 13 routes were not tried, because there is no token",
     ),
     (
         "token URL with its path twice",
@@ -40,7 +40,7 @@ const ISSUER: [(&str, Edit, &str, &str); 9] = [
             set(good, "token_url", &format!("{}/oauth/token", world.fixture.tenant.token_url()))
         },
         "no token for client technical-user: the server of token_url answered 404 Not Found: it is no token endpoint; the token URL has /oauth/token twice, as one of SAP's pages prints it; keep the first one (asked https://ISSUER/oauth/token/oauth/token as ID, with the secret in DIR/secret, in the form body; `bearerd doctor` tries each step)",
-        "client technical-user: credential: the token URL has /oauth/token twice, as one of SAP's pages prints it; keep the first one\nclient technical-user: token: the server of token_url answered 404 Not Found: it is no token endpoint -> token_url must end in /oauth/token, and the first part of its host name must be the subaccount's subdomain\nroutes of technical-user: call: 13 not tried: there is no token",
+        "client technical-user: credential: the token URL has /oauth/token twice, as one of SAP's pages prints it -> keep the first one\nclient technical-user: token: the server of token_url answered 404 Not Found: it is no token endpoint -> the token URL has /oauth/token twice, as one of SAP's pages prints it; keep the first one\nroutes of technical-user: call: 13 routes were not tried, because there is no token",
     ),
     (
         "http:// to the issuer's TLS port",
@@ -48,7 +48,7 @@ const ISSUER: [(&str, Edit, &str, &str); 9] = [
             set(good, "token_url", &world.fixture.tenant.token_url().replace("https", "http"))
         },
         "no token for client technical-user: the token endpoint did not answer in HTTP; if its port speaks TLS, write https:// in the URL (asked http://ISSUER/oauth/token as ID, with the secret in DIR/secret, in the form body; `bearerd doctor` tries each step)",
-        "client technical-user: tls: the server speaks TLS on this port, but the URL is http:// -> write https:// in the URL\nroutes of technical-user: call: 13 not tried: there is no token",
+        "client technical-user: tls: ISSUER speaks TLS, but token_url begins with http:// -> write https:// in token_url\nroutes of technical-user: call: 13 routes were not tried, because there is no token",
     ),
     (
         "https:// to an issuer without TLS",
@@ -56,25 +56,25 @@ const ISSUER: [(&str, Edit, &str, &str); 9] = [
             set(good, "token_url", &world.fixture.tenant.control_url().replace("http", "https"))
         },
         "no token for client technical-user: the token endpoint does not speak TLS on this port; check host and port of the URL; if this server has no TLS, write http:// in the URL, and set allow_cleartext: true unless it is on this machine (asked https://CONTROL/ as ID, with the secret in DIR/secret, in the form body; `bearerd doctor` tries each step)",
-        "client technical-user: credential: the token URL has no path; SAP's ends in /oauth/token\nclient technical-user: tls: 127.0.0.1 does not speak TLS on this port -> check host and port of the URL; if this server has no TLS, write http:// in the URL, and set allow_cleartext: true unless it is on this machine\nroutes of technical-user: call: 13 not tried: there is no token",
+        "client technical-user: credential: the token URL has no path -> SAP's ends in /oauth/token\nclient technical-user: tls: CONTROL does not speak TLS on this port -> check host and port of the URL; if this server has no TLS, write http:// in the URL, and set allow_cleartext: true unless it is on this machine\nroutes of technical-user: call: 13 routes were not tried, because there is no token",
     ),
     (
         "unknown issuer",
         |_, good| set(good, "token_url", "https://acme.authentication.invalid/oauth/token"),
         "no token for client technical-user: the token endpoint has no address: its host name is unknown; the first part of the host name must be the subaccount's subdomain; copy token_url from the tenant's App Integration page (asked https://acme.authentication.invalid/oauth/token as ID, with the secret in DIR/secret, in the form body; `bearerd doctor` tries each step)",
-        "client technical-user: dns: acme.authentication.invalid has no address: its host name is unknown -> the first part of the host name must be the subaccount's subdomain; copy token_url from the tenant's App Integration page\nroutes of technical-user: call: 13 not tried: there is no token",
+        "client technical-user: dns: acme.authentication.invalid has no address: its host name is unknown -> the first part of the host name must be the subaccount's subdomain; copy token_url from the tenant's App Integration page\nroutes of technical-user: call: 13 routes were not tried, because there is no token",
     ),
     (
         "issuer's port is closed",
         |_, good| set(good, "token_url", "https://127.0.0.1:1/oauth/token"),
         "no token for client technical-user: the token endpoint refuses connections; check host and port of the URL, and whether the server runs (asked https://127.0.0.1:1/oauth/token as ID, with the secret in DIR/secret, in the form body; `bearerd doctor` tries each step)",
-        "client technical-user: tcp: 127.0.0.1:1 refuses connections -> check host and port of the URL, and whether the server runs\nroutes of technical-user: call: 13 not tried: there is no token",
+        "client technical-user: tcp: 127.0.0.1:1 refuses connections -> check host and port of the URL, and whether the server runs\nroutes of technical-user: call: 13 routes were not tried, because there is no token",
     ),
     (
         "authority of the issuer is missing",
         |_, good| good.replacen("    ca_file", "    # ca_file", 1),
         "no token for client technical-user: the token endpoint has a certificate that is not trusted: its authority `bearerd demo CA` is not trusted here; if the authority is your company's (its proxy may inspect TLS), put its certificate into ca_file; if it is a public one, the server's operator has to add the intermediate certificate (asked https://ISSUER/oauth/token as ID, with the secret in DIR/secret, in the form body; `bearerd doctor` tries each step)",
-        "client technical-user: tls: localhost has a certificate that is not trusted: its authority `bearerd demo CA` is not trusted here -> if the authority is your company's (its proxy may inspect TLS), put its certificate into ca_file; if it is a public one, the server's operator has to add the intermediate certificate\nroutes of technical-user: call: 13 not tried: there is no token",
+        "client technical-user: tls: ISSUER has a certificate that is not trusted: its authority `bearerd demo CA` is not trusted here -> if the authority is your company's (its proxy may inspect TLS), put its certificate into ca_file; if it is a public one, the server's operator has to add the intermediate certificate\nroutes of technical-user: call: 13 routes were not tried, because there is no token",
     ),
 ];
 
@@ -83,7 +83,7 @@ const TENANT: [(&str, Edit, &str, &str); 5] = [
     (
         "http:// to the tenant's TLS port",
         |world, good| set(good, "url", &world.fixture.tenant.url().replace("https", "http")),
-        "upstream datasphere: tls: the server speaks TLS on this port, but the URL is http:// -> write https:// in the URL\nroutes to datasphere: call: 13 not tried: there is no connection",
+        "upstream datasphere: tls: TENANT speaks TLS, but url begins with http:// -> write https:// in url\nroutes to datasphere: call: 13 routes were not tried, because there is no connection",
         "502 TENANT (TENANT) did not answer in HTTP; if its port speaks TLS, write https:// in the URL",
     ),
     (
@@ -91,26 +91,26 @@ const TENANT: [(&str, Edit, &str, &str); 5] = [
         |world, good| {
             set(good, "url", &world.fixture.tenant.control_url().replace("http", "https"))
         },
-        "upstream datasphere: tls: 127.0.0.1 does not speak TLS on this port -> check host and port of the URL; if this server has no TLS, write http:// in the URL, and set allow_cleartext: true unless it is on this machine\nroutes to datasphere: call: 13 not tried: there is no connection",
+        "upstream datasphere: tls: CONTROL does not speak TLS on this port -> check host and port of the URL; if this server has no TLS, write http:// in the URL, and set allow_cleartext: true unless it is on this machine\nroutes to datasphere: call: 13 routes were not tried, because there is no connection",
         "502 CONTROL does not speak TLS on this port; check host and port of the URL; if this server has no TLS, write http:// in the URL, and set allow_cleartext: true unless it is on this machine",
     ),
     (
         "unknown tenant",
         |_, good| set(good, "url", "https://acme.eu10.hcs.invalid"),
-        "upstream datasphere: dns: acme.eu10.hcs.invalid has no address: its host name is unknown -> check the spelling of the host name in the URL\nroutes to datasphere: call: 13 not tried: there is no connection",
+        "upstream datasphere: dns: acme.eu10.hcs.invalid has no address: its host name is unknown -> check the spelling of the host name in the URL\nroutes to datasphere: call: 13 routes were not tried, because there is no connection",
         "502 acme.eu10.hcs.invalid has no address: its host name is unknown; check the spelling of the host name in the URL",
     ),
     (
         "tenant's port is closed",
         |_, good| set(good, "url", "https://127.0.0.1:1"),
-        "upstream datasphere: tcp: 127.0.0.1:1 refuses connections -> check host and port of the URL, and whether the server runs\nroutes to datasphere: call: 13 not tried: there is no connection",
+        "upstream datasphere: tcp: 127.0.0.1:1 refuses connections -> check host and port of the URL, and whether the server runs\nroutes to datasphere: call: 13 routes were not tried, because there is no connection",
         "502 127.0.0.1:1 refuses connections; check host and port of the URL, and whether the server runs",
     ),
     (
         "authority of the tenant is missing",
         |_, good| without_ca(good),
-        "upstream datasphere: tls: localhost has a certificate that is not trusted: its authority `bearerd demo CA` is not trusted here -> if the authority is your company's (its proxy may inspect TLS), put its certificate into ca_file; if it is a public one, the server's operator has to add the intermediate certificate\nroutes to datasphere: call: 13 not tried: there is no connection",
-        "502 TENANT (TENANT) has a certificate that is not trusted: its authority is not trusted here; if the authority is your company's (its proxy may inspect TLS), put its certificate into ca_file; if it is a public one, the server's operator has to add the intermediate certificate",
+        "upstream datasphere: tls: TENANT has a certificate that is not trusted: its authority `bearerd demo CA` is not trusted here -> if the authority is your company's (its proxy may inspect TLS), put its certificate into ca_file; if it is a public one, the server's operator has to add the intermediate certificate\nroutes to datasphere: call: 13 routes were not tried, because there is no connection",
+        "502 TENANT (TENANT) has a certificate that is not trusted: its authority is not trusted here (`bearerd doctor` names it); if the authority is your company's (its proxy may inspect TLS), put its certificate into ca_file; if it is a public one, the server's operator has to add the intermediate certificate",
     ),
 ];
 
@@ -156,13 +156,13 @@ async fn a_certificate_that_is_not_trusted_is_named_with_dates_and_names() {
                 params.not_before = date_time_ymd(2024, 1, 1);
                 params.not_after = date_time_ymd(2025, 1, 31);
             },
-            "upstream datasphere: tls: localhost has a certificate that is not trusted: it was valid until 2025-01-31T00:00:00Z, and this machine's clock says NOW -> correct this machine's clock if it is wrong; otherwise the server's operator has to renew the certificate\nroutes to datasphere: call: 13 not tried: there is no connection",
+            "upstream datasphere: tls: SERVER has a certificate that is not trusted: it was valid until 2025-01-31T00:00:00Z, and this machine's clock says NOW -> correct this machine's clock if it is wrong; otherwise the server's operator has to renew the certificate\nroutes to datasphere: call: 13 routes were not tried, because there is no connection",
             "502 SERVER (SERVER) has a certificate that is not trusted: it was valid until 2025-01-31T00:00:00Z, and this machine's clock says NOW; correct this machine's clock if it is wrong; otherwise the server's operator has to renew the certificate",
         ),
         (
             "not valid yet",
             |params| params.not_before = date_time_ymd(2099, 1, 1),
-            "upstream datasphere: tls: localhost has a certificate that is not trusted: it is valid from 2099-01-01T00:00:00Z, and this machine's clock says NOW -> correct this machine's clock if it is wrong; otherwise the server's operator has to replace the certificate\nroutes to datasphere: call: 13 not tried: there is no connection",
+            "upstream datasphere: tls: SERVER has a certificate that is not trusted: it is valid from 2099-01-01T00:00:00Z, and this machine's clock says NOW -> correct this machine's clock if it is wrong; otherwise the server's operator has to replace the certificate\nroutes to datasphere: call: 13 routes were not tried, because there is no connection",
             "502 SERVER (SERVER) has a certificate that is not trusted: it is valid from 2099-01-01T00:00:00Z, and this machine's clock says NOW; correct this machine's clock if it is wrong; otherwise the server's operator has to replace the certificate",
         ),
         (
@@ -171,7 +171,7 @@ async fn a_certificate_that_is_not_trusted_is_named_with_dates_and_names() {
                 params.subject_alt_names =
                     vec![SanType::DnsName("other.example".try_into().unwrap())];
             },
-            "upstream datasphere: tls: localhost has a certificate that is not trusted: it is for other.example, not for localhost -> the certificate does not name the URL's host; check the URL\nroutes to datasphere: call: 13 not tried: there is no connection",
+            "upstream datasphere: tls: SERVER has a certificate that is not trusted: it is for other.example, not for localhost -> the certificate does not name the URL's host; check the URL\nroutes to datasphere: call: 13 routes were not tried, because there is no connection",
             "502 SERVER (SERVER) has a certificate that is not trusted: it is for other.example, not for localhost; the certificate does not name the URL's host; check the URL",
         ),
     ];

@@ -16,7 +16,7 @@ fn a_document_without_a_client_says_so() {
     assert_eq!(nothing.unwrap_err(), FormatError::Unknown);
     assert_eq!(
         message("{\"client_id\": \"x\",\n}"),
-        "it begins like JSON, but is not valid JSON: see line 2, column 1"
+        "it is not valid JSON: trailing comma at line 2, column 1; correct it, or copy the key again"
     );
     let utf16: Vec<u8> = "client_id=ä".encode_utf16().flat_map(u16::to_le_bytes).collect();
     assert_eq!(
@@ -30,11 +30,11 @@ fn a_missing_key_is_named_with_its_location() {
     for (document, expected) in [
         (
             r#"{"client_id":"x"}"#,
-            "client id, secret and token URL: the top level has no client_secret and no certificate with its key, has no token_url",
+            "client id, secret and token URL: the file has no client_secret and no certificate with its key, has no token_url",
         ),
         (
             "CLIENT_ID=\nCLIENT_SECRET='s'\nTOKEN_URL=https://a.example/t",
-            "client id, secret and token URL: the top level has no client_id",
+            "client id, secret and token URL: the file has no client_id",
         ),
         (
             r#"{"xsuaa":[{"credentials":{"clientid":"x","url":"https://a.example"}}]}"#,
@@ -50,11 +50,11 @@ fn a_missing_key_is_named_with_its_location() {
         ),
         (
             r#"{"clientid":"x","credential-type":"x509","certificate":"y","url":"https://a.example"}"#,
-            "BTP service key: the top level has a certificate that is not a certificate as PEM text, has no key, has no certurl",
+            "BTP service key: the file has a certificate that is not a certificate as PEM text, has no key, has no certurl",
         ),
         (
             r#"{"clientid":"x","credential-type":"binding-secret","url":"https://a.example"}"#,
-            "BTP service key: the top level has no clientsecret",
+            "BTP service key: the file has no clientsecret",
         ),
         (
             r#"[{"access_token":"t","client_id":"x","client_secret":"s"}]"#,
@@ -62,15 +62,15 @@ fn a_missing_key_is_named_with_its_location() {
         ),
         (
             r#"{"secrets-file":"x.json","host":"https://a.example"}"#,
-            "datasphere CLI options: the top level has no client of its own; use the file that its `secrets-file` names",
+            "datasphere CLI options: the file has no client of its own; use the file that its `secrets-file` names",
         ),
         (
             r#"{"auth_token_url":"https://a.example/t","client_id":"x"}"#,
-            "Power BI connection: the top level has no client_secret and no certificate with its key",
+            "Power BI connection: the file has no client_secret and no certificate with its key",
         ),
         (
             "client_id=a\nclient_secret=s\nCLIENT_ID=b\ntoken_url=https://a.example/t",
-            "client id, secret and token URL: the top level has client_id twice, with different values",
+            "client id, secret and token URL: the file has client_id twice, with different values",
         ),
     ] {
         assert_eq!(message(document), expected, "{document}");
@@ -98,7 +98,7 @@ fn clients_for_people_are_distinguished_from_clients_for_machines() {
     for name in ["interactive.txt", "saml.txt"] {
         assert_eq!(
             fixture(name).unwrap_err().to_string(),
-            "client id, secret and token URL: the top level is for people who log in, or for SAML, and has no secret; create an OAuth client with the purpose Technical User (System > Administration > App Integration) and use its client ID, secret and token URL",
+            "client id, secret and token URL: the file has a client for people who log in, or for SAML, which has no secret; create an OAuth client with the purpose Technical User (System > Administration > App Integration) and use its client ID, secret and token URL",
             "{name}"
         );
     }
@@ -108,7 +108,7 @@ fn clients_for_people_are_distinguished_from_clients_for_machines() {
 fn unusable_destinations_say_why() {
     let with = |lines: &str| message(&format!("Type=HTTP\nclientId=x\n{lines}"));
     let url = "Authentication=OAuth2ClientCredentials\ntokenServiceURL=https\\://a.example/t";
-    let top = "destination: the top level";
+    let top = "destination: the file";
     let only = "bearerd supports only OAuth2ClientCredentials, which needs no user";
     assert_eq!(
         with("URL=x\nAuthentication=OAuth2SAMLBearerAssertion"),
@@ -158,7 +158,7 @@ fn a_binding_that_is_not_there_is_named_beside_those_that_are() {
     );
     assert_eq!(
         recognise(&tree("plain.json"), &named("x")).unwrap_err().to_string(),
-        "no OAuth client has name `x`; correct `binding`; found: client id, secret and token URL at the top level"
+        "no OAuth client has name `x`; correct `binding`; found: client id, secret and token URL at the file"
     );
     assert_eq!(
         recognise(&tree("folder-root"), &named("db")).unwrap_err().to_string(),

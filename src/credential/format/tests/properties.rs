@@ -216,16 +216,16 @@ fn secrets_are_never_shown_wherever_they_are() {
 
 /// Fixtures, the key to remove, and the message without it.
 const REMOVED: [(&str, &str, &str); 23] = [
-    ("plain.json", "/client_id", "the top level has no client_id"),
+    ("plain.json", "/client_id", "the file has no client_id"),
     (
         "plain.json",
         "/client_secret",
-        "the top level has no client_secret and no certificate with its key",
+        "the file has no client_secret and no certificate with its key",
     ),
-    ("plain.json", "/token_url", "the top level has no token_url"),
-    ("key-flat.json", "/clientid", "the top level has no clientid"),
-    ("key-flat.json", "/clientsecret", "the top level has no clientsecret"),
-    ("key-flat.json", "/url", "the top level has no url"),
+    ("plain.json", "/token_url", "the file has no token_url"),
+    ("key-flat.json", "/clientid", "the file has no clientid"),
+    ("key-flat.json", "/clientsecret", "the file has no clientsecret"),
+    ("key-flat.json", "/url", "the file has no url"),
     ("key-wrapped.json", "/credentials/client_id", "credentials has no clientid"),
     (
         "key-tms.json",
@@ -233,9 +233,9 @@ const REMOVED: [(&str, &str, &str); 23] = [
         "uaa has no clientsecret and no certificate with its key",
     ),
     ("key-alm.json", "/credentials/uaa/clientid", "credentials.uaa has no clientid"),
-    ("key-x509.json", "/certificate", "the top level has no certificate"),
-    ("key-x509.json", "/key", "the top level has no key"),
-    ("key-x509.json", "/certurl", "the top level has no certurl"),
+    ("key-x509.json", "/certificate", "the file has no certificate"),
+    ("key-x509.json", "/key", "the file has no key"),
+    ("key-x509.json", "/certurl", "the file has no certurl"),
     ("vcap.json", "/xsuaa/0/credentials/clientid", "xsuaa[0].credentials has no clientid"),
     ("vcap.json", "/xsuaa/0/credentials/url", "xsuaa[0].credentials has no url"),
     (
@@ -256,17 +256,17 @@ const REMOVED: [(&str, &str, &str); 23] = [
     (
         "cli-secrets.json",
         "/client_secret",
-        "the top level has no client_secret and no certificate with its key",
+        "the file has no client_secret and no certificate with its key",
     ),
-    ("cli-options.json", "/client-id", "the top level has no client-id"),
+    ("cli-options.json", "/client-id", "the file has no client-id"),
     (
         "cli-options.json",
         "/token-url",
-        "the top level has no token-url: add the Token URL that System > Administration > App Integration shows",
+        "the file has no token-url: add the Token URL that System > Administration > App Integration shows",
     ),
     ("cli-cache.json", "/0/client_id", "[0] has no client_id"),
-    ("power-bi.json", "/client_id", "the top level has no client_id"),
-    ("power-bi.json", "/auth_token_url", "the top level has no auth_token_url"),
+    ("power-bi.json", "/client_id", "the file has no client_id"),
+    ("power-bi.json", "/auth_token_url", "the file has no auth_token_url"),
 ];
 
 #[test]
