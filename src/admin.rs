@@ -124,7 +124,7 @@ async fn check_host(State(admin): State<Admin>, request: Request, next: Next) ->
 }
 
 async fn not_found() -> Response {
-    let paths = "there is no such page; there are /, /runbook, /status, /metrics, /livez, /readyz and /startupz (applications connect to `listen`, not here)\n";
+    let paths = "this page does not exist; there are /, /runbook, /status, /metrics, /livez, /readyz and /startupz (applications connect to `listen`, not here)\n";
     (StatusCode::NOT_FOUND, paths).into_response()
 }
 

@@ -4,6 +4,7 @@
 //! `listen`, and reads once on each route. No finding holds a secret or a token.
 
 mod advice;
+mod authorities;
 mod client;
 mod listener;
 mod network;
@@ -85,6 +86,9 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
     }
     let mut subject = Subject::new("listener".to_owned());
     listener::examine(config, &mut subject).await;
+    findings.append(&mut subject.findings);
+    let mut subject = Subject::new("authorities".to_owned());
+    authorities::examine(config, &mut subject);
     findings.append(&mut subject.findings);
     let mut unreachable = HashSet::new();
     for upstream in &config.upstreams {

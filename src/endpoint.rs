@@ -77,7 +77,7 @@ pub fn origin(text: &str, allow_cleartext: bool) -> Result<Url, String> {
     if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
         let origin = url.origin().ascii_serialization();
         return Err(format!(
-            "has a path; write {origin} alone; only the paths of APIs belong into `routes`"
+            "has a path; write {origin} alone; only the paths of APIs belong in `routes`"
         ));
     }
     Ok(url)

@@ -106,18 +106,15 @@ pub(crate) fn is_of_windows(text: &str) -> bool {
 
 fn permission_denied(path: &Path) -> String {
     let user = rustix::process::geteuid().as_raw();
-    let of_file = metadata(path).map(|file| {
-        format!("; its mode is {:04o}, its owner {}", file.mode() & 0o7777, file.uid())
-    });
-    let of_file = of_file.unwrap_or_else(|_| "; one of its folders is closed".to_owned());
+    let of_file = metadata(path)
+        .map(|file| format!(" (mode {:04o}, owner {})", file.mode() & 0o7777, file.uid()));
+    let of_file = of_file.unwrap_or_else(|_| " (one of its folders is closed)".to_owned());
     // The sandbox knows a folder by its inode.
     let hint = match IS_SANDBOXED.load(Ordering::Relaxed) {
         true => ", or restart bearerd if the folder is new or was replaced (`sandbox: on`)",
         false => "",
     };
-    format!(
-        "this process runs as user {user}, which may not{of_file}; give user {user} the right to read it (chown or chmod){hint}"
-    )
+    format!("user {user} may not read it{of_file}; give user {user} the right to read it{hint}")
 }
 
 /// The folder to watch for a path: the parent of a file, which may be replaced, or the folder

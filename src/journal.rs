@@ -102,6 +102,9 @@ impl Journal {
             EventKind::TokenRefused | EventKind::TlsNotOffered => {
                 events.iter().rposition(|event| event.is_repeated_by(&next))
             }
+            _ if next.client.is_none() => {
+                events.iter().rposition(|event| event.client.is_none() && event.kind == kind)
+            }
             _ => events.iter().rposition(|event| event.client == next.client),
         };
         let repeated = latest.and_then(|latest| events.remove(latest));

@@ -5,6 +5,7 @@
 
 use crate::resolver::{DnsFailure, UnresolvedName};
 use crate::trust;
+use rustls::InvalidMessage;
 use std::error::Error;
 use std::io::{self, ErrorKind};
 
@@ -50,30 +51,29 @@ pub enum NoAnswer {
 impl NoAnswer {
     /// Finds the reason in an error's chain of causes. It may have passed several libraries.
     pub(crate) fn of(error: &(dyn Error + 'static)) -> Self {
-        let mut of_http = None;
+        let mut found = None;
         let mut innermost = error;
         for cause in causes(error) {
             innermost = cause;
             if let Some(name) = cause.downcast_ref::<UnresolvedName>() {
-                return Self::of_dns(name.failure());
+                return Self::of_dns(name);
             }
-            if cause.is::<rustls::Error>() {
-                return Self::of_tls(
-                    &trust::explanation(cause).unwrap_or_else(|| cause.to_string()),
-                );
+            if let Some(error) = cause.downcast_ref::<rustls::Error>() {
+                return Self::of_rustls(error);
             }
             if let Some(error) = cause.downcast_ref::<hyper::Error>() {
-                of_http = Self::of_http(error);
+                found = Self::of_http(error).or(found);
+            }
+            if let Some(error) = cause.downcast_ref::<io::Error>() {
+                found = Self::of_kind(error.kind()).or(found);
             }
         }
-        let of_system = innermost.downcast_ref::<io::Error>().map(Self::of_io);
-        let found = of_system.or(of_http);
         found.unwrap_or_else(|| Self::Other(innermost.to_string()))
     }
 
-    /// The reason of an error of the operating system.
-    fn of_io(error: &io::Error) -> Self {
-        match error.kind() {
+    /// The reason of an error of the operating system, or of a library that uses its kinds.
+    const fn of_kind(kind: ErrorKind) -> Option<Self> {
+        Some(match kind {
             ErrorKind::ConnectionRefused => Self::Refused,
             ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown => {
                 Self::NoNetwork
@@ -84,7 +84,14 @@ impl NoAnswer {
             | ErrorKind::BrokenPipe
             | ErrorKind::NotConnected
             | ErrorKind::UnexpectedEof => Self::Closed,
-            _ => Self::Other(error.to_string()),
+            _ => return None,
+        })
+    }
+
+    fn of_rustls(error: &rustls::Error) -> Self {
+        match error {
+            rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => Self::NotTls,
+            error => Self::Tls(trust::explanation(error).unwrap_or_else(|| error.to_string())),
         }
     }
 
@@ -96,23 +103,26 @@ impl NoAnswer {
             .then_some(Self::Closed)
     }
 
-    pub(crate) const fn of_dns(failure: DnsFailure) -> Self {
-        match failure {
+    fn of_dns(name: &UnresolvedName) -> Self {
+        match name.failure() {
             DnsFailure::Unknown => Self::UnknownName,
             DnsFailure::Silent => Self::DnsSilent,
+            DnsFailure::Other => Self::Other(name.to_string()),
         }
     }
 
-    /// The reason that the TLS library's message means.
+    /// The reason that a message of the TLS library means, which pingora passes on only as text.
     pub(crate) fn of_tls(message: &str) -> Self {
-        if message.contains("InvalidContentType") {
-            return Self::NotTls;
-        }
-        if message.contains("close_notify") {
-            return Self::Closed;
-        }
         // The name that was asked for, which pingora appends.
-        Self::Tls(message.split(", SNI: ").next().unwrap_or(message).to_owned())
+        let message = message.rsplit_once(", SNI: ").map_or(message, |(message, _)| message);
+        match message {
+            "received corrupt message of type InvalidContentType" => Self::NotTls,
+            "tls handshake eof" => Self::Closed,
+            _ if message.starts_with("peer closed connection without sending TLS") => Self::Closed,
+            // An error of the operating system.
+            _ if message.contains(" (os error ") && !message.starts_with("invalid") => Self::Closed,
+            _ => Self::Tls(message.to_owned()),
+        }
     }
 
     /// What the server did, as the end of a sentence that begins with its name.
@@ -156,7 +166,7 @@ impl NoAnswer {
             Self::DnsSilent => {
                 "check the network and the DNS settings of this machine or container (/etc/resolv.conf)"
             }
-            Self::NoNetwork => "check the network, its routes and the VPN",
+            Self::NoNetwork => "check the network, its routes, the VPN and firewalls",
             Self::Refused => "check host and port of the URL, and whether the server runs",
             Self::ConnectTimeout => {
                 "check whether a firewall blocks the connection, and whether it needs a forward proxy"
@@ -206,7 +216,9 @@ mod tests {
         assert_eq!(of_kind(ErrorKind::ConnectionRefused), NoAnswer::Refused);
         assert_eq!(of_kind(ErrorKind::NetworkUnreachable), NoAnswer::NoNetwork);
         assert_eq!(of_kind(ErrorKind::ConnectionReset), NoAnswer::Closed);
-        let corrupt = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
+        let with_text = io::Error::new(ErrorKind::UnexpectedEof, "tls handshake eof");
+        assert_eq!(NoAnswer::of(&io::Error::other(with_text)), NoAnswer::Closed);
+        let corrupt = rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType);
         let corrupt = io::Error::other(io::Error::other(corrupt));
         assert_eq!(NoAnswer::of(&corrupt), NoAnswer::NotTls);
         let untrusted = rustls::Error::from(rustls::CertificateError::UnknownIssuer);
@@ -229,6 +241,16 @@ mod tests {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let error = client.get(url).send().await.unwrap_err();
         assert_eq!(NoAnswer::of(&error), NoAnswer::NotHttp);
+    }
+
+    #[test]
+    fn pingoras_text_means_the_same_and_a_certificate_cannot_imitate_it() {
+        let corrupt = "received corrupt message of type InvalidContentType";
+        assert_eq!(NoAnswer::of_tls(corrupt), NoAnswer::NotTls);
+        assert_eq!(NoAnswer::of_tls("tls handshake eof"), NoAnswer::Closed);
+        assert_eq!(NoAnswer::of_tls("Connection reset by peer (os error 104)"), NoAnswer::Closed);
+        let quoting = format!("invalid peer certificate: UnknownIssuer: `{corrupt}`");
+        assert_eq!(NoAnswer::of_tls(&quoting), NoAnswer::Tls(quoting.clone()));
     }
 
     #[test]

@@ -39,6 +39,11 @@ impl Methods {
             .is_some_and(|index| self.0 & 1 << index != 0)
     }
 
+    /// The set with POST.
+    pub(crate) const fn with_post(self) -> Self {
+        Self(self.0 | 0b00_0100)
+    }
+
     /// The set without POST.
     #[must_use]
     pub const fn without_post(self) -> Self {

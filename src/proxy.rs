@@ -322,8 +322,9 @@ impl ProxyHttp for Proxy {
             answer_header::redact(response, admitted);
             return Ok(());
         }
-        context.record.wants_csrf = response.status == StatusCode::FORBIDDEN
-            && token_refusal::requires_csrf(&response.headers);
+        let csrf = admitted.route.config.profile.csrf;
+        context.record.wants_csrf =
+            token_refusal::asks_caller(session.req_header(), csrf, response);
         let admitted = context.admitted()?;
         let is_whole = has_no_body(&session.req_header().method, response);
         let is_refused = response.status >= StatusCode::MULTIPLE_CHOICES;
@@ -455,7 +456,11 @@ impl ProxyHttp for Proxy {
         context: &mut Box<Context>,
     ) -> FailToProxy {
         let has_answer = final_answer(session).is_some();
-        let upstream = context.admitted.as_ref().map_or_else(String::new, Admitted::upstream_name);
+        let upstream = match &context.admitted {
+            // Callers on other machines need not know the tenant.
+            Some(admitted) if admission::is_local(session) => admitted.upstream_name(),
+            _ => "the upstream".to_owned(),
+        };
         let status = match failure::problem(error, &upstream).filter(|_| !has_answer) {
             // The caller is gone, or the header was already sent. All that is left is to close the
             // connection.

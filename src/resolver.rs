@@ -18,6 +18,9 @@ use tracing::warn;
 /// Time after which known addresses are used instead of waiting for the resolver. It is less than a
 /// connection may take.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time that the first lookup of a name may take. It is less than a connection may take, so that
+/// the reason is known.
+const FIRST_TIMEOUT: Duration = Duration::from_millis(4500);
 /// The largest number of names whose addresses are kept. A configuration has fewer.
 const MOST_KNOWN: usize = 256;
 
@@ -31,10 +34,12 @@ pub(crate) struct UnresolvedName(String);
 /// Why a name has no address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DnsFailure {
-    /// There is no such name, or it has no address.
+    /// The name does not exist, or has no address.
     Unknown,
     /// No DNS server answers.
     Silent,
+    /// Something else, as the message says.
+    Other,
 }
 
 impl UnresolvedName {
@@ -44,10 +49,13 @@ impl UnresolvedName {
 
     /// Why the name has no address. The standard library passes on only the system's text.
     pub(crate) fn failure(&self) -> DnsFailure {
-        if self.0.contains("Temporary failure") || self.0.contains("no answer") {
+        let has = |parts: &[&str]| parts.iter().any(|part| self.0.contains(part));
+        if has(&["Temporary failure in name resolution", "the resolver gave no answer"]) {
             DnsFailure::Silent
-        } else {
+        } else if has(&["not known", "No address associated", "the name has no address"]) {
             DnsFailure::Unknown
+        } else {
+            DnsFailure::Other
         }
     }
 }
@@ -160,12 +168,12 @@ fn no_answer(message: &str) -> io::Error {
 
 async fn resolve_or_keep(host: &str) -> io::Result<Vec<SocketAddr>> {
     let asking = look_up(host, 0);
+    let late = |_| Err(no_answer("the resolver gave no answer in time"));
     let found = if locked(&KNOWN).contains_key(host) {
-        let late = |_| Err(no_answer("the resolver gave no answer in time"));
         timeout(RESOLVE_TIMEOUT, asking).await.unwrap_or_else(late)
     } else {
-        // There is nothing to fall back on; the caller limits the time.
-        asking.await
+        // There is nothing to fall back on.
+        timeout(FIRST_TIMEOUT, asking).await.unwrap_or_else(late)
     };
     let mut known = locked(&KNOWN);
     match found {

@@ -172,7 +172,7 @@ impl ClientHealth {
     pub const fn title(self) -> &'static str {
         match self {
             Self::Ok => "fine: it has a token",
-            Self::Degraded => "degraded: requests work until its token expires",
+            Self::Degraded => "degraded: requests work for now",
             Self::Waiting => "waiting for its first token: requests wait for a while",
             Self::NoToken => "no token: requests are answered 503",
             Self::Rejected => "refused by the issuer: requests are answered 503",

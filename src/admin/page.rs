@@ -95,9 +95,10 @@ fn place(status: &Status) -> Markup {
 fn trouble(complaint: &Complaint, class: &str) -> Markup {
     html! {
         p.trouble.(class) {
-            strong { (complaint.about) }
-            @if let Some(reason) = &complaint.reason { ": " (reason) }
-            "."
+            @match &complaint.reason {
+                Some(reason) => { strong { (complaint.about) } ": " (reason) "." }
+                None => { "Waiting for: " strong { (complaint.about) } "." }
+            }
             @if let Some(entry) = complaint.runbook {
                 " " a href={ "runbook#" (entry) } { "What to do" }
             }

@@ -33,6 +33,12 @@ fn has_comment(text: &str, place: &Place) -> bool {
     let Place::File { line, column, .. } = place else { return false };
     let index = |number: u64| usize::try_from(number.saturating_sub(1)).unwrap_or(usize::MAX);
     let line = text.lines().nth(index(*line)).unwrap_or_default();
+    let before: String = line.chars().take(index(*column)).collect();
     let value: String = line.chars().skip(index(*column)).collect();
-    !value.starts_with(['"', '\'', '|', '>']) && value.contains(" #")
+    // A quoted value, a reference, or a mapping in braces has an end of its own.
+    let has_end = value.starts_with(['"', '\'', '|', '>'])
+        || value.starts_with("${")
+        || value.starts_with("env:")
+        || before.contains('{');
+    !has_end && (value.contains(" #") || value.contains("\t#"))
 }

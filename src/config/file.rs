@@ -130,7 +130,7 @@ pub(crate) const ROOT: &[Field] = &[
         Form::Section(ADMIN),
         Nested,
         "",
-        "The listener for probes, metrics and the status page. It asks for no credential, and serves no answer of the tenant. It names paths of failed requests, the tenant and this file only on a loopback address.",
+        "The listener for probes, metrics and the status page. It asks for no credential, and serves no answer of the tenant. Only on a loopback address, it lists paths of failed requests, the tenants and the name of this file. Reasons of failures may name hosts and files on any address.",
     ),
     field(
         "clients",

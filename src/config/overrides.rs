@@ -1,6 +1,6 @@
 //! Precedence: environment variables replace values of the file, and flags replace both.
 
-use super::fault::{Faults, Place};
+use super::fault::{Fault, Faults, Place};
 use super::file::IDENTITY_KEYS;
 use super::node::{Node, Value};
 use crate::environment::Environment;
@@ -63,11 +63,19 @@ pub fn unknown_variables(environment: &Environment) -> impl Iterator<Item = &str
 /// Explains faults to a person who has given no file: says so, and names the variable that sets a
 /// missing value.
 pub(super) fn without_file(faults: Faults) -> Faults {
+    let is_missing = |fault: &Fault| {
+        fault.message.starts_with("missing") || fault.message.starts_with("none is configured")
+    };
+    if !faults.0.iter().any(is_missing) {
+        return faults;
+    }
     let mut explained = Faults::default();
     let why = "no configuration file is read, only the environment; give a file with --config, or set the variables that are missing";
     explained.push(&Place::Nowhere, "", why);
     explained.0.extend(faults.0.into_iter().map(|mut fault| {
-        if let (Place::Nowhere, Some(variable)) = (&fault.place, variable_of(&fault.path)) {
+        if fault.message.starts_with("missing")
+            && let (Place::Nowhere, Some(variable)) = (&fault.place, variable_of(&fault.path))
+        {
             fault.message = format!("missing; set {variable}");
         }
         fault

@@ -9,7 +9,7 @@ pub(super) fn explain(text: &str, found: Option<Spot>, message: &str) -> (Option
     let has = |part: &str| message.contains(part);
     if has("tabs disallowed") || has("found a tab") || has("tab character") {
         return (
-            tab_in_indentation(text).or(found),
+            tab_in_indentation(text, found).or(found),
             "there is a tab before the key; indent with spaces".to_owned(),
         );
     }
@@ -53,41 +53,84 @@ fn character(text: &str, (number, column): Spot) -> Option<char> {
     line(text, number)?.chars().nth(usize::try_from(column.checked_sub(1)?).ok()?)
 }
 
-/// The first tab in the indentation of a line.
-fn tab_in_indentation(text: &str) -> Option<Spot> {
-    (1_u64..).zip(text.lines()).find_map(|(number, line)| {
+/// The tab in the indentation of a line that is nearest to the place of an error.
+fn tab_in_indentation(text: &str, found: Option<Spot>) -> Option<Spot> {
+    let near = found.map_or(1, |(line, _)| line);
+    let tabs = (1_u64..).zip(text.lines()).filter_map(|(number, line)| {
         let indentation = line.bytes().take_while(|byte| matches!(byte, b' ' | b'\t'));
         let (column, _) = (1_u64..).zip(indentation).find(|(_, byte)| *byte == b'\t')?;
-        Some((number, column))
-    })
+        let is_key = !line.trim().is_empty() && !line.trim_start().starts_with('#');
+        is_key.then_some((number, column))
+    });
+    tabs.min_by_key(|(number, _)| number.abs_diff(near))
 }
 
-/// The nearest earlier line with the same key at the same indentation.
+/// The nearest earlier line of the same mapping with the same key.
 fn earlier(text: &str, number: u64, key: &str) -> Option<u64> {
-    let indentation = spaces(line(text, number)?);
-    (1..number).rev().find(|number| {
-        let line = line(text, *number).unwrap_or_default();
-        let begins = line.trim_start().strip_prefix(key).is_some_and(|rest| rest.starts_with(':'));
-        begins && spaces(line) == indentation
-    })
+    let lines: Vec<&str> = text.lines().collect();
+    let index = usize::try_from(number.checked_sub(1)?).ok()?;
+    let indentation = spaces(lines.get(index)?);
+    let before = lines.get(..index)?.iter().enumerate().rev();
+    let of_mapping = before.take_while(|(_, line)| line.is_empty() || spaces(line) >= indentation);
+    let is_key = |line: &str| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':'));
+    let mut same = of_mapping.filter(|(_, line)| spaces(line) == indentation);
+    let (found, _) = same.find(|(_, line)| is_key(line.trim_start()))?;
+    u64::try_from(found + 1).ok()
 }
 
 fn spaces(line: &str) -> usize {
     line.len() - line.trim_start_matches(' ').len()
 }
 
-/// How the indentation of a line and that of the line before it differ.
+/// How the indentation of a line and that of the line before it differ, unless the line before
+/// is its parent.
 fn indentation(text: &str, found: Option<Spot>) -> String {
     let lines = || {
         let (number, _) = found?;
-        let before = (1..number).rev().filter_map(|number| line(text, number));
-        let before = before.map(str::trim_end).find(|line| !line.is_empty())?;
-        Some((spaces(line(text, number)?), spaces(before)))
+        let index = usize::try_from(number.checked_sub(1)?).ok()?;
+        let lines: Vec<&str> = text.lines().collect();
+        let is_content = |line: &&&str| {
+            let line = line.trim_start();
+            !line.is_empty() && !line.starts_with('#')
+        };
+        let before = lines.get(..index)?.iter().rev().find(is_content)?;
+        let is_parent = before.trim_end().ends_with(':');
+        (!is_parent).then_some((spaces(lines.get(index)?), spaces(before)))
     };
     match lines() {
         Some((this, before)) if this != before => {
             format!("this line begins with {this} spaces, the line before it with {before}; ")
         }
         _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str, found: Spot, message: &str) -> (Spot, String) {
+        let (spot, words) = explain(text, Some(found), message);
+        (spot.unwrap(), words)
+    }
+
+    #[test]
+    fn the_place_is_where_the_person_has_to_look() {
+        let duplicate = "duplicate mapping key: url, set it";
+        let text = "a:\n  url: 1\nb:\n  url: 2\n  x: 3\n  url: 4\n";
+        let (spot, words_of) = words(text, (6, 3), duplicate);
+        assert_eq!(
+            (spot, &*words_of),
+            ((6, 3), "`url` is given twice (first on line 4); keep one of them")
+        );
+        let list = "r:\n  - path: a\n    x: 1\n  - path: b\n    path: c\n";
+        let (_, words_of) = words(list, (5, 5), "duplicate mapping key: path");
+        assert_eq!(words_of, "`path` is given twice; keep one of them");
+        let tabs = "# \t\n\t\na:\n  b: 1\n\tc: 2\n";
+        let (spot, _) = words(tabs, (4, 6), "while scanning a plain scalar, found a tab");
+        assert_eq!(spot, (5, 1));
+        let colon = "a:\n    # why\n    b: c: d\n";
+        let (_, words_of) = words(colon, (3, 9), "mapping values are not allowed in this context");
+        assert!(words_of.starts_with("YAML misreads a value"), "{words_of}");
     }
 }

@@ -78,8 +78,9 @@ fn foreign_kind(bytes: &[u8], document: &Document) -> Option<&'static str> {
     foreign::of_document(document).or_else(|| {
         let text = document::decode(bytes)?;
         let has_names = document.map().is_none_or(|entries| !entries.is_empty());
+        let is_pem = text.contains("-----BEGIN ");
         let is_json = document::begins_like_json(&text);
-        if has_names || is_json { None } else { foreign::of_text(&text) }
+        if is_json || has_names && !is_pem { None } else { foreign::of_text(&text) }
     })
 }
 
@@ -92,9 +93,10 @@ fn parse(bytes: &[u8]) -> Result<Document, FormatError> {
     if document::begins_like_json(&text) {
         return Document::of_json(&text);
     }
-    let entries = match pasted::entries(&text) {
-        Some(entries) => entries,
-        None => lines::entries(&text, Escapes::Shell),
+    let entries = lines::entries(&text, Escapes::Shell);
+    let entries = match plain::has_id(&Fields::of(&entries)) {
+        true => entries,
+        false => pasted::entries(&text).unwrap_or(entries),
     };
     Ok(Document::Map(match destination::is_destination(&Fields::of(&entries)) {
         true => lines::entries(&text, Escapes::Properties),

@@ -20,6 +20,10 @@ pub(super) async fn examine(config: &Config, subject: &mut Subject) {
     let admin = config.admin_listen;
     let answer = match wait_until_ready(admin, Duration::ZERO).await {
         Err(NotReady::Answer(_)) => wait_until_ready(admin, START).await,
+        // It may be about to listen there: systemd has its sockets before it runs.
+        Err(NotReady::NoAnswer(_)) if is_any_taken(config).await => {
+            wait_until_ready(admin, START).await
+        }
         answer => answer,
     };
     match answer {
@@ -62,6 +66,17 @@ pub(super) async fn examine(config: &Config, subject: &mut Subject) {
         };
         subject.ok("port", format!("{address} is free{note}"));
     }
+}
+
+async fn is_any_taken(config: &Config) -> bool {
+    for address in &config.listen {
+        if let ListenAddress::Tcp(address) = address
+            && is_taken(*address).await
+        {
+            return true;
+        }
+    }
+    false
 }
 
 async fn is_taken(address: SocketAddr) -> bool {

@@ -3,18 +3,18 @@
 use super::{Subject, Verdict};
 use crate::config::Transport;
 use crate::endpoint;
-use crate::files;
 use crate::forward_proxy::{Destination, ForwardProxy};
 use crate::http_client;
 use crate::no_answer::NoAnswer;
 use crate::resolver::look_up;
 use crate::secret_file::CertificateAndKey;
 use crate::token::client_expiry::not_after;
-use rustls::pki_types::pem::PemObject;
+use rustls::ClientConfig;
 use rustls::pki_types::{CertificateDer, ServerName};
-use std::path::Path;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -46,10 +46,27 @@ pub(super) async fn examine(server: &Server<'_>, subject: &mut Subject) -> bool 
 }
 
 async fn try_steps(server: &Server<'_>, subject: &mut Subject) {
+    let config = http_client::client_config(server.transport, server.certificate);
+    let config = match (server.url.scheme(), config) {
+        ("https", Err(error)) => {
+            return subject.add("tls", Verdict::Failed, error.to_string(), None);
+        }
+        (_, config) => config.ok(),
+    };
     let proxy = server.transport.proxy.proxy_for(server.url);
     let (host, port) = match proxy {
         Some(proxy) => (proxy.host.clone(), proxy.port),
         None => (endpoint::host(server.url), endpoint::port(server.url)),
+    };
+    // What fails before the tunnel is the proxy's.
+    let fail_before = |check, place: &str, failure: NoAnswer, subject: &mut Subject| {
+        let advice = match proxy {
+            Some(_) => NoAnswer::Proxy(Box::new(NoAnswer::Unknown)).advice(&host),
+            None => failure.advice(&host),
+        };
+        let which = if proxy.is_some() { "the forward proxy " } else { "" };
+        let detail = format!("{which}{place} {}", failure.predicate());
+        subject.add(check, Verdict::Failed, detail, advice.map(str::to_owned));
     };
     let host = host.as_str();
     let found = match timeout(STEP, look_up(host, port)).await {
@@ -59,7 +76,7 @@ async fn try_steps(server: &Server<'_>, subject: &mut Subject) {
     };
     let found = match found {
         Ok(found) => found,
-        Err(failure) => return fail("dns", host, &failure, server, subject),
+        Err(failure) => return fail_before("dns", host, failure, subject),
     };
     let shown: Vec<_> = found.iter().map(|address| address.ip().to_string()).collect();
     subject.ok("dns", format!("{host} is {}", shown.join(", ")));
@@ -77,7 +94,7 @@ async fn try_steps(server: &Server<'_>, subject: &mut Subject) {
     }
     let mut stream = match stream {
         Ok(stream) => stream,
-        Err((address, failure)) => return fail("tcp", &address, &failure, server, subject),
+        Err((address, failure)) => return fail_before("tcp", &address, failure, subject),
     };
     let peer = stream.peer_addr().map_or_else(|_| host.to_owned(), |peer| peer.to_string());
     subject.ok("tcp", format!("connected to {peer}"));
@@ -87,9 +104,13 @@ async fn try_steps(server: &Server<'_>, subject: &mut Subject) {
         }
         subject.ok("proxy", format!("connected through {}", proxy.authority()));
     }
+    let Some(config) = config else { return };
     if server.url.scheme() == "https" {
-        tls(stream, server, subject).await;
-    } else if speaks_tls(stream, server).await {
+        tls(stream, config, server, subject).await;
+    } else if let Ok(address) = stream.peer_addr()
+        && speaks_tls(stream, config, server).await
+        && !speaks_http(address, server).await
+    {
         let advice = format!("write https:// in {}", server.key);
         let detail =
             format!("{} speaks TLS, but {} begins with http://", authority(server), server.key);
@@ -101,34 +122,35 @@ fn authority(server: &Server<'_>) -> String {
     endpoint::authority(&endpoint::host(server.url), endpoint::port(server.url))
 }
 
-/// Adds the finding that a step failed, at this name or address.
-fn fail(
-    check: &'static str,
-    place: &str,
-    failure: &NoAnswer,
-    server: &Server<'_>,
-    subject: &mut Subject,
-) {
-    let advice = failure.advice(&endpoint::host(server.url)).map(str::to_owned);
-    let detail = format!("{place} {}", failure.predicate());
-    subject.add(check, Verdict::Failed, detail, advice);
+/// Whether a server that is configured without TLS begins a handshake.
+async fn speaks_tls(stream: TcpStream, config: ClientConfig, server: &Server<'_>) -> bool {
+    let handshake = timeout(HELLO, handshake(stream, config, server)).await;
+    matches!(handshake, Ok(Ok(_) | Err(NoAnswer::Tls(_))))
 }
 
-/// Whether a server that is configured without TLS begins a handshake.
-async fn speaks_tls(stream: TcpStream, server: &Server<'_>) -> bool {
-    let handshake = timeout(HELLO, handshake(stream, server)).await;
-    matches!(handshake, Ok(Ok(_) | Err(NoAnswer::Tls(_))))
+/// Whether a server that speaks TLS answers in cleartext on the same port, too. Some do. Others
+/// answer only with 400.
+async fn speaks_http(address: SocketAddr, server: &Server<'_>) -> bool {
+    let request =
+        format!("HEAD / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", authority(server));
+    let first_line = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(request.as_bytes()).await?;
+        let mut begin = [0; 12];
+        stream.read_exact(&mut begin).await?;
+        std::io::Result::Ok(begin)
+    };
+    let begin = timeout(HELLO, first_line).await;
+    matches!(begin, Ok(Ok(begin)) if begin.starts_with(b"HTTP/") && !begin.ends_with(b" 400"))
 }
 
 async fn handshake(
     stream: TcpStream,
+    config: ClientConfig,
     server: &Server<'_>,
 ) -> Result<TlsStream<TcpStream>, NoAnswer> {
-    let other = |error: String| NoAnswer::Other(error);
-    let config = http_client::client_config(server.transport, server.certificate);
-    let config = config.map_err(|error| other(error.to_string()))?;
     let name = ServerName::try_from(endpoint::host(server.url));
-    let name = name.map_err(|error| other(error.to_string()))?;
+    let name = name.map_err(|error| NoAnswer::Other(error.to_string()))?;
     let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
     let connected = timeout(STEP, connecting).await.map_err(|_| NoAnswer::TlsTimeout)?;
     connected.map_err(|error| NoAnswer::of(&error))
@@ -141,11 +163,13 @@ async fn tunnel(stream: &mut TcpStream, url: &Url, proxy: &ForwardProxy) -> Resu
     opened.map_err(|error| error.to_string())
 }
 
-async fn tls(stream: TcpStream, server: &Server<'_>, subject: &mut Subject) {
-    let connected = match handshake(stream, server).await {
+async fn tls(stream: TcpStream, config: ClientConfig, server: &Server<'_>, subject: &mut Subject) {
+    let connected = match handshake(stream, config, server).await {
         Ok(connected) => connected,
         Err(failure) => {
-            return fail("tls", &authority(server), &failure, server, subject);
+            let advice = failure.advice(&endpoint::host(server.url)).map(str::to_owned);
+            let detail = format!("{} {}", authority(server), failure.predicate());
+            return subject.add("tls", Verdict::Failed, detail, advice);
         }
     };
     let (_, connection) = connected.get_ref();
@@ -165,25 +189,10 @@ async fn tls(stream: TcpStream, server: &Server<'_>, subject: &mut Subject) {
         "the server's certificate expires soon; ask the server's operator to renew it".to_owned()
     });
     subject.add("tls", verdict, parts.join(", "), advice);
-    if let Some(file) = &server.transport.ca_file {
-        authorities(file, subject);
-    }
 }
 
-/// Warns of an authority that has expired. Its date is not looked at when it signs a server's
-/// certificate, but other programs refuse it, and it is probably replaced already.
-fn authorities(file: &Path, subject: &mut Subject) {
-    let Ok(text) = files::read_small(file) else { return };
-    let certificates = CertificateDer::pem_slice_iter(text.as_bytes()).flatten();
-    let ended = certificates.filter_map(|one| not_after(&one)).find(|end| *end < SystemTime::now());
-    if let Some(end) = ended {
-        let detail = format!("{} holds an authority that ended on {}", file.display(), day(end));
-        let advice = "put the authority's new certificate into it".to_owned();
-        subject.add("ca_file", Verdict::Warning, detail, Some(advice));
-    }
-}
-
-fn day(time: SystemTime) -> String {
+/// The day of a time in UTC.
+pub(super) fn day(time: SystemTime) -> String {
     let day = humantime::format_rfc3339_seconds(time).to_string();
     day.split('T').next().unwrap_or_default().to_owned()
 }

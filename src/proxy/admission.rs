@@ -117,6 +117,15 @@ fn entry(session: &Session) -> ListenerKind {
     }
 }
 
+/// Whether a request came in on an address that only this machine reaches.
+pub(super) fn is_local(session: &Session) -> bool {
+    match session.server_addr() {
+        Some(SocketAddr::Inet(address)) => address.ip().is_loopback(),
+        Some(SocketAddr::Unix(_)) => true,
+        None => false,
+    }
+}
+
 /// Prepares the body of an admitted request. Returns the answer to one that must not be sent.
 ///
 /// # Errors

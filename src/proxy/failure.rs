@@ -1,6 +1,7 @@
 //! The answer to an error that ended a request. Pure.
 
 use super::problem::Problem;
+use super::upstream::{self, ResolveError};
 use crate::error::ErrorKind;
 use crate::no_answer::NoAnswer;
 use pingora::{Error, ErrorSource, ErrorType};
@@ -93,25 +94,43 @@ fn failure_of(kind: ErrorKind, error: &Error) -> NoAnswer {
     if kind == ErrorKind::UpstreamTls {
         return NoAnswer::of_tls(tls_cause(error));
     }
+    let cause = error.root_cause();
+    if let Some(unresolved) = cause.downcast_ref::<ResolveError>() {
+        return unresolved.failure();
+    }
     match error.etype() {
         _ if is_silence(error) => NoAnswer::Silent,
         ConnectNoRoute => NoAnswer::NoNetwork,
         ConnectRefused => NoAnswer::Refused,
+        // pingora's connector for TLS reports it like that, too.
+        ConnectTimedout if context(error).starts_with("connecting to server ") => {
+            NoAnswer::TlsTimeout
+        }
         ConnectTimedout => NoAnswer::ConnectTimeout,
         TLSHandshakeTimedout => NoAnswer::TlsTimeout,
         WriteTimedout => NoAnswer::WriteTimeout,
         ReadTimedout => NoAnswer::ReadTimeout,
         InvalidHTTPHeader | UnknownError => NoAnswer::NotHttp,
+        H2Error if upstream::is_cut(error) => NoAnswer::Closed,
         H2Error | H2Downgrade | InvalidH2 | HandshakeError => NoAnswer::Http2,
-        ConnectionClosed | ReadError | WriteError => NoAnswer::Closed,
-        _ if error.root_cause().is::<Error>() => NoAnswer::Unknown,
-        _ => NoAnswer::of(error.root_cause()),
+        // In TLS 1.3, the server refuses a client's certificate after the handshake.
+        ReadError | WriteError => match NoAnswer::of(cause) {
+            alert @ NoAnswer::Tls(_) => alert,
+            _ => NoAnswer::Closed,
+        },
+        ConnectionClosed => NoAnswer::Closed,
+        _ if cause.is::<Error>() => NoAnswer::Unknown,
+        _ => NoAnswer::of(cause),
     }
+}
+
+fn context(error: &Error) -> &str {
+    error.context.as_ref().map_or("", |context| context.as_str())
 }
 
 /// The TLS library's message, which pingora quotes at the end of its own.
 fn tls_cause(error: &Error) -> &str {
-    let context = error.context.as_ref().map_or("", |context| context.as_str());
+    let context = context(error);
     context.rsplit("cause: ").next().unwrap_or(context)
 }
 

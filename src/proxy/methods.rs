@@ -48,7 +48,11 @@ impl RouteHandle {
         if is_allowed {
             return Ok(());
         }
-        let here = if allows_post() { route.methods } else { route.methods.without_post() };
+        let here = match (is_read && route.methods.contains(&Method::GET), allows_post()) {
+            (true, _) => route.methods.with_post(),
+            (false, true) => route.methods,
+            (false, false) => route.methods.without_post(),
+        };
         let detail = if *method == Method::POST && !allows_post() {
             format!(
                 "profile {} allows POST only on …/$batch and …/$query; this path allows {here}",
@@ -59,9 +63,11 @@ impl RouteHandle {
                 "a header (X-HTTP-Method or similar) asks for a method that profile {} does not allow for this path, which allows {here}",
                 route.profile.name
             )
+        } else if route.profile.methods.contains(method) {
+            format!("the route allows {here} on this path; `methods` of the route can allow more")
         } else {
             format!(
-                "profile {} allows {here} on this path; `methods` of the route can allow more",
+                "profile {} allows {here} on this path; another profile can allow more",
                 route.profile.name
             )
         };

@@ -2,8 +2,10 @@
 
 use super::login_page::{leads_to_login, sets_login_cookie};
 use crate::metrics::labels::TokenRefusal;
+use crate::profile::Csrf;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use pingora::http::{RequestHeader, ResponseHeader};
 
 /// The header by which CSRF tokens are sent, asked for, and required.
 pub(super) const X_CSRF_TOKEN: HeaderName = HeaderName::from_static("x-csrf-token");
@@ -84,8 +86,16 @@ pub fn is_encoded(response: &HeaderMap) -> bool {
     response.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity")
 }
 
+/// Whether an answer asks a caller for a CSRF token that handles these tokens itself. The caller
+/// expects that answer.
+pub(super) fn asks_caller(request: &RequestHeader, csrf: Csrf, response: &ResponseHeader) -> bool {
+    response.status == StatusCode::FORBIDDEN
+        && (csrf == Csrf::Off || request.headers.contains_key(X_CSRF_TOKEN))
+        && requires_csrf(&response.headers)
+}
+
 /// Whether the upstream requires a CSRF token. `Required` may be in any case.
-pub(super) fn requires_csrf(response: &HeaderMap) -> bool {
+fn requires_csrf(response: &HeaderMap) -> bool {
     let required = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"required");
     response.get(X_CSRF_TOKEN).is_some_and(required)
 }
@@ -222,6 +232,20 @@ mod tests {
         }
         let json = ("content-type", "application/json");
         assert_eq!(judged(200, &[("x-csrf-token", "Required"), json]), AnswerVerdict::Answer);
+    }
+
+    #[test]
+    fn only_a_caller_that_handles_csrf_tokens_itself_is_asked_for_one() {
+        let mut response = ResponseHeader::build(StatusCode::FORBIDDEN, None).unwrap();
+        response.insert_header(X_CSRF_TOKEN, "Required").unwrap();
+        let plain = RequestHeader::build("POST", b"/", None).unwrap();
+        let mut own = plain.clone();
+        own.insert_header(X_CSRF_TOKEN, "old").unwrap();
+        assert!(asks_caller(&own, Csrf::Managed, &response));
+        assert!(asks_caller(&plain, Csrf::Off, &response));
+        assert!(!asks_caller(&plain, Csrf::Managed, &response), "bearerd's own has failed");
+        let refused = ResponseHeader::build(StatusCode::FORBIDDEN, None).unwrap();
+        assert!(!asks_caller(&own, Csrf::Off, &refused));
     }
 
     #[test]

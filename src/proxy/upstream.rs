@@ -14,7 +14,7 @@ mod tried;
 mod tunnel;
 
 pub(super) use concurrency::Slot;
-pub(super) use http2::requires_http1;
+pub(super) use http2::{is_cut, requires_http1};
 pub(super) use request_retry::{decide_request_retry, idle_timeout, is_idle_timeout};
 pub(crate) use send_buffer::MOST_HANDLES;
 pub(super) use send_buffer::SendBuffer;
@@ -22,11 +22,9 @@ pub(super) use tried::Tried;
 
 use crate::config::{Timeouts, TlsVersion, Upstream};
 use crate::endpoint;
-use crate::error::ErrorKind;
 use crate::forward_proxy::Destination;
 use crate::http_client::{HttpClient, HttpClientError, HttpClientOptions};
 use crate::keepalive;
-use crate::proxy::problem::Problem;
 use crate::proxy::replay;
 use concurrency::ConcurrencyLimit;
 use http::HeaderValue;
@@ -37,7 +35,8 @@ use pingora::protocols::tls::{ALPN, CaType};
 use pingora::protocols::{Digest, TcpKeepalive};
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorType};
-use resolved_addresses::{Addresses, ResolveError};
+use resolved_addresses::Addresses;
+pub(super) use resolved_addresses::ResolveError;
 use send_buffer::WatchedConnector;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -163,7 +162,7 @@ impl UpstreamHandle {
             _ => self.addresses.get().await,
         };
         tried.needs_lookup = false;
-        let known = found.map_err(|error| self.unresolved(&error))?;
+        let known = found.map_err(|error| self.unresolved(error))?;
         let Some(address) = tried.next_address(&known, &self.observed.avoided()) else {
             // The resolver knows no other address.
             let failure = tried.failure.take();
@@ -238,15 +237,12 @@ impl UpstreamHandle {
         }
     }
 
-    fn unresolved(&self, error: &ResolveError) -> Box<Error> {
+    fn unresolved(&self, error: ResolveError) -> Box<Error> {
         if self.template.options.custom_l4.is_some() {
             return tunnel::unreachable(&error.to_string());
         }
-        let failure = error.failure();
-        let (name, advice) = (&self.addresses.host, failure.advice(&self.addresses.host));
-        let detail = format!("{name} {}; {}", failure.predicate(), advice.unwrap_or_default());
-        let problem = Problem::new(ErrorKind::UpstreamUnreachable, detail);
-        problem.into_error(ErrorType::ConnectNoRoute).into_up()
+        let text = error.to_string();
+        Error::because(ErrorType::ConnectNoRoute, text, error).into_up()
     }
 }
 

@@ -4,6 +4,7 @@ use super::error::{InvalidAnswer, TokenError};
 use crate::credential::{Identity, Proof, SecretAuth};
 use crate::endpoint;
 use crate::http_client::TunnelRefusal;
+use crate::no_answer::NoAnswer;
 
 /// Returns the message of an error, with what to do about it.
 pub fn append(error: &TokenError, advice: Option<&'static str>) -> String {
@@ -35,11 +36,11 @@ pub(crate) fn for_error(error: &TokenError, identity: &Identity) -> Option<&'sta
         TokenError::RateLimited { .. } => {
             "all clients of the subaccount together may send 60 token requests a second; find the program that sends too many"
         }
-        TokenError::Connect(failure) => {
-            return failure.advice(&endpoint::host(&identity.token_url));
+        TokenError::Timeout(NoAnswer::ReadTimeout) => {
+            "bearerd tries again by itself; if it lasts, the issuer is overloaded, or a device on the way drops packets"
         }
-        TokenError::Timeout => {
-            "check whether a firewall blocks the connection, and whether it needs a forward proxy"
+        TokenError::Connect(failure) | TokenError::Timeout(failure) => {
+            return failure.advice(&endpoint::host(&identity.token_url));
         }
         TokenError::Proxy(TunnelRefusal::Credentials) => {
             "it answered 407: set its user name and password, in its URL or in proxy_credentials_file; `bearerd doctor` shows what it asks for"

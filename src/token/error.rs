@@ -21,8 +21,8 @@ pub enum TokenError {
     #[error("the forward proxy refused to connect to the token endpoint")]
     Proxy(TunnelRefusal),
     /// No whole answer in time.
-    #[error("the token endpoint did not answer in time")]
-    Timeout,
+    #[error("the token endpoint {}", .0.predicate())]
+    Timeout(NoAnswer),
     /// 429.
     #[error("the issuer limits the rate of token requests (429)")]
     RateLimited {
@@ -94,7 +94,7 @@ impl TokenError {
         match self {
             Self::Connect(_) => TokenRequestOutcome::ConnectError,
             Self::Proxy(_) => TokenRequestOutcome::ProxyRefused,
-            Self::Timeout => TokenRequestOutcome::Timeout,
+            Self::Timeout(_) => TokenRequestOutcome::Timeout,
             Self::RateLimited { .. } => TokenRequestOutcome::RateLimited,
             Self::Server { .. } => TokenRequestOutcome::ServerError,
             Self::Refused { .. } => TokenRequestOutcome::Refused,
@@ -107,7 +107,7 @@ impl TokenError {
     /// Returns how the request is retried. Every failure is; the class decides how soon.
     pub fn retry_class(&self) -> RetryClass {
         match self {
-            Self::Connect(_) | Self::Timeout => RetryClass::Connection,
+            Self::Connect(_) | Self::Timeout(_) => RetryClass::Connection,
             Self::RateLimited { retry_after } => RetryClass::RateLimited(*retry_after),
             Self::Server { retry_after: Some(asked), .. } => RetryClass::RateLimited(Some(*asked)),
             Self::Server { status, .. } => match status.as_u16() {

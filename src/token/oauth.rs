@@ -274,7 +274,9 @@ fn parameters(client: &Client, identity: &Identity) -> Vec<(String, String)> {
 
 fn error_of(error: SendError) -> TokenError {
     match (error.failure(), &error) {
-        (Some(NoAnswer::ReadTimeout | NoAnswer::ConnectTimeout), _) => TokenError::Timeout,
+        (Some(late @ (NoAnswer::ReadTimeout | NoAnswer::ConnectTimeout)), _) => {
+            TokenError::Timeout(late)
+        }
         (Some(failure), _) => TokenError::Connect(failure),
         (None, SendError::Tunnel(error)) => {
             TokenError::Proxy(TunnelRefusal::of(error).unwrap_or(TunnelRefusal::Other))

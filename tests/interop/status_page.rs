@@ -119,9 +119,7 @@ async fn every_state_is_drawn_without_a_console_message() {
 
     fixture.tenant.set_faults(faults(IssuerFault::Unavailable));
     in_state(&sidecar, "degraded").await;
-    assert!(
-        draw(&sidecar, "degraded", folder).await.contains("requests work until its token expires")
-    );
+    assert!(draw(&sidecar, "degraded", folder).await.contains("requests work for now"));
 
     let broken = DemoFaults { tenant: TenantFault::InternalError, ..faults(IssuerFault::None) };
     fixture.tenant.set_faults(faults(IssuerFault::None));

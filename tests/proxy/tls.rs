@@ -39,7 +39,10 @@ async fn a_certificate_of_another_name_is_refused() {
     let fixture = Fixture::start_with(tenant).await;
     let url = fixture.tenant.url().replace("localhost", "127.0.0.2");
     let text = refused(&fixture, |config| config.upstream("url", url)).await;
-    assert!(text.contains("it is for localhost, acme.test, not for 127.0.0.2"), "{text}");
+    assert!(
+        text.contains("it is for localhost, acme.test, 127.0.0.1, 0::1, not for 127.0.0.2"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

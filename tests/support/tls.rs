@@ -3,7 +3,7 @@
 
 use super::accepting;
 use super::upstream::read_request;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
@@ -31,7 +31,10 @@ impl Authority {
 
     /// An authority that ended at the beginning of a year.
     pub(crate) fn ended(year: i32) -> Self {
-        Self::with(|params| params.not_after = date_time_ymd(year, 1, 1))
+        Self::with(|params| {
+            params.distinguished_name.push(DnType::CommonName, "Old Authority");
+            params.not_after = date_time_ymd(year, 1, 1);
+        })
     }
 
     fn with(change: impl FnOnce(&mut CertificateParams)) -> Self {

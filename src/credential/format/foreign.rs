@@ -14,13 +14,13 @@ pub(super) fn of_document(document: &Document) -> Option<&'static str> {
             "it is the key of a Google service account, not SAP's; take the client ID, the secret and the token URL from System > Administration > App Integration",
         );
     }
-    if ["host", "user", "password"].iter().all(|name| fields.has(&[name])) {
+    let is_client = fields.has(&["client_id", "client_secret"]);
+    if !is_client && ["host", "user", "password"].iter().all(|name| fields.has(&[name])) {
         return Some(
             "it is the key of a database (host, user, password), not of an OAuth client; take the client ID, the secret and the token URL from System > Administration > App Integration",
         );
     }
-    let is_answer = fields.has(&["access_token"]) && !fields.has(&["client_id", "client_secret"]);
-    is_answer.then_some(
+    (fields.has(&["access_token"]) && !is_client).then_some(
         "it is the answer of a token endpoint; a token expires, use the OAuth client itself",
     )
 }

@@ -56,6 +56,9 @@ fn labelled(lines: &[&str]) -> Option<Vec<(String, Document)>> {
                 _ => continue,
             },
         };
+        if value.starts_with(['=', ':']) {
+            return None;
+        }
         entries.push((name.to_owned(), Document::of_value(value.to_owned())));
     }
     has_client(&entries).then_some(entries)

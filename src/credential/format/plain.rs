@@ -1,6 +1,7 @@
 //! Id, secret and token URL: pasted from SAP's dialog, as variables, as lines, or as JSON.
 
 use super::client::{self, INTERACTIVE, KeyNames};
+use super::fields::Fields;
 use super::flat::FlatFormat;
 
 static KEYS: KeyNames = KeyNames {
@@ -22,3 +23,8 @@ pub(super) const FORMAT: FlatFormat = FlatFormat {
     },
     read: |fields| client::read(fields, &KEYS),
 };
+
+/// Whether lines hold a client id.
+pub(super) fn has_id(fields: &Fields<'_>) -> bool {
+    fields.has(KEYS.client_id)
+}

@@ -335,3 +335,18 @@ fn metadata_says_what_is_text() {
     entries.insert(".metadata".into(), Tree::file(metadata));
     assert_eq!(found(&entries).unwrap().details.client_id, "{\"a\":1}");
 }
+
+#[test]
+fn a_tab_beside_a_separator_is_a_blank_and_a_pasted_page_may_have_tabs_alone() {
+    for document in [
+        "client_id\t= sb-1\nclient_secret\t= \"s\"  # why\ntoken_url\t= https://a.example/t\n",
+        "client_id:\tsb-1\nclient_secret: s\ntoken_url:\thttps://a.example/t\n",
+        "Client ID\nclient_id=sb-1\nclient_secret=s\ntoken_url=https://a.example/t\n",
+        "Client ID\tsb-1\nSecret\ts\nToken URL\thttps://a.example/t\n",
+        "OAuth Client ID\nsb-1\nSecret\ns\nOAuth Token URL\nhttps://a.example/t\n",
+    ] {
+        let found = text(document).unwrap_or_else(|error| panic!("{document}: {error}"));
+        assert_eq!((&*found.details.client_id, secret(&found)), ("sb-1", "s"), "{document}");
+        assert_eq!(found.details.token_url.as_str(), "https://a.example/t", "{document}");
+    }
+}

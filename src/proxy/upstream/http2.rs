@@ -59,7 +59,7 @@ pub(in crate::proxy) fn requires_http1(error: &Error) -> bool {
 /// Whether a stream or its connection ended before the answer did, or sent something else than
 /// HTTP/2. The upstream may have processed the request. After `ENHANCE_YOUR_CALM` there is no
 /// retry.
-pub(super) fn is_cut(error: &Error) -> bool {
+pub(in crate::proxy) fn is_cut(error: &Error) -> bool {
     let error = error.root_cause().downcast_ref::<h2::Error>();
     error.is_some_and(|error| {
         let is_announced = error.is_remote() || error.is_go_away();

@@ -69,7 +69,7 @@ impl Drop for Refreshing<'_> {
 
 /// Why a name has no address.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ResolveError {
+pub(in crate::proxy) enum ResolveError {
     /// The resolver returned an error.
     #[error("cannot resolve {host}: {source}")]
     Lookup {
@@ -94,7 +94,7 @@ pub(super) enum ResolveError {
 
 impl ResolveError {
     /// Why the upstream cannot be reached.
-    pub(super) fn failure(&self) -> NoAnswer {
+    pub(in crate::proxy) fn failure(&self) -> NoAnswer {
         match self {
             Self::Lookup { source, .. } => NoAnswer::of(source),
             Self::Timeout { .. } => NoAnswer::DnsSilent,

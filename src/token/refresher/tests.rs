@@ -96,7 +96,7 @@ async fn a_token_is_refreshed_around_its_half_life() {
 async fn the_loop_survives_every_failure_and_a_panic() {
     let running = start([
         Err(server_error()),
-        Err(TokenError::Timeout),
+        Err(TokenError::Timeout(NoAnswer::ReadTimeout)),
         Err(TokenError::Connect(NoAnswer::Refused)),
         Err(TokenError::Invalid(InvalidAnswer::NotJson)),
         Err(TokenError::RateLimited { retry_after: Some(Duration::from_secs(40)) }),

@@ -20,7 +20,7 @@ const CALLS: [(&str, &str, &str); 9] = [
     (
         "delete in OData",
         "DELETE /api/v1/datasphere/consumption/x HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        "405 profile odata allows GET, HEAD on this path; `methods` of the route can allow more (allow: GET, HEAD)",
+        "405 profile odata allows GET, HEAD on this path; another profile can allow more (allow: GET, HEAD)",
     ),
     (
         "sidecar as a proxy",

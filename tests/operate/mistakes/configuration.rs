@@ -10,14 +10,14 @@ const CHECKED: [(&str, Edit, &str); 33] = [
     (
         "tenant's URL with a path",
         |world, good| set(good, "url", &format!("{}/api", world.fixture.tenant.url())),
-        "DIR/bearerd.yaml:11:10: upstreams.datasphere.url: has a path; write https://TENANT alone; only the paths of APIs belong into `routes`",
+        "DIR/bearerd.yaml:11:10: upstreams.datasphere.url: has a path; write https://TENANT alone; only the paths of APIs belong in `routes`",
     ),
     (
         "tenant's URL of a browser",
         |world, good| {
             set(good, "url", &format!("{}/dwaas-ui/index.html#/home", world.fixture.tenant.url()))
         },
-        "DIR/bearerd.yaml:11:10: upstreams.datasphere.url: has a path; write https://TENANT alone; only the paths of APIs belong into `routes`",
+        "DIR/bearerd.yaml:11:10: upstreams.datasphere.url: has a path; write https://TENANT alone; only the paths of APIs belong in `routes`",
     ),
     (
         "tenant's URL without a scheme",
@@ -227,12 +227,12 @@ async fn files_that_cannot_be_read_have_their_message() {
     let yaml = set(&world.good(), "client_secret_file", &secret);
     let ended = world.run(&mut without_privileges(), &["check"], &yaml).await;
     let message = String::from_utf8(ended.stderr).unwrap();
-    comparison.compare("secret", "the configuration is well-formed, but cannot be used: client technical-user: cannot read DIR/closed: this process runs as USER, which may not; its mode is 0000, its OWNER; give USER the right to read it (chown or chmod)", &world.named(&message));
+    comparison.compare("secret", "the configuration is well-formed, but cannot be used: client technical-user: cannot read DIR/closed: USER may not read it (mode 0000, OWNER); give USER the right to read it", &world.named(&message));
     for (mistake, file, expected) in [
         (
             "configuration of another user",
             secret,
-            "cannot read DIR/closed: this process runs as USER, which may not; its mode is 0000, its OWNER; give USER the right to read it (chown or chmod)",
+            "cannot read DIR/closed: USER may not read it (mode 0000, OWNER); give USER the right to read it",
         ),
         (
             "configuration that is missing",

@@ -218,7 +218,7 @@ async fn a_token_of_another_tenant_and_an_old_authority_are_reported() {
     let yaml = without_ca(&set(&world.good(), "url", &upstream.url()));
     let yaml =
         format!("{yaml}    ca_file: {file}\nroutes: [{{ path: /x, profile: passthrough }}]\n");
-    comparison.compare("old authority", "upstream datasphere: ca_file: DIR/old.pem holds an authority that ended on 2024-01-01 -> put the authority's new certificate into it", &world.doctor(&yaml).await);
+    comparison.compare("old authority", "authorities: ca_file: `CN=Old Authority` in DIR/old.pem ended on 2024-01-01 -> add the authority's new certificate", &world.doctor(&yaml).await);
     comparison.end();
 }
 
