@@ -91,7 +91,7 @@ pub(crate) fn unreadable(shown: &str, path: &Path, error: &io::Error) -> String 
         ErrorKind::NotFound if is_of_windows(shown) => {
             "bearerd runs on Linux; write the path as Linux sees it (WSL: /mnt/c/...)".to_owned()
         }
-        ErrorKind::NotFound => "it does not exist; check the path".to_owned(),
+        ErrorKind::NotFound => "it does not exist; correct the path, or create it".to_owned(),
         ErrorKind::PermissionDenied => permission_denied(path),
         ErrorKind::InvalidInput => format!("{error}; give the path of a file"),
         _ => error.to_string(),

@@ -32,7 +32,7 @@ fn of_token_url(path: &str) -> Option<&'static str> {
     if path.ends_with("/oauth/authorize") {
         return Some("is the one for logins; write /oauth/token instead of /oauth/authorize");
     }
-    (path == "/").then_some("has no path; SAP's ends in /oauth/token")
+    (path == "/").then_some("has no path; add /oauth/token to it")
 }
 
 /// What looks wrong with a client id.
@@ -50,7 +50,7 @@ fn of_secret(secret: &str) -> Option<&'static str> {
         .iter()
         .any(|name| secret.to_ascii_lowercase().starts_with(name))
     {
-        return Some("begins with its name; keep only the value");
+        return Some("begins with `client_secret` or similar; keep only the secret itself");
     }
     let decoded = || STANDARD.decode(secret).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     if secret.len() >= LONG
@@ -75,7 +75,7 @@ fn of_text(text: &str) -> Option<&'static str> {
             || matches!(character, '\u{a0}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}')
     };
     if text.contains('\n') {
-        return Some("has several lines; keep only the value");
+        return Some("has several lines; keep only the line with the value");
     }
     text.contains(is_invisible).then_some("holds an invisible character; type it, or copy it again")
 }
@@ -91,8 +91,8 @@ mod tests {
             ("s3cret\n", "a line break"),
             ("\"s3cret\"", "in quotes"),
             ("'s3cret'", "in quotes"),
-            ("client_secret=s3cret", "its name"),
-            ("clientSecret: s3cret", "its name"),
+            ("client_secret=s3cret", "or similar"),
+            ("clientSecret: s3cret", "or similar"),
             ("N2QzZiRhVisvOT1kZW1vLW9ubHk9", "base64"),
             ("s3\u{200b}cret", "invisible"),
             ("\u{feff}s3cret", "invisible"),

@@ -89,6 +89,12 @@ impl BindError {
         };
         Self { address: address.to_string(), source, advice }
     }
+
+    /// Replaces the advice, where the addresses do not come from a configuration.
+    #[must_use]
+    pub fn with_advice(self, advice: &'static str) -> Self {
+        Self { advice, ..self }
+    }
 }
 
 impl Listener {

@@ -17,6 +17,9 @@ pub(crate) fn plain(message: &str) -> Result<String, &str> {
         _ if reason == "UnknownIssuer" => {
             "its authority is not trusted here (`bearerd doctor` names it)".to_owned()
         }
+        _ if reason == "BadSignature" => {
+            "another authority of the same name has signed it, or it is damaged".to_owned()
+        }
         _ => dates(reason).or_else(|| names(reason)).unwrap_or_else(|| reason.to_owned()),
     })
 }

@@ -99,8 +99,9 @@ fn command(block: &Block<'_>, folder: &Path) -> Command {
         "/bin".into(),
     ]);
     command.env("PATH", path.unwrap()).env("HOME", folder).current_dir(folder);
-    // dlt would report its use to its makers.
-    command.env("RUNTIME__DLTHUB_TELEMETRY", "false");
+    // dlt would report its use to its makers, and root's pipelines would stay in a folder of the
+    // system.
+    command.env("RUNTIME__DLTHUB_TELEMETRY", "false").env("DLT_DATA_DIR", folder.join("dlt"));
     command
 }
 

@@ -102,7 +102,7 @@ async fn a_failed_check_comes_with_advice_and_exit_code_1() {
     let other = fixture.path("other").display().to_string();
     let misnamed = fixture.tenant.token_url().replace("/oauth/token", "/token");
     for (config, name, problem, advice) in [
-        (secret("/no/such/file"), "credential", "/no/such/file", "check the path"),
+        (secret("/no/such/file"), "credential", "/no/such/file", "correct the path"),
         (secret(&other), "token", "401", "a client that has expired"),
         (
             secret(&other).client("client_auth", "basic"),

@@ -3,7 +3,7 @@
 use super::tour;
 use crate::cli::{print, print_error};
 use anyhow::Context;
-use bearerd::app::App;
+use bearerd::app::{App, AppError};
 use bearerd::config::{self, Flags, ListenAddress, LogFormat};
 use bearerd::demo::{DemoFaults, Tenant, TenantOptions};
 use bearerd::environment::Environment;
@@ -35,11 +35,11 @@ pub(in crate::cli) struct DemoOptions {
     /// Take a tour, print the result of each step, and exit: 0 if all steps succeeded, else 1.
     #[arg(long)]
     once: bool,
-    /// Listen address for callers.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    /// Listen address for callers. The tour chooses free ports itself.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", conflicts_with = "once")]
     listen: String,
     /// Listen address for probes, metrics and the status page.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081", conflicts_with = "once")]
     admin_listen: String,
 }
 
@@ -89,8 +89,12 @@ async fn start(options: &DemoOptions) -> anyhow::Result<(Pair, App)> {
         parsed.log.level = LevelFilter::WARN;
     }
     telemetry::init(parsed.log);
-    let app =
-        App::bind(parsed).context("choose other addresses with --listen and --admin-listen")?;
+    let app = App::bind(parsed).map_err(|error| match error {
+        AppError::Bind(error) => AppError::Bind(
+            error.with_advice("choose other addresses with --listen and --admin-listen"),
+        ),
+        other => other,
+    })?;
     let listen = match app.addresses().into_iter().next() {
         Some(ListenAddress::Tcp(address)) => format!("http://{address}"),
         _ => anyhow::bail!("the demo needs a TCP address to listen on; give one with --listen"),

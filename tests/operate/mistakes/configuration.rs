@@ -44,7 +44,7 @@ const CHECKED: [(&str, Edit, &str); 33] = [
     (
         "token URL without its path",
         |_, good| set(good, "token_url", "https://acme.authentication.eu10.hana.ondemand.com"),
-        "warning: the token URL has no path; SAP's ends in /oauth/token",
+        "warning: the token URL has no path; add /oauth/token to it",
     ),
     (
         "token URL of the login",
@@ -237,7 +237,7 @@ async fn files_that_cannot_be_read_have_their_message() {
         (
             "configuration that is missing",
             "/no/such/bearerd.yaml".to_owned(),
-            "cannot read /no/such/bearerd.yaml: it does not exist; check the path",
+            "cannot read /no/such/bearerd.yaml: it does not exist; correct the path, or create it",
         ),
         (
             "configuration in Latin-1",
@@ -325,5 +325,9 @@ async fn addresses_that_cannot_be_bound_have_their_message() {
         let message = String::from_utf8(ended.stderr).unwrap();
         comparison.compare(mistake, expected, &world.named(&message));
     }
+    let mut demo = bearerd();
+    let ended = output(demo.args(["demo", "--listen", &address])).await;
+    let message = String::from_utf8(ended.stderr).unwrap();
+    comparison.compare("port of the demo in use", "cannot listen on TAKEN: Address already in use (os error 98); choose other addresses with --listen and --admin-listen", &world.named(&message));
     comparison.end();
 }

@@ -1,6 +1,7 @@
 //! Mistakes with ids, secrets and credential files.
 
 use super::{Comparison, Edit, World, set};
+use crate::support::process::bearerd;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
@@ -41,7 +42,7 @@ const CHECKED: [(&str, Edit, &str); 26] = [
     (
         "name before the secret",
         |world, good| with_secret(world, good, |secret| format!("client_secret={secret}").into()),
-        "warning: the client secret begins with its name; keep only the value",
+        "warning: the client secret begins with `client_secret` or similar; keep only the secret itself",
     ),
     (
         "base64 of the secret",
@@ -74,7 +75,7 @@ const CHECKED: [(&str, Edit, &str); 26] = [
     (
         "secret of two lines",
         |world, good| with_secret(world, good, |_| b"first\nsecond".to_vec()),
-        "warning: the client secret has several lines; keep only the value",
+        "warning: the client secret has several lines; keep only the line with the value",
     ),
     (
         "zero-width space in the id",
@@ -97,7 +98,7 @@ const CHECKED: [(&str, Edit, &str); 26] = [
     (
         "no secret file",
         |_, good| set(good, "client_secret_file", "/no/such/file"),
-        "the configuration is well-formed, but cannot be used: client technical-user: cannot read /no/such/file: it does not exist; check the path",
+        "the configuration is well-formed, but cannot be used: client technical-user: cannot read /no/such/file: it does not exist; correct the path, or create it",
     ),
     (
         "folder instead of the secret file",
@@ -196,5 +197,30 @@ async fn each_accident_with_a_credential_has_its_message() {
     for (mistake, edit, expected) in CHECKED {
         comparison.compare(mistake, expected, &world.check(&edit(&world, &world.good())).await);
     }
+    comparison.end();
+}
+
+#[tokio::test]
+async fn a_line_break_behind_the_secret_in_a_variable_does_no_harm() {
+    let world = World::start().await;
+    let yaml: String = world
+        .good()
+        .lines()
+        .filter(|line| !line.contains("client_secret"))
+        .fold(String::new(), |all, line| all + line + "\n");
+    let secret = format!("{}\n", world.fixture.tenant.client_secret());
+    let mut command = bearerd();
+    let ended = world.run(command.env("BEARERD_CLIENT_SECRET", secret), &["token"], &yaml).await;
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+}
+
+#[tokio::test]
+async fn a_folder_without_credentials_has_its_message() {
+    let world = World::start().await;
+    let folder = world.write_folder("empty");
+    let good = with_file(&world, "");
+    let yaml = set(&good, "credentials", &folder);
+    let mut comparison = Comparison::default();
+    comparison.compare("empty folder", "the configuration is well-formed, but cannot be used: client technical-user: DIR/empty: it holds no OAuth client in a known format; give client id, secret and token URL as three lines, or a service key (docs/credentials.md has all formats)", &world.check(&yaml).await);
     comparison.end();
 }

@@ -19,8 +19,8 @@ const ISSUER: [(&str, Edit, &str, &str); 9] = [
         |world, good| {
             set(good, "token_url", &world.fixture.tenant.token_url().replace("/oauth/token", ""))
         },
-        "no token for client technical-user: the server of token_url answered 404 Not Found: it is no token endpoint; the token URL has no path; SAP's ends in /oauth/token (asked https://ISSUER/ as ID, with the secret in DIR/secret, in the form body; `bearerd doctor` tries each step)",
-        "client technical-user: credential: the token URL has no path -> SAP's ends in /oauth/token\nclient technical-user: token: the server of token_url answered 404 Not Found: it is no token endpoint -> the token URL has no path; SAP's ends in /oauth/token\nroutes of technical-user: call: 13 routes were not tried, because there is no token",
+        "no token for client technical-user: the server of token_url answered 404 Not Found: it is no token endpoint; the token URL has no path; add /oauth/token to it (asked https://ISSUER/ as ID, with the secret in DIR/secret, in the form body; `bearerd doctor` tries each step)",
+        "client technical-user: credential: the token URL has no path -> add /oauth/token to it\nclient technical-user: token: the server of token_url answered 404 Not Found: it is no token endpoint -> the token URL has no path; add /oauth/token to it\nroutes of technical-user: call: 13 routes were not tried, because there is no token",
     ),
     (
         "token URL of the login",
@@ -56,7 +56,7 @@ const ISSUER: [(&str, Edit, &str, &str); 9] = [
             set(good, "token_url", &world.fixture.tenant.control_url().replace("http", "https"))
         },
         "no token for client technical-user: the token endpoint does not speak TLS on this port; check host and port of the URL; if this server has no TLS, write http:// in the URL, and set allow_cleartext: true unless it is on this machine (asked https://CONTROL/ as ID, with the secret in DIR/secret, in the form body; `bearerd doctor` tries each step)",
-        "client technical-user: credential: the token URL has no path -> SAP's ends in /oauth/token\nclient technical-user: tls: CONTROL does not speak TLS on this port -> check host and port of the URL; if this server has no TLS, write http:// in the URL, and set allow_cleartext: true unless it is on this machine\nroutes of technical-user: call: 13 routes were not tried, because there is no token",
+        "client technical-user: credential: the token URL has no path -> add /oauth/token to it\nclient technical-user: tls: CONTROL does not speak TLS on this port -> check host and port of the URL; if this server has no TLS, write http:// in the URL, and set allow_cleartext: true unless it is on this machine\nroutes of technical-user: call: 13 routes were not tried, because there is no token",
     ),
     (
         "unknown issuer",
