@@ -3,6 +3,7 @@
 mod client;
 mod control;
 mod error;
+mod listener_certificates;
 mod local_credential;
 mod ready;
 pub(crate) mod reload;
@@ -15,9 +16,10 @@ pub use error::AppError;
 pub use reload::ConfigSource;
 
 use crate::admin::{self, Admin};
-use crate::config::{Config, ListenAddress};
+use crate::config::{Config, ListenAddress, ListenerId};
 use crate::drain::Drain;
 use crate::http_client;
+use crate::listener_tls::ListenerTls;
 use crate::metrics::Metrics;
 use crate::otlp::Spans;
 use crate::proxy::Proxy;
@@ -137,12 +139,20 @@ impl App {
         start_admin(&self.admin, Admin { view: view.clone(), hosts }, connections.admin, &control)?;
         let anchors = &setup.inputs.anchors;
         let engines = Engines::new(self.workers, connections.pooled, proxy.clone(), anchors)?;
-        let workers = Workers::start(&engines, self.listeners, connections.callers)?;
+        let workers = Workers::start(&engines, self.listeners, &setup.tls, connections.callers)?;
         drop(starting);
         for address in &addresses {
             info!(%address, "Listening.");
         }
-        control.spawn(ready::report(setup.handles(), addresses.clone()));
+        let of_listener = |(listener, tls): (&ListenerId, &Arc<ListenerTls>)| {
+            Some((addresses.get(listener.0)?.to_string(), tls.clone()))
+        };
+        let tls: Vec<_> = setup.tls.iter().filter_map(of_listener).collect();
+        listener_certificates::start(&tls, &self.metrics, &control);
+        view.readiness().set_tls(tls);
+        let urls = addresses.iter().enumerate();
+        let urls = urls.map(|(index, address)| setup.config.url_of(ListenerId(index), address));
+        control.spawn(ready::report(setup.handles(), urls.collect()));
         // Token or not: systemd must not end a sidecar whose issuer is down at boot.
         service_manager::ready();
         control.spawn(service::report(view.readiness().clone()));

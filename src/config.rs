@@ -23,7 +23,8 @@ pub use draft::Draft;
 pub use fault::{Fault, Faults, Place};
 pub use model::{
     Access, BasicAccess, Client, Config, InFlightLimits, Limits, ListenerId, Log, LogFormat,
-    PasswordSource, Retry, Route, ShutdownTimes, Timeouts, TlsVersion, Transport, Upstream,
+    PasswordSource, Retry, Route, ShutdownTimes, Timeouts, TlsSettings, TlsVersion, Transport,
+    Upstream,
 };
 pub use overrides::{Flags, unknown_variables, variables};
 pub use reference::reference;
@@ -62,7 +63,8 @@ pub fn parse(name: &str, text: &str, environment: &Environment, flags: &Flags) -
             overrides::apply(&mut tree, environment, flags, &mut faults);
             let mut draft = read::draft(&tree, environment, faults);
             if let Some(config) = &mut draft.rest {
-                (config.references, config.warnings) = (references, warnings);
+                config.references = references;
+                config.warnings.extend(warnings);
             }
             draft
         }

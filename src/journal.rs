@@ -28,6 +28,8 @@ pub enum EventKind {
     ConfigurationRefused,
     /// A caller spoke TLS to a port without it.
     TlsNotOffered,
+    /// A caller spoke no TLS to a port with it.
+    TlsNotSpoken,
 }
 
 impl EventKind {
@@ -42,6 +44,7 @@ impl EventKind {
             Self::ConfigurationChanged => "New configuration in force",
             Self::ConfigurationRefused => "New configuration not in force",
             Self::TlsNotOffered => "A caller spoke TLS to a port without TLS",
+            Self::TlsNotSpoken => "A caller spoke no TLS to a port with TLS",
         }
     }
 
@@ -54,6 +57,7 @@ impl EventKind {
                 | Self::CredentialRefused
                 | Self::ConfigurationRefused
                 | Self::TlsNotOffered
+                | Self::TlsNotSpoken
         )
     }
 }

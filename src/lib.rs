@@ -25,6 +25,7 @@
 //! token           issuers, refresh schedule, current token of each client
 //! traffic         what became of the last requests, and why some failed
 //! metrics         metric families and their closed label sets
+//! listener_tls    TLS of listeners
 //! http_client     HTTP client for issuers, CSRF tokens, traces and doctor
 //! no_answer       why a server does not answer, in words
 //! watch           notices files that change
@@ -92,6 +93,7 @@ pub mod forward_proxy;
 pub mod http_client;
 pub mod journal;
 mod keepalive;
+pub mod listener_tls;
 pub mod metrics;
 pub mod no_answer;
 pub mod otlp;

@@ -3,8 +3,10 @@
 
 use crate::drain::Drain;
 use crate::error::ErrorKind;
+use crate::listener_tls::ListenerTls;
 use crate::proxy::guard::Guard;
 use crate::token::ClientHandle;
+use crate::token::client_expiry::not_after;
 use crate::traffic::Traffic;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use serde::Serialize;
@@ -12,11 +14,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// Silence after which a refresher counts as stuck. It shows a sign of life every 5 s, and its
 /// request takes at most 15 s.
 const HEARTBEAT_LIMIT: Duration = Duration::from_secs(60);
+
+/// Remaining life of a listener's certificate, below which it is a reason to act.
+const CERTIFICATE_NOTICE: Duration = Duration::from_secs(7 * 86_400);
 
 /// Everything that the answers to probes depend on. Clones share it.
 #[derive(Clone)]
@@ -28,6 +33,8 @@ struct Inner {
     clients: ArcSwap<Vec<ClientHandle>>,
     /// Guard that knows whether the local credential can be read.
     guard: ArcSwapOption<Guard>,
+    /// TLS of listeners, by their addresses.
+    tls: ArcSwap<Vec<(String, Arc<ListenerTls>)>>,
     traffic: Traffic,
     drain: Drain,
     /// Whether a probe has found this instance ready.
@@ -190,6 +197,7 @@ impl Readiness {
             steps: Mutex::default(),
             clients: ArcSwap::from_pointee(clients),
             guard: ArcSwapOption::empty(),
+            tls: ArcSwap::default(),
             traffic,
             drain,
             was_ready: AtomicBool::new(false),
@@ -278,6 +286,13 @@ impl Readiness {
             let verdict = Verdict::Degraded(why.as_ref().clone());
             let check = Check::new("local credential".into(), verdict);
             checks.push(check.explained_by(Entry::CredentialNotTaken));
+        }
+        for (address, tls) in self.0.tls.load().iter() {
+            let why = tls.complaint().map(|why| why.as_ref().clone());
+            if let Some(why) = why.or_else(|| expires_soon(tls)) {
+                let check = Check::new(format!("certificate of {address}"), Verdict::Degraded(why));
+                checks.push(check.explained_by(Entry::CredentialNotTaken));
+            }
         }
         for client in self.clients().iter() {
             let state = client.store.state();
@@ -368,6 +383,11 @@ impl Readiness {
         self.0.guard.store(Some(guard));
     }
 
+    /// Sets the TLS of listeners, by their addresses.
+    pub(crate) fn set_tls(&self, tls: Vec<(String, Arc<ListenerTls>)>) {
+        self.0.tls.store(Arc::new(tls));
+    }
+
     /// Replaces the clients.
     pub(crate) fn replace_clients(&self, clients: Vec<ClientHandle>) {
         self.0.clients.store(Arc::new(clients));
@@ -382,6 +402,14 @@ impl Readiness {
     pub(crate) fn clients(&self) -> Arc<Vec<ClientHandle>> {
         self.0.clients.load_full()
     }
+}
+
+/// Says when the certificate of a listener expires, if that is soon.
+fn expires_soon(tls: &ListenerTls) -> Option<String> {
+    let end = not_after(&tls.certificate()?)?;
+    let left = end.duration_since(SystemTime::now()).unwrap_or_default();
+    let end = humantime::format_rfc3339_seconds(end);
+    (left < CERTIFICATE_NOTICE).then(|| format!("it ends at {end}; replace its file"))
 }
 
 #[cfg(test)]

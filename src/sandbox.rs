@@ -4,7 +4,7 @@
 //! The sandbox is Landlock. Inside it, only the configured places and the files of the system's
 //! libraries can be read, and nothing can be written.
 
-use crate::config::{BasicAccess, Config, ListenAddress};
+use crate::config::{BasicAccess, Config, ListenAddress, TlsSettings};
 use crate::files::{self, Link, folder_of, links};
 use landlock::{
     ABI, Access, AccessFs, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
@@ -140,7 +140,8 @@ fn configured(config: &Config) -> Vec<&Path> {
         config.access.basic.as_ref().and_then(BasicAccess::password_file),
         config.access.api_key_file.as_deref(),
     ];
-    clients.chain(upstreams).chain(access.into_iter().flatten()).collect()
+    let listeners = config.tls.values().flat_map(TlsSettings::files);
+    clients.chain(upstreams).chain(listeners).chain(access.into_iter().flatten()).collect()
 }
 
 /// The folder of a file, and the folders of the links on its path that may be switched: Kubernetes

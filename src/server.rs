@@ -8,6 +8,7 @@
 mod accept_error;
 mod connections;
 mod engine;
+mod handshake;
 mod inherited;
 mod limits;
 mod listener;
@@ -22,16 +23,19 @@ pub(crate) use listener::bind_tcp;
 pub use listener::{BindError, Listener, SocketFile};
 
 use crate::config::ListenerId;
+use crate::listener_tls::ListenerTls;
 use pingora::time::fast_timeout::fast_timeout;
+use std::collections::BTreeMap;
 use std::future::ready;
 use std::io;
 use std::panic::catch_unwind;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
-use worker::Worker;
+use worker::{Door, Worker};
 
 /// Threads that serve requests.
 pub(crate) struct Workers {
@@ -52,6 +56,7 @@ impl Workers {
     pub(crate) fn start(
         engines: &Engines,
         listeners: Vec<Listener>,
+        tls: &BTreeMap<ListenerId, Arc<ListenerTls>>,
         most: usize,
     ) -> io::Result<Self> {
         start_timers()?;
@@ -72,9 +77,13 @@ impl Workers {
         for (index, engine) in engines.engines.iter().enumerate() {
             let listeners =
                 listeners.iter().map(Listener::try_clone).collect::<io::Result<Vec<_>>>()?;
-            let listeners = listeners.into_iter().zip(loads.clone()).collect();
+            let doors = listeners.into_iter().zip(loads.clone()).enumerate();
+            let doors = doors.map(|(index, (listener, load))| {
+                let tls = tls.get(&ListenerId(index)).cloned();
+                Door { listener, load, tls }
+            });
             let worker = Worker {
-                listeners,
+                doors: doors.collect(),
                 engine: engine.clone(),
                 most,
                 stop: workers.stop.clone(),

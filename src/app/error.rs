@@ -2,6 +2,7 @@
 
 use crate::credential::CredentialError;
 use crate::http_client::HttpClientError;
+use crate::listener_tls::ListenerTlsError;
 use crate::secret_file::SecretFileError;
 use crate::server::{BindError, InheritError};
 use crate::token::oauth::SourceError;
@@ -17,6 +18,9 @@ pub enum AppError {
     /// A socket of the service manager can't be used.
     #[error(transparent)]
     Inherit(#[from] InheritError),
+    /// The certificate of a listener can't be used.
+    #[error("listen: {0}")]
+    ListenerTls(#[from] ListenerTlsError),
     /// The local credential can't be read.
     #[error("access: {0}")]
     Access(#[from] SecretFileError),

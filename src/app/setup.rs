@@ -4,6 +4,7 @@
 use super::client::{ClientSlot, RunningClient};
 use super::control::Control;
 use super::error::AppError;
+use super::listener_certificates::{self, ListenerCertificates};
 use super::local_credential::LocalCredential;
 use super::transport_inputs::TransportInputs;
 use super::upstream::PreparedUpstream;
@@ -21,6 +22,7 @@ pub(super) struct Prepared {
     config: Config,
     pub(super) inputs: TransportInputs,
     local: LocalCredential,
+    tls: ListenerCertificates,
     clients: Vec<ClientWithRoutes>,
     upstreams: Vec<PreparedUpstream>,
 }
@@ -37,6 +39,7 @@ pub(super) struct Setup {
     pub(super) config: Config,
     pub(super) inputs: TransportInputs,
     pub(super) local: LocalCredential,
+    pub(super) tls: ListenerCertificates,
     pub(super) clients: Vec<Arc<RunningClient>>,
     upstreams: Vec<PreparedUpstream>,
     routes: Vec<RouteParts>,
@@ -47,6 +50,7 @@ impl Prepared {
     /// stay in use.
     pub(super) fn new(config: Config, before: Option<&Setup>) -> Result<Self, AppError> {
         let local = LocalCredential::prepare(&config.access, before.map(|before| &before.local))?;
+        let tls = listener_certificates::prepare(&config, before.map(|before| &before.tls))?;
         let anchors = before.map(|before| &before.inputs.anchors);
         let inputs = TransportInputs::read(&config, anchors)?;
         if inputs.anchors.is_empty() {
@@ -77,7 +81,7 @@ impl Prepared {
             };
             client.routes.push((route.clone(), upstream.clone()));
         }
-        Ok(Self { config, inputs, local, clients, upstreams })
+        Ok(Self { config, inputs, local, tls, clients, upstreams })
     }
 
     /// Starts the clients that do not run yet. Returns the setup, and the clients that were
@@ -101,9 +105,9 @@ impl Prepared {
             }));
             clients.push(running);
         }
-        let Self { config, inputs, local, upstreams, .. } = self;
+        let Self { config, inputs, local, tls, upstreams, .. } = self;
         let local = local.start(metrics, control);
-        (Setup { config, inputs, local, clients, upstreams, routes }, started)
+        (Setup { config, inputs, local, tls, clients, upstreams, routes }, started)
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Settings, print, warn_of_unknown, without_query};
 use anyhow::Context;
 use bearerd::app;
-use bearerd::config::{Client, Config, ListenAddress, Transport};
+use bearerd::config::{Client, Config, ListenAddress, ListenerId, Transport};
 use bearerd::credential::{CredentialSource, Identity};
 use bearerd::environment::Environment;
 use bearerd::forward_proxy::ForwardProxy;
@@ -22,8 +22,9 @@ pub(super) fn check(settings: &Settings, environment: &Environment) -> anyhow::R
 
 fn explain(config: &Config) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
-    for address in &config.listen {
-        writeln!(text, "Applications connect to {address} ({} worker(s)).", config.workers)?;
+    for (index, address) in config.listen.iter().enumerate() {
+        let url = config.url_of(ListenerId(index), address);
+        writeln!(text, "Applications connect to {url} ({} worker(s)).", config.workers)?;
     }
     if config.listen.iter().any(|address| matches!(address, ListenAddress::Tcp(_))) {
         let hosts = &config.access.hosts;

@@ -2,7 +2,7 @@
 
 use super::{File, print, warn_of_unknown};
 use anyhow::bail;
-use bearerd::config::{Config, Flags, ListenAddress};
+use bearerd::config::{Config, Flags, ListenerId};
 use bearerd::doctor::{Finding, Verdict, examine};
 use bearerd::environment::Environment;
 use bearerd::http_client;
@@ -53,11 +53,8 @@ pub(super) fn doctor(options: &DoctorOptions, environment: &Environment) -> anyh
 /// The last line if nothing failed.
 fn success(findings: &[Finding], config: &Config) -> String {
     let count = |verdict| findings.iter().filter(|finding| finding.verdict == verdict).count();
-    let address = match config.listen.first() {
-        Some(ListenAddress::Tcp(address)) => format!("http://{address}"),
-        Some(unix) => unix.to_string(),
-        None => String::new(),
-    };
+    let first = config.listen.first();
+    let address = first.map_or_else(String::new, |first| config.url_of(ListenerId(0), first));
     match (count(Verdict::Failed), count(Verdict::Warning)) {
         (0, 0) => format!("\nAll {} checks passed. Point tools at {address}.\n", findings.len()),
         (0, warnings) => {

@@ -47,6 +47,8 @@ pub(crate) enum Form {
     Named(&'static str, &'static [Field]),
     /// A list of mappings with these keys.
     Sections(&'static [Field]),
+    /// A text, a mapping with these keys, or a list of both.
+    TextsOrSections(&'static [Field]),
 }
 
 /// The effect of a missing key.
@@ -113,10 +115,10 @@ const PROXY_CREDENTIALS_FILE: Field = field(
 pub(crate) const ROOT: &[Field] = &[
     field(
         "listen",
-        Form::List(&Form::Text),
+        Form::TextsOrSections(LISTENER),
         Text("127.0.0.1:8080"),
         "",
-        "The address to which callers connect: a loopback IP address with its port, unix:/path/to.sock, or a list of these. An address that is not loopback needs access.allow_remote.",
+        "The address to which callers connect: a loopback IP address with its port, unix:/path/to.sock, or a list of these. An address that is not loopback needs access.allow_remote. In a list, an address may be a mapping, as below.",
     ),
     field(
         "workers",
@@ -304,6 +306,55 @@ pub(crate) const CLIENT: &[Field] = &[
         "",
         "Allows http:// to a host that is not loopback. The secret is then sent unencrypted.",
     ),
+];
+
+pub(crate) const LISTENER: &[Field] = &[
+    field(
+        "address",
+        Form::Text,
+        Required,
+        "127.0.0.1:8443",
+        "The IP address and port, or unix:/path/to.sock. Without `tls`, the address alone is enough.",
+    ),
+    field(
+        "tls",
+        Form::Section(LISTENER_TLS),
+        Absent,
+        "",
+        "TLS, with the certificate of this listener.",
+    ),
+];
+
+pub(crate) const LISTENER_TLS: &[Field] = &[
+    field(
+        "certificate_file",
+        Form::Text,
+        Required,
+        "/run/secrets/tls.crt",
+        "The certificate as PEM, with its chain. It must name the hosts in access.hosts. A changed file is read without a restart.",
+    ),
+    field(
+        "private_key_file",
+        Form::Text,
+        Required,
+        "/run/secrets/tls.key",
+        "The private key of the certificate, as PEM.",
+    ),
+    field(
+        "client_ca_file",
+        Form::Text,
+        Absent,
+        "/etc/bearerd/callers-ca.pem",
+        "The authorities that sign callers' certificates, as PEM. The default is that callers need no certificate.",
+    ),
+    field(
+        "client_certificate",
+        Form::Words(&["required", "optional"]),
+        Absent,
+        "required",
+        "Whether a caller must present a certificate of client_ca_file: required (the default) or optional.",
+    ),
+    MIN_TLS,
 ];
 
 pub(crate) const BINDING: &[Field] = &[

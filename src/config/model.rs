@@ -8,7 +8,7 @@ use crate::profile::{Methods, Profile};
 use crate::secret::Secret;
 use crate::secret_file::{CertificateAndKey, CertificateFiles, SecretFileError};
 use http::{HeaderName, HeaderValue};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +21,8 @@ use url::Url;
 pub struct Config {
     /// Addresses to which callers connect; never empty. A [`ListenerId`] is an index of this list.
     pub listen: Vec<ListenAddress>,
+    /// TLS of the listeners that have it.
+    pub tls: BTreeMap<ListenerId, TlsSettings>,
     /// Threads that serve requests; at least one.
     pub workers: usize,
     /// The callers that may connect, and what they must present.
@@ -50,6 +52,26 @@ pub struct Config {
 /// The index of a listener in [`Config::listen`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListenerId(pub usize);
+
+/// TLS of a listener.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TlsSettings {
+    /// The certificate with its chain, and its key.
+    pub certificate: CertificateFiles,
+    /// The authorities of callers' certificates. `None` if callers need no certificate.
+    pub client_ca: Option<PathBuf>,
+    /// Whether a caller may present no certificate although there is a `client_ca`.
+    pub is_certificate_optional: bool,
+    /// The lowest version.
+    pub min_tls: TlsVersion,
+}
+
+impl TlsSettings {
+    /// The files that TLS reads.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.certificate.paths().into_iter().chain(self.client_ca.as_deref())
+    }
+}
 
 /// An OAuth client at an issuer.
 #[derive(Clone, Debug, PartialEq)]
@@ -291,6 +313,20 @@ impl Config {
     /// The addresses that serve a route.
     pub fn addresses_of(&self, route: &Route) -> impl Iterator<Item = &ListenAddress> {
         route.listen.iter().filter_map(|listener| self.listen.get(listener.0))
+    }
+
+    /// The URL of a listener for callers, or the path of a Unix socket. `address` is the
+    /// listener's, with its real port.
+    pub fn url_of(&self, listener: ListenerId, address: &ListenAddress) -> String {
+        match address {
+            ListenAddress::Tcp(address) => format!("{}://{address}", self.scheme_of(listener)),
+            ListenAddress::Unix(_) => address.to_string(),
+        }
+    }
+
+    /// The scheme of a listener's URLs.
+    pub fn scheme_of(&self, listener: ListenerId) -> &'static str {
+        if self.tls.contains_key(&listener) { "https" } else { "http" }
     }
 
     /// The name of a route in metrics and logs: its path. If a route of another listener has the

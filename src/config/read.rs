@@ -11,13 +11,13 @@ mod upstream;
 use super::draft::Draft;
 use super::fault::Faults;
 use super::file;
-use super::model::{Config, Limits, Log, LogFormat, ShutdownTimes};
+use super::model::{Config, Limits, ListenerId, Log, LogFormat, ShutdownTimes};
 use super::node::Node;
 use super::section::{Reader, Section, unknown};
 use super::value::{self, HOUR};
 use crate::environment::Environment;
 use names::Names;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
@@ -33,8 +33,9 @@ pub(super) fn draft(tree: &Node, environment: &Environment, faults: Faults) -> D
 fn read(root: &Section<'_>) -> Draft {
     let access = root.child("access", file::ACCESS);
     let allow_remote = access::allow_remote(&access);
-    let addresses = listen::read(root, allow_remote);
-    let listen: Vec<_> = addresses.iter().flatten().map(|(address, _)| address.clone()).collect();
+    let listeners = listen::read(root, allow_remote);
+    let given = listeners.iter().flatten();
+    let listen: Vec<_> = given.map(|listener| listener.address.clone()).collect();
     let proxy = transport::of_environment(root.reader);
     let clients = root.named("clients", file::CLIENT);
     let upstreams = root.named("upstreams", file::UPSTREAM);
@@ -47,11 +48,17 @@ fn read(root: &Section<'_>) -> Draft {
     let (upstreams, inherited): (Vec<_>, Vec<_>) = upstreams.unzip();
     let routes = route::RouteSources { names, clients: &clients, inherited, listen: &listen };
     let routes = routes.read(root);
-    if let (Some(addresses), Some(routes)) = (&addresses, &routes) {
-        listen::check_use(root.reader, addresses, routes);
+    if let (Some(listeners), Some(routes)) = (&listeners, &routes) {
+        listen::check_use(root.reader, listeners, routes);
     }
     let faults = Faults::default();
-    let rest = rest(root, &access, listen);
+    let rest = rest(root, &access, listen).map(|config| {
+        let listeners = listeners.unwrap_or_default();
+        let warnings = listen::cleartext_warnings(&listeners);
+        let of_each = listeners.into_iter().enumerate();
+        let tls = of_each.filter_map(|(index, one)| Some((ListenerId(index), one.tls?)));
+        Config { tls: tls.collect(), warnings, ..config }
+    });
     Draft { faults, clients, upstreams, routes, rest }
 }
 
@@ -71,6 +78,7 @@ fn rest(
     let shutdown = shutdown(&root.child("shutdown", file::SHUTDOWN));
     Some(Config {
         listen,
+        tls: BTreeMap::new(),
         workers: workers?,
         access: access?,
         limits: Limits { requests: requests? },

@@ -37,7 +37,7 @@ fn section(text: &mut String, fields: &[Field], indent: usize, lead: &str) {
             Fallback::Required | Fallback::OneOf => {
                 format!("{begin}{key}: {}", quoted(field.example))
             }
-            Fallback::Absent if matches!(field.form, Form::Sections(_)) => format!("{begin}{key}:"),
+            Fallback::Absent if is_written_out(field) => format!("{begin}{key}:"),
             Fallback::Absent if field.example.is_empty() => format!("{begin}# {key}: \"\""),
             Fallback::Absent => format!("{begin}# {key}: {}", quoted(field.example)),
             Fallback::Nested => format!("{begin}{key}:"),
@@ -45,9 +45,10 @@ fn section(text: &mut String, fields: &[Field], indent: usize, lead: &str) {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{line}");
         match &field.form {
-            Form::Section(fields) if field.default == Fallback::Nested => {
+            Form::Section(fields) if field.default == Fallback::Nested || is_written_out(field) => {
                 section(text, fields, inner + 2, "");
             }
+            Form::TextsOrSections(fields) => commented_list(text, key, fields, &inner_pad),
             Form::Named(name, fields) => {
                 let _ = writeln!(text, "{inner_pad}  {name}:");
                 section(text, fields, inner + 4, "");
@@ -55,6 +56,24 @@ fn section(text: &mut String, fields: &[Field], indent: usize, lead: &str) {
             Form::Sections(fields) => section(text, fields, inner + 2, "- "),
             _ => {}
         }
+    }
+}
+
+/// Whether an optional section has its keys in the reference, and not an example in one line.
+fn is_written_out(field: &Field) -> bool {
+    match field.form {
+        Form::Sections(_) => true,
+        Form::Section(_) => field.default == Fallback::Absent && field.example.is_empty(),
+        _ => false,
+    }
+}
+
+/// Writes the other form of a list, in comments because the key is already there.
+fn commented_list(text: &mut String, key: &str, fields: &[Field], pad: &str) {
+    let mut list = format!("{key}:\n");
+    section(&mut list, fields, 2, "- ");
+    for line in list.lines() {
+        let _ = writeln!(text, "{pad}# {line}");
     }
 }
 

@@ -72,7 +72,12 @@ fn property(field: &Field) -> Value {
 const fn is_scalar(form: &Form) -> bool {
     !matches!(
         form,
-        Form::List(_) | Form::Pairs | Form::Section(_) | Form::Named(..) | Form::Sections(_)
+        Form::List(_)
+            | Form::Pairs
+            | Form::Section(_)
+            | Form::Named(..)
+            | Form::Sections(_)
+            | Form::TextsOrSections(_)
     )
 }
 
@@ -108,6 +113,10 @@ fn form(form: &Form) -> Value {
         Form::Section(fields) => section(fields),
         Form::Named(_, fields) => {
             json!({ "type": ["object", "null"], "additionalProperties": section(fields) })
+        }
+        Form::TextsOrSections(fields) => {
+            let item = json!({ "anyOf": [self::form(&Form::Text), section(fields)] });
+            json!({ "anyOf": [item, { "type": "array", "items": item }] })
         }
         Form::Sections(fields) => {
             json!({ "type": ["array", "null"], "minItems": 1, "items": section(fields) })

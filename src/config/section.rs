@@ -47,6 +47,14 @@ impl Scalar<'_> {
     }
 }
 
+/// An item of a list that has values and mappings.
+pub(crate) enum Item<'n> {
+    /// A single value.
+    Value(Scalar<'n>),
+    /// A mapping.
+    Section(Section<'n>),
+}
+
 /// A mapping and the table of its keys.
 #[derive(Clone)]
 pub(crate) struct Section<'n> {
@@ -178,6 +186,23 @@ impl<'n> Section<'n> {
             Some((entry.key.as_str(), text))
         };
         entries.iter().filter_map(pair).collect()
+    }
+
+    /// The items of a list that has values and mappings; a single item counts as a list of one.
+    pub(crate) fn items(&self, key: &str, fields: &'static [Field]) -> Vec<Item<'n>> {
+        let item = |node: &'n Node, path: String| match node.value {
+            Value::Map(_) => Some(Item::Section(Self::open(self.reader, node, path, fields))),
+            _ => scalar(self.reader, node, path).map(Item::Value),
+        };
+        match self.node(key) {
+            Some(Node { value: Value::List(items), .. }) => items
+                .iter()
+                .enumerate()
+                .filter_map(|(index, node)| item(node, format!("{}[{index}]", self.path(key))))
+                .collect(),
+            Some(node) => item(node, self.path(key)).into_iter().collect(),
+            None => self.text(key).map(Item::Value).into_iter().collect(),
+        }
     }
 
     /// The values of a list; a single value counts as a list of one.

@@ -2,6 +2,7 @@
 //! it may be.
 
 use super::context::Admitted;
+use super::downstream::Downstream;
 use super::problem::Problem;
 use super::{cookies, csrf, header_redaction};
 use crate::error::ErrorKind;
@@ -60,8 +61,7 @@ pub(super) fn adapt(session: &Session, response: &mut ResponseHeader, admitted: 
     csrf::strip(session.req_header(), response, is_managed);
     let config = &route.config;
     let side = cookies::CallerSide {
-        // No listener has TLS.
-        is_tls: false,
+        is_tls: Downstream::of(session).is_some_and(Downstream::is_tls),
         upstream: &route.cookie_domain,
         prefix: config.strip_path.then_some(&config.path),
     };

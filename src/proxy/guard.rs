@@ -54,6 +54,8 @@ pub struct Credential {
 pub enum ListenerKind {
     /// Over TCP. A browser could have sent the request.
     Tcp,
+    /// Over TCP with TLS. A browser could have sent the request.
+    Tls,
     /// Over a Unix socket. Browsers cannot use one, and `Host` has no meaning.
     Unix,
 }
@@ -151,8 +153,10 @@ impl Guard {
     /// # Errors
     /// The answer to a caller that is not allowed.
     pub(crate) fn check(&self, headers: &HeaderMap, entry: ListenerKind) -> Result<(), Problem> {
-        if entry == ListenerKind::Tcp {
-            self.check_browser(headers)?;
+        match entry {
+            ListenerKind::Tcp => self.check_browser(headers, "http://")?,
+            ListenerKind::Tls => self.check_browser(headers, "https://")?,
+            ListenerKind::Unix => {}
         }
         let Some(credential) = self.credential.as_ref().map(|asked| asked.credential.load()) else {
             return Ok(());
@@ -164,13 +168,9 @@ impl Guard {
                 (Some(_), Some(_)) => "HTTP Basic, or an API key in X-Api-Key",
             };
             let is_sent = headers.contains_key(AUTHORIZATION) || headers.contains_key(X_API_KEY);
-            let fault = if is_sent {
-                "the local credential is wrong"
-            } else {
-                "there is no local credential"
-            };
+            let fault = if is_sent { "a wrong" } else { "no" };
             let detail = format!(
-                "{fault}: this sidecar requires {wanted}, which is set by `access` in its configuration and is not SAP's"
+                "the request has {fault} local credential; send {wanted}, as `access` in bearerd's configuration sets it (it is not SAP's)"
             );
             let challenge = credential.basic.is_some();
             return Err(Problem { challenge, ..Problem::new(ErrorKind::AccessDenied, detail) });
@@ -179,7 +179,8 @@ impl Guard {
     }
 
     /// Refuses what only a browser would send, or what a browser could be made to send.
-    fn check_browser(&self, headers: &HeaderMap) -> Result<(), Problem> {
+    /// `scheme` begins the sidecar's own origin.
+    fn check_browser(&self, headers: &HeaderMap, scheme: &str) -> Result<(), Problem> {
         let sent = BrowserHeaders::of(headers);
         // An HTTP/1.0 tool may send no `Host`; browsers always send one.
         let host = sent.host.and_then(|host| host.to_str().ok()).unwrap_or_default();
@@ -191,17 +192,17 @@ impl Guard {
             return Err(Problem::new(ErrorKind::HostNotAllowed, detail));
         }
         let is_own = |authority: &str| !host.is_empty() && authority.eq_ignore_ascii_case(host);
-        let after_http = |url: &HeaderValue| {
-            url.to_str().ok().and_then(|url| url.strip_prefix("http://")).map(str::to_owned)
+        let after_scheme = |url: &HeaderValue| {
+            url.to_str().ok().and_then(|url| url.strip_prefix(scheme)).map(str::to_owned)
         };
         let is_own_origin =
-            |origin: &HeaderValue| after_http(origin).is_some_and(|rest| is_own(&rest));
+            |origin: &HeaderValue| after_scheme(origin).is_some_and(|rest| is_own(&rest));
         let is_own_page = |page: &HeaderValue| {
             let authority = |rest: String| is_own(rest.split(['/', '?', '#']).next().unwrap_or(""));
             // A partial URL (RFC 9110 section 10.1.3) names no site. Browsers do not send any.
             let is_partial = page.as_bytes().starts_with(b"/")
                 && !matches!(page.as_bytes(), [_, b'/' | b'\\', ..]);
-            page.is_empty() || is_partial || after_http(page).is_some_and(authority)
+            page.is_empty() || is_partial || after_scheme(page).is_some_and(authority)
         };
         let is_elsewhere = if sent.is_modern {
             !headers.get_all(ORIGIN).iter().all(is_own_origin)

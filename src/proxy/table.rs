@@ -137,7 +137,7 @@ impl Table {
                 Some(served) => {
                     format!("this path is not served on this listener, only on {}", served.address)
                 }
-                None => "no configured route matches this path".to_owned(),
+                None => "this sidecar has no route for this path".to_owned(),
             };
             let listed = served.and_then(Served::listed);
             let listed = listed.unwrap_or_else(|| "`bearerd check` lists the routes".to_owned());
@@ -224,7 +224,7 @@ impl Served {
         let paths: Vec<_> = paths.take(MOST_LISTED).collect();
         let more = self.routes.len().saturating_sub(paths.len());
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        is_local.then(|| format!("the routes are {}{more}", paths.join(", ")))
+        is_local.then(|| format!("its routes are {}{more}", paths.join(", ")))
     }
 
     fn find(&self, target: &[u8]) -> Result<Option<&Arc<RouteHandle>>, TargetError> {

@@ -6,7 +6,7 @@ use crate::proxy::problem::Problem;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream as UnixCaller;
+use tokio::net::{TcpStream, UnixStream as UnixCaller};
 use tokio::time::timeout;
 
 /// Time for the answer to a caller beyond the limit of connections. It delays all other callers.
@@ -31,11 +31,32 @@ pub(super) async fn reject_user(mut stream: UnixCaller, load: Arc<Load>) {
     let _ = timeout(REPLY_TIME, reply).await;
 }
 
+/// Answers a caller that speaks no TLS on a port with TLS.
+pub(super) async fn reject_cleartext(mut stream: TcpStream, load: &Load) {
+    let problem = Problem::new(
+        ErrorKind::BadRequest,
+        "this port speaks TLS, and the caller does not; write https:// in the tool's URL",
+    );
+    load.record_rejected(&problem);
+    let reply = async {
+        stream.write_all(&problem.to_wire()).await?;
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+    };
+    // An answer that cannot be written is given up.
+    let _ = timeout(REPLY_TIME, reply).await;
+}
+
+/// The answer to a caller beyond the limit of connections.
+pub(super) fn overloaded() -> Problem {
+    Problem::overloaded(
+        "too many connections (`limits.requests`, or the limit of open files); try again later",
+    )
+}
+
 /// Answers a caller beyond the limit of connections. It is answered at once or not at all.
 pub(super) async fn reject_overloaded(mut socket: Socket, load: &Load) {
-    let detail =
-        "too many connections (`limits.requests`, or the limit of open files); try again later";
-    let problem = Problem::overloaded(detail);
+    let problem = overloaded();
     load.record_rejected(&problem);
     let reply = async {
         // Reads what has arrived: with unread input, closing would discard the answer.

@@ -4,7 +4,8 @@ use super::accept_error;
 use super::connections::Connections;
 use super::engine::Engine;
 use super::listener::{Accepted, AsyncListener, Listener};
-use super::reply;
+use super::{handshake, reply};
+use crate::listener_tls::ListenerTls;
 use crate::proxy::downstream::{Downstream, Load};
 use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
@@ -16,9 +17,16 @@ use tokio::task::yield_now;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// A listener of a worker.
+pub(super) struct Door {
+    pub(super) listener: Listener,
+    pub(super) load: Arc<Load>,
+    pub(super) tls: Option<Arc<ListenerTls>>,
+}
+
 /// A worker that has not started.
 pub(super) struct Worker {
-    pub(super) listeners: Vec<(Listener, Arc<Load>)>,
+    pub(super) doors: Vec<Door>,
     pub(super) engine: Arc<Engine>,
     /// The largest number of connections at once.
     pub(super) most: usize,
@@ -34,10 +42,11 @@ impl Worker {
         let tasks = TaskTracker::new();
         let (shutdown, watch) = watch::channel(false);
         let connections = Connections::new(self.most);
-        for (listener, load) in self.listeners {
+        for Door { listener, load, tls } in self.doors {
             let accepting = accept_loop(
                 listener.into_tokio()?,
                 load,
+                tls,
                 self.engine.clone(),
                 connections.clone(),
                 tasks.clone(),
@@ -59,6 +68,7 @@ impl Worker {
 async fn accept_loop(
     listener: AsyncListener,
     load: Arc<Load>,
+    tls: Option<Arc<ListenerTls>>,
     engine: Arc<Engine>,
     connections: Arc<Connections>,
     tasks: TaskTracker,
@@ -69,11 +79,25 @@ async fn accept_loop(
             Ok(accepted) => {
                 match (accepted, connections.make_room()) {
                     (Accepted::Caller(socket), true) => connections.serve(&tasks, |activity| {
-                        let downstream = Box::new(Downstream::new(socket, load.clone(), activity));
-                        serve(downstream, engine.clone(), shutdown.clone())
+                        let (load, tls) = (load.clone(), tls.clone());
+                        let (engine, shutdown) = (engine.clone(), shutdown.clone());
+                        async move {
+                            let socket = match tls {
+                                // Boxed, since most listeners have no TLS.
+                                Some(tls) => Box::pin(handshake::enter(socket, &tls, &load)).await,
+                                None => Some(socket),
+                            };
+                            let Some(socket) = socket else { return };
+                            let downstream = Box::new(Downstream::new(socket, load, activity));
+                            serve(downstream, engine, shutdown).await;
+                        }
                     }),
                     (Accepted::Rejected(stream), true) => {
                         connections.serve(&tasks, |_| reply::reject_user(stream, load.clone()));
+                    }
+                    // There is no time for a handshake.
+                    (Accepted::Caller(_), false) if tls.is_some() => {
+                        load.record_rejected(&reply::overloaded());
                     }
                     (Accepted::Caller(socket), false) => {
                         reply::reject_overloaded(socket, &load).await

@@ -714,11 +714,17 @@ upstreams:
         "shutdown: { grace: 1m 30s }",
         "access: { uids: [1000, 1001], hosts: localhost }\nlisten: unix:/run/b.sock",
         "listen: [127.0.0.1:8080, '[::1]:8080']",
+        "listen: { address: 127.0.0.1:8080 }",
+        "listen: [127.0.0.1:8080, { address: '[::1]:8080' }]",
         "routes: [{ path: /api/v1/scim2, profile: scim, methods: [GET], retry: { attempts: 2 }, headers: { x-n: 7 } }]",
         "admin:",
     ]
     BAD = [
         "lisen: 127.0.0.1:8080",
+        "listen: { adress: 127.0.0.1:8080 }",
+        "listen: { tls: { certificate_file: /c, private_key_file: /k } }",
+        "listen: [{ address: 127.0.0.1:8443, tls: { certificate_file: /c } }]",
+        "listen: { address: 127.0.0.1:8443, tls: { certificate_file: /c, private_key_file: /k, min_tls: 1.1 } }",
         "workers: many",
         "workers: 0",
         "sandbox: maybe",

@@ -16,7 +16,10 @@ const TABLE: &str = include_str!("../../docs/files.md");
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The keys of the configuration that name files, and the file of each in [`FilesScene`].
-const KEYS: [(&str, &str); 13] = [
+const KEYS: [(&str, &str); 16] = [
+    ("listen.tls.certificate_file", "listener.crt"),
+    ("listen.tls.private_key_file", "listener.key"),
+    ("listen.tls.client_ca_file", "callers-ca.pem"),
     ("clients.*.client_secret_file", "secret"),
     ("clients.*.client_secret_next_file", "next"),
     ("clients.*.credentials", "key.json"),
@@ -41,11 +44,19 @@ fn keys_of_the_reference() -> BTreeSet<String> {
     let mut sections: Vec<(usize, &str)> = Vec::new();
     let mut keys = BTreeSet::new();
     for line in REFERENCE.lines() {
+        // The list of listeners is a comment, and so is its first line.
+        let is_first = line.starts_with("# ") && line.ends_with(':') && !line[2..].contains(' ');
+        let is_in_list = line.starts_with("#   ");
+        let line = if is_first || is_in_list { &line[2..] } else { line };
         let depth = line.len() - line.trim_start().len();
         let Some((key, value)) = line.trim_start().trim_start_matches("# ").split_once(':') else {
             continue;
         };
         sections.retain(|(above, _)| *above < depth);
+        if key.contains(' ') {
+            // A sentence.
+            continue;
+        }
         if key.ends_with("_file") || key == "credentials" {
             let path: Vec<_> = sections.iter().map(|(_, name)| *name).chain([key]).collect();
             keys.insert(path.join("."));
@@ -89,6 +100,7 @@ impl FilesScene {
             ("secret", fixture.tenant.client_secret()),
             ("next", "coming".to_owned()),
             ("key.json", key(&fixture, &fixture.tenant.client_secret())),
+            ("callers-ca.pem", Authority::new().pem),
             ("client-ca.pem", fixture.tenant.ca_pem().to_owned()),
             ("client-proxy", "tool:proxied".to_owned()),
             ("upstream-ca.pem", fixture.tenant.ca_pem().to_owned()),
@@ -102,7 +114,10 @@ impl FilesScene {
         let (crt, key) = fixture.tenant.issue_client_certificate(YEAR).unwrap();
         std::fs::write(folder.join("client.crt"), crt).unwrap();
         std::fs::write(folder.join("client.key"), key).unwrap();
-        authority.write_certificate(&folder.join("upstream.crt"), &folder.join("upstream.key"));
+        for name in ["upstream", "listener"] {
+            let [crt, key] = ["crt", "key"].map(|kind| folder.join(format!("{name}.{kind}")));
+            authority.write_certificate(&crt, &key);
+        }
         let config = config(&fixture, &folder, &proxy);
         let system = folder.join("system.pem").display().to_string();
         let environment = [("SSL_CERT_FILE", system.as_str())];
@@ -160,12 +175,14 @@ impl FilesScene {
                 self.put("client.crt", &crt);
                 self.put("client.key", &key);
             }
-            "upstream.crt" | "upstream.key" => {
+            "upstream.crt" | "upstream.key" | "listener.crt" | "listener.key" => {
                 let [crt, key] = ["crt", "key"].map(|name| self.fixture.path(name));
                 self.authority.write_certificate(&crt, &key);
-                std::fs::rename(crt, self.path("upstream.crt")).unwrap();
-                std::fs::rename(key, self.path("upstream.key")).unwrap();
+                let (owner, _) = name.split_once('.').unwrap();
+                std::fs::rename(crt, self.path(&format!("{owner}.crt"))).unwrap();
+                std::fs::rename(key, self.path(&format!("{owner}.key"))).unwrap();
             }
+            "callers-ca.pem" => self.put(name, &Authority::new().pem),
             "client-ca.pem" | "upstream-ca.pem" | "system.pem" => self.put(name, &pem()),
             "client-proxy" | "upstream-proxy" => self.put(name, "tool:proxied-anew"),
             "bearerd.yaml" => {
@@ -193,7 +210,13 @@ fn config(fixture: &Fixture, folder: &Path, proxy: &ForwardProxy) -> String {
     let at = |name: &str| folder.join(name).display().to_string();
     let (tenant, proxy) = (&fixture.tenant, proxy.address);
     let config = format!(
-        "listen: 127.0.0.1:0
+        "listen:
+  - 127.0.0.1:0
+  - address: 127.0.0.1:0
+    tls:
+      certificate_file: {listener_crt}
+      private_key_file: {listener_key}
+      client_ca_file: {callers_ca}
 admin: {{ listen: 127.0.0.1:0 }}
 clients:
   technical-user:
@@ -232,6 +255,9 @@ log: {{ level: debug }}
         secret = at("secret"),
         next = at("next"),
         key = at("key.json"),
+        listener_crt = at("listener.crt"),
+        listener_key = at("listener.key"),
+        callers_ca = at("callers-ca.pem"),
         client_ca = at("client-ca.pem"),
         client_proxy = at("client-proxy"),
         client_crt = at("client.crt"),
@@ -249,12 +275,14 @@ log: {{ level: debug }}
 
 #[tokio::test]
 async fn every_replaced_file_is_noticed_and_a_bad_one_changes_nothing_but_the_report() {
-    const KEPT: [&str; 3] = [
+    const KEPT: [&str; 4] = [
+        "Keeping the certificate of",
         "Keeping the old credential",
         "Keeping the old configuration",
         "Keeping the local credential in use",
     ];
-    const TAKEN: [&str; 3] = [
+    const TAKEN: [&str; 4] = [
+        "The new certificate of",
         "The new credential is in use.",
         "The new configuration is in force.",
         "The new local credential is in force.",

@@ -40,7 +40,7 @@ async fn before(upstream: Behaviour) -> Scene {
 async fn no_route_and_no_method_are_answered_before_anything_is_sent() {
     let Scene { sidecar, upstream, .. } = &before(Behaviour::ok("")).await;
     let detail = problem(sidecar.get("/elsewhere").await, ErrorKind::NoRoute).await;
-    assert!(detail.contains("the routes are /free, /data, /users"), "{detail}");
+    assert!(detail.contains("its routes are /free, /data, /users"), "{detail}");
     let send = async |method: &str, path: &str| {
         let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
         http().request(method, format!("{}{path}", sidecar.url)).send().await.unwrap()

@@ -11,6 +11,7 @@ mod guard;
 mod heal;
 mod http2;
 mod links;
+mod listener_tls;
 mod local_answers;
 mod redaction;
 mod refused_callers;

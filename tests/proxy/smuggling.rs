@@ -12,15 +12,19 @@ mod lines;
 mod methods;
 mod targets;
 
+use crate::support::configuration::Configuration;
 use crate::support::raw_client::RawClient;
-use crate::support::scene::Scene;
+use crate::support::scene::{Scene, unchanged};
 use crate::support::strict_upstream::{Request, StrictUpstream};
+use crate::support::tls::Authority;
 use crate::support::{DEADLINE, eventually};
+use rustls::pki_types::ServerName;
 use std::collections::HashSet;
 use std::fmt;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 /// The expected result of a row.
 enum Verdict {
@@ -82,24 +86,51 @@ fn with(line: &str, rest: &str) -> String {
 /// A request that the upstream must never execute.
 const SECRET: &str = "GET /data/secret HTTP/1.1\r\nHost: {host}\r\n\r\n";
 
-/// A sidecar before a strict upstream.
-struct Harness(Scene<StrictUpstream>);
+/// A sidecar before a strict upstream, and the TLS of its listener, if it has any.
+struct Harness(Scene<StrictUpstream>, Option<TlsConnector>);
+
+trait Duplex: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
 
 impl Harness {
     async fn start() -> Self {
-        let scene = Scene::before(StrictUpstream::start().await, |config| {
+        Self(Self::scene(unchanged).await, None)
+    }
+
+    async fn with_tls() -> Self {
+        let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
+        let tls = authority.listener(folder.path(), "");
+        let listen = format!("{{ address: 127.0.0.1:0, tls: {tls} }}");
+        let scene = Self::scene(|config| config.key("listen", listen)).await;
+        Self(scene, Some(authority.connector(None)))
+    }
+
+    async fn scene(change: impl FnOnce(Configuration) -> Configuration) -> Scene<StrictUpstream> {
+        Scene::before(StrictUpstream::start().await, |config| {
+            let config = change(config);
             config.route("/deep/er", "profile", "odata").route("/free/narrow", "profile", "odata")
-        });
-        Self(scene.await)
+        })
+        .await
+    }
+
+    async fn connect(&self) -> Box<dyn Duplex> {
+        let stream = TcpStream::connect(self.0.sidecar.host()).await.unwrap();
+        match &self.1 {
+            None => Box::new(stream),
+            Some(tls) => {
+                let name = ServerName::try_from("localhost").unwrap();
+                Box::new(tls.connect(name, stream).await.unwrap())
+            }
+        }
     }
 
     /// Sends these bytes on a new connection and reads until the other side closes.
     async fn send(&self, bytes: &[u8], half_closes: bool) -> Result<String, String> {
-        let host = self.0.sidecar.host();
         let exchange = async {
-            let mut stream = TcpStream::connect(host).await.unwrap();
+            let mut stream = self.connect().await;
             // The connection may be closed before all bytes are sent.
             let _ = stream.write_all(bytes).await;
+            let _ = stream.flush().await;
             if half_closes {
                 let _ = stream.shutdown().await;
             }
@@ -184,7 +215,15 @@ fn replace(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn malformed_and_ambiguous_requests_never_reach_the_upstream() {
-    let harness = Harness::start().await;
+    never_reach_the_upstream(&Harness::start().await).await;
+}
+
+#[tokio::test]
+async fn neither_do_they_over_tls() {
+    never_reach_the_upstream(&Harness::with_tls().await).await;
+}
+
+async fn never_reach_the_upstream(harness: &Harness) {
     let corpus = [
         framing::framing(),
         framing::pipelines(),

@@ -320,6 +320,6 @@ async fn a_path_that_another_listener_serves_is_answered_with_its_address() {
         status == 404 && text.contains(&format!("not served on this listener, only on {address};")),
         "{text}"
     );
-    assert!(get(1, "/c").await.1.contains("no configured route"));
+    assert!(get(1, "/c").await.1.contains("this sidecar has no route"));
     assert_eq!(upstream.seen().len(), 3);
 }

@@ -6,16 +6,19 @@ use super::upstream::read_request;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::task::AbortOnDropHandle;
+
+/// What makes a certificate differ from the usual one.
+type Change = fn(&mut CertificateParams);
 
 /// A certificate authority.
 pub(crate) struct Authority {
@@ -91,6 +94,37 @@ impl Authority {
         let path = folder.join("ca.pem");
         std::fs::write(&path, &self.pem).unwrap();
         path.display().to_string()
+    }
+
+    /// The `tls` of a listener with a new certificate of this authority, in files of this folder.
+    pub(crate) fn listener(&self, folder: &Path, more: &str) -> String {
+        let (chain, key) = (folder.join("listener.crt"), folder.join("listener.key"));
+        self.write_certificate(&chain, &key);
+        format!(
+            "{{ certificate_file: {}, private_key_file: {}{more} }}",
+            chain.display(),
+            key.display()
+        )
+    }
+
+    /// A client that trusts this authority. `change` alters its certificate, which `of` signs.
+    pub(crate) fn connector(&self, of: Option<(&Self, Change)>) -> TlsConnector {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(rustls::ALL_VERSIONS)
+            .unwrap()
+            .with_root_certificates(roots);
+        let config = match of {
+            None => builder.with_no_client_auth(),
+            Some((authority, change)) => {
+                let (certificate, key) = authority.signed(change);
+                let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+                builder.with_client_auth_cert(vec![certificate.der().clone()], key).unwrap()
+            }
+        };
+        TlsConnector::from(Arc::new(config))
     }
 
     /// Writes a certificate for a server or a client, and its key.

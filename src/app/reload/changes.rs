@@ -38,7 +38,7 @@ pub(super) fn refuse_restart_only_changes(
     after: &Config,
 ) -> Result<(), ReloadError> {
     for (name, is_changed) in [
-        ("listen", after.listen != before.listen),
+        ("listen", after.listen != before.listen || after.tls != before.tls),
         ("admin.listen", after.admin_listen != before.admin_listen),
         ("workers", after.workers != before.workers),
         ("access.uids", after.access.uids != before.access.uids),

@@ -102,6 +102,8 @@ pub(in crate::cli) fn adapt(config: &mut Config, credential: bool) -> anyhow::Re
         "`listen` has no TCP address; exec needs one, so that the tool gets a URL"
     );
     config.admin_listen = FREE;
+    // The tool is on this machine, and need not trust the listener's authority.
+    config.tls.clear();
     let access = &mut config.access;
     for address in &config.listen {
         let ListenAddress::Tcp(address) = address else { continue };

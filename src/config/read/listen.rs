@@ -1,24 +1,86 @@
 //! The addresses to which callers connect, and the routes that each of them serves.
 
-use crate::config::fault::Place;
-use crate::config::model::{ListenerId, Route};
-use crate::config::section::{Reader, Section};
+use super::transport;
+use crate::config::fault::{Fault, Place};
+use crate::config::file;
+use crate::config::model::{ListenerId, Route, TlsSettings};
+use crate::config::section::{Item, Reader, Section, unknown};
 use crate::config::value::{self, ListenAddress};
+use crate::secret_file::CertificateFiles;
 use std::net::SocketAddr;
 
-/// The addresses, each with its place. `None` if one of them is wrong.
-pub(super) fn read<'n>(
-    root: &Section<'n>,
-    allow_remote: bool,
-) -> Option<Vec<(ListenAddress, &'n Place)>> {
-    let texts = root.list("listen");
-    if texts.is_empty() {
+/// A listener as configured.
+pub(super) struct Listener<'n> {
+    pub(super) address: ListenAddress,
+    pub(super) tls: Option<TlsSettings>,
+    pub(super) place: &'n Place,
+}
+
+/// The listeners. `None` if one of them is wrong.
+pub(super) fn read<'n>(root: &Section<'n>, allow_remote: bool) -> Option<Vec<Listener<'n>>> {
+    let items = root.items("listen", file::LISTENER);
+    if items.is_empty() {
         root.fault("listen", "the list is empty; give an address, for example 127.0.0.1:8080");
     }
     let parse = |text: &str| value::listen(text, allow_remote);
-    let addresses = texts.iter().map(|text| Some((text.parse(parse)?, text.place)));
-    let addresses: Vec<_> = addresses.collect();
-    addresses.into_iter().collect()
+    let listeners = items.iter().map(|item| match item {
+        Item::Value(text) => {
+            Some(Listener { address: text.parse(parse)?, tls: None, place: text.place })
+        }
+        Item::Section(section) => {
+            let address = section.parse("address", parse);
+            let tls = match section.optional("tls", file::LISTENER_TLS) {
+                Some(tls) => Some(self::tls(&tls)?),
+                None => None,
+            };
+            let address = address?;
+            if tls.is_some() && matches!(address, ListenAddress::Unix(_)) {
+                section.fault("tls", "is for TCP; remove it, or give an IP address and port");
+            }
+            Some(Listener { address, tls, place: section.place() })
+        }
+    });
+    // All are read, so that each one that is wrong leaves its fault.
+    let listeners: Vec<_> = listeners.collect();
+    listeners.into_iter().collect()
+}
+
+fn tls(section: &Section<'_>) -> Option<TlsSettings> {
+    let certificate = section.parse("certificate_file", value::path);
+    let key = section.parse("private_key_file", value::path);
+    let client_ca = section.parse("client_ca_file", value::path);
+    let is_certificate_optional = section.parse("client_certificate", |text| match text {
+        "required" => Ok(false),
+        "optional" => Ok(true),
+        other => Err(unknown("word", other, ["required", "optional"].into_iter())),
+    });
+    if section.has("client_certificate") && client_ca.is_none() {
+        section.fault("client_certificate", "needs client_ca_file; set it, or remove this");
+    }
+    let min_tls = section.parse("min_tls", transport::tls_version);
+    Some(TlsSettings {
+        certificate: CertificateFiles { certificate: certificate?, key: key? },
+        client_ca,
+        is_certificate_optional: is_certificate_optional.unwrap_or_default(),
+        min_tls: min_tls?,
+    })
+}
+
+/// A warning for each listener that other machines reach without TLS.
+pub(super) fn cleartext_warnings(listeners: &[Listener<'_>]) -> Vec<Fault> {
+    let is_open = |listener: &&Listener<'_>| {
+        listener.tls.is_none()
+            && matches!(listener.address, ListenAddress::Tcp(address) if !address.ip().is_loopback())
+    };
+    let warning = |listener: &Listener<'_>| Fault {
+        place: listener.place.clone(),
+        path: "listen".to_owned(),
+        message: format!(
+            "other machines reach {} in cleartext, with their local credentials and the tenant's data; add `tls`, or let only a proxy with TLS reach it",
+            listener.address
+        ),
+    };
+    listeners.iter().filter(is_open).map(warning).collect()
 }
 
 /// The address for probes, which callers' addresses must leave free.
@@ -78,19 +140,16 @@ pub(super) fn overlap(one: &[ListenerId], other: &[ListenerId]) -> bool {
 }
 
 /// Records a fault for each address that serves no route.
-pub(super) fn check_use<U>(
-    reader: &Reader<'_>,
-    listen: &[(ListenAddress, &Place)],
-    routes: &[Route<U>],
-) {
+pub(super) fn check_use<U>(reader: &Reader<'_>, listen: &[Listener<'_>], routes: &[Route<U>]) {
     if routes.is_empty() {
         // There is a fault already.
         return;
     }
-    for (index, (address, place)) in listen.iter().enumerate() {
+    for (index, listener) in listen.iter().enumerate() {
         if !routes.iter().any(|route| route.listen.contains(&ListenerId(index))) {
+            let address = &listener.address;
             let message = format!("no route is served on {address}; remove it, or give it a route");
-            reader.fault(place, "listen", message);
+            reader.fault(listener.place, "listen", message);
         }
     }
 }

@@ -23,11 +23,7 @@ pub(super) fn read(
     environment: &ProxyChoice,
 ) -> (Option<Transport>, Vec<Fault>) {
     let ca_file = section.parse("ca_file", value::non_empty).map(PathBuf::from);
-    let min_tls = section.parse("min_tls", |text| match text {
-        "1.2" => Ok(TlsVersion::V1_2),
-        "1.3" => Ok(TlsVersion::V1_3),
-        other => Err(format!("`{other}` is not 1.2 or 1.3")),
-    });
+    let min_tls = section.parse("min_tls", tls_version);
     let mut if_cleartext = Vec::new();
     if section.has("min_tls") {
         if_cleartext.push(needs_https(section, "min_tls"));
@@ -69,4 +65,13 @@ fn proxy(section: &Section<'_>, environment: &ProxyChoice) -> Option<ProxyChoice
         return choice;
     };
     choice?.with_credentials_file(file).map_err(|message| section.fault(CREDENTIALS, message)).ok()
+}
+
+/// Parses a version of TLS.
+pub(super) fn tls_version(text: &str) -> Result<TlsVersion, String> {
+    match text {
+        "1.2" => Ok(TlsVersion::V1_2),
+        "1.3" => Ok(TlsVersion::V1_3),
+        other => Err(format!("`{other}` is not 1.2 or 1.3")),
+    }
 }

@@ -101,6 +101,11 @@ impl Downstream {
         }
     }
 
+    /// Whether the caller speaks TLS.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.socket.get_ref().is_tls()
+    }
+
     /// Calls a function with the connection of a request.
     pub(crate) fn with(session: &Session, call: impl FnOnce(&Self)) {
         if let Some(downstream) = Self::of(session) {

@@ -22,6 +22,7 @@ pub(crate) struct Load {
     long_headers: AtomicUsize,
     pub(super) metrics: Arc<Metrics>,
     tls_log: Throttle,
+    handshake_log: Throttle,
 }
 
 impl Load {
@@ -32,6 +33,7 @@ impl Load {
             long_headers: AtomicUsize::new(0),
             metrics,
             tls_log: Throttle::new(),
+            handshake_log: Throttle::new(),
         }
     }
 
@@ -47,6 +49,22 @@ impl Load {
         self.metrics.journal().record(None, EventKind::TlsNotOffered, advice.to_owned());
         if self.tls_log.try_pass() {
             warn!("A caller spoke TLS to a port without TLS; {advice}.");
+        }
+    }
+
+    /// Records that a caller spoke no TLS to this listener, which has TLS.
+    pub(crate) fn record_cleartext(&self) {
+        let advice = "use https:// in the tool's URL";
+        self.metrics.journal().record(None, EventKind::TlsNotSpoken, advice.to_owned());
+        if self.tls_log.try_pass() {
+            warn!("A caller spoke no TLS to a port with TLS; {advice}.");
+        }
+    }
+
+    /// Logs a handshake that failed.
+    pub(crate) fn record_failed_handshake(&self, why: &str) {
+        if self.handshake_log.try_pass() {
+            warn!("The TLS handshake of a caller failed: {why}.");
         }
     }
 

@@ -1,4 +1,4 @@
-//! A TCP or Unix socket behind one type.
+//! A TCP socket, with or without TLS, or a Unix socket, behind one type.
 
 use futures_util::FutureExt;
 use std::io::{self, IoSlice};
@@ -7,20 +7,47 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::server::TlsStream;
 
 /// The socket of a caller.
 #[derive(Debug)]
 pub(crate) enum Socket {
     Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
     Unix(UnixStream),
 }
 
+/// The socket of the system.
+enum System<'a> {
+    Tcp(&'a TcpStream),
+    Unix(&'a UnixStream),
+}
+
 impl Socket {
+    fn system(&self) -> System<'_> {
+        match self {
+            Self::Tcp(stream) => System::Tcp(stream),
+            Self::Tls(stream) => System::Tcp(stream.get_ref().0),
+            Self::Unix(stream) => System::Unix(stream),
+        }
+    }
+
+    /// Whether the caller speaks TLS.
+    pub(crate) const fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
     /// Ready when there is something to read, including the end.
     pub(super) fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(stream) => stream.poll_read_ready(context),
-            Self::Unix(stream) => stream.poll_read_ready(context),
+        if let Self::Tls(stream) = self
+            && !stream.get_ref().1.wants_read()
+        {
+            // It is decrypted already.
+            return Poll::Ready(Ok(()));
+        }
+        match self.system() {
+            System::Tcp(stream) => stream.poll_read_ready(context),
+            System::Unix(stream) => stream.poll_read_ready(context),
         }
     }
 
@@ -28,12 +55,12 @@ impl Socket {
     pub(super) fn is_closed(&self) -> bool {
         // Without a pending event there is nothing to wait for; waiting would take a lock.
         let anything = || Ok(());
-        let ready = match self {
-            Self::Tcp(stream) => stream
+        let ready = match self.system() {
+            System::Tcp(stream) => stream
                 .try_io(Interest::READABLE, anything)
                 .ok()
                 .and_then(|()| stream.ready(Interest::READABLE).now_or_never()),
-            Self::Unix(stream) => stream
+            System::Unix(stream) => stream
                 .try_io(Interest::READABLE, anything)
                 .ok()
                 .and_then(|()| stream.ready(Interest::READABLE).now_or_never()),
@@ -43,7 +70,7 @@ impl Socket {
 
     /// Makes closing a reset, on TCP.
     pub(super) fn reset_when_closed(&self) {
-        if let Self::Tcp(stream) = self {
+        if let System::Tcp(stream) = self.system() {
             // If this fails, closing is a regular end, as on a Unix socket.
             let _ = stream.set_zero_linger();
         }
@@ -51,12 +78,12 @@ impl Socket {
 
     /// A second handle of the connection, with a readiness of its own.
     pub(super) fn duplicate(&self) -> io::Result<Self> {
-        match self {
-            Self::Tcp(stream) => {
+        match self.system() {
+            System::Tcp(stream) => {
                 let handle = stream.as_fd().try_clone_to_owned()?;
                 TcpStream::from_std(handle.into()).map(Self::Tcp)
             }
-            Self::Unix(stream) => {
+            System::Unix(stream) => {
                 let handle = stream.as_fd().try_clone_to_owned()?;
                 UnixStream::from_std(handle.into()).map(Self::Unix)
             }
@@ -66,13 +93,13 @@ impl Socket {
     /// Waits for the next event of the connection since the last call.
     pub(super) async fn next_readiness(&self) -> io::Result<Ready> {
         let seen = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
-        match self {
-            Self::Tcp(stream) => {
+        match self.system() {
+            System::Tcp(stream) => {
                 let ready = stream.ready(Interest::READABLE).await?;
                 let _ = stream.try_io(Interest::READABLE, seen);
                 Ok(ready)
             }
-            Self::Unix(stream) => {
+            System::Unix(stream) => {
                 let ready = stream.ready(Interest::READABLE).await?;
                 let _ = stream.try_io(Interest::READABLE, seen);
                 Ok(ready)
@@ -83,9 +110,9 @@ impl Socket {
 
 impl AsRawFd for Socket {
     fn as_raw_fd(&self) -> RawFd {
-        match self {
-            Self::Tcp(stream) => stream.as_raw_fd(),
-            Self::Unix(stream) => stream.as_raw_fd(),
+        match self.system() {
+            System::Tcp(stream) => stream.as_raw_fd(),
+            System::Unix(stream) => stream.as_raw_fd(),
         }
     }
 }
@@ -95,6 +122,7 @@ macro_rules! either {
     ($socket:expr, $method:ident($($argument:expr),*)) => {
         match $socket {
             Socket::Tcp(stream) => Pin::new(stream).$method($($argument),*),
+            Socket::Tls(stream) => Pin::new(stream).$method($($argument),*),
             Socket::Unix(stream) => Pin::new(stream).$method($($argument),*),
         }
     };
@@ -138,6 +166,7 @@ impl AsyncWrite for Socket {
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
             Self::Unix(stream) => stream.is_write_vectored(),
         }
     }

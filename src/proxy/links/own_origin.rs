@@ -1,6 +1,6 @@
 //! The sidecar's own origins: the one that a caller uses, and those of other listeners.
 
-use crate::config::{ListenAddress, ListenerId, Route};
+use crate::config::{Config, ListenAddress, ListenerId, Route};
 use crate::proxy::guard::{Guard, name_of};
 use http::HeaderValue;
 use std::net::SocketAddr;
@@ -10,7 +10,14 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RouteOrigin {
     SameListener,
-    OtherListener(SocketAddr),
+    OtherListener(Listener),
+}
+
+/// Another listener: its scheme and its address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Listener {
+    scheme: &'static str,
+    address: SocketAddr,
 }
 
 impl RouteOrigin {
@@ -19,12 +26,13 @@ impl RouteOrigin {
     pub(super) fn of(
         route: &Route,
         listener: ListenerId,
+        config: &Config,
         addresses: &[ListenAddress],
     ) -> Option<Self> {
         if route.listen.contains(&listener) {
             return Some(Self::SameListener);
         }
-        first_tcp(route, addresses).map(Self::OtherListener)
+        first_tcp(route, config, addresses).map(Self::OtherListener)
     }
 }
 
@@ -34,6 +42,8 @@ pub(super) struct OriginResolver {
     guard: Arc<Guard>,
     /// The listener's address, unless it is a Unix socket.
     here: Option<SocketAddr>,
+    /// The scheme of the listener's URLs.
+    scheme: &'static str,
     /// The origin for callers that send no `Host` that can be the sidecar's.
     fallback: String,
 }
@@ -43,20 +53,23 @@ impl OriginResolver {
         route: &Route,
         listener: ListenerId,
         guard: &Arc<Guard>,
+        config: &Config,
         addresses: &[ListenAddress],
     ) -> Self {
         let here = addresses.get(listener.0).and_then(tcp);
-        let fallback = here.or_else(|| first_tcp(route, addresses));
-        let fallback = fallback.map(|address| format!("http://{address}"));
+        let scheme = config.scheme_of(listener);
+        let fallback = here.map(|address| Listener { scheme, address });
+        let fallback = fallback.or_else(|| first_tcp(route, config, addresses));
+        let fallback = fallback.map(|Listener { scheme, address }| format!("{scheme}://{address}"));
         let fallback = fallback.unwrap_or_else(|| "http://localhost".to_owned());
-        Self { guard: guard.clone(), here, fallback }
+        Self { guard: guard.clone(), here, scheme, fallback }
     }
 
     /// The sidecar's origin for a caller that sent this `Host`: that host, if it can be the
     /// sidecar's.
     pub(super) fn own(&self, host: &HeaderValue) -> String {
         match host.to_str() {
-            Ok(text) if self.guard.knows(text) => format!("http://{text}"),
+            Ok(text) if self.guard.knows(text) => format!("{}://{text}", self.scheme),
             _ => self.fallback.clone(),
         }
     }
@@ -67,16 +80,16 @@ impl OriginResolver {
     /// the address itself is the host. `None` if `access.hosts` does not list it: the caller's name
     /// with that port may be another server.
     pub(super) fn resolve(&self, route: RouteOrigin, own: &str) -> Option<String> {
-        let RouteOrigin::OtherListener(address) = route else {
+        let RouteOrigin::OtherListener(Listener { scheme, address }) = route else {
             return Some(own.to_owned());
         };
         let is_here = self.here.is_some_and(|here| here.ip() == address.ip());
         if is_here || address.ip().is_unspecified() {
-            let authority = own.strip_prefix("http://").unwrap_or(own);
-            return Some(format!("http://{}:{}", name_of(authority), address.port()));
+            let authority = own.split_once("://").map_or(own, |(_, authority)| authority);
+            return Some(format!("{scheme}://{}:{}", name_of(authority), address.port()));
         }
         let literal = address.to_string();
-        self.guard.knows(&literal).then(|| format!("http://{literal}"))
+        self.guard.knows(&literal).then(|| format!("{scheme}://{literal}"))
     }
 }
 
@@ -87,8 +100,11 @@ fn tcp(address: &ListenAddress) -> Option<SocketAddr> {
     }
 }
 
-fn first_tcp(route: &Route, addresses: &[ListenAddress]) -> Option<SocketAddr> {
-    route.listen.iter().find_map(|listener| addresses.get(listener.0).and_then(tcp))
+fn first_tcp(route: &Route, config: &Config, addresses: &[ListenAddress]) -> Option<Listener> {
+    route.listen.iter().find_map(|listener| {
+        let address = addresses.get(listener.0).and_then(tcp)?;
+        Some(Listener { scheme: config.scheme_of(*listener), address })
+    })
 }
 
 #[cfg(test)]
@@ -100,11 +116,26 @@ mod tests {
         let hosts: Vec<_> = hosts.iter().map(|host| (*host).to_owned()).collect();
         let guard = Arc::new(Guard::new(&hosts, Credential::default()));
         let here = here.map(|here| here.parse().unwrap());
-        OriginResolver { guard, here, fallback: "http://localhost".to_owned() }
+        OriginResolver { guard, here, scheme: "http", fallback: "http://localhost".to_owned() }
     }
 
     fn at(address: &str) -> RouteOrigin {
-        RouteOrigin::OtherListener(address.parse().unwrap())
+        over("http", address)
+    }
+
+    fn over(scheme: &'static str, address: &str) -> RouteOrigin {
+        RouteOrigin::OtherListener(Listener { scheme, address: address.parse().unwrap() })
+    }
+
+    #[test]
+    fn a_listener_with_tls_has_https_links() {
+        let resolver = resolver(Some("127.0.0.1:8443"), &["localhost", "127.0.0.1"]);
+        let resolver = OriginResolver { scheme: "https", ..resolver };
+        let own = resolver.own(&HeaderValue::from_static("localhost:8443"));
+        assert_eq!(own, "https://localhost:8443");
+        assert_eq!(resolver.resolve(at("127.0.0.1:8080"), &own).unwrap(), "http://localhost:8080");
+        let other = over("https", "127.0.0.1:8444");
+        assert_eq!(resolver.resolve(other, &own).unwrap(), "https://localhost:8444");
     }
 
     #[test]

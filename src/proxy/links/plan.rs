@@ -74,8 +74,9 @@ impl LinkPlan {
             // Another upstream needs a route. A route on this listener that cuts nothing is best.
             let leads_there = |other: &&Route| Arc::ptr_eq(&other.upstream, upstream);
             let routes = config.routes.iter().filter(leads_there);
-            let routes = routes
-                .filter_map(|other| Some((RouteOrigin::of(other, listener, addresses)?, other)));
+            let routes = routes.filter_map(|other| {
+                Some((RouteOrigin::of(other, listener, config, addresses)?, other))
+            });
             let (origin, best) = if Arc::ptr_eq(upstream, &route.upstream) {
                 (RouteOrigin::SameListener, route)
             } else {
@@ -88,7 +89,7 @@ impl LinkPlan {
         let routes = config.routes.iter().filter_map(|route| {
             let path = if route.strip_path { "" } else { &route.path };
             let url = format!("{}{path}", route.upstream.origin.origin().ascii_serialization());
-            let origin = RouteOrigin::of(route, listener, addresses)?;
+            let origin = RouteOrigin::of(route, listener, config, addresses)?;
             Some(ReachableRoute { origin, path: route.path.clone(), url })
         });
         let mut routes: Vec<_> = routes.collect();
@@ -99,7 +100,7 @@ impl LinkPlan {
             prefix: route.strip_path.then(|| route.path.clone()),
             upstream: route.upstream.origin.clone(),
             routes,
-            resolver: OriginResolver::new(route, listener, guard, addresses),
+            resolver: OriginResolver::new(route, listener, guard, config, addresses),
             latest: ArcSwapOption::empty(),
         })
     }

@@ -10,7 +10,7 @@ const CALLS: [(&str, &str, &str); 9] = [
     (
         "path of another API",
         "GET /api/v1/scim2/Users HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        "404 no configured route matches this path; the routes are /api/v1/datasphere/consumption; correct the path in the tool, or add a route",
+        "404 this sidecar has no route for this path; its routes are /api/v1/datasphere/consumption; correct the path in the tool, or add a route",
     ),
     (
         "write to OData",
@@ -65,12 +65,12 @@ async fn a_local_credential_that_is_missing_is_not_called_wrong() {
         (
             "no key",
             "",
-            "403 there is no local credential: this sidecar requires an API key in X-Api-Key, which is set by `access` in its configuration and is not SAP's",
+            "403 the request has no local credential; send an API key in X-Api-Key, as `access` in bearerd's configuration sets it (it is not SAP's)",
         ),
         (
             "wrong key",
             "X-Api-Key: fedcba9876543210\r\n",
-            "403 the local credential is wrong: this sidecar requires an API key in X-Api-Key, which is set by `access` in its configuration and is not SAP's",
+            "403 the request has a wrong local credential; send an API key in X-Api-Key, as `access` in bearerd's configuration sets it (it is not SAP's)",
         ),
     ] {
         let request = format!(

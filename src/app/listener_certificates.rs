@@ -1,0 +1,70 @@
+//! Certificates of listeners with TLS, read again when their files change.
+
+use super::control::{Control, FILES_TIMEOUT};
+use crate::blocking;
+use crate::config::{Config, ListenerId, TlsSettings};
+use crate::listener_tls::{ListenerTls, ListenerTlsError};
+use crate::metrics::Metrics;
+use crate::metrics::labels::ConfigReload;
+use crate::watch::Watch;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tracing::{info, warn};
+
+/// TLS of each listener that has it.
+pub(super) type ListenerCertificates = BTreeMap<ListenerId, Arc<ListenerTls>>;
+
+/// Reads the certificates of all listeners. Those from `before` stay, because a change of these
+/// settings needs a restart.
+///
+/// # Errors
+/// A file can't be read or used.
+pub(super) fn prepare(
+    config: &Config,
+    before: Option<&ListenerCertificates>,
+) -> Result<ListenerCertificates, ListenerTlsError> {
+    if let Some(before) = before {
+        return Ok(before.clone());
+    }
+    let read = |(listener, settings): (&ListenerId, &TlsSettings)| {
+        Ok((*listener, Arc::new(ListenerTls::new(settings)?)))
+    };
+    config.tls.iter().map(read).collect()
+}
+
+/// Watches the files of one listener, and never ends.
+pub(super) async fn renew(address: String, tls: Arc<ListenerTls>, metrics: Metrics) {
+    let watch = Watch::new(tls.settings().files());
+    let mut reported: Option<String> = None;
+    loop {
+        watch.changed().await;
+        let renewing = tls.clone();
+        let renewed = match blocking::within(FILES_TIMEOUT, move || renewing.renew()).await {
+            Ok(renewed) => renewed.map_err(|error| error.to_string()),
+            Err(error) => Err(format!("cannot read its files now: {error}")),
+        };
+        if let Ok(true) = renewed {
+            info!("The new certificate of {address} is in use.");
+            let detail = format!("the certificate of {address} was replaced");
+            metrics.record_config_reload(ConfigReload::Success, detail);
+        }
+        let complaint = renewed.err();
+        tls.set_complaint(complaint.clone());
+        if let Some(why) = complaint.as_ref().filter(|_| complaint != reported) {
+            warn!("Keeping the certificate of {address} in use: {why}.");
+            metrics.record_config_reload(ConfigReload::Invalid, format!("{address}: {why}"));
+        }
+        reported = complaint;
+    }
+}
+
+/// Starts to watch the files of all listeners.
+pub(super) fn start(
+    listeners: &[(String, Arc<ListenerTls>)],
+    metrics: &Metrics,
+    control: &Control,
+) {
+    for (address, tls) in listeners {
+        control.spawn(renew(address.clone(), tls.clone(), metrics.clone()));
+    }
+}

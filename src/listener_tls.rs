@@ -1,0 +1,238 @@
+//! TLS of listeners: the certificate that callers see, and the certificates that callers present.
+//!
+//! The files are read again when they change. A connection keeps the certificate with which it
+//! began. HTTP/1.1 alone is offered: bearerd's checks of framing are those of HTTP/1.1, and a tool
+//! of old gains nothing from HTTP/2 on its way to the same machine or network.
+
+use crate::config::{TlsSettings, TlsVersion};
+use crate::http_client::parse_certificate;
+use crate::secret_file::SecretFileError;
+use crate::throttle::Throttle;
+use crate::trust::{self, TrustError};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::ring;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
+    SignatureScheme,
+};
+use std::io;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tracing::warn;
+
+/// The protocol that is offered (RFC 7301).
+const HTTP_1: &[u8] = b"http/1.1";
+
+/// Why a listener's TLS can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenerTlsError {
+    /// A file can't be read.
+    #[error(transparent)]
+    File(#[from] SecretFileError),
+    /// The authorities of callers' certificates can't be used.
+    #[error(transparent)]
+    Authorities(#[from] TrustError),
+    /// The certificate or its key can't be used.
+    #[error(
+        "cannot use {certificate} and its key: {reason}; both must be PEM, and belong together"
+    )]
+    Certificate {
+        /// The file of the certificate.
+        certificate: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// TLS of one listener.
+pub struct ListenerTls {
+    settings: TlsSettings,
+    /// What was read, to notice a change.
+    read: ArcSwap<Read>,
+    /// Why the files differ from what is in use, if they do.
+    complaint: ArcSwapOption<String>,
+}
+
+/// The content of the files, and what was made of it.
+struct Read {
+    chain: Vec<CertificateDer<'static>>,
+    authorities: Vec<CertificateDer<'static>>,
+    acceptor: TlsAcceptor,
+}
+
+impl ListenerTls {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// A file can't be read or used.
+    pub(crate) fn new(settings: &TlsSettings) -> Result<Self, ListenerTlsError> {
+        Ok(Self {
+            settings: settings.clone(),
+            read: ArcSwap::from_pointee(read(settings)?),
+            complaint: ArcSwapOption::empty(),
+        })
+    }
+
+    /// Reads the files again. Returns whether they have changed. If they can't be used, those from
+    /// before stay in use.
+    ///
+    /// # Errors
+    /// A file can't be read or used.
+    pub(crate) fn renew(&self) -> Result<bool, ListenerTlsError> {
+        let (new, old) = (read(&self.settings)?, self.read.load());
+        let is_new = new.chain != old.chain || new.authorities != old.authorities;
+        if is_new {
+            self.read.store(Arc::new(new));
+        }
+        Ok(is_new)
+    }
+
+    /// Sets why the files differ from what is in use.
+    pub(crate) fn set_complaint(&self, why: Option<String>) {
+        self.complaint.store(why.map(Arc::new));
+    }
+
+    /// Returns why the files differ from what is in use, if they do.
+    pub(crate) fn complaint(&self) -> Option<Arc<String>> {
+        self.complaint.load_full()
+    }
+
+    /// Returns the certificate in use.
+    pub(crate) fn certificate(&self) -> Option<CertificateDer<'static>> {
+        self.read.load().chain.first().cloned()
+    }
+
+    /// Returns the settings.
+    pub(crate) const fn settings(&self) -> &TlsSettings {
+        &self.settings
+    }
+
+    /// Does the handshake of a connection.
+    ///
+    /// # Errors
+    /// The caller does not speak TLS as it is required, or its certificate is not accepted.
+    pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let acceptor = self.read.load().acceptor.clone();
+        acceptor.accept(stream).await
+    }
+}
+
+fn read(settings: &TlsSettings) -> Result<Read, ListenerTlsError> {
+    let unusable = |reason: String| ListenerTlsError::Certificate {
+        certificate: settings.certificate.certificate.display().to_string(),
+        reason,
+    };
+    let (chain, key) = parse_certificate(&settings.certificate.read()?)
+        .map_err(|error| unusable(error.to_string()))?;
+    let provider = Arc::new(ring::default_provider());
+    let versions = match settings.min_tls {
+        TlsVersion::V1_2 => rustls::ALL_VERSIONS,
+        TlsVersion::V1_3 => &[&rustls::version::TLS13],
+    };
+    let builder = ServerConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(versions)
+        .map_err(|error| unusable(error.to_string()))?;
+    let mut authorities = Vec::new();
+    let builder = match &settings.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(file) => {
+            authorities = trust::read_pem(file)?;
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(authorities.iter().cloned());
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
+            let verifier = match settings.is_certificate_optional {
+                true => verifier.allow_unauthenticated(),
+                false => verifier,
+            };
+            let verifier = verifier.build().map_err(|_| TrustError::NoAnchors)?;
+            builder.with_client_cert_verifier(Arc::new(Verifier::new(verifier)))
+        }
+    };
+    let config = builder.with_single_cert(chain.clone(), key);
+    let mut config = config.map_err(|error| unusable(error.to_string()))?;
+    config.alpn_protocols = vec![HTTP_1.to_vec()];
+    Ok(Read { chain, authorities, acceptor: TlsAcceptor::from(Arc::new(config)) })
+}
+
+/// Verifier of callers' certificates. The log says why one is refused, once a minute for each kind
+/// of reason. The caller gets the same answer for every reason.
+#[derive(Debug)]
+struct Verifier {
+    library: Arc<dyn ClientCertVerifier>,
+    logs: [Throttle; 3],
+}
+
+impl Verifier {
+    fn new(library: Arc<dyn ClientCertVerifier>) -> Self {
+        Self { library, logs: Default::default() }
+    }
+
+    /// Limits the log lines about errors of this kind.
+    fn log_of(&self, error: &Error) -> &Throttle {
+        use CertificateError::*;
+        let [expired, unknown, other] = &self.logs;
+        match error {
+            Error::InvalidCertificate(Expired | ExpiredContext { .. }) => expired,
+            Error::InvalidCertificate(UnknownIssuer | BadSignature) => unknown,
+            _ => other,
+        }
+    }
+}
+
+impl ClientCertVerifier for Verifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.library.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        self.library.verify_client_cert(end_entity, intermediates, now).map_err(|error| {
+            if self.log_of(&error).try_pass() {
+                let text = error.to_string();
+                let why = trust::plain(&text).unwrap_or_else(str::to_owned);
+                warn!("A caller's certificate is not accepted: {why}.");
+            }
+            CertificateError::ApplicationVerificationFailure.into()
+        })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.library.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.library.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.library.supported_verify_schemes()
+    }
+
+    fn offer_client_auth(&self) -> bool {
+        self.library.offer_client_auth()
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.library.client_auth_mandatory()
+    }
+}
