@@ -2,6 +2,7 @@
 
 use crate::support::process::{output, starting};
 use crate::support::sidecar::Sidecar;
+use crate::support::tls::Authority;
 use crate::support::{Fixture, folder_of};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -109,11 +110,17 @@ fn command(block: &Block<'_>, folder: &Path) -> Command {
 #[ignore = "needs the packages of tests/interop/tools and cli, and Java; make test installs them and runs this"]
 async fn every_block_of_the_page_of_tools_works() {
     let fixture = Fixture::start().await;
-    let sidecar = Sidecar::ready(&fixture.configuration()).await;
     let folder = workplace(&fixture);
+    let authority = Authority::new();
+    authority.write_pem(folder.path());
+    let tls = authority.listener(folder.path(), "");
+    let listen = format!("[127.0.0.1:0, {{ address: 127.0.0.1:0, tls: {tls} }}]");
+    let sidecar = Sidecar::ready(&fixture.configuration().key("listen", listen)).await;
+    let over_tls = sidecar.urls[1].replace("http://127.0.0.1", "https://localhost");
     let mut run = 0;
     for block in blocks(PAGE).iter().filter(|block| !block.is_not_run) {
         let text = block.text.replace("http://127.0.0.1:8080", &sidecar.url);
+        let text = text.replace("https://localhost:8443", &over_tls);
         let is_setting = text.starts_with("export ");
         let before = fixture.tenant.seen().tenant_requests;
         let block = Block { text, ..*block };
@@ -124,5 +131,5 @@ async fn every_block_of_the_page_of_tools_works() {
         assert!(is_setting || requests > 0, "it asked the tenant nothing: {}", block.text);
         run += 1;
     }
-    assert_eq!(run, 10, "blocks that were run");
+    assert_eq!(run, 13, "blocks that were run");
 }

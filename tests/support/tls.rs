@@ -53,6 +53,8 @@ impl Authority {
     /// Signs a certificate, changed like this, and returns it with its key.
     fn signed(&self, change: impl FnOnce(&mut CertificateParams)) -> (rcgen::Certificate, KeyPair) {
         let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        // With the authority's own name, it would count as self-signed.
+        params.distinguished_name.push(DnType::CommonName, "localhost");
         change(&mut params);
         let key = KeyPair::generate().unwrap();
         (params.signed_by(&key, &self.issuer).unwrap(), key)
@@ -163,6 +165,8 @@ impl TlsUpstream {
     ) -> (Self, String) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        // With the authority's own name, it would count as self-signed.
+        params.distinguished_name.push(DnType::CommonName, "localhost");
         change(&mut params);
         let certificate = params.self_signed(&key).unwrap();
         let pem = certificate.pem();
