@@ -12,9 +12,9 @@ use crate::trust::{self, TrustError};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::ring;
-use rustls::pki_types::{CertificateDer, UnixTime};
-use rustls::server::WebPkiClientVerifier;
+use rustls::pki_types::{CertificateDer, UnixTime, pem};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
     SignatureScheme,
@@ -22,6 +22,7 @@ use rustls::{
 use std::io;
 use std::sync::Arc;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::warn;
@@ -36,7 +37,7 @@ pub enum ListenerTlsError {
     #[error(transparent)]
     File(#[from] SecretFileError),
     /// The authorities of callers' certificates can't be used.
-    #[error(transparent)]
+    #[error("client_ca_file: {0}")]
     Authorities(#[from] TrustError),
     /// The certificate or its key can't be used.
     #[error(
@@ -57,6 +58,8 @@ pub struct ListenerTls {
     read: ArcSwap<Read>,
     /// Why the files differ from what is in use, if they do.
     complaint: ArcSwapOption<String>,
+    /// Asks for a look at the files.
+    look: Notify,
 }
 
 /// The content of the files, and what was made of it.
@@ -76,6 +79,7 @@ impl ListenerTls {
             settings: settings.clone(),
             read: ArcSwap::from_pointee(read(settings)?),
             complaint: ArcSwapOption::empty(),
+            look: Notify::new(),
         })
     }
 
@@ -91,6 +95,16 @@ impl ListenerTls {
             self.read.store(Arc::new(new));
         }
         Ok(is_new)
+    }
+
+    /// Triggers a look at the files.
+    pub(crate) fn look(&self) {
+        self.look.notify_one();
+    }
+
+    /// Waits until [`ListenerTls::look`] is called.
+    pub(crate) async fn look_wanted(&self) {
+        self.look.notified().await;
     }
 
     /// Sets why the files differ from what is in use.
@@ -128,8 +142,14 @@ fn read(settings: &TlsSettings) -> Result<Read, ListenerTlsError> {
         certificate: settings.certificate.certificate.display().to_string(),
         reason,
     };
-    let (chain, key) = parse_certificate(&settings.certificate.read()?)
-        .map_err(|error| unusable(error.to_string()))?;
+    let (chain, key) =
+        parse_certificate(&settings.certificate.read()?).map_err(|error| match error {
+            pem::Error::NoItemsFound => unusable("the key's file has no key".to_owned()),
+            other => unusable(other.to_string()),
+        })?;
+    if chain.is_empty() {
+        return Err(unusable("the certificate's file has no certificate".to_owned()));
+    }
     let provider = Arc::new(ring::default_provider());
     let versions = match settings.min_tls {
         TlsVersion::V1_2 => rustls::ALL_VERSIONS,
@@ -155,8 +175,16 @@ fn read(settings: &TlsSettings) -> Result<Read, ListenerTlsError> {
         }
     };
     let config = builder.with_single_cert(chain.clone(), key);
-    let mut config = config.map_err(|error| unusable(error.to_string()))?;
+    let mut config = config.map_err(|error| match error {
+        Error::InconsistentKeys(_) => unusable("the key is another certificate's".to_owned()),
+        other => unusable(other.to_string()),
+    })?;
     config.alpn_protocols = vec![HTTP_1.to_vec()];
+    if settings.client_ca.is_some() {
+        // A resumed session would not verify the certificate again, and outlive it.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
     Ok(Read { chain, authorities, acceptor: TlsAcceptor::from(Arc::new(config)) })
 }
 
@@ -185,6 +213,28 @@ impl Verifier {
     }
 }
 
+/// Words for a caller's certificate that is not accepted. The caller chose what is in it, so none
+/// of that is quoted.
+fn why_refused(error: &Error) -> String {
+    use CertificateError::*;
+    let Error::InvalidCertificate(reason) = error else {
+        return "it is not a certificate".to_owned();
+    };
+    match reason {
+        Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. } => {
+            trust::plain(&error.to_string()).unwrap_or_else(|_| "its time is over".to_owned())
+        }
+        UnknownIssuer => "its authority is not in client_ca_file".to_owned(),
+        BadSignature => {
+            "another authority of the same name has signed it, or it is damaged".to_owned()
+        }
+        InvalidPurpose | InvalidPurposeContext { .. } => {
+            "it is not for clients (extended key usage)".to_owned()
+        }
+        _ => "it is no valid certificate for a client".to_owned(),
+    }
+}
+
 impl ClientCertVerifier for Verifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         self.library.root_hint_subjects()
@@ -198,9 +248,7 @@ impl ClientCertVerifier for Verifier {
     ) -> Result<ClientCertVerified, Error> {
         self.library.verify_client_cert(end_entity, intermediates, now).map_err(|error| {
             if self.log_of(&error).try_pass() {
-                let text = error.to_string();
-                let why = trust::plain(&text).unwrap_or_else(str::to_owned);
-                warn!("A caller's certificate is not accepted: {why}.");
+                warn!("A caller's certificate is not accepted: {}.", why_refused(&error));
             }
             CertificateError::ApplicationVerificationFailure.into()
         })

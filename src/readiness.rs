@@ -407,9 +407,13 @@ impl Readiness {
 /// Says when the certificate of a listener expires, if that is soon.
 fn expires_soon(tls: &ListenerTls) -> Option<String> {
     let end = not_after(&tls.certificate()?)?;
-    let left = end.duration_since(SystemTime::now()).unwrap_or_default();
+    let left = end.duration_since(SystemTime::now());
     let end = humantime::format_rfc3339_seconds(end);
-    (left < CERTIFICATE_NOTICE).then(|| format!("it ends at {end}; replace its file"))
+    match left {
+        Ok(left) if left >= CERTIFICATE_NOTICE => None,
+        Ok(_) => Some(format!("it ends at {end}; replace its file")),
+        Err(_) => Some(format!("it ended at {end}; replace its file")),
+    }
 }
 
 #[cfg(test)]

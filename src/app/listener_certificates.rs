@@ -8,6 +8,7 @@ use crate::metrics::Metrics;
 use crate::metrics::labels::ConfigReload;
 use crate::watch::Watch;
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use tracing::{info, warn};
 
@@ -36,8 +37,13 @@ pub(super) fn prepare(
 pub(super) async fn renew(address: String, tls: Arc<ListenerTls>, metrics: Metrics) {
     let watch = Watch::new(tls.settings().files());
     let mut reported: Option<String> = None;
+    // Kept across the rounds: dropped in the middle, it would lose the change that it waits for.
+    let mut changed = pin!(watch.changed());
     loop {
-        watch.changed().await;
+        tokio::select! {
+            () = &mut changed => changed.set(watch.changed()),
+            () = tls.look_wanted() => {}
+        }
         let renewing = tls.clone();
         let renewed = match blocking::within(FILES_TIMEOUT, move || renewing.renew()).await {
             Ok(renewed) => renewed.map_err(|error| error.to_string()),
@@ -47,6 +53,10 @@ pub(super) async fn renew(address: String, tls: Arc<ListenerTls>, metrics: Metri
             info!("The new certificate of {address} is in use.");
             let detail = format!("the certificate of {address} was replaced");
             metrics.record_config_reload(ConfigReload::Success, detail);
+        }
+        if matches!(renewed, Ok(false)) && reported.is_some() {
+            let detail = format!("the files of {address} are as before");
+            metrics.record_config_reload(ConfigReload::Unchanged, detail);
         }
         let complaint = renewed.err();
         tls.set_complaint(complaint.clone());

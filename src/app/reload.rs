@@ -109,6 +109,9 @@ impl Reloader {
                         client.look.notify_one();
                     }
                     self.setup.local.look();
+                    for tls in self.setup.tls.values() {
+                        tls.look();
+                    }
                     return None;
                 }
                 () = self.control.reload.notified() => {

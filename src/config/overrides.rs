@@ -151,6 +151,15 @@ pub(super) fn apply(
     }
 }
 
+/// Whether this mapping, or a mapping of this list, has the key.
+fn has_key(node: &Node, key: &str) -> bool {
+    match &node.value {
+        Value::List(items) => items.iter().any(|item| has_key(item, key)),
+        Value::Map(entries) => entries.iter().any(|entry| entry.key == key),
+        _ => false,
+    }
+}
+
 /// Puts a value at a key path.
 fn set(tree: &mut Node, keys: &[&str], leaf: Node, faults: &mut Faults) {
     let Some((key, rest)) = keys.split_first() else {
@@ -172,6 +181,11 @@ fn set(tree: &mut Node, keys: &[&str], leaf: Node, faults: &mut Faults) {
     } else {
         (*key).to_owned()
     };
+    if key == "listen" && tree.child_mut(&key).is_some_and(|listen| has_key(listen, "tls")) {
+        let message =
+            "would replace a listener with `tls` by one without; change `address` in the file";
+        return faults.push(&leaf.place, "listen", message);
+    }
     // A parent of another shape is reported when the section is read.
     if let Some(child) = tree.child_mut(&key) {
         set(child, rest, leaf, faults);

@@ -40,7 +40,7 @@ fn merge(object: &mut Value, members: Value) {
     }
 }
 
-/// The schema of a mapping with these keys. An empty one may be null.
+/// The schema of a mapping with these keys. It may be null if no key is required.
 fn section(fields: &'static [Field]) -> Value {
     let properties = fields.iter().map(|field| (field.key.to_owned(), property(field)));
     let required = fields.iter().filter(|field| field.default == Fallback::Required);
@@ -51,7 +51,7 @@ fn section(fields: &'static [Field]) -> Value {
         "properties": properties.collect::<Map<_, _>>(),
     });
     if !required.is_empty() {
-        merge(&mut schema, json!({ "required": required }));
+        merge(&mut schema, json!({ "type": "object", "required": required }));
     }
     schema
 }

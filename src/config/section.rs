@@ -123,6 +123,11 @@ impl<'n> Section<'n> {
         self.node(key).is_some()
     }
 
+    /// Whether `key` is there without a value.
+    pub(crate) fn is_empty(&self, key: &str) -> bool {
+        self.entries.iter().any(|entry| entry.key == key) && !self.has(key)
+    }
+
     /// The node at `key`; `None` if the key is missing or empty.
     pub(crate) fn node(&self, key: &str) -> Option<&'n Node> {
         debug_assert!(self.fields.iter().any(|field| field.key == key));

@@ -29,6 +29,7 @@ impl Spans {
 
     pub(crate) const fn begin(
         &self,
+        _scheme: &str,
         _request: &RequestHeader,
         _path: &[u8],
         _trace: &mut Trace,

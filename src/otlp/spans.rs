@@ -81,7 +81,13 @@ impl Spans {
 
     /// Starts a request's span, in the caller's trace if there is one. `trace` then continues from
     /// the span, whether or not it is recorded.
-    pub(crate) fn begin(&self, request: &RequestHeader, path: &[u8], trace: &mut Trace) -> Span {
+    pub(crate) fn begin(
+        &self,
+        scheme: &'static str,
+        request: &RequestHeader,
+        path: &[u8],
+        trace: &mut Trace,
+    ) -> Span {
         let Some(Exporting { tracer, .. }) = &self.0 else {
             return Span::default();
         };
@@ -91,7 +97,7 @@ impl Spans {
         let builder = SpanBuilder::from_name(name).with_kind(SpanKind::Server).with_attributes([
             KeyValue::new("http.request.method", method),
             KeyValue::new("url.path", path),
-            KeyValue::new("url.scheme", "http"),
+            KeyValue::new("url.scheme", scheme),
         ]);
         let parent = match trace.client_span() {
             Some(callers) => Context::new().with_remote_span_context(parent(callers, request)),

@@ -36,10 +36,13 @@ pub(super) fn too_large() -> Box<Error> {
     Problem::new(ErrorKind::UpstreamUnreachable, detail).into_error(TOO_LARGE).into_up()
 }
 
-/// Removes `Keep-Alive`, which concerns the connection to the upstream, and all headers that would
-/// let web pages of other sites read answers.
+/// Removes what concerns the connection to the upstream or the upstream's name (`Keep-Alive`,
+/// `Alt-Svc`, `Strict-Transport-Security`), and all headers that would let web pages of other sites
+/// read answers.
 fn strip(response: &mut ResponseHeader) {
-    response.remove_header("keep-alive");
+    for name in ["keep-alive", "alt-svc", "strict-transport-security"] {
+        response.remove_header(name);
+    }
     let stripped: Vec<HeaderName> = response
         .headers
         .keys()

@@ -77,14 +77,19 @@ fn adapted(cookie: &[u8], side: CallerSide<'_>) -> Vec<u8> {
     kept
 }
 
-/// Restores the names of renamed cookies in a request.
-pub(super) fn restore(request: &mut RequestHeader) -> pingora::Result<()> {
+/// Restores the names of renamed cookies in a request. Over TLS no cookie is renamed: a renamed one
+/// is another listener's, and is dropped.
+pub(super) fn restore(request: &mut RequestHeader, is_tls: bool) -> pingora::Result<()> {
     let has_renamed = |value: &HeaderValue| memchr::memmem::find(value.as_bytes(), MARK).is_some();
     if !request.headers.get_all(COOKIE).iter().any(has_renamed) {
         return Ok(());
     }
     let values: Vec<HeaderValue> = request.headers.get_all(COOKIE).iter().cloned().collect();
-    let pairs: Vec<&[u8]> = pairs(&values).collect();
+    let mut pairs: Vec<&[u8]> = pairs(&values).collect();
+    if is_tls {
+        pairs.retain(|pair| original(pair).is_none());
+        return set(request, &pairs);
+    }
     let restored: Vec<&[u8]> = pairs.iter().filter_map(|pair| original(pair)).collect();
     // A cookie of the same name that the upstream did not set is dropped.
     let is_doubled = |pair: &[u8]| {
@@ -180,7 +185,7 @@ mod tests {
         for cookie in cookies {
             request.append_header(COOKIE, *cookie).unwrap();
         }
-        restore(&mut request).unwrap();
+        restore(&mut request, false).unwrap();
         let all = request.headers.get_all(COOKIE).iter();
         all.map(|value| value.to_str().unwrap().to_owned()).collect()
     }
@@ -199,6 +204,14 @@ mod tests {
             assert_eq!(set(given, PLAIN), kept);
             assert_eq!(set(given, CallerSide { is_tls: true, ..PLAIN }), given);
         }
+    }
+
+    #[test]
+    fn over_tls_a_cookie_of_a_listener_without_tls_is_dropped() {
+        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        request.append_header(COOKIE, "bearerd.__Host-a=planted; __Host-a=own; b=c").unwrap();
+        restore(&mut request, true).unwrap();
+        assert_eq!(request.headers[COOKIE], "__Host-a=own; b=c");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The header of a request as it is sent upstream.
 
 use super::context::Admitted;
+use super::downstream::Downstream;
 use super::injected_headers::{self, Injection};
 use super::stripped_headers::{self, StripAlso};
 use super::{cookies, csrf, route};
@@ -41,7 +42,8 @@ pub(super) fn rewrite(
     if let Some(header) = trace.and_then(Trace::new_header) {
         request.insert_header(TRACEPARENT, header)?;
     }
-    cookies::restore(request)?;
+    let is_tls = Downstream::of(session).is_some_and(Downstream::is_tls);
+    cookies::restore(request, is_tls)?;
     if let Some(csrf) = &attempt.csrf {
         csrf::inject(request, csrf)?;
     }

@@ -84,7 +84,13 @@ async fn accept_loop(
                         async move {
                             let socket = match tls {
                                 // Boxed, since most listeners have no TLS.
-                                Some(tls) => Box::pin(handshake::enter(socket, &tls, &load)).await,
+                                Some(tls) => {
+                                    let mut stopped = shutdown.clone();
+                                    tokio::select! {
+                                        socket = Box::pin(handshake::enter(socket, &tls, &load)) => socket,
+                                        _ = stopped.wait_for(|due| *due) => None,
+                                    }
+                                }
                                 None => Some(socket),
                             };
                             let Some(socket) = socket else { return };

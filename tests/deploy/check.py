@@ -724,6 +724,7 @@ upstreams:
         "listen: { adress: 127.0.0.1:8080 }",
         "listen: { tls: { certificate_file: /c, private_key_file: /k } }",
         "listen: [{ address: 127.0.0.1:8443, tls: { certificate_file: /c } }]",
+        "listen: [{ address: 127.0.0.1:8443, tls: }]",
         "listen: { address: 127.0.0.1:8443, tls: { certificate_file: /c, private_key_file: /k, min_tls: 1.1 } }",
         "workers: many",
         "workers: 0",

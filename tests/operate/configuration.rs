@@ -113,6 +113,31 @@ log: { level: loud }
 }
 
 #[test]
+fn tls_of_a_listener_never_vanishes_in_silence() {
+    let with = |listener: &str| format!("listen: [{listener}]\n{MINIMAL}");
+    for (listener, fault) in [
+        ("{ address: 127.0.0.1:8443, tls: }", "listen[0].tls: is empty"),
+        (
+            "{ address: 127.0.0.1:8443, tls: { certificate_file: /c, private_key_file: /k, client_ca_file: } }",
+            "listen[0].tls.client_ca_file: is empty",
+        ),
+        (
+            "{ address: unix:/b.sock, tls: { certificate_file: /c, private_key_file: /k } }",
+            "listen[0].tls: is for TCP",
+        ),
+    ] {
+        let faults = faults(&with(listener));
+        assert!(faults.contains(fault), "{fault}: {faults}");
+    }
+    let tls =
+        with("{ address: 127.0.0.1:8443, tls: { certificate_file: /c, private_key_file: /k } }");
+    let flags = Flags { listen: Some("127.0.0.1:9443".to_owned()), ..Flags::default() };
+    let parsed = config::parse("b.yaml", &tls, &Environment::default(), &flags);
+    let faults = parsed.resolve().unwrap_err().to_string();
+    assert!(faults.contains("would replace a listener with `tls`"), "{faults}");
+}
+
+#[test]
 fn an_invalid_proxy_or_tls_setting_is_reported_without_its_password() {
     let client = |keys: &str| MINIMAL.replace("client_id: id", &format!("client_id: id, {keys}"));
     let upstream = |keys: &str| {

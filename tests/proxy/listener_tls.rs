@@ -100,6 +100,10 @@ async fn requests_over_tls_are_served_and_their_links_say_https() {
     };
     assert_eq!(from(tls.url()).await, 200);
     assert_eq!(from(tls.url().replace("https", "http")).await, 403);
+    // A tool that does not trust the authority is helped by the log.
+    let stranger = Authority::new().connector(None);
+    assert!(tls.connect(&stranger).await.is_err());
+    tls.scene.sidecar.logged("let the tool trust its authority").await;
 }
 
 #[tokio::test]
@@ -163,10 +167,25 @@ async fn a_callers_certificate_is_required_where_it_is_configured() {
     assert_eq!(tls.status(&with((&callers, expired))).await, None);
     assert_eq!(tls.status(&with((&stranger, good))).await, None);
     // To the callers these three look the same. The log names the reason.
-    for why in
-        ["no certificate", "it was valid until 2024-01-01", "another authority of the same name"]
-    {
+    for why in [
+        "the caller has no certificate, and client_ca_file requires one",
+        "it was valid until 2024-01-01",
+        "another authority of the same name",
+    ] {
         tls.scene.sidecar.logged(why).await;
+    }
+    assert!(!tls.scene.sidecar.log().contains("ApplicationVerificationFailure"));
+
+    // A session is never resumed: each connection has its certificate verified.
+    let connector = with((&callers, good));
+    for _ in 0..2 {
+        let mut stream = tls.connect(&connector).await.unwrap();
+        let request =
+            format!("GET {SALES} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.read_to_end(&mut Vec::new()).await.unwrap();
+        let kind = stream.get_ref().1.handshake_kind();
+        assert_eq!(kind, Some(rustls::HandshakeKind::Full));
     }
 
     let optional = format!(", client_ca_file: {ca}, client_certificate: optional");

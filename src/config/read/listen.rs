@@ -29,6 +29,9 @@ pub(super) fn read<'n>(root: &Section<'n>, allow_remote: bool) -> Option<Vec<Lis
         }
         Item::Section(section) => {
             let address = section.parse("address", parse);
+            if section.is_empty("tls") {
+                section.fault("tls", "is empty; give the certificate, or remove the key");
+            }
             let tls = match section.optional("tls", file::LISTENER_TLS) {
                 Some(tls) => Some(self::tls(&tls)?),
                 None => None,
@@ -49,6 +52,9 @@ fn tls(section: &Section<'_>) -> Option<TlsSettings> {
     let certificate = section.parse("certificate_file", value::path);
     let key = section.parse("private_key_file", value::path);
     let client_ca = section.parse("client_ca_file", value::path);
+    if section.is_empty("client_ca_file") {
+        section.fault("client_ca_file", "is empty; give the file, or remove the key");
+    }
     let is_certificate_optional = section.parse("client_certificate", |text| match text {
         "required" => Ok(false),
         "optional" => Ok(true),

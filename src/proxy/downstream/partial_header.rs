@@ -27,10 +27,10 @@ pub(super) struct PartialHeader {
 }
 
 impl PartialHeader {
-    /// Starts with these bytes.
-    pub(super) fn begin(&mut self, bytes: &[u8]) {
+    /// Starts with these bytes. `is_encrypted`: they came in TLS.
+    pub(super) fn begin(&mut self, bytes: &[u8], is_encrypted: bool) {
         self.length = bytes.len();
-        self.is_tls = bytes.first() == Some(&HANDSHAKE);
+        self.is_tls = !is_encrypted && bytes.first() == Some(&HANDSHAKE);
     }
 
     /// Whether a caller speaks TLS to a port without it.

@@ -43,7 +43,8 @@ impl Downstream {
         let begins = bytes.iter().any(|byte| !b"\r\n".contains(byte));
         match phase {
             Phase::Idle | Phase::Ended if begins => {
-                self.header.begin(bytes);
+                let is_encrypted = self.is_tls();
+                self.header.begin(bytes, is_encrypted);
                 self.set_phase(Phase::Header);
             }
             Phase::Header => self.header.add(bytes.len()),

@@ -180,7 +180,11 @@ impl AsyncWrite for Downstream {
             // A regular end of the connection would mean that the response is complete.
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.socket).poll_shutdown(context)
+        match Pin::new(&mut self.socket).poll_shutdown(context) {
+            // TLS has a last message, which the caller may not take.
+            Poll::Pending => self.stall.poll(context).map(|()| Err(io::ErrorKind::TimedOut.into())),
+            done => done,
+        }
     }
 
     fn poll_write_vectored(

@@ -32,7 +32,8 @@ impl RouteOrigin {
         if route.listen.contains(&listener) {
             return Some(Self::SameListener);
         }
-        first_tcp(route, config, addresses).map(Self::OtherListener)
+        let scheme = config.scheme_of(listener);
+        first_tcp(route, scheme, config, addresses).map(Self::OtherListener)
     }
 }
 
@@ -59,7 +60,7 @@ impl OriginResolver {
         let here = addresses.get(listener.0).and_then(tcp);
         let scheme = config.scheme_of(listener);
         let fallback = here.map(|address| Listener { scheme, address });
-        let fallback = fallback.or_else(|| first_tcp(route, config, addresses));
+        let fallback = fallback.or_else(|| first_tcp(route, scheme, config, addresses));
         let fallback = fallback.map(|Listener { scheme, address }| format!("{scheme}://{address}"));
         let fallback = fallback.unwrap_or_else(|| "http://localhost".to_owned());
         Self { guard: guard.clone(), here, scheme, fallback }
@@ -100,11 +101,21 @@ fn tcp(address: &ListenAddress) -> Option<SocketAddr> {
     }
 }
 
-fn first_tcp(route: &Route, config: &Config, addresses: &[ListenAddress]) -> Option<Listener> {
-    route.listen.iter().find_map(|listener| {
-        let address = addresses.get(listener.0).and_then(tcp)?;
-        Some(Listener { scheme: config.scheme_of(*listener), address })
-    })
+/// The route's first TCP listener with this scheme, or else its first one: a link from a listener
+/// with TLS must not lead a caller's credential into clear text where TLS is served, too.
+fn first_tcp(
+    route: &Route,
+    scheme: &str,
+    config: &Config,
+    addresses: &[ListenAddress],
+) -> Option<Listener> {
+    let listeners = || {
+        route.listen.iter().filter_map(|listener| {
+            let address = addresses.get(listener.0).and_then(tcp)?;
+            Some(Listener { scheme: config.scheme_of(*listener), address })
+        })
+    };
+    listeners().find(|listener| listener.scheme == scheme).or_else(|| listeners().next())
 }
 
 #[cfg(test)]
