@@ -221,13 +221,15 @@ fn why_refused(error: &Error) -> String {
         return "it is not a certificate".to_owned();
     };
     match reason {
-        Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. } => {
-            trust::plain(&error.to_string()).unwrap_or_else(|_| "its time is over".to_owned())
+        Expired
+        | ExpiredContext { .. }
+        | NotValidYet
+        | NotValidYetContext { .. }
+        | BadSignature => {
+            let text = error.to_string();
+            trust::plain(&text).unwrap_or_else(str::to_owned)
         }
         UnknownIssuer => "its authority is not in client_ca_file".to_owned(),
-        BadSignature => {
-            "another authority of the same name has signed it, or it is damaged".to_owned()
-        }
         InvalidPurpose | InvalidPurposeContext { .. } => {
             "it is not for clients (extended key usage)".to_owned()
         }

@@ -158,8 +158,7 @@ impl ProxyHttp for Proxy {
         let request = session.req_header();
         context.record.method = method_label(&request.method);
         let trace = context.trace.insert(Trace::of(&request.headers));
-        let is_tls = Downstream::of(session).is_some_and(Downstream::is_tls);
-        let scheme = if is_tls { "https" } else { "http" };
+        let scheme = if Downstream::is_over_tls(session) { "https" } else { "http" };
         let path = route::path_of(request.raw_path());
         context.record.span = self.spans.begin(scheme, request, path, trace);
         session.set_write_timeout(Some(WRITE_TIMEOUT));

@@ -113,7 +113,7 @@ fn no_token(kind: ErrorKind, client: &str) -> String {
 fn entry(session: &Session) -> ListenerKind {
     match session.server_addr() {
         Some(SocketAddr::Unix(_)) => ListenerKind::Unix,
-        _ if Downstream::of(session).is_some_and(Downstream::is_tls) => ListenerKind::Tls,
+        _ if Downstream::is_over_tls(session) => ListenerKind::Tls,
         _ => ListenerKind::Tcp,
     }
 }

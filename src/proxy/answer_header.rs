@@ -64,7 +64,7 @@ pub(super) fn adapt(session: &Session, response: &mut ResponseHeader, admitted: 
     csrf::strip(session.req_header(), response, is_managed);
     let config = &route.config;
     let side = cookies::CallerSide {
-        is_tls: Downstream::of(session).is_some_and(Downstream::is_tls),
+        is_tls: Downstream::is_over_tls(session),
         upstream: &route.cookie_domain,
         prefix: config.strip_path.then_some(&config.path),
     };

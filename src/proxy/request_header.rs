@@ -42,8 +42,7 @@ pub(super) fn rewrite(
     if let Some(header) = trace.and_then(Trace::new_header) {
         request.insert_header(TRACEPARENT, header)?;
     }
-    let is_tls = Downstream::of(session).is_some_and(Downstream::is_tls);
-    cookies::restore(request, is_tls)?;
+    cookies::restore(request, Downstream::is_over_tls(session))?;
     if let Some(csrf) = &attempt.csrf {
         csrf::inject(request, csrf)?;
     }

@@ -2,7 +2,7 @@
 
 use super::reply;
 use crate::listener_tls::ListenerTls;
-use crate::proxy::downstream::{Load, Socket};
+use crate::proxy::downstream::{Load, Socket, TLS_HANDSHAKE};
 use rustls::{AlertDescription, CertificateError, Error};
 use std::io;
 use std::time::Duration;
@@ -11,8 +11,6 @@ use tokio::time::timeout;
 
 /// Time for a handshake. Until its end, the connection may be closed to make room for another one.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
-/// The first byte of a handshake of TLS (RFC 8446 section 5.1).
-const HANDSHAKE: u8 = 0x16;
 
 /// Returns the socket on which requests come. `None` if the handshake fails.
 pub(super) async fn enter(socket: Socket, tls: &ListenerTls, load: &Load) -> Option<Socket> {
@@ -31,7 +29,7 @@ pub(super) async fn enter(socket: Socket, tls: &ListenerTls, load: &Load) -> Opt
 async fn handshake(stream: TcpStream, tls: &ListenerTls, load: &Load) -> Option<Socket> {
     let mut first = [0];
     match stream.peek(&mut first).await {
-        Ok(1) if first == [HANDSHAKE] => {}
+        Ok(1) if first == [TLS_HANDSHAKE] => {}
         Ok(1) => {
             load.record_cleartext();
             reply::reject_cleartext(stream, load).await;

@@ -5,7 +5,7 @@ use crate::proxy::downstream::{Load, Socket};
 use crate::proxy::problem::Problem;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream as UnixCaller};
 use tokio::time::timeout;
 
@@ -14,30 +14,28 @@ const OVERLOADED_TIME: Duration = Duration::from_millis(5);
 /// Time for a caller that may not connect to read the answer.
 const REPLY_TIME: Duration = Duration::from_secs(2);
 
-/// Answers a caller whose user id may not connect. Its input is read for a while: closing at once
-/// would discard the answer.
-pub(super) async fn reject_user(mut stream: UnixCaller, load: Arc<Load>) {
+/// Answers a caller whose user id may not connect.
+pub(super) async fn reject_user(stream: UnixCaller, load: Arc<Load>) {
     let problem = Problem::new(
         ErrorKind::AccessDenied,
         "this user id is not in `access.uids`; add it there, or run the caller as another user",
     );
-    load.record_rejected(&problem);
-    let reply = async {
-        stream.write_all(&problem.to_wire()).await?;
-        stream.shutdown().await?;
-        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
-    };
-    // An answer that cannot be written is given up.
-    let _ = timeout(REPLY_TIME, reply).await;
+    reject(stream, &problem, &load).await;
 }
 
 /// Answers a caller that speaks no TLS on a port with TLS.
-pub(super) async fn reject_cleartext(mut stream: TcpStream, load: &Load) {
+pub(super) async fn reject_cleartext(stream: TcpStream, load: &Load) {
     let problem = Problem::new(
         ErrorKind::BadRequest,
         "this port speaks TLS, and the caller does not; write https:// in the tool's URL",
     );
-    load.record_rejected(&problem);
+    reject(stream, &problem, load).await;
+}
+
+/// Answers a caller that is not served. Its input is read for a while: closing at once would
+/// discard the answer.
+async fn reject(mut stream: impl AsyncRead + AsyncWrite + Unpin, problem: &Problem, load: &Load) {
+    load.record_rejected(problem);
     let reply = async {
         stream.write_all(&problem.to_wire()).await?;
         stream.shutdown().await?;

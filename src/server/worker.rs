@@ -6,7 +6,7 @@ use super::engine::Engine;
 use super::listener::{Accepted, AsyncListener, Listener};
 use super::{handshake, reply};
 use crate::listener_tls::ListenerTls;
-use crate::proxy::downstream::{Downstream, Load};
+use crate::proxy::downstream::{Downstream, Load, Socket};
 use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
 use std::io;
@@ -80,17 +80,10 @@ async fn accept_loop(
                 match (accepted, connections.make_room()) {
                     (Accepted::Caller(socket), true) => connections.serve(&tasks, |activity| {
                         let (load, tls) = (load.clone(), tls.clone());
-                        let (engine, shutdown) = (engine.clone(), shutdown.clone());
+                        let (engine, mut shutdown) = (engine.clone(), shutdown.clone());
                         async move {
                             let socket = match tls {
-                                // Boxed, since most listeners have no TLS.
-                                Some(tls) => {
-                                    let mut stopped = shutdown.clone();
-                                    tokio::select! {
-                                        socket = Box::pin(handshake::enter(socket, &tls, &load)) => socket,
-                                        _ = stopped.wait_for(|due| *due) => None,
-                                    }
-                                }
+                                Some(tls) => begin_tls(socket, &tls, &load, &mut shutdown).await,
                                 None => Some(socket),
                             };
                             let Some(socket) = socket else { return };
@@ -117,6 +110,20 @@ async fn accept_loop(
                 accept_error::recover(&listener, &error, || connections.evict_idle()).await
             }
         }
+    }
+}
+
+/// Does the handshake, and gives it up when the worker stops.
+async fn begin_tls(
+    socket: Socket,
+    tls: &ListenerTls,
+    load: &Load,
+    shutdown: &mut watch::Receiver<bool>,
+) -> Option<Socket> {
+    select! {
+        // Boxed, since most listeners have no TLS.
+        socket = Box::pin(handshake::enter(socket, tls, load)) => socket,
+        _ = shutdown.wait_for(|due| *due) => None,
     }
 }
 

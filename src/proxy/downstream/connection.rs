@@ -102,8 +102,13 @@ impl Downstream {
     }
 
     /// Whether the caller speaks TLS.
-    pub(crate) fn is_tls(&self) -> bool {
+    pub(super) fn is_tls(&self) -> bool {
         self.socket.get_ref().is_tls()
+    }
+
+    /// Whether a request came over TLS.
+    pub(crate) fn is_over_tls(session: &Session) -> bool {
+        Self::of(session).is_some_and(Self::is_tls)
     }
 
     /// Calls a function with the connection of a request.

@@ -13,7 +13,7 @@ const SLACK: usize = 8 * 1024;
 const LONG: usize = 8 * 1024;
 
 /// The first byte of a handshake of TLS (RFC 8446 section 5.1). No method begins with it.
-const HANDSHAKE: u8 = 0x16;
+pub(crate) const TLS_HANDSHAKE: u8 = 0x16;
 
 /// A header that is being received.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ impl PartialHeader {
     /// Starts with these bytes. `is_encrypted`: they came in TLS.
     pub(super) fn begin(&mut self, bytes: &[u8], is_encrypted: bool) {
         self.length = bytes.len();
-        self.is_tls = !is_encrypted && bytes.first() == Some(&HANDSHAKE);
+        self.is_tls = !is_encrypted && bytes.first() == Some(&TLS_HANDSHAKE);
     }
 
     /// Whether a caller speaks TLS to a port without it.
