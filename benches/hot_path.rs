@@ -14,7 +14,8 @@ use bearerd::http_client::set_up_tls;
 use bearerd::metrics::Metrics;
 use bearerd::otlp::Spans;
 use bearerd::proxy::context::Context;
-use bearerd::proxy::guard::{Credential, Guard};
+use bearerd::proxy::credentials::Credentials;
+use bearerd::proxy::guard::Guard;
 use bearerd::proxy::route::Router;
 use bearerd::proxy::upstream::UpstreamHandle;
 use bearerd::proxy::{Proxy, RouteParts, Table, TableParts};
@@ -98,7 +99,7 @@ fn route(criterion: &mut Criterion) {
 fn proxy(config: &Config) -> Proxy {
     set_up_tls();
     let metrics = Arc::new(Metrics::new().unwrap());
-    let guard = Arc::new(Guard::new(&config.access.hosts, Credential::default()));
+    let guard = Arc::new(Guard::new(&config.access.hosts, Credentials::default()));
     let client = config.clients.first().unwrap();
     let upstream = config.upstreams.first().unwrap();
     let upstream = Arc::new(UpstreamHandle::new(upstream).unwrap());
@@ -113,14 +114,17 @@ fn proxy(config: &Config) -> Proxy {
         client: client.clone(),
         upstream: upstream.clone(),
     });
-    let table = Table::new(&TableParts {
+    let routes: Vec<_> = routes.collect();
+    let parts = TableParts {
         config,
         guard: &guard,
         addresses: &config.listen,
-        routes: &routes.collect::<Vec<_>>(),
+        routes: &routes,
+        clients: &[client],
         metrics: &metrics,
         traffic: &Traffic::default(),
-    });
+    };
+    let table = Table::new(&parts, None);
     Proxy::new(table, metrics, Drain::default(), Spans::default())
 }
 

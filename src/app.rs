@@ -1,10 +1,10 @@
 //! The whole sidecar, built from its parts: bind, run, drain, end.
 
+mod caller_credentials;
 mod client;
 mod control;
 mod error;
 mod listener_certificates;
-mod local_credential;
 mod ready;
 pub(crate) mod reload;
 mod service;
@@ -12,6 +12,7 @@ mod setup;
 mod transport_inputs;
 mod upstream;
 
+pub use caller_credentials::CredentialsError;
 pub use error::AppError;
 pub use reload::ConfigSource;
 
@@ -74,7 +75,7 @@ impl App {
         let listeners = config
             .listen
             .iter()
-            .map(|address| Listener::bind(address, &config.access.uids, &mut sockets))
+            .map(|address| Listener::bind(address, &config.uids(), &mut sockets))
             .collect::<Result<Vec<_>, BindError>>()?;
         let admin = bind_tcp(config.admin_listen, &mut sockets)
             .and_then(|admin| admin.set_nonblocking(true).map(|()| admin))
@@ -124,7 +125,7 @@ impl App {
         let control = Control::default();
         let (setup, _) = self.prepared.start(&self.metrics, &control);
         let traffic = Traffic::default();
-        let table = setup.table(&addresses, &self.metrics, &traffic);
+        let table = setup.table(&addresses, &self.metrics, &traffic, None);
         let proxy = Proxy::new(table, self.metrics.clone(), drain.clone(), self.spans);
         let readiness = Readiness::new(setup.handles(), traffic.clone(), drain.clone());
         readiness.replace_guard(setup.local.guard.clone());

@@ -8,6 +8,7 @@ mod demo;
 mod doctor;
 mod exec;
 mod init;
+mod key;
 mod run;
 mod token;
 mod version;
@@ -69,6 +70,8 @@ enum Command {
     Doctor(doctor::DoctorOptions),
     #[command(about = demo::ABOUT)]
     Demo(demo::DemoOptions),
+    /// Print a random key for a caller with a name.
+    Key(key::KeyOptions),
     /// Print the documented default configuration.
     Reference,
     /// Print the JSON Schema of the configuration, for editors and linters.
@@ -100,6 +103,7 @@ impl Command {
             Self::Doctor(options) => Some(&mut options.file.config),
             Self::Init(_)
             | Self::Demo(_)
+            | Self::Key(_)
             | Self::Reference
             | Self::Schema
             | Self::Completions { .. }
@@ -198,6 +202,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Token(options) => token::token(&options, &environment).map(done),
         Command::Doctor(options) => doctor::doctor(&options, &environment).map(done),
         Command::Demo(options) => demo::demo(&options).map(done),
+        Command::Key(options) => key::key(&options).map(done),
         Command::Reference => print(&reference()).map(done),
         Command::Schema => print(&schema()).map(done),
         Command::Completions { shell } => completions::completions(shell).map(done),

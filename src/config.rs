@@ -5,9 +5,11 @@
 //! reports every [`Fault`] at once. Until then, nothing but text is used. [`Draft::resolve`] reads
 //! the clients' keys that name an upstream's origin, and completes the [`Config`].
 
+mod access;
 mod comment;
 mod draft;
 mod fault;
+mod field;
 mod file;
 mod model;
 mod node;
@@ -19,12 +21,14 @@ mod section;
 mod syntax;
 mod value;
 
+pub use access::{
+    Access, BasicAccess, CallerId, CallerLimits, PasswordSource, Rate, SubjectName, UNNAMED,
+};
 pub use draft::Draft;
 pub use fault::{Fault, Faults, Place};
 pub use model::{
-    Access, BasicAccess, Client, Config, InFlightLimits, Limits, ListenerId, Log, LogFormat,
-    PasswordSource, Retry, Route, ShutdownTimes, Timeouts, TlsSettings, TlsVersion, Transport,
-    Upstream,
+    Caller, Client, Config, InFlightLimits, Limits, ListenerId, Log, LogFormat, Retry, Route,
+    ShutdownTimes, Timeouts, TlsSettings, TlsVersion, Transport, Upstream,
 };
 pub use overrides::{Flags, unknown_variables, variables};
 pub use reference::reference;

@@ -36,6 +36,10 @@ pub enum ErrorKind {
     CrossSite,
     /// The local credential is missing or wrong.
     AccessDenied,
+    /// The caller may not use the route, or the request has credentials of different callers.
+    CallerNotAllowed,
+    /// The caller has reached its `limits`.
+    CallerLimited,
     /// The request's framing or path is malformed or ambiguous.
     BadRequest,
     /// The request's header is too large.
@@ -136,6 +140,18 @@ impl ErrorKind {
                 "access_denied",
                 StatusCode::UNAUTHORIZED,
                 "A local credential is needed",
+                "http_request_denied",
+            ),
+            Self::CallerNotAllowed => (
+                "caller_not_allowed",
+                StatusCode::FORBIDDEN,
+                "The caller may not do this",
+                "http_request_denied",
+            ),
+            Self::CallerLimited => (
+                "caller_limited",
+                StatusCode::TOO_MANY_REQUESTS,
+                "The caller has reached its limit",
                 "http_request_denied",
             ),
             Self::HeaderTooLarge => (

@@ -38,6 +38,7 @@
 //! config          file, environment and flags, parsed and checked
 //! credential      service keys, secrets, certificates, assertions
 //! forward_proxy   which proxy leads to a server, and the tunnel through it
+//! caller_secret   keys and passwords of callers, and their digests
 //! secret_file     files with a secret, or a certificate and its key
 //! secret          secret that is wiped, and never printed
 //! pem             PEM as files hold it
@@ -78,6 +79,7 @@
 pub mod admin;
 pub mod app;
 pub mod blocking;
+pub mod caller_secret;
 pub mod clock;
 pub mod config;
 pub mod credential;

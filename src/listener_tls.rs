@@ -4,7 +4,7 @@
 //! began. HTTP/1.1 alone is offered: bearerd's checks of framing are those of HTTP/1.1, and a tool
 //! of old gains nothing from HTTP/2 on its way to the same machine or network.
 
-use crate::config::{TlsSettings, TlsVersion};
+use crate::config::{SubjectName, TlsSettings, TlsVersion};
 use crate::http_client::parse_certificate;
 use crate::secret_file::SecretFileError;
 use crate::throttle::Throttle;
@@ -21,11 +21,13 @@ use rustls::{
 };
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::warn;
+use x509_parser::extensions::GeneralName;
 
 /// The protocol that is offered (RFC 7301).
 const HTTP_1: &[u8] = b"http/1.1";
@@ -49,6 +51,33 @@ pub enum ListenerTlsError {
         /// What is wrong.
         reason: String,
     },
+}
+
+/// The certificate that a caller has presented, and that was verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallerCertificate {
+    /// Its alternative names.
+    pub names: Vec<SubjectName>,
+    /// When it expires.
+    pub not_after: SystemTime,
+}
+
+impl CallerCertificate {
+    /// Reads the certificate of a connection. `None` if the caller has presented none.
+    pub(crate) fn of(stream: &TlsStream<TcpStream>) -> Option<Self> {
+        let presented = stream.get_ref().1.peer_certificates()?.first()?;
+        let (_, parsed) = x509_parser::parse_x509_certificate(presented).ok()?;
+        let names = parsed.subject_alternative_name().ok().flatten();
+        let names = names.iter().flat_map(|extension| &extension.value.general_names);
+        let names = names.filter_map(|name| match name {
+            GeneralName::URI(uri) => Some(SubjectName::Uri((*uri).to_owned())),
+            GeneralName::DNSName(name) => Some(SubjectName::Dns(name.to_ascii_lowercase())),
+            _ => None,
+        });
+        let seconds = parsed.validity().not_after.timestamp().try_into().ok()?;
+        let not_after = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))?;
+        Some(Self { names: names.collect(), not_after })
+    }
 }
 
 /// TLS of one listener.

@@ -4,11 +4,13 @@
 //! methods). No text of a request becomes one. Series whose labels are known exist from the start,
 //! so that the first failure is an increase and not a new series.
 
+mod caller;
 mod client;
 mod families;
 pub mod labels;
 mod route;
 
+pub(crate) use caller::CallerMetrics;
 pub use client::{ClientGauges, ClientMetrics};
 pub(crate) use route::CsrfMetrics;
 pub use route::RouteMetrics;
@@ -73,6 +75,11 @@ impl Metrics {
     /// Returns the metrics of one client.
     pub fn client(&self, client: &str) -> ClientMetrics {
         ClientMetrics::new(client, &self.families, &self.journal)
+    }
+
+    /// Returns the metrics of one caller.
+    pub(crate) fn caller(&self, caller: &str) -> CallerMetrics {
+        CallerMetrics::new(caller, &self.families)
     }
 
     /// Returns the metrics of CSRF at one upstream.

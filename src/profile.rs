@@ -50,6 +50,17 @@ impl Methods {
         Self(self.0 & !0b00_0100)
     }
 
+    /// The methods that are in both sets.
+    #[must_use]
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Whether no method is in the set.
+    pub(crate) const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
     /// Whether every method of this set is also in the other.
     pub(crate) const fn is_within(self, other: Self) -> bool {
         self.0 & !other.0 == 0

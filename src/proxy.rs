@@ -14,8 +14,10 @@ mod attempt_setup;
 pub(crate) mod attempts;
 mod batch_check;
 mod busy_retry;
+mod caller;
 pub mod context;
 mod cookies;
+pub mod credentials;
 mod csrf;
 pub(crate) mod downstream;
 mod failure;
@@ -29,6 +31,7 @@ pub(crate) mod login_page;
 mod method_override;
 mod methods;
 mod outcome;
+pub mod peer;
 pub(crate) mod problem;
 mod record;
 mod rejection;
@@ -37,6 +40,7 @@ mod request_body;
 mod request_framing;
 mod request_header;
 pub mod route;
+mod route_handle;
 mod stripped_headers;
 mod table;
 #[cfg(test)]
@@ -72,7 +76,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use upstream::SendBuffer;
 
-pub use table::{RouteParts, Table, TableParts};
+pub use route_handle::{RouteParts, TableParts};
+pub use table::Table;
 
 /// The proxy. Clones share everything: each worker has one.
 #[derive(Clone)]
@@ -92,6 +97,11 @@ impl Proxy {
     /// Replaces the table. Requests in flight keep their route.
     pub fn replace(&self, table: Table) {
         self.table.store(Arc::new(table));
+    }
+
+    /// The table in force.
+    pub(crate) fn table(&self) -> Arc<Table> {
+        self.table.load_full()
     }
 
     /// The load of a listener in front of this proxy.

@@ -4,7 +4,7 @@
 //! The sandbox is Landlock. Inside it, only the configured places and the files of the system's
 //! libraries can be read, and nothing can be written.
 
-use crate::config::{BasicAccess, Config, ListenAddress, TlsSettings};
+use crate::config::{Caller, Config, ListenAddress, TlsSettings};
 use crate::files::{self, Link, folder_of, links};
 use landlock::{
     ABI, Access, AccessFs, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
@@ -136,12 +136,9 @@ fn configured(config: &Config) -> Vec<&Path> {
         .iter()
         .flat_map(|client| client.source.paths().into_iter().chain(client.transport.files()));
     let upstreams = config.upstreams.iter().flat_map(|upstream| upstream.files());
-    let access = [
-        config.access.basic.as_ref().and_then(BasicAccess::password_file),
-        config.access.api_key_file.as_deref(),
-    ];
+    let callers = config.callers.iter().flat_map(Caller::files);
     let listeners = config.tls.values().flat_map(TlsSettings::files);
-    clients.chain(upstreams).chain(listeners).chain(access.into_iter().flatten()).collect()
+    clients.chain(upstreams).chain(listeners).chain(config.access.files()).chain(callers).collect()
 }
 
 /// The folder of a file, and the folders of the links on its path that may be switched: Kubernetes

@@ -10,7 +10,7 @@ use crate::journal::{Event, EventKind};
 use crate::metrics::Metrics;
 use crate::readiness::{Complaint, Readiness, SidecarState};
 use crate::token::ClientHandle;
-use crate::traffic::{Cause, Counts, Failure, Recent};
+use crate::traffic::{Cause, Counts, Failure, Recent, Traffic};
 use arc_swap::ArcSwap;
 use rustix::system::uname;
 use serde::{Serialize, Serializer};
@@ -24,6 +24,8 @@ pub struct StatusView {
     readiness: Readiness,
     metrics: Arc<Metrics>,
     routes: ArcSwap<Vec<RouteStatus>>,
+    /// The names of the callers.
+    callers: ArcSwap<Vec<String>>,
     started: SystemTime,
     /// The name of this machine.
     host: String,
@@ -64,6 +66,8 @@ pub struct Status {
     pub failures: Vec<FailureStatus>,
     /// The routes, in the configuration's order.
     pub routes: Vec<RouteStatus>,
+    /// The callers, if some have names.
+    pub callers: Vec<CallerStatus>,
     /// The last events, the latest first.
     pub events: Vec<EventStatus>,
 }
@@ -203,6 +207,20 @@ pub struct RouteStatus {
     pub recent: Option<RecentStatus>,
 }
 
+/// A caller as configured, and its last requests.
+#[derive(Clone, Debug, Serialize)]
+pub struct CallerStatus {
+    /// The name in metrics and logs.
+    pub name: String,
+    /// Its requests within the last five minutes.
+    pub requests: Counts,
+    /// When its last request ended.
+    #[serde(serialize_with = "maybe_time")]
+    pub last: Option<SystemTime>,
+    /// The status of its last request.
+    pub last_status: Option<u16>,
+}
+
 /// An event of the journal.
 #[derive(Debug, Serialize)]
 pub struct EventStatus {
@@ -237,6 +255,7 @@ impl StatusView {
             readiness,
             metrics,
             routes: ArcSwap::from_pointee(routes(config, is_private)),
+            callers: ArcSwap::from_pointee(caller_names(config)),
             started: SystemTime::now(),
             host: uname().nodename().to_string_lossy().into_owned(),
             is_private,
@@ -244,8 +263,9 @@ impl StatusView {
         }
     }
 
-    /// Replaces the routes.
+    /// Replaces the routes and the callers.
     pub(crate) fn replace_routes(&self, config: &Config) {
+        self.callers.store(Arc::new(caller_names(config)));
         self.routes.store(Arc::new(routes(config, self.is_private)));
     }
 
@@ -284,6 +304,7 @@ impl StatusView {
             minutes: traffic.history(),
             failures: traffic.failures().into_iter().map(failure).collect(),
             routes,
+            callers: self.callers.load().iter().map(|name| caller(name, traffic)).collect(),
             events: self.metrics.journal().events().into_iter().map(EventStatus::from).collect(),
         }
     }
@@ -368,6 +389,21 @@ fn routes(config: &Config, is_private: bool) -> Vec<RouteStatus> {
         recent: None,
     };
     config.routes.iter().map(status).collect()
+}
+
+fn caller_names(config: &Config) -> Vec<String> {
+    config.caller_names().map(str::to_owned).collect()
+}
+
+/// The last requests of a caller.
+fn caller(name: &str, traffic: &Traffic) -> CallerStatus {
+    let (requests, last) = traffic.recent_of_caller(name).unwrap_or_default();
+    CallerStatus {
+        name: name.to_owned(),
+        requests,
+        last: last.map(|last| last.time),
+        last_status: last.and_then(|last| last.status),
+    }
 }
 
 /// The last minutes of a route. `None` if there was no request yet.

@@ -49,6 +49,7 @@ struct Inner {
     failures: Mutex<VecDeque<Failure>>,
     routes: Mutex<BTreeMap<String, Arc<RouteTraffic>>>,
     upstreams: Mutex<BTreeMap<String, Arc<UpstreamTraffic>>>,
+    callers: Mutex<BTreeMap<String, Arc<CallerTraffic>>>,
 }
 
 /// Requests by what became of them.
@@ -177,6 +178,31 @@ struct CountsAndLatencies {
     latencies: Latencies,
 }
 
+/// The last requests of a caller.
+#[derive(Debug)]
+pub(crate) struct CallerTraffic {
+    traffic: Traffic,
+    recent: Mutex<RecentOfCaller>,
+}
+
+#[derive(Debug, Default)]
+struct RecentOfCaller {
+    minutes: Minutes<Counts, RECENT>,
+    last: Option<Last>,
+}
+
+impl CallerTraffic {
+    /// Records a request that has ended.
+    pub(crate) fn record(&self, status: Option<StatusCode>, outcome: RequestOutcome) {
+        let cause = Cause::of(status, outcome, Duration::ZERO);
+        let Some(kind) = Counts::of(status, outcome, cause) else { return };
+        let status = status.map(|status| status.as_u16());
+        let mut recent = lock(&self.recent);
+        recent.minutes.change(self.traffic.minute(), |counts| counts.add(kind));
+        recent.last = Some(Last { time: SystemTime::now(), status, outcome });
+    }
+}
+
 /// The last request of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Last {
@@ -240,6 +266,7 @@ impl Default for Traffic {
             failures: Mutex::default(),
             routes: Mutex::default(),
             upstreams: Mutex::default(),
+            callers: Mutex::default(),
         }))
     }
 }
@@ -265,8 +292,24 @@ impl Traffic {
         route
     }
 
-    /// Forgets all routes and upstreams but these.
-    pub(crate) fn retain(&self, routes: &[String], upstreams: &[String]) {
+    /// Returns the traffic of a caller, which begins with this call if there is none yet.
+    pub(crate) fn caller(&self, name: &str) -> Arc<CallerTraffic> {
+        let new = || Arc::new(CallerTraffic { traffic: self.clone(), recent: Mutex::default() });
+        lock(&self.0.callers).entry(name.to_owned()).or_insert_with(new).clone()
+    }
+
+    /// Returns the requests of a caller within [`RECENT`] minutes, and its last one at any time.
+    pub fn recent_of_caller(&self, caller: &str) -> Option<(Counts, Option<Last>)> {
+        let caller = lock(&self.0.callers).get(caller).cloned()?;
+        let recent = lock(&caller.recent);
+        let mut sum = Counts::default();
+        recent.minutes.until(self.minute()).flatten().for_each(|counts| sum += *counts);
+        Some((sum, recent.last))
+    }
+
+    /// Forgets all routes, upstreams and callers but these.
+    pub(crate) fn retain(&self, routes: &[String], upstreams: &[String], callers: &[String]) {
+        lock(&self.0.callers).retain(|name, _| callers.contains(name));
         lock(&self.0.routes).retain(|name, _| routes.contains(name));
         lock(&self.0.upstreams).retain(|name, _| upstreams.contains(name));
     }

@@ -1,9 +1,9 @@
 //! Why the sidecar can't start, or can't go on.
 
+use super::caller_credentials::CredentialsError;
 use crate::credential::CredentialError;
 use crate::http_client::HttpClientError;
 use crate::listener_tls::ListenerTlsError;
-use crate::secret_file::SecretFileError;
 use crate::server::{BindError, InheritError};
 use crate::token::oauth::SourceError;
 use crate::trust::TrustError;
@@ -21,9 +21,9 @@ pub enum AppError {
     /// The certificate of a listener can't be used.
     #[error("listen: {0}")]
     ListenerTls(#[from] ListenerTlsError),
-    /// The local credential can't be read.
-    #[error("access: {0}")]
-    Access(#[from] SecretFileError),
+    /// The credentials of callers can't be read, or two callers have the same one.
+    #[error(transparent)]
+    Callers(#[from] CredentialsError),
     /// The system's trust anchors can't be read again.
     #[error(transparent)]
     Trust(#[from] TrustError),

@@ -197,7 +197,9 @@ impl Reloader {
     /// Replaces the configuration in force.
     fn put_in_force(&mut self, setup: Setup) {
         setup.remember(&self.setup);
-        self.proxy.replace(setup.table(&self.addresses, &self.metrics, &self.traffic));
+        let before = self.proxy.table();
+        let table = setup.table(&self.addresses, &self.metrics, &self.traffic, Some(&before));
+        self.proxy.replace(table);
         self.view.readiness().replace_clients(setup.handles());
         self.view.readiness().replace_guard(setup.local.guard.clone());
         self.view.replace_routes(&setup.config);
@@ -207,7 +209,8 @@ impl Reloader {
         let routes: Vec<_> = config.routes.iter().map(|route| config.name_of(route)).collect();
         let upstreams: Vec<_> =
             config.upstreams.iter().map(|upstream| upstream.name.clone()).collect();
-        self.traffic.retain(&routes, &upstreams);
+        let callers: Vec<_> = config.caller_names().map(str::to_owned).collect();
+        self.traffic.retain(&routes, &upstreams, &callers);
     }
 }
 

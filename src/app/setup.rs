@@ -1,11 +1,11 @@
 //! A configuration with everything that was read and started for it. A reload creates another one,
 //! which takes over the parts that have not changed.
 
+use super::caller_credentials::CallerCredentials;
 use super::client::{ClientSlot, RunningClient};
 use super::control::Control;
 use super::error::AppError;
 use super::listener_certificates::{self, ListenerCertificates};
-use super::local_credential::LocalCredential;
 use super::transport_inputs::TransportInputs;
 use super::upstream::PreparedUpstream;
 use crate::config::{self, Config, ListenAddress, Route};
@@ -21,7 +21,7 @@ use tracing::warn;
 pub(super) struct Prepared {
     config: Config,
     pub(super) inputs: TransportInputs,
-    local: LocalCredential,
+    local: CallerCredentials,
     tls: ListenerCertificates,
     clients: Vec<ClientWithRoutes>,
     upstreams: Vec<PreparedUpstream>,
@@ -38,7 +38,7 @@ struct ClientWithRoutes {
 pub(super) struct Setup {
     pub(super) config: Config,
     pub(super) inputs: TransportInputs,
-    pub(super) local: LocalCredential,
+    pub(super) local: CallerCredentials,
     pub(super) tls: ListenerCertificates,
     pub(super) clients: Vec<Arc<RunningClient>>,
     upstreams: Vec<PreparedUpstream>,
@@ -49,7 +49,7 @@ impl Prepared {
     /// Reads what the configuration points at. Clients and upstreams that are the same `before`
     /// stay in use.
     pub(super) fn new(config: Config, before: Option<&Setup>) -> Result<Self, AppError> {
-        let local = LocalCredential::prepare(&config.access, before.map(|before| &before.local))?;
+        let local = CallerCredentials::prepare(&config, before.map(|before| &before.local))?;
         let tls = listener_certificates::prepare(&config, before.map(|before| &before.tls))?;
         let anchors = before.map(|before| &before.inputs.anchors);
         let inputs = TransportInputs::read(&config, anchors)?;
@@ -132,9 +132,15 @@ impl Setup {
         }
     }
 
-    /// The upstream of each route, and where the route's tokens are.
+    /// The upstream of each route, and where the tokens are that its requests may carry.
     fn stores(&self) -> impl Iterator<Item = (&config::Upstream, &Arc<TokenStore>)> {
-        self.routes.iter().map(|route| (&*route.config.upstream, &route.client.store))
+        self.routes.iter().flat_map(|route| {
+            let clients = self.config.clients_of(&route.config);
+            let running = clients.filter_map(|client| {
+                self.clients.iter().find(|running| running.config.name == client.name)
+            });
+            running.map(|client| (&*route.config.upstream, &client.handle.store))
+        })
     }
 
     /// The routes as the proxy serves them.
@@ -143,14 +149,17 @@ impl Setup {
         addresses: &[ListenAddress],
         metrics: &Metrics,
         traffic: &Traffic,
+        before: Option<&Table>,
     ) -> Table {
-        Table::new(&TableParts {
+        let parts = TableParts {
             config: &self.config,
             guard: &self.local.guard,
             addresses,
             routes: &self.routes,
+            clients: &self.handles(),
             metrics,
             traffic,
-        })
+        };
+        Table::new(&parts, before)
     }
 }

@@ -1,5 +1,7 @@
 //! `bearerd check`: checks a configuration and explains what it means.
 
+mod routes;
+
 use super::{Settings, print, warn_of_unknown, without_query};
 use anyhow::Context;
 use bearerd::app;
@@ -7,7 +9,7 @@ use bearerd::config::{Client, Config, ListenAddress, ListenerId, Transport};
 use bearerd::credential::{CredentialSource, Identity};
 use bearerd::environment::Environment;
 use bearerd::forward_proxy::ForwardProxy;
-use http::Method;
+use routes::{explain_callers, explain_routes};
 use std::fmt::Write;
 use std::net::IpAddr;
 use url::Url;
@@ -54,35 +56,8 @@ fn explain(config: &Config) -> Result<String, std::fmt::Error> {
             times.idle
         )?;
     }
-    let width = config.routes.iter().map(|route| route.path.len()).max().unwrap_or_default();
-    writeln!(text, "\nRoutes:")?;
-    for route in &config.routes {
-        let (upstream, client) = (&route.upstream.name, &route.client.name);
-        // A POST that only reads is allowed wherever reading is.
-        let methods = match (route.profile.post_only_reads, route.methods.contains(&Method::POST)) {
-            (true, true) => {
-                format!("{}, and POST on …/$batch and …/$query", route.methods.without_post())
-            }
-            (true, false) => format!("{}, and POST on …/$query", route.methods),
-            (false, _) => route.methods.to_string(),
-        };
-        let cut = if route.strip_path { ", path removed" } else { "" };
-        let unchecked = if route.unchecked_batches {
-            "; its batches are not checked: they reach every path of the upstream with every method"
-        } else {
-            ""
-        };
-        let on: Vec<_> = config.addresses_of(route).map(ToString::to_string).collect();
-        let on = match on.len() == config.listen.len() {
-            true => String::new(),
-            false => format!(", on {}", on.join(" and ")),
-        };
-        writeln!(
-            text,
-            "  {:width$}  {:15}  to {upstream} as {client}{cut}{on}: {methods}{unchecked}",
-            route.path, route.profile.name
-        )?;
-    }
+    explain_routes(&mut text, config)?;
+    explain_callers(&mut text, config)?;
     text.push('\n');
     Ok(text)
 }

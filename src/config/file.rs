@@ -4,67 +4,17 @@
 //! missing keys, and the texts of `bearerd reference` and `bearerd schema`, so that the four cannot
 //! disagree.
 
+mod access;
+mod listener;
+
+pub(crate) use access::{ACCESS, BASIC, CALLER, CALLER_BASIC, CALLER_CERTIFICATE, CALLER_LIMITS};
+pub(crate) use listener::{LISTENER, LISTENER_TLS};
+
+use super::field::Fallback::{Absent, Nested, OneOf, Required, Text};
+use super::field::{Field, Form, field};
 use super::value::MOST_REQUESTS as REQUESTS;
 use crate::profile::METHODS;
-
-/// One documented key.
-#[derive(Debug)]
-pub(crate) struct Field {
-    pub(crate) key: &'static str,
-    pub(crate) form: Form,
-    pub(crate) default: Fallback,
-    /// Value in the reference if there is no default.
-    pub(crate) example: &'static str,
-    pub(crate) doc: &'static str,
-}
-
-/// The form of a value, for the JSON Schema. The reader of a key checks more than this.
-#[derive(Debug)]
-pub(crate) enum Form {
-    /// Any text.
-    Text,
-    /// on or off, true or false.
-    Switch,
-    /// A whole number between these.
-    Number(u32, u32),
-    /// This word, or a whole number between these.
-    NumberOr(&'static str, u32, u32),
-    /// A fraction from 0.1 to 0.9.
-    Fraction,
-    /// A duration with a unit.
-    Duration,
-    /// A day.
-    Date,
-    /// One of these words.
-    Words(&'static [&'static str]),
-    /// A list; a single value counts as a list of one.
-    List(&'static Self),
-    /// Names of the user's choice, each with a text.
-    Pairs,
-    /// A mapping with these keys.
-    Section(&'static [Field]),
-    /// Mappings with these keys, each under a name of the user's choice, and an example of a name.
-    Named(&'static str, &'static [Field]),
-    /// A list of mappings with these keys.
-    Sections(&'static [Field]),
-    /// A text, a mapping with these keys, or a list of both.
-    TextsOrSections(&'static [Field]),
-}
-
-/// The effect of a missing key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fallback {
-    /// A fault: the key must be given.
-    Required,
-    /// No value: the feature is off, or its value is derived.
-    Absent,
-    /// No value, but one key of a group must be given. The reference shows this one.
-    OneOf,
-    /// The value of this text.
-    Text(&'static str),
-    /// The defaults of a section.
-    Nested,
-}
+use listener::MIN_TLS;
 
 /// The keys that name one part of an identity each. `credentials` stands for all of them.
 pub(crate) const IDENTITY_KEYS: [&str; 8] = [
@@ -78,25 +28,6 @@ pub(crate) const IDENTITY_KEYS: [&str; 8] = [
     "key_id",
 ];
 
-const fn field(
-    key: &'static str,
-    form: Form,
-    default: Fallback,
-    example: &'static str,
-    doc: &'static str,
-) -> Field {
-    Field { key, form, default, example, doc }
-}
-
-use Fallback::{Absent, Nested, OneOf, Required, Text};
-
-const MIN_TLS: Field = field(
-    "min_tls",
-    Form::Words(&["1.2", "1.3"]),
-    Text("1.2"),
-    "",
-    "The lowest version of TLS that is accepted: 1.2 or 1.3.",
-);
 const PROXY: Field = field(
     "proxy",
     Form::Text,
@@ -161,6 +92,13 @@ pub(crate) const ROOT: &[Field] = &[
         Nested,
         "",
         "Which callers may connect. Their requests have the rights of the OAuth client.",
+    ),
+    field(
+        "callers",
+        Form::Named("etl", CALLER),
+        Absent,
+        "",
+        "Callers with names, each with a credential of its own. A caller may have fewer rights than the OAuth client. If one caller is configured, a request of anyone else is refused, on loopback too. The credential of `access` stays valid: it is a caller with all rights and without a name.",
     ),
     field("limits", Form::Section(LIMITS), Nested, "", "Limits of concurrent requests."),
     field(
@@ -306,55 +244,6 @@ pub(crate) const CLIENT: &[Field] = &[
         "",
         "Allows http:// to a host that is not loopback. The secret is then sent unencrypted.",
     ),
-];
-
-pub(crate) const LISTENER: &[Field] = &[
-    field(
-        "address",
-        Form::Text,
-        Required,
-        "127.0.0.1:8443",
-        "The IP address and port, or unix:/path/to.sock. Without `tls`, the address alone is enough.",
-    ),
-    field(
-        "tls",
-        Form::Section(LISTENER_TLS),
-        Absent,
-        "",
-        "TLS, with the certificate of this listener.",
-    ),
-];
-
-pub(crate) const LISTENER_TLS: &[Field] = &[
-    field(
-        "certificate_file",
-        Form::Text,
-        Required,
-        "/run/secrets/tls.crt",
-        "The certificate as PEM, with its chain. It must name the hosts in access.hosts. A changed file is read without a restart.",
-    ),
-    field(
-        "private_key_file",
-        Form::Text,
-        Required,
-        "/run/secrets/tls.key",
-        "The private key of the certificate, as PEM.",
-    ),
-    field(
-        "client_ca_file",
-        Form::Text,
-        Absent,
-        "/etc/bearerd/callers-ca.pem",
-        "The authorities that sign callers' certificates, as PEM. The default is that callers need no certificate.",
-    ),
-    field(
-        "client_certificate",
-        Form::Words(&["required", "optional"]),
-        Absent,
-        "required",
-        "Whether a caller must present a certificate of client_ca_file: required (the default) or optional.",
-    ),
-    MIN_TLS,
 ];
 
 pub(crate) const BINDING: &[Field] = &[
@@ -618,55 +507,6 @@ pub(crate) const RETRY: &[Field] = &[
         Text("10s"),
         "",
         "The longest total waiting time of a request.",
-    ),
-];
-
-pub(crate) const ACCESS: &[Field] = &[
-    field(
-        "hosts",
-        Form::List(&Form::Text),
-        Absent,
-        "[localhost, 127.0.0.1, \"[::1]\"]",
-        "The host names that callers may use, without a port. The default is these three. Any other name is refused, because a web page may have bound its own name to this address.",
-    ),
-    field(
-        "allow_remote",
-        Form::Switch,
-        Text("false"),
-        "",
-        "Allows `listen` addresses that are not loopback. Needs basic or api_key_file. The listener has no TLS, so everything between it and the caller is unencrypted.",
-    ),
-    field(
-        "basic",
-        Form::Section(BASIC),
-        Nested,
-        "",
-        "A user name and password that callers must present. bearerd does not send them to the upstream.",
-    ),
-    field(
-        "api_key_file",
-        Form::Text,
-        Absent,
-        "/run/secrets/local_api_key",
-        "A file that holds the key that callers must present in X-Api-Key. If basic is set too, either of them is enough. bearerd does not send the key to the upstream.",
-    ),
-    field(
-        "uids",
-        Form::List(&Form::Number(0, u32::MAX)),
-        Absent,
-        "[1000]",
-        "User ids that may connect to a Unix socket, besides bearerd's own. The socket then has mode 0666, and the kernel identifies the caller's user.",
-    ),
-];
-
-pub(crate) const BASIC: &[Field] = &[
-    field("username", Form::Text, Absent, "tool", "The user name."),
-    field(
-        "password_file",
-        Form::Text,
-        Absent,
-        "/run/secrets/local_password",
-        "A file that holds the password.",
     ),
 ];
 

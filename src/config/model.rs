@@ -1,11 +1,11 @@
 //! The parsed configuration: real addresses, durations and header names, nothing left to check.
 
+use super::access::{Access, BasicAccess, CallerLimits, SubjectName, UNNAMED};
 use super::fault::Fault;
 use super::value::ListenAddress;
 use crate::credential::CredentialSource;
 use crate::forward_proxy::{ForwardProxy, ProxyChoice};
 use crate::profile::{Methods, Profile};
-use crate::secret::Secret;
 use crate::secret_file::{CertificateAndKey, CertificateFiles, SecretFileError};
 use http::{HeaderName, HeaderValue};
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +27,8 @@ pub struct Config {
     pub workers: usize,
     /// The callers that may connect, and what they must present.
     pub access: Access,
+    /// Callers with names. If there is one, nobody else may send requests.
+    pub callers: Vec<Caller>,
     /// Limits of concurrent requests.
     pub limits: Limits,
     /// The address of probes and metrics.
@@ -232,52 +234,34 @@ impl Retry {
     pub const MOST_ATTEMPTS: u32 = 10;
 }
 
-/// The callers that may connect, and what they must present.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Access {
-    /// Names that are allowed in `Host`, without a port.
-    pub hosts: Vec<String>,
-    /// A local user name, and its password.
-    pub basic: Option<BasicAccess>,
-    /// The file of a local API key.
-    pub api_key_file: Option<PathBuf>,
-    /// User ids that may connect to a Unix socket, besides that of this process.
-    pub uids: Vec<u32>,
-}
-
-/// A local user.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BasicAccess {
-    /// The user name; it has no colon.
-    pub username: String,
-    /// The source of the password.
-    pub password: PasswordSource,
-}
-
-/// The source of a local user's password.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PasswordSource {
-    /// A file, which is watched.
-    File(PathBuf),
-    /// A password made for one run of `bearerd exec`.
-    Generated(Secret),
-}
-
-impl BasicAccess {
-    /// The file of the password, if it is in one.
-    pub fn password_file(&self) -> Option<&Path> {
-        match &self.password {
-            PasswordSource::File(path) => Some(path),
-            PasswordSource::Generated(_) => None,
-        }
-    }
-}
-
 /// Limits of concurrent requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Concurrent requests on each listener.
     pub requests: u32,
+}
+
+/// A caller with a name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Caller {
+    /// The name in the file, in metrics and in logs.
+    pub name: String,
+    /// The file of its API keys.
+    pub api_key_file: Option<PathBuf>,
+    /// Its user name, and the file of its passwords.
+    pub basic: Option<BasicAccess>,
+    /// Its user ids on Unix sockets.
+    pub uids: Vec<u32>,
+    /// A name in its certificate.
+    pub certificate: Option<SubjectName>,
+    /// Paths of the routes that it may use. `None` means all of them.
+    pub routes: Option<Vec<String>>,
+    /// The methods that it may use. `None` means all that the route allows.
+    pub methods: Option<Methods>,
+    /// The client whose token its requests carry. `None` means the route's.
+    pub client: Option<Arc<Client>>,
+    /// Limits of its requests.
+    pub limits: CallerLimits,
 }
 
 /// Level and format of the log.
@@ -339,12 +323,65 @@ impl Config {
         }
     }
 
+    /// The names of all callers in metrics and logs. Without a caller with a name, there are none.
+    pub fn caller_names(&self) -> impl Iterator<Item = &str> {
+        let has_names = !self.callers.is_empty();
+        let unnamed = has_names && self.access.files().next().is_some();
+        let named = self.callers.iter().map(|caller| caller.name.as_str());
+        named.chain(unnamed.then_some(UNNAMED))
+    }
+
+    /// The user ids that may connect to a Unix socket, besides that of this process.
+    pub fn uids(&self) -> Vec<u32> {
+        let of_callers = self.callers.iter().flat_map(|caller| &caller.uids);
+        self.access.uids.iter().chain(of_callers).copied().collect()
+    }
+
+    /// The clients whose tokens a route's requests may carry.
+    pub fn clients_of<'a>(&'a self, route: &'a Route) -> impl Iterator<Item = &'a Arc<Client>> {
+        let of_callers = self.callers.iter().filter(|caller| caller.may_use(route));
+        std::iter::once(&route.client).chain(of_callers.filter_map(|caller| caller.client.as_ref()))
+    }
+
     /// The origin that an upstream takes from this client's key, if one does.
     pub fn pinned_origin(&self, client: &Arc<Client>) -> Option<&Url> {
         let is_of = |upstream: &&Arc<Upstream>| {
             upstream.origin_client.as_ref().is_some_and(|known| Arc::ptr_eq(known, client))
         };
         self.upstreams.iter().find(is_of).map(|upstream| &upstream.origin)
+    }
+}
+
+impl Caller {
+    /// The files that hold its credentials.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let password_file = self.basic.as_ref().and_then(BasicAccess::password_file);
+        self.api_key_file.as_deref().into_iter().chain(password_file)
+    }
+
+    /// Whether the caller may use a route.
+    pub fn may_use<U>(&self, route: &Route<U>) -> bool {
+        let is_named = |paths: &Vec<String>| paths.contains(&route.path);
+        self.routes.as_ref().is_none_or(is_named) && !self.methods_on(route).is_empty()
+    }
+
+    fn methods_on<U>(&self, route: &Route<U>) -> Methods {
+        self.methods.map_or(route.methods, |own| own.and(route.methods))
+    }
+
+    /// A route as this caller may use it; `None` if it may not.
+    pub fn narrow(&self, route: &Route) -> Option<Route> {
+        if !self.may_use(route) {
+            return None;
+        }
+        // An unchecked batch would reach other paths with other methods.
+        let is_narrow = self.routes.is_some() || self.methods.is_some();
+        Some(Route {
+            methods: self.methods_on(route),
+            client: self.client.as_ref().unwrap_or(&route.client).clone(),
+            unchecked_batches: route.unchecked_batches && !is_narrow,
+            ..route.clone()
+        })
     }
 }
 

@@ -104,7 +104,10 @@ impl Node {
 
 /// Parses a document. `name` is the file's name, for places.
 pub(crate) fn parse(name: &str, text: &str) -> Result<Node, Faults> {
-    match serde_saphyr::from_str::<Spanned<Raw>>(text) {
+    // The file is small, so a comment of any length is.
+    let budget = serde_saphyr::budget! { max_buffered_comment_events: usize::MAX };
+    let options = serde_saphyr::options! { budget: budget };
+    match serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options) {
         Ok(raw) => Ok(lower(name, text, raw)),
         Err(error) => {
             let found = error.location().map(|location| (location.line(), location.column()));

@@ -1,6 +1,7 @@
 //! Reads the tree into the [`Draft`], section by section, and records every fault.
 
 mod access;
+mod caller;
 mod client;
 mod listen;
 mod names;
@@ -32,7 +33,7 @@ pub(super) fn draft(tree: &Node, environment: &Environment, faults: Faults) -> D
 /// Reads a document. The faults stay with its reader.
 fn read(root: &Section<'_>) -> Draft {
     let access = root.child("access", file::ACCESS);
-    let allow_remote = access::allow_remote(&access);
+    let allow_remote = access::allow_remote(root, &access);
     let listeners = listen::read(root, allow_remote);
     let given = listeners.iter().flatten();
     let listen: Vec<_> = given.map(|listener| listener.address.clone()).collect();
@@ -46,18 +47,26 @@ fn read(root: &Section<'_>) -> Draft {
         upstream::UpstreamSources { names: &names, clients: &clients, listen: &listen, proxy };
     let upstreams = upstreams.iter().map(|(name, section)| sources.read(name, section));
     let (upstreams, inherited): (Vec<_>, Vec<_>) = upstreams.unzip();
-    let routes = route::RouteSources { names, clients: &clients, inherited, listen: &listen };
+    let routes =
+        route::RouteSources { names: &names, clients: &clients, inherited, listen: &listen };
     let routes = routes.read(root);
+    let callers = caller::CallerSources {
+        names: &names,
+        clients: &clients,
+        listeners: listeners.as_deref().unwrap_or_default(),
+        routes: routes.as_deref(),
+    };
+    let callers = callers.read(root);
     if let (Some(listeners), Some(routes)) = (&listeners, &routes) {
         listen::check_use(root.reader, listeners, routes);
     }
     let faults = Faults::default();
-    let rest = rest(root, &access, listen).map(|config| {
+    let rest = rest(root, &access, listen).zip(callers).map(|(config, callers)| {
         let listeners = listeners.unwrap_or_default();
         let warnings = listen::cleartext_warnings(&listeners);
         let of_each = listeners.into_iter().enumerate();
         let tls = of_each.filter_map(|(index, one)| Some((ListenerId(index), one.tls?)));
-        Config { tls: tls.collect(), warnings, ..config }
+        Config { tls: tls.collect(), callers, warnings, ..config }
     });
     Draft { faults, clients, upstreams, routes, rest }
 }
@@ -81,6 +90,7 @@ fn rest(
         tls: BTreeMap::new(),
         workers: workers?,
         access: access?,
+        callers: Vec::new(),
         limits: Limits { requests: requests? },
         admin_listen: admin_listen?,
         clients: Vec::new(),

@@ -1,6 +1,7 @@
 //! The documented default configuration, generated from the tables of [`super::file`].
 
-use super::file::{self, Fallback, Field, Form};
+use super::field::{Fallback, Field, Form};
+use super::file;
 use std::fmt::Write;
 
 const HEAD: &str = "\
@@ -37,6 +38,7 @@ fn section(text: &mut String, fields: &[Field], indent: usize, lead: &str) {
             Fallback::Required | Fallback::OneOf => {
                 format!("{begin}{key}: {}", quoted(field.example))
             }
+            Fallback::Absent if matches!(field.form, Form::Named(..)) => format!("{begin}# {key}:"),
             Fallback::Absent if is_written_out(field) => format!("{begin}{key}:"),
             Fallback::Absent if field.example.is_empty() => format!("{begin}# {key}: \"\""),
             Fallback::Absent => format!("{begin}# {key}: {}", quoted(field.example)),
@@ -48,7 +50,16 @@ fn section(text: &mut String, fields: &[Field], indent: usize, lead: &str) {
             Form::Section(fields) if field.default == Fallback::Nested || is_written_out(field) => {
                 section(text, fields, inner + 2, "");
             }
-            Form::TextsOrSections(fields) => commented_list(text, key, fields, &inner_pad),
+            Form::TextsOrSections(fields) => {
+                let mut list = format!("{key}:\n");
+                section(&mut list, fields, 2, "- ");
+                commented(text, &list, &inner_pad);
+            }
+            Form::Named(name, fields) if field.default == Fallback::Absent => {
+                let mut named = format!("  {name}:\n");
+                section(&mut named, fields, 4, "");
+                commented(text, &named, &inner_pad);
+            }
             Form::Named(name, fields) => {
                 let _ = writeln!(text, "{inner_pad}  {name}:");
                 section(text, fields, inner + 4, "");
@@ -68,11 +79,9 @@ fn is_written_out(field: &Field) -> bool {
     }
 }
 
-/// Writes the other form of a list, in comments because the key is already there.
-fn commented_list(text: &mut String, key: &str, fields: &[Field], pad: &str) {
-    let mut list = format!("{key}:\n");
-    section(&mut list, fields, 2, "- ");
-    for line in list.lines() {
+/// Writes what is not in force by default, in comments.
+fn commented(text: &mut String, lines: &str, pad: &str) {
+    for line in lines.lines() {
         let _ = writeln!(text, "{pad}# {line}");
     }
 }

@@ -3,7 +3,8 @@
 //! Editors and linters complete and check keys by it. `bearerd check` knows more: what values mean
 //! together, and whether files exist.
 
-use super::file::{self, Fallback, Field, Form};
+use super::field::{Fallback, Field, Form};
+use super::file;
 use serde_json::{Map, Value, json};
 
 /// Text in which a reference to the environment is replaced before it is read.

@@ -1,8 +1,8 @@
 //! A mapping of the tree, read by its table of [`super::file`]. Reading continues after a fault.
 
 use super::fault::{Fault, Faults, Place};
-use super::file::Fallback::{Absent, Nested, OneOf, Required, Text};
-use super::file::Field;
+use super::field::Fallback::{Absent, Nested, OneOf, Required, Text};
+use super::field::Field;
 use super::node::{Entry, Node, Value};
 use crate::environment::Environment;
 use std::cell::RefCell;
@@ -111,6 +111,11 @@ impl<'n> Section<'n> {
     /// The full path of a key, for messages.
     pub(crate) fn path(&self, key: &str) -> String {
         join(&self.path, key)
+    }
+
+    /// The mapping's own path, for messages.
+    pub(crate) fn own_path(&self) -> &str {
+        &self.path
     }
 
     /// The mapping's own place.

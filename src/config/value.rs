@@ -149,6 +149,14 @@ pub(super) fn non_empty(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// Parses a user name of HTTP Basic.
+pub(super) fn username(text: &str) -> Result<String, String> {
+    match text {
+        text if text.contains(':') => Err("holds a colon, which HTTP Basic can't carry".into()),
+        text => non_empty(text),
+    }
+}
+
 /// The path of a route: plain segments, without a slash at the end.
 pub(super) fn route_path(text: &str) -> Result<String, String> {
     let path = text.strip_suffix('/').unwrap_or(text);

@@ -46,6 +46,7 @@ pub(super) struct Families {
     pub(super) clock_skew: GaugeVec,
     pub(super) csrf_fetches: IntCounterVec,
     pub(super) requests: IntCounterVec,
+    pub(super) caller_requests: IntCounterVec,
     pub(super) request_duration: HistogramVec,
     pub(super) upstream_duration: HistogramVec,
     pub(super) in_flight: IntGauge,
@@ -133,6 +134,11 @@ impl Families {
                 "Finished requests.",
                 &["route", "method", "code_class", "outcome"],
             )?,
+            caller_requests: declare.counters(
+                "caller_requests_total",
+                "Finished requests of callers, if some callers have names.",
+                &["caller", "code_class", "outcome"],
+            )?,
             request_duration: declare.histograms(
                 "request_duration_seconds",
                 "From the request's header to the end of the answer.",
@@ -201,6 +207,12 @@ impl Families {
         for client in &config.clients {
             self.create_client_series(&client.name);
         }
+        for caller in config.caller_names() {
+            for class in CODE_CLASSES {
+                let labels = [caller, class, RequestOutcome::Forwarded.label()];
+                self.caller_requests.with_label_values(&labels);
+            }
+        }
         for route in &config.routes {
             let name = config.name_of(route);
             let name = name.as_str();
@@ -245,7 +257,8 @@ impl Families {
             let upstreams =
                 config.upstreams.iter().map(|upstream| ("upstream", upstream.name.clone()));
             let routes = config.routes.iter().map(|route| ("route", config.name_of(route)));
-            clients.chain(upstreams).chain(routes).collect()
+            let callers = config.caller_names().map(|caller| ("caller", caller.to_owned()));
+            clients.chain(upstreams).chain(routes).chain(callers).collect()
         };
         for (label, value) in names(before).difference(&names(after)) {
             for gauges in [
@@ -269,6 +282,7 @@ impl Families {
                 &self.credential_reloads,
                 &self.csrf_fetches,
                 &self.requests,
+                &self.caller_requests,
                 &self.stripped,
                 &self.links,
                 &self.token_echoes,

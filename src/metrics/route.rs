@@ -104,13 +104,17 @@ pub(super) fn count(
     status: Option<StatusCode>,
     outcome: RequestOutcome,
 ) {
-    let class = match status.map(|status| status.as_u16() / 100) {
+    requests.with_label_values(&[route, method, class(status), outcome.label()]).inc();
+}
+
+/// The class of a status as a label.
+pub(super) fn class(status: Option<StatusCode>) -> &'static str {
+    match status.map(|status| status.as_u16() / 100) {
         Some(1) => "1xx",
         Some(2) => "2xx",
         Some(3) => "3xx",
         Some(4) => "4xx",
         Some(5) => "5xx",
         _ => "none",
-    };
-    requests.with_label_values(&[route, method, class, outcome.label()]).inc();
+    }
 }

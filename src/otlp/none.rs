@@ -45,6 +45,8 @@ pub(crate) struct Span(());
 impl Span {
     pub(crate) const fn routed(&self, _route: &str) {}
 
+    pub(crate) const fn called_by(&self, _caller: &str) {}
+
     pub(crate) const fn sent(&self, _attempt: u32, _heal: Option<&str>) {}
 
     pub(crate) const fn end(&self, _status: Option<StatusCode>, _outcome: RequestOutcome) {}

@@ -196,6 +196,13 @@ impl Span {
         }
     }
 
+    /// Records the caller's name.
+    pub(crate) fn called_by(&mut self, caller: &str) {
+        if let Some(Recording { span, .. }) = &mut self.0 {
+            span.set_attribute(KeyValue::new("enduser.id", caller.to_owned()));
+        }
+    }
+
     /// Records how often the request was sent, and why it was sent again.
     pub(crate) fn sent(&mut self, attempt: u32, heal: Option<&'static str>) {
         if let Some(Recording { span, .. }) = &mut self.0 {

@@ -35,6 +35,7 @@ pub(super) fn log_request(
         admitted.and_then(|admitted| admitted.attempt.answer_body.rewritten_length(session));
     info!(
         target: ACCESS,
+        caller = record.caller.as_ref().map(|caller| caller.name.as_str()),
         route = record.route.as_ref().map(|route| route.name.as_str()),
         method = record.method,
         path = &*readable(route::path_of(request.raw_path())),

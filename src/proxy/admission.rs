@@ -2,8 +2,10 @@
 
 use super::batch_check::BatchCheck;
 use super::context::{Admitted, Context};
+use super::credentials::Who;
 use super::downstream::Downstream;
-use super::guard::{self, ListenerKind};
+use super::guard;
+use super::peer::Peer;
 use super::problem::Problem;
 use super::request_body::RequestBody;
 use super::route::TargetError;
@@ -33,7 +35,7 @@ pub(super) async fn admit(
         let detail = "the request came in on no listener; please report this";
         Problem::new(ErrorKind::Internal, detail)
     })?;
-    let (route, batch_check) = {
+    let (route, batch_check, caller) = {
         let table = table.load();
         if in_flight.requests() > table.limit {
             let detail = "too many concurrent requests on this listener (`limits.requests`); try again later";
@@ -45,15 +47,24 @@ pub(super) async fn admit(
             let why = TargetError::NotOriginForm;
             return Err(Problem::new(ErrorKind::BadRequest, why.to_string()));
         }
-        table.guard.check(&request.headers, entry(session))?;
-        let route = table.find(in_flight.listener(), request.raw_path())?;
+        let who = table.guard.check(&request.headers, peer(session))?;
+        let caller = table.caller(who).cloned();
+        if let Some(caller) = &caller {
+            context.record.span.called_by(&caller.name);
+            context.record.caller = Some(caller.clone());
+        }
+        let id = who.and_then(Who::id);
+        let route = table.find(in_flight.listener(), id, request.raw_path())?;
         let batch_check = BatchCheck::of(request, &table, in_flight.listener(), &route);
-        (route, batch_check)
+        (route, batch_check, caller)
     };
     context.record.route = Some(route.clone());
     context.record.span.routed(&route.config.path);
     route.check_method(&request.method, &request.headers, request.raw_path())?;
     let batch_check = batch_check?;
+    if let Some(caller) = caller {
+        context.of_caller = Some(caller.admit()?);
+    }
     let token = current_token(drain, &route.client).await?;
     let token = if replay::outgrows_buffer(request) {
         Box::pin(long_lived(&route.client, token)).await
@@ -109,13 +120,10 @@ fn no_token(kind: ErrorKind, client: &str) -> String {
     }
 }
 
-/// How a request came in. An unknown address counts as TCP, for which more is checked.
-fn entry(session: &Session) -> ListenerKind {
-    match session.server_addr() {
-        Some(SocketAddr::Unix(_)) => ListenerKind::Unix,
-        _ if Downstream::is_over_tls(session) => ListenerKind::Tls,
-        _ => ListenerKind::Tcp,
-    }
+/// The other end of a request's connection. An unknown one counts as TCP, for which more is
+/// checked.
+fn peer(session: &Session) -> &Peer {
+    Downstream::of(session).map_or(&Peer::Tcp, Downstream::peer)
 }
 
 /// Whether a request came in on an address that only this machine reaches.

@@ -6,7 +6,7 @@
 use super::downstream::{Downstream, ResponseFraming, ResponseRewrite};
 use super::links::BodyRewriter;
 use super::problem::Problem;
-use super::table::RouteHandle;
+use super::route_handle::RouteHandle;
 use crate::error::ErrorKind;
 use crate::redact::{Redactor, Secrets};
 use bytes::Bytes;

@@ -23,7 +23,8 @@ mod target;
 
 use super::problem::Problem;
 use super::route::{self, path_of};
-use super::table::{RouteHandle, Table};
+use super::route_handle::RouteHandle;
+use super::table::Table;
 use crate::config::ListenerId;
 use crate::error::ErrorKind;
 use http::header::{

@@ -3,7 +3,7 @@
 use super::attempt::Attempt;
 use super::attempts::{Attempts, Cause};
 use super::replay;
-use super::table::RouteHandle;
+use super::route_handle::RouteHandle;
 use crate::config::Retry;
 use crate::retry_after;
 use http::{HeaderMap, StatusCode};

@@ -4,13 +4,14 @@ use super::attempt::Attempt;
 use super::attempts::Attempts;
 use super::batch_check::BatchCheck;
 use super::busy_retry::RetryWait;
+use super::caller::CallerRequest;
 use super::csrf::CsrfSession;
 use super::downstream::RequestInFlight;
 use super::heal::Heal;
 use super::informational::Informational;
 use super::record::Record;
 use super::request_body::RequestBody;
-use super::table::RouteHandle;
+use super::route_handle::RouteHandle;
 use super::upstream::Tried;
 use crate::metrics::Metrics;
 use crate::redact::Secrets;
@@ -31,6 +32,8 @@ pub struct Context {
     pub(super) record: Record,
     /// Counts the request as in flight on its listener.
     pub(super) in_flight: Option<RequestInFlight>,
+    /// Counts the request as in flight for its caller.
+    pub(super) of_caller: Option<CallerRequest>,
     pub(super) trace: Option<Trace>,
     /// What exists once the request is admitted.
     pub(super) admitted: Option<Admitted>,
@@ -65,6 +68,7 @@ impl Context {
         Self {
             record: Record::new(metrics),
             in_flight: None,
+            of_caller: None,
             trace: None,
             admitted: None,
             detail: None,
@@ -84,7 +88,7 @@ impl Context {
     /// Releases what other requests wait for, when nothing more is done for this one except sending
     /// its answer and reading the rest of its body.
     pub(super) fn release(&mut self) {
-        self.in_flight = None;
+        (self.in_flight, self.of_caller) = (None, None);
         if let Some(admitted) = &mut self.admitted {
             (admitted.attempt.slot, admitted.request_body) = (None, None);
         }

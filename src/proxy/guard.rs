@@ -4,13 +4,12 @@
 //! not a web page in a browser on the same machine, not a request to a name that an attacker
 //! resolves to this address, and not another machine without a password.
 
+use super::credentials::{Credential, Credentials, Identified, Who};
+use super::peer::Peer;
 use super::problem::Problem;
 use super::stripped_headers::X_API_KEY;
 use crate::error::ErrorKind;
-use crate::secret::Secret;
 use arc_swap::{ArcSwap, ArcSwapOption};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use http::header::{AUTHORIZATION, HOST, ORIGIN, REFERER};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
@@ -29,153 +28,88 @@ pub(crate) const LONGEST_HEADER: usize = 64 * 1024;
 pub struct Guard {
     /// Allowed names in `Host`, without a port.
     hosts: Vec<String>,
-    /// The local credential, if one is required. A change of its files replaces it.
-    credential: Option<Arc<RequiredCredential>>,
+    /// The credentials of callers, if one is required. A change of their files replaces them.
+    credentials: Option<Arc<RequiredCredentials>>,
 }
 
-/// The credential that callers must send.
+/// The credentials of callers, each of which must send one.
 #[derive(Debug)]
-struct RequiredCredential {
-    credential: ArcSwap<Credential>,
-    /// Why the credential in use differs from its files.
+struct RequiredCredentials {
+    credentials: ArcSwap<Credentials>,
+    /// Why the credentials in use differ from their files.
     complaint: ArcSwapOption<String>,
-}
-
-/// A local credential: a caller must send one of its parts.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Credential {
-    /// User name and password of HTTP Basic, base64-encoded as in the header.
-    basic: Option<Secret>,
-    api_key: Option<Secret>,
-}
-
-/// The kind of listener that a request came in by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ListenerKind {
-    /// Over TCP. A browser could have sent the request.
-    Tcp,
-    /// Over TCP with TLS. A browser could have sent the request.
-    Tls,
-    /// Over a Unix socket. Browsers cannot use one, and `Host` has no meaning.
-    Unix,
-}
-
-impl Credential {
-    /// Creates a local credential. Without any part, none is required.
-    pub fn new(basic: Option<(&str, &Secret)>, api_key: Option<Secret>) -> Self {
-        let encode = |(name, password): (&str, &Secret)| {
-            Secret::new(STANDARD.encode(format!("{name}:{}", password.expose())))
-        };
-        Self { basic: basic.map(encode), api_key }
-    }
-
-    fn is_required(&self) -> bool {
-        self.basic.is_some() || self.api_key.is_some()
-    }
-
-    /// Fills missing parts from another credential.
-    fn or(self, other: &Self) -> Self {
-        Self {
-            basic: self.basic.or_else(|| other.basic.clone()),
-            api_key: self.api_key.or_else(|| other.api_key.clone()),
-        }
-    }
-
-    fn is_shown(&self, headers: &HeaderMap) -> bool {
-        let same = |given: Option<&[u8]>, wanted: &Option<Secret>| match (given, wanted) {
-            (Some(given), Some(wanted)) => {
-                Secret::new(String::from_utf8_lossy(given).into_owned()) == *wanted
-            }
-            _ => false,
-        };
-        let basic = headers.get(AUTHORIZATION).and_then(|value| basic_of(value));
-        // Both are compared, so that the time does not reveal which one matched.
-        let api_key = headers.get(X_API_KEY).map(HeaderValue::as_bytes);
-        same(basic, &self.basic) | same(api_key, &self.api_key)
-    }
-}
-
-/// The credentials after `Basic`.
-fn basic_of(value: &HeaderValue) -> Option<&[u8]> {
-    let (scheme, rest) = value.as_bytes().split_at_checked(6)?;
-    scheme.eq_ignore_ascii_case(b"basic ").then(|| rest.trim_ascii())
 }
 
 impl Guard {
     /// Creates a guard that allows these names in `Host`.
-    pub fn new(hosts: &[String], credential: Credential) -> Self {
-        let asked = |credential| {
-            let credential = ArcSwap::from_pointee(credential);
-            Arc::new(RequiredCredential { credential, complaint: ArcSwapOption::empty() })
+    pub fn new(hosts: &[String], credentials: Credentials) -> Self {
+        let required = |credentials| {
+            let credentials = ArcSwap::from_pointee(credentials);
+            Arc::new(RequiredCredentials { credentials, complaint: ArcSwapOption::empty() })
         };
-        let credential = credential.is_required().then_some(credential).map(asked);
-        Self { hosts: hosts.to_vec(), credential }
+        let credentials = credentials.is_required().then_some(credentials).map(required);
+        Self { hosts: hosts.to_vec(), credentials }
     }
 
-    /// Returns a guard for other names, which shares the credential.
+    /// Returns a guard for other names, which shares the credentials.
     pub(crate) fn with_hosts(&self, hosts: &[String]) -> Self {
-        Self { hosts: hosts.to_vec(), credential: self.credential.clone() }
+        Self { hosts: hosts.to_vec(), credentials: self.credentials.clone() }
     }
 
-    /// Replaces the credential. A missing part stays as it is. Returns whether anything changed.
-    pub(crate) fn renew(&self, found: Credential) -> bool {
-        let Some(RequiredCredential { credential, .. }) = self.credential.as_deref() else {
-            return false;
+    /// Replaces the credentials. A missing part stays as it is, and so does one that two callers
+    /// would have in common. Returns whether anything changed, and the pairs of those callers.
+    pub(crate) fn renew(&self, found: Credentials) -> (bool, Vec<(Who, Who)>) {
+        let Some(RequiredCredentials { credentials, .. }) = self.credentials.as_deref() else {
+            return (false, Vec::new());
         };
-        let before = credential.load_full();
-        let renewed = found.or(&before);
+        let before = credentials.load_full();
+        let (renewed, shared) = found.replacing(&before);
         let is_new = renewed != *before;
         if is_new {
-            credential.store(Arc::new(renewed));
+            credentials.store(Arc::new(renewed));
         }
-        is_new
+        (is_new, shared)
     }
 
-    /// Whether a local API key is required. It must not be sent upstream.
+    /// Whether callers present API keys. They must not be sent upstream.
     pub(crate) fn takes_api_key(&self) -> bool {
-        self.credential.as_ref().is_some_and(|asked| asked.credential.load().api_key.is_some())
+        let has_keys = |credential: &Credential| !credential.keys.is_empty();
+        self.credentials.as_ref().is_some_and(|it| it.credentials.load().any_has(has_keys))
     }
 
-    /// Records why the credential in use differs from its files, or that it does not.
+    /// Records why the credentials in use differ from their files, or that they do not.
     pub(crate) fn set_complaint(&self, why: Option<&str>) {
-        if let Some(asked) = &self.credential {
-            asked.complaint.store(why.map(|why| Arc::new(why.to_owned())));
+        if let Some(required) = &self.credentials {
+            required.complaint.store(why.map(|why| Arc::new(why.to_owned())));
         }
     }
 
-    /// Why the credential in use differs from its files, if it does.
+    /// Why the credentials in use differ from their files, if they do.
     pub(crate) fn complaint(&self) -> Option<Arc<String>> {
-        self.credential.as_ref()?.complaint.load_full()
+        self.credentials.as_ref()?.complaint.load_full()
     }
 
-    /// Checks a request's header.
+    /// Checks a request's header. Returns its caller; `None` if no credential is configured.
     ///
     /// # Errors
     /// The answer to a caller that is not allowed.
-    pub(crate) fn check(&self, headers: &HeaderMap, entry: ListenerKind) -> Result<(), Problem> {
-        match entry {
-            ListenerKind::Tcp => self.check_browser(headers, "http://")?,
-            ListenerKind::Tls => self.check_browser(headers, "https://")?,
-            ListenerKind::Unix => {}
+    pub(crate) fn check(&self, headers: &HeaderMap, peer: &Peer) -> Result<Option<Who>, Problem> {
+        match peer {
+            Peer::Tcp => self.check_browser(headers, "http://")?,
+            Peer::Tls(_) => self.check_browser(headers, "https://")?,
+            Peer::Unix { .. } => {}
         }
-        let Some(credential) = self.credential.as_ref().map(|asked| asked.credential.load()) else {
-            return Ok(());
+        let Some(credentials) = self.credentials.as_ref().map(|it| it.credentials.load()) else {
+            return Ok(None);
         };
-        if !credential.is_shown(headers) {
-            let wanted = match (&credential.basic, &credential.api_key) {
-                (Some(_), None) => "a user name and a password (HTTP Basic)",
-                (None, _) => "an API key in X-Api-Key",
-                (Some(_), Some(_)) => "HTTP Basic, or an API key in X-Api-Key",
-            };
-            let is_sent = headers.contains_key(AUTHORIZATION) || headers.contains_key(X_API_KEY);
-            let fault = if is_sent { "a wrong" } else { "no" };
-            let detail = format!(
-                "the request has {fault} local credential; send {wanted}, as `access` in bearerd's configuration sets it (it is not SAP's)"
-            );
-            let challenge = credential.basic.is_some();
-            return Err(Problem { challenge, ..Problem::new(ErrorKind::AccessDenied, detail) });
+        match credentials.identify(headers, peer) {
+            Identified::One(who) => Ok(Some(who)),
+            Identified::Nobody => Err(unknown_caller(&credentials, headers)),
+            Identified::Several => {
+                let detail = "the request has credentials of different callers (X-Api-Key, HTTP Basic, certificate, user id); send those of one caller";
+                Err(Problem::new(ErrorKind::CallerNotAllowed, detail))
+            }
         }
-        Ok(())
     }
 
     /// Refuses what only a browser would send, or what a browser could be made to send.
@@ -221,6 +155,25 @@ impl Guard {
         let name = name_of(host);
         self.hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
     }
+}
+
+/// The answer to a request that is from no caller.
+fn unknown_caller(credentials: &Credentials, headers: &HeaderMap) -> Problem {
+    let challenge = credentials.any_has(|credential| credential.username.is_some());
+    let takes_key = credentials.any_has(|credential| !credential.keys.is_empty());
+    let wanted = match (challenge, takes_key) {
+        (true, false) => "a user name and a password (HTTP Basic)",
+        (false, true) => "an API key in X-Api-Key",
+        (true, true) => "HTTP Basic, or an API key in X-Api-Key",
+        (false, false) => "a certificate, or connect as a user, of a caller",
+    };
+    let key = if credentials.callers.is_empty() { "`access`" } else { "`callers`" };
+    let is_sent = headers.contains_key(AUTHORIZATION) || headers.contains_key(X_API_KEY);
+    let fault = if is_sent { "a wrong" } else { "no" };
+    let detail = format!(
+        "the request has {fault} local credential; send {wanted}, as {key} in bearerd's configuration sets it (it is not SAP's)"
+    );
+    Problem { challenge, ..Problem::new(ErrorKind::AccessDenied, detail) }
 }
 
 /// What browsers send with a request, found in one pass: looking each name up costs more than
@@ -290,9 +243,12 @@ pub(crate) fn too_large() -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::caller_secret::SecretDigest;
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
 
-    fn guard(credential: Credential) -> Guard {
-        Guard::new(&["localhost".into(), "127.0.0.1".into(), "[::1]".into()], credential)
+    fn guard(credentials: Credentials) -> Guard {
+        Guard::new(&["localhost".into(), "127.0.0.1".into(), "[::1]".into()], credentials)
     }
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -304,12 +260,12 @@ mod tests {
     }
 
     fn kind(guard: &Guard, pairs: &[(&'static str, &str)]) -> Option<ErrorKind> {
-        guard.check(&headers(pairs), ListenerKind::Tcp).err().map(|problem| problem.kind)
+        guard.check(&headers(pairs), &Peer::Tcp).err().map(|problem| problem.kind)
     }
 
     #[test]
     fn only_names_of_the_list_are_allowed() {
-        let guard = guard(Credential::default());
+        let guard = guard(Credentials::default());
         for known in ["localhost", "LOCALHOST:8080", "127.0.0.1:1", "[::1]:8080", "[::1]"] {
             assert_eq!(kind(&guard, &[("host", known)]), None, "{known}");
         }
@@ -333,13 +289,13 @@ mod tests {
         assert_eq!(kind(&guard, &[]), None, "HTTP/1.0");
         let page = [("origin", "http://")];
         assert_eq!(kind(&guard, &page), Some(ErrorKind::CrossSite));
-        let unix = guard.check(&headers(&[("host", "whatever")]), ListenerKind::Unix);
+        let unix = guard.check(&headers(&[("host", "whatever")]), &Peer::Unix { uid: None });
         assert!(unix.is_ok(), "no browser can use a Unix socket");
     }
 
     #[test]
     fn pages_of_other_sites_are_refused_and_tools_are_not() {
-        let guard = guard(Credential::default());
+        let guard = guard(Credentials::default());
         let host = ("host", "localhost:8080");
         for allowed in [
             ("origin", "http://localhost:8080"),
@@ -385,7 +341,7 @@ mod tests {
         ] {
             let referer = [host, ("referer", refused)];
             assert_eq!(kind(&guard, &referer), Some(ErrorKind::CrossSite), "{refused}");
-            let unix = guard.check(&headers(&referer), ListenerKind::Unix);
+            let unix = guard.check(&headers(&referer), &Peer::Unix { uid: None });
             assert!(unix.is_ok(), "no browser can use a Unix socket");
         }
         let newer =
@@ -398,25 +354,31 @@ mod tests {
 
     #[test]
     fn a_local_credential_is_needed_whole_where_one_is_configured() {
-        let password = Secret::new("s3:cret".into());
-        let key = || Some(Secret::new("key-1".into()));
+        let digests = |text: &str| vec![SecretDigest::of(text.as_bytes())];
+        let user = || Credential {
+            username: Some("tool".into()),
+            passwords: digests("s3:cret"),
+            ..Credential::default()
+        };
+        let guard = |unnamed| guard(Credentials { unnamed: Some(unnamed), callers: Vec::new() });
         let host = ("host", "localhost");
         let right = format!("bAsIc {}", STANDARD.encode("tool:s3:cret"));
         let wrong = format!("Basic {}", STANDARD.encode("tool:s3:creT"));
-        let basic = guard(Credential::new(Some(("tool", &password)), None));
+        let basic = guard(user());
         assert_eq!(kind(&basic, &[host, ("authorization", &right)]), None);
         for refused in ["Bearer x", "Basic", "Basic ", &*wrong, "Basic !!!"] {
             let refusal = kind(&basic, &[host, ("authorization", refused)]);
             assert_eq!(refusal, Some(ErrorKind::AccessDenied), "{refused}");
         }
-        assert!(basic.check(&headers(&[host]), ListenerKind::Unix).unwrap_err().challenge);
-        let either = guard(Credential::new(Some(("tool", &password)), key()));
+        let unix = Peer::Unix { uid: None };
+        assert!(basic.check(&headers(&[host]), &unix).unwrap_err().challenge);
+        let either = guard(Credential { keys: digests("key-1"), ..user() });
         assert_eq!(kind(&either, &[host, ("authorization", &right)]), None);
         assert_eq!(kind(&either, &[host, ("x-api-key", "key-1"), ("authorization", &wrong)]), None);
-        let keyed = guard(Credential::new(None, key()));
+        let keyed = guard(Credential { keys: digests("key-1"), ..Credential::default() });
         assert_eq!(kind(&keyed, &[host, ("x-api-key", "key-1")]), None);
         assert_eq!(kind(&keyed, &[host, ("x-api-key", "key-")]), Some(ErrorKind::AccessDenied));
-        assert!(!keyed.check(&headers(&[host]), ListenerKind::Tcp).unwrap_err().challenge);
+        assert!(!keyed.check(&headers(&[host]), &Peer::Tcp).unwrap_err().challenge);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::login_page::{self, PEEK};
 use super::outcome::final_answer;
 use super::problem::Problem;
 use super::replay;
-use super::table::RouteHandle;
+use super::route_handle::RouteHandle;
 use super::token_refusal::{self, AnswerVerdict, RequestKind};
 use crate::error::ErrorKind;
 use crate::metrics::ClientMetrics;

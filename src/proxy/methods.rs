@@ -3,7 +3,7 @@
 use super::method_override::all_methods;
 use super::problem::Problem;
 use super::route;
-use super::table::RouteHandle;
+use super::route_handle::RouteHandle;
 use crate::error::ErrorKind;
 use http::{HeaderMap, Method};
 use pingora::http::RequestHeader;
@@ -62,6 +62,10 @@ impl RouteHandle {
             format!(
                 "a header (X-HTTP-Method or similar) asks for a method that profile {} does not allow for this path, which allows {here}",
                 route.profile.name
+            )
+        } else if self.caller.is_some() && route.profile.methods.contains(method) {
+            format!(
+                "this caller may use {here} on this path; `methods` of the caller and of the route can allow more"
             )
         } else if route.profile.methods.contains(method) {
             format!("the route allows {here} on this path; `methods` of the route can allow more")

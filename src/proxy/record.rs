@@ -1,7 +1,8 @@
 //! How a request ended: counted, traced, and logged if the logging hook did not run.
 
+use super::caller::CallerHandle;
 use super::problem::Problem;
-use super::table::RouteHandle;
+use super::route_handle::RouteHandle;
 use crate::metrics::labels::RequestOutcome;
 use crate::metrics::{Metrics, OTHER};
 use crate::otlp::Span;
@@ -20,6 +21,8 @@ pub(super) struct Record {
     metrics: Arc<Metrics>,
     started: Instant,
     pub(super) route: Option<Arc<RouteHandle>>,
+    /// The caller, if some callers have names.
+    pub(super) caller: Option<Arc<CallerHandle>>,
     pub(super) method: &'static str,
     pub(super) status: Option<StatusCode>,
     pub(super) outcome: RequestOutcome,
@@ -39,6 +42,7 @@ impl Record {
             metrics,
             started: Instant::now(),
             route: None,
+            caller: None,
             method: OTHER,
             status: None,
             outcome: RequestOutcome::Aborted,
@@ -81,6 +85,10 @@ impl Drop for Record {
                 duration_ms = self.elapsed().as_millis(),
                 "Request cut off after its answer."
             );
+        }
+        if let Some(caller) = &self.caller {
+            caller.metrics.record_request(self.status, self.outcome);
+            caller.traffic.record(self.status, self.outcome);
         }
         match &self.route {
             Some(route) => {

@@ -130,7 +130,7 @@ async fn a_reload_keeps_the_routes_that_stay() {
     record(&traffic.route("/data", "datasphere"), &[GOOD]);
     record(&traffic.route("/old", "other"), &[GOOD]);
     record(&traffic.route("/data", "datasphere"), &[GOOD]);
-    traffic.retain(&names(&["/data"]), &names(&["datasphere"]));
+    traffic.retain(&names(&["/data"]), &names(&["datasphere"]), &[]);
     assert_eq!(traffic.recent("/data").unwrap().counts.good, 2);
     assert!(traffic.recent("/old").is_none());
     let moved = traffic.route("/data", "elsewhere");

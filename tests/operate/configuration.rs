@@ -186,6 +186,18 @@ fn an_invalid_forward_proxy_of_the_environment_is_reported_by_its_variable() {
 }
 
 #[test]
+fn a_comment_may_have_any_number_of_lines() {
+    let comment = "# commented out\n".repeat(2_000);
+    for text in [
+        format!("{comment}{MINIMAL}"),
+        format!("{MINIMAL}{comment}limits: {{ requests: 7 }}\n"),
+        MINIMAL.replace("upstreams:\n", &format!("upstreams:\n{comment}")),
+    ] {
+        parse(&text).unwrap();
+    }
+}
+
+#[test]
 fn other_machines_have_access_only_with_a_local_credential() {
     let with = |access: &str| format!("{MINIMAL}listen: 0.0.0.0:8080\naccess: {access}\n");
     let basic = "basic: { username: tool, password_file: /p }";
@@ -211,6 +223,80 @@ fn other_machines_have_access_only_with_a_local_credential() {
         assert!(faults.contains(fault), "{fault}: {faults}");
     }
     assert!(faults(&format!("{MINIMAL}limits: {{ requests: 0 }}\n")).contains("from 1 to 1000000"));
+}
+
+#[test]
+fn a_caller_has_a_credential_of_its_own_and_something_that_it_may_do() {
+    const LISTEN: &str = "listen: ['unix:/s', { address: '127.0.0.1:1', tls: { certificate_file: /c, private_key_file: /k, client_ca_file: /a } }]\n";
+    let with = |callers: &str| format!("{MINIMAL}{LISTEN}callers: {callers}\n");
+    for right in [
+        "{ a: { api_key_file: /a }, b: { api_key_file: /b, methods: GET, routes: /api/v1/scim2 } }",
+        "{ a: { uids: [1, 2], limits: { requests: 1, rate: 5000/h } }, b: { uids: 3 } }",
+        "{ a: { certificate: { san_uri: 'urn:a' } }, b: { certificate: { san_dns: a.example } } }",
+        "{ a: { basic: { username: a, password_file: /p }, client: technical-user } }",
+    ] {
+        parse(&with(right)).unwrap();
+    }
+    // Other machines may connect where everyone needs a credential.
+    let remote = "listen: 0.0.0.0:8080\naccess: { allow_remote: true }\n";
+    parse(&format!("{MINIMAL}{remote}callers: {{ a: {{ api_key_file: /a }} }}\n")).unwrap();
+    for (wrong, fault) in [
+        ("", "callers: is empty; add a caller, or remove the key"),
+        ("{}", "callers: is empty; add a caller, or remove the key"),
+        (
+            "{ a: }",
+            "callers.a: has no credential; give it api_key_file, basic, uids or certificate",
+        ),
+        ("{ a: { routes: /api/v1/scim2 } }", "callers.a: has no credential"),
+        ("{ a: { api_key_file: } }", "callers.a.api_key_file: is empty; give a value"),
+        ("{ a: { api_key_file: /a, routes: } }", "callers.a.routes: is empty; give a value"),
+        ("{ a: { api_key_file: /a, routes: [] } }", "callers.a.routes: the list is empty"),
+        ("{ a: { api_key_file: /a, methods: [] } }", "callers.a.methods: the list is empty"),
+        ("{ a: { api_key_file: /a, methods: [get] } }", "unknown method `get`; known: GET"),
+        (
+            "{ a: { api_key_file: /a, routes: /api/v1/scim3 } }",
+            "callers.a.routes: unknown route `/api/v1/scim3`; did you mean",
+        ),
+        (
+            "{ a: { api_key_file: /a, routes: /api/v1/csrf, methods: DELETE } }",
+            "callers.a: may use no route: none allows these methods",
+        ),
+        ("{ a: { api_key_file: /a, client: other } }", "unknown client `other`"),
+        ("{ a: { api_key_file: /a, limits: {} } }", "callers.a.limits: needs requests or rate"),
+        (
+            "{ a: { api_key_file: /a, limits: { rate: 20 } } }",
+            "`20` is not a number (1 to 1000000)",
+        ),
+        ("{ a: { api_key_file: /a, limits: { rate: 0/s } } }", "`0/s` is not a number"),
+        ("{ a: { api_key_file: /a, limits: { rate: 1/d } } }", "requests per s, min or h"),
+        ("{ a: { basic: { username: 'a:b', password_file: /p } } }", "holds a colon"),
+        ("{ a: { basic: { username: a } } }", "callers.a.basic.password_file: missing"),
+        ("{ a: { certificate: {} } }", "callers.a.certificate: needs one of san_uri and san_dns"),
+        (
+            "{ a: { certificate: { san_uri: u, san_dns: d } } }",
+            "callers.a.certificate: needs one of san_uri and san_dns",
+        ),
+        ("{ a: { certificate: { san_dns: '*.example' } } }", "holds `*`; give the name"),
+        ("{ unnamed: { api_key_file: /a } }", "`unnamed` is the caller of `access`"),
+        ("{ 'a b': { api_key_file: /a } }", "a name has 1 to 64 letters"),
+        ("{ a: { uids: 1 }, b: { uids: [2, 1] } }", "callers.b.uids: user id 1 is also that of"),
+        (
+            "{ a: { certificate: { san_dns: A.b } }, b: { certificate: { san_dns: a.B } } }",
+            "callers.b.certificate: DNS name a.b is also that of caller a",
+        ),
+        (
+            "{ a: { basic: { username: x, password_file: /p } }, b: { basic: { username: x, password_file: /q } } }",
+            "callers.b.basic: user name x is also that of caller a",
+        ),
+    ] {
+        let faults = faults(&with(wrong));
+        assert!(faults.contains(fault), "{wrong}: {fault}: {faults}");
+    }
+    let plain = |callers: &str| faults(&format!("{MINIMAL}callers: {callers}\n"));
+    let socket = "callers.a.uids: needs a Unix socket in `listen`";
+    assert!(plain("{ a: { uids: 1 } }").contains(socket));
+    let authority = "callers.a.certificate: needs a listener with tls.client_ca_file";
+    assert!(plain("{ a: { certificate: { san_uri: u } } }").contains(authority));
 }
 
 #[test]

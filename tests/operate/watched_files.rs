@@ -16,7 +16,7 @@ const TABLE: &str = include_str!("../../docs/files.md");
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The keys of the configuration that name files, and the file of each in [`FilesScene`].
-const KEYS: [(&str, &str); 16] = [
+const KEYS: [(&str, &str); 18] = [
     ("listen.tls.certificate_file", "listener.crt"),
     ("listen.tls.private_key_file", "listener.key"),
     ("listen.tls.client_ca_file", "callers-ca.pem"),
@@ -31,6 +31,8 @@ const KEYS: [(&str, &str); 16] = [
     ("upstreams.*.certificate_file", "upstream.crt"),
     ("upstreams.*.private_key_file", "upstream.key"),
     ("upstreams.*.proxy_credentials_file", "upstream-proxy"),
+    ("callers.*.api_key_file", "caller-key"),
+    ("callers.*.basic.password_file", "caller-password"),
     ("access.basic.password_file", "password"),
     ("access.api_key_file", "api_key"),
 ];
@@ -61,7 +63,8 @@ fn keys_of_the_reference() -> BTreeSet<String> {
             let path: Vec<_> = sections.iter().map(|(_, name)| *name).chain([key]).collect();
             keys.insert(path.join("."));
         } else if value.is_empty() && !line.contains('#') {
-            let is_own = sections.len() == 1 && matches!(sections[0].1, "clients" | "upstreams");
+            let is_own =
+                sections.len() == 1 && matches!(sections[0].1, "clients" | "upstreams" | "callers");
             sections.push((depth, if is_own { "*" } else { key }));
         }
     }
@@ -106,6 +109,8 @@ impl FilesScene {
             ("upstream-ca.pem", fixture.tenant.ca_pem().to_owned()),
             ("upstream-proxy", "tool:proxied".to_owned()),
             ("password", "password-1".to_owned()),
+            ("caller-key", "a-key-of-a-caller-with-32-characters".to_owned()),
+            ("caller-password", "a-password-of-a-caller".to_owned()),
             ("api_key", "key-1".to_owned()),
             ("system.pem", Authority::new().pem),
         ] {
@@ -189,6 +194,7 @@ impl FilesScene {
                 let pool = "limits: { requests: 1000 }\n";
                 self.put(name, &format!("{}{pool}", self.configuration()));
             }
+            "caller-key" | "caller-password" => self.put(name, &"renewed".repeat(8)),
             other => self.put(other, "renewed"),
         }
     }
@@ -244,6 +250,10 @@ upstreams:
     private_key_file: {upstream_key}
     proxy: http://{proxy}
     proxy_credentials_file: {upstream_proxy}
+callers:
+  etl:
+    api_key_file: {caller_key}
+    basic: {{ username: etl, password_file: {caller_password} }}
 access: {{ basic: {{ username: tool, password_file: {password} }}, api_key_file: {api_key} }}
 log: {{ level: debug }}
 ",
@@ -266,6 +276,8 @@ log: {{ level: debug }}
         upstream_crt = at("upstream.crt"),
         upstream_key = at("upstream.key"),
         upstream_proxy = at("upstream-proxy"),
+        caller_key = at("caller-key"),
+        caller_password = at("caller-password"),
         password = at("password"),
         api_key = at("api_key"),
     );
@@ -318,7 +330,8 @@ async fn a_replaced_local_credential_is_not_accepted_any_more() {
 
     // With a missing or empty file, the old key stays valid and no other one is accepted.
     std::fs::remove_file(scene.path("api_key")).unwrap();
-    let is_reported = async || scene.ready().await.contains("local credential: cannot read");
+    let is_reported =
+        async || scene.ready().await.contains("local credential: access: cannot read");
     eventually("degraded", is_reported).await;
     assert_eq!((scene.status("key-2").await, scene.status("").await), (200, 401));
     scene.put("api_key", "");

@@ -2,6 +2,7 @@
 
 mod backpressure;
 mod batches;
+mod callers;
 mod csrf;
 pub(crate) mod dead_paths;
 mod dns;

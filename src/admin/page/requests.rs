@@ -2,7 +2,7 @@
 //! failures.
 
 use super::moment;
-use crate::status::{FailureStatus, RecentStatus, RouteStatus, Status};
+use crate::status::{CallerStatus, FailureStatus, RecentStatus, RouteStatus, Status};
 use crate::traffic::{Counts, RECENT};
 use maud::{Markup, html};
 use std::time::SystemTime;
@@ -28,6 +28,7 @@ pub(super) fn render(status: &Status) -> Markup {
                 }
             }
             (in_use(&status.routes, status.now))
+            (callers(&status.callers, status.now))
         }
         @if !status.failures.is_empty() {
             h3 #failures { "Last requests that failed" }
@@ -115,25 +116,62 @@ fn in_use(routes: &[RouteStatus], now: SystemTime) -> Markup {
     }
 }
 
+/// Renders the callers, if some have names.
+fn callers(callers: &[CallerStatus], now: SystemTime) -> Markup {
+    html! {
+        @if !callers.is_empty() {
+            div.scroll tabindex="0" role="region" aria-label="Callers" {
+                table.stacking {
+                    thead {
+                        tr { th { "Caller" } th { "Requests a minute" } th { "Failed" } th { "Last" } }
+                    }
+                    tbody {
+                        @for caller in callers {
+                            tr {
+                                td data-name="Caller" { code { (caller.name) } }
+                                td data-name="Requests a minute" { (a_minute(caller.requests)) }
+                                td data-name="Failed" { (failed(caller.requests)) }
+                                td data-name="Last" { (last(caller.last_status, caller.last, now)) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn a_minute(requests: Counts) -> String {
+    format!("{:.1}", f64::from(requests.all()) / RECENT as f64)
+}
+
+fn failed(requests: Counts) -> Markup {
+    html! {
+        @if requests.failed > 0 {
+            span.badge.bad { (requests.failed) " of " (requests.all()) }
+        } @else if requests.all() > 0 { "none" } @else { "–" }
+    }
+}
+
+/// Renders the last request of a route or a caller.
+fn last(status: Option<u16>, time: Option<SystemTime>, now: SystemTime) -> Markup {
+    html! {
+        span {
+            @if let Some(status) = status { (status) ", " }
+            @match time { Some(time) => (moment(time, now)), None => "–" }
+        }
+    }
+}
+
 fn used_row(route: &RouteStatus, recent: &RecentStatus, now: SystemTime) -> Markup {
-    let (all, failed) = (recent.requests.all(), recent.requests.failed);
     html! {
         tr {
             td data-name="Route" { code { (route.name) } }
-            td data-name="Requests a minute" { (format!("{:.1}", f64::from(all) / RECENT as f64)) }
-            td data-name="Failed" {
-                @if failed > 0 {
-                    span.badge.bad { (failed) " of " (all) }
-                } @else if all > 0 { "none" } @else { "–" }
-            }
+            td data-name="Requests a minute" { (a_minute(recent.requests)) }
+            td data-name="Failed" { (failed(recent.requests)) }
             td data-name="Half within" { (milliseconds(recent.p50_ms)) }
             td data-name="95 % within" { (milliseconds(recent.p95_ms)) }
-            td data-name="Last" {
-                span {
-                    @if let Some(status) = recent.last_status { (status) ", " }
-                    @if let Some(last) = recent.last { (moment(last, now)) }
-                }
-            }
+            td data-name="Last" { (last(recent.last_status, recent.last, now)) }
         }
     }
 }

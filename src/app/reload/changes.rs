@@ -42,6 +42,7 @@ pub(super) fn refuse_restart_only_changes(
         ("admin.listen", after.admin_listen != before.admin_listen),
         ("workers", after.workers != before.workers),
         ("access.uids", after.access.uids != before.access.uids),
+        ("callers.*.uids", after.uids() != before.uids()),
         ("sandbox", after.sandbox != before.sandbox),
         ("log.format", after.log.format != before.log.format),
     ] {

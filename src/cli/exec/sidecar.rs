@@ -117,8 +117,8 @@ pub(in crate::cli) fn adapt(config: &mut Config, credential: bool) -> anyhow::Re
     }
     if credential {
         ensure!(
-            access.basic.is_none() && access.api_key_file.is_none(),
-            "the configuration has a local credential, which the tool has to send; leave out --credential, or remove access.basic and access.api_key_file"
+            access.basic.is_none() && access.api_key_file.is_none() && config.callers.is_empty(),
+            "the configuration has local credentials, one of which the tool has to send; leave out --credential, or remove callers, access.basic and access.api_key_file"
         );
         // Both come from the system's random numbers.
         let password = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());

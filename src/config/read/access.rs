@@ -1,7 +1,7 @@
 //! The callers that may connect, and what they must present.
 
+use crate::config::access::{Access, BasicAccess, PasswordSource};
 use crate::config::file;
-use crate::config::model::{Access, BasicAccess, PasswordSource};
 use crate::config::section::Section;
 use crate::config::value;
 
@@ -9,10 +9,11 @@ use crate::config::value;
 const LOCAL_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
 /// Whether `listen` may have addresses that other machines reach. That needs a local credential.
-pub(super) fn allow_remote(section: &Section<'_>) -> bool {
+pub(super) fn allow_remote(root: &Section<'_>, section: &Section<'_>) -> bool {
     let allowed = section.parse("allow_remote", value::switch).unwrap_or_default();
-    if allowed && !section.has("basic") && !section.has("api_key_file") {
-        let message = "needs a local credential; set access.basic or access.api_key_file";
+    let has_credential = section.has("basic") || section.has("api_key_file");
+    if allowed && !has_credential && !root.has("callers") {
+        let message = "needs a local credential; set callers, access.basic or access.api_key_file";
         section.fault("allow_remote", message);
     }
     allowed
@@ -36,10 +37,7 @@ fn basic(section: &Section<'_>) -> Option<BasicAccess> {
             section.fault(key, "missing; basic needs username and password_file");
         }
     }
-    let username = section.parse("username", |text| match text {
-        text if text.contains(':') => Err("holds a colon, which HTTP Basic can't carry".into()),
-        text => value::non_empty(text),
-    });
+    let username = section.parse("username", value::username);
     let password_file = section.parse("password_file", value::path);
     Some(BasicAccess { username: username?, password: PasswordSource::File(password_file?) })
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// The parts of the configuration that routes refer to.
 pub(super) struct RouteSources<'a> {
-    pub(super) names: Names<'a>,
+    pub(super) names: &'a Names<'a>,
     pub(super) clients: &'a [Option<Arc<Client>>],
     /// The settings that routes inherit, for each upstream.
     pub(super) inherited: Vec<Inherited>,
@@ -177,24 +177,24 @@ fn profile(text: &str) -> Result<&'static Profile, String> {
 }
 
 fn methods(section: &Section<'_>, profile: Option<&'static Profile>) -> Option<Methods> {
-    let names = section.list("methods");
     if !section.has("methods") {
         return profile.map(|profile| profile.methods);
     }
-    let set = match Methods::of(names.iter().map(|name| name.value.as_str())) {
-        Ok(set) => set,
-        Err(name) => {
-            section.fault("methods", unknown("method", name, METHODS.into_iter()));
-            return None;
-        }
-    };
+    let set = method_set(section)?;
     let profile = profile?;
-    if names.is_empty() || !set.is_within(profile.methods) {
+    if set.is_empty() || !set.is_within(profile.methods) {
         let message = format!("must be some of the profile's methods: {}", profile.methods);
         section.fault("methods", message);
         return None;
     }
     Some(set)
+}
+
+/// The methods that a section lists.
+pub(super) fn method_set(section: &Section<'_>) -> Option<Methods> {
+    let names = section.list("methods");
+    let set = Methods::of(names.iter().map(|name| name.value.as_str()));
+    set.map_err(|name| section.fault("methods", unknown("method", name, METHODS.into_iter()))).ok()
 }
 
 fn headers(section: &Section<'_>) -> Option<Vec<(HeaderName, HeaderValue)>> {

@@ -7,8 +7,10 @@ use super::target::{Base, Origins};
 use crate::config::ListenerId;
 use crate::proxy::guard::Guard;
 use crate::proxy::method_override::all_methods;
+use crate::proxy::problem::Problem;
 use crate::proxy::route;
-use crate::proxy::table::{RouteHandle, Table};
+use crate::proxy::route_handle::RouteHandle;
+use crate::proxy::table::Table;
 use http::header::HOST;
 use std::sync::Arc;
 
@@ -56,7 +58,7 @@ impl PartRules {
         // A server may read a path of SCIM as an absolute one.
         let is_absolute = self.kind == BatchKind::Scim && part.target.starts_with('/');
         if is_absolute
-            && let Ok(route) = self.table.find(self.listener, part.target.as_bytes())
+            && let Ok(route) = self.find(part.target.as_bytes())
             && !Arc::ptr_eq(&route, &self.route)
         {
             return forbidden(format!("can be read as a path of another route, {}", route.name));
@@ -69,7 +71,7 @@ impl PartRules {
                 Some(_) => return forbidden("is a batch itself".to_owned()),
                 None => {}
             }
-            match self.table.find(self.listener, &path) {
+            match self.find(&path) {
                 Ok(route) if Arc::ptr_eq(&route, &self.route) => {}
                 Ok(route) => return forbidden(format!("takes another route, {}", route.name)),
                 Err(problem) => return forbidden(format!("may not be sent: {}", problem.detail)),
@@ -81,6 +83,11 @@ impl PartRules {
             }
         }
         Ok(())
+    }
+
+    /// The route of a path, as the batch's caller may use it.
+    fn find(&self, path: &[u8]) -> Result<Arc<RouteHandle>, Problem> {
+        self.table.find(self.listener, self.route.caller, path)
     }
 
     /// The paths on this listener that lead to where the upstream sends a path. With `strip_path`,

@@ -126,14 +126,14 @@ fn split_port(authority: &str) -> Option<(String, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::guard::Credential;
+    use crate::proxy::credentials::Credentials;
 
     fn resolve(target: &str, takes_absolute: bool) -> Result<String, &'static str> {
         let origins = Origins {
             own: Some(HeaderValue::from_static("127.0.0.1:8080")),
             upstream: HeaderValue::from_static("acme.example"),
         };
-        let guard = Guard::new(&["localhost".to_owned()], Credential::default());
+        let guard = Guard::new(&["localhost".to_owned()], Credentials::default());
         let base = Base { path: b"/a/svc/", takes_absolute };
         let path = origins.resolve(target, &base, &guard)?;
         Ok(String::from_utf8(path).unwrap())

@@ -10,6 +10,7 @@ use super::request_line::RequestLine;
 use super::response_rewrite::ResponseRewrite;
 use super::socket::Socket;
 use super::write_stall::WriteStall;
+use crate::proxy::peer::Peer;
 use crate::proxy::upstream::SendBuffer;
 use bytes::Bytes;
 use crossbeam_utils::atomic::AtomicCell;
@@ -32,6 +33,7 @@ const WRITE_BUFFER: usize = 4 * 1024;
 pub(crate) struct Downstream {
     pub(super) socket: BufWriter<Socket>,
     pub(super) digest: Arc<SocketDigest>,
+    peer: Peer,
     pub(super) load: Arc<Load>,
     activity: Arc<Activity>,
     phase: AtomicCell<Phase>,
@@ -70,6 +72,7 @@ impl Downstream {
     pub(crate) fn new(socket: Socket, load: Arc<Load>, activity: Arc<Activity>) -> Self {
         let digest = Arc::new(SocketDigest::from_raw_fd(socket.as_raw_fd()));
         Self {
+            peer: socket.peer(),
             socket: BufWriter::with_capacity(WRITE_BUFFER, socket),
             digest,
             load,
@@ -101,9 +104,14 @@ impl Downstream {
         }
     }
 
+    /// What the connection says about the caller.
+    pub(crate) const fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
     /// Whether the caller speaks TLS.
-    pub(super) fn is_tls(&self) -> bool {
-        self.socket.get_ref().is_tls()
+    pub(super) const fn is_tls(&self) -> bool {
+        matches!(self.peer, Peer::Tls(_))
     }
 
     /// Whether a request came over TLS.

@@ -1,5 +1,7 @@
 //! A TCP socket, with or without TLS, or a Unix socket, behind one type.
 
+use crate::listener_tls::CallerCertificate;
+use crate::proxy::peer::Peer;
 use futures_util::FutureExt;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -32,9 +34,15 @@ impl Socket {
         }
     }
 
-    /// Whether the caller speaks TLS.
-    pub(crate) const fn is_tls(&self) -> bool {
-        matches!(self, Self::Tls(_))
+    /// What the connection says about the caller.
+    pub(super) fn peer(&self) -> Peer {
+        match self {
+            Self::Tcp(_) => Peer::Tcp,
+            Self::Tls(stream) => Peer::Tls(CallerCertificate::of(stream)),
+            Self::Unix(stream) => {
+                Peer::Unix { uid: stream.peer_cred().ok().map(|user| user.uid()) }
+            }
+        }
     }
 
     /// Ready when there is something to read, including the end.

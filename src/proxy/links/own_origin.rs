@@ -121,11 +121,11 @@ fn first_tcp(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::guard::Credential;
+    use crate::proxy::credentials::Credentials;
 
     fn resolver(here: Option<&str>, hosts: &[&str]) -> OriginResolver {
         let hosts: Vec<_> = hosts.iter().map(|host| (*host).to_owned()).collect();
-        let guard = Arc::new(Guard::new(&hosts, Credential::default()));
+        let guard = Arc::new(Guard::new(&hosts, Credentials::default()));
         let here = here.map(|here| here.parse().unwrap());
         OriginResolver { guard, here, scheme: "http", fallback: "http://localhost".to_owned() }
     }

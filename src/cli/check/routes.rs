@@ -1,0 +1,96 @@
+//! What may be done: the routes, and what each caller may use of them.
+
+use bearerd::config::{Access, Caller, Config, Route};
+use http::Method;
+use std::fmt::{Error, Write};
+
+/// Lists the routes.
+pub(super) fn explain_routes(text: &mut String, config: &Config) -> Result<(), Error> {
+    let width = width(config);
+    writeln!(text, "\nRoutes:")?;
+    for route in &config.routes {
+        let (upstream, client) = (&route.upstream.name, &route.client.name);
+        let cut = if route.strip_path { ", path removed" } else { "" };
+        let on: Vec<_> = config.addresses_of(route).map(ToString::to_string).collect();
+        let on = match on.len() == config.listen.len() {
+            true => String::new(),
+            false => format!(", on {}", on.join(" and ")),
+        };
+        writeln!(
+            text,
+            "  {:width$}  {:15}  to {upstream} as {client}{cut}{on}: {}",
+            route.path,
+            route.profile.name,
+            methods(route)
+        )?;
+    }
+    Ok(())
+}
+
+/// Lists what each caller with a name may do.
+pub(super) fn explain_callers(text: &mut String, config: &Config) -> Result<(), Error> {
+    if config.callers.is_empty() {
+        return Ok(());
+    }
+    let width = width(config);
+    writeln!(text, "\nCallers (requests of anyone else are refused):")?;
+    for caller in &config.callers {
+        writeln!(text, "  {}, by {}{}", caller.name, credentials(caller), limits(caller))?;
+        for route in config.routes.iter().filter_map(|route| caller.narrow(route)) {
+            let client = &route.client.name;
+            writeln!(text, "    {:width$}  as {client}: {}", route.path, methods(&route))?;
+        }
+    }
+    if let Some(by) = unnamed(&config.access) {
+        writeln!(text, "  the caller of access, by {by}\n    all routes, as above")?;
+    }
+    Ok(())
+}
+
+fn width(config: &Config) -> usize {
+    config.routes.iter().map(|route| route.path.len()).max().unwrap_or_default()
+}
+
+/// The methods of a route. A POST that only reads is allowed wherever reading is.
+fn methods(route: &Route) -> String {
+    let methods = match (route.profile.post_only_reads, route.methods.contains(&Method::POST)) {
+        (true, true) => {
+            format!("{}, and POST on …/$batch and …/$query", route.methods.without_post())
+        }
+        (true, false) => format!("{}, and POST on …/$query", route.methods),
+        (false, _) => route.methods.to_string(),
+    };
+    let unchecked = if route.unchecked_batches {
+        "; its batches are not checked: they reach every path of the upstream with every method"
+    } else {
+        ""
+    };
+    format!("{methods}{unchecked}")
+}
+
+/// How a caller is recognized.
+fn credentials(caller: &Caller) -> String {
+    let key = caller.api_key_file.as_ref().map(|_| "API key".to_owned());
+    let basic = caller.basic.as_ref().map(|basic| format!("HTTP Basic as {}", basic.username));
+    let uids: Vec<_> = caller.uids.iter().map(ToString::to_string).collect();
+    let uids = (!uids.is_empty()).then(|| format!("user id {}", uids.join(" or ")));
+    let certificate = caller.certificate.as_ref().map(|name| format!("certificate with {name}"));
+    let all: Vec<_> = key.into_iter().chain(basic).chain(uids).chain(certificate).collect();
+    all.join(" or ")
+}
+
+fn limits(caller: &Caller) -> String {
+    let requests = caller.limits.requests.map(|most| format!("{most} requests at once"));
+    let rate = caller.limits.rate;
+    let rate = rate.map(|rate| format!("{} requests in {:?}", rate.requests, rate.period));
+    let all: Vec<_> = requests.into_iter().chain(rate).collect();
+    if all.is_empty() { String::new() } else { format!("; at most {}", all.join(", ")) }
+}
+
+/// How the caller without a name is recognized, if there is one.
+fn unnamed(access: &Access) -> Option<String> {
+    let basic = access.basic.as_ref().map(|basic| format!("HTTP Basic as {}", basic.username));
+    let key = access.api_key_file.as_ref().map(|_| "API key".to_owned());
+    let all: Vec<_> = basic.into_iter().chain(key).collect();
+    (!all.is_empty()).then(|| all.join(" or "))
+}

@@ -1,0 +1,233 @@
+//! Callers with names: how each one is recognized, and what it may do.
+
+use super::listen::Listener;
+use super::names::Names;
+use super::route;
+use crate::config::access::{
+    BasicAccess, CallerLimits, PasswordSource, Rate, SubjectName, UNNAMED,
+};
+use crate::config::file;
+use crate::config::model::{Caller, Client, Route};
+use crate::config::section::{Section, unknown};
+use crate::config::value::{self, ListenAddress};
+use crate::profile::{METHODS, Methods};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The longest name of a caller.
+const LONGEST_NAME: usize = 64;
+/// The largest number of requests of a rate.
+const MOST: u32 = 1_000_000;
+
+/// The parts of the configuration that callers refer to.
+pub(super) struct CallerSources<'a> {
+    pub(super) names: &'a Names<'a>,
+    pub(super) clients: &'a [Option<Arc<Client>>],
+    pub(super) listeners: &'a [Listener<'a>],
+    /// `None` if a route is wrong.
+    pub(super) routes: Option<&'a [Route<usize>]>,
+}
+
+impl CallerSources<'_> {
+    /// Reads the callers. A value that is wrong has left its fault, and is missing.
+    pub(super) fn read(&self, root: &Section<'_>) -> Option<Vec<Caller>> {
+        let sections = root.named("callers", file::CALLER);
+        if root.is_empty("callers") || root.has("callers") && sections.is_empty() {
+            root.fault("callers", "is empty; add a caller, or remove the key");
+        }
+        let callers: Vec<_> =
+            sections.iter().map(|(name, section)| self.caller(root, name, section)).collect();
+        refuse_shared(&sections, &callers);
+        callers.into_iter().collect()
+    }
+
+    fn caller(&self, root: &Section<'_>, name: &str, section: &Section<'_>) -> Option<Caller> {
+        if let Some(message) = fault_of_name(name) {
+            root.reader.fault(section.place(), &format!("callers.{name}"), message);
+        }
+        for key in ["api_key_file", "basic", "uids", "certificate", "routes", "methods", "limits"] {
+            if section.is_empty(key) {
+                section.fault(key, "is empty; give a value, or remove the key");
+            }
+        }
+        let api_key_file = section.parse("api_key_file", value::path);
+        let basic =
+            section.optional("basic", file::CALLER_BASIC).and_then(|section| basic(&section));
+        let uids = section.parse_list("uids", value::uid);
+        let certificate = section.optional("certificate", file::CALLER_CERTIFICATE);
+        let certificate = certificate.and_then(|section| self.certificate(&section));
+        let is_recognized = ["api_key_file", "basic", "uids", "certificate"];
+        if !is_recognized.into_iter().any(|key| section.has(key)) {
+            let message = "has no credential; give it api_key_file, basic, uids or certificate";
+            root.reader.fault(section.place(), &format!("callers.{name}"), message);
+        }
+        let is_unix = |listener: &Listener<'_>| matches!(listener.address, ListenAddress::Unix(_));
+        if section.has("uids") && !self.listeners.iter().any(is_unix) {
+            section.fault("uids", "needs a Unix socket in `listen`; add one, or remove this");
+        }
+        let routes = self.paths(section);
+        let methods = methods(section);
+        let client = section.has("client").then(|| self.names.client(section)).flatten();
+        let client = client.and_then(|client| self.clients.get(client)?.clone());
+        let limits = limits(section);
+        let caller = Caller {
+            name: name.to_owned(),
+            api_key_file,
+            basic,
+            uids: uids?,
+            certificate,
+            routes,
+            methods,
+            client,
+            limits,
+        };
+        if let Some(routes) = self.routes
+            && !routes.iter().any(|route| caller.may_use(route))
+        {
+            let message = "may use no route: none allows these methods; change methods or routes";
+            root.reader.fault(section.place(), &format!("callers.{name}"), message);
+        }
+        Some(caller)
+    }
+
+    /// The name in the certificate: of one kind.
+    fn certificate(&self, section: &Section<'_>) -> Option<SubjectName> {
+        if !self
+            .listeners
+            .iter()
+            .any(|listener| listener.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()))
+        {
+            let message = "needs a listener with tls.client_ca_file; add one, or remove this";
+            section.reader.fault(section.place(), section.own_path(), message);
+        }
+        let uri = section.parse("san_uri", value::non_empty);
+        let dns = section.parse("san_dns", |text| match text.contains('*') {
+            true => Err("holds `*`; give the name as it is in the certificate".to_owned()),
+            false => value::host(text),
+        });
+        match (uri, dns) {
+            (Some(uri), None) if !section.has("san_dns") => Some(SubjectName::Uri(uri)),
+            (None, Some(dns)) if !section.has("san_uri") => Some(SubjectName::Dns(dns)),
+            _ => {
+                if section.has("san_uri") == section.has("san_dns") {
+                    let message = "needs one of san_uri and san_dns";
+                    section.reader.fault(section.place(), section.own_path(), message);
+                }
+                None
+            }
+        }
+    }
+
+    /// The paths of the caller's routes; `None` for all of them.
+    fn paths(&self, section: &Section<'_>) -> Option<Vec<String>> {
+        if !section.has("routes") {
+            return None;
+        }
+        let texts = section.list("routes");
+        if texts.is_empty() {
+            section.fault("routes", "the list is empty; name a route, or leave it out for all");
+        }
+        let known = |path: &str| {
+            let path = value::route_path(path)?;
+            let Some(routes) = self.routes else { return Ok(path) };
+            if routes.iter().any(|route| route.path == path) {
+                return Ok(path);
+            }
+            let mut paths: Vec<_> = routes.iter().map(|route| route.path.as_str()).collect();
+            paths.dedup();
+            Err(unknown("route", &path, paths.into_iter()))
+        };
+        let paths: Vec<_> = texts.iter().map(|text| text.parse(known)).collect();
+        paths.into_iter().collect()
+    }
+}
+
+/// What is wrong with a name. It stands in metrics and in the log.
+fn fault_of_name(name: &str) -> Option<String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if name == UNNAMED {
+        let message = format!("`{UNNAMED}` is the caller of `access`; choose another name");
+        return Some(message);
+    }
+    let is_name = !name.is_empty() && name.len() <= LONGEST_NAME && name.bytes().all(is_plain);
+    (!is_name).then(|| {
+        format!(
+            "a name has 1 to {LONGEST_NAME} letters, digits, `.`, `_` or `-`; choose another one"
+        )
+    })
+}
+
+fn basic(section: &Section<'_>) -> Option<BasicAccess> {
+    let username = section.parse("username", value::username);
+    let password_file = section.parse("password_file", value::path);
+    Some(BasicAccess { username: username?, password: PasswordSource::File(password_file?) })
+}
+
+/// The methods of a caller; `None` for those of the route.
+fn methods(section: &Section<'_>) -> Option<Methods> {
+    if !section.has("methods") {
+        return None;
+    }
+    let methods = route::method_set(section)?;
+    if methods.is_empty() {
+        let known = METHODS.join(", ");
+        section.fault("methods", format!("the list is empty; give some of {known}"));
+        return None;
+    }
+    Some(methods)
+}
+
+fn limits(section: &Section<'_>) -> CallerLimits {
+    let Some(section) = section.optional("limits", file::CALLER_LIMITS) else {
+        return CallerLimits::default();
+    };
+    if !section.has("requests") && !section.has("rate") {
+        section.reader.fault(section.place(), section.own_path(), "needs requests or rate");
+    }
+    CallerLimits {
+        requests: section.parse("requests", value::requests(1)),
+        rate: section.parse("rate", rate),
+    }
+}
+
+/// Parses a rate, for example 20/s.
+fn rate(text: &str) -> Result<Rate, String> {
+    let parsed = text.split_once('/').and_then(|(number, unit)| {
+        let requests = number.trim().parse().ok().filter(|number| (1..=MOST).contains(number))?;
+        let seconds = match unit.trim() {
+            "s" => 1,
+            "m" | "min" => 60,
+            "h" => 3600,
+            _ => return None,
+        };
+        Some(Rate { requests, period: Duration::from_secs(seconds) })
+    });
+    parsed.ok_or_else(|| {
+        format!(
+            "`{text}` is not a number (1 to {MOST}) of requests per s, min or h, for example 20/s"
+        )
+    })
+}
+
+/// Records a fault for each user id, user name or certificate's name of two callers. Whether two
+/// callers have the same key is known only when the files are read.
+fn refuse_shared(sections: &[(&str, Section<'_>)], callers: &[Option<Caller>]) {
+    let mut owners: HashMap<String, &str> = HashMap::new();
+    for ((name, section), caller) in sections.iter().zip(callers) {
+        let Some(caller) = caller else { continue };
+        let uids = caller.uids.iter().map(|uid| ("uids", format!("user id {uid}")));
+        let basic = caller.basic.iter().map(|it| ("basic", format!("user name {}", it.username)));
+        let certificate = caller.certificate.iter().map(|name| ("certificate", name.to_string()));
+        for (key, what) in uids.chain(basic).chain(certificate) {
+            match owners.insert(what.clone(), name) {
+                Some(other) if other != *name => {
+                    let message =
+                        format!("{what} is also that of caller {other}; one caller can have it");
+                    section.fault(key, message);
+                }
+                _ => {}
+            }
+        }
+    }
+}
