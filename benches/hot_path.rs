@@ -125,7 +125,7 @@ fn proxy(config: &Config) -> Proxy {
         traffic: &Traffic::default(),
     };
     let table = Table::new(&parts, None);
-    Proxy::new(table, metrics, Drain::default(), Spans::default())
+    Proxy::new(table, metrics, Drain::default(), Spans::default(), None)
 }
 
 /// A request with its proxy. Its hooks must be done at the first poll: the hot path never waits.

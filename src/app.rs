@@ -17,6 +17,7 @@ pub use error::AppError;
 pub use reload::ConfigSource;
 
 use crate::admin::{self, Admin};
+use crate::audit::Audit;
 use crate::config::{Config, ListenAddress, ListenerId};
 use crate::drain::Drain;
 use crate::http_client;
@@ -35,7 +36,7 @@ use crate::traffic::Traffic;
 use control::Control;
 use reload::Reloader;
 use setup::Prepared;
-use std::io;
+use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +55,8 @@ pub struct App {
     metrics: Arc<Metrics>,
     source: Option<ConfigSource>,
     spans: Spans,
+    /// Standard error, for an audit log that is written there.
+    stderr: Option<Box<dyn Write + Send>>,
 }
 
 impl App {
@@ -82,9 +85,11 @@ impl App {
             .map_err(|error| BindError::new(config.admin_listen, error, "admin.listen"))?;
         sockets.finish()?;
         let workers = config.workers;
+        config.audit.as_ref().map_or(Ok(()), Audit::check)?;
         let prepared = Prepared::new(config, None)?;
         let spans = Spans::default();
-        Ok(Self { prepared, workers, listeners, admin, metrics, source: None, spans })
+        let (source, stderr) = (None, None);
+        Ok(Self { prepared, workers, listeners, admin, metrics, source, spans, stderr })
     }
 
     /// Reloads the configuration from `source` when it changes.
@@ -97,6 +102,13 @@ impl App {
     #[must_use]
     pub fn spanning(self, spans: Spans) -> Self {
         Self { spans, ..self }
+    }
+
+    /// Writes an audit log on standard error by this writer, which other lines of the process use,
+    /// too.
+    #[must_use]
+    pub fn writing_to(self, stderr: Box<dyn Write + Send>) -> Self {
+        Self { stderr: Some(stderr), ..self }
     }
 
     /// The addresses where applications connect, with the real ports, in the configuration's order.
@@ -126,9 +138,14 @@ impl App {
         let (setup, _) = self.prepared.start(&self.metrics, &control);
         let traffic = Traffic::default();
         let table = setup.table(&addresses, &self.metrics, &traffic, None);
-        let proxy = Proxy::new(table, self.metrics.clone(), drain.clone(), self.spans);
+        let stderr = self.stderr.unwrap_or_else(|| Box::new(io::stderr()));
+        let audit = setup.config.audit.as_ref().map(|audit| Audit::start(audit, stderr));
+        let audit = audit.transpose()?;
+        let (metrics, spans) = (self.metrics.clone(), self.spans);
+        let proxy = Proxy::new(table, metrics, drain.clone(), spans, audit.clone());
         let readiness = Readiness::new(setup.handles(), traffic.clone(), drain.clone());
         readiness.replace_guard(setup.local.guard.clone());
+        readiness.set_audit(audit.clone());
         let starting = readiness.pending_until_dropped("listeners");
         let file = self.source.as_ref().and_then(|source| source.file.as_deref());
         let view = StatusView::new(readiness, self.metrics.clone(), &setup.config, file);
@@ -168,6 +185,7 @@ impl App {
             metrics: self.metrics,
             traffic,
             control: control.clone(),
+            audit: audit.clone(),
         };
         tokio::select! {
             () = shutdown.requested.cancelled() => {}
@@ -177,6 +195,9 @@ impl App {
         service_manager::stopping();
         end(workers, &reloader.setup.config.shutdown, &drain, &shutdown).await;
         control.end().await;
+        if let Some(audit) = audit {
+            audit.end().await;
+        }
         info!("bearerd has stopped.");
         Ok(())
     }
@@ -226,6 +247,7 @@ async fn end(
 /// The first thing that fails.
 pub fn check(config: &Config) -> Result<(), AppError> {
     http_client::set_up_tls();
+    config.audit.as_ref().map_or(Ok(()), Audit::check)?;
     Prepared::new(config.clone(), None)?;
     Ok(())
 }

@@ -27,8 +27,9 @@ pub use access::{
 pub use draft::Draft;
 pub use fault::{Fault, Faults, Place};
 pub use model::{
-    Caller, Client, Config, InFlightLimits, Limits, ListenerId, Log, LogFormat, Retry, Route,
-    ShutdownTimes, Timeouts, TlsSettings, TlsVersion, Transport, Upstream,
+    Audit, AuditTarget, Caller, Client, Config, InFlightLimits, Limits, ListenerId, Log, LogFormat,
+    OnAuditFailure, Retry, Route, ShutdownTimes, Timeouts, TlsSettings, TlsVersion, Transport,
+    Upstream,
 };
 pub use overrides::{Flags, unknown_variables, variables};
 pub use reference::reference;

@@ -46,6 +46,8 @@ pub enum ErrorKind {
     HeaderTooLarge,
     /// More requests at once than `limits.requests`.
     Overloaded,
+    /// The request changes something, and the audit log can't be written.
+    AuditUnavailable,
     /// The process is shutting down, and the drain deadline passed before the request was sent.
     Draining,
     /// A defect in bearerd itself.
@@ -171,6 +173,12 @@ impl ErrorKind {
                 StatusCode::BAD_REQUEST,
                 "Malformed or ambiguous request",
                 "http_request_error",
+            ),
+            Self::AuditUnavailable => (
+                "audit_unavailable",
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The audit log cannot be written",
+                "proxy_internal_error",
             ),
             Self::Draining => (
                 "draining",

@@ -23,6 +23,7 @@
 //! proxy           request path: pingora's hooks and their decisions
 //! otlp            spans for a collector of traces
 //! token           issuers, refresh schedule, current token of each client
+//! audit           audit log: who did what
 //! traffic         what became of the last requests, and why some failed
 //! metrics         metric families and their closed label sets
 //! listener_tls    TLS of listeners
@@ -78,6 +79,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod audit;
 pub mod blocking;
 pub mod caller_secret;
 pub mod clock;

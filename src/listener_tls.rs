@@ -28,9 +28,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::warn;
 use x509_parser::extensions::GeneralName;
+use x509_parser::time::ASN1Time;
 
 /// The protocol that is offered (RFC 7301).
 const HTTP_1: &[u8] = b"http/1.1";
+
+/// The time before the end of a certificate in which it should be replaced.
+const RENEWAL: Duration = Duration::from_secs(7 * 86_400);
 
 /// Why a listener's TLS can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -74,9 +78,42 @@ impl CallerCertificate {
             GeneralName::DNSName(name) => Some(SubjectName::Dns(name.to_ascii_lowercase())),
             _ => None,
         });
-        let seconds = parsed.validity().not_after.timestamp().try_into().ok()?;
-        let not_after = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))?;
+        let not_after = Validity::of(presented)?.not_after;
         Some(Self { names: names.collect(), not_after })
+    }
+}
+
+/// The end of a certificate, and when it should have been replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Validity {
+    pub(crate) not_after: SystemTime,
+    /// Seven days before the end, or for a certificate that lives shorter, after two thirds of its
+    /// life: then an ACME client has renewed it.
+    pub(crate) renewal_due: SystemTime,
+}
+
+impl Validity {
+    fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+        let time = |time: ASN1Time| {
+            let seconds = time.timestamp().try_into().ok()?;
+            SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+        };
+        let not_after = time(parsed.validity().not_after)?;
+        let not_before = time(parsed.validity().not_before)?;
+        let life = not_after.duration_since(not_before).ok()?;
+        let renewal_due = not_after.checked_sub(RENEWAL.min(life / 3))?;
+        Some(Self { not_after, renewal_due })
+    }
+
+    /// Says when the certificate expires, if it should have been replaced.
+    pub(crate) fn complaint(self, now: SystemTime) -> Option<String> {
+        let end = humantime::format_rfc3339_seconds(self.not_after);
+        match now {
+            now if now < self.renewal_due => None,
+            now if now < self.not_after => Some(format!("it ends at {end}; replace its file")),
+            _ => Some(format!("it ended at {end}; replace its file")),
+        }
     }
 }
 
@@ -146,9 +183,9 @@ impl ListenerTls {
         self.complaint.load_full()
     }
 
-    /// Returns the certificate in use.
-    pub(crate) fn certificate(&self) -> Option<CertificateDer<'static>> {
-        self.read.load().chain.first().cloned()
+    /// Returns when the certificate in use expires.
+    pub(crate) fn validity(&self) -> Option<Validity> {
+        Validity::of(self.read.load().chain.first()?)
     }
 
     /// Returns the settings.

@@ -22,6 +22,7 @@ use families::Families;
 use http::StatusCode;
 use labels::{ConfigReload, Label, RequestOutcome};
 use prometheus::{Encoder, IntGauge, Registry, TextEncoder};
+use std::time::SystemTime;
 
 /// Label value of a method that bearerd does not forward, and of a request without a route.
 pub(crate) const OTHER: &str = "other";
@@ -90,6 +91,26 @@ impl Metrics {
     /// Returns the metrics of one route.
     pub fn route(&self, route: &str) -> RouteMetrics {
         RouteMetrics::new(route, &self.families)
+    }
+
+    /// Sets when the certificate of a listener ends, and when it should be replaced.
+    pub(crate) fn set_listener_certificate(
+        &self,
+        listener: &str,
+        not_after: SystemTime,
+        renewal_due: SystemTime,
+    ) {
+        let families = &self.families;
+        for (gauges, time) in
+            [(&families.listener_expiry, not_after), (&families.listener_renewal, renewal_due)]
+        {
+            gauges.with_label_values(&[listener]).set(client::unix(time));
+        }
+    }
+
+    /// Sets whether the audit log can be written.
+    pub(crate) fn set_audit_writable(&self, is_writable: bool) {
+        self.families.audit_writable.with_label_values::<&str>(&[]).set(is_writable.into());
     }
 
     /// Returns the gauge of requests in flight.

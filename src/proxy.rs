@@ -12,6 +12,7 @@ mod answer_header;
 mod attempt;
 mod attempt_setup;
 pub(crate) mod attempts;
+mod audit_trail;
 mod batch_check;
 mod busy_retry;
 mod caller;
@@ -27,6 +28,7 @@ mod heal;
 mod informational;
 pub(crate) mod injected_headers;
 pub mod links;
+mod loggable;
 pub(crate) mod login_page;
 mod method_override;
 mod methods;
@@ -48,6 +50,8 @@ mod test_request;
 pub mod token_refusal;
 pub mod upstream;
 
+use crate::audit::Audit;
+use crate::audit::record::Part;
 use crate::config::ListenerId;
 use crate::drain::Drain;
 use crate::metrics::Metrics;
@@ -56,6 +60,7 @@ use crate::otlp::Spans;
 use crate::trace_context::Trace;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use audit_trail::AuditTrail;
 use bytes::Bytes;
 use context::{Admitted, Context};
 use downstream::{Downstream, Load, WRITE_TIMEOUT, unless_disconnected};
@@ -86,12 +91,19 @@ pub struct Proxy {
     metrics: Arc<Metrics>,
     drain: Drain,
     spans: Spans,
+    audit: Option<Audit>,
 }
 
 impl Proxy {
     /// Creates a proxy with its first table.
-    pub fn new(table: Table, metrics: Arc<Metrics>, drain: Drain, spans: Spans) -> Self {
-        Self { table: Arc::new(ArcSwap::from_pointee(table)), metrics, drain, spans }
+    pub fn new(
+        table: Table,
+        metrics: Arc<Metrics>,
+        drain: Drain,
+        spans: Spans,
+        audit: Option<Audit>,
+    ) -> Self {
+        Self { table: Arc::new(ArcSwap::from_pointee(table)), metrics, drain, spans, audit }
     }
 
     /// Replaces the table. Requests in flight keep their route.
@@ -114,6 +126,21 @@ impl Proxy {
     #[doc(hidden)]
     pub fn enter(&self, listener: ListenerId, context: &mut Context) {
         context.in_flight = Some(self.load(listener).count_request());
+    }
+
+    /// Audits a request that changes something, before any byte of it is sent.
+    async fn audit(
+        &self,
+        session: &Session,
+        context: &mut Context,
+        parts: &[Part],
+    ) -> Result<(), Problem> {
+        let Some(audit) = &self.audit else { return Ok(()) };
+        let Some(admitted) = &context.admitted else { return Ok(()) };
+        let trail = AuditTrail::of(audit, session, &admitted.route);
+        let Some(trail) = trail else { return Ok(()) };
+        let trail = context.audit.insert(trail);
+        trail.begin(session, &context.record, parts).await
     }
 
     /// Sends a local answer.
@@ -191,7 +218,12 @@ impl ProxyHttp for Proxy {
             Ok(()) => admission::prepare_body(session, context.admitted()?).await?,
             Err(problem) => Err(problem),
         };
-        match prepared {
+        let audited = match prepared {
+            // Boxed, since few configurations have an audit log.
+            Ok(parts) => Box::pin(self.audit(session, context, &parts)).await,
+            Err(problem) => Err(problem),
+        };
+        match audited {
             Ok(()) => Ok(false),
             Err(problem) => {
                 self.respond(session, context, problem).await?;
@@ -281,9 +313,13 @@ impl ProxyHttp for Proxy {
         if end_of_stream {
             Downstream::with(session, Downstream::body_received);
         }
-        if let Some(request_body) = &mut context.admitted()?.request_body {
-            // Boxed, since few requests have one.
-            Box::pin(request_body.transform(body, end_of_stream)).await?;
+        let Some(request_body) = &mut context.admitted()?.request_body else { return Ok(()) };
+        // Boxed, since few requests have one.
+        Box::pin(request_body.transform(body, end_of_stream)).await?;
+        let parts = request_body.take_writes();
+        if let Some(audit) = context.audit.as_ref().filter(|_| !parts.is_empty()) {
+            let audited = Box::pin(audit.add_parts(&parts)).await;
+            audited.map_err(request_body::refused)?;
         }
         Ok(())
     }
@@ -520,6 +556,13 @@ impl ProxyHttp for Proxy {
         context.record.span.sent(number, reason);
         let took = context.record.stop_clock();
         access_log::log_request(session, error, context, took);
+        if let Some(audit) = &self.audit {
+            let (record, bytes) = (&context.record, access_log::response_bytes(session, context));
+            match &context.audit {
+                Some(trail) => trail.end(session, record, bytes),
+                None => audit_trail::record_refusal(audit, session, record, bytes),
+            }
+        }
         context.record.note = access_log::note(session, &context.record);
         // The rest of the request's body may still be read.
         context.release();
@@ -527,7 +570,7 @@ impl ProxyHttp for Proxy {
 
     /// The request as pingora's own messages show it, without the query.
     fn request_summary(&self, session: &Session, context: &Box<Context>) -> String {
-        let path = access_log::readable(route::path_of(session.req_header().raw_path()));
+        let path = loggable::readable(route::path_of(session.req_header().raw_path()));
         format!("{} {path}", context.record.method)
     }
 }

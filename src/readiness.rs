@@ -1,12 +1,13 @@
 //! Answers to the probes `/livez`, `/readyz` and `/startupz`: whether the process is alive, ready
 //! or degraded, and why.
 
+use crate::audit::Audit;
 use crate::drain::Drain;
 use crate::error::ErrorKind;
-use crate::listener_tls::ListenerTls;
+use crate::listener_tls::{ListenerTls, Validity};
+use crate::metrics::Metrics;
 use crate::proxy::guard::Guard;
 use crate::token::ClientHandle;
-use crate::token::client_expiry::not_after;
 use crate::traffic::Traffic;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use serde::Serialize;
@@ -21,7 +22,6 @@ use std::time::{Duration, SystemTime};
 const HEARTBEAT_LIMIT: Duration = Duration::from_secs(60);
 
 /// Remaining life of a listener's certificate, below which it is a reason to act.
-const CERTIFICATE_NOTICE: Duration = Duration::from_secs(7 * 86_400);
 
 /// Everything that the answers to probes depend on. Clones share it.
 #[derive(Clone)]
@@ -33,6 +33,7 @@ struct Inner {
     clients: ArcSwap<Vec<ClientHandle>>,
     /// Guard that knows whether the local credential can be read.
     guard: ArcSwapOption<Guard>,
+    audit: ArcSwapOption<Audit>,
     /// TLS of listeners, by their addresses.
     tls: ArcSwap<Vec<(String, Arc<ListenerTls>)>>,
     traffic: Traffic,
@@ -85,6 +86,8 @@ pub(crate) enum Entry {
     CredentialRejected,
     CredentialNotTaken,
     RequestsFailing,
+    AuditLogNotWritten,
+    ListenerCertificate,
 }
 
 impl Entry {
@@ -96,6 +99,8 @@ impl Entry {
             Self::CredentialRejected => "bearerdcredentialrejected",
             Self::CredentialNotTaken => "bearerdcredentialnottaken",
             Self::RequestsFailing => "bearerdrequestsfailing",
+            Self::AuditLogNotWritten => "bearerdauditlognotwritten",
+            Self::ListenerCertificate => "bearerdlistenercertificate",
         }
     }
 }
@@ -197,6 +202,7 @@ impl Readiness {
             steps: Mutex::default(),
             clients: ArcSwap::from_pointee(clients),
             guard: ArcSwapOption::empty(),
+            audit: ArcSwapOption::empty(),
             tls: ArcSwap::default(),
             traffic,
             drain,
@@ -287,11 +293,17 @@ impl Readiness {
             let check = Check::new("local credential".into(), verdict);
             checks.push(check.explained_by(Entry::CredentialNotTaken));
         }
+        let audit = self.0.audit.load();
+        if let Some(why) = audit.as_ref().and_then(|audit| audit.complaint()) {
+            let check = Check::new("audit log".into(), Verdict::Degraded(why.as_ref().clone()));
+            checks.push(check.explained_by(Entry::AuditLogNotWritten));
+        }
         for (address, tls) in self.0.tls.load().iter() {
             let why = tls.complaint().map(|why| why.as_ref().clone());
-            if let Some(why) = why.or_else(|| expires_soon(tls)) {
+            let ends = || tls.validity()?.complaint(SystemTime::now());
+            if let Some(why) = why.or_else(ends) {
                 let check = Check::new(format!("certificate of {address}"), Verdict::Degraded(why));
-                checks.push(check.explained_by(Entry::CredentialNotTaken));
+                checks.push(check.explained_by(Entry::ListenerCertificate));
             }
         }
         for client in self.clients().iter() {
@@ -378,6 +390,26 @@ impl Readiness {
         }
     }
 
+    /// Sets the gauges that change without an event.
+    pub(crate) fn set_gauges(&self, metrics: &Metrics) {
+        for client in self.clients().iter() {
+            client.metrics.set_usable(client.store.is_usable());
+        }
+        for (address, tls) in self.0.tls.load().iter() {
+            if let Some(Validity { not_after, renewal_due }) = tls.validity() {
+                metrics.set_listener_certificate(address, not_after, renewal_due);
+            }
+        }
+        if let Some(audit) = self.0.audit.load().as_ref() {
+            metrics.set_audit_writable(audit.complaint().is_none());
+        }
+    }
+
+    /// Sets the audit log, if there is one.
+    pub(crate) fn set_audit(&self, audit: Option<Audit>) {
+        self.0.audit.store(audit.map(Arc::new));
+    }
+
     /// Replaces the guard of the local credential.
     pub(crate) fn replace_guard(&self, guard: Arc<Guard>) {
         self.0.guard.store(Some(guard));
@@ -404,23 +436,10 @@ impl Readiness {
     }
 }
 
-/// Says when the certificate of a listener expires, if that is soon.
-fn expires_soon(tls: &ListenerTls) -> Option<String> {
-    let end = not_after(&tls.certificate()?)?;
-    let left = end.duration_since(SystemTime::now());
-    let end = humantime::format_rfc3339_seconds(end);
-    match left {
-        Ok(left) if left >= CERTIFICATE_NOTICE => None,
-        Ok(_) => Some(format!("it ends at {end}; replace its file")),
-        Err(_) => Some(format!("it ended at {end}; replace its file")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::Instant;
-    use crate::metrics::Metrics;
     use crate::token::Token;
     use crate::token::client_state::Failure;
     use crate::token::store::TokenStore;

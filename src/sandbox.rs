@@ -2,9 +2,9 @@
 //! that it does not need are closed to it. The limit of open files is raised to the maximum.
 //!
 //! The sandbox is Landlock. Inside it, only the configured places and the files of the system's
-//! libraries can be read, and nothing can be written.
+//! libraries can be read. Nothing can be written but the folder of the audit log.
 
-use crate::config::{Caller, Config, ListenAddress, TlsSettings};
+use crate::config::{AuditTarget, Caller, Config, ListenAddress, TlsSettings};
 use crate::files::{self, Link, folder_of, links};
 use landlock::{
     ABI, Access, AccessFs, BitFlags, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreated,
@@ -103,6 +103,10 @@ fn restrict(
         for folder in folders(path) {
             ruleset = allow(ruleset, &folder, read)?;
         }
+    }
+    if let Some(AuditTarget::Folder(folder)) = config.audit.as_ref().map(|audit| &audit.target) {
+        let write = AccessFs::MakeReg | AccessFs::WriteFile | AccessFs::Truncate;
+        ruleset = allow(ruleset, folder, read | write)?;
     }
     for listen in &config.listen {
         if let ListenAddress::Unix(path) = listen {

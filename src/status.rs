@@ -276,9 +276,7 @@ impl StatusView {
 
     /// Returns the metrics, after setting those that change without an event.
     pub(crate) fn metrics(&self) -> &Metrics {
-        for client in self.readiness.clients().iter() {
-            client.metrics.set_usable(client.store.is_usable());
-        }
+        self.readiness.set_gauges(&self.metrics);
         &self.metrics
     }
 

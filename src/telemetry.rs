@@ -12,7 +12,7 @@ pub(crate) use target::ACCESS;
 use crate::config::{Log, LogFormat};
 use json::Json;
 use output::Output;
-use std::io::{self, IsTerminal, stderr};
+use std::io::{self, IsTerminal, Write, stderr};
 use std::panic;
 use text::OneLine;
 use tracing::level_filters::LevelFilter;
@@ -79,6 +79,11 @@ pub struct Logs {
 }
 
 impl Logs {
+    /// Returns a writer of whole lines to the same place. It waits for its reader.
+    pub fn writer(&self) -> impl Write + Send + 'static {
+        self.output.direct()
+    }
+
     /// Starts a thread that writes the log until the guard is dropped, so that a stalled reader of
     /// standard error delays no request. Panics are logged, too.
     ///

@@ -1,6 +1,7 @@
 //! Why the sidecar can't start, or can't go on.
 
 use super::caller_credentials::CredentialsError;
+use crate::audit::AuditError;
 use crate::credential::CredentialError;
 use crate::http_client::HttpClientError;
 use crate::listener_tls::ListenerTlsError;
@@ -24,6 +25,9 @@ pub enum AppError {
     /// The credentials of callers can't be read, or two callers have the same one.
     #[error(transparent)]
     Callers(#[from] CredentialsError),
+    /// The audit log can't be written.
+    #[error("audit: {0}")]
+    Audit(#[from] AuditError),
     /// The system's trust anchors can't be read again.
     #[error(transparent)]
     Trust(#[from] TrustError),

@@ -12,6 +12,7 @@ use super::control::{Control, FILES_TIMEOUT};
 use super::error::AppError;
 use super::setup::{Prepared, Setup};
 use super::transport_inputs::TransportInputs;
+use crate::audit::Audit;
 use crate::blocking;
 use crate::config::{Config, ConfigError, ListenAddress};
 use crate::metrics::Metrics;
@@ -60,6 +61,7 @@ pub(super) struct Reloader {
     pub(super) metrics: Arc<Metrics>,
     pub(super) traffic: Traffic,
     pub(super) control: Control,
+    pub(super) audit: Option<Audit>,
 }
 
 impl Reloader {
@@ -109,6 +111,9 @@ impl Reloader {
                         client.look.notify_one();
                     }
                     self.setup.local.look();
+                    if let Some(audit) = &self.audit {
+                        audit.rotate();
+                    }
                     for tls in self.setup.tls.values() {
                         tls.look();
                     }

@@ -9,7 +9,7 @@ use bearerd::config::{Client, Config, ListenAddress, ListenerId, Transport};
 use bearerd::credential::{CredentialSource, Identity};
 use bearerd::environment::Environment;
 use bearerd::forward_proxy::ForwardProxy;
-use routes::{explain_callers, explain_routes};
+use routes::{explain_audit, explain_callers, explain_routes};
 use std::fmt::Write;
 use std::net::IpAddr;
 use url::Url;
@@ -58,6 +58,7 @@ fn explain(config: &Config) -> Result<String, std::fmt::Error> {
     }
     explain_routes(&mut text, config)?;
     explain_callers(&mut text, config)?;
+    explain_audit(&mut text, config)?;
     text.push('\n');
     Ok(text)
 }

@@ -56,12 +56,13 @@ pub(super) fn run(options: RunOptions, environment: &Environment) -> anyhow::Res
     let for_reloads = environment.clone();
     let load = Arc::new(move || settings.load(&for_reloads));
     let result = control.block_on(async {
-        let source = ConfigSource { load, file, level: logs.level, hangup: shutdown::hangups()? };
+        let source =
+            ConfigSource { load, file, level: logs.level.clone(), hangup: shutdown::hangups()? };
         let signalled = Shutdown::on_signals()?;
         // Signals to a whole group are for the tool, which needs the sidecar until it ends.
         let shutdown = if for_exec { Shutdown::default() } else { signalled };
         let spans = Spans::start(environment);
-        let app = app.spanning(spans.clone());
+        let app = app.spanning(spans.clone()).writing_to(Box::new(logs.writer()));
         // A reload would not know the ports of this run.
         let app = if for_exec { app } else { app.reloading(source) };
         if for_exec {

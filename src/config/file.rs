@@ -5,9 +5,11 @@
 //! disagree.
 
 mod access;
+mod audit;
 mod listener;
 
 pub(crate) use access::{ACCESS, BASIC, CALLER, CALLER_BASIC, CALLER_CERTIFICATE, CALLER_LIMITS};
+pub(crate) use audit::AUDIT;
 pub(crate) use listener::{LISTENER, LISTENER_TLS};
 
 use super::field::Fallback::{Absent, Nested, OneOf, Required, Text};
@@ -99,6 +101,13 @@ pub(crate) const ROOT: &[Field] = &[
         Absent,
         "",
         "Callers with names, each with a credential of its own. A caller may have fewer rights than the OAuth client. If one caller is configured, a request of anyone else is refused, on loopback too. The credential of `access` stays valid: it is a caller with all rights and without a name.",
+    ),
+    field(
+        "audit",
+        Form::Section(AUDIT),
+        Absent,
+        "",
+        "The audit log: for each write and each refused request, who did what. A write whose line can't be written is refused.",
     ),
     field("limits", Form::Section(LIMITS), Nested, "", "Limits of concurrent requests."),
     field(

@@ -29,6 +29,8 @@ pub struct Config {
     pub access: Access,
     /// Callers with names. If there is one, nobody else may send requests.
     pub callers: Vec<Caller>,
+    /// The audit log, if there is one.
+    pub audit: Option<Audit>,
     /// Limits of concurrent requests.
     pub limits: Limits,
     /// The address of probes and metrics.
@@ -262,6 +264,39 @@ pub struct Caller {
     pub client: Option<Arc<Client>>,
     /// Limits of its requests.
     pub limits: CallerLimits,
+}
+
+/// The audit log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audit {
+    /// Where it is written.
+    pub target: AuditTarget,
+    /// Paths of the routes that are audited. `None` means all of them.
+    pub routes: Option<Vec<String>>,
+    /// Whether a write waits until its line is on the disk.
+    pub sync: bool,
+    /// The length of a file, after which another one begins.
+    pub max_size: u64,
+    /// What happens to a write whose line can't be written.
+    pub on_failure: OnAuditFailure,
+}
+
+/// Where the audit log is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuditTarget {
+    /// Files in this folder.
+    Folder(PathBuf),
+    /// Standard error.
+    Stderr,
+}
+
+/// What happens to a write whose line in the audit log can't be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnAuditFailure {
+    /// It is refused.
+    Refuse,
+    /// It is sent, with a warning in the log.
+    Warn,
 }
 
 /// Level and format of the log.

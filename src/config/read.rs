@@ -1,6 +1,7 @@
 //! Reads the tree into the [`Draft`], section by section, and records every fault.
 
 mod access;
+mod audit;
 mod caller;
 mod client;
 mod listen;
@@ -60,13 +61,14 @@ fn read(root: &Section<'_>) -> Draft {
     if let (Some(listeners), Some(routes)) = (&listeners, &routes) {
         listen::check_use(root.reader, listeners, routes);
     }
+    let audit = audit::read(root, routes.as_deref());
     let faults = Faults::default();
     let rest = rest(root, &access, listen).zip(callers).map(|(config, callers)| {
         let listeners = listeners.unwrap_or_default();
         let warnings = listen::cleartext_warnings(&listeners);
         let of_each = listeners.into_iter().enumerate();
         let tls = of_each.filter_map(|(index, one)| Some((ListenerId(index), one.tls?)));
-        Config { tls: tls.collect(), callers, warnings, ..config }
+        Config { tls: tls.collect(), callers, audit, warnings, ..config }
     });
     Draft { faults, clients, upstreams, routes, rest }
 }
@@ -91,6 +93,7 @@ fn rest(
         workers: workers?,
         access: access?,
         callers: Vec::new(),
+        audit: None,
         limits: Limits { requests: requests? },
         admin_listen: admin_listen?,
         clients: Vec::new(),

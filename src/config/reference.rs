@@ -38,7 +38,7 @@ fn section(text: &mut String, fields: &[Field], indent: usize, lead: &str) {
             Fallback::Required | Fallback::OneOf => {
                 format!("{begin}{key}: {}", quoted(field.example))
             }
-            Fallback::Absent if matches!(field.form, Form::Named(..)) => format!("{begin}# {key}:"),
+            Fallback::Absent if indent == 0 && is_in_force(field) => format!("{begin}# {key}:"),
             Fallback::Absent if is_written_out(field) => format!("{begin}{key}:"),
             Fallback::Absent if field.example.is_empty() => format!("{begin}# {key}: \"\""),
             Fallback::Absent => format!("{begin}# {key}: {}", quoted(field.example)),
@@ -47,8 +47,10 @@ fn section(text: &mut String, fields: &[Field], indent: usize, lead: &str) {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{line}");
         match &field.form {
-            Form::Section(fields) if field.default == Fallback::Nested || is_written_out(field) => {
-                section(text, fields, inner + 2, "");
+            Form::Section(fields) if inner == 0 && is_in_force(field) => {
+                let mut keys = String::new();
+                section(&mut keys, fields, 2, "");
+                commented(text, &keys, &inner_pad);
             }
             Form::TextsOrSections(fields) => {
                 let mut list = format!("{key}:\n");
@@ -59,6 +61,9 @@ fn section(text: &mut String, fields: &[Field], indent: usize, lead: &str) {
                 let mut named = format!("  {name}:\n");
                 section(&mut named, fields, 4, "");
                 commented(text, &named, &inner_pad);
+            }
+            Form::Section(fields) if field.default == Fallback::Nested || is_written_out(field) => {
+                section(text, fields, inner + 2, "");
             }
             Form::Named(name, fields) => {
                 let _ = writeln!(text, "{inner_pad}  {name}:");
@@ -77,6 +82,12 @@ fn is_written_out(field: &Field) -> bool {
         Form::Section(_) => field.default == Fallback::Absent && field.example.is_empty(),
         _ => false,
     }
+}
+
+/// Whether the keys of an optional section would be in force if they were not comments: the
+/// section itself switches something on.
+fn is_in_force(field: &Field) -> bool {
+    field.default == Fallback::Absent && matches!(field.form, Form::Named(..) | Form::Section(_))
 }
 
 /// Writes what is not in force by default, in comments.

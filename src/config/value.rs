@@ -149,6 +149,16 @@ pub(super) fn non_empty(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// Parses a size of a file.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 3] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+    let parsed = UNITS.iter().find_map(|(unit, bytes)| {
+        text.strip_suffix(unit)?.trim().parse::<u64>().ok()?.checked_mul(*bytes)
+    });
+    let parsed = parsed.filter(|bytes| (1 << 10..=1 << 40).contains(bytes));
+    parsed.ok_or_else(|| format!("`{text}` is not a size from 1KiB to 1024GiB, for example 64MiB"))
+}
+
 /// Parses a user name of HTTP Basic.
 pub(super) fn username(text: &str) -> Result<String, String> {
     match text {

@@ -49,6 +49,9 @@ pub(super) struct Families {
     pub(super) caller_requests: IntCounterVec,
     pub(super) request_duration: HistogramVec,
     pub(super) upstream_duration: HistogramVec,
+    pub(super) listener_expiry: GaugeVec,
+    pub(super) listener_renewal: GaugeVec,
+    pub(super) audit_writable: IntGaugeVec,
     pub(super) in_flight: IntGauge,
     pub(super) rejected: IntCounterVec,
     pub(super) stripped: IntCounterVec,
@@ -151,6 +154,20 @@ impl Families {
                 "route",
                 &DURATIONS,
             )?,
+            listener_expiry: declare.gauges_of(
+                "listener_certificate_expiry_timestamp_seconds",
+                "When the certificate of a listener with TLS expires, as Unix time.",
+                "listener",
+            )?,
+            listener_renewal: declare.gauges_of(
+                "listener_certificate_renewal_due_timestamp_seconds",
+                "When the certificate of a listener with TLS should have been replaced, as Unix time.",
+                "listener",
+            )?,
+            audit_writable: declare.registered(IntGaugeVec::new(
+                opts("audit_writable", "1 while the audit log can be written, if there is one."),
+                &[],
+            )?)?,
             in_flight: declare.registered(IntGauge::with_opts(opts(
                 "requests_in_flight",
                 "Requests in flight.",
@@ -308,7 +325,11 @@ impl Declaration<'_> {
     }
 
     fn gauges(&self, name: &str, help: &str) -> prometheus::Result<GaugeVec> {
-        self.registered(GaugeVec::new(opts(name, help), &["client"])?)
+        self.gauges_of(name, help, "client")
+    }
+
+    fn gauges_of(&self, name: &str, help: &str, label: &str) -> prometheus::Result<GaugeVec> {
+        self.registered(GaugeVec::new(opts(name, help), &[label])?)
     }
 
     fn int_gauges(&self, name: &str, help: &str) -> prometheus::Result<IntGaugeVec> {

@@ -2,25 +2,15 @@
 
 use super::answer_body;
 use super::context::Context;
-use super::outcome::final_answer;
+use super::loggable::{CORRELATION_ID, VCAP_REQUEST_ID, id, readable};
 use super::record::Record;
 use super::route;
-use crate::readable;
 use crate::telemetry::ACCESS;
 use crate::traffic::{Cause, Note};
-use http::{HeaderMap, HeaderName};
-use percent_encoding::{CONTROLS, percent_encode};
 use pingora::Error;
 use pingora::proxy::Session;
-use std::borrow::Cow;
 use std::time::Duration;
 use tracing::info;
-
-/// SAP's ids of a request: one identifies a chain of calls, the other a call in Cloud Foundry.
-const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlationid");
-const VCAP_REQUEST_ID: HeaderName = HeaderName::from_static("x-vcap-request-id");
-/// The length of the longest id that is logged.
-const LONGEST_ID: usize = 64;
 
 /// Logs a request that has ended.
 pub(super) fn log_request(
@@ -31,8 +21,6 @@ pub(super) fn log_request(
 ) {
     let (record, request) = (&context.record, session.req_header());
     let admitted = context.admitted.as_ref();
-    let rewritten =
-        admitted.and_then(|admitted| admitted.attempt.answer_body.rewritten_length(session));
     info!(
         target: ACCESS,
         caller = record.caller.as_ref().map(|caller| caller.name.as_str()),
@@ -46,7 +34,7 @@ pub(super) fn log_request(
         duration_ms = milliseconds(took),
         upstream_ms = admitted.and_then(|admitted| admitted.upstream_took).map(milliseconds),
         request_bytes = session.body_bytes_read(),
-        response_bytes = rewritten.unwrap_or_else(|| session.body_bytes_sent() as u64),
+        response_bytes = response_bytes(session, context),
         correlation_id = id(session, &CORRELATION_ID),
         vcap_request_id = id(session, &VCAP_REQUEST_ID),
         trace_id = context.trace.as_ref().map(|trace| trace.id()),
@@ -54,6 +42,13 @@ pub(super) fn log_request(
         detail = context.detail,
         "Request."
     );
+}
+
+/// How many bytes of the body the caller got.
+pub(super) fn response_bytes(session: &Session, context: &Context) -> u64 {
+    let body = context.admitted.as_ref().map(|admitted| &admitted.attempt.answer_body);
+    let rewritten = body.and_then(|body| body.rewritten_length(session));
+    rewritten.unwrap_or_else(|| session.body_bytes_sent() as u64)
 }
 
 /// What the list of failures says of a request that failed.
@@ -65,58 +60,7 @@ pub(super) fn note(session: &Session, record: &Record) -> Option<Note> {
     })
 }
 
-/// An id of the answer, or else of the request.
-fn id<'a>(session: &'a Session, name: &HeaderName) -> Option<&'a str> {
-    let answer = final_answer(session).and_then(|answer| plain_id(&answer.headers, name));
-    answer.or_else(|| plain_id(&session.req_header().headers, name))
-}
-
-/// A path for the log: control characters, which could imitate another line or control a terminal,
-/// are percent-encoded. Only the beginning of a long path is shown.
-pub(super) fn readable(path: &[u8]) -> Cow<'_, str> {
-    readable::cut(percent_encode(path, CONTROLS).into())
-}
-
-/// The id in a header, if it looks like one. Other values are not logged.
-fn plain_id<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    let id = headers.get(name)?.to_str().ok()?;
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_:".contains(&byte);
-    (id.len() <= LONGEST_ID && id.bytes().all(is_plain)).then_some(id)
-}
-
 /// A duration in milliseconds, with three decimals.
 fn milliseconds(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use http::HeaderValue;
-
-    #[test]
-    fn a_path_is_logged_without_control_characters() {
-        let logged = readable("/a%20b/\u{9b}31m\u{85}\u{a0}x=1".as_bytes());
-        assert_eq!(logged, "/a%20b/%C2%9B31m%C2%85%C2%A0x=1");
-    }
-
-    #[test]
-    fn only_the_beginning_of_a_long_path_is_logged() {
-        let path = "/%20".repeat(15_000);
-        let logged = readable(path.as_bytes());
-        assert_eq!(logged, format!("{}... (60000 bytes)", "/%20".repeat(256)));
-    }
-
-    #[test]
-    fn only_what_looks_like_an_id_is_logged() {
-        let logged = |value: &str| {
-            let value = HeaderValue::from_str(value).unwrap();
-            let headers = HeaderMap::from_iter([(CORRELATION_ID, value)]);
-            plain_id(&headers, &CORRELATION_ID).is_some()
-        };
-        assert!(logged("5f4d7a8e-0b1c-4d2e-9f3a-1b2c3d4e5f60"));
-        for other in ["Bearer x", "a.b.c", "{}", "a b", &"x".repeat(LONGEST_ID + 1)] {
-            assert!(!logged(other), "{other}");
-        }
-    }
 }

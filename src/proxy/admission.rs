@@ -11,6 +11,7 @@ use super::request_body::RequestBody;
 use super::route::TargetError;
 use super::table::Table;
 use super::{replay, request_framing};
+use crate::audit::record::Part;
 use crate::drain::Drain;
 use crate::error::ErrorKind;
 use crate::token::ClientHandle;
@@ -135,25 +136,27 @@ pub(super) fn is_local(session: &Session) -> bool {
     }
 }
 
-/// Prepares the body of an admitted request. Returns the answer to one that must not be sent.
+/// Prepares the body of an admitted request. Returns the parts of a batch that change something, as
+/// far as they are known, or the answer to a request that must not be sent.
 ///
 /// # Errors
 /// The caller did not send the body that it announced.
 pub(super) async fn prepare_body(
     session: &mut Session,
     admitted: &mut Admitted,
-) -> pingora::Result<Result<(), Problem>> {
+) -> pingora::Result<Result<Vec<Part>, Problem>> {
     let plan = admitted.route.links.as_ref();
     let check = admitted.batch_check.take();
     if plan.is_none() && check.is_none() || session.is_body_empty() {
-        return Ok(Ok(()));
+        return Ok(Ok(Vec::new()));
     }
-    match Box::pin(RequestBody::prepare(plan, check, session)).await? {
+    let mut writes = Vec::new();
+    match Box::pin(RequestBody::prepare(plan, check, session, &mut writes)).await? {
         Ok(body) => admitted.request_body = body,
         Err(problem) => return Ok(Err(problem)),
     }
     if session.as_downstream_mut().is_body_done() {
         Downstream::with(session, Downstream::body_received);
     }
-    Ok(Ok(()))
+    Ok(Ok(writes))
 }

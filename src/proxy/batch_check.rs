@@ -25,18 +25,23 @@ use super::problem::Problem;
 use super::route::{self, path_of};
 use super::route_handle::RouteHandle;
 use super::table::Table;
+use crate::audit::record::Part;
 use crate::config::ListenerId;
 use crate::error::ErrorKind;
+use crate::readable;
 use http::header::{
     CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING,
 };
 use http::{HeaderMap, HeaderValue};
 use kind::BatchKind;
 use memchr::memmem;
+use part_request::PartRequest;
 use part_rules::PartRules;
 use pingora::http::RequestHeader;
 use reader::BatchReader;
 use refusal::{BatchRefusal, unreadable};
+use std::cell::RefCell;
+use std::mem::take;
 use std::sync::Arc;
 use target::Origins;
 
@@ -48,6 +53,31 @@ pub(super) struct BatchCheck {
     /// Whether path, profile or type say that it is a batch. Otherwise only its body shows it.
     is_declared: bool,
     reader: BatchReader,
+    /// The parts that change something.
+    writes: WritingParts,
+}
+
+/// The parts of a batch that change something. Another attempt sends the first ones again, which
+/// are not reported twice.
+#[derive(Default)]
+struct WritingParts {
+    /// Their number in this attempt.
+    count: usize,
+    /// How many were reported.
+    reported: usize,
+    /// Those that are to be reported.
+    new: Vec<Part>,
+}
+
+impl WritingParts {
+    fn add(&mut self, part: &PartRequest<'_>) {
+        self.count += 1;
+        if self.count > self.reported + self.new.len() {
+            let target = part.target.split('?').next().unwrap_or_default();
+            let target = readable::cut(readable::one_line(target)).into_owned();
+            self.new.push(Part { method: part.method.to_string(), target });
+        }
+    }
 }
 
 impl BatchCheck {
@@ -99,11 +129,13 @@ impl BatchCheck {
             kind,
         };
         let reader = reader(&content_type, kind, is_declared).map_err(|why| problem(None, why))?;
-        Ok(Some(Box::new(Self { rules, content_type, is_declared, reader })))
+        let writes = WritingParts::default();
+        Ok(Some(Box::new(Self { rules, content_type, is_declared, reader, writes })))
     }
 
     /// Starts over, for another attempt.
     pub(super) fn restart(&mut self) {
+        self.writes.count = 0;
         // A type that was read once can be read again.
         if let Ok(reader) = reader(&self.content_type, self.rules.kind, self.is_declared) {
             self.reader = reader;
@@ -120,8 +152,9 @@ impl BatchCheck {
     /// # Errors
     /// The answer to a batch that is refused. Nothing more of it may be sent.
     pub(super) fn push(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<(), Problem> {
-        let rules = &self.rules;
-        let result = self.reader.push(input, &|part| rules.check_part(part), output);
+        let (rules, writes) = (&self.rules, RefCell::new(&mut self.writes));
+        let check = |part: &PartRequest<'_>| check(rules, part, &writes);
+        let result = self.reader.push(input, &check, output);
         result.map_err(|why| problem(Some(self.reader.parts()), why))
     }
 
@@ -130,10 +163,29 @@ impl BatchCheck {
     /// # Errors
     /// The answer to a batch that is refused.
     pub(super) fn finish(&mut self, output: &mut Vec<u8>) -> Result<(), Problem> {
-        let rules = &self.rules;
-        let result = self.reader.finish(&|part| rules.check_part(part), output);
+        let (rules, writes) = (&self.rules, RefCell::new(&mut self.writes));
+        let check = |part: &PartRequest<'_>| check(rules, part, &writes);
+        let result = self.reader.finish(&check, output);
         result.map_err(|why| problem(Some(self.reader.parts()), why))
     }
+
+    /// Takes the parts that change something and were not taken before.
+    pub(super) fn take_writes(&mut self) -> Vec<Part> {
+        self.writes.reported += self.writes.new.len();
+        take(&mut self.writes.new)
+    }
+}
+
+/// Checks a part, and notes it if it changes something.
+fn check(
+    rules: &PartRules,
+    part: &PartRequest<'_>,
+    writes: &RefCell<&mut WritingParts>,
+) -> Result<(), BatchRefusal> {
+    if rules.check_part(part)? {
+        writes.borrow_mut().add(part);
+    }
+    Ok(())
 }
 
 fn reader(

@@ -2,6 +2,7 @@
 
 use super::attempt::Attempt;
 use super::attempts::Attempts;
+use super::audit_trail::AuditTrail;
 use super::batch_check::BatchCheck;
 use super::busy_retry::RetryWait;
 use super::caller::CallerRequest;
@@ -35,6 +36,8 @@ pub struct Context {
     /// Counts the request as in flight for its caller.
     pub(super) of_caller: Option<CallerRequest>,
     pub(super) trace: Option<Trace>,
+    /// The audit of the request, if it changes something.
+    pub(super) audit: Option<AuditTrail>,
     /// What exists once the request is admitted.
     pub(super) admitted: Option<Admitted>,
     /// The detail of a local answer, for the access log.
@@ -70,6 +73,7 @@ impl Context {
             in_flight: None,
             of_caller: None,
             trace: None,
+            audit: None,
             admitted: None,
             detail: None,
         }

@@ -13,6 +13,7 @@ use super::links::{DIGESTS, LinkPlan, RequestRewriter};
 use super::problem::Problem;
 use super::replay::REPLAY_BUFFER;
 use super::route;
+use crate::audit::record::Part;
 use crate::error::ErrorKind;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
@@ -136,6 +137,11 @@ impl Stages {
         }
     }
 
+    /// Takes the parts of a batch that change something and were not taken before.
+    fn take_writes(&mut self) -> Vec<Part> {
+        self.check.as_mut().map(|check| check.take_writes()).unwrap_or_default()
+    }
+
     /// Restarts the stages for another attempt.
     fn restart(&mut self, plan: Option<&LinkPlan>, caller: &RequestHeader) {
         let rewriter = plan.and_then(|plan| plan.request_rewriter(caller));
@@ -147,7 +153,8 @@ impl Stages {
 }
 
 impl RequestBody {
-    /// Prepares the body of a request. Returns `None` if it is passed on as it is, or the answer to
+    /// Prepares the body of a request, and sets the parts of a batch that change something, as far
+    /// as they are known. Returns `None` if it is passed on as it is, or the answer to
     /// a request that must not be sent.
     ///
     /// # Errors
@@ -156,6 +163,7 @@ impl RequestBody {
         plan: Option<&LinkPlan>,
         check: Option<Box<BatchCheck>>,
         session: &mut Session,
+        writes: &mut Vec<Part>,
     ) -> pingora::Result<Result<Option<Self>, Problem>> {
         let request = session.req_header();
         let rewriter = plan.and_then(|plan| plan.request_rewriter(request));
@@ -170,7 +178,7 @@ impl RequestBody {
         let length = request.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         match length.and_then(|length| length.parse::<u64>().ok()) {
             Some(length) if length <= REPLAY_BUFFER => {
-                Self::hold(stages, session).await.map_err(Error::into_down)
+                Self::hold(stages, session, writes).await.map_err(Error::into_down)
             }
             Some(length) if !is_batch => {
                 let body = Self::peek(stages, length, session).await;
@@ -193,6 +201,7 @@ impl RequestBody {
     async fn hold(
         mut stages: Stages,
         session: &mut Session,
+        writes: &mut Vec<Part>,
     ) -> pingora::Result<Result<Option<Self>, Problem>> {
         let continued = send_continue(session).await?;
         // pingora sends the body from this buffer, which holds all of it.
@@ -204,6 +213,7 @@ impl RequestBody {
         if let Err(problem) = stages.push(&given, true, &mut body).await {
             return Ok(Err(problem));
         }
+        *writes = stages.take_writes();
         let has_changed = continued || body != given;
         Ok(Ok(has_changed.then(|| Self::Held { body: body.into(), continued })))
     }
@@ -261,6 +271,15 @@ impl RequestBody {
         }
     }
 
+    /// Takes the parts of a batch that change something and were not taken before. Their bytes must
+    /// not be sent until they are in the audit log.
+    pub(super) fn take_writes(&mut self) -> Vec<Part> {
+        match self {
+            Self::Held { .. } => Vec::new(),
+            Self::Streaming { stages, .. } => stages.take_writes(),
+        }
+    }
+
     /// Replaces a chunk of the caller's body by the bytes that are sent.
     ///
     /// # Errors
@@ -298,7 +317,7 @@ const REFUSED: ErrorType = ErrorType::new("Refused");
 const LATE_LINK: ErrorType = ErrorType::new("LateLink");
 
 /// Ends a request whose body must not be sent.
-fn refused(answer: Problem) -> Box<Error> {
+pub(super) fn refused(answer: Problem) -> Box<Error> {
     answer.into_error(REFUSED).into_down()
 }
 

@@ -72,6 +72,11 @@ impl Output {
         Self(Arc::new(Shared { file: Mutex::new(file), lines, changed }))
     }
 
+    /// Returns a writer that waits until its lines are written.
+    pub(super) fn direct(&self) -> Direct {
+        Direct(self.0.clone())
+    }
+
     /// Starts the background thread, which writes until the guard is dropped. Events that the
     /// thread itself logs go to the caller's subscriber.
     pub(super) fn start_writer(&self) -> io::Result<WriterGuard> {
@@ -97,6 +102,19 @@ impl<'writer> MakeWriter<'writer> for Output {
 
     fn make_writer_for(&'writer self, metadata: &Metadata<'_>) -> Line<'writer> {
         Line { shared: &self.0, urgent: metadata.target() != ACCESS }
+    }
+}
+
+/// Writer of whole lines, which waits until they are written.
+pub(super) struct Direct(Arc<Shared>);
+
+impl Write for Direct {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        self.0.write(lines).map(|()| lines.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

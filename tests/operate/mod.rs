@@ -1,6 +1,7 @@
 //! Operation: configuration, commands, logs, metrics, status, limits, and the end of the process.
 
 mod access_log;
+mod audit;
 mod commands;
 mod configuration;
 mod connection_floods;

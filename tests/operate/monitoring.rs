@@ -38,7 +38,8 @@ impl Exported {
         let expiring = |config: Configuration| config.client("expires_on", "2030-01-01");
         let scene = Scene::between(issuer, upstream, expiring).await;
         scene.first_request().await;
-        let (_, text) = scene.sidecar.probe("/metrics").await;
+        let gateway = Scene::gateway().await.sidecar;
+        let text = scene.sidecar.probe("/metrics").await.1 + &gateway.probe("/metrics").await.1;
         let mut exported = Self::parse(&text);
         let outcomes = [
             RequestOutcome::Forwarded,

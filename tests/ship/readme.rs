@@ -9,7 +9,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use strum::VariantArray;
-use tempfile::NamedTempFile;
 
 const README: &str = include_str!("../../README.md");
 const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
@@ -27,11 +26,8 @@ async fn the_table_of_metrics_lists_every_metric_and_no_other() {
     let scene = Scene::with(|config| config.client("expires_on", "2030-01-01")).await;
     let sidecar = &scene.sidecar;
     scene.first_request().await;
-    let key = NamedTempFile::new().unwrap();
-    std::fs::write(key.path(), "a-key-of-a-caller-with-32-characters").unwrap();
-    let callers = format!("{{ tool: {{ api_key_file: {} }} }}", key.path().display());
-    let with_callers = Scene::with(|config| config.key("callers", callers)).await;
-    let text = sidecar.probe("/metrics").await.1 + &with_callers.sidecar.probe("/metrics").await.1;
+    let gateway = Scene::gateway().await.sidecar;
+    let text = sidecar.probe("/metrics").await.1 + &gateway.probe("/metrics").await.1;
     let exported: BTreeSet<_> = text
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())

@@ -1,6 +1,6 @@
 //! A hosts file for a single process, mounted over the system's.
 
-use super::process::{bearerd, starting};
+use super::process::bearerd_after;
 use std::fmt::Write;
 use std::fs::OpenOptions;
 use std::net::IpAddr;
@@ -64,11 +64,5 @@ impl SilentHostsFile {
 }
 
 fn bearerd_with(hosts: &Path) -> Command {
-    let plain = bearerd();
-    let mut command = starting("unshare");
-    command
-        .args(["--user", "--map-root-user", "--mount", "sh", "-c"])
-        .arg(r#"mount --bind "$0" /etc/hosts && exec "$@""#)
-        .args([hosts.as_os_str(), plain.as_std().get_program()]);
-    command
+    bearerd_after(r#"mount --bind "$0" /etc/hosts"#, hosts)
 }

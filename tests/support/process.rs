@@ -22,6 +22,18 @@ pub(crate) fn bearerd() -> Command {
     starting(env!("CARGO_BIN_EXE_bearerd"))
 }
 
+/// A command that becomes bearerd with mounts of its own, after this script, whose `$0` is the
+/// argument.
+pub(crate) fn bearerd_after(script: &str, argument: &Path) -> Command {
+    let plain = bearerd();
+    let mut command = starting("unshare");
+    command
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c"])
+        .arg(format!(r#"{script} && exec "$@""#))
+        .args([argument.as_os_str(), plain.as_std().get_program()]);
+    command
+}
+
 /// A command with an empty environment. Its process is killed on drop.
 pub(crate) fn starting(program: &str) -> Command {
     let mut command = Command::new(program);

@@ -63,6 +63,25 @@ impl Scene {
     }
 }
 
+impl Scene {
+    /// A sidecar as a gateway: with TLS at a second listener, a caller with a name, and an audit
+    /// log. Nothing calls it.
+    pub(crate) async fn gateway() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("key");
+        std::fs::write(&key, "a-key-of-a-caller-with-32-characters").unwrap();
+        let tls = Authority::new().listener(folder.path(), "");
+        let scene = Self::with(|config| {
+            config
+                .key("listen", format!("[127.0.0.1:0, {{ address: 127.0.0.1:0, tls: {tls} }}]"))
+                .key("callers", format!("{{ tool: {{ api_key_file: {} }} }}", key.display()))
+                .key("audit", format!("{{ folder: {} }}", folder.path().display()))
+        })
+        .await;
+        Self { _folder: folder, ..scene }
+    }
+}
+
 impl<U: Upstream> Scene<U> {
     /// A sidecar with a steady issuer before this upstream.
     pub(crate) async fn before(

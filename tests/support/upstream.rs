@@ -120,6 +120,11 @@ impl Peer {
         self.state.fixed.lock().unwrap().push((path.to_owned(), behaviour));
     }
 
+    /// The number of requests so far.
+    pub(crate) fn count(&self) -> usize {
+        self.state.seen.lock().unwrap().len()
+    }
+
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.state.seen.lock().unwrap().clone()
     }

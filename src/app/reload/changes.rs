@@ -43,6 +43,7 @@ pub(super) fn refuse_restart_only_changes(
         ("workers", after.workers != before.workers),
         ("access.uids", after.access.uids != before.access.uids),
         ("callers.*.uids", after.uids() != before.uids()),
+        ("audit", after.audit != before.audit),
         ("sandbox", after.sandbox != before.sandbox),
         ("log.format", after.log.format != before.log.format),
     ] {

@@ -1,6 +1,6 @@
 //! What may be done: the routes, and what each caller may use of them.
 
-use bearerd::config::{Access, Caller, Config, Route};
+use bearerd::config::{Access, AuditTarget, Caller, Config, OnAuditFailure, Route};
 use http::Method;
 use std::fmt::{Error, Write};
 
@@ -45,6 +45,25 @@ pub(super) fn explain_callers(text: &mut String, config: &Config) -> Result<(), 
         writeln!(text, "  the caller of access, by {by}\n    all routes, as above")?;
     }
     Ok(())
+}
+
+/// Says where writes are audited.
+pub(super) fn explain_audit(text: &mut String, config: &Config) -> Result<(), Error> {
+    let Some(audit) = &config.audit else { return Ok(()) };
+    let place = match &audit.target {
+        AuditTarget::Folder(folder) => format!("in {}", folder.display()),
+        AuditTarget::Stderr => "on standard error".to_owned(),
+    };
+    let routes = audit.routes.as_ref().map(|routes| format!(" of {}", routes.join(", ")));
+    let effect = match audit.on_failure {
+        OnAuditFailure::Refuse => "refused",
+        OnAuditFailure::Warn => "sent all the same",
+    };
+    writeln!(
+        text,
+        "\nWrites and refused requests{} are audited {place}. A write that can't be audited is {effect}.",
+        routes.unwrap_or_default()
+    )
 }
 
 fn width(config: &Config) -> usize {

@@ -66,7 +66,7 @@ impl CallerSources<'_> {
         if section.has("uids") && !self.listeners.iter().any(is_unix) {
             section.fault("uids", "needs a Unix socket in `listen`; add one, or remove this");
         }
-        let routes = self.paths(section);
+        let routes = paths(section, self.routes);
         let methods = methods(section);
         let client = section.has("client").then(|| self.names.client(section)).flatten();
         let client = client.and_then(|client| self.clients.get(client)?.clone());
@@ -118,29 +118,30 @@ impl CallerSources<'_> {
             }
         }
     }
+}
 
-    /// The paths of the caller's routes; `None` for all of them.
-    fn paths(&self, section: &Section<'_>) -> Option<Vec<String>> {
-        if !section.has("routes") {
-            return None;
-        }
-        let texts = section.list("routes");
-        if texts.is_empty() {
-            section.fault("routes", "the list is empty; name a route, or leave it out for all");
-        }
-        let known = |path: &str| {
-            let path = value::route_path(path)?;
-            let Some(routes) = self.routes else { return Ok(path) };
-            if routes.iter().any(|route| route.path == path) {
-                return Ok(path);
-            }
-            let mut paths: Vec<_> = routes.iter().map(|route| route.path.as_str()).collect();
-            paths.dedup();
-            Err(unknown("route", &path, paths.into_iter()))
-        };
-        let paths: Vec<_> = texts.iter().map(|text| text.parse(known)).collect();
-        paths.into_iter().collect()
+/// The paths of routes that a section names; `None` for all of them. `known` is `None` if a route
+/// is wrong.
+pub(super) fn paths(section: &Section<'_>, known: Option<&[Route<usize>]>) -> Option<Vec<String>> {
+    if !section.has("routes") {
+        return None;
     }
+    let texts = section.list("routes");
+    if texts.is_empty() {
+        section.fault("routes", "the list is empty; name a route, or leave it out for all");
+    }
+    let parse = |path: &str| {
+        let path = value::route_path(path)?;
+        let Some(routes) = known else { return Ok(path) };
+        if routes.iter().any(|route| route.path == path) {
+            return Ok(path);
+        }
+        let mut paths: Vec<_> = routes.iter().map(|route| route.path.as_str()).collect();
+        paths.dedup();
+        Err(unknown("route", &path, paths.into_iter()))
+    };
+    let paths: Vec<_> = texts.iter().map(|text| text.parse(parse)).collect();
+    paths.into_iter().collect()
 }
 
 /// What is wrong with a name. It stands in metrics and in the log.

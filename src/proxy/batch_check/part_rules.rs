@@ -11,6 +11,7 @@ use crate::proxy::problem::Problem;
 use crate::proxy::route;
 use crate::proxy::route_handle::RouteHandle;
 use crate::proxy::table::Table;
+use http::Method;
 use http::header::HOST;
 use std::sync::Arc;
 
@@ -27,11 +28,11 @@ pub(super) struct PartRules {
 }
 
 impl PartRules {
-    /// Checks that a part may be sent.
+    /// Checks that a part may be sent. Returns whether it changes something.
     ///
     /// # Errors
     /// The part is refused.
-    pub(super) fn check_part(&self, part: &PartRequest<'_>) -> Result<(), BatchRefusal> {
+    pub(super) fn check_part(&self, part: &PartRequest<'_>) -> Result<bool, BatchRefusal> {
         let forbidden = |why: String| {
             let target: String = part.target.chars().take(200).collect();
             let target = target.escape_default();
@@ -63,6 +64,7 @@ impl PartRules {
         {
             return forbidden(format!("can be read as a path of another route, {}", route.name));
         }
+        let mut only_reads = true;
         for path in paths {
             match BatchKind::of(&path) {
                 // A SCIM resource may be named `Bulk`: reading it is not a batch.
@@ -81,8 +83,11 @@ impl PartRules {
             if let Err(problem) = allowed {
                 return forbidden(format!("may not be sent: {}", problem.detail));
             }
+            only_reads &= all_methods(&part.method, part.headers, |method| {
+                method.is_safe() || is_read && *method == Method::POST
+            });
         }
-        Ok(())
+        Ok(!only_reads)
     }
 
     /// The route of a path, as the batch's caller may use it.

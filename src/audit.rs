@@ -1,0 +1,218 @@
+//! The audit log: who did what, as one JSON object a line, in files of a folder or on standard
+//! error.
+//!
+//! A write waits until its line is written. A thread of its own writes the lines that wait, all at
+//! once, so that many writes share one `fsync`.
+
+mod file;
+mod queue;
+pub(crate) mod record;
+
+use crate::clock::Instant;
+use crate::config::{Audit as Settings, AuditTarget, OnAuditFailure};
+use crate::throttle::Throttle;
+use file::{Destination, Files};
+use queue::{Job, Queue};
+use record::Record;
+use rustix::fs::{Access, access};
+use std::io::{self, Write};
+use std::mem::take;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, SystemTime};
+use tokio::time::timeout;
+use tracing::{dispatcher, info, warn};
+
+/// The longest time that a write waits for its line.
+const WAIT: Duration = Duration::from_secs(1);
+/// The largest number of refused requests of a second that have lines of their own.
+const MOST_REFUSALS: u32 = 50;
+const SECOND: Duration = Duration::from_secs(1);
+/// The longest time that the end of the process waits for the last lines.
+const END: Duration = Duration::from_secs(2);
+
+/// Why nothing can be audited.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The folder is missing, or it can't be written to.
+    #[error(
+        "cannot write to the folder {}: {cause}; make it, and let bearerd's user write to it",
+        folder.display()
+    )]
+    Folder {
+        /// The folder as configured.
+        folder: PathBuf,
+        /// The system's error.
+        cause: io::Error,
+    },
+    /// The system refuses a thread.
+    #[error("cannot start the thread of the audit log: {0}; check the limit of processes")]
+    Thread(io::Error),
+}
+
+/// The audit log. Clones share it.
+#[derive(Clone)]
+pub struct Audit {
+    settings: Arc<Settings>,
+    queue: Arc<Queue>,
+    log: Arc<Throttle>,
+    refusals: Arc<Mutex<Refusals>>,
+}
+
+/// Refused requests of the present second.
+#[derive(Debug, Default)]
+struct Refusals {
+    since: Instant,
+    written: u32,
+    suppressed: u64,
+}
+
+/// Why a line is not written, in words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct NotWritten(String);
+
+impl Audit {
+    /// Checks that the destination can be written to. Writes nothing.
+    ///
+    /// # Errors
+    /// The folder is missing, or it can't be written to.
+    pub fn check(settings: &Settings) -> Result<(), AuditError> {
+        let AuditTarget::Folder(folder) = &settings.target else { return Ok(()) };
+        let unusable = |cause| AuditError::Folder { folder: folder.clone(), cause };
+        if !folder.metadata().map_err(unusable)?.is_dir() {
+            return Err(unusable(io::ErrorKind::NotADirectory.into()));
+        }
+        access(folder, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| unusable(error.into()))
+    }
+
+    /// Starts the thread that writes. `stderr` is used if the configuration names it.
+    ///
+    /// # Errors
+    /// The folder can't be written to, or the system refuses a thread.
+    pub fn start(settings: &Settings, stderr: Box<dyn Write + Send>) -> Result<Self, AuditError> {
+        let destination = match &settings.target {
+            AuditTarget::Folder(folder) => {
+                let files = Files::open(folder, settings.max_size, settings.sync);
+                let unusable = |cause| AuditError::Folder { folder: folder.clone(), cause };
+                Destination::Files(files.map_err(unusable)?)
+            }
+            AuditTarget::Stderr => Destination::Stderr(stderr),
+        };
+        let queue = Arc::new(Queue::default());
+        let (writing, dispatch) = (queue.clone(), dispatcher::get_default(Clone::clone));
+        let write = move || dispatcher::with_default(&dispatch, || write(&writing, destination));
+        let named = thread::Builder::new().name("bearerd-audit".into());
+        named.spawn(write).map_err(AuditError::Thread)?;
+        let settings = Arc::new(settings.clone());
+        Ok(Self { settings, queue, log: Arc::default(), refusals: Arc::default() })
+    }
+
+    /// Whether requests on this route are audited.
+    pub(crate) fn covers(&self, path: &str) -> bool {
+        let is_named = |routes: &Vec<String>| routes.iter().any(|route| route == path);
+        self.settings.routes.as_ref().is_none_or(is_named)
+    }
+
+    /// Writes a line, and waits for it.
+    ///
+    /// # Errors
+    /// The line could not be written, and the configuration refuses what is not audited.
+    pub(crate) async fn write(&self, line: Vec<u8>) -> Result<(), NotWritten> {
+        let written = match self.queue.push(line) {
+            Some(written) => timeout(WAIT, written).await,
+            None => return self.failed("too many lines wait for the disk".to_owned()),
+        };
+        match written {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(why))) => self.failed(why),
+            Ok(Err(_)) => self.failed("its thread has ended; restart bearerd".to_owned()),
+            Err(_) => {
+                let why = format!("it takes longer than {WAIT:?}");
+                // The thread that writes withdraws it.
+                self.queue.set_complaint(Some(&why));
+                self.failed(why)
+            }
+        }
+    }
+
+    /// Writes a line that nothing waits for.
+    pub(crate) fn note(&self, line: Vec<u8>) {
+        // Without room for it, `/readyz` has a complaint already.
+        self.queue.push_note(line);
+    }
+
+    /// Writes the lines of a refused request, unless there are too many of them: refused requests
+    /// must not fill the disk, which would refuse writes.
+    pub(crate) fn note_refused(&self, lines: impl FnOnce() -> Vec<u8>) {
+        let suppressed = {
+            let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+            if refusals.since.elapsed() >= SECOND {
+                (refusals.since, refusals.written) = (Instant::now(), 0);
+            }
+            if refusals.written >= MOST_REFUSALS {
+                refusals.suppressed += 1;
+                return;
+            }
+            refusals.written += 1;
+            take(&mut refusals.suppressed)
+        };
+        if suppressed > 0 {
+            let time = SystemTime::now();
+            self.note(Record::Suppressed { time, refused: suppressed }.line());
+        }
+        self.note(lines());
+    }
+
+    /// Begins another file.
+    pub fn rotate(&self) {
+        self.queue.rotate();
+    }
+
+    /// Why the last lines could not be written, if they could not.
+    pub(crate) fn complaint(&self) -> Option<Arc<String>> {
+        self.queue.complaint()
+    }
+
+    /// Writes the last lines.
+    pub(crate) async fn end(&self) {
+        let last = self.queue.push(Vec::new());
+        if let Some(last) = last {
+            // What is not written by then is lost.
+            let _ = timeout(END, last).await;
+        }
+    }
+
+    fn failed(&self, why: String) -> Result<(), NotWritten> {
+        let goes_on = self.settings.on_failure == OnAuditFailure::Warn;
+        if self.log.try_pass() {
+            let effect = if goes_on { "is sent all the same" } else { "is refused" };
+            warn!("The audit log cannot be written, so a write {effect}: {why}.");
+        }
+        if goes_on { Ok(()) } else { Err(NotWritten(why)) }
+    }
+}
+
+/// Writes lines until the process ends.
+fn write(queue: &Queue, mut destination: Destination) {
+    loop {
+        let (jobs, rotates) = queue.take();
+        if rotates {
+            destination.rotate();
+        }
+        // Nobody waits any more: the request was refused, or its caller is gone.
+        let mut jobs: Vec<Job> = jobs.into_iter().filter(Job::is_wanted).collect();
+        let text: Vec<u8> = jobs.iter_mut().flat_map(Job::take_line).collect();
+        let written = destination.write(&text).map_err(|error| error.to_string());
+        if queue.set_complaint(written.as_ref().err()) {
+            match &written {
+                Ok(()) => info!("The audit log is written again."),
+                Err(why) => warn!("The audit log cannot be written: {why}."),
+            }
+        }
+        for job in jobs {
+            job.end(written.clone());
+        }
+    }
+}

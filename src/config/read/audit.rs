@@ -1,0 +1,48 @@
+//! The audit log: where it is written, and what happens if it can't be.
+
+use super::caller;
+use crate::config::file;
+use crate::config::model::{Audit, AuditTarget, OnAuditFailure, Route};
+use crate::config::section::{Section, unknown};
+use crate::config::value;
+
+/// Reads the section; `None` if there is none, or if it is wrong.
+pub(super) fn read(root: &Section<'_>, routes: Option<&[Route<usize>]>) -> Option<Audit> {
+    if root.is_empty("audit") {
+        root.fault("audit", "is empty; give it a folder, or remove the key");
+    }
+    let section = root.optional("audit", file::AUDIT)?;
+    for key in ["folder", "routes"] {
+        if section.is_empty(key) {
+            section.fault(key, "is empty; give a value, or remove the key");
+        }
+    }
+    let folder = section.parse("folder", value::path);
+    let stderr = section.parse("stderr", value::switch);
+    let target = match (folder, stderr?) {
+        (Some(folder), false) => Some(AuditTarget::Folder(folder)),
+        (None, true) if !section.has("folder") => Some(AuditTarget::Stderr),
+        _ => {
+            if section.has("folder") == (stderr == Some(true)) {
+                let message = "needs one of `folder` and `stderr: on`";
+                section.reader.fault(section.place(), section.own_path(), message);
+            }
+            None
+        }
+    };
+    let routes = caller::paths(&section, routes);
+    let sync = section.parse("sync", value::switch);
+    let max_size = section.parse("max_size", value::size);
+    let on_failure = section.parse("on_failure", |text| match text {
+        "refuse" => Ok(OnAuditFailure::Refuse),
+        "warn" => Ok(OnAuditFailure::Warn),
+        other => Err(unknown("word", other, ["refuse", "warn"].into_iter())),
+    });
+    Some(Audit {
+        target: target?,
+        routes,
+        sync: sync?,
+        max_size: max_size?,
+        on_failure: on_failure?,
+    })
+}
