@@ -9,7 +9,7 @@ mod queue;
 pub(crate) mod record;
 
 use crate::clock::Instant;
-use crate::config::{Audit as Settings, AuditTarget, OnAuditFailure};
+use crate::config::{Audit as Settings, AuditTarget, OnAuditFailure, Route, RouteRef};
 use crate::throttle::Throttle;
 use file::{Destination, Files};
 use queue::{Job, Queue};
@@ -110,8 +110,8 @@ impl Audit {
     }
 
     /// Whether requests on this route are audited.
-    pub(crate) fn covers(&self, path: &str) -> bool {
-        let is_named = |routes: &Vec<String>| routes.iter().any(|route| route == path);
+    pub(crate) fn covers(&self, route: &Route) -> bool {
+        let is_named = |routes: &Vec<RouteRef>| routes.iter().any(|named| named.names(route));
         self.settings.routes.as_ref().is_none_or(is_named)
     }
 

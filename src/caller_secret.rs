@@ -114,10 +114,18 @@ impl SecretKind {
             let wrong = "has a `sha256:` line that is not followed by 64 hexadecimal digits; `bearerd key` prints a right one";
             return SecretDigest::parse(digest.trim_end()).ok_or(wrong);
         }
-        if let Some(reason) = self.defect(line) {
+        self.digest(line)
+    }
+
+    /// Returns the digest of a secret, for a line of a file.
+    ///
+    /// # Errors
+    /// Why the secret can't be used.
+    pub fn digest(self, secret: &str) -> Result<SecretDigest, &'static str> {
+        if let Some(reason) = self.defect(secret) {
             return Err(reason);
         }
-        if line.chars().count() < self.least() {
+        if secret.chars().count() < self.least() {
             return Err(match self {
                 Self::Key => {
                     "holds a key of fewer than 32 characters; `bearerd key` makes a long one"
@@ -127,7 +135,7 @@ impl SecretKind {
                 }
             });
         }
-        Ok(SecretDigest::of(line.as_bytes()))
+        Ok(SecretDigest::of(secret.as_bytes()))
     }
 
     /// The least number of characters for a caller with a name.

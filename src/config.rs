@@ -22,19 +22,20 @@ mod syntax;
 mod value;
 
 pub use access::{
-    Access, BasicAccess, CallerId, CallerLimits, PasswordSource, Rate, SubjectName, UNNAMED,
+    Access, BasicAccess, CallerId, CallerLimits, CertificateName, PasswordSource, Rate,
+    SubjectName, UNNAMED,
 };
 pub use draft::Draft;
 pub use fault::{Fault, Faults, Place};
 pub use model::{
-    Audit, AuditTarget, Caller, Client, Config, InFlightLimits, Limits, ListenerId, Log, LogFormat,
-    OnAuditFailure, Retry, Route, ShutdownTimes, Timeouts, TlsSettings, TlsVersion, Transport,
-    Upstream,
+    Audit, AuditTarget, Caller, Client, Config, InFlightLimits, Limits, Log, LogFormat,
+    OnAuditFailure, Retry, Route, RouteRef, ShutdownTimes, Timeouts, TlsSettings, TlsVersion,
+    Transport, Upstream,
 };
 pub use overrides::{Flags, unknown_variables, variables};
 pub use reference::reference;
 pub use schema::schema;
-pub use value::ListenAddress;
+pub use value::{ListenAddress, ListenerId};
 
 use crate::environment::Environment;
 use crate::files;

@@ -21,8 +21,6 @@ use std::time::{Duration, SystemTime};
 /// request takes at most 15 s.
 const HEARTBEAT_LIMIT: Duration = Duration::from_secs(60);
 
-/// Remaining life of a listener's certificate, below which it is a reason to act.
-
 /// Everything that the answers to probes depend on. Clones share it.
 #[derive(Clone)]
 pub struct Readiness(Arc<Inner>);

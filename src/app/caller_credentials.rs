@@ -265,7 +265,7 @@ impl Rotation {
             self.guard.set_complaint(complaint.as_deref());
             match &complaint {
                 Some(why) => {
-                    warn!("Keeping the local credential in use: {why}.");
+                    warn!("Keeping local credentials in use: {why}.");
                     self.metrics.record_config_reload(ConfigReload::Invalid, why.clone());
                 }
                 None if is_new => {}

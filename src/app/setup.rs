@@ -132,15 +132,24 @@ impl Setup {
         }
     }
 
-    /// The upstream of each route, and where the tokens are that its requests may carry.
-    fn stores(&self) -> impl Iterator<Item = (&config::Upstream, &Arc<TokenStore>)> {
-        self.routes.iter().flat_map(|route| {
-            let clients = self.config.clients_of(&route.config);
-            let running = clients.filter_map(|client| {
-                self.clients.iter().find(|running| running.config.name == client.name)
-            });
-            running.map(|client| (&*route.config.upstream, &client.handle.store))
-        })
+    /// Each upstream with each place of the tokens that its requests may carry.
+    fn stores(&self) -> Vec<(&config::Upstream, &Arc<TokenStore>)> {
+        let mut stores: Vec<(&config::Upstream, &Arc<TokenStore>)> = Vec::new();
+        for route in &self.routes {
+            let upstream = &*route.config.upstream;
+            for client in self.config.clients_of(&route.config) {
+                let is_client = |running: &&Arc<RunningClient>| running.config.name == client.name;
+                let Some(running) = self.clients.iter().find(is_client) else { continue };
+                let store = &running.handle.store;
+                let is_known = |(known, other): &(&config::Upstream, &Arc<TokenStore>)| {
+                    known.name == upstream.name && Arc::ptr_eq(other, store)
+                };
+                if !stores.iter().any(is_known) {
+                    stores.push((upstream, store));
+                }
+            }
+        }
+        stores
     }
 
     /// The routes as the proxy serves them.

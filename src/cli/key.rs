@@ -4,7 +4,8 @@ use super::print;
 use anyhow::{Context, anyhow, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bearerd::caller_secret::SecretDigest;
+use bearerd::caller_secret::{SecretDigest, SecretKind};
+use bearerd::text;
 use clap::Args;
 use ring::rand::{SecureRandom, SystemRandom};
 use std::io::{IsTerminal, Read};
@@ -39,11 +40,11 @@ fn digest_of_input() -> anyhow::Result<SecretDigest> {
         !input.is_terminal(),
         "--digest reads a key from standard input; give it one, for example: bearerd key --digest < key"
     );
-    let mut text = Zeroizing::new(String::new());
-    let read = input.lock().take(LONGEST).read_to_string(&mut text);
+    let mut bytes = Zeroizing::new(Vec::new());
+    let read = input.lock().take(LONGEST + 1).read_to_end(&mut bytes);
     read.context("cannot read the key from standard input")?;
+    ensure!(bytes.len() as u64 <= LONGEST, "standard input is longer than a key");
+    let text = text::decode(&bytes).map_err(|why| anyhow!("standard input {why}"))?;
     let key = text.trim_end_matches(['\r', '\n']);
-    ensure!(!key.is_empty(), "standard input is empty; give it the key");
-    ensure!(!key.contains(['\r', '\n']), "standard input holds several lines; give it one key");
-    Ok(SecretDigest::of(key.as_bytes()))
+    SecretKind::Key.digest(key).map_err(|why| anyhow!("standard input {why}"))
 }

@@ -1,5 +1,6 @@
 //! What callers must present, and the limits of those with names.
 
+use super::value::ListenerId;
 use crate::secret::Secret;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -76,6 +77,23 @@ impl fmt::Display for SubjectName {
             Self::Uri(uri) => write!(formatter, "URI {uri}"),
             Self::Dns(name) => write!(formatter, "DNS name {name}"),
         }
+    }
+}
+
+/// A name in a caller's certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateName {
+    /// The name.
+    pub name: SubjectName,
+    /// The listener whose authorities sign it. `None` if all listeners have the same ones.
+    pub listener: Option<ListenerId>,
+}
+
+impl CertificateName {
+    /// Whether a certificate could be that of both.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        let is_same = self.listener.zip(other.listener).is_none_or(|(one, other)| one == other);
+        self.name == other.name && is_same
     }
 }
 

@@ -1,8 +1,8 @@
 //! The parsed configuration: real addresses, durations and header names, nothing left to check.
 
-use super::access::{Access, BasicAccess, CallerLimits, SubjectName, UNNAMED};
+use super::access::{Access, BasicAccess, CallerLimits, CertificateName, UNNAMED};
 use super::fault::Fault;
-use super::value::ListenAddress;
+use super::value::{ListenAddress, ListenerId};
 use crate::credential::CredentialSource;
 use crate::forward_proxy::{ForwardProxy, ProxyChoice};
 use crate::profile::{Methods, Profile};
@@ -52,10 +52,6 @@ pub struct Config {
     /// What is allowed, but is probably a mistake.
     pub warnings: Vec<Fault>,
 }
-
-/// The index of a listener in [`Config::listen`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ListenerId(pub usize);
 
 /// TLS of a listener.
 #[derive(Clone, Debug, PartialEq)]
@@ -222,6 +218,22 @@ pub struct Route<U = Arc<Upstream>> {
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
+/// A reference to a route. No other route has both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteRef {
+    /// The route's path.
+    pub path: String,
+    /// The route's listeners.
+    pub listen: Vec<ListenerId>,
+}
+
+impl RouteRef {
+    /// Whether it refers to this route.
+    pub fn names<U>(&self, route: &Route<U>) -> bool {
+        (&self.path, &self.listen) == (&route.path, &route.listen)
+    }
+}
+
 /// Retries of a GET or HEAD after 429 or 503.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
@@ -255,9 +267,9 @@ pub struct Caller {
     /// Its user ids on Unix sockets.
     pub uids: Vec<u32>,
     /// A name in its certificate.
-    pub certificate: Option<SubjectName>,
-    /// Paths of the routes that it may use. `None` means all of them.
-    pub routes: Option<Vec<String>>,
+    pub certificate: Option<CertificateName>,
+    /// The routes that it may use. `None` means all of them.
+    pub routes: Option<Vec<RouteRef>>,
     /// The methods that it may use. `None` means all that the route allows.
     pub methods: Option<Methods>,
     /// The client whose token its requests carry. `None` means the route's.
@@ -271,8 +283,8 @@ pub struct Caller {
 pub struct Audit {
     /// Where it is written.
     pub target: AuditTarget,
-    /// Paths of the routes that are audited. `None` means all of them.
-    pub routes: Option<Vec<String>>,
+    /// The routes that are audited. `None` means all of them.
+    pub routes: Option<Vec<RouteRef>>,
     /// Whether a write waits until its line is on the disk.
     pub sync: bool,
     /// The length of a file, after which another one begins.
@@ -328,6 +340,16 @@ pub struct ShutdownTimes {
     pub grace: Duration,
 }
 
+/// The name of one of these routes.
+pub(super) fn name_of<U>(route: &Route<U>, all: &[Route<U>], listen: &[ListenAddress]) -> String {
+    let is_shared = all.iter().filter(|other| other.path == route.path).count() > 1;
+    let address = route.listen.first().and_then(|listener| listen.get(listener.0));
+    match address.filter(|_| is_shared) {
+        Some(address) => format!("{address}{}", route.path),
+        None => route.path.clone(),
+    }
+}
+
 impl Config {
     /// The addresses that serve a route.
     pub fn addresses_of(&self, route: &Route) -> impl Iterator<Item = &ListenAddress> {
@@ -351,11 +373,7 @@ impl Config {
     /// The name of a route in metrics and logs: its path. If a route of another listener has the
     /// same path, the route's first address precedes the path.
     pub fn name_of(&self, route: &Route) -> String {
-        let is_shared = self.routes.iter().filter(|other| other.path == route.path).count() > 1;
-        match self.addresses_of(route).next().filter(|_| is_shared) {
-            Some(address) => format!("{address}{}", route.path),
-            None => route.path.clone(),
-        }
+        name_of(route, &self.routes, &self.listen)
     }
 
     /// The names of all callers in metrics and logs. Without a caller with a name, there are none.
@@ -396,7 +414,7 @@ impl Caller {
 
     /// Whether the caller may use a route.
     pub fn may_use<U>(&self, route: &Route<U>) -> bool {
-        let is_named = |paths: &Vec<String>| paths.contains(&route.path);
+        let is_named = |routes: &Vec<RouteRef>| routes.iter().any(|named| named.names(route));
         self.routes.as_ref().is_none_or(is_named) && !self.methods_on(route).is_empty()
     }
 

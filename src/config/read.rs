@@ -13,10 +13,10 @@ mod upstream;
 use super::draft::Draft;
 use super::fault::Faults;
 use super::file;
-use super::model::{Config, Limits, ListenerId, Log, LogFormat, ShutdownTimes};
+use super::model::{Config, Limits, Log, LogFormat, ShutdownTimes};
 use super::node::Node;
 use super::section::{Reader, Section, unknown};
-use super::value::{self, HOUR};
+use super::value::{self, HOUR, ListenerId};
 use crate::environment::Environment;
 use names::Names;
 use std::collections::{BTreeMap, BTreeSet};
@@ -51,19 +51,21 @@ fn read(root: &Section<'_>) -> Draft {
     let routes =
         route::RouteSources { names: &names, clients: &clients, inherited, listen: &listen };
     let routes = routes.read(root);
+    let known = routes.as_deref().map(|routes| caller::KnownRoutes { routes, listen: &listen });
     let callers = caller::CallerSources {
         names: &names,
         clients: &clients,
         listeners: listeners.as_deref().unwrap_or_default(),
-        routes: routes.as_deref(),
+        listen: &listen,
+        routes: known.as_ref(),
     };
     let callers = callers.read(root);
     if let (Some(listeners), Some(routes)) = (&listeners, &routes) {
         listen::check_use(root.reader, listeners, routes);
     }
-    let audit = audit::read(root, routes.as_deref());
+    let audit = audit::read(root, known.as_ref());
     let faults = Faults::default();
-    let rest = rest(root, &access, listen).zip(callers).map(|(config, callers)| {
+    let rest = rest(root, &access, listen.clone()).zip(callers).map(|(config, callers)| {
         let listeners = listeners.unwrap_or_default();
         let warnings = listen::cleartext_warnings(&listeners);
         let of_each = listeners.into_iter().enumerate();

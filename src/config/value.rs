@@ -14,12 +14,16 @@ pub(super) const HOUR: Duration = Duration::from_secs(3600);
 pub(super) const MOST_REQUESTS: u32 = 1_000_000;
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 
+/// The index of a listener in [`Config::listen`](super::Config::listen).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListenerId(pub usize);
+
 /// An address to which callers connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenAddress {
     /// A TCP address; only with `access.allow_remote` one that is not loopback.
     Tcp(SocketAddr),
-    /// A Unix socket with mode 0600, or 0666 with `access.uids`.
+    /// A Unix socket with mode 0600, or 0666 with `uids`.
     Unix(PathBuf),
 }
 

@@ -56,7 +56,7 @@ pub(super) async fn admit(
         }
         let id = who.and_then(Who::id);
         let route = table.find(in_flight.listener(), id, request.raw_path())?;
-        let batch_check = BatchCheck::of(request, &table, in_flight.listener(), &route);
+        let batch_check = BatchCheck::of(request, &table, in_flight.listener(), id, &route);
         (route, batch_check, caller)
     };
     context.record.route = Some(route.clone());
@@ -145,7 +145,7 @@ pub(super) async fn prepare_body(
     session: &mut Session,
     admitted: &mut Admitted,
 ) -> pingora::Result<Result<Vec<Part>, Problem>> {
-    let plan = admitted.route.links.as_ref();
+    let plan = admitted.route.links.as_deref();
     let check = admitted.batch_check.take();
     if plan.is_none() && check.is_none() || session.is_body_empty() {
         return Ok(Ok(Vec::new()));

@@ -29,8 +29,7 @@ pub(super) struct AuditTrail {
 impl AuditTrail {
     /// The audit of an admitted request; `None` if it changes nothing.
     pub(super) fn of(audit: &Audit, session: &Session, route: &RouteHandle) -> Option<Self> {
-        let is_audited =
-            audit.covers(&route.config.path) && !route.only_reads(session.req_header());
+        let is_audited = audit.covers(&route.config) && !route.only_reads(session.req_header());
         is_audited.then(|| Self { audit: audit.clone(), id: Uuid::new_v4().to_string() })
     }
 
@@ -78,7 +77,7 @@ pub(super) fn record_refusal(
     let RequestOutcome::Local(kind) = record.outcome else { return };
     let route = record.route.as_ref();
     // A request without a route belongs to every one.
-    let is_covered = route.is_none_or(|route| audit.covers(&route.config.path));
+    let is_covered = route.is_none_or(|route| audit.covers(&route.config));
     if !kind.status().is_client_error() || !is_covered {
         return;
     }
@@ -96,7 +95,7 @@ fn begin(session: &Session, record: &RequestRecord, stamp: Stamp<'_>, parts: &[P
     let peer = Downstream::of(session).map(Downstream::peer);
     let (uid, certificate) = match peer {
         Some(Peer::Unix { uid }) => (*uid, Vec::new()),
-        Some(Peer::Tls(Some(certificate))) => {
+        Some(Peer::Tls { certificate: Some(certificate), .. }) => {
             (None, certificate.names.iter().map(ToString::to_string).collect())
         }
         _ => (None, Vec::new()),

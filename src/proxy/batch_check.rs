@@ -26,7 +26,7 @@ use super::route::{self, path_of};
 use super::route_handle::RouteHandle;
 use super::table::Table;
 use crate::audit::record::Part;
-use crate::config::ListenerId;
+use crate::config::{CallerId, ListenerId};
 use crate::error::ErrorKind;
 use crate::readable;
 use http::header::{
@@ -90,6 +90,7 @@ impl BatchCheck {
         request: &RequestHeader,
         table: &Arc<Table>,
         listener: ListenerId,
+        caller: Option<CallerId>,
         route: &Arc<RouteHandle>,
     ) -> Result<Option<Box<Self>>, Problem> {
         let target = request.raw_path();
@@ -120,6 +121,7 @@ impl BatchCheck {
         let rules = PartRules {
             table: table.clone(),
             listener,
+            caller,
             route: route.clone(),
             origins: Origins {
                 own: request.headers.get(HOST).cloned(),
@@ -247,7 +249,7 @@ fn problem(part: Option<usize>, refusal: BatchRefusal) -> Problem {
         BatchRefusal::Unreadable(why) => Problem::new(
             ErrorKind::BadRequest,
             format!(
-                "{subject} {why}, so bearerd can't check it; send the batch in a plain form, or set `unchecked_batches: on` on the route to forward its batches unchecked"
+                "{subject} {why}, so bearerd can't check it; send the batch in a plain form, or set `unchecked_batches: on` on the route to forward its batches unchecked (not those of a caller with `routes` or `methods`)"
             ),
         ),
     }

@@ -48,14 +48,14 @@ impl CallerHandle {
     /// # Errors
     /// The answer to a request beyond the limits.
     pub(super) fn admit(&self) -> Result<CallerRequest, Problem> {
-        let before = self.load.requests.fetch_add(1, Ordering::Relaxed);
-        let request = CallerRequest(self.load.clone());
-        if let Some(most) = self.limits.requests
-            && before >= most
-        {
+        let most = self.limits.requests.unwrap_or(u32::MAX);
+        let more = |requests: u32| (requests < most).then(|| requests.saturating_add(1));
+        let counted = self.load.requests.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        if counted.is_err() {
             let what = format!("{most} concurrent requests (`limits.requests`)");
             return Err(self.limited(&what, RETRY_AFTER_OVERLOAD));
         }
+        let request = CallerRequest(self.load.clone());
         if let Some(rate) = self.limits.rate {
             self.load.spend(rate, Instant::now()).map_err(|wait| {
                 let what =
@@ -85,7 +85,9 @@ impl CallerLoad {
     fn spend(&self, rate: Rate, now: Instant) -> Result<(), Duration> {
         let each = rate.period / rate.requests;
         let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
-        let after = (*spent).max(now) + each;
+        // The rate may have been lower before a reload.
+        *spent = (*spent).max(now).min(now + rate.period);
+        let after = *spent + each;
         let excess = (after - now).saturating_sub(rate.period);
         if !excess.is_zero() {
             return Err(excess);
@@ -122,5 +124,10 @@ mod tests {
         // An idle time gives back no more than the number.
         let passed = (0..10).filter(|_| load.spend(rate, at(60_000)).is_ok()).count();
         assert_eq!(passed, 4);
+        // What was spent at a lower rate does not count for longer than at this one.
+        let slow = Rate { requests: 1, period: Duration::from_secs(3600) };
+        assert_eq!(load.spend(slow, at(100_000)), Ok(()));
+        assert_eq!(load.spend(rate, at(100_000)), wait);
+        assert_eq!(load.spend(rate, at(100_500)), Ok(()));
     }
 }

@@ -4,11 +4,12 @@ use super::peer::Peer;
 use super::stripped_headers::X_API_KEY;
 use crate::caller_secret::SecretDigest;
 use crate::clock;
-use crate::config::{CallerId, SubjectName};
+use crate::config::{CallerId, CertificateName};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
+use zeroize::Zeroizing;
 
 /// The credentials of all callers.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -31,7 +32,7 @@ pub struct Credential {
     /// Its user ids on Unix sockets.
     pub uids: Vec<u32>,
     /// A name in its certificate.
-    pub certificate: Option<SubjectName>,
+    pub certificate: Option<CertificateName>,
 }
 
 /// A caller that a request is from.
@@ -60,7 +61,12 @@ pub(super) enum Identified {
     One(Who),
     /// Its credentials are those of different callers.
     Several,
+    /// It has more credentials than a tool has, so that one request could try many.
+    TooMany,
 }
+
+/// The largest number of lines of `X-Api-Key`, and of `Authorization`.
+const MOST_LINES: usize = 2;
 
 /// What a request and its connection show, prepared for comparisons.
 struct Shown<'r> {
@@ -86,11 +92,9 @@ fn basic_of(value: &HeaderValue) -> Option<(Vec<u8>, SecretDigest)> {
     if !scheme.eq_ignore_ascii_case(b"basic ") {
         return None;
     }
-    let mut text = STANDARD.decode(rest.trim_ascii()).ok()?;
+    let text = Zeroizing::new(STANDARD.decode(rest.trim_ascii()).ok()?);
     let colon = text.iter().position(|byte| *byte == b':')?;
-    let digest = SecretDigest::of(text.get(colon + 1..)?);
-    text.truncate(colon);
-    Some((text, digest))
+    Some((text.get(..colon)?.to_vec(), SecretDigest::of(text.get(colon + 1..)?)))
 }
 
 impl Credential {
@@ -112,15 +116,15 @@ impl Credential {
             |found: bool, (one, other): (&SecretDigest, &SecretDigest)| found | (one == other);
         let keys = self.keys.iter().flat_map(|own| shown.keys.iter().map(move |key| (own, key)));
         let has_key = keys.fold(false, any);
-        let is_user =
+        let has_name =
             |user: &[u8]| self.username.as_ref().is_some_and(|own| own.as_bytes() == user);
-        let given = shown.basic.iter().filter(|(user, _)| is_user(user));
+        let given = shown.basic.iter().filter(|(user, _)| has_name(user));
         let passwords =
             given.flat_map(|(_, given)| self.passwords.iter().map(move |own| (own, given)));
         let has_password = passwords.fold(false, any);
         let is_user =
             matches!(shown.peer, Peer::Unix { uid: Some(uid) } if self.uids.contains(uid));
-        let is_named = |own: &SubjectName| shown.peer.is_named(own, clock::wall());
+        let is_named = |own: &CertificateName| shown.peer.is_named(own, clock::wall());
         let is_certified = self.certificate.as_ref().is_some_and(is_named);
         has_key | has_password | is_user | is_certified
     }
@@ -133,7 +137,11 @@ impl Credential {
         shares(&self.keys, &other.keys)
             || self.username == other.username && shares(&self.passwords, &other.passwords)
             || self.uids.iter().any(|uid| other.uids.contains(uid))
-            || self.certificate.is_some() && self.certificate == other.certificate
+            || self
+                .certificate
+                .as_ref()
+                .zip(other.certificate.as_ref())
+                .is_some_and(|(one, other)| one.overlaps(other))
     }
 }
 
@@ -157,6 +165,10 @@ impl Credentials {
 
     /// The caller that a request is from.
     pub(super) fn identify(&self, headers: &HeaderMap, peer: &Peer) -> Identified {
+        let lines = [X_API_KEY, AUTHORIZATION].map(|name| headers.get_all(name).iter().count());
+        if lines.iter().any(|count| *count > MOST_LINES) {
+            return Identified::TooMany;
+        }
         let shown = Shown::of(headers, peer);
         self.all().fold(Identified::Nobody, |found, (who, credential)| {
             match (credential.is_shown(&shown), found) {
@@ -186,6 +198,9 @@ impl Credentials {
             callers: self.callers.into_iter().zip(&before.callers).map(or).collect(),
         };
         let mut pairs = Vec::new();
+        if renewed == *before {
+            return (renewed, pairs);
+        }
         while let Some((one, other)) = renewed.shared() {
             let known = renewed.clone();
             renewed.revert(one, before);
@@ -216,6 +231,7 @@ impl Credentials {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{ListenerId, SubjectName};
     use crate::listener_tls::CallerCertificate;
     use std::time::{Duration, SystemTime};
 
@@ -251,7 +267,12 @@ mod tests {
     fn a_request_is_from_the_caller_whose_credential_it_shows() {
         let basic = |text: &str| format!("Basic {}", STANDARD.encode(text));
         let tls_until = |name: SubjectName, not_after: SystemTime| {
-            Peer::Tls(Some(CallerCertificate { names: vec![name], not_after }))
+            let certificate = Some(CallerCertificate { names: vec![name], not_after });
+            Peer::Tls { listener: ListenerId(1), certificate }
+        };
+        let signed_at = |name: &str, listener| Credential {
+            certificate: Some(CertificateName { name: SubjectName::Uri(name.into()), listener }),
+            ..Credential::default()
         };
         let day = Duration::from_secs(24 * 3600);
         let (past, future) = (SystemTime::now() - day, SystemTime::now() + day);
@@ -262,13 +283,13 @@ mod tests {
                 keyed(&["old", "new"]),
                 user("iam", "pass:word"),
                 Credential { uids: vec![7, 8], ..Credential::default() },
-                Credential {
-                    certificate: Some(SubjectName::Uri("spiffe://a".into())),
-                    ..Credential::default()
-                },
+                signed_at("spiffe://a", Some(ListenerId(1))),
+                signed_at("spiffe://b", Some(ListenerId(0))),
+                signed_at("spiffe://c", None),
             ],
         };
         let (nobody, several) = (Identified::Nobody, Identified::Several);
+        let many = Identified::TooMany;
         let one = |index| Identified::One(named(index));
         let (iam, wrong) = (basic("iam:pass:word"), basic("iam:pass"));
         type Lines<'a> = &'a [(&'static str, &'a str)];
@@ -288,7 +309,10 @@ mod tests {
             (&[], Peer::Unix { uid: None }, nobody),
             (&[], tls("spiffe://a"), one(3)),
             (&[], tls("spiffe://a/"), nobody),
-            (&[], Peer::Tls(None), nobody),
+            (&[], Peer::Tls { listener: ListenerId(1), certificate: None }, nobody),
+            // An authority of another listener.
+            (&[], tls("spiffe://b"), nobody),
+            (&[], tls("spiffe://c"), one(5)),
             (&[], tls_until(SubjectName::Dns("spiffe://a".into()), future), nobody),
             (&[], tls_until(SubjectName::Uri("spiffe://a".into()), past), nobody),
             // A wrong credential names nobody.
@@ -300,6 +324,7 @@ mod tests {
             (&[("x-api-key", "old"), ("x-api-key", "unnamed")], Peer::Tcp, several),
             (&[("x-api-key", "old"), ("x-api-key", "new")], Peer::Tcp, one(0)),
             (&[("x-api-key", "old")], Peer::Unix { uid: Some(7) }, several),
+            (&[("x-api-key", "a"), ("x-api-key", "b"), ("x-api-key", "old")], Peer::Tcp, many),
         ];
         for (lines, peer, expected) in cases {
             let found = credentials.identify(&headers(lines), peer);

@@ -96,7 +96,7 @@ impl Guard {
     pub(crate) fn check(&self, headers: &HeaderMap, peer: &Peer) -> Result<Option<Who>, Problem> {
         match peer {
             Peer::Tcp => self.check_browser(headers, "http://")?,
-            Peer::Tls(_) => self.check_browser(headers, "https://")?,
+            Peer::Tls { .. } => self.check_browser(headers, "https://")?,
             Peer::Unix { .. } => {}
         }
         let Some(credentials) = self.credentials.as_ref().map(|it| it.credentials.load()) else {
@@ -105,6 +105,10 @@ impl Guard {
         match credentials.identify(headers, peer) {
             Identified::One(who) => Ok(Some(who)),
             Identified::Nobody => Err(unknown_caller(&credentials, headers)),
+            Identified::TooMany => {
+                let detail = "the request has more than two lines of X-Api-Key or of Authorization; send one of each at most";
+                Err(Problem::new(ErrorKind::CallerNotAllowed, detail))
+            }
             Identified::Several => {
                 let detail = "the request has credentials of different callers (X-Api-Key, HTTP Basic, certificate, user id); send those of one caller";
                 Err(Problem::new(ErrorKind::CallerNotAllowed, detail))
@@ -165,13 +169,18 @@ fn unknown_caller(credentials: &Credentials, headers: &HeaderMap) -> Problem {
         (true, false) => "a user name and a password (HTTP Basic)",
         (false, true) => "an API key in X-Api-Key",
         (true, true) => "HTTP Basic, or an API key in X-Api-Key",
-        (false, false) => "a certificate, or connect as a user, of a caller",
+        (false, false) => "a certificate of a caller, or connect as the user of one",
+    };
+    let is_certified = |credential: &Credential| credential.certificate.is_some();
+    let or_certificate = match (challenge || takes_key) && credentials.any_has(is_certified) {
+        true => ", or a valid certificate",
+        false => "",
     };
     let key = if credentials.callers.is_empty() { "`access`" } else { "`callers`" };
     let is_sent = headers.contains_key(AUTHORIZATION) || headers.contains_key(X_API_KEY);
     let fault = if is_sent { "a wrong" } else { "no" };
     let detail = format!(
-        "the request has {fault} local credential; send {wanted}, as {key} in bearerd's configuration sets it (it is not SAP's)"
+        "the request has {fault} local credential; send {wanted}{or_certificate}, as {key} in bearerd's configuration sets it (it is not SAP's)"
     );
     Problem { challenge, ..Problem::new(ErrorKind::AccessDenied, detail) }
 }

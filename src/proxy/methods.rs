@@ -53,7 +53,11 @@ impl RouteHandle {
             (false, true) => route.methods,
             (false, false) => route.methods.without_post(),
         };
-        let detail = if *method == Method::POST && !allows_post() {
+        let detail = if self.has_fewer_methods {
+            format!(
+                "this caller may use {here} on this path; `methods` of the caller and of the route can allow more"
+            )
+        } else if *method == Method::POST && !allows_post() {
             format!(
                 "profile {} allows POST only on …/$batch and …/$query; this path allows {here}",
                 route.profile.name
@@ -62,10 +66,6 @@ impl RouteHandle {
             format!(
                 "a header (X-HTTP-Method or similar) asks for a method that profile {} does not allow for this path, which allows {here}",
                 route.profile.name
-            )
-        } else if self.caller.is_some() && route.profile.methods.contains(method) {
-            format!(
-                "this caller may use {here} on this path; `methods` of the caller and of the route can allow more"
             )
         } else if route.profile.methods.contains(method) {
             format!("the route allows {here} on this path; `methods` of the route can allow more")

@@ -50,7 +50,7 @@ pub(super) fn rewrite(
         plan.rewrite_request_header(session.req_header(), request)?;
     }
     if let Some(body) = request_body {
-        body.start_attempt(route.links.as_ref(), session.req_header(), request)?;
+        body.start_attempt(route.links.as_deref(), session.req_header(), request)?;
     }
     if heal.wants_uncompressed() {
         request.remove_header(&ACCEPT_ENCODING);

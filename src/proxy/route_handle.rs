@@ -7,7 +7,7 @@ use super::header_redaction::{self, UpstreamTokens};
 use super::links::LinkPlan;
 use super::rejection::RejectionPolicy;
 use super::upstream::UpstreamHandle;
-use crate::config::{Caller, CallerId, Client, Config, ListenAddress, ListenerId, Route};
+use crate::config::{Caller, Client, Config, ListenAddress, ListenerId, Route};
 use crate::endpoint;
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::profile::Csrf;
@@ -24,8 +24,8 @@ pub(super) struct RouteHandle {
     /// The route's name in metrics and logs.
     pub(super) name: String,
     pub(super) config: Route,
-    /// The caller whose rights the configuration holds; `None` if it is the same for all.
-    pub(super) caller: Option<CallerId>,
+    /// Whether the caller may use fewer methods than others.
+    pub(super) has_fewer_methods: bool,
     /// Number of segments to cut from the path; zero without `strip_path`.
     pub(super) cut: usize,
     pub(super) client: ClientHandle,
@@ -44,7 +44,7 @@ pub(super) struct RouteHandle {
     /// Secrets among the headers that the route adds.
     pub(super) secrets: Option<Secrets>,
     /// Rewriting of links, if it is on.
-    pub(super) links: Option<LinkPlan>,
+    pub(super) links: Option<Arc<LinkPlan>>,
     pub(super) guard: Arc<Guard>,
     pub(super) metrics: Arc<RouteMetrics>,
     /// Its last requests, on all listeners.
@@ -83,8 +83,8 @@ pub struct RouteParts {
 /// A route with everything that its handles on several listeners share.
 pub(super) struct SharedRoute {
     pub(super) parts: RouteParts,
-    /// The caller whose rights the configuration holds.
-    caller: Option<CallerId>,
+    /// Whether the caller may use fewer methods than others.
+    has_fewer_methods: bool,
     rejections: Arc<RejectionPolicy>,
     csrf: Option<Arc<CsrfTokens>>,
     /// The route as each caller with a name may use it.
@@ -107,7 +107,7 @@ pub(super) fn shared(parts: &TableParts<'_>) -> Vec<SharedRoute> {
     let mut csrf = HashMap::new();
     let mut shared = |whole: &RouteParts| {
         let rejections = Arc::default();
-        let mut of_caller = |(index, caller): (usize, &Caller)| {
+        let mut of_caller = |caller: &Caller| {
             let Some(config) = caller.narrow(&whole.config) else { return OfCaller::Denied };
             if config == whole.config {
                 return OfCaller::Whole;
@@ -120,17 +120,16 @@ pub(super) fn shared(parts: &TableParts<'_>) -> Vec<SharedRoute> {
             let route =
                 RouteParts { config, client: client.clone(), upstream: whole.upstream.clone() };
             OfCaller::Narrowed(Box::new(SharedRoute {
-                caller: Some(CallerId(index)),
+                has_fewer_methods: route.config.methods != whole.config.methods,
                 rejections: if is_same { Arc::clone(&rejections) } else { Arc::default() },
                 csrf: csrf_tokens(&route, parts.metrics, &mut csrf),
                 of_callers: Vec::new(),
                 parts: route,
             }))
         };
-        let callers = parts.config.callers.iter().enumerate();
-        let of_callers = callers.map(&mut of_caller).collect();
+        let of_callers = parts.config.callers.iter().map(&mut of_caller).collect();
         let csrf = csrf_tokens(whole, parts.metrics, &mut csrf);
-        SharedRoute { parts: whole.clone(), caller: None, rejections, csrf, of_callers }
+        SharedRoute { parts: whole.clone(), has_fewer_methods: false, rejections, csrf, of_callers }
     };
     parts.routes.iter().map(&mut shared).collect()
 }
@@ -152,11 +151,17 @@ fn csrf_tokens(
 impl SharedRoute {
     /// The handle of the route on one listener.
     pub(super) fn handle(&self, parts: &TableParts<'_>, listener: ListenerId) -> RouteHandle {
+        let (config, addresses) = (parts.config, parts.addresses);
+        let links = LinkPlan::new(config, &self.parts.config, listener, parts.guard, addresses);
+        self.handle_with(links.map(Arc::new), parts)
+    }
+
+    fn handle_with(&self, links: Option<Arc<LinkPlan>>, parts: &TableParts<'_>) -> RouteHandle {
         let RouteParts { config: route, client, upstream } = &self.parts;
         let name = parts.config.name_of(route);
         RouteHandle {
             config: route.clone(),
-            caller: self.caller,
+            has_fewer_methods: self.has_fewer_methods,
             secrets: header_redaction::secrets_in_headers(&route.headers),
             cut: if route.strip_path { route.path.matches('/').count() } else { 0 },
             client: client.clone(),
@@ -166,7 +171,7 @@ impl SharedRoute {
             wants_csrf: AtomicBool::new(false),
             cookie_domain: endpoint::host(&route.upstream.origin),
             upstream: upstream.clone(),
-            links: LinkPlan::new(parts.config, route, listener, parts.guard, parts.addresses),
+            links,
             guard: parts.guard.clone(),
             metrics: Arc::new(parts.metrics.route(&name)),
             traffic: parts.traffic.route(&name, &route.upstream.name),
@@ -180,11 +185,13 @@ impl SharedRoute {
         caller: usize,
         whole: &Arc<RouteHandle>,
         parts: &TableParts<'_>,
-        listener: ListenerId,
     ) -> Option<Arc<RouteHandle>> {
         match self.of_callers.get(caller)? {
             OfCaller::Whole => Some(whole.clone()),
-            OfCaller::Narrowed(route) => Some(Arc::new(route.handle(parts, listener))),
+            OfCaller::Narrowed(route) => {
+                // Links are the same for all callers, and hold a line for each route.
+                Some(Arc::new(route.handle_with(whole.links.clone(), parts)))
+            }
             OfCaller::Denied => None,
         }
     }

@@ -35,7 +35,8 @@ const SET_HERE: [HeaderName; 9] = [
 /// Headers that are stripped from some requests only.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct StripAlso {
-    /// `X-Api-Key`, because it proved the caller to bearerd. Otherwise it is the upstream's.
+    /// `X-Api-Key`, because callers present their keys to bearerd in it. Otherwise it is the
+    /// upstream's.
     pub(crate) api_key: bool,
     /// `tracestate`, because it belongs to a trace that bearerd does not continue.
     pub(crate) trace_state: bool,
@@ -47,7 +48,7 @@ pub(crate) fn strip(request: &mut RequestHeader, also: StripAlso) -> bool {
     let mut had_authorization = false;
     let goes = |name: &HeaderName| {
         is_always_stripped(name)
-            || also.api_key && *name == X_API_KEY
+            || also.api_key && resembles(name, X_API_KEY.as_str())
             || also.trace_state && *name == TRACESTATE
     };
     let stripped: Vec<HeaderName> =
@@ -62,7 +63,7 @@ pub(crate) fn strip(request: &mut RequestHeader, also: StripAlso) -> bool {
 /// Whether a header is stripped from every request. `Forwarded` and `X-Forwarded-*` would change
 /// SAP's login redirects. `x-approuter-authorization` replaces the token. The caller's
 /// `Authorization` must not be sent with the injected token or instead of it.
-pub(super) fn is_always_stripped(name: &HeaderName) -> bool {
+fn is_always_stripped(name: &HeaderName) -> bool {
     let exact = *name == AUTHORIZATION || *name == PROXY_AUTHORIZATION || *name == FORWARDED;
     exact
         || resembles(name, X_APPROUTER_AUTHORIZATION)
@@ -70,6 +71,12 @@ pub(super) fn is_always_stripped(name: &HeaderName) -> bool {
         || PATH_OVERRIDES.iter().any(|known| resembles(name, known))
         || name.as_str().contains('_')
             && SET_HERE.iter().any(|known| resembles(name, known.as_str()))
+}
+
+/// Whether a header is stripped from the parts of every batch: also a local API key, which
+/// libraries copy into each part.
+pub(super) fn is_stripped_from_parts(name: &HeaderName) -> bool {
+    is_always_stripped(name) || resembles(name, X_API_KEY.as_str())
 }
 
 /// Whether two names are equal if `_` is treated as `-`: CGI-like servers do not distinguish them.

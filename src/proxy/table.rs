@@ -49,9 +49,8 @@ impl Table {
             let routes: Vec<_> = routes.collect();
             let of_caller = |caller: usize| {
                 let routes = on_listener.iter().zip(&routes);
-                let handle = |(route, whole): (&&SharedRoute, _)| {
-                    route.handle_of(caller, whole, parts, listener)
-                };
+                let handle =
+                    |(route, whole): (&&SharedRoute, _)| route.handle_of(caller, whole, parts);
                 routes.map(handle).collect()
             };
             let of_callers = (0..parts.config.callers.len()).map(of_caller).collect();
@@ -122,8 +121,9 @@ impl Table {
 
     /// The answer to a caller that may not use a route.
     fn not_allowed(&self, served: &Served, caller: Option<CallerId>) -> Problem {
-        let name = caller.and_then(|CallerId(index)| self.callers.get(index));
-        let name = name.map_or(UNNAMED, |caller| caller.name.as_str());
+        // Only a caller with a name has fewer routes.
+        let caller_handle = caller.and_then(|CallerId(index)| self.callers.get(index));
+        let name = caller_handle.map_or("", |caller| caller.name.as_str());
         let listed = served
             .listed(caller)
             .unwrap_or_else(|| "`bearerd check` lists what each caller may do".to_owned());
@@ -151,6 +151,9 @@ impl Served {
         };
         let routes = (0..self.routes.len()).filter_map(|index| self.route(index, caller));
         let paths: Vec<_> = routes.map(|route| route.config.path.as_str()).collect();
+        if paths.is_empty() {
+            return Some("it has no route on this listener".to_owned()).filter(|_| is_local);
+        }
         let more = paths.len().saturating_sub(MOST_LISTED);
         let paths = paths.get(..paths.len() - more).unwrap_or_default();
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };

@@ -18,7 +18,7 @@ use tokio::net::UnixStream as UnixCaller;
 
 /// Mode of a Unix socket that only the user of the process may connect to.
 const SOCKET_MODE: u32 = 0o600;
-/// Mode of a Unix socket with `access.uids`: any user may connect, and one that is not in the list
+/// Mode of a Unix socket with user ids: any user may connect, and one that is not in the list
 /// is rejected.
 const SHARED_SOCKET_MODE: u32 = 0o666;
 
@@ -239,7 +239,7 @@ impl AsyncListener {
 pub(super) enum Accepted {
     /// A connection that may send requests.
     Caller(Socket),
-    /// A connection of a user id that is not in `access.uids`.
+    /// A connection of a user id that may not connect.
     Rejected(UnixCaller),
 }
 

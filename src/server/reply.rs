@@ -18,7 +18,7 @@ const REPLY_TIME: Duration = Duration::from_secs(2);
 pub(super) async fn reject_user(stream: UnixCaller, load: Arc<Load>) {
     let problem = Problem::new(
         ErrorKind::AccessDenied,
-        "this user id is not in `access.uids`; add it there, or run the caller as another user",
+        "this user id is not in `access.uids`, and not in `uids` of a caller; add it there, or run the tool as another user",
     );
     reject(stream, &problem, &load).await;
 }

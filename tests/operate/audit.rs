@@ -260,7 +260,7 @@ async fn a_killed_process_has_written_the_beginning_of_every_executed_write() {
 }
 
 #[tokio::test]
-#[ignore = "takes a minute; make interop runs it"]
+#[ignore = "takes a quarter of a minute; make interop runs it"]
 async fn interop_of_thirty_thousand_writes_each_has_its_beginning() {
     every_executed_write_has_its_beginning(30_000, "").await;
 }

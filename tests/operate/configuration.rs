@@ -262,6 +262,16 @@ fn a_caller_has_a_credential_of_its_own_and_something_that_it_may_do() {
             "callers.a: may use no route: none allows these methods",
         ),
         ("{ a: { api_key_file: /a, client: other } }", "unknown client `other`"),
+        ("{ a: { api_key_file: /a, client: } }", "callers.a.client: is empty; give a value"),
+        ("{ a: { uids: [] } }", "callers.a.uids: the list is empty"),
+        (
+            "{ a: { api_key_file: /a, limits: { requests: 1, rate: } } }",
+            "callers.a.limits.rate: is empty; give a value",
+        ),
+        (
+            "{ a: { certificate: { san_uri: u, listen: 'unix:/s' } } }",
+            "callers.a.certificate.listen: has no tls.client_ca_file",
+        ),
         ("{ a: { api_key_file: /a, limits: {} } }", "callers.a.limits: needs requests or rate"),
         (
             "{ a: { api_key_file: /a, limits: { rate: 20 } } }",
@@ -292,6 +302,43 @@ fn a_caller_has_a_credential_of_its_own_and_something_that_it_may_do() {
         let faults = faults(&with(wrong));
         assert!(faults.contains(fault), "{wrong}: {fault}: {faults}");
     }
+    // Two tenants.
+    let two = |callers: &str| {
+        let upstreams = "upstreams: { a: { url: 'https://a.example', listen: '127.0.0.1:1' }, b: { url: 'https://b.example', listen: '127.0.0.2:1' } }";
+        let clients = "clients: { c: { token_url: 'https://i.example/oauth/token', client_id: id, client_secret: s3cret } }";
+        format!(
+            "listen: ['127.0.0.1:1', '127.0.0.2:1']\n{clients}\n{upstreams}\ncallers: {callers}\n"
+        )
+    };
+    let path = faults(&two("{ a: { api_key_file: /a, routes: /api/v1/scim2 } }"));
+    let both = "is served on several listeners; write `127.0.0.1:1/api/v1/scim2` or `127.0.0.2:1/api/v1/scim2`";
+    assert!(path.contains(both), "{path}");
+    let crossing = faults(&two("{ a: { api_key_file: /a, client: c } }"));
+    assert!(
+        crossing.contains("callers.a.client: would be used for several upstreams"),
+        "{crossing}"
+    );
+    let right = "{ a: { api_key_file: /a, routes: '127.0.0.2:1/api/v1/scim2', client: c } }";
+    let config = parse(&two(right)).unwrap();
+    let usable = config.routes.iter().filter(|route| config.callers[0].may_use(*route));
+    assert_eq!(
+        usable.map(|route| config.name_of(route)).collect::<Vec<_>>(),
+        ["127.0.0.2:1/api/v1/scim2"]
+    );
+    // Two authorities.
+    let tls = |address: &str, ca: &str| {
+        format!(
+            "{{ address: '{address}', tls: {{ certificate_file: /c, private_key_file: /k, client_ca_file: {ca} }} }}"
+        )
+    };
+    let signed = |more: &str| {
+        let listen =
+            format!("listen: [{}, {}]", tls("127.0.0.1:1", "/a"), tls("127.0.0.1:2", "/b"));
+        format!("{MINIMAL}{listen}\ncallers: {{ a: {{ certificate: {{ san_uri: u{more} }} }} }}\n")
+    };
+    let missing = "callers.a.certificate.listen: missing; listeners have different client_ca_files";
+    assert!(faults(&signed("")).contains(missing));
+    parse(&signed(", listen: '127.0.0.1:2'")).unwrap();
     let plain = |callers: &str| faults(&format!("{MINIMAL}callers: {callers}\n"));
     let socket = "callers.a.uids: needs a Unix socket in `listen`";
     assert!(plain("{ a: { uids: 1 } }").contains(socket));

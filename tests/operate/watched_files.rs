@@ -291,7 +291,7 @@ async fn every_replaced_file_is_noticed_and_a_bad_one_changes_nothing_but_the_re
         "Keeping the certificate of",
         "Keeping the old credential",
         "Keeping the old configuration",
-        "Keeping the local credential in use",
+        "Keeping local credentials in use",
     ];
     const TAKEN: [&str; 4] = [
         "The new certificate of",

@@ -7,6 +7,7 @@ use crate::app::transport_inputs::TransportInputs;
 use crate::blocking;
 use crate::config::Config;
 use crate::files::read_small;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -42,7 +43,7 @@ pub(super) fn refuse_restart_only_changes(
         ("admin.listen", after.admin_listen != before.admin_listen),
         ("workers", after.workers != before.workers),
         ("access.uids", after.access.uids != before.access.uids),
-        ("callers.*.uids", after.uids() != before.uids()),
+        ("callers.*.uids", uids(after) != uids(before)),
         ("audit", after.audit != before.audit),
         ("sandbox", after.sandbox != before.sandbox),
         ("log.format", after.log.format != before.log.format),
@@ -52,4 +53,9 @@ pub(super) fn refuse_restart_only_changes(
         }
     }
     Ok(())
+}
+
+/// The user ids that may connect, in any order.
+fn uids(config: &Config) -> BTreeSet<u32> {
+    config.uids().into_iter().collect()
 }

@@ -1,6 +1,6 @@
 //! What may be done: the routes, and what each caller may use of them.
 
-use bearerd::config::{Access, AuditTarget, Caller, Config, OnAuditFailure, Route};
+use bearerd::config::{Access, AuditTarget, Caller, Config, OnAuditFailure, Route, RouteRef};
 use http::Method;
 use std::fmt::{Error, Write};
 
@@ -32,13 +32,15 @@ pub(super) fn explain_callers(text: &mut String, config: &Config) -> Result<(), 
     if config.callers.is_empty() {
         return Ok(());
     }
-    let width = width(config);
+    let width = config.routes.iter().map(|route| config.name_of(route).len()).max();
+    let width = width.unwrap_or_default();
     writeln!(text, "\nCallers (requests of anyone else are refused):")?;
     for caller in &config.callers {
         writeln!(text, "  {}, by {}{}", caller.name, credentials(caller), limits(caller))?;
-        for route in config.routes.iter().filter_map(|route| caller.narrow(route)) {
-            let client = &route.client.name;
-            writeln!(text, "    {:width$}  as {client}: {}", route.path, methods(&route))?;
+        for route in &config.routes {
+            let Some(narrow) = caller.narrow(route) else { continue };
+            let (name, client) = (config.name_of(route), &narrow.client.name);
+            writeln!(text, "    {name:width$}  as {client}: {}", methods(&narrow))?;
         }
     }
     if let Some(by) = unnamed(&config.access) {
@@ -54,7 +56,12 @@ pub(super) fn explain_audit(text: &mut String, config: &Config) -> Result<(), Er
         AuditTarget::Folder(folder) => format!("in {}", folder.display()),
         AuditTarget::Stderr => "on standard error".to_owned(),
     };
-    let routes = audit.routes.as_ref().map(|routes| format!(" of {}", routes.join(", ")));
+    let named = |routes: &Vec<RouteRef>| {
+        let is_named = |route: &&Route| routes.iter().any(|named| named.names(route));
+        let names = config.routes.iter().filter(is_named).map(|route| config.name_of(route));
+        format!(" of {}", names.collect::<Vec<_>>().join(", "))
+    };
+    let routes = audit.routes.as_ref().map(named);
     let effect = match audit.on_failure {
         OnAuditFailure::Refuse => "refused",
         OnAuditFailure::Warn => "sent all the same",
@@ -93,7 +100,7 @@ fn credentials(caller: &Caller) -> String {
     let basic = caller.basic.as_ref().map(|basic| format!("HTTP Basic as {}", basic.username));
     let uids: Vec<_> = caller.uids.iter().map(ToString::to_string).collect();
     let uids = (!uids.is_empty()).then(|| format!("user id {}", uids.join(" or ")));
-    let certificate = caller.certificate.as_ref().map(|name| format!("certificate with {name}"));
+    let certificate = caller.certificate.as_ref().map(|it| format!("certificate with {}", it.name));
     let all: Vec<_> = key.into_iter().chain(basic).chain(uids).chain(certificate).collect();
     all.join(" or ")
 }

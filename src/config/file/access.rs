@@ -88,7 +88,7 @@ pub(crate) const CALLER: &[Field] = &[
         Form::List(&Form::Text),
         Absent,
         "[/api/v1/datasphere/consumption]",
-        "Paths of the routes that the caller may use. The default is all routes.",
+        "The routes that the caller may use, by their paths. Where several tenants have the same path, the address precedes it: 127.0.0.2:8080/api/v1/scim2. The default is all routes.",
     ),
     field(
         "methods",
@@ -102,7 +102,7 @@ pub(crate) const CALLER: &[Field] = &[
         Form::Text,
         Absent,
         "technical-user",
-        "The OAuth client whose token is injected into the caller's requests. The default is the route's.",
+        "The OAuth client whose token is injected into the caller's requests, to one upstream. The default is the route's.",
     ),
     field("limits", Form::Section(CALLER_LIMITS), Absent, "", "Limits of the caller's requests."),
 ];
@@ -133,6 +133,13 @@ pub(crate) const CALLER_CERTIFICATE: &[Field] = &[
         "etl.corp.example",
         "A DNS name among the certificate's alternative names.",
     ),
+    field(
+        "listen",
+        Form::Text,
+        Absent,
+        "127.0.0.1:8443",
+        "The listener whose client_ca_file signs the certificate. It must be given if listeners have different ones.",
+    ),
 ];
 
 pub(crate) const CALLER_LIMITS: &[Field] = &[
@@ -148,6 +155,6 @@ pub(crate) const CALLER_LIMITS: &[Field] = &[
         Form::Text,
         Absent,
         "20/s",
-        "The largest number of requests in a second (20/s), a minute (600/min) or an hour (5000/h). As many may come at once. Further ones are answered 429 with Retry-After. Each process counts for itself.",
+        "The rate of requests over a longer time: so many a second (20/s), a minute (600/min) or an hour (5000/h). After a pause, as many may come at once. Further ones are answered 429 with Retry-After. Each process counts for itself.",
     ),
 ];

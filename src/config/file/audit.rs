@@ -23,7 +23,7 @@ pub(crate) const AUDIT: &[Field] = &[
         Form::List(&Form::Text),
         Absent,
         "[/api/v1/scim2]",
-        "Paths of the routes whose writes and refused requests are audited. The default is all routes.",
+        "The routes whose writes and refused requests are audited, as in `callers`. The default is all routes.",
     ),
     field(
         "sync",

@@ -1,13 +1,13 @@
 //! The audit log: where it is written, and what happens if it can't be.
 
-use super::caller;
+use super::caller::{self, KnownRoutes};
 use crate::config::file;
-use crate::config::model::{Audit, AuditTarget, OnAuditFailure, Route};
+use crate::config::model::{Audit, AuditTarget, OnAuditFailure};
 use crate::config::section::{Section, unknown};
 use crate::config::value;
 
 /// Reads the section; `None` if there is none, or if it is wrong.
-pub(super) fn read(root: &Section<'_>, routes: Option<&[Route<usize>]>) -> Option<Audit> {
+pub(super) fn read(root: &Section<'_>, known: Option<&KnownRoutes<'_>>) -> Option<Audit> {
     if root.is_empty("audit") {
         root.fault("audit", "is empty; give it a folder, or remove the key");
     }
@@ -30,7 +30,7 @@ pub(super) fn read(root: &Section<'_>, routes: Option<&[Route<usize>]>) -> Optio
             None
         }
     };
-    let routes = caller::paths(&section, routes);
+    let routes = caller::routes(&section, known);
     let sync = section.parse("sync", value::switch);
     let max_size = section.parse("max_size", value::size);
     let on_failure = section.parse("on_failure", |text| match text {

@@ -1,15 +1,15 @@
 //! Callers with names: how each one is recognized, and what it may do.
 
-use super::listen::Listener;
+use super::listen::{self, Listener};
 use super::names::Names;
 use super::route;
 use crate::config::access::{
-    BasicAccess, CallerLimits, PasswordSource, Rate, SubjectName, UNNAMED,
+    BasicAccess, CallerLimits, CertificateName, PasswordSource, Rate, SubjectName, UNNAMED,
 };
 use crate::config::file;
-use crate::config::model::{Caller, Client, Route};
+use crate::config::model::{Caller, Client, Route, RouteRef, name_of};
 use crate::config::section::{Section, unknown};
-use crate::config::value::{self, ListenAddress};
+use crate::config::value::{self, ListenAddress, ListenerId};
 use crate::profile::{METHODS, Methods};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,8 +25,9 @@ pub(super) struct CallerSources<'a> {
     pub(super) names: &'a Names<'a>,
     pub(super) clients: &'a [Option<Arc<Client>>],
     pub(super) listeners: &'a [Listener<'a>],
+    pub(super) listen: &'a [ListenAddress],
     /// `None` if a route is wrong.
-    pub(super) routes: Option<&'a [Route<usize>]>,
+    pub(super) routes: Option<&'a KnownRoutes<'a>>,
 }
 
 impl CallerSources<'_> {
@@ -46,7 +47,16 @@ impl CallerSources<'_> {
         if let Some(message) = fault_of_name(name) {
             root.reader.fault(section.place(), &format!("callers.{name}"), message);
         }
-        for key in ["api_key_file", "basic", "uids", "certificate", "routes", "methods", "limits"] {
+        for key in [
+            "api_key_file",
+            "basic",
+            "uids",
+            "certificate",
+            "routes",
+            "methods",
+            "client",
+            "limits",
+        ] {
             if section.is_empty(key) {
                 section.fault(key, "is empty; give a value, or remove the key");
             }
@@ -55,6 +65,9 @@ impl CallerSources<'_> {
         let basic =
             section.optional("basic", file::CALLER_BASIC).and_then(|section| basic(&section));
         let uids = section.parse_list("uids", value::uid);
+        if section.has("uids") && uids.as_ref().is_some_and(Vec::is_empty) {
+            section.fault("uids", "the list is empty; give a user id, or remove the key");
+        }
         let certificate = section.optional("certificate", file::CALLER_CERTIFICATE);
         let certificate = certificate.and_then(|section| self.certificate(&section));
         let is_recognized = ["api_key_file", "basic", "uids", "certificate"];
@@ -66,7 +79,7 @@ impl CallerSources<'_> {
         if section.has("uids") && !self.listeners.iter().any(is_unix) {
             section.fault("uids", "needs a Unix socket in `listen`; add one, or remove this");
         }
-        let routes = paths(section, self.routes);
+        let routes = routes(section, self.routes);
         let methods = methods(section);
         let client = section.has("client").then(|| self.names.client(section)).flatten();
         let client = client.and_then(|client| self.clients.get(client)?.clone());
@@ -82,33 +95,61 @@ impl CallerSources<'_> {
             client,
             limits,
         };
-        if let Some(routes) = self.routes
-            && !routes.iter().any(|route| caller.may_use(route))
-        {
-            let message = "may use no route: none allows these methods; change methods or routes";
-            root.reader.fault(section.place(), &format!("callers.{name}"), message);
+        if let Some(known) = self.routes {
+            let mut usable = known.routes.iter().filter(|route| caller.may_use(route));
+            match usable.next() {
+                None => {
+                    let message =
+                        "may use no route: none allows these methods; change methods or routes";
+                    root.reader.fault(section.place(), &format!("callers.{name}"), message);
+                }
+                Some(first) if caller.client.is_some() => {
+                    if usable.any(|route| route.upstream != first.upstream) {
+                        let message = "would be used for several upstreams, and tokens of one tenant would be sent to another; give the caller `routes` of one upstream";
+                        section.fault("client", message);
+                    }
+                }
+                Some(_) => {}
+            }
         }
         Some(caller)
     }
 
-    /// The name in the certificate: of one kind.
-    fn certificate(&self, section: &Section<'_>) -> Option<SubjectName> {
-        if !self
-            .listeners
-            .iter()
-            .any(|listener| listener.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some()))
-        {
+    /// The listener whose authorities sign the certificate, if it matters.
+    fn signing_listener(&self, section: &Section<'_>) -> Option<ListenerId> {
+        let authority = |listener: &Listener<'_>| listener.tls.as_ref()?.client_ca.clone();
+        let mut authorities = self.listeners.iter().filter_map(authority);
+        let Some(first) = authorities.next() else {
             let message = "needs a listener with tls.client_ca_file; add one, or remove this";
             section.reader.fault(section.place(), section.own_path(), message);
+            return None;
+        };
+        let chosen = listen::chosen(section, self.listen);
+        let Some(listener) = chosen.and_then(|all| all.first().copied()) else {
+            if !section.has("listen") && authorities.any(|other| other != first) {
+                let message = "missing; listeners have different client_ca_files, so name the one whose authority signs this certificate";
+                section.fault("listen", message);
+            }
+            return None;
+        };
+        if self.listeners.get(listener.0).and_then(authority).is_none() {
+            section.fault("listen", "has no tls.client_ca_file; name a listener that has one");
         }
+        Some(listener)
+    }
+
+    /// The name in the certificate: of one kind.
+    fn certificate(&self, section: &Section<'_>) -> Option<CertificateName> {
+        let listener = self.signing_listener(section);
         let uri = section.parse("san_uri", value::non_empty);
         let dns = section.parse("san_dns", |text| match text.contains('*') {
             true => Err("holds `*`; give the name as it is in the certificate".to_owned()),
             false => value::host(text),
         });
+        let named = |name| Some(CertificateName { name, listener });
         match (uri, dns) {
-            (Some(uri), None) if !section.has("san_dns") => Some(SubjectName::Uri(uri)),
-            (None, Some(dns)) if !section.has("san_uri") => Some(SubjectName::Dns(dns)),
+            (Some(uri), None) if !section.has("san_dns") => named(SubjectName::Uri(uri)),
+            (None, Some(dns)) if !section.has("san_uri") => named(SubjectName::Dns(dns)),
             _ => {
                 if section.has("san_uri") == section.has("san_dns") {
                     let message = "needs one of san_uri and san_dns";
@@ -120,9 +161,11 @@ impl CallerSources<'_> {
     }
 }
 
-/// The paths of routes that a section names; `None` for all of them. `known` is `None` if a route
-/// is wrong.
-pub(super) fn paths(section: &Section<'_>, known: Option<&[Route<usize>]>) -> Option<Vec<String>> {
+/// The routes that a section names; `None` for all of them.
+pub(super) fn routes(
+    section: &Section<'_>,
+    known: Option<&KnownRoutes<'_>>,
+) -> Option<Vec<RouteRef>> {
     if !section.has("routes") {
         return None;
     }
@@ -130,18 +173,37 @@ pub(super) fn paths(section: &Section<'_>, known: Option<&[Route<usize>]>) -> Op
     if texts.is_empty() {
         section.fault("routes", "the list is empty; name a route, or leave it out for all");
     }
-    let parse = |path: &str| {
-        let path = value::route_path(path)?;
-        let Some(routes) = known else { return Ok(path) };
-        if routes.iter().any(|route| route.path == path) {
-            return Ok(path);
+    let known = known?;
+    let routes: Vec<_> = texts.iter().map(|text| text.parse(|name| known.find(name))).collect();
+    routes.into_iter().collect()
+}
+
+/// The routes of the configuration, to which callers and the audit log refer.
+pub(super) struct KnownRoutes<'a> {
+    pub(super) routes: &'a [Route<usize>],
+    pub(super) listen: &'a [ListenAddress],
+}
+
+impl KnownRoutes<'_> {
+    /// The route of a name in metrics and logs.
+    fn find(&self, text: &str) -> Result<RouteRef, String> {
+        let text = text.strip_suffix('/').unwrap_or(text);
+        let names = self.routes.iter().map(|route| name_of(route, self.routes, self.listen));
+        let names: Vec<_> = names.collect();
+        let found = names.iter().zip(self.routes).find(|(name, _)| *name == text);
+        if let Some((_, Route { path, listen, .. })) = found {
+            return Ok(RouteRef { path: path.clone(), listen: listen.clone() });
         }
-        let mut paths: Vec<_> = routes.iter().map(|route| route.path.as_str()).collect();
-        paths.dedup();
-        Err(unknown("route", &path, paths.into_iter()))
-    };
-    let paths: Vec<_> = texts.iter().map(|text| text.parse(parse)).collect();
-    paths.into_iter().collect()
+        let same: Vec<_> = names.iter().filter(|name| name.ends_with(text)).collect();
+        if self.routes.iter().any(|route| route.path == text) {
+            let same: Vec<_> = same.iter().map(|name| format!("`{name}`")).collect();
+            return Err(format!(
+                "`{text}` is served on several listeners; write {}",
+                same.join(" or ")
+            ));
+        }
+        Err(unknown("route", text, names.iter().map(String::as_str)))
+    }
 }
 
 /// What is wrong with a name. It stands in metrics and in the log.
@@ -183,6 +245,11 @@ fn limits(section: &Section<'_>) -> CallerLimits {
     let Some(section) = section.optional("limits", file::CALLER_LIMITS) else {
         return CallerLimits::default();
     };
+    for key in ["requests", "rate"] {
+        if section.is_empty(key) {
+            section.fault(key, "is empty; give a value, or remove the key");
+        }
+    }
     if !section.has("requests") && !section.has("rate") {
         section.reader.fault(section.place(), section.own_path(), "needs requests or rate");
     }
@@ -219,8 +286,7 @@ fn refuse_shared(sections: &[(&str, Section<'_>)], callers: &[Option<Caller>]) {
         let Some(caller) = caller else { continue };
         let uids = caller.uids.iter().map(|uid| ("uids", format!("user id {uid}")));
         let basic = caller.basic.iter().map(|it| ("basic", format!("user name {}", it.username)));
-        let certificate = caller.certificate.iter().map(|name| ("certificate", name.to_string()));
-        for (key, what) in uids.chain(basic).chain(certificate) {
+        for (key, what) in uids.chain(basic) {
             match owners.insert(what.clone(), name) {
                 Some(other) if other != *name => {
                     let message =
@@ -229,6 +295,19 @@ fn refuse_shared(sections: &[(&str, Section<'_>)], callers: &[Option<Caller>]) {
                 }
                 _ => {}
             }
+        }
+    }
+    let certified = || {
+        let both = sections.iter().zip(callers);
+        both.filter_map(|((name, section), caller)| {
+            Some((*name, section, caller.as_ref()?.certificate.as_ref()?))
+        })
+    };
+    for (index, (_, section, own)) in certified().enumerate() {
+        if let Some((other, ..)) = certified().take(index).find(|(.., it)| it.overlaps(own)) {
+            let name = &own.name;
+            let message = format!("{name} is also that of caller {other}; one caller can have it");
+            section.fault("certificate", message);
         }
     }
 }

@@ -3,9 +3,9 @@
 use super::transport;
 use crate::config::fault::{Fault, Place};
 use crate::config::file;
-use crate::config::model::{ListenerId, Route, TlsSettings};
+use crate::config::model::{Route, TlsSettings};
 use crate::config::section::{Item, Reader, Section, unknown};
-use crate::config::value::{self, ListenAddress};
+use crate::config::value::{self, ListenAddress, ListenerId};
 use crate::secret_file::CertificateFiles;
 use std::net::SocketAddr;
 

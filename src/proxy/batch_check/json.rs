@@ -10,7 +10,7 @@ use super::kind::BatchKind;
 use super::part_request::{CheckPart, PartRequest, check_id};
 use super::refusal::{BatchRefusal, unreadable};
 use crate::proxy::links::restored_tags;
-use crate::proxy::stripped_headers::is_always_stripped;
+use crate::proxy::stripped_headers::is_stripped_from_parts;
 use http::{HeaderMap, Method};
 use members::{Members, is_plain};
 
@@ -321,7 +321,7 @@ fn changed(headers: HeaderMap) -> Option<String> {
     let mut is_changed = false;
     let mut kept = serde_json::Map::new();
     for (name, value) in &headers {
-        if is_always_stripped(name) {
+        if is_stripped_from_parts(name) {
             is_changed = true;
             continue;
         }

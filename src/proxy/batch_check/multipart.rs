@@ -12,7 +12,7 @@ use super::part_request::{CheckPart, PartRequest, check_id};
 use super::refusal::{BatchRefusal, unreadable};
 use super::smuggling::SmugglingDetector;
 use crate::proxy::method_override::overriding_methods;
-use crate::proxy::stripped_headers::is_always_stripped;
+use crate::proxy::stripped_headers::is_stripped_from_parts;
 use boundaries::Boundaries;
 use head::{AnnouncedLength, announced_length, headers, kept, only_value, request_line, unfolded};
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
@@ -270,7 +270,9 @@ impl MultipartReader {
         self.lines = 0;
         let text = unfolded(self.held.get(..end).unwrap_or_default());
         let headers = headers(&text)?;
-        if overriding_methods(&headers).next().is_some() || headers.keys().any(is_always_stripped) {
+        if overriding_methods(&headers).next().is_some()
+            || headers.keys().any(is_stripped_from_parts)
+        {
             return unreadable("has, before its request line, a header that belongs after it");
         }
         if let Some(id) = only_value(&headers, &CONTENT_ID)? {
@@ -362,7 +364,7 @@ impl MultipartReader {
         output.extend(kept(own, |name| *name != CONTENT_LENGTH));
         output.extend_from_slice(self.held.get(start..begin).unwrap_or_default());
         output.extend_from_slice(line);
-        output.extend(kept(lines, |name| *name != CONTENT_LENGTH && !is_always_stripped(name)));
+        output.extend(kept(lines, |name| *name != CONTENT_LENGTH && !is_stripped_from_parts(name)));
         let may_be_there =
             !matches!(method, Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS);
         self.take(end);

@@ -4,10 +4,9 @@ use super::kind::BatchKind;
 use super::part_request::PartRequest;
 use super::refusal::BatchRefusal;
 use super::target::{Base, Origins};
-use crate::config::ListenerId;
+use crate::config::{CallerId, ListenerId};
 use crate::proxy::guard::Guard;
 use crate::proxy::method_override::all_methods;
-use crate::proxy::problem::Problem;
 use crate::proxy::route;
 use crate::proxy::route_handle::RouteHandle;
 use crate::proxy::table::Table;
@@ -19,6 +18,8 @@ use std::sync::Arc;
 pub(super) struct PartRules {
     pub(super) table: Arc<Table>,
     pub(super) listener: ListenerId,
+    /// The caller, if it has a name.
+    pub(super) caller: Option<CallerId>,
     /// The batch's own route.
     pub(super) route: Arc<RouteHandle>,
     pub(super) origins: Origins,
@@ -56,11 +57,12 @@ impl PartRules {
         {
             return forbidden("has the Host of another server".to_owned());
         }
-        // A server may read a path of SCIM as an absolute one.
+        // A server may read a path of SCIM as an absolute one, also of a route that the caller
+        // may not use.
         let is_absolute = self.kind == BatchKind::Scim && part.target.starts_with('/');
         if is_absolute
-            && let Ok(route) = self.find(part.target.as_bytes())
-            && !Arc::ptr_eq(&route, &self.route)
+            && let Ok(route) = self.table.find(self.listener, None, part.target.as_bytes())
+            && route.name != self.route.name
         {
             return forbidden(format!("can be read as a path of another route, {}", route.name));
         }
@@ -73,8 +75,8 @@ impl PartRules {
                 Some(_) => return forbidden("is a batch itself".to_owned()),
                 None => {}
             }
-            match self.find(&path) {
-                Ok(route) if Arc::ptr_eq(&route, &self.route) => {}
+            match self.table.find(self.listener, self.caller, &path) {
+                Ok(route) if route.name == self.route.name => {}
                 Ok(route) => return forbidden(format!("takes another route, {}", route.name)),
                 Err(problem) => return forbidden(format!("may not be sent: {}", problem.detail)),
             }
@@ -88,11 +90,6 @@ impl PartRules {
             });
         }
         Ok(!only_reads)
-    }
-
-    /// The route of a path, as the batch's caller may use it.
-    fn find(&self, path: &[u8]) -> Result<Arc<RouteHandle>, Problem> {
-        self.table.find(self.listener, self.route.caller, path)
     }
 
     /// The paths on this listener that lead to where the upstream sends a path. With `strip_path`,

@@ -72,7 +72,7 @@ impl Downstream {
     pub(crate) fn new(socket: Socket, load: Arc<Load>, activity: Arc<Activity>) -> Self {
         let digest = Arc::new(SocketDigest::from_raw_fd(socket.as_raw_fd()));
         Self {
-            peer: socket.peer(),
+            peer: socket.peer(load.listener()),
             socket: BufWriter::with_capacity(WRITE_BUFFER, socket),
             digest,
             load,
@@ -111,7 +111,7 @@ impl Downstream {
 
     /// Whether the caller speaks TLS.
     pub(super) const fn is_tls(&self) -> bool {
-        matches!(self.peer, Peer::Tls(_))
+        matches!(self.peer, Peer::Tls { .. })
     }
 
     /// Whether a request came over TLS.

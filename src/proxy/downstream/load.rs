@@ -37,6 +37,11 @@ impl Load {
         }
     }
 
+    /// The listener.
+    pub(super) const fn listener(&self) -> ListenerId {
+        self.listener
+    }
+
     /// Logs and counts a connection or a header that was rejected before it became a request.
     pub(crate) fn record_rejected(&self, problem: &Problem) {
         record::unread(&self.metrics, problem);

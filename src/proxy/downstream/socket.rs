@@ -1,5 +1,6 @@
 //! A TCP socket, with or without TLS, or a Unix socket, behind one type.
 
+use crate::config::ListenerId;
 use crate::listener_tls::CallerCertificate;
 use crate::proxy::peer::Peer;
 use futures_util::FutureExt;
@@ -34,11 +35,11 @@ impl Socket {
         }
     }
 
-    /// What the connection says about the caller.
-    pub(super) fn peer(&self) -> Peer {
+    /// What the connection to this listener says about the caller.
+    pub(super) fn peer(&self, listener: ListenerId) -> Peer {
         match self {
             Self::Tcp(_) => Peer::Tcp,
-            Self::Tls(stream) => Peer::Tls(CallerCertificate::of(stream)),
+            Self::Tls(stream) => Peer::Tls { listener, certificate: CallerCertificate::of(stream) },
             Self::Unix(stream) => {
                 Peer::Unix { uid: stream.peer_cred().ok().map(|user| user.uid()) }
             }
