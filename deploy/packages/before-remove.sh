@@ -6,10 +6,11 @@ set -e
 case "$1" in
     remove | 0)
         if command -v systemctl >/dev/null 2>&1; then
-            systemctl --quiet --no-reload disable bearerd.service bearerd.socket || true
+            systemctl --quiet --no-reload disable \
+                bearerd.service bearerd.socket bearerd-cert.timer || true
         fi
         if [ -d /run/systemd/system ]; then
-            systemctl stop bearerd.socket bearerd.service
+            systemctl stop bearerd-cert.timer bearerd.socket bearerd.service
         fi
         ;;
 esac

@@ -1,8 +1,7 @@
 //! Every block of docs/tools.md, run as it stands there, against a sidecar before the demo tenant.
 
-use crate::support::process::{output, starting};
+use crate::support::process::{bearerd, output, starting};
 use crate::support::sidecar::Sidecar;
-use crate::support::tls::Authority;
 use crate::support::{Fixture, folder_of};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -111,9 +110,14 @@ fn command(block: &Block<'_>, folder: &Path) -> Command {
 async fn every_block_of_the_page_of_tools_works() {
     let fixture = Fixture::start().await;
     let folder = workplace(&fixture);
-    let authority = Authority::new();
-    authority.write_pem(folder.path());
-    let tls = authority.listener(folder.path(), "");
+    let config = fixture.configuration().to_string();
+    std::fs::write(folder.path().join("cert.yaml"), config).unwrap();
+    let made = ["cert", "--config", "cert.yaml", "--folder", "."];
+    let made = output(bearerd().args(made).current_dir(folder.path())).await;
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let [chain, key] = ["tls.crt", "tls.key"].map(|name| folder.path().join(name));
+    let tls =
+        format!("{{ certificate_file: {}, private_key_file: {} }}", chain.display(), key.display());
     let listen = format!("[127.0.0.1:0, {{ address: 127.0.0.1:0, tls: {tls} }}]");
     let sidecar = Sidecar::ready(&fixture.configuration().key("listen", listen)).await;
     let over_tls = sidecar.urls[1].replace("http://127.0.0.1", "https://localhost");

@@ -2,6 +2,7 @@
 
 mod access_log;
 mod audit;
+mod cert;
 mod commands;
 mod configuration;
 mod connection_floods;
