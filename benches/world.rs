@@ -37,7 +37,13 @@ pub(crate) const KINDS: [(&str, &str); 6] = [
 pub(crate) const USUAL: &str = "bearerd.yaml";
 /// A configuration with many clients, the first of which has the route `/client-0`.
 pub(crate) const MANY_CLIENTS: &str = "clients.yaml";
-/// The number of clients in it.
+/// The configuration for [`KINDS`], with callers that have names.
+pub(crate) const WITH_CALLERS: &str = "callers.yaml";
+/// The number of callers in it.
+const CALLER_COUNT: usize = 10;
+/// What ends the path of a request of the last caller.
+const OF_CALLER: &str = "?caller";
+/// The number of clients in [`MANY_CLIENTS`].
 const CLIENT_COUNT: usize = 32;
 /// The number of parts in a batch.
 const PARTS: usize = 20;
@@ -90,6 +96,11 @@ routes:
     )
 }
 
+/// The key of a caller.
+fn key(index: usize) -> String {
+    format!("{index}-is-a-key-of-more-than-32-characters")
+}
+
 /// A batch of reads, as OData clients write it.
 fn batch() -> String {
     let part = "--batch\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n\
@@ -140,7 +151,14 @@ routes:
 sandbox: off
 "
         );
-        fs::write(folder.path().join(USUAL), yaml).unwrap();
+        fs::write(folder.path().join(USUAL), &yaml).unwrap();
+        let mut with_callers = yaml + "callers:\n";
+        for index in 0..CALLER_COUNT {
+            let file = folder.path().join(format!("key-{index}"));
+            fs::write(&file, key(index)).unwrap();
+            with_callers += &format!("  caller-{index}: {{ api_key_file: {} }}\n", file.display());
+        }
+        fs::write(folder.path().join(WITH_CALLERS), with_callers).unwrap();
         fs::write(folder.path().join(MANY_CLIENTS), many_clients(issuer, plain)).unwrap();
         Self { folder, pages }
     }
@@ -172,11 +190,15 @@ sandbox: off
         } else {
             ("GET", String::new(), String::new())
         };
+        let of_caller = match path.ends_with(OF_CALLER) {
+            true => format!("X-Api-Key: {}\r\n", key(CALLER_COUNT - 1)),
+            false => String::new(),
+        };
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: {target}\r\nUser-Agent: python-requests/2.32.5\r\n\
              Accept-Encoding: gzip, deflate\r\nAccept: application/json\r\nConnection: keep-alive\r\n\
              Authorization: Basic dG9vbDpwYXNzd29yZA==\r\nX-Forwarded-For: 10.0.0.7\r\n\
-             OData-MaxVersion: 4.0\r\n{of_body}\r\n{body}"
+             OData-MaxVersion: 4.0\r\n{of_body}{of_caller}\r\n{body}"
         );
         let mut buffer = vec![0; LARGEST];
         for _ in 0..requests {

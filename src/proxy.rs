@@ -253,7 +253,13 @@ impl ProxyHttp for Proxy {
         }
         attempt_setup::prepare_attempt(&self.drain, session, admitted).await?;
         let peer = admitted.route.upstream.peer(session.req_header(), &mut admitted.tried);
-        unless_disconnected(session, peer).await?.map(Box::new)
+        let peer = unless_disconnected(session, peer).await??;
+        if let Some(address) = peer._address.as_inet()
+            && self.table.load().is_own(*address)
+        {
+            return Err(upstream::leads_here(*address));
+        }
+        Ok(Box::new(peer))
     }
 
     /// Decides whether to try another address or other trust anchors. Nothing has been sent yet.

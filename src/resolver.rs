@@ -8,7 +8,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -132,15 +132,51 @@ pub(crate) async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>
     Ok(addresses)
 }
 
+/// Looks up the addresses of several hosts, in their order. A host that can't be resolved is left
+/// out.
+///
+/// # Errors
+/// No host can be resolved.
+pub(crate) async fn look_up_all(hosts: &[String], port: u16) -> io::Result<Vec<SocketAddr>> {
+    let mut failure = None;
+    let mut all = Vec::new();
+    for host in hosts {
+        match look_up(host, port).await {
+            Ok(found) => all.extend(found),
+            Err(error) => failure = Some(error),
+        }
+    }
+    match failure {
+        Some(error) if all.is_empty() => Err(error),
+        _ => Ok(all),
+    }
+}
+
 /// Resolver for the HTTP client. The latest addresses of a name stay in use while the system's
 /// resolver fails, or cannot be called for lack of threads or files.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SystemResolver;
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SystemResolver {
+    /// Hosts whose addresses are those of every name, if there are some.
+    instead: Arc<[String]>,
+}
+
+impl SystemResolver {
+    /// Creates a resolver that looks up these hosts instead of the name that is asked for.
+    pub(crate) fn instead(hosts: &[String]) -> Self {
+        Self { instead: hosts.into() }
+    }
+}
 
 impl Resolve for SystemResolver {
     fn resolve(&self, name: Name) -> Resolving {
+        let instead = self.instead.clone();
         Box::pin(async move {
-            let addresses = resolve_or_keep(name.as_str()).await?;
+            let addresses = match instead.is_empty() {
+                true => resolve_or_keep(name.as_str()).await?,
+                false => timeout(FIRST_TIMEOUT, look_up_all(&instead, 0))
+                    .await
+                    .unwrap_or_else(|_| Err(no_answer("the resolver gave no answer in time")))?,
+            };
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })
     }

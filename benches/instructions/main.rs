@@ -26,7 +26,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::timeout;
-use world::{KINDS, MANY_CLIENTS, USUAL, World};
+use world::{KINDS, MANY_CLIENTS, USUAL, WITH_CALLERS, World};
 
 /// The numbers of requests in the short and the long run. The instructions vary by a few
 /// thousandths.
@@ -45,14 +45,21 @@ fn profile(run: &str) -> PathBuf {
 /// 1 KB from an upstream that many clients use: the answer is searched for the tokens of all.
 const CLIENTS: (&str, &str) = ("clients", "/client-0/x");
 
+/// The same as `tls`, from the last of ten callers with names. The difference is the cost of callers.
+const CALLERS: (&str, &str) = ("callers", "/tls/x?caller");
+
 /// All kinds of requests.
 fn kinds() -> impl Iterator<Item = (&'static str, &'static str)> {
-    KINDS.into_iter().chain([CLIENTS])
+    KINDS.into_iter().chain([CLIENTS, CALLERS])
 }
 
 /// Starts the sidecar, sends this many requests one after the other, and ends it.
 async fn run(world: &World, command: Command, path: &str, requests: u32) {
-    let configuration = if path == CLIENTS.1 { MANY_CLIENTS } else { USUAL };
+    let configuration = match path {
+        path if path == CLIENTS.1 => MANY_CLIENTS,
+        path if path == CALLERS.1 => WITH_CALLERS,
+        _ => USUAL,
+    };
     let sidecar = world.start_sidecar(command, configuration).await;
     world.send(&sidecar, path, requests).await;
     sidecar.end().await;

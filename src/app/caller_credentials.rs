@@ -7,12 +7,14 @@ use super::control::{Control, FILES_TIMEOUT};
 use crate::blocking;
 use crate::caller_secret::{SecretDigest, SecretKind};
 use crate::config::{Access, BasicAccess, Caller, CallerId, Config, PasswordSource, UNNAMED};
+use crate::endpoint;
 use crate::metrics::Metrics;
 use crate::metrics::labels::ConfigReload;
 use crate::proxy::credentials::{Credential, Credentials, Who};
 use crate::proxy::guard::Guard;
 use crate::secret_file::SecretFileError;
 use crate::watch::Watch;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -180,6 +182,11 @@ pub(super) struct CallerCredentials {
     watch: Option<Arc<RunningWatch>>,
 }
 
+/// Whether a name or an address is this machine's own.
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
 /// A watch over the files, which ends when this is dropped.
 struct RunningWatch {
     /// Triggers a look at the files.
@@ -204,6 +211,10 @@ impl CallerCredentials {
             Some(before) => (before.guard.with_hosts(hosts), before.watch.clone()),
             None => (Guard::new(hosts, callers.read_all()?), None),
         };
+        let tenants = config.upstreams.iter().map(|upstream| endpoint::host(&upstream.origin));
+        // A tenant on this machine is a demo, whose pages may be read.
+        let tenants = tenants.filter(|host| !is_loopback(host)).collect();
+        let guard = guard.refusing_pages_of(tenants);
         Ok(Self { callers, guard: Arc::new(guard), watch })
     }
 

@@ -291,6 +291,13 @@ pub(crate) const UPSTREAM: &[Field] = &[
         "The address on which the upstream's routes are served: one of the root's `listen` addresses, or a list of them. The default is all of them. If each of several upstreams has addresses of its own, `routes` can be left out.",
     ),
     field(
+        "connect_to",
+        Form::List(&Form::Text),
+        Absent,
+        "acme.tenant.internal",
+        "The name or IP addresses to connect to, instead of the URL's host, for a machine on which that host leads to bearerd itself. TLS is verified for the URL's host. It has no effect through a forward proxy.",
+    ),
+    field(
         "timeouts",
         Form::Section(TIMEOUTS),
         Nested,

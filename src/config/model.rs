@@ -142,6 +142,8 @@ pub struct Transport {
     pub min_tls: TlsVersion,
     /// The forward proxy, if there is one.
     pub proxy: ProxyChoice,
+    /// Names and addresses to connect to, instead of the URL's host. TLS is verified for that host.
+    pub connect_to: Vec<String>,
 }
 
 impl Transport {

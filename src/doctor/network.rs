@@ -6,7 +6,7 @@ use crate::endpoint;
 use crate::forward_proxy::{Destination, ForwardProxy};
 use crate::http_client;
 use crate::no_answer::NoAnswer;
-use crate::resolver::look_up;
+use crate::resolver::look_up_all;
 use crate::secret_file::CertificateAndKey;
 use crate::token::client_expiry::not_after;
 use rustls::ClientConfig;
@@ -68,8 +68,14 @@ async fn try_steps(server: &Server<'_>, subject: &mut Subject) {
         let detail = format!("{which}{place} {}", failure.predicate());
         subject.add(check, Verdict::Failed, detail, advice.map(str::to_owned));
     };
+    let connect_to = &server.transport.connect_to;
+    let hosts = match proxy.is_none() && !connect_to.is_empty() {
+        true => connect_to.clone(),
+        false => vec![host.clone()],
+    };
+    let host = hosts.join(", ");
     let host = host.as_str();
-    let found = match timeout(STEP, look_up(host, port)).await {
+    let found = match timeout(STEP, look_up_all(&hosts, port)).await {
         Ok(Ok(found)) => Ok(found),
         Ok(Err(error)) => Err(NoAnswer::of(&error)),
         Err(_) => Err(NoAnswer::DnsSilent),

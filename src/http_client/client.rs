@@ -81,7 +81,7 @@ impl HttpClient {
             .no_proxy()
             .user_agent(USER_AGENT)
             .redirect(reqwest::redirect::Policy::none())
-            .dns_resolver(SystemResolver)
+            .dns_resolver(SystemResolver::instead(&options.transport.connect_to))
             .connect_timeout(options.connect)
             .timeout(options.whole)
             .tcp_keepalive(keepalive::PROBE_AFTER)

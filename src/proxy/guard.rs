@@ -28,6 +28,9 @@ pub(crate) const LONGEST_HEADER: usize = 64 * 1024;
 pub struct Guard {
     /// Allowed names in `Host`, without a port.
     hosts: Vec<String>,
+    /// The allowed names that are those of tenants. A browser on this machine may have pages of
+    /// the tenant.
+    tenants: Vec<String>,
     /// The credentials of callers, if one is required. A change of their files replaces them.
     credentials: Option<Arc<RequiredCredentials>>,
 }
@@ -48,12 +51,19 @@ impl Guard {
             Arc::new(RequiredCredentials { credentials, complaint: ArcSwapOption::empty() })
         };
         let credentials = credentials.is_required().then_some(credentials).map(required);
-        Self { hosts: hosts.to_vec(), credentials }
+        Self { hosts: hosts.to_vec(), tenants: Vec::new(), credentials }
+    }
+
+    /// Refuses pages of these hosts, too.
+    #[must_use]
+    pub fn refusing_pages_of(self, tenants: Vec<String>) -> Self {
+        Self { tenants, ..self }
     }
 
     /// Returns a guard for other names, which shares the credentials.
     pub(crate) fn with_hosts(&self, hosts: &[String]) -> Self {
-        Self { hosts: hosts.to_vec(), credentials: self.credentials.clone() }
+        let (tenants, credentials) = (Vec::new(), self.credentials.clone());
+        Self { hosts: hosts.to_vec(), tenants, credentials }
     }
 
     /// Replaces the credentials. A missing part stays as it is, and so does one that two callers
@@ -147,6 +157,12 @@ impl Guard {
         } else {
             sent.has_referer && !headers.get_all(REFERER).iter().all(is_own_page)
         };
+        let name = name_of(host);
+        let is_tenant = self.tenants.iter().any(|tenant| tenant.eq_ignore_ascii_case(name));
+        if is_tenant && (sent.is_modern || sent.has_referer) {
+            let detail = "this request came from a web page of the tenant; under the tenant's own name, the sidecar serves tools only; open the page on another machine, or without the entry of the hosts file";
+            return Err(Problem::new(ErrorKind::CrossSite, detail));
+        }
         if sent.is_foreign || is_elsewhere {
             let detail = "this request came from a web page of another site, or from an address typed into a browser; the sidecar refuses both; use a tool like curl (the status page is at `admin.listen`, by default http://127.0.0.1:8081)";
             return Err(Problem::new(ErrorKind::CrossSite, detail));
@@ -359,6 +375,23 @@ mod tests {
         let own = ("origin", "http://localhost:8080");
         let two = [host, own, ("origin", "http://evil.example")];
         assert_eq!(kind(&guard, &two), Some(ErrorKind::CrossSite), "all of them count");
+    }
+
+    #[test]
+    fn under_the_tenants_name_no_page_is_served_and_tools_are() {
+        let guard =
+            Guard::new(&["localhost".into(), "acme.example".into()], Credentials::default());
+        let guard = guard.refusing_pages_of(vec!["acme.example".into()]);
+        let host = ("host", "ACME.example");
+        assert_eq!(kind(&guard, &[host, ("user-agent", "curl")]), None);
+        for line in [
+            ("origin", "http://ACME.example"),
+            ("sec-fetch-site", "same-origin"),
+            ("referer", "http://acme.example/page"),
+        ] {
+            assert_eq!(kind(&guard, &[host, line]), Some(ErrorKind::CrossSite), "{line:?}");
+        }
+        assert_eq!(kind(&guard, &[("host", "localhost"), ("sec-fetch-site", "same-origin")]), None);
     }
 
     #[test]

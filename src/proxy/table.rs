@@ -8,6 +8,7 @@ use super::route::{Router, TargetError, leaves_authority};
 use super::route_handle::{RouteHandle, SharedRoute, TableParts, shared};
 use crate::config::{CallerId, CallerLimits, ListenAddress, ListenerId, UNNAMED};
 use crate::error::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 /// The routes of one configuration. A reload replaces the table; a request keeps the route that it
@@ -70,6 +71,16 @@ impl Table {
             callers: callers.iter().map(|caller| handle(&caller.name, caller.limits)).collect(),
             unnamed: (!callers.is_empty()).then(|| handle(UNNAMED, CallerLimits::default())),
         }
+    }
+
+    /// Whether an address is one of this sidecar's own listeners.
+    pub(super) fn is_own(&self, address: SocketAddr) -> bool {
+        self.listeners.iter().any(|served| match &served.address {
+            ListenAddress::Tcp(own) if own.port() == address.port() => {
+                own.ip() == address.ip() || own.ip().is_unspecified() && is_of_this_machine(address)
+            }
+            _ => false,
+        })
     }
 
     /// The caller; `None` if no caller has a name.
@@ -169,4 +180,18 @@ impl Served {
         }
         Ok(found)
     }
+}
+
+/// Whether an address belongs to this machine: then packets to it come from it.
+fn is_of_this_machine(address: SocketAddr) -> bool {
+    let any: IpAddr = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    // Connecting a UDP socket sends nothing.
+    let from = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect(address)?;
+        socket.local_addr()
+    });
+    from.is_ok_and(|from| from.ip() == address.ip())
 }

@@ -22,9 +22,11 @@ pub(super) use tried::Tried;
 
 use crate::config::{Timeouts, TlsVersion, Upstream};
 use crate::endpoint;
+use crate::error::ErrorKind;
 use crate::forward_proxy::Destination;
 use crate::http_client::{HttpClient, HttpClientError, HttpClientOptions};
 use crate::keepalive;
+use crate::proxy::problem::Problem;
 use crate::proxy::replay;
 use concurrency::ConcurrencyLimit;
 use http::HeaderValue;
@@ -38,7 +40,7 @@ use pingora::{Error, ErrorType};
 use resolved_addresses::Addresses;
 pub(super) use resolved_addresses::ResolveError;
 use send_buffer::WatchedConnector;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tunnel::Tunnels;
@@ -93,7 +95,9 @@ impl UpstreamHandle {
         }
         let transport = &config.transport;
         let mut watched = WatchedConnector { tunnels: None, connect: config.timeouts.connect };
+        let mut instead = transport.connect_to.as_slice();
         if let Some(proxy) = transport.proxy.proxy_for(origin) {
+            instead = &[];
             (host, port) = (proxy.host.clone(), proxy.port);
             let (destination, connect) =
                 (Destination::new(origin, proxy)?, config.timeouts.connect);
@@ -125,7 +129,7 @@ impl UpstreamHandle {
             min_tls: transport.min_tls,
             observed: Observed::new(private_anchors.is_some()),
             private_anchors,
-            addresses: Addresses::new(host, port),
+            addresses: Addresses::new(host, instead, port),
             concurrency: config.in_flight.map(ConcurrencyLimit::new).map(Arc::new),
         })
     }
@@ -244,6 +248,17 @@ impl UpstreamHandle {
         let text = error.to_string();
         Error::because(ErrorType::ConnectNoRoute, text, error).into_up()
     }
+}
+
+/// The error if the upstream's name leads to this sidecar: a request would go round for ever.
+const LEADS_HERE: ErrorType = ErrorType::new("LeadsHere");
+
+/// Ends a request that would be sent to this sidecar itself.
+pub(super) fn leads_here(address: SocketAddr) -> Box<Error> {
+    let detail = format!(
+        "the upstream's name leads to {address}, which is this sidecar itself; set `connect_to` of the upstream to a name or addresses that lead to the tenant"
+    );
+    Problem::new(ErrorKind::UpstreamUnreachable, detail).into_error(LEADS_HERE).into_up()
 }
 
 /// Marks the pool groups of HTTP/1.1 connections to an upstream that supports HTTP/2. Group numbers

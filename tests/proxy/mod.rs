@@ -21,6 +21,7 @@ mod requests;
 mod rewriter_corpus;
 mod smuggling;
 mod stale_connections;
+mod tenant_name;
 mod tenants;
 mod tls;
 mod uploads;

@@ -6,6 +6,7 @@
 
 use super::process::output;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -34,7 +35,7 @@ impl Network {
             return Some(Self(()));
         }
         let mut command = Command::new("unshare");
-        command.args(["--user", "--map-root-user", "--net"]);
+        command.args(["--user", "--map-root-user", "--net", "--mount"]);
         command.arg(std::env::current_exe().unwrap()).args(["--exact", name, "--nocapture"]);
         let ran = timeout(LONGEST, command.env(INSIDE, "yes").kill_on_drop(true).output()).await;
         let ran = ran.expect("it ends in time").unwrap();
@@ -42,6 +43,14 @@ impl Network {
         let (passed, wrong) = (said.contains(" 1 passed;"), String::from_utf8_lossy(&ran.stderr));
         assert!(ran.status.success() && passed, "in a network of its own: {said}\n{wrong}");
         None
+    }
+
+    /// Makes names lead to addresses, for all processes of the test.
+    pub(crate) async fn name(&self, folder: &Path, hosts: &str) {
+        let file = folder.join("hosts");
+        std::fs::write(&file, hosts).unwrap();
+        let mut mount = Command::new("mount");
+        assert!(mount.arg("--bind").arg(file).arg("/etc/hosts").status().await.unwrap().success());
     }
 
     /// Cuts the path: packets to the source address of connections so far are lost from now on.

@@ -34,7 +34,15 @@ pub(super) fn read(
         if_cleartext.push(section.possible_fault("proxy", message));
     }
     let transport = min_tls.zip(proxy);
-    (transport.map(|(min_tls, proxy)| Transport { ca_file, min_tls, proxy }), if_cleartext)
+    (
+        transport.map(|(min_tls, proxy)| Transport {
+            ca_file,
+            min_tls,
+            proxy,
+            connect_to: Vec::new(),
+        }),
+        if_cleartext,
+    )
 }
 
 /// The fault of a key that is about TLS, if the URL is not https.

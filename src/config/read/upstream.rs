@@ -5,12 +5,13 @@ use super::{listen, transport};
 use crate::config::draft::{KeyOrigin, NO_URL, OriginDraft, UpstreamDraft};
 use crate::config::fault::Fault;
 use crate::config::file;
-use crate::config::model::{Client, InFlightLimits, Timeouts, Upstream};
+use crate::config::model::{Client, InFlightLimits, Timeouts, Transport, Upstream};
 use crate::config::section::Section;
 use crate::config::value::{self, HOUR, ListenAddress, ListenerId};
 use crate::endpoint;
 use crate::forward_proxy::ProxyChoice;
 use crate::secret_file::CertificateFiles;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +36,10 @@ impl UpstreamSources<'_> {
     pub(super) fn read(&self, name: &str, section: &Section<'_>) -> (UpstreamDraft, Inherited) {
         let client = self.names.client(section);
         let (transport, mut if_cleartext) = transport::read(section, &self.proxy);
+        let connect_to = connect_to(section);
+        let transport = transport.zip(connect_to);
+        let transport =
+            transport.map(|(transport, connect_to)| Transport { connect_to, ..transport });
         let http2 = section.parse("http2", value::switch);
         if http2 == Some(true) && section.has("http2") {
             if_cleartext.push(transport::needs_https(section, "http2"));
@@ -81,6 +86,18 @@ fn origin(
     };
     let (place, path) = (section.place_of("url").clone(), section.path("url"));
     Some(OriginDraft::OfKey(KeyOrigin { client, place, path, allow_cleartext, if_cleartext }))
+}
+
+/// Names and addresses to connect to.
+fn connect_to(section: &Section<'_>) -> Option<Vec<String>> {
+    if section.is_empty("connect_to") {
+        section.fault("connect_to", "is empty; give a name or an address, or remove the key");
+    }
+    let bare = |text: &str| match text.parse::<IpAddr>() {
+        Ok(address) => Ok(address.to_string()),
+        Err(_) => value::host(text).map(|host| host.replace(['[', ']'], "")),
+    };
+    section.parse_list("connect_to", bare)
 }
 
 /// Certificate chain and private key. One without the other is a fault.

@@ -4,7 +4,7 @@
 
 use crate::clock::Instant;
 use crate::no_answer::NoAnswer;
-use crate::resolver::look_up;
+use crate::resolver::look_up_all;
 use crate::throttle::Throttle;
 use arc_swap::ArcSwapOption;
 use std::io;
@@ -30,6 +30,8 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A name and its addresses.
 pub(super) struct Addresses {
     pub(super) host: String,
+    /// What is looked up: the name, or others instead of it.
+    hosts: Vec<String>,
     pub(super) port: u16,
     known: ArcSwapOption<Known>,
     asking: Mutex<()>,
@@ -104,10 +106,12 @@ impl ResolveError {
 }
 
 impl Addresses {
-    /// Creates the addresses of a name, without a lookup.
-    pub(super) fn new(host: String, port: u16) -> Arc<Self> {
+    /// Creates the addresses of a name, or of other hosts instead of it, without a lookup.
+    pub(super) fn new(host: String, instead: &[String], port: u16) -> Arc<Self> {
+        let hosts = if instead.is_empty() { vec![host] } else { instead.to_vec() };
         Arc::new(Self {
-            host,
+            host: hosts.join(", "),
+            hosts,
             port,
             known: ArcSwapOption::empty(),
             asking: Mutex::new(()),
@@ -168,7 +172,7 @@ impl Addresses {
     /// Looks the name up. The result is treated as settled for this long.
     async fn look_up(&self, settled: Duration) -> Result<Arc<Known>, ResolveError> {
         let host = || self.host.clone();
-        let found = look_up(&self.host, self.port).await;
+        let found = look_up_all(&self.hosts, self.port).await;
         let found = found.map_err(|source| ResolveError::Lookup { host: host(), source })?;
         let addresses: Box<[_]> = found.into();
         if addresses.is_empty() {
@@ -222,7 +226,7 @@ mod tests {
 
     /// A name whose old address was looked up this long ago.
     fn known(host: &str, age: Duration) -> Arc<Addresses> {
-        let addresses = Addresses::new(host.to_owned(), 9);
+        let addresses = Addresses::new(host.to_owned(), &[], 9);
         addresses.pretend(age, [(OLD_ADDRESS, 9).into()]);
         addresses
     }
@@ -233,7 +237,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_that_does_not_resolve_is_an_error() {
-        let error = Addresses::new("no-such-host.invalid".into(), 9).get().await.unwrap_err();
+        let error = Addresses::new("no-such-host.invalid".into(), &[], 9).get().await.unwrap_err();
         assert!(error.to_string().contains("no-such-host.invalid"), "{error}");
     }
 
