@@ -15,19 +15,24 @@ use file::{Destination, Files};
 use queue::{Job, Queue};
 use record::Record;
 use rustix::fs::{Access, access};
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::mem::take;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{dispatcher, info, warn};
 
 /// The longest time that a write waits for its line.
 const WAIT: Duration = Duration::from_secs(1);
-/// The largest number of refused requests of a second that have lines of their own.
+/// The largest number of refused requests of a caller in a second that have lines of their own.
 const MOST_REFUSALS: u32 = 50;
+/// The same for requests that are from no caller.
+const MOST_REFUSALS_OF_NOBODY: u32 = 10;
+/// The time between two tries to write.
+const PAUSE: Duration = Duration::from_millis(100);
 const SECOND: Duration = Duration::from_secs(1);
 /// The longest time that the end of the process waits for the last lines.
 const END: Duration = Duration::from_secs(2);
@@ -56,11 +61,12 @@ pub enum AuditError {
 pub struct Audit {
     settings: Arc<Settings>,
     queue: Arc<Queue>,
-    log: Arc<Throttle>,
-    refusals: Arc<Mutex<Refusals>>,
+    warnings: Arc<Throttle>,
+    /// Refused requests by the name of their caller; empty for nobody.
+    refusals: Arc<Mutex<BTreeMap<String, Refusals>>>,
 }
 
-/// Refused requests of the present second.
+/// Refused requests of a caller in the present second.
 #[derive(Debug, Default)]
 struct Refusals {
     since: Instant,
@@ -84,7 +90,8 @@ impl Audit {
         if !folder.metadata().map_err(unusable)?.is_dir() {
             return Err(unusable(io::ErrorKind::NotADirectory.into()));
         }
-        access(folder, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| unusable(error.into()))
+        let all = Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK;
+        access(folder, all).map_err(|error| unusable(error.into()))
     }
 
     /// Starts the thread that writes. `stderr` is used if the configuration names it.
@@ -106,7 +113,7 @@ impl Audit {
         let named = thread::Builder::new().name("bearerd-audit".into());
         named.spawn(write).map_err(AuditError::Thread)?;
         let settings = Arc::new(settings.clone());
-        Ok(Self { settings, queue, log: Arc::default(), refusals: Arc::default() })
+        Ok(Self { settings, queue, warnings: Arc::default(), refusals: Arc::default() })
     }
 
     /// Whether requests on this route are audited.
@@ -120,7 +127,8 @@ impl Audit {
     /// # Errors
     /// The line could not be written, and the configuration refuses what is not audited.
     pub(crate) async fn write(&self, line: Vec<u8>) -> Result<(), NotWritten> {
-        let written = match self.queue.push(line) {
+        let stays = self.settings.on_failure == OnAuditFailure::Warn;
+        let written = match self.queue.push(line, stays) {
             Some(written) => timeout(WAIT, written).await,
             None => return self.failed("too many lines wait for the disk".to_owned()),
         };
@@ -139,30 +147,57 @@ impl Audit {
 
     /// Writes a line that nothing waits for.
     pub(crate) fn note(&self, line: Vec<u8>) {
-        // Without room for it, `/readyz` has a complaint already.
-        self.queue.push_note(line);
+        if self.queue.push(line, true).is_none() && self.warnings.try_pass() {
+            warn!("Lines of the audit log are lost: too many wait for the disk.");
+        }
     }
 
     /// Writes the lines of a refused request, unless there are too many of them: refused requests
-    /// must not fill the disk, which would refuse writes.
-    pub(crate) fn note_refused(&self, lines: impl FnOnce() -> Vec<u8>) {
-        let suppressed = {
-            let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+    /// must not fill the disk, which would refuse writes. Each caller has its own limit, so that
+    /// none hides another.
+    pub(crate) fn note_refused(&self, caller: Option<&str>, lines: impl FnOnce() -> Vec<u8>) {
+        let most = if caller.is_some() { MOST_REFUSALS } else { MOST_REFUSALS_OF_NOBODY };
+        let is_first = {
+            let mut refusals = self.refusals();
+            let refusals = refusals.entry(caller.unwrap_or_default().to_owned()).or_default();
             if refusals.since.elapsed() >= SECOND {
                 (refusals.since, refusals.written) = (Instant::now(), 0);
             }
-            if refusals.written >= MOST_REFUSALS {
+            if refusals.written < most {
+                refusals.written += 1;
+                None
+            } else {
                 refusals.suppressed += 1;
-                return;
+                Some(refusals.suppressed == 1)
             }
-            refusals.written += 1;
-            take(&mut refusals.suppressed)
         };
-        if suppressed > 0 {
-            let time = SystemTime::now();
-            self.note(Record::Suppressed { time, refused: suppressed }.line());
+        match is_first {
+            None => self.note(lines()),
+            Some(true) => {
+                let audit = self.clone();
+                tokio::spawn(async move {
+                    sleep(SECOND).await;
+                    audit.note_suppressed();
+                });
+            }
+            Some(false) => {}
         }
-        self.note(lines());
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, BTreeMap<String, Refusals>> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes how many refused requests have no lines of their own.
+    fn note_suppressed(&self) {
+        for (caller, refusals) in self.refusals().iter_mut() {
+            let refused = take(&mut refusals.suppressed);
+            if refused > 0 {
+                let caller = (!caller.is_empty()).then_some(caller.as_str());
+                let time = SystemTime::now();
+                self.note(Record::Suppressed { time, caller, refused }.line());
+            }
+        }
     }
 
     /// Begins another file.
@@ -177,7 +212,8 @@ impl Audit {
 
     /// Writes the last lines.
     pub(crate) async fn end(&self) {
-        let last = self.queue.push(Vec::new());
+        self.note_suppressed();
+        let last = self.queue.push(Vec::new(), true);
         if let Some(last) = last {
             // What is not written by then is lost.
             let _ = timeout(END, last).await;
@@ -186,7 +222,7 @@ impl Audit {
 
     fn failed(&self, why: String) -> Result<(), NotWritten> {
         let goes_on = self.settings.on_failure == OnAuditFailure::Warn;
-        if self.log.try_pass() {
+        if self.warnings.try_pass() {
             let effect = if goes_on { "is sent all the same" } else { "is refused" };
             warn!("The audit log cannot be written, so a write {effect}: {why}.");
         }
@@ -203,7 +239,12 @@ fn write(queue: &Queue, mut destination: Destination) {
         }
         // Nobody waits any more: the request was refused, or its caller is gone.
         let mut jobs: Vec<Job> = jobs.into_iter().filter(Job::is_wanted).collect();
-        let text: Vec<u8> = jobs.iter_mut().flat_map(Job::take_line).collect();
+        let text: Vec<u8> = jobs.iter().flat_map(|job| job.line.iter().copied()).collect();
+        if text.is_empty() {
+            // This says nothing about the disk.
+            jobs.iter_mut().for_each(|job| job.report(Ok(())));
+            continue;
+        }
         let written = destination.write(&text).map_err(|error| error.to_string());
         if queue.set_complaint(written.as_ref().err()) {
             match &written {
@@ -211,8 +252,16 @@ fn write(queue: &Queue, mut destination: Destination) {
                 Err(why) => warn!("The audit log cannot be written: {why}."),
             }
         }
-        for job in jobs {
-            job.end(written.clone());
+        let has_failed = written.is_err();
+        for mut job in jobs {
+            job.report(written.clone());
+            if has_failed && job.stays {
+                // It is tried again.
+                queue.put_back(job);
+            }
+        }
+        if has_failed {
+            thread::park_timeout(PAUSE);
         }
     }
 }

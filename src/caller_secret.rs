@@ -28,17 +28,22 @@ pub enum SecretKind {
     Key,
 }
 
-/// SHA-256 of a secret. Two are compared in constant time.
+/// SHA-256 of a secret. Two are compared in constant time: each request is compared with all.
 #[derive(Clone, Copy)]
-pub struct SecretDigest([u8; 32]);
+pub struct SecretDigest([u64; 4]);
 
 impl SecretDigest {
     /// Returns the digest of a secret.
     pub fn of(secret: &[u8]) -> Self {
-        let mut bytes = [0; 32];
-        let digest = digest::digest(&digest::SHA256, secret);
-        bytes.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
-        Self(bytes)
+        Self::from_bytes(digest::digest(&digest::SHA256, secret).as_ref())
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Self {
+        let mut words = [0; 4];
+        for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
+            *word = u64::from_be_bytes(*bytes);
+        }
+        Self(words)
     }
 
     /// Parses 64 hexadecimal digits.
@@ -50,7 +55,7 @@ impl SecretDigest {
         for (index, byte) in bytes.iter_mut().enumerate() {
             *byte = u8::from_str_radix(text.get(index * 2..index * 2 + 2)?, 16).ok()?;
         }
-        Some(Self(bytes))
+        Some(Self::from_bytes(&bytes))
     }
 }
 
@@ -58,13 +63,15 @@ impl SecretDigest {
 impl fmt::Display for SecretDigest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(DIGEST)?;
-        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+        self.0.iter().try_for_each(|word| write!(formatter, "{word:016x}"))
     }
 }
 
 impl PartialEq for SecretDigest {
     fn eq(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
+        let differences =
+            self.0.iter().zip(&other.0).fold(0, |all, (one, other)| all | (one ^ other));
+        differences.ct_eq(&0).into()
     }
 }
 

@@ -51,7 +51,6 @@ pub mod token_refusal;
 pub mod upstream;
 
 use crate::audit::Audit;
-use crate::audit::record::Part;
 use crate::config::ListenerId;
 use crate::drain::Drain;
 use crate::metrics::Metrics;
@@ -75,6 +74,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 use problem::{DRAIN_TIMEOUT, Problem};
 use record::method_label;
+use request_body::BatchWrites;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,14 +133,17 @@ impl Proxy {
         &self,
         session: &Session,
         context: &mut Context,
-        parts: &[Part],
+        batch: &BatchWrites,
     ) -> Result<(), Problem> {
         let Some(audit) = &self.audit else { return Ok(()) };
         let Some(admitted) = &context.admitted else { return Ok(()) };
-        let trail = AuditTrail::of(audit, session, &admitted.route);
+        let trail = AuditTrail::of(audit, session, &admitted.route, batch);
         let Some(trail) = trail else { return Ok(()) };
         let trail = context.audit.insert(trail);
-        trail.begin(session, &context.record, parts).await
+        if audit_trail::is_write(session, &admitted.route, batch) {
+            trail.begin(session, &context.record, &batch.parts).await?;
+        }
+        Ok(())
     }
 
     /// Sends a local answer.
@@ -220,7 +223,10 @@ impl ProxyHttp for Proxy {
         };
         let audited = match prepared {
             // Boxed, since few configurations have an audit log.
-            Ok(parts) => Box::pin(self.audit(session, context, &parts)).await,
+            Ok(batch) if self.audit.is_some() => {
+                Box::pin(self.audit(session, context, &batch)).await
+            }
+            Ok(_) => Ok(()),
             Err(problem) => Err(problem),
         };
         match audited {
@@ -319,14 +325,17 @@ impl ProxyHttp for Proxy {
         if end_of_stream {
             Downstream::with(session, Downstream::body_received);
         }
-        let Some(request_body) = &mut context.admitted()?.request_body else { return Ok(()) };
+        let Context { admitted, audit, record, .. } = &mut **context;
+        let Some(admitted) = admitted else { return Err(context::not_admitted()) };
+        let Some(request_body) = &mut admitted.request_body else { return Ok(()) };
         // Boxed, since few requests have one.
         Box::pin(request_body.transform(body, end_of_stream)).await?;
-        let parts = request_body.take_writes();
-        if let Some(audit) = context.audit.as_ref().filter(|_| !parts.is_empty()) {
-            let audited = Box::pin(audit.add_parts(&parts)).await;
+        if let Some(audit) = audit.as_mut().filter(|_| !request_body.new_writes().is_empty()) {
+            let parts = request_body.new_writes();
+            let audited = Box::pin(audit.add_parts(session, record, parts)).await;
             audited.map_err(request_body::refused)?;
         }
+        request_body.confirm_writes();
         Ok(())
     }
 
@@ -563,10 +572,11 @@ impl ProxyHttp for Proxy {
         let took = context.record.stop_clock();
         access_log::log_request(session, error, context, took);
         if let Some(audit) = &self.audit {
-            let (record, bytes) = (&context.record, access_log::response_bytes(session, context));
-            match &context.audit {
-                Some(trail) => trail.end(session, record, bytes),
-                None => audit_trail::record_refusal(audit, session, record, bytes),
+            let bytes = access_log::response_bytes(session, context);
+            let Context { record, audit: trail, .. } = &mut **context;
+            let is_ended = trail.as_mut().is_some_and(|trail| trail.end(session, record, bytes));
+            if !is_ended {
+                audit_trail::record_refusal(audit, session, record, bytes);
             }
         }
         context.record.note = access_log::note(session, &context.record);

@@ -106,7 +106,7 @@ fn restrict(
     }
     if let Some(AuditTarget::Folder(folder)) = config.audit.as_ref().map(|audit| &audit.target) {
         let write = AccessFs::MakeReg | AccessFs::WriteFile | AccessFs::Truncate;
-        ruleset = allow(ruleset, folder, read | write)?;
+        ruleset = allow(ruleset, folder, write | AccessFs::ReadDir)?;
     }
     for listen in &config.listen {
         if let ListenAddress::Unix(path) = listen {

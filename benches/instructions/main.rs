@@ -45,7 +45,8 @@ fn profile(run: &str) -> PathBuf {
 /// 1 KB from an upstream that many clients use: the answer is searched for the tokens of all.
 const CLIENTS: (&str, &str) = ("clients", "/client-0/x");
 
-/// The same as `tls`, from the last of ten callers with names. The difference is the cost of callers.
+/// The same as `tls`, from the last of ten callers with names. The difference is the cost of
+/// callers.
 const CALLERS: (&str, &str) = ("callers", "/tls/x?caller");
 
 /// All kinds of requests.

@@ -34,6 +34,8 @@ impl Destination {
 /// for each other, and a file never changes after its last line.
 pub(super) struct Files {
     folder: PathBuf,
+    /// The folder, open: a new file is in it for good only when it is synced.
+    opened: File,
     /// The length after which another file begins.
     max_size: u64,
     /// Whether lines are on the disk when they count as written.
@@ -49,11 +51,10 @@ struct Current {
 }
 
 impl Files {
-    /// Begins the first file.
+    /// Opens the folder. The first line begins the first file.
     pub(super) fn open(folder: &Path, max_size: u64, sync: bool) -> io::Result<Self> {
-        let mut files = Self { folder: folder.to_owned(), max_size, sync, current: None };
-        files.current = Some(files.create()?);
-        Ok(files)
+        let opened = File::open(folder)?;
+        Ok(Self { folder: folder.to_owned(), opened, max_size, sync, current: None })
     }
 
     fn create(&self) -> io::Result<Current> {
@@ -63,15 +64,12 @@ impl Files {
         let file =
             options.append(true).create_new(true).mode(0o600).open(self.folder.join(name))?;
         if self.sync {
-            File::open(&self.folder)?.sync_all()?;
+            self.opened.sync_all()?;
         }
         Ok(Current { file, length: 0 })
     }
 
     fn write(&mut self, lines: &[u8]) -> io::Result<()> {
-        if lines.is_empty() {
-            return Ok(());
-        }
         let is_usable = |current: &Current| {
             // A file that somebody has deleted would lose every line.
             current.length < self.max_size && fstat(&current.file).is_ok_and(|it| it.st_nlink > 0)
@@ -95,5 +93,38 @@ impl Files {
             }
         }
         written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::read_to_string;
+
+    fn files_of(folder: &Path) -> Vec<PathBuf> {
+        let mut files: Vec<_> =
+            folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        files
+    }
+
+    #[test]
+    fn another_file_begins_after_a_size_a_request_or_a_deletion() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut files = Files::open(folder.path(), 10, false).unwrap();
+        assert_eq!(files_of(folder.path()).len(), 0, "none without a line");
+        files.write(b"one\n").unwrap();
+        files.write(b"a longer line\n").unwrap();
+        files.write(b"two\n").unwrap();
+        let [first, second] = &files_of(folder.path())[..] else { panic!("two files") };
+        assert_eq!(read_to_string(first).unwrap(), "one\na longer line\n");
+        std::fs::remove_file(second).unwrap();
+        files.write(b"three\n").unwrap();
+        let mut destination = Destination::Files(files);
+        destination.rotate();
+        destination.write(b"four\n").unwrap();
+        let texts: Vec<_> =
+            files_of(folder.path()).iter().map(|it| read_to_string(it).unwrap()).collect();
+        assert_eq!(texts, ["one\na longer line\n", "three\n", "four\n"]);
     }
 }

@@ -5,8 +5,8 @@ use std::mem::take;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
-/// The largest number of lines that wait. Requests in flight have two each.
-const MOST: usize = 16 * 1024;
+/// The largest number of bytes that wait.
+const MOST: usize = 4 << 20;
 
 /// The end of a line: written, or why not.
 pub(super) type Written = Result<(), String>;
@@ -24,15 +24,29 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct Waiting {
     jobs: Vec<Job>,
+    /// The length of their lines.
+    bytes: usize,
     rotates: bool,
+}
+
+impl Waiting {
+    /// Makes room for a line. Lines that nobody wants any more go first.
+    fn has_room(&mut self, length: usize) -> bool {
+        if self.bytes + length > MOST {
+            self.jobs.retain(Job::is_wanted);
+            self.bytes = self.jobs.iter().map(|job| job.line.len()).sum();
+        }
+        self.bytes + length <= MOST
+    }
 }
 
 /// A line and what waits for it.
 pub(super) struct Job {
-    line: Vec<u8>,
-    written: oneshot::Sender<Written>,
-    /// Whether the line is written even if nothing waits for it.
-    is_note: bool,
+    pub(super) line: Vec<u8>,
+    /// What waits for the line, until it has an answer.
+    written: Option<oneshot::Sender<Written>>,
+    /// Whether the line is written even if nothing waits for it, and tried again if that fails.
+    pub(super) stays: bool,
 }
 
 impl Queue {
@@ -40,27 +54,28 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a line, which is left out if the result is dropped before it is written. `None` if too
-    /// many lines wait.
-    pub(super) fn push(&self, line: Vec<u8>) -> Option<oneshot::Receiver<Written>> {
-        self.add(line, false)
-    }
-
-    /// Adds a line that nothing waits for. Returns whether there was room.
-    pub(super) fn push_note(&self, line: Vec<u8>) -> bool {
-        self.add(line, true).is_some()
-    }
-
-    fn add(&self, line: Vec<u8>, is_note: bool) -> Option<oneshot::Receiver<Written>> {
+    /// Adds lines. Unless they stay, they are left out if the result is dropped before they are
+    /// written. `None` if too much waits.
+    pub(super) fn push(&self, line: Vec<u8>, stays: bool) -> Option<oneshot::Receiver<Written>> {
         let (written, receiver) = oneshot::channel();
         let mut waiting = self.waiting();
-        if waiting.jobs.len() >= MOST {
+        if !waiting.has_room(line.len()) {
             return None;
         }
-        waiting.jobs.push(Job { line, written, is_note });
+        waiting.bytes += line.len();
+        waiting.jobs.push(Job { line, written: Some(written), stays });
         drop(waiting);
         self.changed.notify_one();
         Some(receiver)
+    }
+
+    /// Adds a job that could not be written. Without room for it, it is lost.
+    pub(super) fn put_back(&self, job: Job) {
+        let mut waiting = self.waiting();
+        if waiting.has_room(job.line.len()) {
+            waiting.bytes += job.line.len();
+            waiting.jobs.push(job);
+        }
     }
 
     /// Asks for another file.
@@ -74,6 +89,7 @@ impl Queue {
         let is_empty = |waiting: &mut Waiting| waiting.jobs.is_empty() && !waiting.rotates;
         let waiting = self.changed.wait_while(self.waiting(), is_empty);
         let mut waiting = waiting.unwrap_or_else(PoisonError::into_inner);
+        waiting.bytes = 0;
         (take(&mut waiting.jobs), take(&mut waiting.rotates))
     }
 
@@ -95,16 +111,37 @@ impl Queue {
 impl Job {
     /// Whether the line is still to be written.
     pub(super) fn is_wanted(&self) -> bool {
-        self.is_note || !self.written.is_closed()
+        self.stays || self.written.as_ref().is_some_and(|written| !written.is_closed())
     }
 
-    pub(super) fn take_line(&mut self) -> Vec<u8> {
-        take(&mut self.line)
+    /// Reports whether the line was written.
+    pub(super) fn report(&mut self, written: Written) {
+        if let Some(waiting) = self.written.take() {
+            // Fails if nothing waits for it any more.
+            let _ = waiting.send(written);
+        }
     }
+}
 
-    /// Reports the end of the line.
-    pub(super) fn end(self, written: Written) {
-        // Fails if nothing waits for it any more.
-        let _ = self.written.send(written);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_waits_for_makes_room_and_notes_stay() {
+        let queue = Queue::default();
+        let line = || vec![0; MOST / 4];
+        let note = queue.push(line(), true);
+        let withdrawn = [queue.push(line(), false), queue.push(line(), false)];
+        let wanted = queue.push(line(), false);
+        assert!(note.is_some() && wanted.is_some());
+        assert!(queue.push(line(), false).is_none(), "full");
+        drop((note, withdrawn));
+        let again = [queue.push(line(), false), queue.push(line(), false)];
+        assert!(again.iter().all(Option::is_some));
+        assert!(queue.push(line(), false).is_none(), "the note and the wanted line are there");
+        let (jobs, _) = queue.take();
+        assert_eq!(jobs.iter().filter(|job| job.is_wanted()).count(), 4);
+        assert!(queue.push(line(), false).is_some());
     }
 }

@@ -21,6 +21,8 @@ pub(crate) enum Record<'a> {
     Suppressed {
         #[serde(serialize_with = "rfc3339")]
         time: SystemTime,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        caller: Option<&'a str>,
         refused: u64,
     },
 }
@@ -50,6 +52,9 @@ pub(crate) struct Begin<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) certificate: Vec<String>,
     pub(crate) method: &'a str,
+    /// Methods by which headers override it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) overrides: Vec<String>,
     /// The path without the query.
     pub(crate) path: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,6 +71,9 @@ pub(crate) struct Begin<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Part {
     pub(crate) method: String,
+    /// Methods by which headers override it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) overrides: Vec<String>,
     /// The target without its query.
     pub(crate) target: String,
 }

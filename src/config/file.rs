@@ -115,7 +115,7 @@ pub(crate) const ROOT: &[Field] = &[
         Form::Switch,
         Text("on"),
         "",
-        "on: if the kernel has Landlock, the process can write no files. It can read only the files that are named here, other files in their folders, and what the system's libraries need. A reload can't add other folders; that needs a restart. off: the process is not restricted.",
+        "on: if the kernel has Landlock, the process can write no files, except in the folder of `audit`. It can read only the files that are named here, other files in their folders, and what the system's libraries need. A reload can't add other folders; that needs a restart. off: the process is not restricted.",
     ),
     field("log", Form::Section(LOG), Nested, "", "The log on standard error."),
     field(

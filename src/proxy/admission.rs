@@ -7,11 +7,10 @@ use super::downstream::Downstream;
 use super::guard;
 use super::peer::Peer;
 use super::problem::Problem;
-use super::request_body::RequestBody;
+use super::request_body::{BatchWrites, RequestBody};
 use super::route::TargetError;
 use super::table::Table;
 use super::{replay, request_framing};
-use crate::audit::record::Part;
 use crate::drain::Drain;
 use crate::error::ErrorKind;
 use crate::token::ClientHandle;
@@ -136,21 +135,21 @@ pub(super) fn is_local(session: &Session) -> bool {
     }
 }
 
-/// Prepares the body of an admitted request. Returns the parts of a batch that change something, as
-/// far as they are known, or the answer to a request that must not be sent.
+/// Prepares the body of an admitted request. Returns what it changes, if it is a batch, or the
+/// answer to a request that must not be sent.
 ///
 /// # Errors
 /// The caller did not send the body that it announced.
 pub(super) async fn prepare_body(
     session: &mut Session,
     admitted: &mut Admitted,
-) -> pingora::Result<Result<Vec<Part>, Problem>> {
+) -> pingora::Result<Result<BatchWrites, Problem>> {
     let plan = admitted.route.links.as_deref();
     let check = admitted.batch_check.take();
     if plan.is_none() && check.is_none() || session.is_body_empty() {
-        return Ok(Ok(Vec::new()));
+        return Ok(Ok(BatchWrites::default()));
     }
-    let mut writes = Vec::new();
+    let mut writes = BatchWrites::default();
     match Box::pin(RequestBody::prepare(plan, check, session, &mut writes)).await? {
         Ok(body) => admitted.request_body = body,
         Err(problem) => return Ok(Err(problem)),

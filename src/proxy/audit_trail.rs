@@ -2,10 +2,12 @@
 
 use super::downstream::Downstream;
 use super::loggable::{self, CORRELATION_ID};
+use super::method_override;
 use super::outcome::final_answer;
 use super::peer::Peer;
 use super::problem::Problem;
 use super::record::Record as RequestRecord;
+use super::request_body::BatchWrites;
 use super::route::path_of;
 use super::route_handle::RouteHandle;
 use crate::audit::Audit;
@@ -19,52 +21,116 @@ use uuid::Uuid;
 /// `Retry-After` of a write that could not be audited.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// The audit of a request that changes something.
+/// The number of parts in a line.
+const PARTS: usize = 64;
+
+/// The audit of a request that changes something, or of a batch that may.
 pub(super) struct AuditTrail {
     audit: Audit,
     /// The id that the lines of the request have in common.
     id: String,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    /// No line was written: nothing was changed so far.
+    Nothing,
+    Begun,
+    Ended,
 }
 
 impl AuditTrail {
     /// The audit of an admitted request; `None` if it changes nothing.
-    pub(super) fn of(audit: &Audit, session: &Session, route: &RouteHandle) -> Option<Self> {
-        let is_audited = audit.covers(&route.config) && !route.only_reads(session.req_header());
-        is_audited.then(|| Self { audit: audit.clone(), id: Uuid::new_v4().to_string() })
+    pub(super) fn of(
+        audit: &Audit,
+        session: &Session,
+        route: &RouteHandle,
+        batch: &BatchWrites,
+    ) -> Option<Self> {
+        let is_write = is_write(session, route, batch);
+        let trail =
+            || Self { audit: audit.clone(), id: Uuid::new_v4().to_string(), state: State::Nothing };
+        (audit.covers(&route.config) && (is_write || batch.has_more)).then(trail)
     }
 
-    /// Writes the first line, before any byte is sent. `parts` are those of a batch, as far as they
-    /// are known.
+    /// Writes the first lines, before any byte is sent.
     ///
     /// # Errors
     /// The answer to a request that must not be sent.
     pub(super) async fn begin(
-        &self,
+        &mut self,
         session: &Session,
         record: &RequestRecord,
         parts: &[Part],
     ) -> Result<(), Problem> {
-        let line = begin(session, record, self.stamp(), parts);
-        self.audit.write(line).await.map_err(not_audited)
+        let (first, rest) = parts.split_at_checked(PARTS).unwrap_or((parts, &[]));
+        let path = loggable::whole(path_of(session.req_header().raw_path()));
+        let mut lines = begin(session, record, self.stamp(), &path, first);
+        lines.extend(self.lines_of(rest));
+        self.audit.write(lines).await.map_err(not_audited)?;
+        self.state = State::Begun;
+        Ok(())
     }
 
     /// Writes the next parts of a batch, before their bytes are sent.
     ///
     /// # Errors
     /// The answer to a request that must not be sent to its end.
-    pub(super) async fn add_parts(&self, parts: &[Part]) -> Result<(), Problem> {
-        let record = Record::Parts { stamp: self.stamp(), parts };
-        self.audit.write(record.line()).await.map_err(not_audited)
+    pub(super) async fn add_parts(
+        &mut self,
+        session: &Session,
+        record: &RequestRecord,
+        parts: &[Part],
+    ) -> Result<(), Problem> {
+        if self.state == State::Nothing {
+            return self.begin(session, record, parts).await;
+        }
+        self.audit.write(self.lines_of(parts)).await.map_err(not_audited)
     }
 
-    /// Writes the last line, for which nothing waits.
-    pub(super) fn end(&self, session: &Session, record: &RequestRecord, response_bytes: u64) {
-        self.audit.note(end(session, record, response_bytes, self.stamp()));
+    fn lines_of(&self, parts: &[Part]) -> Vec<u8> {
+        let line = |parts| Record::Parts { stamp: self.stamp(), parts }.line();
+        parts.chunks(PARTS).flat_map(line).collect()
+    }
+
+    /// Writes the last line, for which nothing waits. Returns whether there was a first one.
+    pub(super) fn end(&mut self, session: &Session, record: &RequestRecord, bytes: u64) -> bool {
+        if self.state == State::Nothing {
+            return false;
+        }
+        self.state = State::Ended;
+        self.audit.note(end(session, record, bytes, self.stamp()));
+        true
     }
 
     fn stamp(&self) -> Stamp<'_> {
         Stamp { time: SystemTime::now(), id: &self.id }
     }
+}
+
+/// A request whose end was not reached was cut off: its connection made room for another one, or
+/// the process's time was up.
+impl Drop for AuditTrail {
+    fn drop(&mut self) {
+        if self.state == State::Begun {
+            let end = End {
+                stamp: self.stamp(),
+                status: None,
+                outcome: RequestOutcome::Aborted.label(),
+                correlation_id: None,
+                request_bytes: 0,
+                response_bytes: 0,
+            };
+            self.audit.note(Record::End(end).line());
+        }
+    }
+}
+
+/// Whether a request changes something, as far as it is known before it is sent.
+pub(super) fn is_write(session: &Session, route: &RouteHandle, batch: &BatchWrites) -> bool {
+    // What a batch does is what its parts do, whatever its own method.
+    !batch.parts.is_empty() || !batch.is_declared && !route.only_reads(session.req_header())
 }
 
 /// Writes both lines of a request that was refused and never sent.
@@ -75,22 +141,31 @@ pub(super) fn record_refusal(
     response_bytes: u64,
 ) {
     let RequestOutcome::Local(kind) = record.outcome else { return };
+    let is_refused = kind.status().is_client_error() || kind == ErrorKind::AuditUnavailable;
     let route = record.route.as_ref();
     // A request without a route belongs to every one.
     let is_covered = route.is_none_or(|route| audit.covers(&route.config));
-    if !kind.status().is_client_error() || !is_covered {
+    if !is_refused || !is_covered {
         return;
     }
-    audit.note_refused(|| {
+    let caller = record.caller.as_ref().map(|caller| caller.name.as_str());
+    audit.note_refused(caller, || {
         let id = Uuid::new_v4().to_string();
         let stamp = Stamp { time: SystemTime::now(), id: &id };
-        let mut lines = begin(session, record, stamp, &[]);
+        let path = loggable::readable(path_of(session.req_header().raw_path()));
+        let mut lines = begin(session, record, stamp, &path, &[]);
         lines.extend(end(session, record, response_bytes, stamp));
         lines
     });
 }
 
-fn begin(session: &Session, record: &RequestRecord, stamp: Stamp<'_>, parts: &[Part]) -> Vec<u8> {
+fn begin(
+    session: &Session,
+    record: &RequestRecord,
+    stamp: Stamp<'_>,
+    path: &str,
+    parts: &[Part],
+) -> Vec<u8> {
     let request = session.req_header();
     let peer = Downstream::of(session).map(Downstream::peer);
     let (uid, certificate) = match peer {
@@ -101,7 +176,6 @@ fn begin(session: &Session, record: &RequestRecord, stamp: Stamp<'_>, parts: &[P
         _ => (None, Vec::new()),
     };
     let address = session.client_addr().and_then(|address| address.as_inet());
-    let path = loggable::readable(path_of(request.raw_path()));
     let route = record.route.as_ref();
     Record::Begin(Begin {
         stamp,
@@ -110,7 +184,8 @@ fn begin(session: &Session, record: &RequestRecord, stamp: Stamp<'_>, parts: &[P
         uid,
         certificate,
         method: record.method,
-        path: &path,
+        overrides: method_override::names(&request.headers),
+        path,
         route: route.map(|route| route.name.as_str()),
         client: route.map(|route| route.client.name.as_str()),
         parts,
@@ -128,7 +203,7 @@ fn end(
         stamp,
         status: final_answer(session).map(|answer| answer.status.as_u16()),
         outcome: record.outcome.label(),
-        correlation_id: loggable::id(session, &CORRELATION_ID),
+        correlation_id: loggable::id_of_answer(session, &CORRELATION_ID),
         request_bytes: session.body_bytes_read() as u64,
         response_bytes,
     })

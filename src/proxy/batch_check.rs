@@ -21,6 +21,7 @@ mod refusal;
 mod smuggling;
 mod target;
 
+use super::method_override;
 use super::problem::Problem;
 use super::route::{self, path_of};
 use super::route_handle::RouteHandle;
@@ -41,7 +42,6 @@ use pingora::http::RequestHeader;
 use reader::BatchReader;
 use refusal::{BatchRefusal, unreadable};
 use std::cell::RefCell;
-use std::mem::take;
 use std::sync::Arc;
 use target::Origins;
 
@@ -72,10 +72,13 @@ struct WritingParts {
 impl WritingParts {
     fn add(&mut self, part: &PartRequest<'_>) {
         self.count += 1;
-        if self.count > self.reported + self.new.len() {
+        if self.count > self.reported {
             let target = part.target.split('?').next().unwrap_or_default();
-            let target = readable::cut(readable::one_line(target)).into_owned();
-            self.new.push(Part { method: part.method.to_string(), target });
+            self.new.push(Part {
+                method: part.method.to_string(),
+                overrides: method_override::names(part.headers),
+                target: readable::one_line(target).into_owned(),
+            });
         }
     }
 }
@@ -138,6 +141,7 @@ impl BatchCheck {
     /// Starts over, for another attempt.
     pub(super) fn restart(&mut self) {
         self.writes.count = 0;
+        self.writes.new.clear();
         // A type that was read once can be read again.
         if let Ok(reader) = reader(&self.content_type, self.rules.kind, self.is_declared) {
             self.reader = reader;
@@ -171,10 +175,20 @@ impl BatchCheck {
         result.map_err(|why| problem(Some(self.reader.parts()), why))
     }
 
-    /// Takes the parts that change something and were not taken before.
-    pub(super) fn take_writes(&mut self) -> Vec<Part> {
+    /// The parts that change something and were not reported yet.
+    pub(super) fn new_writes(&self) -> &[Part] {
+        &self.writes.new
+    }
+
+    /// Records that these parts were reported.
+    pub(super) fn confirm_writes(&mut self) {
         self.writes.reported += self.writes.new.len();
-        take(&mut self.writes.new)
+        self.writes.new.clear();
+    }
+
+    /// Whether the request does nothing but what its parts do.
+    pub(super) const fn is_declared(&self) -> bool {
+        self.is_declared
     }
 }
 

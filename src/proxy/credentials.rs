@@ -70,31 +70,29 @@ const MOST_LINES: usize = 2;
 
 /// What a request and its connection show, prepared for comparisons.
 struct Shown<'r> {
-    keys: Vec<SecretDigest>,
-    basic: Vec<(Vec<u8>, SecretDigest)>,
+    keys: [Option<SecretDigest>; MOST_LINES],
+    basic: [Option<Basic>; MOST_LINES],
     peer: &'r Peer,
 }
 
-impl<'r> Shown<'r> {
-    fn of(headers: &HeaderMap, peer: &'r Peer) -> Self {
-        let keys = headers.get_all(X_API_KEY).into_iter();
-        Self {
-            keys: keys.map(|key| SecretDigest::of(key.as_bytes())).collect(),
-            basic: headers.get_all(AUTHORIZATION).into_iter().filter_map(basic_of).collect(),
-            peer,
-        }
-    }
+/// User name and password of HTTP Basic.
+struct Basic {
+    /// The name. The password was behind it, so it is wiped, too.
+    name: Zeroizing<Vec<u8>>,
+    password: SecretDigest,
 }
 
-/// The user name and the digest of the password of HTTP Basic.
-fn basic_of(value: &HeaderValue) -> Option<(Vec<u8>, SecretDigest)> {
-    let (scheme, rest) = value.as_bytes().split_at_checked(6)?;
-    if !scheme.eq_ignore_ascii_case(b"basic ") {
-        return None;
+impl Basic {
+    fn of(value: &HeaderValue) -> Option<Self> {
+        let (scheme, rest) = value.as_bytes().split_at_checked(6)?;
+        if !scheme.eq_ignore_ascii_case(b"basic ") {
+            return None;
+        }
+        let text = Zeroizing::new(STANDARD.decode(rest.trim_ascii()).ok()?);
+        let colon = text.iter().position(|byte| *byte == b':')?;
+        let password = SecretDigest::of(text.get(colon + 1..)?);
+        Some(Self { name: Zeroizing::new(text.get(..colon)?.to_vec()), password })
     }
-    let text = Zeroizing::new(STANDARD.decode(rest.trim_ascii()).ok()?);
-    let colon = text.iter().position(|byte| *byte == b':')?;
-    Some((text.get(..colon)?.to_vec(), SecretDigest::of(text.get(colon + 1..)?)))
 }
 
 impl Credential {
@@ -112,16 +110,16 @@ impl Credential {
     /// Whether the request shows this credential. All parts are compared, so that the time does not
     /// reveal which one matched.
     fn is_shown(&self, shown: &Shown<'_>) -> bool {
-        let any =
-            |found: bool, (one, other): (&SecretDigest, &SecretDigest)| found | (one == other);
-        let keys = self.keys.iter().flat_map(|own| shown.keys.iter().map(move |key| (own, key)));
-        let has_key = keys.fold(false, any);
-        let has_name =
-            |user: &[u8]| self.username.as_ref().is_some_and(|own| own.as_bytes() == user);
-        let given = shown.basic.iter().filter(|(user, _)| has_name(user));
-        let passwords =
-            given.flat_map(|(_, given)| self.passwords.iter().map(move |own| (own, given)));
-        let has_password = passwords.fold(false, any);
+        let has_key = shown.keys.iter().flatten().fold(false, |found, key| {
+            self.keys.iter().fold(found, |found, own| found | (own == key))
+        });
+        let has_name = |basic: &&Basic| {
+            self.username.as_ref().is_some_and(|own| own.as_bytes() == basic.name.as_slice())
+        };
+        let given = shown.basic.iter().flatten().filter(has_name);
+        let has_password = given.fold(false, |found, basic| {
+            self.passwords.iter().fold(found, |found, own| found | (*own == basic.password))
+        });
         let is_user =
             matches!(shown.peer, Peer::Unix { uid: Some(uid) } if self.uids.contains(uid));
         let is_named = |own: &CertificateName| shown.peer.is_named(own, clock::wall());
@@ -165,11 +163,7 @@ impl Credentials {
 
     /// The caller that a request is from.
     pub(super) fn identify(&self, headers: &HeaderMap, peer: &Peer) -> Identified {
-        let lines = [X_API_KEY, AUTHORIZATION].map(|name| headers.get_all(name).iter().count());
-        if lines.iter().any(|count| *count > MOST_LINES) {
-            return Identified::TooMany;
-        }
-        let shown = Shown::of(headers, peer);
+        let Ok(shown) = self.shown(headers, peer) else { return Identified::TooMany };
         self.all().fold(Identified::Nobody, |found, (who, credential)| {
             match (credential.is_shown(&shown), found) {
                 (false, found) => found,
@@ -177,6 +171,27 @@ impl Credentials {
                 (true, _) => Identified::Several,
             }
         })
+    }
+
+    /// What a request shows. Only what some caller has is prepared.
+    ///
+    /// # Errors
+    /// It has more credentials than a tool has.
+    fn shown<'r>(&self, headers: &HeaderMap, peer: &'r Peer) -> Result<Shown<'r>, ()> {
+        let mut shown =
+            Shown { keys: [None; MOST_LINES], basic: [const { None }; MOST_LINES], peer };
+        if self.any_has(|credential| !credential.keys.is_empty()) {
+            for (index, key) in headers.get_all(X_API_KEY).iter().enumerate() {
+                let digest = SecretDigest::of(key.as_bytes());
+                *shown.keys.get_mut(index).ok_or(())? = Some(digest);
+            }
+        }
+        if self.any_has(|credential| credential.username.is_some()) {
+            for (index, value) in headers.get_all(AUTHORIZATION).iter().enumerate() {
+                *shown.basic.get_mut(index).ok_or(())? = Basic::of(value);
+            }
+        }
+        Ok(shown)
     }
 
     /// Two callers that have a credential in common, if there are some.

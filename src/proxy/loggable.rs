@@ -19,6 +19,16 @@ pub(super) fn id<'a>(session: &'a Session, name: &HeaderName) -> Option<&'a str>
     answer.or_else(|| plain_id(&session.req_header().headers, name))
 }
 
+/// An id of the answer. A caller can't choose it.
+pub(super) fn id_of_answer<'a>(session: &'a Session, name: &HeaderName) -> Option<&'a str> {
+    final_answer(session).and_then(|answer| plain_id(&answer.headers, name))
+}
+
+/// A whole path, in which control characters are percent-encoded.
+pub(super) fn whole(path: &[u8]) -> Cow<'_, str> {
+    percent_encode(path, CONTROLS).into()
+}
+
 /// A path for the log: control characters, which could imitate another line or control a terminal,
 /// are percent-encoded. Only the beginning of a long path is shown.
 pub(super) fn readable(path: &[u8]) -> Cow<'_, str> {

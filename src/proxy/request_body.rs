@@ -60,6 +60,17 @@ pub(crate) enum RequestBody {
     },
 }
 
+/// What a batch changes.
+#[derive(Debug, Default)]
+pub(super) struct BatchWrites {
+    /// The parts that change something, as far as they are known.
+    pub(super) parts: Vec<Part>,
+    /// Whether more parts may come while the body is sent.
+    pub(super) has_more: bool,
+    /// Whether the request does nothing but what its parts do.
+    pub(super) is_declared: bool,
+}
+
 /// How the length of a streaming body is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
@@ -137,9 +148,8 @@ impl Stages {
         }
     }
 
-    /// Takes the parts of a batch that change something and were not taken before.
-    fn take_writes(&mut self) -> Vec<Part> {
-        self.check.as_mut().map(|check| check.take_writes()).unwrap_or_default()
+    fn new_writes(&self) -> &[Part] {
+        self.check.as_ref().map_or(&[], |check| check.new_writes())
     }
 
     /// Restarts the stages for another attempt.
@@ -153,9 +163,8 @@ impl Stages {
 }
 
 impl RequestBody {
-    /// Prepares the body of a request, and sets the parts of a batch that change something, as far
-    /// as they are known. Returns `None` if it is passed on as it is, or the answer to
-    /// a request that must not be sent.
+    /// Prepares the body of a request, and sets what it changes, if it is a batch. Returns `None` if
+    /// the body is passed on as it is, or the answer to a request that must not be sent.
     ///
     /// # Errors
     /// The caller did not send the body that it announced.
@@ -163,7 +172,7 @@ impl RequestBody {
         plan: Option<&LinkPlan>,
         check: Option<Box<BatchCheck>>,
         session: &mut Session,
-        writes: &mut Vec<Part>,
+        writes: &mut BatchWrites,
     ) -> pingora::Result<Result<Option<Self>, Problem>> {
         let request = session.req_header();
         let rewriter = plan.and_then(|plan| plan.request_rewriter(request));
@@ -174,6 +183,8 @@ impl RequestBody {
             Some(check) => !check.keeps_length(),
             None => route::ends_with(request.raw_path(), route::BATCH),
         };
+        writes.is_declared = check.as_ref().is_some_and(|check| check.is_declared());
+        writes.has_more = check.is_some();
         let stages = Stages::new(check, rewriter.unwrap_or(RequestRewriter::none()));
         let length = request.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         match length.and_then(|length| length.parse::<u64>().ok()) {
@@ -201,7 +212,7 @@ impl RequestBody {
     async fn hold(
         mut stages: Stages,
         session: &mut Session,
-        writes: &mut Vec<Part>,
+        writes: &mut BatchWrites,
     ) -> pingora::Result<Result<Option<Self>, Problem>> {
         let continued = send_continue(session).await?;
         // pingora sends the body from this buffer, which holds all of it.
@@ -213,7 +224,8 @@ impl RequestBody {
         if let Err(problem) = stages.push(&given, true, &mut body).await {
             return Ok(Err(problem));
         }
-        *writes = stages.take_writes();
+        writes.parts = stages.new_writes().to_vec();
+        writes.has_more = false;
         let has_changed = continued || body != given;
         Ok(Ok(has_changed.then(|| Self::Held { body: body.into(), continued })))
     }
@@ -271,12 +283,21 @@ impl RequestBody {
         }
     }
 
-    /// Takes the parts of a batch that change something and were not taken before. Their bytes must
-    /// not be sent until they are in the audit log.
-    pub(super) fn take_writes(&mut self) -> Vec<Part> {
+    /// The parts of a batch that change something and are in no line of the audit log yet. Their
+    /// bytes must not be sent before.
+    pub(super) fn new_writes(&self) -> &[Part] {
         match self {
-            Self::Held { .. } => Vec::new(),
-            Self::Streaming { stages, .. } => stages.take_writes(),
+            Self::Held { .. } => &[],
+            Self::Streaming { stages, .. } => stages.new_writes(),
+        }
+    }
+
+    /// Records that these parts are in the audit log.
+    pub(super) fn confirm_writes(&mut self) {
+        if let Self::Streaming { stages, .. } = self
+            && let Some(check) = &mut stages.check
+        {
+            check.confirm_writes();
         }
     }
 

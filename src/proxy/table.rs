@@ -69,7 +69,11 @@ impl Table {
             limit: parts.config.limits.requests.into(),
             listeners: parts.addresses.iter().enumerate().map(served).collect(),
             callers: callers.iter().map(|caller| handle(&caller.name, caller.limits)).collect(),
-            unnamed: (!callers.is_empty()).then(|| handle(UNNAMED, CallerLimits::default())),
+            unnamed: parts
+                .config
+                .caller_names()
+                .find(|name| *name == UNNAMED)
+                .map(|name| handle(name, CallerLimits::default())),
         }
     }
 

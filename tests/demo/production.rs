@@ -5,7 +5,7 @@ const CONTAINERFILE: &str = include_str!("../../deploy/image/Containerfile");
 
 #[test]
 fn make_release_and_the_image_leave_out_the_demo_tenant() {
-    let features = "--no-default-features --features otlp";
+    let features = "--no-default-features --features cert,otlp";
     assert!(MAKEFILE.contains(&format!("\nPRODUCTION := {features}\n")));
     assert!(MAKEFILE.contains("scripts/release.sh target/ship/bearerd $(PRODUCTION)\n"));
     assert!(CONTAINERFILE.contains(&format!("cargo build --release --locked {features} &&")));

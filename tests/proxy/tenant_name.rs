@@ -1,5 +1,5 @@
-//! Tools with the tenant's address built in: the tenant's name leads to the sidecar, and the sidecar
-//! finds the tenant all the same.
+//! Tools with the tenant's address built in: the tenant's name leads to the sidecar, which finds
+//! the tenant all the same.
 
 use crate::support::issuer;
 use crate::support::network::Network;

@@ -17,7 +17,12 @@ pub(super) fn read(root: &Section<'_>, known: Option<&KnownRoutes<'_>>) -> Optio
             section.fault(key, "is empty; give a value, or remove the key");
         }
     }
-    let folder = section.parse("folder", value::path);
+    let folder = section.parse("folder", |text| match value::path(text)? {
+        folder if folder.parent().is_none() => {
+            Err("is the root, and bearerd could then write everywhere; give a folder".to_owned())
+        }
+        folder => Ok(folder),
+    });
     let stderr = section.parse("stderr", value::switch);
     let target = match (folder, stderr?) {
         (Some(folder), false) => Some(AuditTarget::Folder(folder)),
