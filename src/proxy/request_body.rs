@@ -163,8 +163,8 @@ impl Stages {
 }
 
 impl RequestBody {
-    /// Prepares the body of a request, and sets what it changes, if it is a batch. Returns `None` if
-    /// the body is passed on as it is, or the answer to a request that must not be sent.
+    /// Prepares the body of a request, and sets what it changes, if it is a batch. Returns `None`
+    /// if the body is passed on as it is, or the answer to a request that must not be sent.
     ///
     /// # Errors
     /// The caller did not send the body that it announced.
