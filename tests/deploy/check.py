@@ -393,6 +393,15 @@ class Helm(unittest.TestCase):
         },
         "podMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
     }
+    # For a team: TLS, callers with names, and no credential without a name.
+    GATEWAY = {
+        "standalone": {
+            "access": {"secret": ""},
+            "callers": {"secret": "bearerd-callers"},
+            "tls": {"secret": "bearerd-tls"},
+        },
+        "config": {"callers": {"etl": {"api_key_file": "/run/secrets/callers/etl", "methods": ["GET", "HEAD"]}}},
+    }
     SIDECAR_ONLY = {"standalone": {"enabled": False}}
     CONFIG = {
         "clients": {"technical-user": {"credentials": "/run/secrets/bearerd"}},
@@ -425,7 +434,7 @@ class Helm(unittest.TestCase):
         self.assertEqual(set(self.render(self.ALL)), wanted | {"PodDisruptionBudget", "PodMonitor"})
         self.assertEqual(set(self.render({})), {"ConfigMap", "Deployment", "Service"})
         self.assertEqual(set(self.render(self.SIDECAR_ONLY)), {"ConfigMap"})
-        for values in ({}, self.ALL, self.SIDECAR_ONLY):
+        for values in ({}, self.ALL, self.GATEWAY, self.SIDECAR_ONLY):
             for kind, document in self.render(values).items():
                 with self.subTest(kind):
                     judge(document)
@@ -465,12 +474,25 @@ class Helm(unittest.TestCase):
         self.assertEqual(shutdown, {"lame_duck": "10s"})
         self.assertGreaterEqual(pods["spec"]["terminationGracePeriodSeconds"], 10 + 25)
 
+    def test_a_gateway_has_tls_and_callers_and_no_other_credential(self):
+        rendered = self.render(self.GATEWAY)
+        pod = rendered["Deployment"]["spec"]["template"]["spec"]
+        mounted = [mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]]
+        self.assertEqual(mounted[2:], ["/run/secrets/tls", "/run/secrets/callers"])
+        secrets = {volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume}
+        self.assertEqual(secrets, {"bearerd", "bearerd-tls", "bearerd-callers"})
+        (port,) = rendered["Service"]["spec"]["ports"]
+        self.assertEqual(port["appProtocol"], "https")
+        config = yaml.safe_load(rendered["ConfigMap"]["data"]["bearerd.yaml"])
+        self.assertEqual(config["listen"]["address"], "0.0.0.0:8080")
+        self.assertNotIn("api_key_file", config["access"])
+
     def test_bearerd_accepts_the_configurations(self):
         binary = os.environ.get("BEARERD")
         if binary is None:
             skip(self, "the configurations of the chart", "the variable BEARERD names no binary")
         own = {"config": {"access": {"hosts": ["odata.internal"]}, "log": {"level": "warn"}}}
-        for values in ({}, self.SIDECAR_ONLY, own):
+        for values in ({}, self.SIDECAR_ONLY, self.GATEWAY, own):
             rendered = self.render(values)["ConfigMap"]["data"]["bearerd.yaml"]
             with tempfile.TemporaryDirectory() as folder:
                 secrets = pathlib.Path(folder)
@@ -480,9 +502,13 @@ class Helm(unittest.TestCase):
                 (secrets / "token_url").write_text(
                     "https://acme.authentication.eu10.hana.ondemand.com/oauth/token"
                 )
-                for mounted in ("/run/secrets/bearerd", "/run/secrets/access"):
-                    rendered = rendered.replace(mounted, folder)
+                (secrets / "etl").write_text("a-key-of-a-caller-with-32-characters")
+                for mounted in ("bearerd", "access", "callers", "tls"):
+                    rendered = rendered.replace(f"/run/secrets/{mounted}", folder)
                 (secrets / "bearerd.yaml").write_text(rendered)
+                if "tls.crt" in rendered:
+                    made = [binary, "cert", "--config", secrets / "bearerd.yaml", "--folder", folder]
+                    subprocess.run(made, check=True, capture_output=True, env={})
                 checked = subprocess.run(
                     [binary, "check", "--config", secrets / "bearerd.yaml"], capture_output=True, text=True, env={}
                 )
