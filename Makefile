@@ -78,7 +78,7 @@ docs: setup
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
 
 # interop::prometheus runs alone: it is timed, and other tests must not slow it down.
-interop: interop-packages ## Real peers: SAP's CAP server with @sap/xssec, the datasphere CLI, pyodata, Chromium, Prometheus, tinyproxy, mitmproxy, nginx with HTTP/2; kubectl's and systemd's word on deploy/
+interop: interop-packages ## Real peers: SAP's CAP server with @sap/xssec, the datasphere CLI, pyodata, Chromium, Prometheus, tinyproxy, mitmproxy, nginx with HTTP/2, HAProxy; kubectl's and systemd's word on deploy/
 	$(CARGO) test --test integration interop -- --ignored --skip interop::prometheus
 	$(CARGO) test --test integration interop::prometheus -- --ignored
 

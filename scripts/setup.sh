@@ -79,6 +79,7 @@ for option; do
             need tinyproxy tinyproxy
             need mitmdump mitmproxy
             PATH="$PATH:/usr/sbin" need nginx nginx
+            PATH="$PATH:/usr/sbin" need haproxy haproxy
             ;;
         --with-llvm)
             # llvm-profdata of rustc's own LLVM, unless rustup has brought it.

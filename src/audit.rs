@@ -137,7 +137,7 @@ impl Audit {
             Ok(Ok(Err(why))) => self.failed(why),
             Ok(Err(_)) => self.failed("its thread has ended; restart bearerd".to_owned()),
             Err(_) => {
-                let why = format!("it takes longer than {WAIT:?}");
+                let why = format!("writing took longer than {WAIT:?}");
                 // The thread that writes withdraws it.
                 self.queue.set_complaint(Some(&why));
                 self.failed(why)

@@ -118,7 +118,7 @@ impl SecretKind {
 
     fn digest_of_line(self, line: &str) -> Result<SecretDigest, &'static str> {
         if let Some(digest) = line.strip_prefix(DIGEST) {
-            let wrong = "has a `sha256:` line that is not followed by 64 hexadecimal digits; `bearerd key` prints a right one";
+            let wrong = "has a `sha256:` line that is not followed by 64 hexadecimal digits; `bearerd key --digest` makes a right one from the key";
             return SecretDigest::parse(digest.trim_end()).ok_or(wrong);
         }
         self.digest(line)

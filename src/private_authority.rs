@@ -30,13 +30,13 @@ pub enum AuthorityError {
     #[error("it is no certificate of an authority that `bearerd cert` made")]
     NotAnAuthority,
     /// The key is another authority's.
-    #[error("the key is another authority's")]
+    #[error("ca.key belongs to another authority")]
     OtherKey,
     /// The authority may not sign for a name.
     #[error("it may not sign for {0}")]
     NotPermitted(String),
     /// The authority has ended, or will end before the certificate is worth having.
-    #[error("it has ended")]
+    #[error("it has expired")]
     Ended,
 }
 
@@ -145,6 +145,11 @@ impl Authority {
             key: Secret::new(key.serialize_pem()),
         })
     }
+}
+
+/// Whether a text is a private key, PEM.
+pub fn is_private_key(text: &Secret) -> bool {
+    KeyPair::from_pem(text.expose()).is_ok()
 }
 
 /// Whether a certificate is for exactly these hosts, and has more than a third of its life left.

@@ -26,6 +26,18 @@ pub struct Access {
     pub uids: Vec<u32>,
 }
 
+/// Formats the rate as in the configuration.
+impl fmt::Display for Rate {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = match self.period.as_secs() {
+            1 => "s",
+            60 => "min",
+            _ => "h",
+        };
+        write!(formatter, "{}/{unit}", self.requests)
+    }
+}
+
 impl Access {
     /// The files of the local credential.
     pub fn files(&self) -> impl Iterator<Item = &Path> {

@@ -2,7 +2,6 @@
 
 use super::downstream::Downstream;
 use super::loggable::{self, CORRELATION_ID};
-use super::method_override;
 use super::outcome::final_answer;
 use super::peer::Peer;
 use super::problem::Problem;
@@ -68,7 +67,11 @@ impl AuditTrail {
         let path = loggable::whole(path_of(session.req_header().raw_path()));
         let mut lines = begin(session, record, self.stamp(), &path, first);
         lines.extend(self.lines_of(rest));
-        self.audit.write(lines).await.map_err(not_audited)?;
+        self.audit.write(lines).await.map_err(|why| {
+            not_audited(&format!(
+                "bearerd could not write this request to its audit log ({why}), so it did not send the request; try again, and check the disk of the audit log"
+            ))
+        })?;
         self.state = State::Begun;
         Ok(())
     }
@@ -86,7 +89,11 @@ impl AuditTrail {
         if self.state == State::Nothing {
             return self.begin(session, record, parts).await;
         }
-        self.audit.write(self.lines_of(parts)).await.map_err(not_audited)
+        self.audit.write(self.lines_of(parts)).await.map_err(|why| {
+            not_audited(&format!(
+                "bearerd could not write further parts of this batch to its audit log ({why}), so it did not send them; earlier parts may have been executed, so check them at the tenant before you try again"
+            ))
+        })
     }
 
     fn lines_of(&self, parts: &[Part]) -> Vec<u8> {
@@ -184,7 +191,7 @@ fn begin(
         uid,
         certificate,
         method: record.method,
-        overrides: method_override::names(&request.headers),
+        overrides: loggable::overrides(&request.headers),
         path,
         route: route.map(|route| route.name.as_str()),
         client: route.map(|route| route.client.name.as_str()),
@@ -211,9 +218,6 @@ fn end(
 }
 
 /// The answer to a request that can't be audited.
-fn not_audited(why: crate::audit::NotWritten) -> Problem {
-    let detail = format!(
-        "bearerd could not write this request into its audit log ({why}), so it did not send it, or not to its end; try again, and check the disk of the audit log"
-    );
+fn not_audited(detail: &str) -> Problem {
     Problem { retry_after: Some(RETRY_AFTER), ..Problem::new(ErrorKind::AuditUnavailable, detail) }
 }

@@ -21,7 +21,7 @@ mod refusal;
 mod smuggling;
 mod target;
 
-use super::method_override;
+use super::loggable;
 use super::problem::Problem;
 use super::route::{self, path_of};
 use super::route_handle::RouteHandle;
@@ -76,7 +76,7 @@ impl WritingParts {
             let target = part.target.split('?').next().unwrap_or_default();
             self.new.push(Part {
                 method: part.method.to_string(),
-                overrides: method_override::names(part.headers),
+                overrides: loggable::overrides(part.headers),
                 target: readable::one_line(target).into_owned(),
             });
         }

@@ -52,14 +52,14 @@ impl CallerHandle {
         let more = |requests: u32| (requests < most).then(|| requests.saturating_add(1));
         let counted = self.load.requests.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         if counted.is_err() {
-            let what = format!("{most} concurrent requests (`limits.requests`)");
+            let what =
+                format!("{most} concurrent requests (`callers.{}.limits.requests`)", self.name);
             return Err(self.limited(&what, RETRY_AFTER_OVERLOAD));
         }
         let request = CallerRequest(self.load.clone());
         if let Some(rate) = self.limits.rate {
             self.load.spend(rate, Instant::now()).map_err(|wait| {
-                let what =
-                    format!("{} requests in {:?} (`limits.rate`)", rate.requests, rate.period);
+                let what = format!("{rate} requests (`callers.{}.limits.rate`)", self.name);
                 self.limited(&what, wait)
             })?;
         }

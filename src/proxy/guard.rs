@@ -185,7 +185,9 @@ fn unknown_caller(credentials: &Credentials, headers: &HeaderMap) -> Problem {
         (true, false) => "a user name and a password (HTTP Basic)",
         (false, true) => "an API key in X-Api-Key",
         (true, true) => "HTTP Basic, or an API key in X-Api-Key",
-        (false, false) => "a certificate of a caller, or connect as the user of one",
+        (false, false) => {
+            "a valid certificate of a caller, or connect to the Unix socket as a caller's user"
+        }
     };
     let is_certified = |credential: &Credential| credential.certificate.is_some();
     let or_certificate = match (challenge || takes_key) && credentials.any_has(is_certified) {

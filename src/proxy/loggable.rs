@@ -1,8 +1,9 @@
 //! What logs may say of a request: its path, and the ids by which SAP finds it.
 
+use super::method_override::overriding_methods;
 use super::outcome::final_answer;
 use crate::readable;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{CONTROLS, percent_encode};
 use pingora::proxy::Session;
 use std::borrow::Cow;
@@ -22,6 +23,15 @@ pub(super) fn id<'a>(session: &'a Session, name: &HeaderName) -> Option<&'a str>
 /// An id of the answer. A caller can't choose it.
 pub(super) fn id_of_answer<'a>(session: &'a Session, name: &HeaderName) -> Option<&'a str> {
     final_answer(session).and_then(|answer| plain_id(&answer.headers, name))
+}
+
+/// The methods by which headers override a request's own, for the audit log.
+pub(super) fn overrides(headers: &HeaderMap) -> Vec<String> {
+    let name = |value: &HeaderValue| {
+        let text = String::from_utf8_lossy(value.as_bytes());
+        readable::cut(readable::one_line(&text).into_owned().into()).into_owned()
+    };
+    overriding_methods(headers).map(name).collect()
 }
 
 /// A whole path, in which control characters are percent-encoded.
@@ -45,7 +55,6 @@ fn plain_id<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
     #[test]
     fn a_path_is_logged_without_control_characters() {

@@ -1,7 +1,6 @@
 //! Headers that override a request's method.
 
 use super::stripped_headers::resembles;
-use crate::readable;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 /// Headers that override a request's method.
@@ -14,15 +13,6 @@ pub(super) fn overriding_methods(headers: &HeaderMap) -> impl Iterator<Item = &H
     let is_override =
         |name: &HeaderName| METHOD_OVERRIDES.iter().any(|known| resembles(name, known));
     headers.iter().filter(move |(name, _)| is_override(name)).map(|(_, value)| value)
-}
-
-/// The methods by which headers override a request's own, for the audit log.
-pub(super) fn names(headers: &HeaderMap) -> Vec<String> {
-    let name = |value: &HeaderValue| {
-        let text = String::from_utf8_lossy(value.as_bytes());
-        readable::cut(readable::one_line(&text).into_owned().into()).into_owned()
-    };
-    overriding_methods(headers).map(name).collect()
 }
 
 /// Whether a condition holds for a request's method and for every method that overrides it.

@@ -7,6 +7,7 @@ mod cli;
 mod debian_server;
 mod deploy;
 mod forward_proxy;
+mod gateway;
 mod http2;
 mod prometheus;
 mod promtool;

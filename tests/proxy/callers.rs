@@ -232,7 +232,12 @@ async fn a_caller_beyond_its_limits_waits_and_takes_nothing_from_others() {
     let wait: u64 = answer.headers()["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1_000..=1_200).contains(&wait), "{wait}");
     let detail = answer.text().await.unwrap();
-    assert!(detail.contains("caller rare has reached its limit of 3 requests"), "{detail}");
+    assert!(
+        detail.contains(
+            "caller rare has reached its limit of 3/h requests (`callers.rare.limits.rate`)"
+        ),
+        "{detail}"
+    );
 
     // The upstream answers late.
     callers.scene.upstream.always("/free/held", Behaviour::Hang);
@@ -465,7 +470,7 @@ async fn check_prints_who_may_do_what_and_refuses_two_callers_with_one_key() {
     assert!(is_valid, "{text}");
     for line in [
         "Callers (requests of anyone else are refused):",
-        "  etl, by API key; at most 8 requests at once, 600 requests in 60s\n    /data   as c: GET, HEAD, and POST on …/$query\n  job, by API key\n",
+        "  etl, by API key; at most 8 requests at once, 600/min requests\n    /data   as c: GET, HEAD, and POST on …/$query\n  job, by API key\n",
         "    /users  as c: GET, HEAD, POST, PUT, PATCH, DELETE\n",
         "  the caller of access, by HTTP Basic as tool\n    all routes, as above\n",
     ] {

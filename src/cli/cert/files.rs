@@ -1,10 +1,10 @@
 //! The files of the authority and of the certificate, and when they are made anew.
 
 use crate::cli::{print, warn_of_unknown};
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow, bail, ensure};
 use bearerd::config::{self, Config, Flags};
 use bearerd::environment::Environment;
-use bearerd::private_authority::{Authority, AuthorityError, current_until};
+use bearerd::private_authority::{Authority, AuthorityError, current_until, is_private_key};
 use bearerd::secret::Secret;
 use clap::Args;
 use rustix::system::uname;
@@ -75,6 +75,11 @@ pub(in crate::cli) fn cert(options: &CertOptions, environment: &Environment) -> 
     let (authority, is_new) = files.authority(options, hosts)?;
     // With the same key, the new certificate takes effect in one step.
     let key = read_secret(&files.key)?.filter(|_| !is_new);
+    ensure!(
+        key.as_ref().is_none_or(is_private_key),
+        "{} is not a private key in PEM that bearerd can use; delete it, and run this command with --force",
+        files.key.display()
+    );
     let made = authority.sign(hosts, DAY * options.days, key.as_ref());
     let made = made.map_err(|error| explained(&error, &files))?;
     if is_new {

@@ -108,7 +108,7 @@ fn credentials(caller: &Caller) -> String {
 fn limits(caller: &Caller) -> String {
     let requests = caller.limits.requests.map(|most| format!("{most} requests at once"));
     let rate = caller.limits.rate;
-    let rate = rate.map(|rate| format!("{} requests in {:?}", rate.requests, rate.period));
+    let rate = rate.map(|rate| format!("{rate} requests"));
     let all: Vec<_> = requests.into_iter().chain(rate).collect();
     if all.is_empty() { String::new() } else { format!("; at most {}", all.join(", ")) }
 }

@@ -39,7 +39,7 @@ pub(crate) const ACCESS: &[Field] = &[
         Form::List(&Form::Number(0, u32::MAX)),
         Absent,
         "[1000]",
-        "User ids that may connect to a Unix socket, besides bearerd's own and those of `callers`. The socket then has mode 0666, and the kernel identifies the caller's user.",
+        "User ids that may connect to a Unix socket, besides bearerd's own and those of `callers`. If there are `callers`, these users can connect, but their requests need a caller's credential. The socket then has mode 0666, and the kernel identifies the caller's user.",
     ),
 ];
 
@@ -138,7 +138,7 @@ pub(crate) const CALLER_CERTIFICATE: &[Field] = &[
         Form::Text,
         Absent,
         "127.0.0.1:8443",
-        "The listener whose client_ca_file signs the certificate. It must be given if listeners have different ones.",
+        "The listener whose client_ca_file has the authority of this certificate. It must be given if listeners have different ones.",
     ),
 ];
 

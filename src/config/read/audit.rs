@@ -29,7 +29,10 @@ pub(super) fn read(root: &Section<'_>, known: Option<&KnownRoutes<'_>>) -> Optio
         (None, true) if !section.has("folder") => Some(AuditTarget::Stderr),
         _ => {
             if section.has("folder") == (stderr == Some(true)) {
-                let message = "needs one of `folder` and `stderr: on`";
+                let message = match section.has("folder") {
+                    true => "has a folder and `stderr: on`; remove one of them",
+                    false => "has no folder; set it, or `stderr: on`",
+                };
                 section.reader.fault(section.place(), section.own_path(), message);
             }
             None
