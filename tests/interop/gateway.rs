@@ -90,13 +90,15 @@ async fn replicas_behind_a_balancer_are_restarted_without_a_lost_request() {
     let _balancer =
         Running::start(folder, "haproxy", &["-db", "-f", file.to_str().unwrap()], address).await;
 
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .add_root_certificate(reqwest::Certificate::from_pem(authority.pem.as_bytes()).unwrap())
-        .build()
-        .unwrap();
+    let trusting = || {
+        let authority = reqwest::Certificate::from_pem(authority.pem.as_bytes()).unwrap();
+        reqwest::Client::builder().no_proxy().add_root_certificate(authority)
+    };
+    // The load keeps its connections, and the other client makes new ones, which are balanced.
+    let (client, fresh) =
+        (trusting().build().unwrap(), trusting().pool_max_idle_per_host(0).build().unwrap());
     let url = format!("https://localhost:{}/free/x", address.port());
-    let send = async || {
+    let send = async |client: &reqwest::Client| {
         let request = client.get(&url).header("x-api-key", KEY).timeout(Duration::from_secs(20));
         request.send().await.map(|answer| answer.status().as_u16())
     };
@@ -104,7 +106,7 @@ async fn replicas_behind_a_balancer_are_restarted_without_a_lost_request() {
     let load = async || {
         let mut lost = Vec::new();
         while !stop.load(Ordering::Relaxed) {
-            match send().await {
+            match send(&client).await {
                 Ok(200) => {}
                 other => lost.push(format!("{other:?}")),
             }
@@ -119,8 +121,12 @@ async fn replicas_behind_a_balancer_are_restarted_without_a_lost_request() {
             running[index] = replica.start().await;
             // The balancer has seen it: it gets connections again.
             let before = sent.load(Ordering::Relaxed);
-            let series = "bearerd_requests_total{code_class=\"2xx\",method=\"GET\"";
-            eventually("used again", async || running[index].metric(series).await > 0.0).await;
+            let series = r#"bearerd_caller_requests_total{caller="etl",code_class="2xx""#;
+            eventually("used again", async || {
+                assert_eq!(send(&fresh).await.unwrap(), 200);
+                running[index].metric(series).await > 0.0
+            })
+            .await;
             eventually("under load", async || sent.load(Ordering::Relaxed) > before).await;
         }
         stop.store(true, Ordering::Relaxed);
