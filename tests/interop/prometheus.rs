@@ -204,6 +204,10 @@ async fn the_alerts_and_panels_follow_the_events_of_a_night() {
         "CSRF tokens fetched",
         "New credentials by outcome",
         "Reloads of the configuration",
+        // These are of a gateway, with callers, TLS and an audit log.
+        "Requests by caller",
+        "Time left of listener certificates",
+        "Audit log",
         "Starts",
         "Tokens that the upstream refused",
     ];
