@@ -4,7 +4,7 @@ mod connections;
 mod page;
 mod runbook;
 
-pub(crate) use connections::serve;
+pub(crate) use connections::{NEEDS_TLS, serve};
 
 use crate::readiness::ProbeAnswer;
 use crate::status::StatusView;

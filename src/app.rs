@@ -80,9 +80,9 @@ impl App {
             .iter()
             .map(|address| Listener::bind(address, &config.uids(), &mut sockets))
             .collect::<Result<Vec<_>, BindError>>()?;
-        let admin = bind_tcp(config.admin_listen, &mut sockets)
+        let admin = bind_tcp(config.admin.address, &mut sockets)
             .and_then(|admin| admin.set_nonblocking(true).map(|()| admin))
-            .map_err(|error| BindError::new(config.admin_listen, error, "admin.listen"))?;
+            .map_err(|error| BindError::new(config.admin.address, error, "admin.listen"))?;
         sockets.finish()?;
         let workers = config.workers;
         config.audit.as_ref().map_or(Ok(()), Audit::check)?;
@@ -154,18 +154,17 @@ impl App {
         let listeners = self.listeners.len().try_into().unwrap_or(u64::MAX);
         let requests = u64::from(setup.config.limits.requests).saturating_mul(listeners);
         let connections = ConnectionLimits::of_process(self.workers, requests);
-        start_admin(&self.admin, Admin { view: view.clone(), hosts }, connections.admin, &control)?;
+        let admin = Admin { view: view.clone(), hosts };
+        start_admin(&self.admin, setup.tls.admin.clone(), admin, connections.admin, &control)?;
         let anchors = &setup.inputs.anchors;
         let engines = Engines::new(self.workers, connections.pooled, proxy.clone(), anchors)?;
-        let workers = Workers::start(&engines, self.listeners, &setup.tls, connections.callers)?;
+        let workers =
+            Workers::start(&engines, self.listeners, &setup.tls.callers, connections.callers)?;
         drop(starting);
         for address in &addresses {
             info!(%address, "Listening.");
         }
-        let of_listener = |(listener, tls): (&ListenerId, &Arc<ListenerTls>)| {
-            Some((addresses.get(listener.0)?.to_string(), tls.clone()))
-        };
-        let tls: Vec<_> = setup.tls.iter().filter_map(of_listener).collect();
+        let tls = setup.tls.by_address(&addresses, self.admin.local_addr()?);
         listener_certificates::start(&tls, &self.metrics, &control);
         view.readiness().set_tls(tls);
         let urls = addresses.iter().enumerate();
@@ -205,6 +204,7 @@ impl App {
 
 fn start_admin(
     listener: &TcpListener,
+    tls: Option<Arc<ListenerTls>>,
     admin: Admin,
     most: usize,
     control: &Control,
@@ -212,7 +212,7 @@ fn start_admin(
     let address = listener.local_addr()?;
     let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
     info!(%address, "Admin is listening.");
-    control.spawn(admin::serve(listener, admin::router(admin), most));
+    control.spawn(admin::serve(listener, tls, admin::router(admin), most));
     Ok(())
 }
 

@@ -11,6 +11,7 @@ mod draft;
 mod fault;
 mod field;
 mod file;
+mod listener;
 mod model;
 mod node;
 mod overrides;
@@ -27,15 +28,15 @@ pub use access::{
 };
 pub use draft::Draft;
 pub use fault::{Fault, Faults, Place};
+pub use listener::{AdminListener, TlsSettings};
 pub use model::{
     Audit, AuditTarget, Caller, Client, Config, InFlightLimits, Limits, Log, LogFormat,
-    OnAuditFailure, Retry, Route, RouteRef, ShutdownTimes, Timeouts, TlsSettings, TlsVersion,
-    Transport, Upstream,
+    OnAuditFailure, Retry, Route, RouteRef, ShutdownTimes, Timeouts, Transport, Upstream,
 };
 pub use overrides::{Flags, unknown_variables, variables};
 pub use reference::reference;
 pub use schema::schema;
-pub use value::{ListenAddress, ListenerId};
+pub use value::{ListenAddress, ListenerId, TlsVersion};
 
 use crate::environment::Environment;
 use crate::files;

@@ -15,4 +15,4 @@ pub use error::HttpClientError;
 pub(crate) use send_error::SendError;
 pub use send_error::TunnelRefusal;
 pub use tls::set_up_tls;
-pub(crate) use tls::{client_config, parse_certificate};
+pub(crate) use tls::{client_config, parse_certificate, versions};

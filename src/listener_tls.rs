@@ -4,29 +4,28 @@
 //! began. HTTP/1.1 alone is offered: bearerd's checks of framing are those of HTTP/1.1, and a tool
 //! of old gains nothing from HTTP/2 on its way to the same machine or network.
 
-use crate::config::{SubjectName, TlsSettings, TlsVersion};
-use crate::http_client::parse_certificate;
+mod client_verifier;
+mod handshake;
+
+pub(crate) use handshake::{HandshakeFailure, TLS_HANDSHAKE};
+
+use crate::config::{SubjectName, TlsSettings};
+use crate::http_client::{self, parse_certificate};
 use crate::secret_file::SecretFileError;
-use crate::throttle::Throttle;
 use crate::trust::{self, TrustError};
 use arc_swap::{ArcSwap, ArcSwapOption};
-use rustls::client::danger::HandshakeSignatureValid;
+use client_verifier::ClientVerifier;
+use handshake::Handshakes;
 use rustls::crypto::ring;
-use rustls::pki_types::{CertificateDer, UnixTime, pem};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::pki_types::{CertificateDer, pem};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
-use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
-    SignatureScheme,
-};
-use std::io;
+use rustls::{Error, RootCertStore, ServerConfig};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tracing::warn;
 use x509_parser::extensions::GeneralName;
 use x509_parser::time::ASN1Time;
 
@@ -126,6 +125,7 @@ pub struct ListenerTls {
     complaint: ArcSwapOption<String>,
     /// Asks for a look at the files.
     look: Notify,
+    handshakes: Handshakes,
 }
 
 /// The content of the files, and what was made of it.
@@ -146,6 +146,7 @@ impl ListenerTls {
             read: ArcSwap::from_pointee(read(settings)?),
             complaint: ArcSwapOption::empty(),
             look: Notify::new(),
+            handshakes: Handshakes::default(),
         })
     }
 
@@ -196,10 +197,13 @@ impl ListenerTls {
     /// Does the handshake of a connection.
     ///
     /// # Errors
-    /// The caller does not speak TLS as it is required, or its certificate is not accepted.
-    pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    /// The caller speaks no TLS, or not as it is required, or its certificate is not accepted.
+    pub(crate) async fn accept(
+        &self,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, HandshakeFailure> {
         let acceptor = self.read.load().acceptor.clone();
-        acceptor.accept(stream).await
+        handshake::accept(&acceptor, &self.handshakes, stream).await
     }
 }
 
@@ -217,12 +221,8 @@ fn read(settings: &TlsSettings) -> Result<Read, ListenerTlsError> {
         return Err(unusable("the certificate's file has no certificate".to_owned()));
     }
     let provider = Arc::new(ring::default_provider());
-    let versions = match settings.min_tls {
-        TlsVersion::V1_2 => rustls::ALL_VERSIONS,
-        TlsVersion::V1_3 => &[&rustls::version::TLS13],
-    };
     let builder = ServerConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(versions)
+        .with_protocol_versions(http_client::versions(settings.min_tls))
         .map_err(|error| unusable(error.to_string()))?;
     let mut authorities = Vec::new();
     let builder = match &settings.client_ca {
@@ -237,7 +237,7 @@ fn read(settings: &TlsSettings) -> Result<Read, ListenerTlsError> {
                 false => verifier,
             };
             let verifier = verifier.build().map_err(|_| TrustError::NoAnchors)?;
-            builder.with_client_cert_verifier(Arc::new(Verifier::new(verifier)))
+            builder.with_client_cert_verifier(Arc::new(ClientVerifier::new(verifier)))
         }
     };
     let config = builder.with_single_cert(chain.clone(), key);
@@ -252,103 +252,4 @@ fn read(settings: &TlsSettings) -> Result<Read, ListenerTlsError> {
         config.send_tls13_tickets = 0;
     }
     Ok(Read { chain, authorities, acceptor: TlsAcceptor::from(Arc::new(config)) })
-}
-
-/// Verifier of callers' certificates. The log says why one is refused, once a minute for each kind
-/// of reason. The caller gets the same answer for every reason.
-#[derive(Debug)]
-struct Verifier {
-    library: Arc<dyn ClientCertVerifier>,
-    logs: [Throttle; 3],
-}
-
-impl Verifier {
-    fn new(library: Arc<dyn ClientCertVerifier>) -> Self {
-        Self { library, logs: Default::default() }
-    }
-
-    /// Limits the log lines about errors of this kind.
-    fn log_of(&self, error: &Error) -> &Throttle {
-        use CertificateError::*;
-        let [expired, unknown, other] = &self.logs;
-        match error {
-            Error::InvalidCertificate(Expired | ExpiredContext { .. }) => expired,
-            Error::InvalidCertificate(UnknownIssuer | BadSignature) => unknown,
-            _ => other,
-        }
-    }
-}
-
-/// Words for a caller's certificate that is not accepted. The caller chose what is in it, so none
-/// of that is quoted.
-fn why_refused(error: &Error) -> String {
-    use CertificateError::*;
-    let Error::InvalidCertificate(reason) = error else {
-        return "it is not a certificate".to_owned();
-    };
-    match reason {
-        Expired
-        | ExpiredContext { .. }
-        | NotValidYet
-        | NotValidYetContext { .. }
-        | BadSignature => {
-            let text = error.to_string();
-            trust::plain(&text).unwrap_or_else(str::to_owned)
-        }
-        UnknownIssuer => "its authority is not in client_ca_file".to_owned(),
-        InvalidPurpose | InvalidPurposeContext { .. } => {
-            "it is not for clients (extended key usage)".to_owned()
-        }
-        _ => "it is no valid certificate for a client".to_owned(),
-    }
-}
-
-impl ClientCertVerifier for Verifier {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.library.root_hint_subjects()
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        self.library.verify_client_cert(end_entity, intermediates, now).map_err(|error| {
-            if self.log_of(&error).try_pass() {
-                warn!("A caller's certificate is not accepted: {}.", why_refused(&error));
-            }
-            CertificateError::ApplicationVerificationFailure.into()
-        })
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.library.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.library.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.library.supported_verify_schemes()
-    }
-
-    fn offer_client_auth(&self) -> bool {
-        self.library.offer_client_auth()
-    }
-
-    fn client_auth_mandatory(&self) -> bool {
-        self.library.client_auth_mandatory()
-    }
 }

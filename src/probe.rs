@@ -1,12 +1,18 @@
 //! A look at a running sidecar from outside: whether its admin listener says that it is ready.
 
-use crate::config::Transport;
+use crate::admin::NEEDS_TLS;
+use crate::config::{AdminListener, Transport};
 use crate::http_client::{
     HttpClient, HttpClientError, HttpClientOptions, bounded_body, set_up_tls,
 };
+use crate::no_answer::NoAnswer;
+use crate::secret_file::{SecretFileError, read_pem};
 use crate::token::REFUSED;
 use http::StatusCode;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use url::Url;
@@ -31,6 +37,22 @@ pub enum NotReady {
     /// It answers why.
     #[error("{0}")]
     Answer(String),
+    /// It has TLS, and the configuration has none.
+    #[error(
+        "the sidecar at {0} speaks TLS, and this configuration has no `admin.tls`; give this command the sidecar's configuration"
+    )]
+    NeedsTls(SocketAddr),
+    /// It has another certificate than the configuration, or no TLS.
+    #[error(
+        "the program at {0} {1}; only the certificate in {file} is accepted, so give this command the sidecar's configuration", file = .2.display()
+    )]
+    OtherTls(SocketAddr, String, PathBuf),
+    /// The certificate in the configuration can't be read.
+    #[error(transparent)]
+    Unreadable(#[from] SecretFileError),
+    /// The file in the configuration holds no certificate.
+    #[error("{} holds no certificate; it must be PEM", .0.display())]
+    NoCertificate(PathBuf),
     /// The answer is not one of `/readyz`.
     #[error(
         "another program answers at {0}, with status {1}; give the sidecar's admin address with --admin-listen"
@@ -46,7 +68,7 @@ pub enum NotReady {
 ///
 /// # Errors
 /// The reason of the last question.
-pub async fn wait_until_ready(admin: SocketAddr, limit: Duration) -> Result<(), NotReady> {
+pub async fn wait_until_ready(admin: &AdminListener, limit: Duration) -> Result<(), NotReady> {
     wait(admin, limit, |_| false).await
 }
 
@@ -55,38 +77,30 @@ pub async fn wait_until_ready(admin: SocketAddr, limit: Duration) -> Result<(), 
 ///
 /// # Errors
 /// The reason of the last question.
-pub async fn wait_unless_refused(admin: SocketAddr, limit: Duration) -> Result<(), NotReady> {
+pub async fn wait_unless_refused(admin: &AdminListener, limit: Duration) -> Result<(), NotReady> {
     wait(admin, limit, |answer| answer.contains(REFUSED)).await
 }
 
 async fn wait(
-    admin: SocketAddr,
+    admin: &AdminListener,
     limit: Duration,
     is_hopeless: impl Fn(&str) -> bool,
 ) -> Result<(), NotReady> {
     set_up_tls();
-    let admin = SocketAddr::new(reachable(admin.ip()), admin.port());
-    let url: Url =
-        format!("http://{admin}/readyz").parse().map_err(|_| NotReady::NoAnswer(admin))?;
-    let transport = Transport::default();
-    let http = HttpClient::new(&HttpClientOptions {
-        url: &url,
-        transport: &transport,
-        certificate: None,
-        connect: TIMEOUT,
-        whole: TIMEOUT,
-        kept: 1,
-    })?;
+    let address = SocketAddr::new(reachable(admin.address.ip()), admin.address.port());
     let started = Instant::now();
     loop {
-        let reason = match ask(&http, &url).await {
+        let reason = match ask(admin, address).await {
             Ok((StatusCode::OK, answer)) if answer.starts_with(READY) => return Ok(()),
             Ok((StatusCode::SERVICE_UNAVAILABLE, answer)) if is_hopeless(&answer) => {
                 return Err(NotReady::Answer(answer));
             }
             Ok((StatusCode::SERVICE_UNAVAILABLE, answer)) => NotReady::Answer(answer),
-            Ok((status, _)) => NotReady::Stranger(admin, status),
-            Err(()) => NotReady::NoAnswer(admin),
+            Ok((StatusCode::BAD_REQUEST, answer)) if answer == NEEDS_TLS => {
+                NotReady::NeedsTls(address)
+            }
+            Ok((status, _)) => NotReady::Stranger(address, status),
+            Err(reason) => reason,
         };
         if started.elapsed() + PAUSE > limit {
             return Err(reason);
@@ -95,11 +109,41 @@ async fn wait(
     }
 }
 
-/// Asks once. Fails without an answer.
-async fn ask(http: &HttpClient, url: &Url) -> Result<(StatusCode, String), ()> {
-    let mut answer = http.send(http.get(url.clone())).await.map_err(drop)?;
-    let body = bounded_body(&mut answer, LONGEST, |_| false).await.map_err(drop)?;
+/// Asks once, with the certificate that is in the file now: the sidecar takes a new one at once.
+async fn ask(admin: &AdminListener, address: SocketAddr) -> Result<(StatusCode, String), NotReady> {
+    let no_answer = |_| NotReady::NoAnswer(address);
+    let url = format!("{}://{address}/readyz", admin.scheme());
+    let url: Url = url.parse().map_err(no_answer)?;
+    let options = HttpClientOptions {
+        url: &url,
+        transport: &Transport::default(),
+        certificate: None,
+        connect: TIMEOUT,
+        whole: TIMEOUT,
+        kept: 0,
+    };
+    let http = match &admin.tls {
+        None => HttpClient::new(&options)?,
+        Some(tls) => HttpClient::pinned(&options, certificate(&tls.certificate.certificate)?)?,
+    };
+    let sent = http.send(http.get(url.clone())).await;
+    let mut answer = sent.map_err(|error| match (error.failure(), &admin.tls) {
+        (Some(failure @ (NoAnswer::Tls(_) | NoAnswer::NotTls)), Some(tls)) => {
+            let file = tls.certificate.certificate.clone();
+            NotReady::OtherTls(address, failure.predicate(), file)
+        }
+        _ => NotReady::NoAnswer(address),
+    })?;
+    let body = bounded_body(&mut answer, LONGEST, |_| false).await;
+    let body = body.map_err(|_| NotReady::NoAnswer(address))?;
     Ok((answer.status(), String::from_utf8_lossy(&body).trim().to_owned()))
+}
+
+/// The first certificate of a file.
+fn certificate(file: &Path) -> Result<CertificateDer<'static>, NotReady> {
+    let text = read_pem(file)?;
+    CertificateDer::from_pem_slice(text.expose().as_bytes())
+        .map_err(|_| NotReady::NoCertificate(file.to_owned()))
 }
 
 /// The address by which a listener on this one is reached from the same machine.

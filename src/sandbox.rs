@@ -141,7 +141,7 @@ fn configured(config: &Config) -> Vec<&Path> {
         .flat_map(|client| client.source.paths().into_iter().chain(client.transport.files()));
     let upstreams = config.upstreams.iter().flat_map(|upstream| upstream.files());
     let callers = config.callers.iter().flat_map(Caller::files);
-    let listeners = config.tls.values().flat_map(TlsSettings::files);
+    let listeners = config.tls.values().chain(&config.admin.tls).flat_map(TlsSettings::files);
     clients.chain(upstreams).chain(listeners).chain(config.access.files()).chain(callers).collect()
 }
 

@@ -248,7 +248,7 @@ impl StatusView {
         config: &Config,
         config_file: Option<&Path>,
     ) -> Self {
-        let is_private = config.admin_listen.ip().is_loopback();
+        let is_private = config.admin.address.ip().is_loopback();
         let config_file = config_file.filter(|_| is_private);
         Self {
             config_file: config_file.map(|file| file.display().to_string()),

@@ -4,10 +4,12 @@
 //! `SSL_CERT_DIR`.
 
 mod advice;
+mod pinned;
 mod plain;
 mod verifier;
 
 pub(crate) use advice::advice;
+pub(crate) use pinned::PinnedVerifier;
 pub(crate) use plain::plain;
 pub(crate) use verifier::{Verifier, explanation};
 

@@ -1,30 +1,45 @@
 //! Connections of the admin listener: few at once, each short, for one request, and with little
 //! memory. Any client that reaches the listener may be hostile.
 
+use crate::listener_tls::{HandshakeFailure, ListenerTls};
 use crate::server::recover;
+use crate::throttle::Throttle;
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::yield_now;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::warn;
 
 /// Timeout of a request's header. Probes and scrapers send it at once.
 const HEADER_TIME: Duration = Duration::from_secs(10);
 /// Longest life of a connection, which also ends a client that does not read.
 const LIFE: Duration = Duration::from_secs(30);
+/// Time for a client that speaks no TLS to read the answer.
+const REPLY_TIME: Duration = Duration::from_secs(2);
+/// The answer to a client that speaks no TLS, if the listener has TLS.
+pub(crate) const NEEDS_TLS: &str =
+    "the admin listener speaks TLS; use https:// (Kubernetes: scheme: HTTPS)";
 /// Buffer of a request, and of an answer beyond its body: 16 KiB, enough for a browser's cookies.
 const BUFFER: usize = 16 << 10;
 
 /// Accepts connections for ever, and serves at most `most` at once. One more replaces the oldest,
 /// so that clients that hold all of them keep no probe waiting.
-pub(crate) async fn serve(listener: TcpListener, router: Router, most: usize) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<ListenerTls>>,
+    router: Router,
+    most: usize,
+) {
     let mut connections: VecDeque<AbortOnDropHandle<()>> = VecDeque::new();
+    let tls = tls.map(|tls| Arc::new(Tls { listener: tls, log: Throttle::new() }));
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -34,7 +49,13 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, most: usize) {
                 }
                 // Fails if the client is gone already, which the first read reports.
                 let _ = stream.set_nodelay(true);
-                let connection = tokio::spawn(connection(stream, router.clone()));
+                let (router, tls) = (router.clone(), tls.clone());
+                let connection = tokio::spawn(async move {
+                    match tls {
+                        None => connection(stream, router).await,
+                        Some(tls) => tls.connection(stream, router).await,
+                    }
+                });
                 connections.push_back(AbortOnDropHandle::new(connection));
                 // Polls the new connection before a burst of others can replace it.
                 yield_now().await;
@@ -44,6 +65,50 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, most: usize) {
             }
         }
     }
+}
+
+/// TLS of the listener.
+struct Tls {
+    listener: Arc<ListenerTls>,
+    log: Throttle,
+}
+
+impl Tls {
+    /// Does the handshake, and serves one request.
+    async fn connection(&self, stream: TcpStream, router: Router) {
+        match self.listener.accept(stream).await {
+            Ok(stream) => connection(stream, router).await,
+            Err(HandshakeFailure::Cleartext(stream)) => {
+                self.log("it speaks no TLS; use https:// (Kubernetes: `scheme: HTTPS`)");
+                reject_cleartext(stream).await;
+            }
+            Err(HandshakeFailure::Failed(why)) => self.log(why),
+            Err(HandshakeFailure::Silent) => {}
+        }
+    }
+
+    fn log(&self, why: &str) {
+        if self.log.try_pass() {
+            warn!("A client of the admin listener was not let in: {why}.");
+        }
+    }
+}
+
+/// Answers a client that speaks no TLS. Its input is read for a while: closing at once would
+/// discard the answer.
+async fn reject_cleartext(mut stream: TcpStream) {
+    let answer = format!(
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{NEEDS_TLS}\n",
+        NEEDS_TLS.len() + 1
+    );
+    let reply = async {
+        stream.write_all(answer.as_bytes()).await?;
+        stream.shutdown().await?;
+        let mut input = stream.take(BUFFER as u64);
+        tokio::io::copy(&mut input, &mut tokio::io::sink()).await
+    };
+    // An answer that cannot be written is given up.
+    let _ = timeout(REPLY_TIME, reply).await;
 }
 
 /// Serves one request. Connections are not kept alive: a client that sends many requests at once

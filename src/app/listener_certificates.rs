@@ -2,18 +2,45 @@
 
 use super::control::{Control, FILES_TIMEOUT};
 use crate::blocking;
-use crate::config::{Config, ListenerId, TlsSettings};
+use crate::config::{Config, ListenAddress, ListenerId, TlsSettings};
 use crate::listener_tls::{ListenerTls, ListenerTlsError};
 use crate::metrics::Metrics;
 use crate::metrics::labels::ConfigReload;
 use crate::watch::Watch;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use tracing::{info, warn};
 
-/// TLS of each listener that has it.
-pub(super) type ListenerCertificates = BTreeMap<ListenerId, Arc<ListenerTls>>;
+/// TLS of the listeners that have it.
+#[derive(Clone)]
+pub(super) struct ListenerCertificates {
+    /// Listeners of callers.
+    pub(super) callers: BTreeMap<ListenerId, Arc<ListenerTls>>,
+    /// The listener of probes.
+    pub(super) admin: Option<Arc<ListenerTls>>,
+}
+
+impl ListenerCertificates {
+    /// TLS of every listener, by its address.
+    pub(super) fn by_address(
+        &self,
+        addresses: &[ListenAddress],
+        admin: SocketAddr,
+    ) -> Vec<(String, Arc<ListenerTls>)> {
+        let of_callers = self.callers.iter();
+        let of_callers =
+            of_callers.filter_map(|(id, tls)| Some((addresses.get(id.0)?.to_string(), tls)));
+        let of_admin = self.admin.iter().map(|tls| (admin.to_string(), tls));
+        of_callers.chain(of_admin).map(|(address, tls)| (address, tls.clone())).collect()
+    }
+
+    /// Triggers a look at all files.
+    pub(super) fn look(&self) {
+        self.callers.values().chain(&self.admin).for_each(|tls| tls.look());
+    }
+}
 
 /// Reads the certificates of all listeners. Those from `before` stay, because a change of these
 /// settings needs a restart.
@@ -27,10 +54,11 @@ pub(super) fn prepare(
     if let Some(before) = before {
         return Ok(before.clone());
     }
-    let read = |(listener, settings): (&ListenerId, &TlsSettings)| {
-        Ok((*listener, Arc::new(ListenerTls::new(settings)?)))
-    };
-    config.tls.iter().map(read).collect()
+    let read = |settings: &TlsSettings| ListenerTls::new(settings).map(Arc::new);
+    let callers = config.tls.iter().map(|(listener, settings)| Ok((*listener, read(settings)?)));
+    let callers = callers.collect::<Result<_, ListenerTlsError>>()?;
+    let admin = config.admin.tls.as_ref().map(read).transpose()?;
+    Ok(ListenerCertificates { callers, admin })
 }
 
 /// Watches the files of one listener, and never ends.

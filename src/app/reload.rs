@@ -114,9 +114,7 @@ impl Reloader {
                     if let Some(audit) = &self.audit {
                         audit.rotate();
                     }
-                    for tls in self.setup.tls.values() {
-                        tls.look();
-                    }
+                    self.setup.tls.look();
                     return None;
                 }
                 () = self.control.reload.notified() => {

@@ -38,7 +38,11 @@ fn explain(config: &Config) -> Result<String, std::fmt::Error> {
             )?;
         }
     }
-    writeln!(text, "Probes and Prometheus connect to {}.\n", config.admin_listen)?;
+    let admin = match config.admin.tls {
+        None => config.admin.address.to_string(),
+        Some(_) => format!("https://{}", config.admin.address),
+    };
+    writeln!(text, "Probes and Prometheus connect to {admin}.\n")?;
     for client in &config.clients {
         explain_client(&mut text, client)?;
     }

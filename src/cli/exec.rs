@@ -11,6 +11,7 @@ mod tool;
 pub(super) use sidecar::{Announcement, adapt, stop_at_end_of_input};
 
 use super::print_error;
+use bearerd::config::AdminListener;
 use bearerd::environment::Environment;
 use bearerd::probe::{self, NotReady};
 use clap::Args;
@@ -92,8 +93,9 @@ async fn run(options: &ExecOptions, environment: &Environment) -> anyhow::Result
         },
         signal = signals.next() => return Ok(signals::exit_code(signal)),
     };
+    let admin = AdminListener::cleartext(announcement.admin);
     let ready = tokio::select! {
-        ready = probe::wait_unless_refused(announcement.admin, options.timeout) => ready,
+        ready = probe::wait_unless_refused(&admin, options.timeout) => ready,
         signal = signals.next() => return Ok(signals::exit_code(signal)),
         code = sidecar.ended() => return Ok(code),
     };

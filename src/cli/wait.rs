@@ -26,7 +26,7 @@ pub(super) fn wait(options: &WaitOptions, environment: &Environment) -> anyhow::
     let flags = Flags { admin_listen: options.admin_listen.clone(), ..Flags::default() };
     let config = options.file.load(environment, &flags)?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let ready = runtime.block_on(probe::wait_until_ready(config.admin_listen, options.timeout));
+    let ready = runtime.block_on(probe::wait_until_ready(&config.admin, options.timeout));
     runtime.shutdown_background();
     ready.with_context(|| {
         format!("the sidecar was not ready within {}", humantime::format_duration(options.timeout))

@@ -10,7 +10,7 @@ mod listener;
 
 pub(crate) use access::{ACCESS, BASIC, CALLER, CALLER_BASIC, CALLER_CERTIFICATE, CALLER_LIMITS};
 pub(crate) use audit::AUDIT;
-pub(crate) use listener::{LISTENER, LISTENER_TLS};
+pub(crate) use listener::{ADMIN, ADMIN_TLS, LISTENER, LISTENER_TLS};
 
 use super::field::Fallback::{Absent, Nested, OneOf, Required, Text};
 use super::field::{Field, Form, field};
@@ -126,14 +126,6 @@ pub(crate) const ROOT: &[Field] = &[
         "How the process ends after SIGTERM or SIGINT. A second signal ends it at once.",
     ),
 ];
-
-pub(crate) const ADMIN: &[Field] = &[field(
-    "listen",
-    Form::Text,
-    Text("127.0.0.1:8081"),
-    "",
-    "The IP address and port. In a pod, 0.0.0.0:8081 lets the kubelet and Prometheus connect.",
-)];
 
 pub(crate) const CLIENT: &[Field] = &[
     field(

@@ -2,14 +2,14 @@
 
 use super::access::{Access, BasicAccess, CallerLimits, CertificateName, UNNAMED};
 use super::fault::Fault;
-use super::value::{ListenAddress, ListenerId};
+use super::listener::{AdminListener, TlsSettings};
+use super::value::{ListenAddress, ListenerId, TlsVersion};
 use crate::credential::CredentialSource;
 use crate::forward_proxy::{ForwardProxy, ProxyChoice};
 use crate::profile::{Methods, Profile};
 use crate::secret_file::{CertificateAndKey, CertificateFiles, SecretFileError};
 use http::{HeaderName, HeaderValue};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -33,8 +33,8 @@ pub struct Config {
     pub audit: Option<Audit>,
     /// Limits of concurrent requests.
     pub limits: Limits,
-    /// The address of probes and metrics.
-    pub admin_listen: SocketAddr,
+    /// The listener of probes and metrics.
+    pub admin: AdminListener,
     /// OAuth clients.
     pub clients: Vec<Arc<Client>>,
     /// Services that requests are sent to.
@@ -51,26 +51,6 @@ pub struct Config {
     pub references: BTreeSet<String>,
     /// What is allowed, but is probably a mistake.
     pub warnings: Vec<Fault>,
-}
-
-/// TLS of a listener.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TlsSettings {
-    /// The certificate with its chain, and its key.
-    pub certificate: CertificateFiles,
-    /// The authorities of callers' certificates. `None` if callers need no certificate.
-    pub client_ca: Option<PathBuf>,
-    /// Whether a caller may present no certificate although there is a `client_ca`.
-    pub is_certificate_optional: bool,
-    /// The lowest version.
-    pub min_tls: TlsVersion,
-}
-
-impl TlsSettings {
-    /// The files that TLS reads.
-    pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.certificate.paths().into_iter().chain(self.client_ca.as_deref())
-    }
 }
 
 /// An OAuth client at an issuer.
@@ -152,16 +132,6 @@ impl Transport {
         let credentials = self.proxy.proxy().and_then(ForwardProxy::credentials_file);
         self.ca_file.as_deref().into_iter().chain(credentials)
     }
-}
-
-/// A version of TLS (RFC 5246, RFC 8446).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum TlsVersion {
-    /// TLS 1.2.
-    #[default]
-    V1_2,
-    /// TLS 1.3.
-    V1_3,
 }
 
 /// Limit of concurrent requests to an upstream.

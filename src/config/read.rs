@@ -67,7 +67,8 @@ fn read(root: &Section<'_>) -> Draft {
     let faults = Faults::default();
     let rest = rest(root, &access, listen.clone()).zip(callers).map(|(config, callers)| {
         let listeners = listeners.unwrap_or_default();
-        let warnings = listen::cleartext_warnings(&listeners);
+        let warnings = access::warning(&access).into_iter();
+        let warnings = warnings.chain(listen::cleartext_warnings(&listeners)).collect();
         let of_each = listeners.into_iter().enumerate();
         let tls = of_each.filter_map(|(index, one)| Some((ListenerId(index), one.tls?)));
         Config { tls: tls.collect(), callers, audit, warnings, ..config }
@@ -84,8 +85,7 @@ fn rest(
     let access = access::read(access);
     let requests = root.child("limits", file::LIMITS).parse("requests", value::requests(1));
     let workers = root.parse("workers", value::workers);
-    let admin_listen =
-        root.child("admin", file::ADMIN).parse("listen", |text| listen::admin(text, &listen));
+    let admin = listen::admin(root, &listen);
     let sandbox = root.parse("sandbox", value::switch);
     let log = log(&root.child("log", file::LOG));
     let shutdown = shutdown(&root.child("shutdown", file::SHUTDOWN));
@@ -97,7 +97,7 @@ fn rest(
         callers: Vec::new(),
         audit: None,
         limits: Limits { requests: requests? },
-        admin_listen: admin_listen?,
+        admin: admin?,
         clients: Vec::new(),
         upstreams: Vec::new(),
         routes: Vec::new(),

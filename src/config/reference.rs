@@ -16,12 +16,13 @@ const HEAD: &str = "\
 /// The text of `config/reference.yaml`.
 pub fn reference() -> String {
     let mut text = HEAD.to_owned();
-    section(&mut text, file::ROOT, 0, "");
+    section(&mut text, file::ROOT, 0, "", false);
     text
 }
 
-/// Writes one table. `lead` begins the first line: nothing, or the dash of a list.
-fn section(text: &mut String, fields: &[Field], indent: usize, lead: &str) {
+/// Writes one table. `lead` begins the first line: nothing, or the dash of a list. With
+/// `in_comment`, all of it becomes a comment.
+fn section(text: &mut String, fields: &[Field], indent: usize, lead: &str, in_comment: bool) {
     let pad = " ".repeat(indent);
     let inner = indent + lead.len();
     let inner_pad = " ".repeat(inner);
@@ -38,7 +39,7 @@ fn section(text: &mut String, fields: &[Field], indent: usize, lead: &str) {
             Fallback::Required | Fallback::OneOf => {
                 format!("{begin}{key}: {}", quoted(field.example))
             }
-            Fallback::Absent if indent == 0 && is_in_force(field) => format!("{begin}# {key}:"),
+            Fallback::Absent if !in_comment && is_in_force(field) => format!("{begin}# {key}:"),
             Fallback::Absent if is_written_out(field) => format!("{begin}{key}:"),
             Fallback::Absent if field.example.is_empty() => format!("{begin}# {key}: \"\""),
             Fallback::Absent => format!("{begin}# {key}: {}", quoted(field.example)),
@@ -47,29 +48,29 @@ fn section(text: &mut String, fields: &[Field], indent: usize, lead: &str) {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{line}");
         match &field.form {
-            Form::Section(fields) if inner == 0 && is_in_force(field) => {
+            Form::Section(fields) if !in_comment && is_in_force(field) => {
                 let mut keys = String::new();
-                section(&mut keys, fields, 2, "");
+                section(&mut keys, fields, 2, "", true);
                 commented(text, &keys, &inner_pad);
             }
             Form::TextsOrSections(fields) => {
                 let mut list = format!("{key}:\n");
-                section(&mut list, fields, 2, "- ");
+                section(&mut list, fields, 2, "- ", true);
                 commented(text, &list, &inner_pad);
             }
             Form::Named(name, fields) if field.default == Fallback::Absent => {
                 let mut named = format!("  {name}:\n");
-                section(&mut named, fields, 4, "");
+                section(&mut named, fields, 4, "", true);
                 commented(text, &named, &inner_pad);
             }
             Form::Section(fields) if field.default == Fallback::Nested || is_written_out(field) => {
-                section(text, fields, inner + 2, "");
+                section(text, fields, inner + 2, "", in_comment);
             }
             Form::Named(name, fields) => {
                 let _ = writeln!(text, "{inner_pad}  {name}:");
-                section(text, fields, inner + 4, "");
+                section(text, fields, inner + 4, "", in_comment);
             }
-            Form::Sections(fields) => section(text, fields, inner + 2, "- "),
+            Form::Sections(fields) => section(text, fields, inner + 2, "- ", in_comment),
             _ => {}
         }
     }
@@ -87,7 +88,8 @@ fn is_written_out(field: &Field) -> bool {
 /// Whether the keys of an optional section would be in force if they were not comments: the
 /// section itself switches something on.
 fn is_in_force(field: &Field) -> bool {
-    field.default == Fallback::Absent && matches!(field.form, Form::Named(..) | Form::Section(_))
+    let is_section = matches!(field.form, Form::Named(..) | Form::Section(_));
+    field.default == Fallback::Absent && field.example.is_empty() && is_section
 }
 
 /// Writes what is not in force by default, in comments.

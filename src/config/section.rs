@@ -133,6 +133,13 @@ impl<'n> Section<'n> {
         self.entries.iter().any(|entry| entry.key == key) && !self.has(key)
     }
 
+    /// Records a fault for each of these keys that is there without a value.
+    pub(crate) fn refuse_empty(&self, keys: &[&str]) {
+        for key in keys.iter().filter(|key| self.is_empty(key)) {
+            self.fault(key, "is empty; give a value, or remove the key");
+        }
+    }
+
     /// The node at `key`; `None` if the key is missing or empty.
     pub(crate) fn node(&self, key: &str) -> Option<&'n Node> {
         debug_assert!(self.fields.iter().any(|field| field.key == key));

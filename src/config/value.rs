@@ -18,6 +18,16 @@ pub(super) const SECOND: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ListenerId(pub usize);
 
+/// A version of TLS (RFC 5246, RFC 8446).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// TLS 1.2.
+    #[default]
+    V1_2,
+    /// TLS 1.3.
+    V1_3,
+}
+
 /// An address to which callers connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ListenAddress {

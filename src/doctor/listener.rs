@@ -17,12 +17,12 @@ const PORT_OF_CLI: u16 = 8080;
 
 /// Connects to each TCP address of `listen`, unless a running sidecar has them.
 pub(super) async fn examine(config: &Config, subject: &mut Subject) {
-    let admin = config.admin_listen;
-    let answer = match wait_until_ready(admin, Duration::ZERO).await {
-        Err(NotReady::Answer(_)) => wait_until_ready(admin, START).await,
+    let admin = config.admin.address;
+    let answer = match wait_until_ready(&config.admin, Duration::ZERO).await {
+        Err(NotReady::Answer(_)) => wait_until_ready(&config.admin, START).await,
         // It may be about to listen there: systemd has its sockets before it runs.
         Err(NotReady::NoAnswer(_)) if is_any_taken(config).await => {
-            wait_until_ready(admin, START).await
+            wait_until_ready(&config.admin, START).await
         }
         answer => answer,
     };

@@ -11,6 +11,8 @@ use crate::keepalive;
 use crate::resolver::SystemResolver;
 use crate::secret_file::CertificateAndKey;
 use reqwest::{RequestBuilder, Response};
+use rustls::ClientConfig;
+use rustls::pki_types::CertificateDer;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,14 +58,34 @@ impl HttpClient {
     /// # Errors
     /// The trust anchors, the certificate or the proxy's credentials can't be used.
     pub(crate) fn new(options: &HttpClientOptions<'_>) -> Result<Self, HttpClientError> {
-        let (builder, tls) = match options.url.scheme() {
-            "https" => {
-                let tls = tls::client_config(options.transport, options.certificate)?;
-                let builder = reqwest::Client::builder().https_only(true);
-                (builder.tls_backend_preconfigured(tls.clone()), Some(tls))
+        let tls = match options.url.scheme() {
+            "https" => Some(tls::client_config(options.transport, options.certificate)?),
+            _ => None,
+        };
+        Self::with(options, tls)
+    }
+
+    /// Sets up a client for a server with exactly this certificate.
+    ///
+    /// # Errors
+    /// As before.
+    pub(crate) fn pinned(
+        options: &HttpClientOptions<'_>,
+        certificate: CertificateDer<'static>,
+    ) -> Result<Self, HttpClientError> {
+        Self::with(options, Some(tls::pinned_config(certificate)))
+    }
+
+    fn with(
+        options: &HttpClientOptions<'_>,
+        tls: Option<ClientConfig>,
+    ) -> Result<Self, HttpClientError> {
+        let builder = match &tls {
+            Some(tls) => {
+                reqwest::Client::builder().https_only(true).tls_backend_preconfigured(tls.clone())
             }
             // Cleartext needs no trust anchors.
-            _ => (reqwest::Client::builder().tls_certs_only([]), None),
+            None => reqwest::Client::builder().tls_certs_only([]),
         };
         let tunnelled = match options.transport.proxy.proxy_for(options.url).zip(tls) {
             Some((proxy, tls)) => Some(Arc::new(Tunnelled {

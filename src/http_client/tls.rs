@@ -3,10 +3,10 @@
 use super::error::HttpClientError;
 use crate::config::{TlsVersion, Transport};
 use crate::secret_file::CertificateAndKey;
-use crate::trust::{self, SystemAnchors, TrustError, Verifier};
-use rustls::ClientConfig;
+use crate::trust::{self, PinnedVerifier, SystemAnchors, TrustError, Verifier};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, SupportedProtocolVersion};
 use std::sync::Arc;
 
 /// Installs the crypto provider of the process. Call it before anything uses TLS.
@@ -29,11 +29,7 @@ pub(crate) fn client_config(
     }
     // The only error is that there is no trust anchor.
     let verifier = Verifier::new(roots).map_err(|_| TrustError::NoAnchors)?;
-    let versions = match transport.min_tls {
-        TlsVersion::V1_2 => rustls::ALL_VERSIONS,
-        TlsVersion::V1_3 => &[&rustls::version::TLS13],
-    };
-    let builder = ClientConfig::builder_with_protocol_versions(versions)
+    let builder = ClientConfig::builder_with_protocol_versions(versions(transport.min_tls))
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
     let Some(certificate) = certificate else {
@@ -44,6 +40,23 @@ pub(crate) fn client_config(
     builder
         .with_client_auth_cert(chain, key)
         .map_err(|error| HttpClientError::Certificate(error.to_string()))
+}
+
+/// This version of TLS and newer ones, in the TLS library's form.
+pub(crate) fn versions(lowest: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {
+    static NEWEST: [&SupportedProtocolVersion; 1] = [&rustls::version::TLS13];
+    match lowest {
+        TlsVersion::V1_2 => rustls::ALL_VERSIONS,
+        TlsVersion::V1_3 => &NEWEST,
+    }
+}
+
+/// TLS settings of a client that accepts exactly this certificate of the server.
+pub(super) fn pinned_config(certificate: CertificateDer<'static>) -> ClientConfig {
+    ClientConfig::builder()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(PinnedVerifier::new(certificate)))
+        .with_no_client_auth()
 }
 
 /// Parses a certificate chain and its key.

@@ -28,7 +28,6 @@ pub(crate) use activity::Activity;
 pub(crate) use connection::Downstream;
 pub(crate) use disconnect::{ensure_connected, unless_disconnected};
 pub(crate) use load::{Load, RequestInFlight};
-pub(crate) use partial_header::TLS_HANDSHAKE;
 pub(crate) use response_framing::ResponseFraming;
 pub(crate) use response_rewrite::ResponseRewrite;
 pub(crate) use socket::Socket;

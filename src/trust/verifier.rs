@@ -117,9 +117,14 @@ pub(crate) fn explanation(error: &(dyn std::error::Error + 'static)) -> Option<S
 /// Returns the library's error, with bearerd's message if there is one.
 fn explained(kind: CertificateError, chain: &[&CertificateDer<'_>]) -> Error {
     match reason(&kind, chain) {
-        Some(reason) => CertificateError::Other(OtherError(Arc::new(Distrust(reason)))).into(),
+        Some(reason) => distrust(reason),
         None => kind.into(),
     }
+}
+
+/// Returns an error of the library with these words about a certificate.
+pub(super) fn distrust(reason: String) -> Error {
+    CertificateError::Other(OtherError(Arc::new(Distrust(reason)))).into()
 }
 
 /// Returns what is wrong with a chain, which begins with the server's own certificate. The message

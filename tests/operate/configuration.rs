@@ -26,7 +26,7 @@ fn faults(text: &str) -> String {
 fn the_defaults_are_those_of_the_reference() {
     let config = parse(MINIMAL).unwrap();
     assert_eq!(config.listen[0].to_string(), "127.0.0.1:8080");
-    assert_eq!(config.admin_listen.to_string(), "127.0.0.1:8081");
+    assert_eq!(config.admin.address.to_string(), "127.0.0.1:8081");
     assert_eq!(config.workers, 1);
     let client = &config.clients[0];
     let CredentialSource::Parts { proof, .. } = &client.source else {
@@ -226,6 +226,27 @@ fn other_machines_have_access_only_with_a_local_credential() {
 }
 
 #[test]
+fn what_is_given_without_a_value_is_not_taken_for_left_out() {
+    for (wrong, fault) in [
+        ("access: { api_key_file: }", "access.api_key_file: is empty; give a value"),
+        ("admin: { tls: }", "admin.tls: is empty; give a value, or remove the key"),
+        ("admin: { tls: { certificate_file: /c } }", "admin.tls.private_key_file: missing"),
+        (
+            "admin: { tls: { certificate_file: /c, private_key_file: /k, client_ca_file: /a } }",
+            "unknown key `client_ca_file`",
+        ),
+    ] {
+        let faults = faults(&format!("{MINIMAL}{wrong}\n"));
+        assert!(faults.contains(fault), "{wrong}: {faults}");
+    }
+    // Earlier versions of the reference had it like this.
+    let old = parse(&format!("{MINIMAL}access: {{ basic: }}\n")).unwrap();
+    assert_eq!(old.access.basic, None);
+    let warnings: Vec<_> = old.warnings.iter().map(ToString::to_string).collect();
+    assert!(warnings.concat().contains("access.basic: is empty, so no user name"), "{warnings:?}");
+}
+
+#[test]
 fn a_caller_has_a_credential_of_its_own_and_something_that_it_may_do() {
     const LISTEN: &str = "listen: ['unix:/s', { address: '127.0.0.1:1', tls: { certificate_file: /c, private_key_file: /k, client_ca_file: /a } }]\n";
     let with = |callers: &str| format!("{MINIMAL}{LISTEN}callers: {callers}\n");
@@ -281,10 +302,10 @@ fn a_caller_has_a_credential_of_its_own_and_something_that_it_may_do() {
         ("{ a: { api_key_file: /a, limits: { rate: 1/d } } }", "requests per s, min or h"),
         ("{ a: { basic: { username: 'a:b', password_file: /p } } }", "holds a colon"),
         ("{ a: { basic: { username: a } } }", "callers.a.basic.password_file: missing"),
-        ("{ a: { certificate: {} } }", "callers.a.certificate: needs one of san_uri and san_dns"),
+        ("{ a: { certificate: {} } }", "callers.a.certificate: needs san_uri or san_dns"),
         (
             "{ a: { certificate: { san_uri: u, san_dns: d } } }",
-            "callers.a.certificate: needs one of san_uri and san_dns",
+            "callers.a.certificate: has san_uri and san_dns; remove one of them",
         ),
         ("{ a: { certificate: { san_dns: '*.example' } } }", "holds `*`; give the name"),
         ("{ unnamed: { api_key_file: /a } }", "`unnamed` is the caller of `access`"),

@@ -1,6 +1,7 @@
 //! Operation: configuration, commands, logs, metrics, status, limits, and the end of the process.
 
 mod access_log;
+mod admin_tls;
 mod audit;
 mod cert;
 mod commands;

@@ -9,6 +9,7 @@ use crate::support::{DEADLINE, SALES, eventually};
 use rcgen::{CertificateParams, date_time_ymd};
 use rustls::pki_types::ServerName;
 use serde_json::Value;
+use std::io::ErrorKind::WouldBlock;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -244,6 +245,24 @@ async fn a_handshake_that_does_not_end_is_given_up_and_locks_nobody_out() {
         let ended = timeout(DEADLINE, stream.read_to_end(&mut Vec::new())).await;
         assert!(ended.is_ok(), "closed in time");
     }
+}
+
+#[tokio::test]
+async fn a_handshake_beyond_the_limit_replaces_the_oldest() {
+    let tls = TlsScene::start().await;
+    let mut begun = Vec::new();
+    for _ in 0..=256 {
+        let mut stream = TcpStream::connect(tls.host()).await.unwrap();
+        stream.write_all(b"\x16\x03\x01").await.unwrap();
+        begun.push(stream);
+    }
+    tls.scene.sidecar.logged("too many callers begin one at once").await;
+    let mut buffer = [0];
+    let closed = timeout(DEADLINE, begun[0].read(&mut buffer)).await.expect("closed in time");
+    assert!(closed.is_err() || closed.unwrap() == 0, "the oldest one is closed");
+    let is_open = begun[1].try_read(&mut buffer).is_err_and(|it| it.kind() == WouldBlock);
+    assert!(is_open, "the second one waits");
+    assert_eq!(tls.status(&tls.authority.connector(None)).await.as_deref(), Some("200"));
 }
 
 #[tokio::test]

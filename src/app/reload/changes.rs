@@ -40,7 +40,7 @@ pub(super) fn refuse_restart_only_changes(
 ) -> Result<(), ReloadError> {
     for (name, is_changed) in [
         ("listen", after.listen != before.listen || after.tls != before.tls),
-        ("admin.listen", after.admin_listen != before.admin_listen),
+        ("admin", after.admin != before.admin),
         ("workers", after.workers != before.workers),
         ("access.uids", after.access.uids != before.access.uids),
         ("callers.*.uids", uids(after) != uids(before)),

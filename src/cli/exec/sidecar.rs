@@ -3,7 +3,7 @@
 use super::ExecOptions;
 use anyhow::{Context, ensure};
 use bearerd::app::App;
-use bearerd::config::{BasicAccess, Config, ListenAddress, PasswordSource};
+use bearerd::config::{AdminListener, BasicAccess, Config, ListenAddress, PasswordSource};
 use bearerd::secret::Secret;
 use bearerd::shutdown::Shutdown;
 use serde::{Deserialize, Serialize};
@@ -101,7 +101,7 @@ pub(in crate::cli) fn adapt(config: &mut Config, credential: bool) -> anyhow::Re
         config.listen.iter().any(|address| matches!(address, ListenAddress::Tcp(_))),
         "`listen` has no TCP address; exec needs one, so that the tool gets a URL"
     );
-    config.admin_listen = FREE;
+    config.admin = AdminListener::cleartext(FREE);
     // The tool is on this machine, and need not trust the listener's authority.
     config.tls.clear();
     let access = &mut config.access;

@@ -1,6 +1,6 @@
 //! Keys of the callers: which may connect, and what each may do.
 
-use crate::config::field::Fallback::{Absent, Nested, Required, Text};
+use crate::config::field::Fallback::{Absent, Required, Text};
 use crate::config::field::{Field, Form, field};
 use crate::config::value::MOST_REQUESTS as REQUESTS;
 use crate::profile::METHODS;
@@ -23,7 +23,7 @@ pub(crate) const ACCESS: &[Field] = &[
     field(
         "basic",
         Form::Section(BASIC),
-        Nested,
+        Absent,
         "",
         "A user name and password that callers must present. bearerd does not send them to the upstream.",
     ),
@@ -44,11 +44,11 @@ pub(crate) const ACCESS: &[Field] = &[
 ];
 
 pub(crate) const BASIC: &[Field] = &[
-    field("username", Form::Text, Absent, "tool", "The user name."),
+    field("username", Form::Text, Required, "tool", "The user name."),
     field(
         "password_file",
         Form::Text,
-        Absent,
+        Required,
         "/run/secrets/local_password",
         "A file that holds the password.",
     ),

@@ -29,21 +29,24 @@ pub(crate) const LISTENER: &[Field] = &[
     ),
 ];
 
+const CERTIFICATE_FILE: Field = field(
+    "certificate_file",
+    Form::Text,
+    Required,
+    "/run/secrets/tls.crt",
+    "The certificate as PEM, with its chain. It must name the hosts in access.hosts. A changed file is read without a restart.",
+);
+const PRIVATE_KEY_FILE: Field = field(
+    "private_key_file",
+    Form::Text,
+    Required,
+    "/run/secrets/tls.key",
+    "The private key of the certificate, as PEM.",
+);
+
 pub(crate) const LISTENER_TLS: &[Field] = &[
-    field(
-        "certificate_file",
-        Form::Text,
-        Required,
-        "/run/secrets/tls.crt",
-        "The certificate as PEM, with its chain. It must name the hosts in access.hosts. A changed file is read without a restart.",
-    ),
-    field(
-        "private_key_file",
-        Form::Text,
-        Required,
-        "/run/secrets/tls.key",
-        "The private key of the certificate, as PEM.",
-    ),
+    CERTIFICATE_FILE,
+    PRIVATE_KEY_FILE,
     field(
         "client_ca_file",
         Form::Text,
@@ -60,3 +63,22 @@ pub(crate) const LISTENER_TLS: &[Field] = &[
     ),
     MIN_TLS,
 ];
+
+pub(crate) const ADMIN: &[Field] = &[
+    field(
+        "listen",
+        Form::Text,
+        Text("127.0.0.1:8081"),
+        "",
+        "The IP address and port. In a pod, 0.0.0.0:8081 lets the kubelet and Prometheus connect.",
+    ),
+    field(
+        "tls",
+        Form::Section(ADMIN_TLS),
+        Absent,
+        "",
+        "TLS of this listener. Probes and scrapers then need https (Kubernetes: `scheme: HTTPS`), and can present no certificate of their own. `bearerd wait` with the same configuration accepts exactly this certificate.",
+    ),
+];
+
+pub(crate) const ADMIN_TLS: &[Field] = &[CERTIFICATE_FILE, PRIVATE_KEY_FILE, MIN_TLS];

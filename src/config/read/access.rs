@@ -1,6 +1,7 @@
 //! The callers that may connect, and what they must present.
 
 use crate::config::access::{Access, BasicAccess, PasswordSource};
+use crate::config::fault::Fault;
 use crate::config::file;
 use crate::config::section::Section;
 use crate::config::value;
@@ -20,6 +21,7 @@ pub(super) fn allow_remote(root: &Section<'_>, section: &Section<'_>) -> bool {
 }
 
 pub(super) fn read(section: &Section<'_>) -> Option<Access> {
+    section.refuse_empty(&["api_key_file"]);
     let hosts = match section.has("hosts") {
         false => Some(LOCAL_HOSTS.map(str::to_owned).to_vec()),
         true => section.parse_list("hosts", value::host),
@@ -30,13 +32,15 @@ pub(super) fn read(section: &Section<'_>) -> Option<Access> {
     Some(Access { hosts: hosts?, basic, api_key_file, uids: uids? })
 }
 
-/// User name and password file. One without the other is a fault.
-fn basic(section: &Section<'_>) -> Option<BasicAccess> {
-    for key in ["username", "password_file"] {
-        if !section.has(key) {
-            section.fault(key, "missing; basic needs username and password_file");
-        }
-    }
+/// A warning if `basic` has no value: earlier versions of the reference had it like this.
+pub(super) fn warning(section: &Section<'_>) -> Option<Fault> {
+    let message =
+        "is empty, so no user name and password are asked for; give both, or remove the key";
+    section.is_empty("basic").then(|| section.possible_fault("basic", message))
+}
+
+/// User name and password file.
+pub(super) fn basic(section: &Section<'_>) -> Option<BasicAccess> {
     let username = section.parse("username", value::username);
     let password_file = section.parse("password_file", value::path);
     Some(BasicAccess { username: username?, password: PasswordSource::File(password_file?) })

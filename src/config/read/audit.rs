@@ -12,11 +12,7 @@ pub(super) fn read(root: &Section<'_>, known: Option<&KnownRoutes<'_>>) -> Optio
         root.fault("audit", "is empty; give it a folder, or remove the key");
     }
     let section = root.optional("audit", file::AUDIT)?;
-    for key in ["folder", "routes"] {
-        if section.is_empty(key) {
-            section.fault(key, "is empty; give a value, or remove the key");
-        }
-    }
+    section.refuse_empty(&["folder", "routes"]);
     let folder = section.parse("folder", |text| match value::path(text)? {
         folder if folder.parent().is_none() => {
             Err("is the root, and bearerd could then write everywhere; give a folder".to_owned())

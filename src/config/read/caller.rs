@@ -1,11 +1,10 @@
 //! Callers with names: how each one is recognized, and what it may do.
 
+use super::access;
 use super::listen::{self, Listener};
 use super::names::Names;
 use super::route;
-use crate::config::access::{
-    BasicAccess, CallerLimits, CertificateName, PasswordSource, Rate, SubjectName, UNNAMED,
-};
+use crate::config::access::{CallerLimits, CertificateName, Rate, SubjectName, UNNAMED};
 use crate::config::file;
 use crate::config::model::{Caller, Client, Route, RouteRef, name_of};
 use crate::config::section::{Section, unknown};
@@ -15,6 +14,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The keys by which a caller is recognized.
+const RECOGNIZED_BY: [&str; 4] = ["api_key_file", "basic", "uids", "certificate"];
 /// The longest name of a caller.
 const LONGEST_NAME: usize = 64;
 /// The largest number of requests of a rate.
@@ -47,31 +48,18 @@ impl CallerSources<'_> {
         if let Some(message) = fault_of_name(name) {
             root.reader.fault(section.place(), &format!("callers.{name}"), message);
         }
-        for key in [
-            "api_key_file",
-            "basic",
-            "uids",
-            "certificate",
-            "routes",
-            "methods",
-            "client",
-            "limits",
-        ] {
-            if section.is_empty(key) {
-                section.fault(key, "is empty; give a value, or remove the key");
-            }
-        }
+        section.refuse_empty(&RECOGNIZED_BY);
+        section.refuse_empty(&["routes", "methods", "client", "limits"]);
         let api_key_file = section.parse("api_key_file", value::path);
-        let basic =
-            section.optional("basic", file::CALLER_BASIC).and_then(|section| basic(&section));
+        let basic = section.optional("basic", file::CALLER_BASIC);
+        let basic = basic.and_then(|section| access::basic(&section));
         let uids = section.parse_list("uids", value::uid);
         if section.has("uids") && uids.as_ref().is_some_and(Vec::is_empty) {
             section.fault("uids", "the list is empty; give a user id, or remove the key");
         }
         let certificate = section.optional("certificate", file::CALLER_CERTIFICATE);
         let certificate = certificate.and_then(|section| self.certificate(&section));
-        let is_recognized = ["api_key_file", "basic", "uids", "certificate"];
-        if !is_recognized.into_iter().any(|key| section.has(key)) {
+        if !RECOGNIZED_BY.iter().any(|key| section.has(key)) {
             let message = "has no credential; give it api_key_file, basic, uids or certificate";
             root.reader.fault(section.place(), &format!("callers.{name}"), message);
         }
@@ -151,8 +139,12 @@ impl CallerSources<'_> {
             (Some(uri), None) if !section.has("san_dns") => named(SubjectName::Uri(uri)),
             (None, Some(dns)) if !section.has("san_uri") => named(SubjectName::Dns(dns)),
             _ => {
-                if section.has("san_uri") == section.has("san_dns") {
-                    let message = "needs one of san_uri and san_dns";
+                let names = ["san_uri", "san_dns"].map(|key| section.has(key));
+                if names[0] == names[1] {
+                    let message = match names[0] {
+                        true => "has san_uri and san_dns; remove one of them",
+                        false => "needs san_uri or san_dns",
+                    };
                     section.reader.fault(section.place(), section.own_path(), message);
                 }
                 None
@@ -221,12 +213,6 @@ fn fault_of_name(name: &str) -> Option<String> {
     })
 }
 
-fn basic(section: &Section<'_>) -> Option<BasicAccess> {
-    let username = section.parse("username", value::username);
-    let password_file = section.parse("password_file", value::path);
-    Some(BasicAccess { username: username?, password: PasswordSource::File(password_file?) })
-}
-
 /// The methods of a caller; `None` for those of the route.
 fn methods(section: &Section<'_>) -> Option<Methods> {
     if !section.has("methods") {
@@ -245,11 +231,7 @@ fn limits(section: &Section<'_>) -> CallerLimits {
     let Some(section) = section.optional("limits", file::CALLER_LIMITS) else {
         return CallerLimits::default();
     };
-    for key in ["requests", "rate"] {
-        if section.is_empty(key) {
-            section.fault(key, "is empty; give a value, or remove the key");
-        }
-    }
+    section.refuse_empty(&["requests", "rate"]);
     if !section.has("requests") && !section.has("rate") {
         section.reader.fault(section.place(), section.own_path(), "needs requests or rate");
     }

@@ -3,7 +3,8 @@
 use super::transport;
 use crate::config::fault::{Fault, Place};
 use crate::config::file;
-use crate::config::model::{Route, TlsSettings};
+use crate::config::listener::{AdminListener, TlsSettings};
+use crate::config::model::Route;
 use crate::config::section::{Item, Reader, Section, unknown};
 use crate::config::value::{self, ListenAddress, ListenerId};
 use crate::secret_file::CertificateFiles;
@@ -29,9 +30,7 @@ pub(super) fn read<'n>(root: &Section<'n>, allow_remote: bool) -> Option<Vec<Lis
         }
         Item::Section(section) => {
             let address = section.parse("address", parse);
-            if section.is_empty("tls") {
-                section.fault("tls", "is empty; give the certificate, or remove the key");
-            }
+            section.refuse_empty(&["tls"]);
             let tls = match section.optional("tls", file::LISTENER_TLS) {
                 Some(tls) => Some(self::tls(&tls)?),
                 None => None,
@@ -49,12 +48,9 @@ pub(super) fn read<'n>(root: &Section<'n>, allow_remote: bool) -> Option<Vec<Lis
 }
 
 fn tls(section: &Section<'_>) -> Option<TlsSettings> {
-    let certificate = section.parse("certificate_file", value::path);
-    let key = section.parse("private_key_file", value::path);
+    let server = server_tls(section);
+    section.refuse_empty(&["client_ca_file"]);
     let client_ca = section.parse("client_ca_file", value::path);
-    if section.is_empty("client_ca_file") {
-        section.fault("client_ca_file", "is empty; give the file, or remove the key");
-    }
     let is_certificate_optional = section.parse("client_certificate", |text| match text {
         "required" => Ok(false),
         "optional" => Ok(true),
@@ -63,11 +59,19 @@ fn tls(section: &Section<'_>) -> Option<TlsSettings> {
     if section.has("client_certificate") && client_ca.is_none() {
         section.fault("client_certificate", "needs client_ca_file; set it, or remove this");
     }
+    let is_certificate_optional = is_certificate_optional.unwrap_or_default();
+    Some(TlsSettings { client_ca, is_certificate_optional, ..server? })
+}
+
+/// TLS of a listener whose callers need no certificate.
+fn server_tls(section: &Section<'_>) -> Option<TlsSettings> {
+    let certificate = section.parse("certificate_file", value::path);
+    let key = section.parse("private_key_file", value::path);
     let min_tls = section.parse("min_tls", transport::tls_version);
     Some(TlsSettings {
         certificate: CertificateFiles { certificate: certificate?, key: key? },
-        client_ca,
-        is_certificate_optional: is_certificate_optional.unwrap_or_default(),
+        client_ca: None,
+        is_certificate_optional: false,
         min_tls: min_tls?,
     })
 }
@@ -89,8 +93,20 @@ pub(super) fn cleartext_warnings(listeners: &[Listener<'_>]) -> Vec<Fault> {
     listeners.iter().filter(is_open).map(warning).collect()
 }
 
+/// The listener for probes.
+pub(super) fn admin(root: &Section<'_>, listen: &[ListenAddress]) -> Option<AdminListener> {
+    let section = root.child("admin", file::ADMIN);
+    let address = section.parse("listen", |text| admin_address(text, listen));
+    section.refuse_empty(&["tls"]);
+    let tls = match section.optional("tls", file::ADMIN_TLS) {
+        Some(tls) => Some(server_tls(&tls)?),
+        None => None,
+    };
+    Some(AdminListener { address: address?, tls })
+}
+
 /// The address for probes, which callers' addresses must leave free.
-pub(super) fn admin(text: &str, listen: &[ListenAddress]) -> Result<SocketAddr, String> {
+fn admin_address(text: &str, listen: &[ListenAddress]) -> Result<SocketAddr, String> {
     let address = value::socket_address(text)?;
     // Port 0 means any free port.
     if address.port() != 0 && listen.contains(&ListenAddress::Tcp(address)) {

@@ -90,9 +90,7 @@ fn origin(
 
 /// Names and addresses to connect to.
 fn connect_to(section: &Section<'_>) -> Option<Vec<String>> {
-    if section.is_empty("connect_to") {
-        section.fault("connect_to", "is empty; give a name or an address, or remove the key");
-    }
+    section.refuse_empty(&["connect_to"]);
     let bare = |text: &str| match text.parse::<IpAddr>() {
         Ok(address) => Ok(address.to_string()),
         Err(_) => value::host(text).map(|host| host.replace(['[', ']'], "")),

@@ -1,6 +1,7 @@
 //! The length of a header that is being received. pingora alone would accept a mebibyte of each.
 
 use super::load::Load;
+use crate::listener_tls::TLS_HANDSHAKE;
 use crate::proxy::guard::{LONGEST_HEADER, too_large};
 use crate::proxy::problem::Problem;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,9 +12,6 @@ const SLACK: usize = 8 * 1024;
 /// From this length on, an incomplete header is treated as long. Nearly all headers are shorter,
 /// and are received at once.
 const LONG: usize = 8 * 1024;
-
-/// The first byte of a handshake of TLS (RFC 8446 section 5.1). No method begins with it.
-pub(crate) const TLS_HANDSHAKE: u8 = 0x16;
 
 /// A header that is being received.
 #[derive(Debug, Default)]
