@@ -22,6 +22,9 @@ demo: setup ## A demo tenant and a sidecar in front of it, with lines to type
 SLOW := operate::connection_floods operate::memory operate::otlp proxy::dead_paths proxy::faults \
 	proxy::stale_connections proxy::uploads ship::fleet token::issuers token::lifetime token::rotation
 
+# Modules of the integration tests that run over TLS, too: what reaches whom, and what must not.
+REACH := operate::secrecy proxy::batches proxy::callers proxy::guard proxy::redaction proxy::refused_callers
+
 quick: setup ## The inner loop: format, clippy, unit tests, and the integration tests that do not wait
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
@@ -68,6 +71,7 @@ unit: setup
 	$(CARGO) test --all-targets
 	$(CARGO) test --lib --bins $(PRODUCTION)
 	OVER_HTTP2=yes $(CARGO) test --test integration
+	OVER_TLS=yes $(CARGO) test --test integration -- $(REACH)
 
 # The guard counts the binary to ship. Cargo would unify its features with those of the tests if it built both at once.
 instructions: release ## Whether a request takes more instructions than before, by valgrind; RENEW=1 writes the figures anew

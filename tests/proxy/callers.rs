@@ -5,7 +5,7 @@ use crate::support::process::{Process, bearerd, output};
 use crate::support::scene::{DemoScene, Scene};
 use crate::support::tls::Authority;
 use crate::support::upstream::{Behaviour, Peer};
-use crate::support::{DEADLINE, SALES, eventually, http, issuer};
+use crate::support::{DEADLINE, SALES, eventually, http, http_builder, issuer};
 use futures_util::future::join_all;
 use rcgen::{CertificateParams, SanType};
 use reqwest::{Client, Method, RequestBuilder};
@@ -430,7 +430,7 @@ async fn a_reload_changes_rights_on_kept_connections_and_forgets_no_limit() {
     };
     let process = Process::start_with_file(folder.path(), Path::new(&config("[/data]"))).await;
     process.wait_until_ready().await;
-    let client = Client::builder().no_proxy().pool_idle_timeout(uses).build().unwrap();
+    let client = http_builder().pool_idle_timeout(uses).build().unwrap();
     let status = async |path: &str| {
         let request = client.get(format!("{}{path}", process.url));
         request.header("x-api-key", key("etl")).send().await.unwrap().status().as_u16()

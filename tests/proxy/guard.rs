@@ -52,7 +52,8 @@ async fn requests_that_web_pages_can_cause_never_reach_the_upstream() {
     let own = format!("Host: {host}\r\n");
     assert_eq!(answer(&scene, "OPTIONS", &own).await, refused(405, "method_not_allowed"));
     assert!(scene.upstream.seen().is_empty(), "{:?}", scene.upstream.seen());
-    let same = format!("Host: {host}\r\nOrigin: http://{host}\r\nSec-Fetch-Site: same-origin\r\n");
+    let url = &scene.sidecar.url;
+    let same = format!("Host: {host}\r\nOrigin: {url}\r\nSec-Fetch-Site: same-origin\r\n");
     assert_eq!(answer(&scene, "GET", &same).await.0, 200);
     let rejected = r#"bearerd_requests_rejected_total{kind="cross_site"}"#;
     assert_eq!(scene.sidecar.metric(rejected).await, 16.0);

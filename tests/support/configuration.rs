@@ -1,5 +1,6 @@
 //! The YAML configuration of a sidecar, built key by key. Values are YAML text.
 
+use super::tls;
 use std::fmt::{self, Display};
 
 /// A client, an upstream or a route: its keys in order.
@@ -40,7 +41,7 @@ impl Configuration {
             upstreams: Vec::new(),
             routes: Vec::new(),
         };
-        empty.key("listen", "127.0.0.1:0").key("admin", "{ listen: 127.0.0.1:0 }")
+        empty.key("listen", tls::listen()).key("admin", "{ listen: 127.0.0.1:0 }")
     }
 
     /// Sets a key at the top level.

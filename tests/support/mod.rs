@@ -87,9 +87,11 @@ pub(crate) fn http() -> reqwest::Client {
     http_builder().build().unwrap()
 }
 
-fn http_builder() -> reqwest::ClientBuilder {
+/// The settings of [`http`].
+pub(crate) fn http_builder() -> reqwest::ClientBuilder {
     pingora::tls::install_default_crypto_provider();
-    reqwest::Client::builder().no_proxy().redirect(Policy::none()).timeout(DEADLINE)
+    let builder = reqwest::Client::builder().no_proxy().redirect(Policy::none()).timeout(DEADLINE);
+    if tls::over_tls() { builder.add_root_certificate(tls::listeners_authority()) } else { builder }
 }
 
 /// Whether sidecars use HTTP/2 towards demo tenants. `make test` runs all tests both ways.

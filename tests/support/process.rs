@@ -2,7 +2,7 @@
 
 use super::hosts_file::HostsFile;
 use super::sidecar::Endpoints;
-use super::{DEADLINE, eventually, http_builder};
+use super::{DEADLINE, eventually, http_builder, tls};
 use bearerd::demo::TenantOptions;
 use std::fmt::Display;
 use std::ops::Deref;
@@ -121,6 +121,7 @@ impl Process {
 
     async fn spawn(mut command: Command, folder: &Path, config: &Path) -> Self {
         let log = folder.join("log");
+        let yaml = std::fs::read_to_string(config).unwrap();
         let child = command
             .args(["run", "--config"])
             .arg(config)
@@ -134,6 +135,9 @@ impl Process {
         eventually("listening", async || {
             match (process.address("Listening."), process.address("Admin is listening.")) {
                 (Some(url), Some(admin)) => {
+                    let listener = url.strip_prefix("http://").and_then(|it| it.parse().ok());
+                    let scheme = listener.map_or("http", |it| tls::scheme(it, &yaml));
+                    let url = url.replace("http://", &format!("{scheme}://"));
                     (process.endpoints.url, process.endpoints.admin) = (url, admin);
                     true
                 }

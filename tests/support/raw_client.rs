@@ -1,15 +1,16 @@
 //! Clients over a bare connection, for what an HTTP client would not send.
 
 use super::DEADLINE;
+use super::tls::{Connection, connect};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// Sends these bytes to a `host:port` and returns what comes until the other side closes.
 pub(crate) async fn exchange(host: &str, request: &str) -> String {
     let exchange = async {
-        let mut stream = TcpStream::connect(host).await.unwrap();
+        let mut stream = connect(host).await;
         stream.write_all(request.as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
         let mut response = Vec::new();
         // A reset after the response counts as a close.
         let _ = stream.read_to_end(&mut response).await;
@@ -19,16 +20,17 @@ pub(crate) async fn exchange(host: &str, request: &str) -> String {
 }
 
 /// A client that sends and reads step by step.
-pub(crate) struct RawClient(BufReader<TcpStream>);
+pub(crate) struct RawClient(BufReader<Box<dyn Connection>>);
 
 impl RawClient {
     /// Connects to a `host:port`.
     pub(crate) async fn connect(host: &str) -> Self {
-        Self(BufReader::new(TcpStream::connect(host).await.unwrap()))
+        Self(BufReader::new(connect(host).await))
     }
 
     pub(crate) async fn send(&mut self, bytes: &str) {
         self.0.get_mut().write_all(bytes.as_bytes()).await.unwrap();
+        self.0.get_mut().flush().await.unwrap();
     }
 
     /// Reads until the other side closes the connection.

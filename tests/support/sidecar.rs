@@ -1,6 +1,6 @@
 //! A sidecar in this process, on free ports.
 
-use super::{eventually, http};
+use super::{eventually, http, tls};
 use bearerd::app::App;
 use bearerd::config::{self, Flags, ListenAddress};
 use bearerd::environment::Environment;
@@ -10,7 +10,7 @@ use std::ops::Deref;
 
 /// The addresses of a running sidecar, with a client for them.
 pub(crate) struct Endpoints {
-    /// `http://127.0.0.1:PORT`
+    /// `http://127.0.0.1:PORT`, or `https:` over TLS
     pub(crate) url: String,
     /// The URL of the admin listener.
     pub(crate) admin: String,
@@ -24,7 +24,7 @@ impl Endpoints {
 
     /// The `host:port` of the main listener.
     pub(crate) fn host(&self) -> &str {
-        self.url.strip_prefix("http://").unwrap()
+        self.url.split_once("://").unwrap().1
     }
 
     /// Sends a GET request through the sidecar.
@@ -65,7 +65,9 @@ impl Sidecar {
         let config = config.resolve().unwrap();
         let app = App::bind(config).unwrap();
         let tcp = app.addresses().into_iter().filter_map(|address| match address {
-            ListenAddress::Tcp(address) => Some(format!("http://{address}")),
+            ListenAddress::Tcp(address) => {
+                Some(format!("{}://{address}", tls::scheme(address, &yaml)))
+            }
             ListenAddress::Unix(_) => None,
         });
         let urls: Vec<_> = tcp.collect();

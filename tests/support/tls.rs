@@ -3,15 +3,19 @@
 
 use super::accepting;
 use super::upstream::read_request;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType, date_time_ymd,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::io::AsyncWriteExt;
+use std::sync::{Arc, LazyLock, Mutex};
+use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -131,10 +135,64 @@ impl Authority {
 
     /// Writes a certificate for a server or a client, and its key.
     pub(crate) fn write_certificate(&self, chain: &Path, key: &Path) {
-        let (certificate, its_key) = self.signed(|_| {});
+        let (certificate, its_key) = self.signed(|params| {
+            params.subject_alt_names.push(SanType::IpAddress(Ipv4Addr::LOCALHOST.into()));
+        });
         std::fs::write(chain, certificate.pem()).unwrap();
         std::fs::write(key, its_key.serialize_pem()).unwrap();
     }
+}
+
+/// The authority of the listeners of this run, and the folder of their certificate.
+static LISTENERS: LazyLock<(Authority, TempDir)> =
+    LazyLock::new(|| (Authority::new(), tempfile::tempdir().unwrap()));
+/// Ports of listeners with a certificate of [`LISTENERS`].
+static PORTS: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+
+/// Whether listeners have TLS, unless a test gives them settings of its own. `make test` runs the
+/// tests of what reaches whom both ways.
+pub(crate) fn over_tls() -> bool {
+    std::env::var_os("OVER_TLS").is_some()
+}
+
+/// `listen` of a sidecar.
+pub(crate) fn listen() -> String {
+    static TLS: LazyLock<String> = LazyLock::new(|| LISTENERS.0.listener(LISTENERS.1.path(), ""));
+    match over_tls() {
+        true => format!("{{ address: 127.0.0.1:0, tls: {} }}", *TLS),
+        false => "127.0.0.1:0".to_owned(),
+    }
+}
+
+/// The scheme of a listener at this address, whose configuration is this text. Clients of the tests
+/// speak TLS to it from now on.
+pub(crate) fn scheme(address: SocketAddr, yaml: &str) -> &'static str {
+    let has_tls = over_tls() && yaml.contains(&listen());
+    let mut ports = PORTS.lock().unwrap();
+    match has_tls {
+        true => ports.insert(address.port()),
+        false => ports.remove(&address.port()),
+    };
+    if has_tls { "https" } else { "http" }
+}
+
+/// The certificate of the authority, for clients that are to trust the listeners of this run.
+pub(crate) fn listeners_authority() -> reqwest::Certificate {
+    reqwest::Certificate::from_pem(LISTENERS.0.pem.as_bytes()).unwrap()
+}
+
+/// A connection of a caller.
+pub(crate) trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
+
+/// Connects to a `host:port`, with TLS if it is a listener of this run that has it.
+pub(crate) async fn connect(host: &str) -> Box<dyn Connection> {
+    let stream = TcpStream::connect(host).await.unwrap();
+    if !PORTS.lock().unwrap().contains(&stream.peer_addr().unwrap().port()) {
+        return Box::new(stream);
+    }
+    let name = ServerName::try_from("localhost").unwrap();
+    Box::new(LISTENERS.0.connector(None).connect(name, stream).await.unwrap())
 }
 
 pub(crate) struct TlsUpstream {
