@@ -22,7 +22,7 @@ demo: setup ## A demo tenant and a sidecar in front of it, with lines to type
 SLOW := operate::connection_floods operate::memory operate::otlp proxy::dead_paths proxy::faults \
 	proxy::stale_connections proxy::uploads ship::fleet token::issuers token::lifetime token::rotation
 
-# Modules of the integration tests that run over TLS, too: what reaches whom, and what must not.
+# Modules of the integration tests that run over TLS, too: rights, refusals and secrets.
 REACH := operate::secrecy proxy::batches proxy::callers proxy::guard proxy::redaction proxy::refused_callers
 
 quick: setup ## The inner loop: format, clippy, unit tests, and the integration tests that do not wait

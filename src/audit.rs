@@ -17,6 +17,7 @@ use record::Record;
 use rustix::fs::{Access, access};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::iter::once;
 use std::mem::take;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,6 +32,8 @@ const WAIT: Duration = Duration::from_secs(1);
 const MOST_REFUSALS: u32 = 50;
 /// The same for requests that are from no caller.
 const MOST_REFUSALS_OF_NOBODY: u32 = 10;
+/// The number of bytes of lines that nothing waits for and that are written at once.
+const PIECE: usize = 64 << 10;
 /// The time between two tries to write.
 const PAUSE: Duration = Duration::from_millis(100);
 const SECOND: Duration = Duration::from_secs(1);
@@ -230,6 +233,23 @@ impl Audit {
     }
 }
 
+/// Splits lines into pieces that are written at once, so that a disk with little room takes some.
+fn pieces(jobs: Vec<Job>) -> Vec<Vec<Job>> {
+    let mut pieces: Vec<Vec<Job>> = Vec::new();
+    let mut bytes = PIECE;
+    for job in jobs {
+        if bytes + job.line.len() > PIECE {
+            bytes = 0;
+            pieces.push(Vec::new());
+        }
+        bytes += job.line.len();
+        if let Some(piece) = pieces.last_mut() {
+            piece.push(job);
+        }
+    }
+    pieces
+}
+
 /// Writes lines until the process ends.
 fn write(queue: &Queue, mut destination: Destination) {
     loop {
@@ -238,30 +258,87 @@ fn write(queue: &Queue, mut destination: Destination) {
             destination.rotate();
         }
         // Nobody waits any more: the request was refused, or its caller is gone.
-        let mut jobs: Vec<Job> = jobs.into_iter().filter(Job::is_wanted).collect();
-        let text: Vec<u8> = jobs.iter().flat_map(|job| job.line.iter().copied()).collect();
-        if text.is_empty() {
-            // This says nothing about the disk.
-            jobs.iter_mut().for_each(|job| job.report(Ok(())));
-            continue;
+        let jobs = jobs.into_iter().filter(Job::is_wanted);
+        // What requests wait for comes first, and needs no room for what nothing waits for.
+        let (awaited, notes): (Vec<_>, Vec<_>) = jobs.partition(Job::is_urgent);
+        let (mut result, mut again) = (None, Vec::new());
+        for mut piece in once(awaited).chain(pieces(notes)) {
+            let text: Vec<u8> = piece.iter().flat_map(|job| job.line.iter().copied()).collect();
+            if text.is_empty() {
+                // This says nothing about the disk.
+                piece.iter_mut().for_each(|job| job.report(Ok(())));
+                continue;
+            }
+            let written = match &result {
+                Some(Err(why)) => Err(String::clone(why)),
+                _ => destination.write(&text).map_err(|error| error.to_string()),
+            };
+            piece.iter_mut().for_each(|job| job.report(written.clone()));
+            if written.is_err() {
+                again.extend(piece.into_iter().filter(|job| job.stays));
+            }
+            result = Some(written);
         }
-        let written = destination.write(&text).map_err(|error| error.to_string());
-        if queue.set_complaint(written.as_ref().err()) {
-            match &written {
+        queue.put_back(again);
+        let Some(result) = result else { continue };
+        if queue.set_complaint(result.as_ref().err()) {
+            match &result {
                 Ok(()) => info!("The audit log is written again."),
                 Err(why) => warn!("The audit log cannot be written: {why}."),
             }
         }
-        let has_failed = written.is_err();
-        for mut job in jobs {
-            job.report(written.clone());
-            if has_failed && job.stays {
-                // It is tried again.
-                queue.put_back(job);
-            }
-        }
+        let has_failed = result.is_err();
         if has_failed {
             thread::park_timeout(PAUSE);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    /// A disk with this much room left.
+    struct Disk(Arc<AtomicUsize>);
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let room = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| {
+                room.checked_sub(bytes.len())
+            });
+            room.map(|_| bytes.len()).map_err(|_| io::ErrorKind::StorageFull.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_disk_with_little_room_takes_a_write_before_what_nothing_waits_for() {
+        let settings = Settings {
+            target: AuditTarget::Stderr,
+            routes: None,
+            sync: false,
+            max_size: 1,
+            on_failure: OnAuditFailure::Refuse,
+        };
+        let room = Arc::new(AtomicUsize::new(0));
+        let audit = Audit::start(&settings, Box::new(Disk(room.clone()))).unwrap();
+        for _ in 0..64 {
+            audit.note(vec![b'x'; 16 << 10]);
+        }
+        assert!(audit.write(vec![b'x'; 100]).await.is_err());
+        // Less than one piece.
+        room.store(50 << 10, Ordering::Relaxed);
+        for _ in 0..100 {
+            assert_eq!(audit.write(vec![b'x'; 100]).await, Ok(()));
+        }
+        room.store(10 << 20, Ordering::Relaxed);
+        audit.end().await;
+        let written = (10 << 20) - room.load(Ordering::Relaxed);
+        assert_eq!(written, 64 * (16 << 10), "the notes are not lost");
+        assert_eq!(audit.complaint(), None);
     }
 }

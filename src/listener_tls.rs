@@ -32,6 +32,9 @@ use x509_parser::time::ASN1Time;
 /// The protocol that is offered (RFC 7301).
 const HTTP_1: &[u8] = b"http/1.1";
 
+/// The number of names of a caller's certificate that count. An idle connection holds them.
+const MOST_NAMES: usize = 64;
+
 /// The time before the end of a certificate in which it should be replaced.
 const RENEWAL: Duration = Duration::from_secs(7 * 86_400);
 
@@ -78,7 +81,7 @@ impl CallerCertificate {
             _ => None,
         });
         let not_after = Validity::of(presented)?.not_after;
-        Some(Self { names: names.collect(), not_after })
+        Some(Self { names: names.take(MOST_NAMES).collect(), not_after })
     }
 }
 

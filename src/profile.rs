@@ -237,6 +237,11 @@ pub static PROFILES: [Profile; 9] = [
 ];
 
 impl Profile {
+    /// Whether its APIs may be OData.
+    pub(crate) fn is_odata(&self) -> bool {
+        self.reads_by_post.contains(&QUERY)
+    }
+
     /// The profile with this name.
     pub fn named(name: &str) -> Option<&'static Self> {
         PROFILES.iter().find(|profile| profile.name == name)

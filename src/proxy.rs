@@ -140,10 +140,7 @@ impl Proxy {
         let trail = AuditTrail::of(audit, session, &admitted.route, batch);
         let Some(trail) = trail else { return Ok(()) };
         let trail = context.audit.insert(trail);
-        if audit_trail::is_write(session, &admitted.route, batch) {
-            trail.begin(session, &context.record, &batch.parts).await?;
-        }
-        Ok(())
+        trail.begin_write(session, &context.record, &batch.parts).await
     }
 
     /// Sends a local answer.
@@ -312,6 +309,9 @@ impl ProxyHttp for Proxy {
         context: &mut Box<Context>,
     ) -> pingora::Result<()> {
         let Some(admitted) = context.admitted.as_mut() else { return Err(context::not_admitted()) };
+        if let Some(audit) = &mut context.audit {
+            audit.set_sent();
+        }
         request_header::rewrite(session, request, context.trace.as_ref(), admitted)
     }
 

@@ -31,10 +31,15 @@ pub(crate) fn beyond_ascii(text: &str) -> Cow<'_, str> {
 
 /// The beginning of a text and its length, if it is longer than [`LONGEST`].
 pub(crate) fn cut(text: Cow<'_, str>) -> Cow<'_, str> {
-    if text.len() <= LONGEST {
+    cut_at(LONGEST, text)
+}
+
+/// The beginning of a text and its length, if it is longer than `most` bytes.
+pub(crate) fn cut_at(most: usize, text: Cow<'_, str>) -> Cow<'_, str> {
+    if text.len() <= most {
         return text;
     }
-    let start = (0..=LONGEST).rev().find_map(|end| text.get(..end)).unwrap_or_default();
+    let start = (0..=most).rev().find_map(|end| text.get(..end)).unwrap_or_default();
     format!("{start}... ({} bytes)", text.len()).into()
 }
 

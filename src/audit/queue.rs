@@ -69,13 +69,15 @@ impl Queue {
         Some(receiver)
     }
 
-    /// Adds a job that could not be written. Without room for it, it is lost.
-    pub(super) fn put_back(&self, job: Job) {
+    /// Adds lines that could not be written, before newer ones. Without room for one, it is lost.
+    pub(super) fn put_back(&self, mut jobs: Vec<Job>) {
         let mut waiting = self.waiting();
-        if waiting.has_room(job.line.len()) {
-            waiting.bytes += job.line.len();
-            waiting.jobs.push(job);
-        }
+        jobs.retain(|job| {
+            let has_room = waiting.has_room(job.line.len());
+            waiting.bytes += if has_room { job.line.len() } else { 0 };
+            has_room
+        });
+        waiting.jobs.splice(0..0, jobs);
     }
 
     /// Asks for another file.
@@ -111,7 +113,16 @@ impl Queue {
 impl Job {
     /// Whether the line is still to be written.
     pub(super) fn is_wanted(&self) -> bool {
-        self.stays || self.written.as_ref().is_some_and(|written| !written.is_closed())
+        self.stays || self.is_awaited()
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.written.as_ref().is_some_and(|written| !written.is_closed())
+    }
+
+    /// Whether a request waits for the line. What waits for an empty one waits for all before it.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.is_awaited() && !self.line.is_empty()
     }
 
     /// Reports whether the line was written.

@@ -85,6 +85,8 @@ pub(crate) struct End<'a> {
     pub(crate) stamp: Stamp<'a>,
     pub(crate) status: Option<u16>,
     pub(crate) outcome: &'static str,
+    /// Whether bytes of the request may have gone upstream.
+    pub(crate) sent: bool,
     /// SAP's id of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) correlation_id: Option<&'a str>,

@@ -348,6 +348,13 @@ impl Config {
         name_of(route, &self.routes, &self.listen)
     }
 
+    /// Whether callers must present a credential.
+    pub fn asks_for_credentials(&self) -> bool {
+        !self.callers.is_empty()
+            || self.access.basic.is_some()
+            || self.access.api_key_file.is_some()
+    }
+
     /// The names of all callers in metrics and logs. Without a caller with a name, there are none.
     pub fn caller_names(&self) -> impl Iterator<Item = &str> {
         let has_names = !self.callers.is_empty();

@@ -29,6 +29,10 @@ pub(super) struct AuditTrail {
     /// The id that the lines of the request have in common.
     id: String,
     state: State,
+    /// Whether the request changes something, as far as it is known before it is sent.
+    is_write: bool,
+    /// Whether bytes of the request may have gone upstream.
+    is_sent: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -47,17 +51,42 @@ impl AuditTrail {
         route: &RouteHandle,
         batch: &BatchWrites,
     ) -> Option<Self> {
-        let is_write = is_write(session, route, batch);
-        let trail =
-            || Self { audit: audit.clone(), id: Uuid::new_v4().to_string(), state: State::Nothing };
+        // What a batch does is what its parts do, whatever its own method.
+        let is_write = !batch.parts.is_empty()
+            || !batch.does_only_its_parts && !route.only_reads(session.req_header());
+        let trail = || Self {
+            audit: audit.clone(),
+            id: Uuid::new_v4().to_string(),
+            state: State::Nothing,
+            is_write,
+            is_sent: false,
+        };
         (audit.covers(&route.config) && (is_write || batch.has_more)).then(trail)
     }
 
-    /// Writes the first lines, before any byte is sent.
+    /// Writes the first lines of a write, before any byte is sent.
     ///
     /// # Errors
     /// The answer to a request that must not be sent.
-    pub(super) async fn begin(
+    pub(super) async fn begin_write(
+        &mut self,
+        session: &Session,
+        record: &RequestRecord,
+        parts: &[Part],
+    ) -> Result<(), Problem> {
+        if self.is_write { self.begin(session, record, parts).await } else { Ok(()) }
+    }
+
+    /// Records that the request is sent from now on.
+    pub(super) const fn set_sent(&mut self) {
+        self.is_sent = true;
+    }
+
+    /// Writes the first lines.
+    ///
+    /// # Errors
+    /// The answer to a request that must not be sent.
+    async fn begin(
         &mut self,
         session: &Session,
         record: &RequestRecord,
@@ -107,7 +136,7 @@ impl AuditTrail {
             return false;
         }
         self.state = State::Ended;
-        self.audit.note(end(session, record, bytes, self.stamp()));
+        self.audit.note(end(session, record, bytes, self.stamp(), self.is_sent));
         true
     }
 
@@ -125,6 +154,7 @@ impl Drop for AuditTrail {
                 stamp: self.stamp(),
                 status: None,
                 outcome: RequestOutcome::Aborted.label(),
+                sent: self.is_sent,
                 correlation_id: None,
                 request_bytes: 0,
                 response_bytes: 0,
@@ -132,12 +162,6 @@ impl Drop for AuditTrail {
             self.audit.note(Record::End(end).line());
         }
     }
-}
-
-/// Whether a request changes something, as far as it is known before it is sent.
-pub(super) fn is_write(session: &Session, route: &RouteHandle, batch: &BatchWrites) -> bool {
-    // What a batch does is what its parts do, whatever its own method.
-    !batch.parts.is_empty() || !batch.is_declared && !route.only_reads(session.req_header())
 }
 
 /// Writes both lines of a request that was refused and never sent.
@@ -161,7 +185,7 @@ pub(super) fn record_refusal(
         let stamp = Stamp { time: SystemTime::now(), id: &id };
         let path = loggable::readable(path_of(session.req_header().raw_path()));
         let mut lines = begin(session, record, stamp, &path, &[]);
-        lines.extend(end(session, record, response_bytes, stamp));
+        lines.extend(end(session, record, response_bytes, stamp, false));
         lines
     });
 }
@@ -178,7 +202,7 @@ fn begin(
     let (uid, certificate) = match peer {
         Some(Peer::Unix { uid }) => (*uid, Vec::new()),
         Some(Peer::Tls { certificate: Some(certificate), .. }) => {
-            (None, certificate.names.iter().map(ToString::to_string).collect())
+            (None, loggable::several(certificate.names.iter().map(ToString::to_string)))
         }
         _ => (None, Vec::new()),
     };
@@ -205,11 +229,13 @@ fn end(
     record: &RequestRecord,
     response_bytes: u64,
     stamp: Stamp<'_>,
+    sent: bool,
 ) -> Vec<u8> {
     Record::End(End {
         stamp,
         status: final_answer(session).map(|answer| answer.status.as_u16()),
         outcome: record.outcome.label(),
+        sent,
         correlation_id: loggable::id_of_answer(session, &CORRELATION_ID),
         request_bytes: session.body_bytes_read() as u64,
         response_bytes,

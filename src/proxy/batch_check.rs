@@ -22,6 +22,7 @@ mod smuggling;
 mod target;
 
 use super::loggable;
+use super::method_override::all_methods;
 use super::problem::Problem;
 use super::route::{self, path_of};
 use super::route_handle::RouteHandle;
@@ -33,7 +34,7 @@ use crate::readable;
 use http::header::{
     CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING,
 };
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Method};
 use kind::BatchKind;
 use memchr::memmem;
 use part_request::PartRequest;
@@ -52,6 +53,8 @@ pub(super) struct BatchCheck {
     content_type: Result<HeaderValue, BatchRefusal>,
     /// Whether path, profile or type say that it is a batch. Otherwise only its body shows it.
     is_declared: bool,
+    /// Whether every server of the route takes it for a batch.
+    does_only_its_parts: bool,
     reader: BatchReader,
     /// The parts that change something.
     writes: WritingParts,
@@ -111,6 +114,9 @@ impl BatchCheck {
         let is_declared = kind == BatchKind::OData
             || route.config.profile.bulk
             || request.headers.get_all(CONTENT_TYPE).iter().any(names_scim);
+        let is_post =
+            all_methods(&request.method, &request.headers, |method| *method == Method::POST);
+        let does_only_its_parts = is_post && kind.is_of(route.config.profile);
         check_coding(&request.headers).map_err(|why| problem(None, why))?;
         let name = kind.last_segment();
         // The base of relative targets has to be clear.
@@ -135,7 +141,14 @@ impl BatchCheck {
         };
         let reader = reader(&content_type, kind, is_declared).map_err(|why| problem(None, why))?;
         let writes = WritingParts::default();
-        Ok(Some(Box::new(Self { rules, content_type, is_declared, reader, writes })))
+        Ok(Some(Box::new(Self {
+            rules,
+            content_type,
+            is_declared,
+            does_only_its_parts,
+            reader,
+            writes,
+        })))
     }
 
     /// Starts over, for another attempt.
@@ -187,8 +200,8 @@ impl BatchCheck {
     }
 
     /// Whether the request does nothing but what its parts do.
-    pub(super) const fn is_declared(&self) -> bool {
-        self.is_declared
+    pub(super) const fn does_only_its_parts(&self) -> bool {
+        self.does_only_its_parts
     }
 }
 

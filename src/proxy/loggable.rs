@@ -13,6 +13,10 @@ pub(super) const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correla
 pub(super) const VCAP_REQUEST_ID: HeaderName = HeaderName::from_static("x-vcap-request-id");
 /// The length of the longest id that is logged.
 const LONGEST_ID: usize = 64;
+/// The number of texts of a list that are logged.
+const MOST_TEXTS: usize = 8;
+/// The length of the longest one that is logged whole.
+const LONGEST_TEXT: usize = 256;
 
 /// An id of the answer, or else of the request.
 pub(super) fn id<'a>(session: &'a Session, name: &HeaderName) -> Option<&'a str> {
@@ -27,11 +31,20 @@ pub(super) fn id_of_answer<'a>(session: &'a Session, name: &HeaderName) -> Optio
 
 /// The methods by which headers override a request's own, for the audit log.
 pub(super) fn overrides(headers: &HeaderMap) -> Vec<String> {
-    let name = |value: &HeaderValue| {
-        let text = String::from_utf8_lossy(value.as_bytes());
-        readable::cut(readable::one_line(&text).into_owned().into()).into_owned()
-    };
-    overriding_methods(headers).map(name).collect()
+    let name = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    several(overriding_methods(headers).map(name))
+}
+
+/// The first texts of a list that others chose, and how many there are, if there are more.
+pub(super) fn several(mut texts: impl Iterator<Item = String>) -> Vec<String> {
+    let shown =
+        |text: String| readable::cut_at(LONGEST_TEXT, readable::one_line(&text)).into_owned();
+    let mut shown: Vec<_> = texts.by_ref().take(MOST_TEXTS).map(shown).collect();
+    match texts.count() {
+        0 => {}
+        more => shown.push(format!("... ({more} more)")),
+    }
+    shown
 }
 
 /// A whole path, in which control characters are percent-encoded.
@@ -67,6 +80,17 @@ mod tests {
         let path = "/%20".repeat(15_000);
         let logged = readable(path.as_bytes());
         assert_eq!(logged, format!("{}... (60000 bytes)", "/%20".repeat(256)));
+    }
+
+    #[test]
+    fn of_a_long_list_only_the_beginning_is_logged() {
+        let long = "\u{202e}".repeat(100);
+        let logged = several(std::iter::repeat_n(long, 20));
+        assert_eq!(logged.len(), 9);
+        assert!(logged.iter().all(|text| text.len() < 300), "{logged:?}");
+        assert!(logged[0].starts_with(r"\u202e\u202e"), "{logged:?}");
+        assert_eq!(logged[8], "... (12 more)");
+        assert_eq!(several(["GET".to_owned()].into_iter()), ["GET"]);
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub(super) struct BatchWrites {
     /// Whether more parts may come while the body is sent.
     pub(super) has_more: bool,
     /// Whether the request does nothing but what its parts do.
-    pub(super) is_declared: bool,
+    pub(super) does_only_its_parts: bool,
 }
 
 /// How the length of a streaming body is sent.
@@ -183,7 +183,7 @@ impl RequestBody {
             Some(check) => !check.keeps_length(),
             None => route::ends_with(request.raw_path(), route::BATCH),
         };
-        writes.is_declared = check.as_ref().is_some_and(|check| check.is_declared());
+        writes.does_only_its_parts = check.as_ref().is_some_and(|it| it.does_only_its_parts());
         writes.has_more = check.is_some();
         let stages = Stages::new(check, rewriter.unwrap_or(RequestRewriter::none()));
         let length = request.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());

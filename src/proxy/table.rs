@@ -79,9 +79,10 @@ impl Table {
 
     /// Whether an address is one of this sidecar's own listeners.
     pub(super) fn is_own(&self, address: SocketAddr) -> bool {
+        let address = reached(address);
         self.listeners.iter().any(|served| match &served.address {
             ListenAddress::Tcp(own) if own.port() == address.port() => {
-                own.ip() == address.ip() || own.ip().is_unspecified() && is_of_this_machine(address)
+                reached(*own) == address || own.ip().is_unspecified() && is_of_this_machine(address)
             }
             _ => false,
         })
@@ -186,6 +187,17 @@ impl Served {
     }
 }
 
+/// The address that a connection to this one reaches: the machine itself for "all addresses", and
+/// that of IPv4 for one that is mapped into IPv6.
+fn reached(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip().to_canonical() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
 /// Whether an address belongs to this machine: then packets to it come from it.
 fn is_of_this_machine(address: SocketAddr) -> bool {
     let any: IpAddr = match address {
@@ -198,4 +210,23 @@ fn is_of_this_machine(address: SocketAddr) -> bool {
         socket.local_addr()
     });
     from.is_ok_and(|from| from.ip() == address.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_known_in_each_of_its_forms() {
+        for (text, is_reached) in [
+            ("127.0.0.1:8080", "127.0.0.1:8080"),
+            ("0.0.0.0:8080", "127.0.0.1:8080"),
+            ("[::ffff:127.0.0.1]:8080", "127.0.0.1:8080"),
+            ("[::ffff:0.0.0.0]:8080", "127.0.0.1:8080"),
+            ("[::]:8080", "[::1]:8080"),
+            ("10.0.0.1:1", "10.0.0.1:1"),
+        ] {
+            assert_eq!(reached(text.parse().unwrap()), is_reached.parse().unwrap(), "{text}");
+        }
+    }
 }

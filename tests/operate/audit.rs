@@ -2,6 +2,7 @@
 
 use crate::support::issuer;
 use crate::support::process::{Process, bearerd_after};
+use crate::support::raw_client::{RawClient, exchange};
 use crate::support::scene::Scene;
 use crate::support::upstream::{Behaviour, Peer};
 use crate::support::{eventually, http};
@@ -227,6 +228,118 @@ async fn a_batch_does_what_its_parts_do_whatever_its_own_method_and_headers_say(
     );
     assert_eq!(of("/free/x")[0]["overrides"], serde_json::json!(["DELETE"]));
     assert_eq!(of("/free/x")[1]["correlation_id"], Value::Null, "a caller chooses no id");
+}
+
+#[tokio::test]
+async fn what_is_no_batch_to_its_server_is_a_write_like_any_other() {
+    let (scene, folder) = start("").await;
+    let audited = folder.path().join("audit");
+    let (odata, scim) = ("application/json", "application/scim+json");
+    let (none, read) =
+        (r#"{"requests":[]}"#, r#"{"Operations":[{"method":"GET","path":"/Users/1"}]}"#);
+    let mut expected = 0;
+    for (method, path, kind, body, is_write) in [
+        (Method::DELETE, "/free/orders/Bulk", scim, r#"{"Operations":[]}"#, true),
+        (Method::POST, "/free/orders/Bulk", scim, read, true),
+        (Method::DELETE, "/free/orders/$batch", odata, none, true),
+        (Method::POST, "/free/orders/$batch", odata, none, true),
+        (Method::PUT, "/users/Groups/Bulk", scim, read, true),
+        (Method::PATCH, "/users/Groups/Bulk", scim, read, true),
+        (Method::PUT, "/data/orders/$batch", "multipart/mixed; boundary=b", "--b--", true),
+        (Method::POST, "/data/orders/$batch", odata, none, false),
+    ] {
+        let url = format!("{}{path}", scene.sidecar.url);
+        let status = send(&http(), method.clone(), url, kind, body.to_owned()).await;
+        // Without a method that the route allows, it is refused, and a refused request has lines.
+        let is_expected = is_write || status != 200;
+        expected += if is_expected { 2 } else { 0 };
+        eventually(path, async || lines_of(&audited).len() == expected).await;
+    }
+    let executed: BTreeSet<_> =
+        scene.upstream.seen().iter().map(|it| it.line().to_owned()).collect();
+    assert!(executed.iter().any(|line| line.starts_with("PATCH /Groups/Bulk")), "{executed:?}");
+    // By a header, too.
+    let tunnelled = http().post(format!("{}/data/orders/$batch", scene.sidecar.url));
+    let key = "a-key-of-a-caller-with-32-characters";
+    let tunnelled = tunnelled.header("x-http-method", "DELETE").header("x-api-key", key);
+    tunnelled.header("content-type", odata).body(none).send().await.unwrap();
+    eventually("its lines", async || lines_of(&audited).len() == expected + 2).await;
+}
+
+#[tokio::test]
+async fn the_end_says_whether_the_upstream_may_have_acted() {
+    let (scene, folder) = start("").await;
+    let audited = folder.path().join("audit");
+    let put = async |path: &str| {
+        let url = format!("{}{path}", scene.sidecar.url);
+        send(&http(), Method::PUT, url, "text/plain", "x".into()).await
+    };
+    let end = async |path: &str| {
+        let of_path = |lines: &&Vec<Value>| lines[0]["path"] == path && lines.len() == 2;
+        let mut end = Value::Null;
+        eventually(path, async || {
+            let requests = by_id(lines_of(&audited));
+            end = requests.values().find(of_path).map_or(Value::Null, |lines| lines[1].clone());
+            !end.is_null()
+        })
+        .await;
+        end
+    };
+    assert_eq!(put("/free/answered").await, 200);
+    assert_eq!(end("/free/answered").await["sent"], true);
+    scene.upstream.script([Behaviour::AnswerAndClose("not HTTP\r\n\r\n".into())]);
+    assert_eq!(put("/free/garbage").await, 502);
+    let garbage = end("/free/garbage").await;
+    assert_eq!((&garbage["status"], &garbage["sent"]), (&502.into(), &true.into()));
+    assert_eq!(put("/other/refused").await, 403);
+    assert_eq!(end("/other/refused").await["sent"], false);
+}
+
+#[tokio::test]
+async fn a_caller_that_breaks_off_does_not_hide_what_it_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let audited = folder.path().join("audit");
+    std::fs::create_dir(&audited).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let issuer = issuer::steady().await;
+    let config = issuer.configuration(&url);
+    let config = config.key("audit", format!("{{ folder: {} }}", audited.display()));
+    let sidecar = Process::start(folder.path(), &config).await;
+    sidecar.wait_until_ready().await;
+    let mut client = RawClient::connect(sidecar.host()).await;
+    let head =
+        "DELETE /free/half HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
+    client.send(&format!("{head}1\r\nx\r\n")).await;
+    let (mut upstream, _) = listener.accept().await.unwrap();
+    let (mut seen, mut buffer) = (String::new(), [0; 4096]);
+    while !seen.contains("\r\n\r\n") {
+        let read = upstream.read(&mut buffer).await.unwrap();
+        seen += &String::from_utf8_lossy(&buffer[..read]);
+    }
+    // No chunk begins like this.
+    client.send("zz\r\n").await;
+    client.rest().await;
+    eventually("its lines", async || lines_of(&audited).len() == 2).await;
+    let end = &lines_of(&audited)[1];
+    assert_eq!((&end["outcome"], &end["sent"]), (&"bad_request".into(), &true.into()), "{end}");
+}
+
+#[tokio::test]
+async fn a_stranger_writes_little_into_the_audit_log() {
+    let (scene, folder) = start("").await;
+    let audited = folder.path().join("audit");
+    let override_line = format!("X-HTTP-Method: {}\r\n", "\u{202e}".repeat(160));
+    let headers = override_line.repeat(60);
+    let request = format!(
+        "PUT /free/x HTTP/1.1\r\nHost: localhost\r\n{headers}Connection: close\r\nContent-Length: 0\r\n\r\n"
+    );
+    let answer = exchange(scene.sidecar.host(), &request).await;
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    eventually("its lines", async || lines_of(&audited).len() == 2).await;
+    let lines = lines_of(&audited);
+    assert_eq!(lines[0]["overrides"][8], "... (52 more)", "{}", lines[0]);
+    assert!(lines.iter().all(|line| line.to_string().len() < 4096), "{lines:?}");
 }
 
 #[tokio::test]

@@ -388,6 +388,11 @@ async fn a_caller_is_known_by_its_certificate_and_by_its_user_id() {
             SanType::DnsName("host.corp".try_into().unwrap()),
         ];
     };
+    let last: fn(&mut CertificateParams) = |params| {
+        let name = |index| SanType::DnsName(format!("host-{index}.corp").try_into().unwrap());
+        params.subject_alt_names = (1..=64).map(name).collect();
+        params.subject_alt_names.push(SanType::DnsName("host.corp".try_into().unwrap()));
+    };
     let other: fn(&mut CertificateParams) = |params| {
         params.subject_alt_names =
             vec![SanType::URI("spiffe://corp/partner/x".try_into().unwrap())];
@@ -398,6 +403,7 @@ async fn a_caller_is_known_by_its_certificate_and_by_its_user_id() {
     // Without a user name or password there is no challenge, so it is a 403.
     assert_eq!(over_tls(Some(other), "").await, "403");
     assert_eq!(over_tls(None, "").await, "403");
+    assert_eq!(over_tls(Some(last), "").await, "403", "the 65th name");
     assert_eq!(over_tls(None, &etl).await, "200");
     assert_eq!(over_tls(Some(both), "").await, "403", "two callers");
     assert_eq!(over_tls(Some(uri), &etl).await, "403", "two callers");
@@ -443,6 +449,12 @@ async fn a_reload_changes_rights_on_kept_connections_and_forgets_no_limit() {
     for expected in [200, 200, 429] {
         assert_eq!(status("/free").await, expected);
     }
+    // A file that is half written opens no door.
+    let open = issuer.configuration(&upstream.url()).to_string();
+    written(folder.path(), "bearerd.yaml", open);
+    process.logged("asks callers for no credential any more").await;
+    let stranger = http_builder().build().unwrap().get(format!("{}/free", process.url));
+    assert_eq!(stranger.send().await.unwrap().status(), 403);
 }
 
 #[tokio::test]

@@ -150,7 +150,7 @@ static LISTENERS: LazyLock<(Authority, TempDir)> =
 static PORTS: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
 /// Whether listeners have TLS, unless a test gives them settings of its own. `make test` runs the
-/// tests of what reaches whom both ways.
+/// tests of rights, refusals and secrets both ways.
 pub(crate) fn over_tls() -> bool {
     std::env::var_os("OVER_TLS").is_some()
 }

@@ -52,6 +52,10 @@ pub(super) fn refuse_restart_only_changes(
             return Err(ReloadError::NeedsRestart(name));
         }
     }
+    // The file may have been read while it was written.
+    if before.asks_for_credentials() && !after.asks_for_credentials() {
+        return Err(ReloadError::OpensDoor);
+    }
     Ok(())
 }
 

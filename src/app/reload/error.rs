@@ -17,6 +17,10 @@ pub(super) enum ReloadError {
     Trust(#[from] TrustError),
     #[error("changing {0} needs a restart; restart bearerd, or revert the change")]
     NeedsRestart(&'static str),
+    #[error(
+        "the new configuration asks callers for no credential any more; complete it, or restart bearerd if that is wanted"
+    )]
+    OpensDoor,
     #[error("client {client} gets no token ({why}); bearerd will try again")]
     NoToken { client: String, why: String },
     #[error("cannot read the configuration or its files now: {0}")]
@@ -29,7 +33,7 @@ impl ReloadError {
             Self::Config(_) | Self::App(_) | Self::Trust(_) | Self::NotRead(_) => {
                 ConfigReload::Invalid
             }
-            Self::NeedsRestart(_) => ConfigReload::NeedsRestart,
+            Self::NeedsRestart(_) | Self::OpensDoor => ConfigReload::NeedsRestart,
             Self::NoToken { .. } => ConfigReload::NoToken,
         }
     }

@@ -1,6 +1,7 @@
 //! What may be done: the routes, and what each caller may use of them.
 
 use bearerd::config::{Access, AuditTarget, Caller, Config, OnAuditFailure, Route, RouteRef};
+use bearerd::profile::Profile;
 use http::Method;
 use std::fmt::{Error, Write};
 
@@ -79,12 +80,15 @@ fn width(config: &Config) -> usize {
 
 /// The methods of a route. A POST that only reads is allowed wherever reading is.
 fn methods(route: &Route) -> String {
-    let methods = match (route.profile.post_only_reads, route.methods.contains(&Method::POST)) {
-        (true, true) => {
-            format!("{}, and POST on …/$batch and …/$query", route.methods.without_post())
-        }
-        (true, false) => format!("{}, and POST on …/$query", route.methods),
-        (false, _) => route.methods.to_string(),
+    let Profile { post_only_reads, reads_by_post, .. } = route.profile;
+    let allows_post = route.methods.contains(&Method::POST);
+    let batches = (allows_post && *post_only_reads).then_some("$batch");
+    let reads = reads_by_post.iter().copied().filter(|_| !allows_post || *post_only_reads);
+    let by_post: Vec<_> = batches.into_iter().chain(reads).map(|it| format!("…/{it}")).collect();
+    let named = if *post_only_reads { route.methods.without_post() } else { route.methods };
+    let methods = match by_post.is_empty() {
+        true => named.to_string(),
+        false => format!("{named}, and POST on {}", by_post.join(" and ")),
     };
     let unchecked = if route.unchecked_batches {
         "; its batches are not checked: they reach every path of the upstream with every method"

@@ -1,5 +1,6 @@
 //! The two protocols that have batches. Pure.
 
+use crate::profile::Profile;
 use crate::proxy::route::{self, BATCH};
 
 /// The last segment of the path of a SCIM batch.
@@ -21,6 +22,14 @@ impl BatchKind {
             Some(Self::Scim)
         } else {
             None
+        }
+    }
+
+    /// Whether the APIs of a profile have batches of this kind: this target is no other resource.
+    pub(super) fn is_of(self, profile: &Profile) -> bool {
+        match self {
+            Self::OData => profile.is_odata(),
+            Self::Scim => profile.bulk,
         }
     }
 
