@@ -17,6 +17,8 @@ const PEERS: [Kind; 8] = [
     Kind::Minimal,
     BEARERD,
 ];
+/// Those with TLS on both sides.
+const WITH_TLS: [Kind; 2] = [Kind::NginxTls, Kind::Bearerd(Extra::Tls)];
 /// The number of routes in the case with many. The clients follow.
 const ROUTES: usize = 200;
 const CLIENTS: usize = 50;
@@ -85,6 +87,13 @@ pub(crate) const ONE_WORKER: &[Case] = &[
         name: "small-64",
         title: "1 KB, 64 connections",
         kinds: &PEERS,
+        is_bulk: false,
+        work: |world, sidecar| sidecar.small(world).by(64),
+    },
+    Case {
+        name: "tls-64",
+        title: "1 KB, 64 connections, TLS on both sides",
+        kinds: &WITH_TLS,
         is_bulk: false,
         work: |world, sidecar| sidecar.small(world).by(64),
     },

@@ -1,15 +1,17 @@
 //! Callers with kept connections that compare every byte of each response.
 
 use memchr::memmem;
+use rustls::pki_types::ServerName;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
+use tokio_rustls::TlsConnector;
 
 /// The requests of a case, and the body that each response must have.
 #[derive(Clone)]
@@ -20,6 +22,8 @@ pub(crate) struct Work {
     pub(crate) connections: usize,
     /// Whether callers pause between 1 and 9 ms before a request.
     pub(crate) thinks: bool,
+    /// The TLS of the callers, if they use it.
+    pub(crate) tls: Option<TlsConnector>,
 }
 
 impl Work {
@@ -33,6 +37,7 @@ impl Work {
             answer: answer.clone(),
             connections: 1,
             thinks: false,
+            tls: None,
         }
     }
 
@@ -46,6 +51,7 @@ impl Work {
             answer: length.to_string().into_bytes().into(),
             connections: 1,
             thinks: false,
+            tls: None,
         }
     }
 
@@ -144,7 +150,7 @@ impl Drop for Load {
 }
 
 async fn call(target: SocketAddr, caller: usize, work: Work, shared: Arc<Shared>) {
-    let mut stream = Stream::open(target).await;
+    let mut stream = Stream::open(target, &work).await;
     let (request, mut took) = (work.request(caller), Vec::new());
     for number in 0_u64.. {
         if shared.stop.load(Relaxed) {
@@ -180,7 +186,7 @@ impl Idle {
         let streams = runtime.block_on(async {
             let mut streams = Vec::new();
             for caller in 0..work.connections {
-                let mut stream = Stream::open(target).await;
+                let mut stream = Stream::open(target, work).await;
                 stream.exchange(work.request(caller), &work.answer, &AtomicU64::new(0)).await;
                 streams.push(stream);
             }
@@ -198,8 +204,8 @@ pub(crate) fn first_answer(target: SocketAddr, work: &Work) -> Duration {
         loop {
             assert!(since.elapsed() < Duration::from_secs(10), "no answer from {target}");
             if let Ok(stream) = TcpStream::connect(target).await {
-                let mut stream = Stream::new(stream);
-                stream.stream.write_all(work.request(0)).await.unwrap();
+                let mut stream = Stream::new(stream, work).await;
+                stream.send(work.request(0)).await;
                 // Envoy answers 401 as long as it has no token.
                 if stream.status().await == 200 {
                     stream.answer(&work.answer, &AtomicU64::new(0)).await;
@@ -211,21 +217,36 @@ pub(crate) fn first_answer(target: SocketAddr, work: &Work) -> Duration {
     })
 }
 
+trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
+
 /// A connection with its unread bytes.
 struct Stream {
-    stream: TcpStream,
+    stream: Box<dyn Connection>,
     buffer: Vec<u8>,
     filled: usize,
 }
 
 impl Stream {
-    async fn open(target: SocketAddr) -> Self {
-        Self::new(TcpStream::connect(target).await.unwrap())
+    async fn open(target: SocketAddr, work: &Work) -> Self {
+        Self::new(TcpStream::connect(target).await.unwrap(), work).await
     }
 
-    fn new(stream: TcpStream) -> Self {
+    async fn new(stream: TcpStream, work: &Work) -> Self {
         stream.set_nodelay(true).unwrap();
+        let stream: Box<dyn Connection> = match &work.tls {
+            None => Box::new(stream),
+            Some(tls) => {
+                let name = ServerName::try_from("localhost").unwrap();
+                Box::new(tls.connect(name, stream).await.unwrap())
+            }
+        };
         Self { stream, buffer: Vec::new(), filled: 0 }
+    }
+
+    async fn send(&mut self, request: &[u8]) {
+        self.stream.write_all(request).await.unwrap();
+        self.stream.flush().await.unwrap();
     }
 
     /// Reads more bytes.
@@ -248,7 +269,7 @@ impl Stream {
 
     /// Sends a request and compares the body of its response.
     async fn exchange(&mut self, request: &[u8], expected: &[u8], bytes: &AtomicU64) {
-        self.stream.write_all(request).await.unwrap();
+        self.send(request).await;
         bytes.fetch_add(request.len() as u64, Relaxed);
         self.answer(expected, bytes).await;
     }

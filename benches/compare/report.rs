@@ -64,7 +64,8 @@ impl Report {
                 .kinds()
                 .filter_map(|kind| Some((kind, samples.get(&(case.name, kind.name()))?)))
                 .collect();
-            let nginx = samples.get(&(case.name, Kind::Nginx.name()));
+            let nginx = [Kind::Nginx, Kind::NginxTls].into_iter();
+            let nginx = nginx.filter_map(|kind| samples.get(&(case.name, kind.name()))).next();
             let columns: &[&str] = match case.is_bulk {
                 true => &["", "CPU s/GB", "× nginx", "MB/s"],
                 false => &[

@@ -12,6 +12,8 @@ use std::sync::OnceLock;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Nginx,
+    /// nginx with TLS on both sides.
+    NginxTls,
     /// nginx without an access log: the best result of a proxy in C.
     NginxSilent,
     /// nginx with a Lua script that fetches the token, as people write it by hand.
@@ -37,6 +39,8 @@ pub(crate) enum Extra {
     Routes(usize),
     /// This many more clients, with a route each.
     Clients(usize),
+    /// TLS on both sides.
+    Tls,
 }
 
 /// The path of the bearerd to measure.
@@ -54,6 +58,7 @@ impl Kind {
     pub(crate) fn name(self) -> String {
         match self {
             Self::Nginx => "nginx".into(),
+            Self::NginxTls => "nginx with TLS".into(),
             Self::NginxSilent => "nginx without a log".into(),
             Self::NginxLua => "nginx with Lua".into(),
             Self::Haproxy => "HAProxy".into(),
@@ -67,13 +72,19 @@ impl Kind {
             Self::Bearerd(Extra::ShortTokens) => "bearerd, tokens of 7 s".into(),
             Self::Bearerd(Extra::Routes(count)) => format!("bearerd, {count} more routes"),
             Self::Bearerd(Extra::Clients(count)) => format!("bearerd, {count} more clients"),
+            Self::Bearerd(Extra::Tls) => "**bearerd with TLS**".into(),
         }
+    }
+
+    /// Whether callers speak TLS to it.
+    const fn has_tls(self) -> bool {
+        matches!(self, Self::NginxTls | Self::Bearerd(Extra::Tls))
     }
 
     /// The path of the program.
     pub(crate) fn program(self) -> PathBuf {
         let name = match self {
-            Self::Nginx | Self::NginxSilent | Self::NginxLua => "nginx",
+            Self::Nginx | Self::NginxTls | Self::NginxSilent | Self::NginxLua => "nginx",
             Self::Haproxy => "haproxy",
             Self::Caddy => "caddy",
             Self::Envoy => return envoy(),
@@ -96,6 +107,12 @@ fn envoy() -> PathBuf {
     binaries.find(|binary| binary.exists()).expect("Envoy is installed by `make compare`")
 }
 
+/// What `listen` of nginx has besides the address, and the keys after it.
+const NGINX_TLS: &str = " ssl;
+        ssl_certificate @FOLDER@/server.pem;
+        ssl_certificate_key @FOLDER@/server.key;
+        ssl_protocols TLSv1.2 TLSv1.3";
+
 /// A running sidecar.
 pub(crate) struct Sidecar {
     pub(crate) kind: Kind,
@@ -115,7 +132,8 @@ impl Sidecar {
 
     /// The request of most cases: 1 KB.
     pub(crate) fn small(&self, world: &World) -> Work {
-        Work::get(self.address, "/plain/small", &world.small)
+        let tls = self.kind.has_tls().then(|| world.callers_tls());
+        Work { tls, ..Work::get(self.address, "/plain/small", &world.small) }
     }
 
     /// Starts a sidecar with this many workers on these cores.
@@ -130,9 +148,18 @@ impl Sidecar {
             Kind::NginxSilent => "off".into(),
             _ => world.logs().join(file("access.log")).display().to_string(),
         };
+        let listen = match kind {
+            Kind::Bearerd(Extra::Tls) => format!(
+                "{{ address: {address}, tls: {{ certificate_file: {0}/server.pem, private_key_file: {0}/server.key }} }}",
+                folder.display()
+            ),
+            _ => address.to_string(),
+        };
         let values = [
+            // Before the folder, which occurs in it.
+            ("LISTEN_TLS", if kind.has_tls() { NGINX_TLS } else { "" }),
             ("FOLDER", &*folder.to_string_lossy()),
-            ("LISTEN", &address.to_string()),
+            ("LISTEN", &listen),
             ("LISTEN_PORT", &address.port().to_string()),
             ("ADMIN", &admin.to_string()),
             ("PORT", &world.upstream.port().to_string()),
@@ -155,7 +182,9 @@ impl Sidecar {
         let (workers, token) = (workers.to_string(), format!("TOKEN={}", world.token));
         let cores_of_go = format!("GOMAXPROCS={workers}");
         let command: &[&str] = match kind {
-            Kind::Nginx | Kind::NginxSilent | Kind::NginxLua => &[&program, "-c", &configuration],
+            Kind::Nginx | Kind::NginxTls | Kind::NginxSilent | Kind::NginxLua => {
+                &[&program, "-c", &configuration]
+            }
             Kind::Caddy => &[
                 "env",
                 &cores_of_go,
@@ -188,7 +217,7 @@ impl Sidecar {
 
 fn template(kind: Kind) -> &'static str {
     match kind {
-        Kind::Nginx | Kind::NginxSilent => include_str!("peers/nginx.conf"),
+        Kind::Nginx | Kind::NginxTls | Kind::NginxSilent => include_str!("peers/nginx.conf"),
         Kind::NginxLua => include_str!("peers/nginx-lua.conf"),
         Kind::Haproxy => include_str!("peers/haproxy.cfg"),
         Kind::Caddy => include_str!("peers/Caddyfile"),
@@ -206,7 +235,9 @@ fn with_extra(configuration: &str, extra: Extra, world: &World) -> String {
         )
     };
     let (clients, routes): (String, String) = match extra {
-        Extra::Nothing | Extra::OtherBuild | Extra::ShortTokens => (String::new(), String::new()),
+        Extra::Nothing | Extra::OtherBuild | Extra::ShortTokens | Extra::Tls => {
+            (String::new(), String::new())
+        }
         Extra::Routes(count) => (String::new(), (0..count).map(|index| route(index, "")).collect()),
         Extra::Clients(count) => (
             (0..count).map(client).collect(),
