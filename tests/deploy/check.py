@@ -27,6 +27,7 @@ DEPLOY = ROOT / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
 OVERLAYS = sorted(path.parent for path in KUBERNETES.glob("overlays/*/kustomization.yaml"))
 NATIVE, PLAIN = HERE / "fixtures/native", HERE / "fixtures/plain"
+GATEWAY = KUBERNETES / "overlays/gateway"
 # The first that runs native sidecars by default, and the newest whose schemas are packaged.
 VERSIONS = ["1.29", "1.37"]
 # The oldest whose schemas are packaged, for what is for older clusters.
@@ -97,16 +98,21 @@ def names(things):
     return [thing["name"] for thing in things]
 
 
+def sidecar_of(workload):
+    pod = template(workload)["spec"]
+    (sidecar,) = [c for c in pod.get("initContainers", []) + pod["containers"] if c["name"] == "bearerd"]
+    return sidecar
+
+
 def sidecars():
     """All that the components add: a name for messages, the pod's spec, the container."""
     for folder in [*OVERLAYS, NATIVE, PLAIN]:
-        kind = "containers" if folder == PLAIN else "initContainers"
         for workload in workloads(folder):
             if folder == PLAIN and workload["kind"] in ("Job", "CronJob"):
                 continue
             pod = template(workload)["spec"]
             where = f"{folder.name}: {workload['kind']} {workload['metadata']['name']}"
-            yield where, pod, next(c for c in pod[kind] if c["name"] == "bearerd")
+            yield where, pod, sidecar_of(workload)
 
 
 def judge(document, versions=VERSIONS):
@@ -149,6 +155,8 @@ class Kubernetes(unittest.TestCase):
     def test_the_sidecar_is_native_and_comes_before_the_apps_own_init_containers(self):
         for folder in [*OVERLAYS, NATIVE]:
             for workload in workloads(folder):
+                if folder == GATEWAY:
+                    continue
                 with self.subTest(folder=folder.name, name=workload["metadata"]["name"]):
                     pod = template(workload)["spec"]
                     self.assertEqual(pod["initContainers"][0]["name"], "bearerd")
@@ -226,7 +234,9 @@ class Kubernetes(unittest.TestCase):
                 self.assertGreaterEqual(startup["periodSeconds"] * startup["failureThreshold"], 300)
                 self.assertLessEqual(startup["periodSeconds"], 2)
                 admin = {"name": "bearerd-admin", "containerPort": 8081}
-                self.assertEqual(sidecar["ports"], [admin])
+                # Only a gateway has a port for others.
+                own = [port for port in sidecar["ports"] if port["name"] != "https"]
+                self.assertEqual(own, [admin])
                 self.assertNotIn("lifecycle", sidecar)
 
     def test_the_sidecar_has_no_rights(self):
@@ -284,15 +294,14 @@ class Kubernetes(unittest.TestCase):
             config = yaml.safe_load(of_kind(folder, "ConfigMap")[0]["data"]["bearerd.yaml"])
             for workload in workloads(folder):
                 with self.subTest(folder=folder.name, name=workload["metadata"]["name"]):
-                    containers = template(workload)["spec"]["initContainers"]
-                    (sidecar,) = [own for own in containers if own["name"] == "bearerd"]
-                    limit = int(sidecar["resources"]["limits"]["memory"].removesuffix("Mi"))
+                    limits = sidecar_of(workload)["resources"]["limits"]
+                    limit = int(limits["memory"].removesuffix("Mi"))
                     self.assertLessEqual(64 + config["limits"]["requests"] - 8 + 16, limit)
 
     def test_the_image_is_ones_own_registrys_in_one_place(self):
         for folder in OVERLAYS:
             for workload in workloads(folder):
-                image = template(workload)["spec"]["initContainers"][0]["image"]
+                image = sidecar_of(workload)["image"]
                 self.assertEqual(image, "registry.example.com/bearerd:0.1.0", folder)
 
     def test_the_policy_closes_only_the_admin_port(self):
@@ -363,6 +372,57 @@ class Kubernetes(unittest.TestCase):
         own = [m for m in pod["initContainers"][0]["volumeMounts"] if m["name"] == mount["name"]]
         self.assertEqual(own, [{"name": mount["name"], "mountPath": "/run/bearerd"}])
         self.assertIn("emptyDir", next(v for v in pod["volumes"] if v["name"] == mount["name"]))
+
+    def test_a_gateway_answers_to_the_services_names_and_its_callers_only(self):
+        (workload,) = workloads(GATEWAY)
+        (service,), (policy,) = of_kind(GATEWAY, "Service"), of_kind(GATEWAY, "NetworkPolicy")
+        (budget,) = of_kind(GATEWAY, "PodDisruptionBudget")
+        config = yaml.safe_load(of_kind(GATEWAY, "ConfigMap")[0]["data"]["bearerd.yaml"])
+        (namespace,) = {document["metadata"]["namespace"] for document in built(GATEWAY)}
+        short = service["metadata"]["name"]
+        long = f"{short}.{namespace}"
+        hosts = [short, long, f"{long}.svc", f"{long}.svc.cluster.local"]
+        self.assertEqual(config["access"], {"allow_remote": True, "hosts": hosts})
+        labels = template(workload)["metadata"]["labels"]
+        for selector in (
+            workload["spec"]["selector"]["matchLabels"],
+            service["spec"]["selector"],
+            policy["spec"]["podSelector"]["matchLabels"],
+            budget["spec"]["selector"]["matchLabels"],
+        ):
+            self.assertLessEqual(selector.items(), labels.items())
+        (port,) = service["spec"]["ports"]
+        self.assertEqual((port["port"], port["appProtocol"]), (443, "https"))
+        sidecar = sidecar_of(workload)
+        (open_port,) = [p["containerPort"] for p in sidecar["ports"] if p["name"] == port["targetPort"]]
+        self.assertEqual(config["listen"]["address"], f"0.0.0.0:{open_port}")
+        # No rule of the base is left, which would let everybody call.
+        rules = policy["spec"]["ingress"]
+        self.assertTrue(all(rule["from"] for rule in rules))
+        allowed = [[p["port"] for p in rule["ports"]] for rule in rules]
+        self.assertEqual(allowed, [[open_port], [8081]])
+        self.assertGreater(workload["spec"]["replicas"], budget["spec"]["minAvailable"])
+
+    def test_a_gateway_mounts_what_its_configuration_names(self):
+        (workload,) = workloads(GATEWAY)
+        pod = template(workload)["spec"]
+        text = of_kind(GATEWAY, "ConfigMap")[0]["data"]["bearerd.yaml"]
+        config = yaml.safe_load(text)
+        named = {pathlib.PurePath(value).parent for value in re.findall("_file: (.*)", text)}
+        named.add(pathlib.PurePath(config["clients"]["technical-user"]["credentials"]))
+        mounts = {pathlib.PurePath(m["mountPath"]): m for m in sidecar_of(workload)["volumeMounts"]}
+        self.assertEqual(mounts.keys(), named | {pathlib.PurePath("/etc/bearerd")})
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        for folder in named:
+            secret = volumes[mounts[folder]["name"]]["secret"]
+            self.assertEqual(secret["defaultMode"], 0o444)
+            self.assertTrue(mounts[folder]["readOnly"])
+        self.assertEqual(names(pod["containers"]), ["bearerd"])
+        # The pod has the time that it has by default.
+        self.assertNotIn("terminationGracePeriodSeconds", pod)
+        waits = {variable["name"]: variable["value"] for variable in sidecar_of(workload)["env"]}
+        for key, variable in [("lame_duck", "LAME_DUCK"), ("grace", "GRACE")]:
+            self.assertEqual(config["shutdown"][key], f"${{{variable}:-{waits[variable]}}}")
 
     def test_both_components_and_both_patches_say_the_same(self):
         components = KUBERNETES / "components"

@@ -73,18 +73,29 @@ async fn every_configuration_in_deploy_passes_the_check_with_the_credentials_of_
     let services = format!(
         r#"{{"user-provided":[{{"label":"user-provided","name":"bearerd-credentials","tags":[],"credentials":{{"client_id":"{id}","client_secret":"s3cret","token_url":"{token_url}"}}}}]}}"#
     );
+    let callers = folder_of(&[("etl", "a-key-of-a-caller-with-32-characters")]);
+    let tls = tempfile::tempdir().unwrap();
+    let (chain, key) = (tls.path().join("tls.crt"), tls.path().join("tls.key"));
+    Authority::new().write_certificate(&chain, &key);
     let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
     let mounted = "/run/secrets/bearerd";
     let of_folder = [(mounted, plain.path())];
     let of_binding = [(mounted, binding.path())];
+    let of_gateway = [
+        (mounted, plain.path()),
+        ("/run/secrets/tls", tls.path()),
+        ("/run/secrets/callers", callers.path()),
+    ];
     let systemd = [("CREDENTIALS_DIRECTORY", plain.path().to_str().unwrap())];
     let cloud_foundry = [("VCAP_SERVICES", services.as_str())];
     let plain_sidecar = [("LAME_DUCK", "10s"), ("GRACE", "15s")];
-    let examples: [(&str, &[_], &[_]); 7] = [
+    let examples: [(&str, &[_], &[_]); 9] = [
         ("kubernetes/base", &of_folder, &[]),
         ("kubernetes/base", &of_folder, &plain_sidecar),
         ("kubernetes/overlays/unix-socket", &of_folder, &[]),
         ("kubernetes/overlays/btp-service-operator", &of_binding, &[]),
+        ("kubernetes/overlays/gateway", &of_gateway, &[]),
+        ("kubernetes/overlays/gateway", &of_gateway, &plain_sidecar),
         ("compose/bearerd", &of_folder, &[]),
         ("cloudfoundry/bearerd", &[], &cloud_foundry),
         ("systemd", &[], &systemd),
@@ -122,10 +133,11 @@ fn every_memory_limit_in_deploy_fits_the_requests_at_once() {
         "kubernetes/components/sidecar/cronjob.yaml",
         "kubernetes/components/plain-sidecar/workload.yaml",
     ];
-    let pairs: [(&str, &[&str]); 7] = [
+    let pairs: [(&str, &[&str]); 8] = [
         ("kubernetes/base/bearerd.yaml", &components),
         ("kubernetes/overlays/unix-socket/bearerd.yaml", &components),
         ("kubernetes/overlays/btp-service-operator/bearerd.yaml", &components),
+        ("kubernetes/overlays/gateway/bearerd.yaml", &components),
         ("compose/bearerd/bearerd.yaml", &["compose/compose.yaml"]),
         ("cloudfoundry/bearerd/bearerd.yaml", &["cloudfoundry/manifest.yml"]),
         ("systemd/bearerd.yaml", &["systemd/bearerd.service"]),
