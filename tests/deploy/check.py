@@ -462,6 +462,12 @@ class Helm(unittest.TestCase):
         },
         "config": {"callers": {"etl": {"api_key_file": "/run/secrets/callers/etl", "methods": ["GET", "HEAD"]}}},
     }
+    # TLS for probes and Prometheus, too.
+    ADMIN_TLS = {
+        **GATEWAY,
+        "admin": {"tls": {"secret": "bearerd-tls"}},
+        "podMonitor": {"enabled": True},
+    }
     SIDECAR_ONLY = {"standalone": {"enabled": False}}
     CONFIG = {
         "clients": {"technical-user": {"credentials": "/run/secrets/bearerd"}},
@@ -494,7 +500,7 @@ class Helm(unittest.TestCase):
         self.assertEqual(set(self.render(self.ALL)), wanted | {"PodDisruptionBudget", "PodMonitor"})
         self.assertEqual(set(self.render({})), {"ConfigMap", "Deployment", "Service"})
         self.assertEqual(set(self.render(self.SIDECAR_ONLY)), {"ConfigMap"})
-        for values in ({}, self.ALL, self.GATEWAY, self.SIDECAR_ONLY):
+        for values in ({}, self.ALL, self.GATEWAY, self.ADMIN_TLS, self.SIDECAR_ONLY):
             for kind, document in self.render(values).items():
                 with self.subTest(kind):
                     judge(document)
@@ -547,12 +553,58 @@ class Helm(unittest.TestCase):
         self.assertEqual(config["listen"]["address"], "0.0.0.0:8080")
         self.assertNotIn("api_key_file", config["access"])
 
+    def assert_probes_with_tls(self, pod, container, secret):
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            self.assertEqual(container[probe]["httpGet"]["scheme"], "HTTPS")
+        (mount,) = [m for m in container["volumeMounts"] if m["name"] == "bearerd-admin-tls"]
+        self.assertEqual((mount["mountPath"], mount["readOnly"]), ("/run/secrets/admin-tls", True))
+        (volume,) = [v for v in pod["volumes"] if v["name"] == "bearerd-admin-tls"]
+        self.assertEqual(volume["secret"], {"secretName": secret, "defaultMode": 0o444})
+
+    def test_tls_of_the_admin_listener_is_for_probes_and_prometheus(self):
+        rendered = self.render(self.ADMIN_TLS)
+        pod = rendered["Deployment"]["spec"]["template"]["spec"]
+        self.assert_probes_with_tls(pod, pod["containers"][0], "bearerd-tls")
+        config = yaml.safe_load(rendered["ConfigMap"]["data"]["bearerd.yaml"])
+        files = {
+            "certificate_file": "/run/secrets/admin-tls/tls.crt",
+            "private_key_file": "/run/secrets/admin-tls/tls.key",
+        }
+        self.assertEqual(config["admin"], {"listen": "0.0.0.0:8081", "tls": files})
+        (endpoint,) = rendered["PodMonitor"]["spec"]["podMetricsEndpoints"]
+        self.assertEqual(endpoint["scheme"], "https")
+        wanted = {
+            "ca": {"secret": {"name": "bearerd-tls", "key": "ca.crt"}},
+            "serverName": "reporting-bearerd.apps.svc",
+        }
+        self.assertEqual(endpoint["tlsConfig"], wanted)
+        self.assertIn(wanted["serverName"], config["access"]["hosts"])
+
+        public = {"tls": {"secret": "public", "ca": "", "serverName": "odata.corp.example"}}
+        own = {"config": {"admin": {"tls": {"min_tls": 1.3}}}, "admin": public}
+        rendered = self.render({**self.ADMIN_TLS, **own})
+        config = yaml.safe_load(rendered["ConfigMap"]["data"]["bearerd.yaml"])
+        self.assertEqual(config["admin"]["tls"], {**files, "min_tls": 1.3})
+        (endpoint,) = rendered["PodMonitor"]["spec"]["podMetricsEndpoints"]
+        self.assertEqual(endpoint["tlsConfig"], {"serverName": "odata.corp.example"})
+
+    def test_a_sidecars_admin_listener_can_have_tls(self):
+        with tempfile.TemporaryDirectory() as folder:
+            rendered = self.render({"bearerd": {"admin": {"tls": {"secret": "own"}}}}, self.parent(folder))
+        judge(rendered["Deployment"])
+        pod = rendered["Deployment"]["spec"]["template"]["spec"]
+        self.assert_probes_with_tls(pod, pod["initContainers"][0], "own")
+        # There is no Service whose name the certificate could have.
+        monitored = {**self.SIDECAR_ONLY, "podMonitor": {"enabled": True}, "admin": {"tls": {"secret": "own"}}}
+        with self.assertRaisesRegex(helm_python.HelmError, "admin.tls.serverName"):
+            self.render(monitored)
+
     def test_bearerd_accepts_the_configurations(self):
         binary = os.environ.get("BEARERD")
         if binary is None:
             skip(self, "the configurations of the chart", "the variable BEARERD names no binary")
         own = {"config": {"access": {"hosts": ["odata.internal"]}, "log": {"level": "warn"}}}
-        for values in ({}, self.SIDECAR_ONLY, self.GATEWAY, own):
+        for values in ({}, self.SIDECAR_ONLY, self.GATEWAY, self.ADMIN_TLS, own):
             rendered = self.render(values)["ConfigMap"]["data"]["bearerd.yaml"]
             with tempfile.TemporaryDirectory() as folder:
                 secrets = pathlib.Path(folder)
@@ -563,7 +615,7 @@ class Helm(unittest.TestCase):
                     "https://acme.authentication.eu10.hana.ondemand.com/oauth/token"
                 )
                 (secrets / "etl").write_text("a-key-of-a-caller-with-32-characters")
-                for mounted in ("bearerd", "access", "callers", "tls"):
+                for mounted in ("bearerd", "access", "callers", "admin-tls", "tls"):
                     rendered = rendered.replace(f"/run/secrets/{mounted}", folder)
                 (secrets / "bearerd.yaml").write_text(rendered)
                 if "tls.crt" in rendered:
@@ -581,6 +633,7 @@ class Helm(unittest.TestCase):
         for values in (
             {"imag": {}},
             {"standalone": {"replica": 2}},
+            {"admin": {"tls": {"secrets": "bearerd-tls"}}},
             {"standalone": {"service": {"port": 80000}}},
             {"config": {"clients": None}},
             {"config": {"upstreams": {}}},
@@ -596,6 +649,8 @@ class Helm(unittest.TestCase):
         self.assertEqual(set(values) | {"global", "enabled"}, set(schema["properties"]))
         of_schema = schema["properties"]["standalone"]["properties"]
         self.assertEqual(set(values["standalone"]), set(of_schema))
+        of_schema = schema["properties"]["admin"]["properties"]["tls"]["properties"]
+        self.assertEqual(set(values["admin"]["tls"]), set(of_schema))
 
     def test_the_versions_are_those_of_bearerd(self):
         version = re.search('^version = "(.*)"', (ROOT / "Cargo.toml").read_text(), re.MULTILINE).group(1)

@@ -15,6 +15,14 @@
 {{- else }}{{ printf "%s-bearerd" .Release.Name | trunc 63 | trimSuffix "-" }}{{ end -}}
 {{- end -}}
 
+{{/* The name that Prometheus finds in the admin listener's certificate. A sidecar has no Service. */}}
+{{- define "bearerd.serverName" -}}
+{{- if .Values.admin.tls.serverName }}{{ .Values.admin.tls.serverName }}
+{{- else if .Values.standalone.enabled }}{{ printf "%s.%s.svc" (include "bearerd.name" .) .Release.Namespace }}
+{{- else }}{{ fail "the PodMonitor needs admin.tls.serverName: a name in the certificate of admin.tls.secret" }}
+{{- end -}}
+{{- end -}}
+
 {{- define "bearerd.labels" -}}
 app.kubernetes.io/name: bearerd
 app.kubernetes.io/instance: {{ .Release.Name }}

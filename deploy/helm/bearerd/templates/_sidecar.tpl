@@ -27,16 +27,28 @@ The sidecar, for `initContainers` of a pod in a chart that depends on this one, 
     secretName: {{ $values.credentialsSecret }}
     # The files belong to root, and bearerd is not root. Only bearerd's container mounts them.
     defaultMode: 0444
+{{- with $values.admin.tls.secret }}
+- name: bearerd-admin-tls
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0444
+{{- end }}
 {{- end -}}
 
 {{/* Whole folders: with subPath, changes would never arrive. */}}
 {{- define "bearerd.mounts" -}}
+{{- $values := include "bearerd.values" . | fromYaml -}}
 - name: bearerd-config
   mountPath: /etc/bearerd
   readOnly: true
 - name: bearerd-credentials
   mountPath: /run/secrets/bearerd
   readOnly: true
+{{- if $values.admin.tls.secret }}
+- name: bearerd-admin-tls
+  mountPath: /run/secrets/admin-tls
+  readOnly: true
+{{- end }}
 {{- end -}}
 
 {{/* What the sidecar and the container of the Deployment have in common. */}}
@@ -52,6 +64,9 @@ startupProbe:
   httpGet:
     path: /startupz
     port: bearerd-admin
+    {{- if $values.admin.tls.secret }}
+    scheme: HTTPS
+    {{- end }}
   periodSeconds: 1
   timeoutSeconds: 2
   failureThreshold: 600
@@ -61,6 +76,9 @@ readinessProbe:
   httpGet:
     path: /readyz
     port: bearerd-admin
+    {{- if $values.admin.tls.secret }}
+    scheme: HTTPS
+    {{- end }}
   periodSeconds: 5
   timeoutSeconds: 2
   failureThreshold: 2
@@ -69,6 +87,9 @@ livenessProbe:
   httpGet:
     path: /livez
     port: bearerd-admin
+    {{- if $values.admin.tls.secret }}
+    scheme: HTTPS
+    {{- end }}
   periodSeconds: 10
   timeoutSeconds: 2
   failureThreshold: 3
