@@ -227,8 +227,8 @@ class Kubernetes(unittest.TestCase):
                     ("readinessProbe", "/readyz"),
                     ("livenessProbe", "/livez"),
                 ]:
-                    asked = {"path": path, "port": "bearerd-admin"}
-                    self.assertEqual(sidecar[probe]["httpGet"], asked)
+                    asked = {k: v for k, v in sidecar[probe]["httpGet"].items() if k != "scheme"}
+                    self.assertEqual(asked, {"path": path, "port": "bearerd-admin"})
                 # An issuer that is down must not become a restart every few seconds.
                 startup = sidecar["startupProbe"]
                 self.assertGreaterEqual(startup["periodSeconds"] * startup["failureThreshold"], 300)
@@ -238,6 +238,17 @@ class Kubernetes(unittest.TestCase):
                 own = [port for port in sidecar["ports"] if port["name"] != "https"]
                 self.assertEqual(own, [admin])
                 self.assertNotIn("lifecycle", sidecar)
+
+    def test_the_probes_use_tls_where_the_admin_listener_has_it(self):
+        for folder in OVERLAYS:
+            config = yaml.safe_load(of_kind(folder, "ConfigMap")[0]["data"]["bearerd.yaml"])
+            scheme = "HTTPS" if "tls" in config["admin"] else None
+            self.assertEqual(scheme is not None, folder == GATEWAY)
+            for workload in workloads(folder):
+                for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+                    with self.subTest(folder=folder.name, probe=probe):
+                        asked = sidecar_of(workload)[probe]["httpGet"]
+                        self.assertEqual(asked.get("scheme"), scheme)
 
     def test_the_sidecar_has_no_rights(self):
         for where, _, sidecar in sidecars():
@@ -328,6 +339,34 @@ class Kubernetes(unittest.TestCase):
             self.assertLessEqual(monitor["spec"]["selector"]["matchLabels"].items(), labels.items())
             sidecar = template(workload)["spec"]["initContainers"][0]
             self.assertIn(endpoint["port"], names(sidecar["ports"]))
+
+    def test_the_pod_monitor_can_verify_the_gateways_certificate(self):
+        """With what a comment of the overlay says."""
+        overlay = KUBERNETES / "overlays/prometheus-operator"
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.copytree(KUBERNETES, pathlib.Path(folder) / "kubernetes")
+            copied = pathlib.Path(folder) / "kubernetes/overlays/prometheus-operator"
+            text = (overlay / "kustomization.yaml").read_text()
+            shown = "".join(f"{line}\n" for line in re.findall("^#   (.*)$", text, re.MULTILINE))
+            self.assertIn("podmonitor-tls.yaml", shown)
+            changed = text.replace("- ../example\n", "- ../gateway\n") + shown
+            (copied / "kustomization.yaml").write_text(changed)
+            (monitor,) = of_kind(copied, "PodMonitor")
+            (workload,) = workloads(copied)
+            (service,) = of_kind(copied, "Service")
+            (config,) = of_kind(copied, "ConfigMap")
+        judge(monitor)
+        labels = template(workload)["metadata"]["labels"]
+        self.assertLessEqual(monitor["spec"]["selector"]["matchLabels"].items(), labels.items())
+        namespace = workload["metadata"]["namespace"]
+        self.assertEqual(monitor["metadata"]["namespace"], namespace)
+        (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+        self.assertEqual((endpoint["port"], endpoint["scheme"]), ("bearerd-admin", "https"))
+        name = endpoint["tlsConfig"]["serverName"]
+        self.assertEqual(name, f"{service['metadata']['name']}.{namespace}.svc")
+        self.assertIn(name, yaml.safe_load(config["data"]["bearerd.yaml"])["access"]["hosts"])
+        secrets = [v["secret"]["secretName"] for v in template(workload)["spec"]["volumes"] if "secret" in v]
+        self.assertIn(endpoint["tlsConfig"]["ca"]["secret"]["name"], secrets)
 
     def test_custom_resources_are_where_one_asks_for_them(self):
         for folder in OVERLAYS:
