@@ -6,8 +6,10 @@
 
 mod client_verifier;
 mod handshake;
+mod summary;
 
 pub(crate) use handshake::{HandshakeFailure, TLS_HANDSHAKE};
+pub use summary::{CertificateSummary, summary};
 
 use crate::config::{SubjectName, TlsSettings};
 use crate::http_client::{self, parse_certificate};

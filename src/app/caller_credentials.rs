@@ -45,7 +45,7 @@ pub enum CredentialsError {
 }
 
 /// The callers as configured.
-#[derive(Clone, PartialEq)]
+#[derive(Clone)]
 struct Callers {
     access: Access,
     named: Vec<Caller>,

@@ -5,10 +5,11 @@ mod routes;
 use super::{Settings, print, warn_of_unknown, without_query};
 use anyhow::Context;
 use bearerd::app;
-use bearerd::config::{Client, Config, ListenAddress, ListenerId, Transport};
+use bearerd::config::{Client, Config, ListenAddress, ListenerId, TlsSettings, Transport};
 use bearerd::credential::{CredentialSource, Identity};
 use bearerd::environment::Environment;
 use bearerd::forward_proxy::ForwardProxy;
+use bearerd::listener_tls;
 use routes::{explain_audit, explain_callers, explain_routes};
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -27,6 +28,9 @@ fn explain(config: &Config) -> Result<String, std::fmt::Error> {
     for (index, address) in config.listen.iter().enumerate() {
         let url = config.url_of(ListenerId(index), address);
         writeln!(text, "Applications connect to {url} ({} worker(s)).", config.workers)?;
+        if let Some(tls) = config.tls.get(&ListenerId(index)) {
+            explain_certificate(&mut text, tls, &config.access.hosts)?;
+        }
     }
     if config.listen.iter().any(|address| matches!(address, ListenAddress::Tcp(_))) {
         let hosts = &config.access.hosts;
@@ -65,6 +69,21 @@ fn explain(config: &Config) -> Result<String, std::fmt::Error> {
     explain_audit(&mut text, config)?;
     text.push('\n');
     Ok(text)
+}
+
+/// The certificate of a listener, and the names that are not in it.
+fn explain_certificate(text: &mut String, tls: &TlsSettings, hosts: &[String]) -> std::fmt::Result {
+    // The check itself reports what can't be read.
+    let Ok(Some(certificate)) = listener_tls::summary(tls, hosts) else { return Ok(()) };
+    match certificate.complaint {
+        Some(why) => writeln!(text, "  warning about its certificate: {why}")?,
+        None => writeln!(text, "  Its certificate is valid until {}.", certificate.until)?,
+    }
+    if certificate.missing.is_empty() {
+        return Ok(());
+    }
+    let missing = certificate.missing.join(", ");
+    writeln!(text, "  It does not name {missing}: tools that use that name refuse it.")
 }
 
 /// The forward proxy, if there is one, in words.

@@ -1,7 +1,8 @@
 //! Check of the addresses to which callers connect.
 
 use super::{Subject, Verdict};
-use crate::config::{Config, ListenAddress};
+use crate::config::{Config, ListenAddress, TlsSettings};
+use crate::listener_tls;
 use crate::probe::{NotReady, wait_until_ready};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,8 +16,45 @@ const CONNECT: Duration = Duration::from_secs(1);
 /// The port of SAP's `datasphere` CLI while a person logs in with it.
 const PORT_OF_CLI: u16 = 8080;
 
-/// Connects to each TCP address of `listen`, unless a running sidecar has them.
+/// Looks at the certificates of listeners, and connects to each TCP address of `listen`, unless a
+/// running sidecar has them.
 pub(super) async fn examine(config: &Config, subject: &mut Subject) {
+    for (id, tls) in &config.tls {
+        if let Some(address) = config.listen.get(id.0) {
+            examine_certificate(&address.to_string(), tls, &config.access.hosts, subject);
+        }
+    }
+    if let Some(tls) = &config.admin.tls {
+        examine_certificate(&config.admin.address.to_string(), tls, &[], subject);
+    }
+    examine_ports(config, subject).await;
+}
+
+/// Reports whether callers can trust a listener's certificate, as far as its names and its dates
+/// go.
+fn examine_certificate(address: &str, tls: &TlsSettings, hosts: &[String], subject: &mut Subject) {
+    const CHECK: &str = "certificate";
+    let certificate = match listener_tls::summary(tls, hosts) {
+        Ok(Some(certificate)) => certificate,
+        Ok(None) => return,
+        Err(error) => return subject.add(CHECK, Verdict::Failed, error.to_string(), None),
+    };
+    if let Some(why) = certificate.complaint {
+        let verdict = if certificate.has_ended { Verdict::Failed } else { Verdict::Warning };
+        return subject.add(CHECK, verdict, format!("that of {address}: {why}"), None);
+    }
+    let until = format!("that of {address} is valid until {}", certificate.until);
+    if certificate.missing.is_empty() {
+        return subject.ok(CHECK, until);
+    }
+    let missing = certificate.missing.join(", ");
+    let advice = "make one with these names (`bearerd cert`), or remove them from access.hosts";
+    let detail =
+        format!("{until}, and does not name {missing}: tools that use that name refuse it");
+    subject.add(CHECK, Verdict::Warning, detail, Some(advice.to_owned()));
+}
+
+async fn examine_ports(config: &Config, subject: &mut Subject) {
     let admin = config.admin.address;
     let answer = match wait_until_ready(&config.admin, Duration::ZERO).await {
         Err(NotReady::Answer(_)) => wait_until_ready(&config.admin, START).await,

@@ -75,6 +75,30 @@ async fn probes_and_scrapes_and_wait_go_over_tls() {
 }
 
 #[tokio::test]
+async fn check_and_doctor_look_at_the_certificate_of_each_listener() {
+    let (folder, fixture) = (tempfile::tempdir().unwrap(), Fixture::start().await);
+    let report = async |authority: &Authority, hosts: &str| {
+        let tls = authority.listener(folder.path(), "");
+        let config = fixture.configuration().key("admin", with(&tls));
+        let config = config.key("listen", format!("{{ address: 127.0.0.1:0, tls: {tls} }}"));
+        let file = written(folder.path(), &config.key("access", format!("{{ hosts: {hosts} }}")));
+        let [checked, examined] = [
+            output(bearerd().args(["check", "--config"]).arg(&file)).await,
+            output(bearerd().args(["doctor", "--config"]).arg(&file)).await,
+        ];
+        (String::from_utf8(checked.stdout).unwrap(), String::from_utf8(examined.stdout).unwrap())
+    };
+    let (checked, examined) = report(&Authority::new(), "localhost").await;
+    assert!(checked.contains("\n  Its certificate is valid until 4096-"), "{checked}");
+    assert!(!checked.contains("It does not name"), "{checked}");
+    let of_both = examined.lines().filter(|line| line.contains("is valid until 4096-"));
+    assert_eq!(of_both.count(), 2, "{examined}");
+    let (checked, examined) = report(&Authority::new(), "[localhost, bearerd.corp]").await;
+    assert!(checked.contains("It does not name bearerd.corp: tools that use"), "{checked}");
+    assert!(examined.contains("and does not name bearerd.corp: tools that use"), "{examined}");
+}
+
+#[tokio::test]
 async fn a_probe_without_tls_reads_what_to_do() {
     let admin = AdminScene::start().await;
     let request = "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n";

@@ -11,7 +11,7 @@ use rustix::system::uname;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 use std::time::{Duration, SystemTime};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -58,7 +58,7 @@ pub(in crate::cli) fn cert(options: &CertOptions, environment: &Environment) -> 
     if !folder.is_dir() {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    let folder = std::path::absolute(folder)?;
+    let folder = absolute(folder)?;
     let files = Files {
         authority: folder.join("ca.pem"),
         authority_key: folder.join("ca.key"),
@@ -174,7 +174,9 @@ fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
 fn report(files: &Files, config: &Config, is_new: bool) -> String {
     let (chain, key) = (files.chain.display(), files.key.display());
     let mut text = format!("{chain} is a certificate for {}.\n", config.access.hosts.join(", "));
-    let is_configured = config.tls.values().any(|tls| tls.certificate.certificate == files.chain);
+    let listeners = config.tls.values().chain(&config.admin.tls);
+    let mut configured = listeners.map(|tls| absolute(&tls.certificate.certificate));
+    let is_configured = configured.any(|it| it.is_ok_and(|it| it == files.chain));
     if is_configured {
         text += "A running sidecar takes it without a restart.\n";
     } else {

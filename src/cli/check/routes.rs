@@ -1,9 +1,12 @@
 //! What may be done: the routes, and what each caller may use of them.
 
-use bearerd::config::{Access, AuditTarget, Caller, Config, OnAuditFailure, Route, RouteRef};
+use bearerd::config::{
+    Access, AuditTarget, BasicAccess, Caller, Config, OnAuditFailure, Route, RouteRef,
+};
 use bearerd::profile::Profile;
 use http::Method;
 use std::fmt::{Error, Write};
+use std::path::Path;
 
 /// Lists the routes.
 pub(super) fn explain_routes(text: &mut String, config: &Config) -> Result<(), Error> {
@@ -100,12 +103,11 @@ fn methods(route: &Route) -> String {
 
 /// How a caller is recognized.
 fn credentials(caller: &Caller) -> String {
-    let key = caller.api_key_file.as_ref().map(|_| "API key".to_owned());
-    let basic = caller.basic.as_ref().map(|basic| format!("HTTP Basic as {}", basic.username));
+    let local = local(caller.basic.as_ref(), caller.api_key_file.as_deref());
     let uids: Vec<_> = caller.uids.iter().map(ToString::to_string).collect();
     let uids = (!uids.is_empty()).then(|| format!("user id {}", uids.join(" or ")));
     let certificate = caller.certificate.as_ref().map(|it| format!("certificate with {}", it.name));
-    let all: Vec<_> = key.into_iter().chain(basic).chain(uids).chain(certificate).collect();
+    let all: Vec<_> = local.into_iter().chain(uids).chain(certificate).collect();
     all.join(" or ")
 }
 
@@ -119,8 +121,13 @@ fn limits(caller: &Caller) -> String {
 
 /// How the caller without a name is recognized, if there is one.
 fn unnamed(access: &Access) -> Option<String> {
-    let basic = access.basic.as_ref().map(|basic| format!("HTTP Basic as {}", basic.username));
-    let key = access.api_key_file.as_ref().map(|_| "API key".to_owned());
-    let all: Vec<_> = basic.into_iter().chain(key).collect();
+    let all = local(access.basic.as_ref(), access.api_key_file.as_deref());
     (!all.is_empty()).then(|| all.join(" or "))
+}
+
+/// Credentials in headers, in words.
+fn local(basic: Option<&BasicAccess>, api_key_file: Option<&Path>) -> Vec<String> {
+    let key = api_key_file.map(|_| "API key".to_owned());
+    let basic = basic.map(|basic| format!("HTTP Basic as {}", basic.username));
+    key.into_iter().chain(basic).collect()
 }
