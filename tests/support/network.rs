@@ -36,7 +36,12 @@ impl Network {
         }
         let mut command = Command::new("unshare");
         command.args(["--user", "--map-root-user", "--net", "--mount"]);
-        command.arg(std::env::current_exe().unwrap()).args(["--exact", name, "--nocapture"]);
+        command.arg(std::env::current_exe().unwrap()).args([
+            "--exact",
+            name,
+            "--nocapture",
+            "--include-ignored",
+        ]);
         let ran = timeout(LONGEST, command.env(INSIDE, "yes").kill_on_drop(true).output()).await;
         let ran = ran.expect("it ends in time").unwrap();
         let said = String::from_utf8_lossy(&ran.stdout);

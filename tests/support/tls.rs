@@ -6,6 +6,7 @@ use super::upstream::read_request;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType, date_time_ymd,
 };
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
@@ -131,6 +132,14 @@ impl Authority {
             }
         };
         TlsConnector::from(Arc::new(config))
+    }
+
+    /// A client that trusts the authority of this PEM text.
+    pub(crate) fn connector_of(pem: &str) -> TlsConnector {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
+        let builder = ClientConfig::builder().with_root_certificates(roots);
+        TlsConnector::from(Arc::new(builder.with_no_client_auth()))
     }
 
     /// Writes a certificate for a server or a client, and its key.
