@@ -6,6 +6,9 @@
 //! the clients' keys that name an upstream's origin, and completes the [`Config`].
 
 mod access;
+mod audit;
+mod caller;
+mod client;
 mod comment;
 mod draft;
 mod fault;
@@ -17,25 +20,28 @@ mod node;
 mod overrides;
 mod read;
 mod reference;
+mod route;
 mod schema;
 mod section;
 mod syntax;
+mod transport;
+mod upstream;
 mod value;
 
-pub use access::{
-    Access, BasicAccess, CallerId, CallerLimits, CertificateName, PasswordSource, Rate,
-    SubjectName, UNNAMED,
-};
+pub use access::{Access, BasicAccess, PasswordSource};
+pub use audit::{Audit, AuditTarget, OnAuditFailure};
+pub use caller::{Caller, CallerId, CallerLimits, CertificateName, Rate, SubjectName, UNNAMED};
+pub use client::Client;
 pub use draft::Draft;
 pub use fault::{Fault, Faults, Place};
 pub use listener::{AdminListener, TlsSettings};
-pub use model::{
-    Audit, AuditTarget, Caller, Client, Config, InFlightLimits, Limits, Log, LogFormat,
-    OnAuditFailure, Retry, Route, RouteRef, ShutdownTimes, Timeouts, Transport, Upstream,
-};
+pub use model::{Config, Limits, Log, LogFormat, ShutdownTimes};
 pub use overrides::{Flags, unknown_variables, variables};
 pub use reference::reference;
+pub use route::{Retry, Route, RouteRef};
 pub use schema::schema;
+pub use transport::Transport;
+pub use upstream::{InFlightLimits, Timeouts, Upstream};
 pub use value::{ListenAddress, ListenerId, TlsVersion};
 
 use crate::environment::Environment;

@@ -1,7 +1,10 @@
 //! A configuration whose upstream origins have not been read from the clients' keys yet.
 
+use super::client::Client;
 use super::fault::{Fault, Faults, Place};
-use super::model::{Client, Config, Route, Upstream};
+use super::model::Config;
+use super::route::Route;
+use super::upstream::Upstream;
 use crate::endpoint;
 use std::sync::Arc;
 use url::Url;

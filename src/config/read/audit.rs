@@ -1,8 +1,8 @@
 //! The audit log: where it is written, and what happens if it can't be.
 
 use super::caller::{self, KnownRoutes};
+use crate::config::audit::{Audit, AuditTarget, OnAuditFailure};
 use crate::config::file;
-use crate::config::model::{Audit, AuditTarget, OnAuditFailure};
 use crate::config::section::{Section, unknown};
 use crate::config::value;
 

@@ -1,8 +1,8 @@
 //! OAuth clients and their credentials.
 
 use super::transport;
+use crate::config::client::Client;
 use crate::config::file::{self, IDENTITY_KEYS};
-use crate::config::model::Client;
 use crate::config::section::{Section, unknown};
 use crate::config::value::{self, SECOND};
 use crate::credential::format::Binding;

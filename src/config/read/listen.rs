@@ -4,7 +4,7 @@ use super::transport;
 use crate::config::fault::{Fault, Place};
 use crate::config::file;
 use crate::config::listener::{AdminListener, TlsSettings};
-use crate::config::model::Route;
+use crate::config::route::Route;
 use crate::config::section::{Item, Reader, Section, unknown};
 use crate::config::value::{self, ListenAddress, ListenerId};
 use crate::secret_file::CertificateFiles;

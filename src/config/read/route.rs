@@ -3,9 +3,10 @@
 use super::listen;
 use super::names::Names;
 use super::upstream::Inherited;
+use crate::config::client::Client;
 use crate::config::file;
-use crate::config::model::{Client, Retry, Route};
 use crate::config::node::Value;
+use crate::config::route::{Retry, Route};
 use crate::config::section::{Section, unknown};
 use crate::config::value::{self, ListenAddress, ListenerId, SECOND};
 use crate::profile::{METHODS, Methods, PROFILES, Profile};

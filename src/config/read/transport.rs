@@ -1,8 +1,8 @@
 //! TLS and forward proxy on the way to issuers and upstreams.
 
 use crate::config::fault::{Fault, Place};
-use crate::config::model::Transport;
 use crate::config::section::{Reader, Section};
+use crate::config::transport::Transport;
 use crate::config::value::{self, TlsVersion};
 use crate::forward_proxy::{ForwardProxy, ProxyChoice};
 use std::path::PathBuf;

@@ -2,11 +2,13 @@
 
 use super::names::Names;
 use super::{listen, transport};
+use crate::config::client::Client;
 use crate::config::draft::{KeyOrigin, NO_URL, OriginDraft, UpstreamDraft};
 use crate::config::fault::Fault;
 use crate::config::file;
-use crate::config::model::{Client, InFlightLimits, Timeouts, Transport, Upstream};
 use crate::config::section::Section;
+use crate::config::transport::Transport;
+use crate::config::upstream::{InFlightLimits, Timeouts, Upstream};
 use crate::config::value::{self, HOUR, ListenAddress, ListenerId};
 use crate::endpoint;
 use crate::forward_proxy::ProxyChoice;
