@@ -25,7 +25,7 @@ use rustls::{Error, RootCertStore, ServerConfig};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use x509_parser::extensions::GeneralName;
@@ -131,6 +131,8 @@ pub struct ListenerTls {
     /// Asks for a look at the files.
     look: Notify,
     handshakes: Handshakes,
+    /// Changed when an authority of callers' certificates is removed.
+    removals: watch::Sender<()>,
 }
 
 /// The content of the files, and what was made of it.
@@ -152,6 +154,7 @@ impl ListenerTls {
             complaint: ArcSwapOption::empty(),
             look: Notify::new(),
             handshakes: Handshakes::default(),
+            removals: watch::Sender::default(),
         })
     }
 
@@ -164,9 +167,19 @@ impl ListenerTls {
         let (new, old) = (read(&self.settings)?, self.read.load());
         let is_new = new.chain != old.chain || new.authorities != old.authorities;
         if is_new {
+            let is_removed = old.authorities.iter().any(|one| !new.authorities.contains(one));
             self.read.store(Arc::new(new));
+            if is_removed {
+                self.removals.send_replace(());
+            }
         }
         Ok(is_new)
+    }
+
+    /// Returns what changes when an authority of callers' certificates is removed from now on.
+    /// Connections that began before must end.
+    pub(crate) fn removals(&self) -> watch::Receiver<()> {
+        self.removals.subscribe()
     }
 
     /// Triggers a look at the files.

@@ -9,6 +9,7 @@ use crate::listener_tls::ListenerTls;
 use crate::proxy::downstream::{Downstream, Load, Socket};
 use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
+use std::future::pending;
 use std::io;
 use std::sync::Arc;
 use tokio::select;
@@ -82,13 +83,15 @@ async fn accept_loop(
                         let (load, tls) = (load.clone(), tls.clone());
                         let (engine, mut shutdown) = (engine.clone(), shutdown.clone());
                         async move {
+                            // Before the handshake, so that no removal is missed.
+                            let removals = tls.as_ref().map(|tls| tls.removals());
                             let socket = match tls {
                                 Some(tls) => begin_tls(socket, &tls, &load, &mut shutdown).await,
                                 None => Some(socket),
                             };
                             let Some(socket) = socket else { return };
                             let downstream = Box::new(Downstream::new(socket, load, activity));
-                            serve(downstream, engine, shutdown).await;
+                            serve(downstream, engine, shutdown, removals).await;
                         }
                     }),
                     (Accepted::Rejected(stream), true) => {
@@ -132,6 +135,7 @@ async fn serve(
     mut downstream: Box<Downstream>,
     engine: Arc<Engine>,
     mut shutdown: watch::Receiver<bool>,
+    mut removals: Option<watch::Receiver<()>>,
 ) {
     loop {
         let has_request = select! {
@@ -139,17 +143,33 @@ async fn serve(
             biased;
             has_request = downstream.wait_for_request() => has_request,
             _ = shutdown.wait_for(|is_due| *is_due) => false,
+            () = removed(removals.as_mut()) => false,
         };
         if !has_request {
             return;
         }
         let mut session = ServerSession::new_http1(downstream);
         // Keeps the connection alive. The connection itself limits the time.
-        session.set_keepalive((!*shutdown.borrow()).then_some(0));
+        let is_last = *shutdown.borrow() || is_removed(removals.as_ref());
+        session.set_keepalive((!is_last).then_some(0));
         let engine = engine.load_full();
         let Some(kept) = engine.process_new_http(session, &shutdown).await else { return };
         let (stream, _) = kept.consume();
         let Ok(kept) = stream.into_any().downcast() else { return };
         downstream = kept;
     }
+}
+
+/// Resolves when an authority of callers' certificates is removed.
+async fn removed(removals: Option<&mut watch::Receiver<()>>) {
+    match removals {
+        // Fails if the listener is gone, which ends the connection too.
+        Some(removals) => drop(removals.changed().await),
+        None => pending().await,
+    }
+}
+
+/// Whether an authority of callers' certificates was removed since the handshake.
+fn is_removed(removals: Option<&watch::Receiver<()>>) -> bool {
+    removals.is_some_and(|removals| removals.has_changed().unwrap_or(true))
 }

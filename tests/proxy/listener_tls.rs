@@ -226,6 +226,43 @@ async fn openssl_gets_no_old_version_and_no_weak_cipher() {
 }
 
 #[tokio::test]
+async fn a_removed_authority_ends_the_connections_that_began_before() {
+    let (stays, goes) = (Authority::new(), Authority::new());
+    let folder = tempfile::tempdir().unwrap();
+    let ca = stays.write_pem(folder.path());
+    std::fs::write(&ca, stays.pem.clone() + &goes.pem).unwrap();
+    let more = format!(", client_ca_file: {ca}");
+    let tls = TlsScene::with(Authority::new(), &more, |config| config).await;
+    let good: fn(&mut CertificateParams) = |_| {};
+    let with = |of| tls.authority.connector(Some((of, good)));
+    let mut idle = tls.connect(&with(&goes)).await.unwrap();
+    let mut busy = tls.connect(&with(&stays)).await.unwrap();
+    let post =
+        "POST /api/v1/content/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nab";
+    busy.write_all(post.as_bytes()).await.unwrap();
+    let in_flight = async || tls.scene.sidecar.metric("bearerd_requests_in_flight").await == 1.0;
+    eventually("the request is in flight", in_flight).await;
+    // A new authority ends nothing, a removed one does.
+    let new = Authority::new();
+    std::fs::write(&ca, stays.pem.clone() + &goes.pem + &new.pem).unwrap();
+    eventually("the new one", async || tls.status(&with(&new)).await.is_some()).await;
+    idle.write_all(b"GET /api/v1/csrf HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut answer = [0; 12];
+    idle.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+    std::fs::write(&ca, stays.pem.clone() + &new.pem).unwrap();
+    let ended = timeout(DEADLINE, idle.read_to_end(&mut Vec::new())).await;
+    assert!(ended.is_ok(), "the idle connection ends");
+    assert_eq!(tls.status(&with(&goes)).await, None);
+    busy.write_all(b"cd").await.unwrap();
+    let mut answer = Vec::new();
+    // Ends without TLS's own goodbye, which is an error after the whole answer.
+    let _ = timeout(DEADLINE, busy.read_to_end(&mut answer)).await.expect("closed");
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
+}
+
+#[tokio::test]
 async fn a_handshake_that_does_not_end_is_given_up_and_locks_nobody_out() {
     let tls = TlsScene::start().await;
     let mut slow = Vec::new();
