@@ -28,6 +28,11 @@ impl RawClient {
         Self(BufReader::new(connect(host).await))
     }
 
+    /// A client of a connection that is open.
+    pub(crate) fn over(stream: impl Connection + 'static) -> Self {
+        Self(BufReader::new(Box::new(stream)))
+    }
+
     pub(crate) async fn send(&mut self, bytes: &str) {
         self.0.get_mut().write_all(bytes.as_bytes()).await.unwrap();
         self.0.get_mut().flush().await.unwrap();
@@ -51,5 +56,16 @@ impl RawClient {
             head
         };
         timeout(DEADLINE, reading).await.expect("a response in time")
+    }
+
+    /// Reads the body of the response with this header, as long as the header says.
+    pub(crate) async fn body(&mut self, head: &str) -> String {
+        let lines = head.lines().filter_map(|line| line.split_once(':'));
+        let mut lengths = lines.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+        let (_, length) = lengths.next().expect("a body of a known length");
+        let mut body = vec![0; length.trim().parse().unwrap()];
+        let reading = self.0.read_exact(&mut body);
+        timeout(DEADLINE, reading).await.expect("a body in time").unwrap();
+        String::from_utf8(body).unwrap()
     }
 }

@@ -1,12 +1,15 @@
 //! A sidecar in this process, on free ports.
 
 use super::{eventually, http, tls};
-use bearerd::app::App;
-use bearerd::config::{self, Flags, ListenAddress};
+use bearerd::app::{App, ConfigSource};
+use bearerd::config::{self, Config, ConfigError, Flags, ListenAddress};
 use bearerd::environment::Environment;
 use bearerd::shutdown::Shutdown;
+use bearerd::telemetry::LevelHandle;
 use std::fmt::Display;
 use std::ops::Deref;
+use std::sync::{Arc, Mutex};
+use tokio::sync::Notify;
 
 /// The addresses of a running sidecar, with a client for them.
 pub(crate) struct Endpoints {
@@ -54,27 +57,55 @@ pub(crate) struct Sidecar {
     endpoints: Endpoints,
     /// The URLs of all TCP listeners.
     pub(crate) urls: Vec<String>,
+    /// The configuration that a reload reads.
+    yaml: Arc<Mutex<String>>,
+    hangup: Arc<Notify>,
     shutdown: Shutdown,
 }
 
 impl Sidecar {
     /// Starts a sidecar and does not wait until it is ready.
     pub(crate) fn start(yaml: &(impl Display + ?Sized)) -> Self {
-        let (yaml, flags) = (yaml.to_string(), Flags::default());
-        let config = config::parse("test.yaml", &yaml, &Environment::default(), &flags);
-        let config = config.resolve().unwrap();
-        let app = App::bind(config).unwrap();
+        Self::start_with(yaml, |app, _| app)
+    }
+
+    /// Starts a sidecar for which [`Sidecar::reload`] works, and waits until it is ready.
+    pub(crate) async fn reloading(yaml: &(impl Display + ?Sized)) -> Self {
+        let sidecar = Self::start_with(yaml, App::reloading);
+        sidecar.wait_until_ready().await;
+        sidecar
+    }
+
+    fn start_with(
+        yaml: &(impl Display + ?Sized),
+        change: impl FnOnce(App, ConfigSource) -> App,
+    ) -> Self {
+        let yaml = Arc::new(Mutex::new(yaml.to_string()));
+        let load = {
+            let yaml = yaml.clone();
+            move || read(&yaml.lock().unwrap())
+        };
+        let app = App::bind(load().unwrap()).unwrap();
         let tcp = app.addresses().into_iter().filter_map(|address| match address {
             ListenAddress::Tcp(address) => {
-                Some(format!("{}://{address}", tls::scheme(address, &yaml)))
+                Some(format!("{}://{address}", tls::scheme(address, &yaml.lock().unwrap())))
             }
             ListenAddress::Unix(_) => None,
         });
         let urls: Vec<_> = tcp.collect();
         let admin = format!("http://{}", app.admin_address().unwrap());
-        let shutdown = Shutdown::default();
-        tokio::spawn(app.run(shutdown.clone()));
-        Self { endpoints: Endpoints::new(urls[0].clone(), admin, http()), urls, shutdown }
+        let (hangup, shutdown) = (Arc::new(Notify::new()), Shutdown::default());
+        let (level, load) = (LevelHandle::default(), Arc::new(load));
+        let source = ConfigSource { load, file: None, level, hangup: hangup.clone() };
+        tokio::spawn(change(app, source).run(shutdown.clone()));
+        let endpoints = Endpoints::new(urls[0].clone(), admin, http());
+        Self { endpoints, urls, yaml, hangup, shutdown }
+    }
+
+    /// Asks for a reload with another configuration, and does not wait for it.
+    pub(crate) fn reload(&self, yaml: &impl Display) {
+        *self.yaml.lock().unwrap() = yaml.to_string();
+        self.hangup.notify_one();
     }
 
     /// Starts a sidecar and waits until it is ready.
@@ -83,6 +114,11 @@ impl Sidecar {
         sidecar.wait_until_ready().await;
         sidecar
     }
+}
+
+fn read(yaml: &str) -> Result<Config, ConfigError> {
+    let draft = config::parse("test.yaml", yaml, &Environment::default(), &Flags::default());
+    Ok(draft.resolve()?)
 }
 
 impl Deref for Sidecar {

@@ -116,6 +116,19 @@ impl Authority {
 
     /// A client that trusts this authority. `change` alters its certificate, which `of` signs.
     pub(crate) fn connector(&self, of: Option<(&Self, Change)>) -> TlsConnector {
+        self.connector_with(of.map(|(authority, change)| authority.signed(change)))
+    }
+
+    /// A client that trusts this authority, with a certificate of `of` for these names.
+    pub(crate) fn connector_named(&self, of: Option<(&Self, Vec<SanType>)>) -> TlsConnector {
+        self.connector_with(
+            of.map(|(authority, names)| {
+                authority.signed(|params| params.subject_alt_names = names)
+            }),
+        )
+    }
+
+    fn connector_with(&self, own: Option<(rcgen::Certificate, KeyPair)>) -> TlsConnector {
         let mut roots = RootCertStore::empty();
         roots.add(self.der.clone()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -123,10 +136,9 @@ impl Authority {
             .with_protocol_versions(rustls::ALL_VERSIONS)
             .unwrap()
             .with_root_certificates(roots);
-        let config = match of {
+        let config = match own {
             None => builder.with_no_client_auth(),
-            Some((authority, change)) => {
-                let (certificate, key) = authority.signed(change);
+            Some((certificate, key)) => {
                 let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
                 builder.with_client_auth_cert(vec![certificate.der().clone()], key).unwrap()
             }
