@@ -4,7 +4,7 @@
 use crate::support::forward_proxy::ForwardProxy;
 use crate::support::process::Process;
 use crate::support::tls::Authority;
-use crate::support::{Fixture, USERS, eventually, http};
+use crate::support::{Fixture, USERS, eventually, http, http_builder};
 use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,9 @@ const TABLE: &str = include_str!("../../docs/files.md");
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The keys of the configuration that name files, and the file of each in [`FilesScene`].
-const KEYS: [(&str, &str); 18] = [
+const KEYS: [(&str, &str); 20] = [
+    ("admin.tls.certificate_file", "admin.crt"),
+    ("admin.tls.private_key_file", "admin.key"),
     ("listen.tls.certificate_file", "listener.crt"),
     ("listen.tls.private_key_file", "listener.key"),
     ("listen.tls.client_ca_file", "callers-ca.pem"),
@@ -46,23 +48,20 @@ fn keys_of_the_reference() -> BTreeSet<String> {
     let mut sections: Vec<(usize, &str)> = Vec::new();
     let mut keys = BTreeSet::new();
     for line in REFERENCE.lines() {
-        // The list of listeners is a comment, and so is its first line.
-        let is_first = line.starts_with("# ") && line.ends_with(':') && !line[2..].contains(' ');
-        let is_in_list = line.starts_with("#   ");
-        let line = if is_first || is_in_list { &line[2..] } else { line };
-        let depth = line.len() - line.trim_start().len();
-        let Some((key, value)) = line.trim_start().trim_start_matches("# ").split_once(':') else {
-            continue;
-        };
-        sections.retain(|(above, _)| *above < depth);
+        // Optional sections and keys are comments, perhaps within others.
+        let key = line.trim_start_matches([' ', '#']);
+        let marks = line[..line.len() - key.len()].matches("# ").count();
+        let depth = line.len() - key.len() - 2 * marks;
+        let Some((key, value)) = key.split_once(':') else { continue };
         if key.contains(' ') {
             // A sentence.
             continue;
         }
+        sections.retain(|(above, _)| *above < depth);
         if key.ends_with("_file") || key == "credentials" {
             let path: Vec<_> = sections.iter().map(|(_, name)| *name).chain([key]).collect();
             keys.insert(path.join("."));
-        } else if value.is_empty() && !line.contains('#') {
+        } else if value.is_empty() {
             let is_own =
                 sections.len() == 1 && matches!(sections[0].1, "clients" | "upstreams" | "callers");
             sections.push((depth, if is_own { "*" } else { key }));
@@ -119,7 +118,7 @@ impl FilesScene {
         let (crt, key) = fixture.tenant.issue_client_certificate(YEAR).unwrap();
         std::fs::write(folder.join("client.crt"), crt).unwrap();
         std::fs::write(folder.join("client.key"), key).unwrap();
-        for name in ["upstream", "listener"] {
+        for name in ["upstream", "listener", "admin"] {
             let [crt, key] = ["crt", "key"].map(|kind| folder.join(format!("{name}.{kind}")));
             authority.write_certificate(&crt, &key);
         }
@@ -133,7 +132,11 @@ impl FilesScene {
     }
 
     async fn ready(&self) -> String {
-        self.process.probe("/readyz").await.1
+        let authority = reqwest::Certificate::from_pem(self.authority.pem.as_bytes()).unwrap();
+        let client = http_builder().add_root_certificate(authority).build().unwrap();
+        let admin = self.process.admin.replace("http://127.0.0.1", "https://localhost");
+        let answer = client.get(format!("{admin}/readyz")).send().await.unwrap();
+        answer.text().await.unwrap()
     }
 
     /// The status of a request with this API key.
@@ -180,7 +183,8 @@ impl FilesScene {
                 self.put("client.crt", &crt);
                 self.put("client.key", &key);
             }
-            "upstream.crt" | "upstream.key" | "listener.crt" | "listener.key" => {
+            "upstream.crt" | "upstream.key" | "listener.crt" | "listener.key" | "admin.crt"
+            | "admin.key" => {
                 let [crt, key] = ["crt", "key"].map(|name| self.fixture.path(name));
                 self.authority.write_certificate(&crt, &key);
                 let (owner, _) = name.split_once('.').unwrap();
@@ -223,7 +227,9 @@ fn config(fixture: &Fixture, folder: &Path, proxy: &ForwardProxy) -> String {
       certificate_file: {listener_crt}
       private_key_file: {listener_key}
       client_ca_file: {callers_ca}
-admin: {{ listen: 127.0.0.1:0 }}
+admin:
+  listen: 127.0.0.1:0
+  tls: {{ certificate_file: {admin_crt}, private_key_file: {admin_key} }}
 clients:
   technical-user:
     token_url: {token_url}
@@ -265,6 +271,8 @@ log: {{ level: debug }}
         secret = at("secret"),
         next = at("next"),
         key = at("key.json"),
+        admin_crt = at("admin.crt"),
+        admin_key = at("admin.key"),
         listener_crt = at("listener.crt"),
         listener_key = at("listener.key"),
         callers_ca = at("callers-ca.pem"),

@@ -121,7 +121,7 @@ impl Process {
 
     async fn spawn(mut command: Command, folder: &Path, config: &Path) -> Self {
         let log = folder.join("log");
-        let yaml = std::fs::read_to_string(config).unwrap();
+        let yaml = String::from_utf8_lossy(&std::fs::read(config).unwrap()).into_owned();
         let child = command
             .args(["run", "--config"])
             .arg(config)
