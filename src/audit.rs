@@ -12,7 +12,7 @@ use crate::clock::Instant;
 use crate::config::{Audit as Settings, AuditTarget, OnAuditFailure, Route, RouteRef};
 use crate::throttle::Throttle;
 use file::{Destination, Files};
-use queue::{Job, Queue};
+use queue::{Job, Purpose, Queue};
 use record::Record;
 use rustix::fs::{Access, access};
 use std::collections::BTreeMap;
@@ -32,6 +32,8 @@ const WAIT: Duration = Duration::from_secs(1);
 const MOST_REFUSALS: u32 = 50;
 /// The same for requests that are from no caller.
 const MOST_REFUSALS_OF_NOBODY: u32 = 10;
+/// Why lines are lost.
+const LOST: &str = "too many wait for the disk";
 /// The number of bytes of lines that nothing waits for and that are written at once.
 const PIECE: usize = 64 << 10;
 /// The time between two tries to write.
@@ -130,8 +132,11 @@ impl Audit {
     /// # Errors
     /// The line could not be written, and the configuration refuses what is not audited.
     pub(crate) async fn write(&self, line: Vec<u8>) -> Result<(), NotWritten> {
-        let stays = self.settings.on_failure == OnAuditFailure::Warn;
-        let written = match self.queue.push(line, stays) {
+        let purpose = match self.settings.on_failure {
+            OnAuditFailure::Refuse => Purpose::Awaited,
+            OnAuditFailure::Warn => Purpose::Kept,
+        };
+        let written = match self.queue.push(line, purpose) {
             Some(written) => timeout(WAIT, written).await,
             None => return self.failed("too many lines wait for the disk".to_owned()),
         };
@@ -150,8 +155,12 @@ impl Audit {
 
     /// Writes a line that nothing waits for.
     pub(crate) fn note(&self, line: Vec<u8>) {
-        if self.queue.push(line, true).is_none() && self.warnings.try_pass() {
-            warn!("Lines of the audit log are lost: too many wait for the disk.");
+        self.push_note(line, Purpose::Kept);
+    }
+
+    fn push_note(&self, line: Vec<u8>, purpose: Purpose) {
+        if self.queue.push(line, purpose).is_none() && self.warnings.try_pass() {
+            warn!("Lines of the audit log are lost: {LOST}.");
         }
     }
 
@@ -175,7 +184,7 @@ impl Audit {
             }
         };
         match is_first {
-            None => self.note(lines()),
+            None => self.push_note(lines(), Purpose::Refusal),
             Some(true) => {
                 let audit = self.clone();
                 tokio::spawn(async move {
@@ -198,7 +207,8 @@ impl Audit {
             if refused > 0 {
                 let caller = (!caller.is_empty()).then_some(caller.as_str());
                 let time = SystemTime::now();
-                self.note(Record::Suppressed { time, caller, refused }.line());
+                let line = Record::Suppressed { time, caller, refused }.line();
+                self.push_note(line, Purpose::Refusal);
             }
         }
     }
@@ -216,10 +226,21 @@ impl Audit {
     /// Writes the last lines.
     pub(crate) async fn end(&self) {
         self.note_suppressed();
-        let last = self.queue.push(Vec::new(), true);
-        if let Some(last) = last {
-            // What is not written by then is lost.
-            let _ = timeout(END, last).await;
+        let all_written = async {
+            loop {
+                // It is written after all others.
+                let last = self.queue.push(Vec::new(), Purpose::Refusal);
+                if let Some(last) = last
+                    && let Ok(Ok(())) = last.await
+                {
+                    return;
+                }
+                sleep(PAUSE).await;
+            }
+        };
+        if timeout(END, all_written).await.is_err() {
+            let why = self.complaint().unwrap_or_default();
+            warn!("The last lines of the audit log are lost: {why}.");
         }
     }
 
@@ -252,21 +273,24 @@ fn pieces(jobs: Vec<Job>) -> Vec<Vec<Job>> {
 
 /// Writes lines until the process ends.
 fn write(queue: &Queue, mut destination: Destination) {
+    let log = Throttle::new();
     loop {
         let (jobs, rotates) = queue.take();
         if rotates {
             destination.rotate();
         }
         // Nobody waits any more: the request was refused, or its caller is gone.
-        let jobs = jobs.into_iter().filter(Job::is_wanted);
-        // What requests wait for comes first, and needs no room for what nothing waits for.
-        let (awaited, notes): (Vec<_>, Vec<_>) = jobs.partition(Job::is_urgent);
+        let mut jobs: Vec<_> = jobs.into_iter().filter(Job::is_wanted).collect();
+        jobs.sort_by_key(|job| job.purpose);
+        // What requests wait for needs no room for what nothing waits for.
+        let rest = jobs.split_off(jobs.partition_point(|job| job.purpose == Purpose::Awaited));
         let (mut result, mut again) = (None, Vec::new());
-        for mut piece in once(awaited).chain(pieces(notes)) {
+        for mut piece in once(jobs).chain(pieces(rest)) {
             let text: Vec<u8> = piece.iter().flat_map(|job| job.line.iter().copied()).collect();
             if text.is_empty() {
                 // This says nothing about the disk.
-                piece.iter_mut().for_each(|job| job.report(Ok(())));
+                let so_far = result.clone().unwrap_or(Ok(()));
+                piece.iter_mut().for_each(|job| job.report(so_far.clone()));
                 continue;
             }
             let written = match &result {
@@ -275,11 +299,13 @@ fn write(queue: &Queue, mut destination: Destination) {
             };
             piece.iter_mut().for_each(|job| job.report(written.clone()));
             if written.is_err() {
-                again.extend(piece.into_iter().filter(|job| job.stays));
+                again.extend(piece.into_iter().filter(Job::stays));
             }
             result = Some(written);
         }
-        queue.put_back(again);
+        if queue.put_back(again) > 0 && log.try_pass() {
+            warn!("Lines of the audit log are lost: {LOST}.");
+        }
         let Some(result) = result else { continue };
         if queue.set_complaint(result.as_ref().err()) {
             match &result {
@@ -335,8 +361,14 @@ mod tests {
         for _ in 0..100 {
             assert_eq!(audit.write(vec![b'x'; 100]).await, Ok(()));
         }
-        room.store(10 << 20, Ordering::Relaxed);
-        audit.end().await;
+        // The end waits for room, too.
+        let room_comes = async {
+            while audit.complaint().is_none() {
+                sleep(Duration::from_millis(1)).await;
+            }
+            room.store(10 << 20, Ordering::Relaxed);
+        };
+        tokio::join!(audit.end(), room_comes);
         let written = (10 << 20) - room.load(Ordering::Relaxed);
         assert_eq!(written, 64 * (16 << 10), "the notes are not lost");
         assert_eq!(audit.complaint(), None);

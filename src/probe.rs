@@ -44,7 +44,7 @@ pub enum NotReady {
     NeedsTls(SocketAddr),
     /// It has another certificate than the configuration, or no TLS.
     #[error(
-        "the program at {0} {1}; only the certificate in {file} is accepted, so give this command the sidecar's configuration", file = .2.display()
+        "the program at {0} {1}; only the certificate in {file} is accepted: give this command the sidecar's configuration; if it has that, see in the sidecar's log why it did not take this certificate", file = .2.display()
     )]
     OtherTls(SocketAddr, String, PathBuf),
     /// The certificate in the configuration can't be read.

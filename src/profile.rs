@@ -57,7 +57,7 @@ impl Methods {
     }
 
     /// Whether no method is in the set.
-    pub(crate) const fn is_empty(self) -> bool {
+    pub const fn is_empty(self) -> bool {
         self.0 == 0
     }
 

@@ -576,7 +576,8 @@ impl ProxyHttp for Proxy {
             let Context { record, audit: trail, .. } = &mut **context;
             let is_ended = trail.as_mut().is_some_and(|trail| trail.end(session, record, bytes));
             if !is_ended {
-                audit_trail::record_refusal(audit, session, record, bytes);
+                let sent = trail.as_ref().is_some_and(AuditTrail::is_sent);
+                audit_trail::record_refusal(audit, session, record, bytes, sent);
             }
         }
         context.record.note = access_log::note(session, &context.record);

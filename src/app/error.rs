@@ -20,8 +20,13 @@ pub enum AppError {
     #[error(transparent)]
     Inherit(#[from] InheritError),
     /// The certificate of a listener can't be used.
-    #[error("listen: {0}")]
-    ListenerTls(#[from] ListenerTlsError),
+    #[error("{key}: {source}")]
+    ListenerTls {
+        /// The key of the listener in the configuration.
+        key: &'static str,
+        /// What is wrong.
+        source: ListenerTlsError,
+    },
     /// The credentials of callers can't be read, or two callers have the same one.
     #[error(transparent)]
     Callers(#[from] CredentialsError),

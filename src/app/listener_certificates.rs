@@ -1,9 +1,10 @@
 //! Certificates of listeners with TLS, read again when their files change.
 
 use super::control::{Control, FILES_TIMEOUT};
+use super::error::AppError;
 use crate::blocking;
 use crate::config::{Config, ListenAddress, ListenerId, TlsSettings};
-use crate::listener_tls::{ListenerTls, ListenerTlsError};
+use crate::listener_tls::ListenerTls;
 use crate::metrics::Metrics;
 use crate::metrics::labels::ConfigReload;
 use crate::watch::Watch;
@@ -50,14 +51,18 @@ impl ListenerCertificates {
 pub(super) fn prepare(
     config: &Config,
     before: Option<&ListenerCertificates>,
-) -> Result<ListenerCertificates, ListenerTlsError> {
+) -> Result<ListenerCertificates, AppError> {
     if let Some(before) = before {
         return Ok(before.clone());
     }
-    let read = |settings: &TlsSettings| ListenerTls::new(settings).map(Arc::new);
-    let callers = config.tls.iter().map(|(listener, settings)| Ok((*listener, read(settings)?)));
-    let callers = callers.collect::<Result<_, ListenerTlsError>>()?;
-    let admin = config.admin.tls.as_ref().map(read).transpose()?;
+    let read = |key: &'static str, settings: &TlsSettings| {
+        let tls = ListenerTls::new(settings).map(Arc::new);
+        tls.map_err(|source| AppError::ListenerTls { key, source })
+    };
+    let of_callers =
+        |(listener, settings): (&ListenerId, _)| Ok((*listener, read("listen", settings)?));
+    let callers = config.tls.iter().map(of_callers).collect::<Result<_, AppError>>()?;
+    let admin = config.admin.tls.as_ref().map(|tls| read("admin", tls)).transpose()?;
     Ok(ListenerCertificates { callers, admin })
 }
 

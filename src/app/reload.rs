@@ -25,7 +25,7 @@ use crate::telemetry::LevelHandle;
 use crate::traffic::Traffic;
 use crate::watch::{POLL, Watch};
 use backoff::Backoff;
-use changes::{Snapshot, refuse_restart_only_changes};
+use changes::{Snapshot, refuse_restart_only_changes, warn_of_wider_rights};
 use error::ReloadError;
 use std::path::PathBuf;
 use std::pin::pin;
@@ -183,6 +183,7 @@ impl Reloader {
         if let Some(successors) = successors {
             self.engines.replace(successors);
         }
+        warn_of_wider_rights(&self.setup.config, &setup.config);
         source.level.set(setup.config.log.level);
         self.put_in_force(setup);
         Ok(ConfigReload::Success)

@@ -75,6 +75,14 @@ async fn examine_ports(config: &Config, subject: &mut Subject) {
             let detail = format!("the one that runs, with its probes at {admin}, says: {why}");
             return subject.add("sidecar", Verdict::Failed, detail, Some(advice.to_owned()));
         }
+        Err(
+            why @ (NotReady::NeedsTls(_)
+            | NotReady::OtherTls(..)
+            | NotReady::Unreadable(_)
+            | NotReady::NoCertificate(_)),
+        ) => {
+            return subject.add("sidecar", Verdict::Failed, why.to_string(), None);
+        }
         Err(why) => {
             let other = match why {
                 NotReady::Stranger(_, status) => Some(format!("answers at {admin}, with {status}")),

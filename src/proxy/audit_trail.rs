@@ -140,6 +140,11 @@ impl AuditTrail {
         true
     }
 
+    /// Whether bytes of the request may have gone upstream.
+    pub(super) const fn is_sent(&self) -> bool {
+        self.is_sent
+    }
+
     fn stamp(&self) -> Stamp<'_> {
         Stamp { time: SystemTime::now(), id: &self.id }
     }
@@ -164,12 +169,13 @@ impl Drop for AuditTrail {
     }
 }
 
-/// Writes both lines of a request that was refused and never sent.
+/// Writes both lines of a refused request. It has changed nothing, even if some of it was sent.
 pub(super) fn record_refusal(
     audit: &Audit,
     session: &Session,
     record: &RequestRecord,
     response_bytes: u64,
+    sent: bool,
 ) {
     let RequestOutcome::Local(kind) = record.outcome else { return };
     let is_refused = kind.status().is_client_error() || kind == ErrorKind::AuditUnavailable;
@@ -185,7 +191,7 @@ pub(super) fn record_refusal(
         let stamp = Stamp { time: SystemTime::now(), id: &id };
         let path = loggable::readable(path_of(session.req_header().raw_path()));
         let mut lines = begin(session, record, stamp, &path, &[]);
-        lines.extend(end(session, record, response_bytes, stamp, false));
+        lines.extend(end(session, record, response_bytes, stamp, sent));
         lines
     });
 }

@@ -200,6 +200,9 @@ fn reached(address: SocketAddr) -> SocketAddr {
 
 /// Whether an address belongs to this machine: then packets to it come from it.
 fn is_of_this_machine(address: SocketAddr) -> bool {
+    if address.ip().is_loopback() {
+        return true;
+    }
     let any: IpAddr = match address {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),

@@ -449,7 +449,11 @@ async fn a_reload_changes_rights_on_kept_connections_and_forgets_no_limit() {
     for expected in [200, 200, 429] {
         assert_eq!(status("/free").await, expected);
     }
-    // A file that is half written opens no door.
+    // A file that is half written is noticed, and opens no door.
+    let half = format!("{{ etl: {{ api_key_file: {etl} }} }}");
+    let half = issuer.configuration(&upstream.url()).key("callers", half);
+    written(folder.path(), "bearerd.yaml", half.to_string());
+    process.logged("Caller etl has no `routes` any more, so it may use all of them.").await;
     let open = issuer.configuration(&upstream.url()).to_string();
     written(folder.path(), "bearerd.yaml", open);
     process.logged("asks callers for no credential any more").await;

@@ -10,6 +10,7 @@ use crate::files::read_small;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use tracing::warn;
 
 /// Everything that a reload would start with: the text of the file, if there is one, and the inputs
 /// of the transports; or why they can't be read.
@@ -57,6 +58,23 @@ pub(super) fn refuse_restart_only_changes(
         return Err(ReloadError::OpensDoor);
     }
     Ok(())
+}
+
+/// Warns of callers whose `routes` or `methods` were removed, which gives them all rights: the file
+/// may have been read while it was written.
+pub(super) fn warn_of_wider_rights(before: &Config, after: &Config) {
+    for caller in &after.callers {
+        let known = before.callers.iter().find(|known| known.name == caller.name);
+        let Some(known) = known else { continue };
+        for (key, is_removed) in [
+            ("routes", known.routes.is_some() && caller.routes.is_none()),
+            ("methods", known.methods.is_some() && caller.methods.is_none()),
+        ] {
+            if is_removed {
+                warn!("Caller {} has no `{key}` any more, so it may use all of them.", caller.name);
+            }
+        }
+    }
 }
 
 /// The user ids that may connect, in any order.

@@ -86,13 +86,13 @@ fn methods(route: &Route) -> String {
     let Profile { post_only_reads, reads_by_post, .. } = route.profile;
     let allows_post = route.methods.contains(&Method::POST);
     let batches = (allows_post && *post_only_reads).then_some("$batch");
-    let reads = reads_by_post.iter().copied().filter(|_| !allows_post || *post_only_reads);
+    let allows_reads = route.methods.contains(&Method::GET) && (!allows_post || *post_only_reads);
+    let reads = reads_by_post.iter().copied().filter(|_| allows_reads);
     let by_post: Vec<_> = batches.into_iter().chain(reads).map(|it| format!("…/{it}")).collect();
     let named = if *post_only_reads { route.methods.without_post() } else { route.methods };
-    let methods = match by_post.is_empty() {
-        true => named.to_string(),
-        false => format!("{named}, and POST on {}", by_post.join(" and ")),
-    };
+    let by_post = (!by_post.is_empty()).then(|| format!("POST on {}", by_post.join(" and ")));
+    let named = (!named.is_empty()).then(|| named.to_string());
+    let methods = named.into_iter().chain(by_post).collect::<Vec<_>>().join(", and ");
     let unchecked = if route.unchecked_batches {
         "; its batches are not checked: they reach every path of the upstream with every method"
     } else {
