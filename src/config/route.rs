@@ -18,9 +18,9 @@ pub struct Route<U = Arc<Upstream>> {
     /// Listeners that serve the route, in ascending order; never empty. Paths are unique on each
     /// listener.
     pub listen: Vec<ListenerId>,
-    /// The upstream to which requests are sent: one of [`Config::upstreams`].
+    /// The upstream to which requests are sent: one of `Config::upstreams`.
     pub upstream: U,
-    /// The client whose token is injected: one of [`Config::clients`].
+    /// The client whose token is injected: one of `Config::clients`.
     pub client: Arc<Client>,
     /// The API family.
     pub profile: &'static Profile,
