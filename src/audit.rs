@@ -239,8 +239,9 @@ impl Audit {
             }
         };
         if timeout(END, all_written).await.is_err() {
-            let why = self.complaint().unwrap_or_default();
-            warn!("The last lines of the audit log are lost: {why}.");
+            let slow = || Arc::new(format!("they were not written within {END:?}"));
+            let why = self.complaint().unwrap_or_else(slow);
+            warn!("The last lines of the audit log are lost: {why}; check its disk.");
         }
     }
 
