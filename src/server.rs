@@ -21,6 +21,7 @@ pub use inherited::{InheritError, InheritedSockets};
 pub(crate) use limits::ConnectionLimits;
 pub(crate) use listener::bind_tcp;
 pub use listener::{BindError, Listener, SocketFile};
+pub(crate) use reply::deliver;
 
 use crate::config::ListenerId;
 use crate::listener_tls::ListenerTls;

@@ -2,7 +2,7 @@
 //! memory. Any client that reaches the listener may be hostile.
 
 use crate::listener_tls::{HandshakeFailure, ListenerTls};
-use crate::server::recover;
+use crate::server::{deliver, recover};
 use crate::throttle::Throttle;
 use axum::Router;
 use hyper::server::conn::http1;
@@ -11,7 +11,7 @@ use hyper_util::service::TowerToHyperService;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::yield_now;
 use tokio::time::timeout;
@@ -22,8 +22,6 @@ use tracing::warn;
 const HEADER_TIME: Duration = Duration::from_secs(10);
 /// Longest life of a connection, which also ends a client that does not read.
 const LIFE: Duration = Duration::from_secs(30);
-/// Time for a client that speaks no TLS to read the answer.
-const REPLY_TIME: Duration = Duration::from_secs(2);
 /// The answer to a client that speaks no TLS, if the listener has TLS.
 pub(crate) const NEEDS_TLS: &str =
     "the admin listener speaks TLS; use https:// (Kubernetes: scheme: HTTPS)";
@@ -94,21 +92,13 @@ impl Tls {
     }
 }
 
-/// Answers a client that speaks no TLS. Its input is read for a while: closing at once would
-/// discard the answer.
-async fn reject_cleartext(mut stream: TcpStream) {
+/// Answers a client that speaks no TLS.
+async fn reject_cleartext(stream: TcpStream) {
     let answer = format!(
         "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{NEEDS_TLS}\n",
         NEEDS_TLS.len() + 1
     );
-    let reply = async {
-        stream.write_all(answer.as_bytes()).await?;
-        stream.shutdown().await?;
-        let mut input = stream.take(BUFFER as u64);
-        tokio::io::copy(&mut input, &mut tokio::io::sink()).await
-    };
-    // An answer that cannot be written is given up.
-    let _ = timeout(REPLY_TIME, reply).await;
+    deliver(stream, answer.as_bytes(), BUFFER as u64).await;
 }
 
 /// Serves one request. Connections are not kept alive: a client that sends many requests at once

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 /// Time for the answer to a caller beyond the limit of connections. It delays all other callers.
 const OVERLOADED_TIME: Duration = Duration::from_millis(5);
-/// Time for a caller that may not connect to read the answer.
+/// Time for a client that is not served to read the answer.
 const REPLY_TIME: Duration = Duration::from_secs(2);
 
 /// Answers a caller whose user id may not connect.
@@ -32,14 +32,23 @@ pub(super) async fn reject_cleartext(stream: TcpStream, load: &Load) {
     reject(stream, &problem, load).await;
 }
 
-/// Answers a caller that is not served. Its input is read for a while: closing at once would
-/// discard the answer.
-async fn reject(mut stream: impl AsyncRead + AsyncWrite + Unpin, problem: &Problem, load: &Load) {
+/// Answers a caller that is not served.
+async fn reject(stream: impl AsyncRead + AsyncWrite + Unpin, problem: &Problem, load: &Load) {
     load.record_rejected(problem);
+    deliver(stream, &problem.to_wire(), u64::MAX).await;
+}
+
+/// Sends an answer, and reads up to `most` bytes of input for a while: closing at once would
+/// discard the answer.
+pub(crate) async fn deliver(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    answer: &[u8],
+    most: u64,
+) {
     let reply = async {
-        stream.write_all(&problem.to_wire()).await?;
+        stream.write_all(answer).await?;
         stream.shutdown().await?;
-        tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+        tokio::io::copy(&mut stream.take(most), &mut tokio::io::sink()).await
     };
     // An answer that cannot be written is given up.
     let _ = timeout(REPLY_TIME, reply).await;
