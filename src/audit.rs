@@ -287,8 +287,7 @@ fn write(queue: &Queue, mut destination: Destination) {
         let rest = jobs.split_off(jobs.partition_point(|job| job.purpose == Purpose::Awaited));
         let (mut result, mut again) = (None, Vec::new());
         for mut piece in once(jobs).chain(pieces(rest)) {
-            let text: Vec<u8> = piece.iter().flat_map(|job| job.line.iter().copied()).collect();
-            if text.is_empty() {
+            if piece.iter().all(|job| job.line.is_empty()) {
                 // This says nothing about the disk.
                 let so_far = result.clone().unwrap_or(Ok(()));
                 piece.iter_mut().for_each(|job| job.report(so_far.clone()));
@@ -296,7 +295,11 @@ fn write(queue: &Queue, mut destination: Destination) {
             }
             let written = match &result {
                 Some(Err(why)) => Err(String::clone(why)),
-                _ => destination.write(&text).map_err(|error| error.to_string()),
+                _ => {
+                    let text: Vec<u8> =
+                        piece.iter().flat_map(|job| job.line.iter().copied()).collect();
+                    destination.write(&text).map_err(|error| error.to_string())
+                }
             };
             piece.iter_mut().for_each(|job| job.report(written.clone()));
             if written.is_err() {
