@@ -104,6 +104,7 @@ pub(in crate::cli) fn adapt(config: &mut Config, credential: bool) -> anyhow::Re
     config.admin = AdminListener::cleartext(FREE);
     // The tool is on this machine, and need not trust the listener's authority.
     config.tls.clear();
+    let has_credentials = config.asks_for_credentials();
     let access = &mut config.access;
     for address in &config.listen {
         let ListenAddress::Tcp(address) = address else { continue };
@@ -117,7 +118,7 @@ pub(in crate::cli) fn adapt(config: &mut Config, credential: bool) -> anyhow::Re
     }
     if credential {
         ensure!(
-            access.basic.is_none() && access.api_key_file.is_none() && config.callers.is_empty(),
+            !has_credentials,
             "the configuration has local credentials, one of which the tool has to send; leave out --credential, or remove callers, access.basic and access.api_key_file"
         );
         // Both come from the system's random numbers.
