@@ -1,9 +1,9 @@
 //! SAP's `datasphere` command line, with the sidecar as its host and a dummy token.
 
 use crate::support::network::Network;
-use crate::support::process::{Process, bearerd, output};
+use crate::support::process::{Process, output};
 use crate::support::sidecar::Sidecar;
-use crate::support::tls::Authority;
+use crate::support::tls::{Authority, made_in, make_certificate};
 use crate::support::{Fixture, accepting, eventually};
 use rcgen::SanType;
 use std::path::{Path, PathBuf};
@@ -119,9 +119,7 @@ async fn the_datasphere_cli_works_with_the_tenants_own_url() {
         }
     });
     let (url, of_tenant) = (format!("https://{TENANT}"), tempfile::tempdir().unwrap());
-    let [chain, key] = ["tls.crt", "tls.key"].map(|name| folder.join("tls").join(name));
-    let (chain, key) = (chain.display(), key.display());
-    let tls = format!("{{ certificate_file: {chain}, private_key_file: {key} }}");
+    let tls = made_in(&folder.join("tls"));
     let config = fixture
         .configuration()
         .upstream("url", &url)
@@ -131,9 +129,7 @@ async fn the_datasphere_cli_works_with_the_tenants_own_url() {
         .key("access", format!("{{ hosts: [{TENANT}] }}"));
     let file = folder.join("bearerd.yaml");
     std::fs::write(&file, config.to_string()).unwrap();
-    let made = ["cert", "--config", "bearerd.yaml", "--folder", "tls"];
-    let made = output(bearerd().args(made).current_dir(folder)).await;
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    make_certificate(&file, &folder.join("tls")).await;
     let process = Process::start_with_file(folder, &file).await;
     process.wait_until_ready().await;
 

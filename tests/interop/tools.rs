@@ -1,7 +1,8 @@
 //! Every block of docs/tools.md, run as it stands there, against a sidecar before the demo tenant.
 
-use crate::support::process::{bearerd, output, starting};
+use crate::support::process::{output, starting};
 use crate::support::sidecar::Sidecar;
+use crate::support::tls::{made_in, make_certificate};
 use crate::support::{Fixture, folder_of};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -112,12 +113,8 @@ async fn every_block_of_the_page_of_tools_works() {
     let folder = workplace(&fixture);
     let config = fixture.configuration().to_string();
     std::fs::write(folder.path().join("cert.yaml"), config).unwrap();
-    let made = ["cert", "--config", "cert.yaml", "--folder", "."];
-    let made = output(bearerd().args(made).current_dir(folder.path())).await;
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let [chain, key] = ["tls.crt", "tls.key"].map(|name| folder.path().join(name));
-    let tls =
-        format!("{{ certificate_file: {}, private_key_file: {} }}", chain.display(), key.display());
+    make_certificate(&folder.path().join("cert.yaml"), folder.path()).await;
+    let tls = made_in(folder.path());
     let listen = format!("[127.0.0.1:0, {{ address: 127.0.0.1:0, tls: {tls} }}]");
     let sidecar = Sidecar::ready(&fixture.configuration().key("listen", listen)).await;
     let over_tls = sidecar.urls[1].replace("http://127.0.0.1", "https://localhost");

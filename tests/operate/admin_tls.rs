@@ -40,10 +40,8 @@ impl AdminScene {
     }
 
     async fn get(&self, path: &str) -> reqwest::Result<(u16, String)> {
-        let authority = reqwest::Certificate::from_pem(self.authority.pem.as_bytes()).unwrap();
-        let client = reqwest::Client::builder().no_proxy().add_root_certificate(authority);
         let url = format!("https://{}{path}", self.address().replace("127.0.0.1", "localhost"));
-        let answer = client.build().unwrap().get(url).send().await?;
+        let answer = self.authority.http().get(url).send().await?;
         Ok((answer.status().as_u16(), answer.text().await?))
     }
 

@@ -4,7 +4,7 @@
 use crate::support::forward_proxy::ForwardProxy;
 use crate::support::process::Process;
 use crate::support::tls::Authority;
-use crate::support::{Fixture, USERS, eventually, http, http_builder};
+use crate::support::{Fixture, USERS, eventually, http};
 use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -132,10 +132,8 @@ impl FilesScene {
     }
 
     async fn ready(&self) -> String {
-        let authority = reqwest::Certificate::from_pem(self.authority.pem.as_bytes()).unwrap();
-        let client = http_builder().add_root_certificate(authority).build().unwrap();
         let admin = self.process.admin.replace("http://127.0.0.1", "https://localhost");
-        let answer = client.get(format!("{admin}/readyz")).send().await.unwrap();
+        let answer = self.authority.http().get(format!("{admin}/readyz")).send().await.unwrap();
         answer.text().await.unwrap()
     }
 

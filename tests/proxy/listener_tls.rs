@@ -51,11 +51,6 @@ impl TlsScene {
         self.scene.sidecar.url.replace("http://127.0.0.1", "https://localhost")
     }
 
-    fn client(&self) -> reqwest::Client {
-        let authority = reqwest::Certificate::from_pem(self.authority.pem.as_bytes()).unwrap();
-        reqwest::Client::builder().no_proxy().add_root_certificate(authority).build().unwrap()
-    }
-
     async fn connect(&self, connector: &TlsConnector) -> std::io::Result<TlsStream<TcpStream>> {
         let stream = TcpStream::connect(self.host()).await?;
         connector.connect(ServerName::try_from("localhost").unwrap(), stream).await
@@ -77,7 +72,7 @@ impl TlsScene {
 #[tokio::test]
 async fn requests_over_tls_are_served_and_their_links_say_https() {
     let tls = TlsScene::start().await;
-    let client = tls.client();
+    let client = tls.authority.http();
     let sales = SALES.split('?').next().unwrap();
     let page: Value =
         client.get(format!("{}{sales}", tls.url())).send().await.unwrap().json().await.unwrap();
@@ -305,7 +300,7 @@ async fn a_handshake_beyond_the_limit_replaces_the_oldest() {
 #[tokio::test]
 async fn many_requests_share_a_connection_and_large_bodies_pass() {
     let tls = TlsScene::start().await;
-    let client = tls.client();
+    let client = tls.authority.http();
     let body = vec![b'x'; 3 << 20];
     for _ in 0..3 {
         let sent = client.post(format!("{}/api/v1/content/jobs", tls.url())).body(body.clone());

@@ -16,12 +16,12 @@ use crate::support::configuration::Configuration;
 use crate::support::raw_client::RawClient;
 use crate::support::scene::{Scene, unchanged};
 use crate::support::strict_upstream::{Request, StrictUpstream};
-use crate::support::tls::Authority;
+use crate::support::tls::{Authority, Connection};
 use crate::support::{DEADLINE, eventually};
 use rustls::pki_types::ServerName;
 use std::collections::HashSet;
 use std::fmt;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -89,9 +89,6 @@ const SECRET: &str = "GET /data/secret HTTP/1.1\r\nHost: {host}\r\n\r\n";
 /// A sidecar before a strict upstream, and the TLS of its listener, if it has any.
 struct Harness(Scene<StrictUpstream>, Option<TlsConnector>);
 
-trait Duplex: AsyncRead + AsyncWrite + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Unpin> Duplex for T {}
-
 impl Harness {
     async fn start() -> Self {
         Self(Self::scene(unchanged).await, None)
@@ -113,7 +110,7 @@ impl Harness {
         .await
     }
 
-    async fn connect(&self) -> Box<dyn Duplex> {
+    async fn connect(&self) -> Box<dyn Connection> {
         let stream = TcpStream::connect(self.0.sidecar.host()).await.unwrap();
         match &self.1 {
             None => Box::new(stream),

@@ -3,8 +3,8 @@
 
 use crate::support::issuer;
 use crate::support::network::Network;
-use crate::support::process::{Process, bearerd, output};
-use crate::support::tls::{Authority, answer_all};
+use crate::support::process::{Process, output};
+use crate::support::tls::{Authority, answer_all, made_in, make_certificate};
 use rcgen::SanType;
 use std::path::Path;
 use std::sync::Arc;
@@ -64,12 +64,7 @@ async fn a_tool_that_knows_only_the_tenants_url_works_unchanged() {
             "" => config,
             connect_to => config.upstream("connect_to", connect_to),
         };
-        let tls = ["tls.crt", "tls.key"].map(|name| folder.join("tls").join(name));
-        let tls = format!(
-            "{{ certificate_file: {}, private_key_file: {} }}",
-            tls[0].display(),
-            tls[1].display()
-        );
+        let tls = made_in(&folder.join("tls"));
         config
             .key("listen", format!("{{ address: 127.0.0.1:443, tls: {tls} }}"))
             .key("access", format!("{{ hosts: [{TENANT}] }}"))
@@ -79,9 +74,7 @@ async fn a_tool_that_knows_only_the_tenants_url_works_unchanged() {
         std::fs::write(folder.join("bearerd.yaml"), config(connect_to)).unwrap();
     };
     write("[no-such-host.invalid, 127.0.0.2]");
-    let made = ["cert", "--config", "bearerd.yaml", "--folder", "tls"];
-    let made = output(bearerd().args(made).current_dir(folder)).await;
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    make_certificate(&folder.join("bearerd.yaml"), &folder.join("tls")).await;
 
     let process = Process::start_with_file(folder, &folder.join("bearerd.yaml")).await;
     process.wait_until_ready().await;

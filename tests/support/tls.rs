@@ -1,8 +1,9 @@
 //! Certificate authorities, and TLS upstreams with any version, certificate or client
 //! authentication.
 
-use super::accepting;
+use super::process::{bearerd, output};
 use super::upstream::read_request;
+use super::{accepting, http_builder};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType, date_time_ymd,
 };
@@ -107,11 +108,16 @@ impl Authority {
     pub(crate) fn listener(&self, folder: &Path, more: &str) -> String {
         let (chain, key) = (folder.join("listener.crt"), folder.join("listener.key"));
         self.write_certificate(&chain, &key);
-        format!(
-            "{{ certificate_file: {}, private_key_file: {}{more} }}",
-            chain.display(),
-            key.display()
-        )
+        settings(&chain, &key, more)
+    }
+
+    /// An HTTP client that trusts this authority.
+    pub(crate) fn http(&self) -> reqwest::Client {
+        http_builder().add_root_certificate(self.certificate()).build().unwrap()
+    }
+
+    fn certificate(&self) -> reqwest::Certificate {
+        reqwest::Certificate::from_pem(self.pem.as_bytes()).unwrap()
     }
 
     /// A client that trusts this authority. `change` alters its certificate, which `of` signs.
@@ -164,6 +170,25 @@ impl Authority {
     }
 }
 
+/// The `tls` of a listener with these files and more settings.
+fn settings(chain: &Path, key: &Path, more: &str) -> String {
+    let (chain, key) = (chain.display(), key.display());
+    format!("{{ certificate_file: {chain}, private_key_file: {key}{more} }}")
+}
+
+/// The `tls` of a listener with the files that `bearerd cert` makes in this folder.
+pub(crate) fn made_in(folder: &Path) -> String {
+    settings(&folder.join("tls.crt"), &folder.join("tls.key"), "")
+}
+
+/// Runs `bearerd cert` with a configuration.
+pub(crate) async fn make_certificate(config: &Path, folder: &Path) {
+    let mut command = bearerd();
+    command.args(["cert", "--config"]).arg(config).arg("--folder").arg(folder);
+    let made = output(&mut command).await;
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
 /// The authority of the listeners of this run, and the folder of their certificate.
 static LISTENERS: LazyLock<(Authority, TempDir)> =
     LazyLock::new(|| (Authority::new(), tempfile::tempdir().unwrap()));
@@ -199,7 +224,7 @@ pub(crate) fn scheme(address: SocketAddr, yaml: &str) -> &'static str {
 
 /// The certificate of the authority, for clients that are to trust the listeners of this run.
 pub(crate) fn listeners_authority() -> reqwest::Certificate {
-    reqwest::Certificate::from_pem(LISTENERS.0.pem.as_bytes()).unwrap()
+    LISTENERS.0.certificate()
 }
 
 /// A connection of a caller.
